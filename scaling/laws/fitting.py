@@ -1,0 +1,235 @@
+"""Fitting a law: starts by variable projection over a grid of exponents, then Newton to convergence from the best.
+
+Default objective: the sum over runs of Huber(log predicted - log observed) with delta = 1e-3 (Hoffmann et al. 2022,
+appendix D.3). The sum, not the mean: with a mean, quasi-Newton codes stop early (Besiroglu et al. 2024, arXiv:2404.10102).
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from scaling.laws import diagnose, newton
+from scaling.laws.forms import Form, LawError, get
+
+STARTS = 16          # Newton starts a fit: the best grid points by the objective itself, local minima of the grid first
+EFFICIENT = 1.345    # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
+
+
+def _grid(form: Form) -> np.ndarray:
+    """Points [G, K] over the nonlinear parameters, evenly spaced in the logarithm where bounds allow it."""
+    count = {1: 41, 2: 21, 3: 9}.get(len(form.nonlinear), 5)
+    axes = [np.geomspace(p.low, p.high, count) if p.low > 0 else np.linspace(p.low, p.high, count)
+            for p in form.nonlinear]
+    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+
+def _amplitudes(features: np.ndarray, weights: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Nonnegative least squares of loss [n] on features [G, J, n], exactly: of all sets of terms, the best feasible one."""
+    grid, count, _ = features.shape
+    size = np.sqrt((features ** 2 * weights).sum(2))
+    scaled = features / size[:, :, None]
+    gram = np.einsum("gjn,gkn,n->gjk", scaled, scaled, weights) + 1e-13 * np.eye(count)
+    right = np.einsum("gjn,n->gj", scaled, weights * loss)
+    best, found = np.full(grid, -np.inf), np.zeros((grid, count))
+    for members in itertools.chain.from_iterable(itertools.combinations(range(count), m) for m in range(1, count + 1)):
+        take = list(members)
+        part = np.linalg.solve(gram[:, take][:, :, take], right[:, take, None])[:, :, 0]
+        explained = np.where((part >= 0).all(1), (part * right[:, take]).sum(1), -np.inf)
+        better = explained > best
+        best = np.where(better, explained, best)
+        found[better] = 0.0
+        found[np.ix_(better, take)] = part[better]
+    return found / size
+
+
+def grid_starts(form: Form, logs, loss, weights, delta: float, space: str, starts: int = STARTS) -> np.ndarray:
+    """Starting vectors [starts, P]: amplitudes solved for every grid point, ranked by the objective to be minimised."""
+    theta = _grid(form)
+    g, _ = form.log_terms(theta, logs)
+    features = np.exp(g)
+    relative = weights / loss ** 2 if space == "log" else weights
+    amplitudes = _amplitudes(features, relative, loss)
+    predicted = np.maximum(np.einsum("gj,gjn->gn", amplitudes, features), 1e-300)
+    residual = np.log(predicted / loss) if space == "log" else predicted - loss
+    score = (weights * newton.huber(residual, delta)).sum(1)
+    sides = [np.unique(theta[:, k]).size for k in range(theta.shape[1])]
+    cube = np.pad(score.reshape(sides), 1, constant_values=np.inf)
+    inner = tuple(slice(1, -1) for _ in sides)
+    local = np.ones(sides, bool)
+    for k in range(len(sides)):
+        for shift in (-1, 1):
+            local &= cube[inner] <= np.roll(cube, shift, axis=k)[inner]
+    order = np.lexsort((score, ~local.ravel()))[:starts]
+    order = np.unique(np.concatenate([order, np.argsort(score)[:starts // 2]]))
+    return np.concatenate([amplitudes[order], theta[order]], axis=1)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law. Parameters are in the units of the data; residuals are log(observed / predicted), one a point."""
+    form: Form
+    params: dict[str, float]
+    objective: float
+    delta: float                      # of the Huber loss, in the residual's own unit
+    space: str                        # residuals minimised: "log" or "linear"
+    columns: dict[str, str]           # role -> column: the form's inputs, and "loss"
+    points: pd.DataFrame              # what was fitted, as given
+    weights: np.ndarray
+    noise: float                      # estimated standard deviation of log residuals, degrees of freedom accounted for
+    optima: pd.DataFrame              # distinct local optima found, best first: parameters and objective
+    diagnostics: list[str] = field(default_factory=list)
+
+    @property
+    def vector(self) -> np.ndarray:
+        """Parameters in the order of form.names."""
+        return np.array([self.params[name] for name in self.form.names])
+
+    @property
+    def logs(self) -> np.ndarray:
+        """Natural logarithms of the inputs, [inputs, points]."""
+        return np.log(np.stack([self.points[self.columns[name]].to_numpy(float) for name in self.form.inputs]))
+
+    @property
+    def loss(self) -> np.ndarray:
+        return self.points[self.columns["loss"]].to_numpy(float)
+
+    @property
+    def residuals(self) -> np.ndarray:
+        return np.log(self.loss / self.form.predict(self.vector[None], self.logs)[0])
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        return len(self.points) - len(self.form.names)
+
+    def predict(self, *inputs, **named):
+        """Predicted loss at the form's inputs (Chinchilla: N, D), which broadcast; a float for scalars."""
+        logs, shape = input_logs(self.form, inputs, named)
+        value = self.form.predict(self.vector[None], logs)[0].reshape(shape)
+        return float(value) if shape == () else value
+
+    def to_json(self) -> dict:
+        """Everything but the points, as plain JSON values."""
+        return {
+            "form": self.form.name, "formula": self.form.formula, "source": self.form.source,
+            "params": {name: float(value) for name, value in self.params.items()},
+            "objective": float(self.objective), "delta": float(self.delta), "space": self.space, "noise": float(self.noise),
+            "columns": dict(self.columns), "bounds": {p.name: [p.low, p.high] for p in self.form.nonlinear},
+            "optima": self.optima.to_dict("records"), "residuals": [float(r) for r in self.residuals],
+            "diagnostics": list(self.diagnostics),
+        }
+
+
+def input_logs(form: Form, inputs: tuple, named: Mapping) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Inputs given by position or name -> (logs [I, n], broadcast shape)."""
+    given = dict(zip(form.inputs, inputs)) | dict(named)
+    if len(inputs) > len(form.inputs) or set(given) != set(form.inputs) or len(given) != len(inputs) + len(named):
+        raise LawError(f"{form.name} takes the inputs {', '.join(form.inputs)}, once each")
+    arrays = np.broadcast_arrays(*(np.asarray(given[name], float) for name in form.inputs))
+    if not all(np.all(np.isfinite(a) & (a > 0)) for a in arrays):
+        raise LawError(f"the inputs {', '.join(form.inputs)} must be positive and finite")
+    return np.log(np.stack([a.ravel() for a in arrays])), arrays[0].shape
+
+
+def _frame(points, columns: Mapping[str, str], parameters: int) -> pd.DataFrame:
+    """The points as a DataFrame with a fresh index, refused if they cannot be fitted."""
+    frame = pd.DataFrame(points).reset_index(drop=True)
+    for role, column in columns.items():
+        if column not in frame.columns:
+            raise LawError(f"no column {column!r} for {role}; the columns are {', '.join(map(str, frame.columns))}")
+        try:
+            values = frame[column].to_numpy(float)
+        except (TypeError, ValueError):
+            raise LawError(f"column {column!r} is not numeric") from None
+        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if bad.size:
+            raise LawError(f"column {column!r} must be positive and finite to take its logarithm, but {bad.size} of "
+                           f"{len(values)} values are not (first: {values[bad[0]]} in row {bad[0]}); drop those rows "
+                           "(diverged runs?) before fitting")
+        if role != "loss" and len(values) > 1 and np.ptp(np.log(values)) < 1e-9:
+            raise LawError(f"column {column!r} has a single value, {values[0]:g}: a law in {role} needs several levels of it")
+    if len(frame) < parameters:
+        raise LawError(f"{len(frame)} points cannot determine {parameters} parameters; add runs or choose a smaller form")
+    return frame
+
+
+def optimise(form: Form, logs, loss, weights, delta: float, space: str, starts: int = STARTS):
+    """Distinct local optima, best first: (vectors [m, P] in the units of logs, objective [m])."""
+    centre = logs.mean(1) if form.scale_free else np.zeros(len(logs))
+    unit = np.exp(np.log(loss).mean()) if space == "log" else 1.0       # a log residual does not see the loss's unit
+    logs, loss = logs - centre[:, None], loss / unit
+    start = grid_starts(form, logs, loss, weights, delta, space, starts)
+    found = newton.minimise(form, start, logs, loss, weights, delta=delta, space=space)
+    if not np.isfinite(found.objective).any():
+        raise LawError(f"no start of {form.name} reached a finite objective")
+    kept: list[int] = []
+    for i in np.argsort(found.objective, kind="stable"):
+        nonlinear = found.vectors[:, len(form.amplitudes):]
+        if all(np.abs(nonlinear[i] - nonlinear[j]).max() > 1e-3 for j in kept) and np.isfinite(found.objective[i]):
+            kept.append(i)
+    vectors = form.rescale(found.vectors[kept], centre)
+    vectors[:, :len(form.amplitudes)] *= unit
+    return vectors, found.objective[kept]
+
+
+def noise_scale(residuals: np.ndarray, parameters: int, weights=None) -> float:
+    """Standard deviation of the noise: robust (median of nonzero |residual|), a robust fit passing through `parameters` points.
+
+    A fit with a small delta interpolates about as many points as it has parameters, so the smallest `parameters`
+    residuals say nothing of the noise and are left out (Koenker 2005, section 3.4; McKean and Schrader 1987).
+    """
+    size = np.sort(np.abs(residuals))[min(parameters, len(residuals) - 1):]
+    return float(np.median(size) / 0.6745)
+
+
+def fit(points, form: str | Form = "chinchilla", params: str = "params_non_embedding", data: str = "tokens_seen",
+        loss: str = "bits_per_byte", delta: float | str = 1e-3, space: str = "log", x: str = "flops",
+        columns: Mapping[str, str] | None = None, bounds: Mapping[str, tuple[float, float]] | None = None,
+        weights=None, starts: int = STARTS) -> Fit:
+    """Fit a law to points (a DataFrame or a dict of arrays), one row a run.
+
+    params, data and x name the columns of the inputs N, D and x; `columns` names those of any other input. delta is
+    the Huber loss's, or "noise-scaled": 1.345 times the noise estimated from a first fit. space "log" (residuals
+    log predicted - log observed) or "linear"; delta=inf makes it least squares. bounds: {exponent: (low, high)}.
+    weights: [points], nonnegative; a weight of 2 counts a run twice.
+
+    Raises LawError for missing columns, values that are not positive, fewer points than parameters, or one level of an input.
+    """
+    form = get(form).bounded(bounds or {})
+    known = {"N": params, "D": data, "x": x} | dict(columns or {})
+    missing = [name for name in form.inputs if name not in known]
+    if missing:
+        raise LawError(f"{form.name} needs a column for {', '.join(missing)}: pass columns={{{missing[0]!r}: ...}}")
+    if space not in ("log", "linear"):
+        raise LawError(f"space must be 'log' or 'linear', got {space!r}")
+    chosen = {name: known[name] for name in form.inputs} | {"loss": loss}
+    frame = _frame(points, chosen, len(form.names))
+    logs = np.log(np.stack([frame[chosen[name]].to_numpy(float) for name in form.inputs]))
+    observed = frame[loss].to_numpy(float)
+    weights = np.ones(len(frame)) if weights is None else np.asarray(weights, float)
+    if weights.shape != observed.shape or not np.all(weights >= 0) or not np.isfinite(weights).all():
+        raise LawError(f"weights must be {len(frame)} finite nonnegative numbers, one a point")
+
+    def residual(vector):
+        predicted = form.predict(vector[None], logs)[0]
+        return np.log(observed / predicted) if space == "log" else observed - predicted
+
+    if delta == "noise-scaled":
+        delta = 1e-3
+        for _ in range(3):
+            vectors, objective = optimise(form, logs, observed, weights, delta, space, starts)
+            delta = max(EFFICIENT * noise_scale(residual(vectors[0]), len(form.names)), 1e-9)
+    elif not (isinstance(delta, (int, float)) and delta > 0):
+        raise LawError(f"delta must be a positive number or 'noise-scaled', got {delta!r}")
+    vectors, objective = optimise(form, logs, observed, weights, delta, space, starts)
+    best = vectors[0]
+    result = Fit(
+        form=form, params={name: float(v) for name, v in zip(form.names, best)}, objective=float(objective[0]),
+        delta=float(delta), space=space, columns=chosen, points=frame, weights=weights,
+        noise=noise_scale(np.log(observed / form.predict(best[None], logs)[0]), len(form.names)),
+        optima=pd.DataFrame(vectors, columns=list(form.names)).assign(objective=objective))
+    result.diagnostics.extend(diagnose.diagnose(result))
+    return result

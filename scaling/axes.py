@@ -1,0 +1,87 @@
+"""Parameters that know the names of their axes, and what can be read off those names.
+
+A parameter is an `nnx.Param` whose metadata `axes` holds one name per dimension. The sharding layout, the width
+multipliers of the parametrisation, the weight-decay mask and the parameter counts all read these names, so a model
+file never mentions a device or an optimiser. When an array has more dimensions than names (a batch of runs made by
+`jax.vmap`), the extra dimensions lead and have no name.
+"""
+
+import math
+
+import jax
+from flax import nnx
+
+NOT_COUNTED = ("vocab", "position")  # axes of lookup tables; Kaplan et al. 2020 (arXiv:2001.08361) section 2.1
+
+
+class Axes(tuple):
+    """The names of one array's axes. A subclass of tuple, so that pytree functions take it for a leaf."""
+
+    def __repr__(self):
+        return f"Axes({', '.join(self)})"
+
+
+def param(value, axes) -> nnx.Param:
+    """A parameter with one axis name per dimension of `value` (an array or a `ShapeDtypeStruct`)."""
+    axes = Axes(axes)
+    if len(axes) != value.ndim:
+        raise ValueError(f"a parameter of shape {value.shape} needs {value.ndim} axis names, got {tuple(axes)}")
+    return nnx.Param(value, axes=axes)
+
+
+def stack(make, keys, name="layers"):
+    """The module `make(key)` for every key, as one module whose parameters have a leading axis called `name`."""
+    abstract = nnx.eval_shape(lambda: make(jax.random.key(0)))
+    state = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+
+    def prepend(variable):
+        return nnx.Param(variable.get_raw_value(), axes=Axes((name, *_names_of(variable))))
+
+    return nnx.merge(nnx.graphdef(abstract), jax.tree.map(prepend, state, is_leaf=_is_variable))
+
+
+def names(tree):
+    """The tree with each array replaced by its `Axes`; what is not inside a `Param`, such as a counter, has none.
+
+    The structure is that of `tree`, so `jax.tree.map(f, tree, names(tree))` works; optimiser states keep the names of
+    the parameters they mirror, and trees of `ShapeDtypeStruct` or `NamedSharding` do as well.
+    """
+    found = []
+    for leaf in jax.tree.leaves(tree, is_leaf=_is_variable):
+        found += [_names_of(leaf)] * len(jax.tree.leaves(leaf)) if _is_variable(leaf) else [Axes()]
+    return jax.tree.unflatten(jax.tree.structure(tree), found)
+
+
+def tree_map_with_axes(f, tree, *rest):
+    """`jax.tree.map` whose function also sees the names: `f(array, axes, *others)` for each array of `tree`."""
+    return jax.tree.map(f, tree, names(tree), *rest)
+
+
+def count(params) -> dict:
+    """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
+
+    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N. Unnamed
+    leading dimensions (a batch of runs) are left out: this is the count of one run. Takes arrays or abstract arrays.
+    """
+    by_player, by_axes, non_embedding = {}, {}, 0
+    for player, subtree in params.items():
+        arrays = zip(jax.tree.leaves(subtree), jax.tree.leaves(names(subtree)), strict=True)
+        for array, axes in arrays:
+            size = math.prod(array.shape[array.ndim - len(axes):])
+            by_player[player] = by_player.get(player, 0) + size
+            by_axes[" ".join(axes)] = by_axes.get(" ".join(axes), 0) + size
+            non_embedding += 0 if set(axes) & set(NOT_COUNTED) else size
+    total = sum(by_player.values())
+    return {"total": total, "non_embedding": non_embedding, "by_player": by_player, "by_axes": by_axes}
+
+
+def _is_variable(leaf):
+    return isinstance(leaf, nnx.Variable)
+
+
+def _names_of(variable):
+    axes = variable.get_metadata().get("axes")
+    if axes is None:
+        raise ValueError(f"{type(variable).__name__} of shape {variable.shape} has no axis names; make parameters "
+                         "with scaling.axes.param(value, axes=(...))")
+    return Axes(axes)

@@ -1,0 +1,78 @@
+"""Model families: everything that can be scaled by one knob.
+
+A family is one file in this package and nothing else. The file `wavenet.py` holds a frozen dataclass `WaveNet` (any
+capitals), whose fields are static sizes and whose methods are those of `Family`; it is then found by name, trained by
+the one train loop, and covered by the tests that all families share.
+"""
+
+import difflib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Params = Mapping[str, Any]  # {player name: tree of parameters with named axes, see scaling.axes}
+Batch = Mapping[str, jax.Array]
+Metrics = Mapping[str, Any]
+
+
+class Player(NamedTuple):
+    """One minimiser: it owns `params[name]`, has one optimiser, and is handed the parameters of all players.
+
+    `loss(params, batch, key)` returns a scalar and metrics; the step differentiates it by `params[name]` alone.
+    """
+
+    name: str
+    loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
+
+
+class Family(Protocol):
+    """A frozen, hashable dataclass of static sizes. Two equal families are the same program."""
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters. Pure, so it may be vmapped over keys, jitted with shardings, or only shape-evaluated."""
+
+    def players(self) -> tuple[Player, ...]:
+        """The players in the order in which one step updates them. A name may repeat: (D, D, G) is n-critic."""
+
+    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """{metric: (sum, count)}; the caller adds both up over batches, then divides."""
+
+    def example_batch(self, batch_size: int, key: jax.Array) -> Batch:
+        """Random data of the right shapes and types, for costs, compilation and tests."""
+
+    @classmethod
+    def ladder(cls, size: float, **overrides) -> "Family":
+        """The family member of that size; any field can be overridden."""
+
+    @classmethod
+    def sizes(cls) -> tuple[float, ...]:
+        """Sizes, ascending, over the whole range that `ladder` is meant for."""
+
+
+@functools.cache
+def all() -> tuple[type, ...]:
+    """Every family class in this package, by file name."""
+    return tuple(_load(module.name) for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def find(name: str) -> type:
+    """The family class called `name`, whatever its capitals: `find("transformer")`."""
+    known = {cls.__name__.lower(): cls for cls in all()}
+    if name.lower() not in known:
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no family called {name!r}{hint} There are: {', '.join(known)}")
+    return known[name.lower()]
+
+
+def _load(module_name):
+    module = importlib.import_module(f"{__name__}.{module_name}")
+    wanted = module_name.replace("_", "")
+    for name, value in vars(module).items():
+        if isinstance(value, type) and name.lower() == wanted:
+            return value
+    raise ImportError(f"{module.__file__} must define the family's class, called {wanted!r} in any capitals")

@@ -1,0 +1,109 @@
+"""Building blocks: linear maps, norms, embeddings, gated and plain MLPs, rotary positions, cross-entropy.
+
+Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes, take random keys as
+arguments when made, and keep no other state. Parameters are float32; `dtype` is that of the computation.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scaling import axes
+
+
+def along(vector, x, axis=-1):
+    """`vector` reshaped to broadcast along one axis of `x`; implicit rank promotion is an error in this project."""
+    shape = [1] * x.ndim
+    shape[axis] = vector.shape[0]
+    return vector.reshape(shape)
+
+
+class Linear(nnx.Module):
+    """A linear map from the trailing axes `inputs` to the axes `outputs`, both {axis name: size}.
+
+    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so that `scale=1` keeps the variance of a unit input.
+    """
+
+    def __init__(self, key, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
+        self.dtype, self.contracted = dtype, len(inputs)
+        sizes = inputs | outputs
+        std = scale / math.sqrt(math.prod(inputs.values()))
+        self.weight = axes.param(std * jax.random.normal(key, tuple(sizes.values())), tuple(sizes))
+        self.bias = axes.param(jnp.zeros(tuple(outputs.values())), tuple(outputs)) if bias else None
+
+    def __call__(self, x):
+        y = jnp.tensordot(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
+        if self.bias is None:
+            return y
+        return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang & Sennrich 2019, eq. 4) or LayerNorm (Ba et al. 2016) of the last axis, computed in float32."""
+
+    def __init__(self, kind, axis, size, *, bias=False, epsilon=1e-6):
+        self.kind, self.epsilon = kind, epsilon
+        self.scale = axes.param(jnp.ones(size), (axis,))
+        self.bias = axes.param(jnp.zeros(size), (axis,)) if bias else None
+
+    def __call__(self, x):
+        y = x.astype(jnp.float32)
+        if self.kind == "layernorm":
+            y = y - y.mean(-1, keepdims=True)
+        y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon) * along(self.scale[...], y)
+        if self.bias is not None:
+            y = y + along(self.bias[...], y)
+        return y.astype(x.dtype)
+
+
+class Mlp(nnx.Module):
+    """Two layers with GELU (Hendrycks & Gimpel 2016), or SwiGLU (Shazeer 2020, eq. 6) with its third matrix."""
+
+    def __init__(self, key, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
+        up, gate, down = jax.random.split(key, 3)
+        outer, inner, kw = {"embed": width}, {"mlp": hidden}, dict(bias=bias, dtype=dtype)
+        self.up = Linear(up, outer, inner, **kw)
+        self.gate = Linear(gate, outer, inner, **kw) if activation == "swiglu" else None
+        self.down = Linear(down, inner, outer, scale=scale_out, **kw)
+
+    def __call__(self, x):
+        hidden = jax.nn.gelu(self.up(x)) if self.gate is None else jax.nn.silu(self.gate(x)) * self.up(x)
+        return self.down(hidden)
+
+
+class Table(nnx.Module):
+    """A lookup table: integers to rows. `axis` names the rows, "vocab" or "position"."""
+
+    def __init__(self, key, axis, rows, width, *, std=1.0, dtype=jnp.float32):
+        self.dtype = dtype
+        self.weight = axes.param(std * jax.random.normal(key, (rows, width)), (axis, "embed"))
+
+    def __call__(self, index):
+        return self.weight[...].astype(self.dtype)[index]
+
+
+def rotate(x, positions, base=10_000.0):
+    """Rotary positions (Su et al. 2021, eq. 34), halves rather than pairs: x [B, S, heads, d], positions [B or 1, S].
+
+    The dot product of two rotated vectors depends on the difference of their positions alone.
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def cross_entropy(logits, targets):
+    """Nats for each target: logits float [..., vocab], targets integer [...] -> float32 [...].
+
+    The target's logit is picked by a mask, whose gradient is elementwise; that of a gather is a slow scatter.
+    """
+    logits = logits.astype(jnp.float32)
+    classes = along(jnp.arange(logits.shape[-1]), logits)
+    picked = jnp.where(classes == targets[..., None], logits, 0.0).sum(-1)
+    return jax.nn.logsumexp(logits, axis=-1) - picked

@@ -1,0 +1,55 @@
+"""Colours for two schemes, under one set of names.
+
+Figures are drawn in the light colours (so the PNGs are right as they are); in the report each light colour becomes the CSS
+variable of its name, and the style sheet gives that variable its dark value too. Size and data are each one sequential
+scale on which more is farther from the background: they read without hue, and so by colour-blind readers and in print.
+"""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib
+from matplotlib.colors import to_hex
+
+LIGHT = {"paper": "#fefefe", "ink": "#1a1e23", "muted": "#59626d", "grid": "#e2e5e9", "accent": "#c2185b"}
+DARK = {"paper": "#15181c", "ink": "#e7e9ec", "muted": "#a0a9b4", "grid": "#2d333a", "accent": "#ff80b0"}
+# Map and its ends, from the smallest to the largest, in each scheme; every end keeps a contrast of about 3 with the background.
+SCALES = {"size": ("viridis", (0.62, 0.0), (0.42, 0.98)), "data": ("YlOrBr", (0.60, 1.0), (0.78, 0.12))}
+
+
+def scale(name: str, steps: int, dark: bool = False) -> list[str]:
+    """`steps` colours for increasing sizes ("size") or amounts of data ("data")."""
+    colours, *ends = SCALES[name]
+    first, last = ends[dark]
+    ramp = matplotlib.colormaps[colours]
+    return [to_hex(ramp(first + (last - first) * i / max(steps - 1, 1))) for i in range(steps)]
+
+
+class Palette:
+    """The colours of one report: `ink`, `muted`, ... as attributes, `size[i]` and `data[i]` by rank."""
+
+    def __init__(self, sizes: int, data: int):
+        self.size, self.data = scale("size", sizes), scale("data", data)
+        self.light = LIGHT | _named("size", self.size) | _named("data", self.data)
+        self.dark = DARK | _named("size", scale("size", sizes, True)) | _named("data", scale("data", data, True))
+        self._names = {colour: name for name, colour in self.light.items()}
+        self._pattern = re.compile("|".join(map(re.escape, self._names)))
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return LIGHT[name]
+        except KeyError:
+            raise AttributeError(f"the palette has no colour {name!r}; it has {', '.join(LIGHT)}, size and data") from None
+
+    def variables(self, dark: bool) -> str:
+        """CSS declarations of every colour of one scheme."""
+        return " ".join(f"--{name}: {colour};" for name, colour in (self.dark if dark else self.light).items())
+
+    def themed(self, svg: str) -> str:
+        """`svg` with each colour of this palette replaced by its CSS variable."""
+        return self._pattern.sub(lambda match: f"var(--{self._names[match.group()]})", svg)
+
+
+def _named(prefix: str, colours: list[str]) -> dict[str, str]:
+    return {f"{prefix}-{i}": colour for i, colour in enumerate(colours)}

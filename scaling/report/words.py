@@ -1,0 +1,90 @@
+"""Numbers as a reader wants them: few digits, plain units, one way of writing each kind of quantity."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NOTHING = "–"
+
+
+def missing(value) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
+
+
+def number(value, digits: int = 4) -> str:
+    """`value` to `digits` significant digits without an exponent where that stays short: 1.234, 0.00123, 1.2 × 10⁻⁷."""
+    if missing(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return power(value, digits)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def short(value, digits: int = 3) -> str:
+    """`number` without trailing zeros, for learning rates and other values that people choose: 0.003, 0.0125."""
+    text = number(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
+
+
+def count(value, digits: int = 3) -> str:
+    """A count with a suffix: 950, 12.3k, 1.2M, 70B."""
+    if missing(value):
+        return NOTHING
+    scale, suffix = next(((s, x) for s, x in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if abs(value) >= s * 0.9995),
+                         (1, ""))
+    return f"{value / scale:.{digits}g}{suffix}"
+
+
+def power(value, digits: int = 3) -> str:
+    """Scientific notation: 1.23 × 10¹⁵, and 10¹⁵ where the mantissa is one."""
+    if missing(value):
+        return NOTHING
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    power_of_ten = "10" + str(int(exponent)).translate(SUPERSCRIPT)
+    return power_of_ten if mantissa == "1" else f"{mantissa} × {power_of_ten}".replace("-", "−")
+
+
+def duration(seconds) -> str:
+    """Seconds as 4.2 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    if missing(seconds):
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def percent(fraction, digits: int = 2) -> str:
+    return NOTHING if missing(fraction) else f"{number(100 * fraction, digits)}%"
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def label(name: str) -> str:
+    """A metric's name as an axis title: bits_per_byte -> bits per byte."""
+    return name.replace("_", " ")
+
+
+def printable(text: str) -> str:
+    """`text` as HTML can hold it: control bytes as their pictures (␀), lone surrogates as �. A young model emits both."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
+
+    def shown(c: str) -> str:
+        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cn", "Cs"):
+            return c
+        return chr(0x2400 + ord(c)) if ord(c) < 32 else "�"
+
+    return "".join(map(shown, text))

@@ -1,0 +1,249 @@
+"""Checkpoints through orbax: saved in the background, restored onto any sharding, torn ones skipped.
+
+    checkpoints = Checkpoints(workdir / "checkpoints" / fingerprint)
+    checkpoints.save(step, state, {"experiment": ..., "position": ...})
+    state, meta = checkpoints.restore(checkpoints.latest(), abstract_state)
+
+On disk a tree is a flat dict from path ("params/model/blocks/attention/query") to array, beside a JSON with the meta and
+the shape and dtype of every leaf, so that a checkpoint can be read without the classes that made it (`restore_params`).
+"""
+import json
+import logging
+import os
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from scaling import files
+
+
+class NoCheckpoint(FileNotFoundError):
+    """There is no checkpoint that can be read."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is whole but is of another tree than the one asked for."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them. One process group may write at a time.
+
+    In a job of several processes all of them call every method, with global arrays; orbax sees to it that each writes its own
+    shards and that the first one names the result.
+    """
+
+    def __init__(self, directory, keep: int = 2):
+        _quiet()
+        self._directory = epath.Path(directory).expanduser()
+        if files.is_local(self._directory):
+            self._directory = self._directory.resolve()  # tensorstore wants absolute paths
+        self._torn = set()
+        if self._directory.exists():
+            for path in self._directory.iterdir():
+                if ".orbax-checkpoint-tmp" in path.name:
+                    warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed", stacklevel=2)
+        with files.disk_full(self._directory):
+            self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False))
+
+    def save(self, step: int, tree, meta: dict | None = None) -> None:
+        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of `step`.
+
+        Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in the background. A failed
+        write is raised by the next call of `save`, `wait` or `close`: DiskFull when there is no space. A checkpoint of the same step
+        is replaced.
+        """
+        flat, leaves = {}, {}
+        for path, leaf in _flatten(tree)[0]:
+            impl = None
+            if _is_key(leaf):
+                impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+            elif not isinstance(leaf, jax.Array):
+                # A copy: the caller may write to its own. Python numbers become what JAX makes of them.
+                leaf = np.array(leaf if isinstance(leaf, (np.ndarray, np.generic)) else jnp.asarray(leaf))
+            leaves[path] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "key": impl}
+            if leaf.size:  # orbax refuses empty arrays; their shape is all there is to them
+                flat[path] = leaf
+        content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves}
+        with files.disk_full(self._directory):
+            for bad in self._torn | ({step} & set(self._manager.all_steps())):
+                self._manager.wait_until_finished()
+                self._manager.delete(bad)
+            self._torn = set()
+            self._manager.save(step, force=True, args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
+
+    def latest(self) -> int | None:
+        """The newest step saved, those found torn left out; None when there is none."""
+        return max(self._steps(), default=None)
+
+    def restore(self, step: int | None, abstract_tree):
+        """(tree, meta) as saved at `step` (None: the newest). meta holds "step", the step it really is of.
+
+        `abstract_tree` has the structure, shapes and dtypes of the saved tree. Leaves that have a `.sharding` (ShapeDtypeStructs of
+        `jax.eval_shape` given one, or arrays) are restored onto it, whatever mesh they were saved from; the others become uncommitted
+        arrays on the default device. A torn checkpoint is skipped with a warning and the one before it used.
+        Raises NoCheckpoint when none is left, CheckpointError when the tree does not match.
+        """
+        self.wait()
+        wanted, treedef = _flatten(abstract_tree)
+        steps = [s for s in self._steps() if step is None or s <= step]
+        values, meta = _newest(self._directory, steps, lambda leaves: _match(dict(wanted), leaves), self._torn)
+        return jax.tree.unflatten(treedef, [values[path] for path, _ in wanted]), meta
+
+    def wait(self) -> None:
+        """Blocks until what is being saved is on disk."""
+        with files.disk_full(self._directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends orbax's threads."""
+        with files.disk_full(self._directory):
+            self._manager.close()
+
+    def clear(self) -> None:
+        """Closes, and removes the directory: for when the run is recorded and needs no checkpoint any more."""
+        self._manager.close()
+        if jax.process_index() == 0 and self._directory.exists():
+            self._directory.rmtree()
+
+    def _steps(self):
+        return [s for s in self._manager.all_steps() if s not in self._torn]
+
+
+def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
+    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; needs neither the model nor its mesh.
+
+    `path` is the directory given to `Checkpoints`; `step` None is the newest. It may be in use by the process that writes it.
+    Torn checkpoints are skipped with a warning. Raises NoCheckpoint, or CheckpointError when nothing is under `prefix`.
+    """
+    _quiet()
+    path = epath.Path(path).expanduser()
+    path = path.resolve() if files.is_local(path) else path
+    if not path.is_dir():
+        raise NoCheckpoint(f"no checkpoints in {os.fspath(path)}: not a directory")
+    with ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True, create=False)) as manager:
+        steps = [s for s in manager.all_steps() if step is None or s == step]
+
+    def match(leaves):
+        wanted = {k: None for k in leaves if k.startswith(f"{prefix}/")}
+        if not wanted:
+            raise CheckpointError(f"nothing under {prefix!r} in {os.fspath(path)}: "
+                                  f"there is {', '.join(sorted({k.split('/')[0] for k in leaves}))}")
+        return wanted
+
+    values, _ = _newest(path, steps, match, set())
+    tree = {}
+    for key, value in values.items():
+        *parents, last = key.removeprefix(f"{prefix}/").split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = np.asarray(value)
+    return tree
+
+
+def _newest(directory, steps, match, torn):
+    """({path: array}, meta) of the last of `steps` that can be read; adds those that cannot to `torn`."""
+    for step in sorted(steps, reverse=True):
+        path = directory / str(step)
+        try:
+            content = _load(path, meta=ocp.args.JsonRestore()).meta
+            leaves, meta = content["leaves"], files.loads(json.dumps(content["meta"]))
+        except Exception as error:
+            _skip(path, error)
+            torn.add(step)
+            continue
+        wanted = match(leaves)
+        try:
+            return _arrays(path, wanted, leaves), meta
+        except MemoryError:
+            raise
+        except Exception as error:  # what a cut file makes tensorstore raise depends on where it was cut
+            _skip(path, error)
+            torn.add(step)
+    raise NoCheckpoint(f"no checkpoint that can be read in {os.fspath(directory)}")
+
+
+def _skip(path, error):
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
+    warnings.warn(f"checkpoint {os.fspath(path)} is torn ({type(error).__name__}: {reason}), skipped; "
+                  "the one before it is used", stacklevel=5)
+
+
+def _load(path, **items):
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path, args=ocp.args.Composite(**items))
+
+
+def _arrays(path, wanted, leaves):
+    """{path: array} of `wanted`, a dict to abstract leaves, or to None for NumPy arrays."""
+    item, how, values = {}, {}, {}
+    for k, leaf in wanted.items():
+        shape, dtype = tuple(leaves[k]["shape"]), jnp.dtype(leaves[k]["dtype"])
+        sharding = getattr(leaf, "sharding", None)
+        if 0 in shape:
+            values[k] = np.zeros(shape, dtype)
+            continue
+        item[k] = jax.ShapeDtypeStruct(shape, dtype)
+        how[k] = ocp.RestoreArgs(restore_type=np.ndarray) if sharding is None else \
+            ocp.ArrayRestoreArgs(sharding=sharding, global_shape=shape, dtype=dtype)
+    if item:
+        values.update(_load(path, state=ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)).state)
+    for k, leaf in wanted.items():
+        if leaf is not None and not isinstance(values[k], jax.Array):
+            array = jax.device_put(values[k], getattr(leaf, "sharding", None))
+            values[k] = array if array.dtype == values[k].dtype else values[k]  # int64 stays NumPy without x64
+        if leaf is not None and leaves[k]["key"]:
+            values[k] = jax.random.wrap_key_data(values[k], impl=leaves[k]["key"])
+    return values
+
+
+def _match(wanted, leaves):
+    """`wanted` if its paths, shapes and dtypes are those of `leaves`; else CheckpointError."""
+    for verb, paths in (("lacks", wanted.keys() - leaves.keys()), ("also holds", leaves.keys() - wanted.keys())):
+        if paths:
+            raise CheckpointError(f"the checkpoint is of another tree: it {verb} {sorted(paths)[0]!r}"
+                                  + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
+    for path, leaf in wanted.items():
+        saved = (tuple(leaves[path]["shape"]), leaves[path]["dtype"])
+        raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        asked = (tuple(np.shape(raw)), str(raw.dtype if hasattr(raw, "dtype") else jnp.asarray(raw).dtype))
+        if saved != asked:
+            raise CheckpointError(f"the checkpoint is of another tree: {path!r} is {saved[1]}{list(saved[0])} in it, "
+                                  f"{asked[1]}{list(asked[0])} was asked for")
+    return wanted
+
+
+def _is_key(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _flatten(tree):
+    """[(path string, leaf)], treedef. The `.value` that nnx adds under every variable is left out."""
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
+
+    def name(path):
+        if len(path) > 1 and getattr(path[-1], "name", None) == "value":
+            path = path[:-1]
+        return jax.tree_util.keystr(path, simple=True, separator="/") or "tree"
+
+    named = [(name(path), leaf) for path, leaf in pairs]
+    if len(dict(named)) < len(named):
+        raise CheckpointError("two leaves of the tree have the same path: "
+                              + ", ".join(sorted({n for n, _ in named if [m for m, _ in named].count(n) > 1})))
+    return named, treedef
+
+
+def _quiet():
+    """Orbax reports every step of every save through absl: keep its errors only."""
+    logger = logging.getLogger("absl")
+    if not any(getattr(f, "_of_checkpoints", False) for f in logger.filters):
+        def keep(record):
+            return record.levelno >= logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+        keep._of_checkpoints = True
+        logger.addFilter(keep)

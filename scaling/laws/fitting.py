@@ -68,7 +68,7 @@ def grid_starts(form: Form, logs, loss, weights, delta: float, space: str, start
     return np.concatenate([amplitudes[order], theta[order]], axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted law. Parameters are in the units of the data; residuals are log(observed / predicted), one a point."""
     form: Form
@@ -175,7 +175,7 @@ def optimise(form: Form, logs, loss, weights, delta: float, space: str, starts: 
     return vectors, found.objective[kept]
 
 
-def noise_scale(residuals: np.ndarray, parameters: int, weights=None) -> float:
+def noise_scale(residuals: np.ndarray, parameters: int) -> float:
     """Standard deviation of the noise: robust (median of nonzero |residual|), a robust fit passing through `parameters` points.
 
     A fit with a small delta interpolates about as many points as it has parameters, so the smallest `parameters`

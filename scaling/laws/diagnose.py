@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 LEVELS_APART = 0.01    # inputs closer than 1% are one level
 CONFOUNDED = 0.95      # |correlation| of two inputs' logarithms
-ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: two parameters agree to three digits in what they do
+ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameters agree to three digits
 
 
 def levels(logs: np.ndarray) -> int:
-    """Distinct values of an input, given its logarithms: sorted values closer than 1% to the last are one level."""
+    """Distinct values of an input, given its logarithms: sorted values closer than 1% to the last are one
+    level."""
     return int((np.diff(np.sort(logs)) > LEVELS_APART).sum()) + 1
 
 
@@ -29,7 +30,8 @@ def jacobian(form, vector: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def condition_number(form, vector: np.ndarray, logs: np.ndarray) -> float:
-    """Condition number of the Jacobian with columns of unit length and centred logarithms; inf if a column is zero.
+    """Condition number of the Jacobian with columns of unit length and centred logarithms; inf if a column is
+    zero.
 
     Parameters at zero amplitude take their exponents with them (their columns vanish), hence inf.
     """
@@ -44,45 +46,52 @@ def diagnose(fit: Fit) -> list[str]:
     said = []
     for name in form.amplitudes:
         if fit.params[name] == 0.0:
-            said.append(f"{name} is at its bound 0: the data do not show this term, nor an exponent that only it has.")
+            said.append(f"{name} is at its bound 0: the data do not show this term, nor an "
+                        "exponent that only it has.")
     for p in form.nonlinear:
         value = fit.params[p.name]
         if value <= p.low or value >= p.high:
-            said.append(f"{p.name} = {value:.4g} is at a bound of [{p.low:g}, {p.high:g}]: not identified by these data.")
+            said.append(f"{p.name} = {value:.4g} is at a bound of [{p.low:g}, {p.high:g}]: not identified "
+                        "by these data.")
     for name, values in zip(form.inputs, logs):
         if (count := levels(values)) < 4:
-            said.append(f"{name} has {count} distinct levels: a constant and a power of {name} need at least 3, and 4 to "
-                        "show misfit.")
+            said.append(f"{name} has {count} distinct levels: a constant and a power of {name} need at "
+                        "least 3, and 4 to show misfit.")
     for i, first in enumerate(form.inputs):
         for j in range(i + 1, len(form.inputs)):
             r = np.corrcoef(logs[i], logs[j])[0, 1]
             if abs(r) > CONFOUNDED:
-                said.append(f"{first} and {form.inputs[j]} are confounded (correlation of logarithms {r:.3f}): their terms "
-                            "cannot be told apart; vary one at a fixed value of the other.")
+                said.append(f"{first} and {form.inputs[j]} are confounded (correlation of logarithms "
+                            f"{r:.3f}): their terms cannot be told apart; vary one at a fixed value of the "
+                            "other.")
     if (spare := fit.degrees_of_freedom) < len(form.names):
-        said.append(f"{spare} degrees of freedom ({n} points, {len(form.names)} parameters): intervals rest on very little.")
+        said.append(f"{spare} degrees of freedom ({n} points, {len(form.names)} parameters): intervals "
+                    "rest on very little.")
     centre = logs.mean(1) if form.scale_free else np.zeros(len(logs))
     condition = condition_number(form, form.rescale(fit.vector[None], -centre)[0], logs - centre[:, None])
     if condition > ILL_CONDITIONED:
-        said.append(f"The parameters are poorly determined together (condition number {condition:.2g}): predictions inside "
-                    "the data may be good, single parameters and far extrapolation are not.")
+        said.append(f"The parameters are poorly determined together (condition number {condition:.2g}): "
+                    "predictions inside the data may be good, single parameters and far extrapolation are "
+                    "not.")
     said.extend(_rivals(fit))
     size = np.abs(fit.residuals)
     if fit.noise > 1e-12 and (count := int((size > 6 * fit.noise).sum())):
         worst = int(np.argmax(size))
-        said.append(f"{count} of {n} points lie more than 6 noise standard deviations off; the farthest is row {worst} "
-                    f"(residual {fit.residuals[worst]:+.2%}).")
+        said.append(f"{count} of {n} points lie more than 6 noise standard deviations off; the farthest is "
+                    f"row {worst} (residual {fit.residuals[worst]:+.2%}).")
     return said
 
 
 def _rivals(fit: Fit) -> list[str]:
-    """Other optima whose objective is within the noise of the best: an F-like ratio below 3 on the robust objective."""
+    """Other optima whose objective is within the noise of the best: an F-like ratio below 3 on the robust
+    objective."""
     best = fit.optima.iloc[0]
     per_point = best["objective"] / max(fit.degrees_of_freedom, 1)
     said = []
     for _, other in fit.optima.iloc[1:].iterrows():
         if other["objective"] - best["objective"] < 3.0 * per_point:
             values = ", ".join(f"{p.name} = {other[p.name]:.3g}" for p in fit.form.nonlinear)
-            said.append(f"Another optimum is as good within noise ({values}; objective {other['objective']:.6g} against "
-                        f"{best['objective']:.6g}): the parameters are not identified by these data.")
+            said.append(f"Another optimum is as good within noise ({values}; objective "
+                        f"{other['objective']:.6g} against {best['objective']:.6g}): the parameters are not "
+                        "identified by these data.")
     return said[:3]

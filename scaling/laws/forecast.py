@@ -1,7 +1,8 @@
 """Forecasts on record: written before the run exists, never rewritten, and checked against it once.
 
-`write` makes one file that holds the target, the predicted loss with its interval, the law, and a hash of every record the
-law was fitted to. `check` refuses if any of that changed, and writes its verdict beside the forecast.
+`write` makes one file that holds the target, the predicted loss with its interval, the law, and a hash of
+every record the law was fitted to. `check` refuses if any of that changed, and writes its verdict beside the
+forecast.
 """
 from __future__ import annotations
 
@@ -46,15 +47,18 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str, str], level: float = 0.9) -> dict:
+def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str, str],
+          level: float = 0.9) -> dict:
     """Predict the target's loss, write it to `path` (a new file), and return what was written.
 
-    target: a dict with the law's input columns (params_non_embedding, tokens_seen, ...), and if known "flops" and
-    "fingerprint"; all of it is kept. records: {fingerprint: hash}, see `hashes`, of every run the fit used.
-    The interval is a prediction interval: uncertainty of the law and the noise of one run. compute_ratio is the target's
-    "flops" over the largest of the fitted points, None where either is not known.
+    target: a dict with the law's input columns (params_non_embedding, tokens_seen, ...), and if known "flops"
+    and "fingerprint"; all of it is kept. records: {fingerprint: hash}, see `hashes`, of every run the fit
+    used. The interval is a prediction interval: uncertainty of the law and the noise of one run.
+    compute_ratio is the target's "flops" over the largest of the fitted points, None where either is not
+    known.
 
-    Raises LawError if the file exists, if the target is among the records, or if fitted points have no record.
+    Raises LawError if the file exists, if the target is among the records, or if fitted points have no
+    record.
     """
     path = epath.Path(path)
     target = dict(target)
@@ -64,7 +68,8 @@ def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str
         if fit.columns[name] not in target:
             raise LawError(f"the target lacks {fit.columns[name]!r}; it has {', '.join(map(str, target))}")
     if target.get("fingerprint") in records:
-        raise LawError(f"the target {target['fingerprint']} is already among the records: that would be no forecast")
+        raise LawError(f"the target {target['fingerprint']} is already among the records: "
+                       "that would be no forecast")
     if not records:
         raise LawError("a forecast names the records it was made from, and none were given")
     if "fingerprint" in fit.points:
@@ -73,21 +78,24 @@ def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str
     at = [float(target[fit.columns[name]]) for name in fit.form.inputs]
     largest = float(fit.points["flops"].max()) if "flops" in fit.points else None
     content = {
-        "time": _now(), "target": target, "predicted": fit.predict(*at), "interval": list(boot.predict(*at, level=level)),
+        "time": _now(), "target": target, "predicted": fit.predict(*at),
+        "interval": list(boot.predict(*at, level=level)),
         "confidence": list(boot.predict(*at, level=level, noise=False)), "level": level,
         "compute_ratio": float(target["flops"]) / largest if largest and "flops" in target else None,
-        "metric": fit.columns["loss"], "form": fit.form.name, "fit": fit.to_json() | {"points": len(fit.points)},
+        "metric": fit.columns["loss"], "form": fit.form.name,
+        "fit": fit.to_json() | {"points": len(fit.points)},
         "bootstrap": boot.to_json(level), "diagnostics": [*fit.diagnostics, *boot.diagnostics],
         "records": dict(sorted(records.items())),
-        "versions": {"scaling": scaling.__version__, "python": platform.python_version(), "numpy": np.__version__,
-                     "scipy": scipy.__version__, "pandas": pd.__version__},
+        "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
+                     "numpy": np.__version__, "scipy": scipy.__version__, "pandas": pd.__version__},
     }
     content = json.loads(files.dumps(content))
     content["hash"] = record_hash(content)
     try:
         files.atomic_write(path, files.dumps(content, indent=1) + "\n", exclusive=True)
     except FileExistsError:
-        raise LawError(f"{os.fspath(path)} exists, and a forecast is never overwritten; write to another path") from None
+        raise LawError(f"{os.fspath(path)} exists, and a forecast is never overwritten; "
+                       "write to another path") from None
     return content
 
 
@@ -101,7 +109,8 @@ def read(path) -> dict:
     except ValueError as error:
         raise LawError(f"{os.fspath(path)} is not a forecast ({error})") from None
     if not isinstance(content, dict) or content.get("hash") != _own_hash(content):
-        raise LawError(f"{os.fspath(path)} was changed after it was written: its content does not match its own hash")
+        raise LawError(f"{os.fspath(path)} was changed after it was written: its content does not "
+                       "match its own hash")
     return content
 
 
@@ -110,26 +119,30 @@ def _own_hash(content: Mapping) -> str:
 
 
 def check(path, observed: float, records: Mapping[str, str]) -> dict:
-    """Score the forecast at `path` against the observed loss; write forecast_check.json beside it, and return it.
+    """Score the forecast at `path` against the observed loss; write forecast_check.json beside it, and return
+    it.
 
-    records: {fingerprint: hash} as they are now; others than those forecast from may have joined. error is observed minus
-    predicted, relative_error that over predicted. Checking again with the same observation returns what is there.
+    records: {fingerprint: hash} as they are now; others than those forecast from may have joined. error is
+    observed minus predicted, relative_error that over predicted. Checking again with the same observation
+    returns what is there.
 
-    Raises LawError if the forecast or any record it was made from has changed or is missing, naming them, or if
-    it was already checked against another observation.
+    Raises LawError if the forecast or any record it was made from has changed or is missing, naming them, or
+    if it was already checked against another observation.
     """
     content = read(path)
     missing = [name for name in content["records"] if name not in records]
-    changed = [name for name, value in content["records"].items() if name in records and records[name] != value]
+    changed = [name for name, value in content["records"].items() if records.get(name, value) != value]
     if missing or changed:
-        said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("changed", changed)) if names]
+        both = {"missing": missing, "changed": changed}
+        said = [f"{what}: {', '.join(names)}" for what, names in both.items() if names]
         raise LawError(f"the records this forecast was made from are not as they were ({'; '.join(said)}); "
                        "restore them, or make a new forecast of a run nobody has trained")
     observed = float(observed)
     if not (math.isfinite(observed) and observed > 0):
         raise LawError(f"the observed loss must be positive and finite, got {observed}")
     predicted, (low, high) = content["predicted"], content["interval"]
-    result = {"observed": observed, "predicted": predicted, "interval": [low, high], "level": content["level"],
+    result = {"observed": observed, "predicted": predicted, "interval": [low, high],
+              "level": content["level"],
               "error": observed - predicted, "relative_error": observed / predicted - 1.0,
               "inside": low <= observed <= high, "time": _now(), "forecast_hash": content["hash"]}
     beside = epath.Path(path).parent / CHECK
@@ -138,7 +151,7 @@ def check(path, observed: float, records: Mapping[str, str]) -> dict:
     except FileExistsError:
         earlier = files.read_json(beside)
         if (earlier["observed"], earlier["forecast_hash"]) != (observed, content["hash"]):
-            raise LawError(f"{os.fspath(beside)} holds another check (observed {earlier['observed']}); a forecast is "
-                           "checked once") from None
+            raise LawError(f"{os.fspath(beside)} holds another check (observed {earlier['observed']}); "
+                           "a forecast is checked once") from None
         return earlier
     return result

@@ -1,13 +1,14 @@
-"""Scaling-law forms: which inputs a law takes, which of its parameters are linear, and how its terms are computed.
+"""Scaling-law forms: which inputs a law takes, which of its parameters are linear, and how its terms are
+computed.
 
-Every form here is a sum of terms, each a nonnegative amplitude times a feature that depends on the inputs and on
-the nonlinear parameters:
+Every form here is a sum of terms, each a nonnegative amplitude times a feature that depends on the inputs and
+on the nonlinear parameters:
 
     loss = sum_j amplitude_j * exp(g_j(theta, log inputs))
 
-Amplitudes are linear, so given theta they have an exact solution (variable projection, `fitting.starts`), and the
-derivatives the optimiser needs all follow from g and dg/dtheta (`newton`). A new law is a new `Form`: name its inputs,
-amplitudes and nonlinear parameters with their bounds, and write `log_terms`.
+Amplitudes are linear, so given theta they have an exact solution (variable projection, `fitting.starts`), and
+the derivatives the optimiser needs all follow from g and dg/dtheta (`newton`). A new law is a new `Form`:
+name its inputs, amplitudes and nonlinear parameters with their bounds, and write `log_terms`.
 """
 from __future__ import annotations
 
@@ -33,11 +34,11 @@ class Parameter:
 class Form:
     """A law as a sum of amplitudes times features.
 
-    log_terms(theta, logs) takes theta [batch, K] and logs [I, n] (natural logarithms of the inputs, in the order of
-    `inputs`) and returns (g, dg): g [batch, J, n], the logarithm of each amplitude's feature, and its derivative
-    dg [J, K, n] (when g is linear in theta) or [batch, J, K, n].
-    scale_free says that changing an input's unit only rescales amplitudes, as it does for powers; the optimiser then
-    works with centred logarithms, which makes fits independent of units and well conditioned.
+    log_terms(theta, logs) takes theta [batch, K] and logs [I, n] (natural logarithms of the inputs, in the
+    order of `inputs`) and returns (g, dg): g [batch, J, n], the logarithm of each amplitude's feature, and
+    its derivative dg [J, K, n] (when g is linear in theta) or [batch, J, K, n]. scale_free says that changing
+    an input's unit only rescales amplitudes, as it does for powers; the optimiser then works with centred
+    logarithms, which makes fits independent of units and well conditioned.
     """
     name: str
     formula: str
@@ -66,12 +67,14 @@ class Form:
         own = [p.name for p in self.nonlinear]
         for name in bounds:
             if name not in own:
-                raise LawError(f"cannot bound {name!r}: the nonlinear parameters of {self.name} are {', '.join(own)}")
+                raise LawError(f"cannot bound {name!r}: the nonlinear parameters of {self.name} are "
+                               f"{', '.join(own)}")
         for name, (low, high) in bounds.items():
             if not low < high:
                 raise LawError(f"bounds of {name!r} must be (low, high) with low < high, got ({low}, {high})")
-        return replace(self, nonlinear=tuple(Parameter(p.name, *map(float, bounds.get(p.name, (p.low, p.high))))
-                                             for p in self.nonlinear))
+        ends = {p.name: bounds.get(p.name, (p.low, p.high)) for p in self.nonlinear}
+        return replace(self, nonlinear=tuple(Parameter(name, float(low), float(high))
+                                             for name, (low, high) in ends.items()))
 
     def predict(self, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
         """Loss [batch, n] of parameter vectors [batch, J + K] at logs [I, n]."""
@@ -89,7 +92,8 @@ class Form:
 
 
 def power_terms(inputs: tuple[str, ...], nonlinear: tuple[str, ...], terms: Mapping[str, Mapping[str, str]]):
-    """log_terms of a sum of products of powers. terms: {amplitude: {input: exponent}}, each a factor input^-exponent."""
+    """log_terms of a sum of products of powers. terms: {amplitude: {input: exponent}}, each a factor
+    input^-exponent."""
     pattern = np.zeros((len(terms), len(nonlinear), len(inputs)))
     for j, factors in enumerate(terms.values()):
         for name, exponent in factors.items():

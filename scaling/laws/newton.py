@@ -1,13 +1,14 @@
 """A damped Newton method for many small robust fits at once, in NumPy.
 
-One problem is: minimise sum_i weight_i * huber(residual_i) over nonnegative amplitudes and bounded nonlinear parameters
-of a `Form`. Resamples of a bootstrap, simulated data sets and starting points are all rows of one batch.
+One problem is: minimise sum_i weight_i * huber(residual_i) over nonnegative amplitudes and bounded nonlinear
+parameters of a `Form`. Resamples of a bootstrap, simulated data sets and starting points are all rows of one
+batch.
 
-The Hessian of a Huber loss is often indefinite (points outside delta have no curvature of their own), so the step solves
-(H + damping * M) step = gradient, where M is the matrix of iteratively reweighted least squares: it is positive
-definite, and a step with large damping is a short step of that safe method (Huber and Ronchetti 2009, section 7.8;
-damping as in Levenberg-Marquardt). Bounds are kept by projection (Bertsekas 1982): coordinates held at a bound by
-the gradient leave the linear system.
+The Hessian of a Huber loss is often indefinite (points outside delta have no curvature of their own), so the
+step solves (H + damping * M) step = gradient, where M is the matrix of iteratively reweighted least squares:
+it is positive definite, and a step with large damping is a short step of that safe method (Huber and
+Ronchetti 2009, section 7.8; damping as in Levenberg-Marquardt). Bounds are kept by projection (Bertsekas
+1982): coordinates held at a bound by the gradient leave the linear system.
 """
 from __future__ import annotations
 
@@ -25,6 +26,13 @@ class Result(NamedTuple):
     objective: np.ndarray   # [batch]
     converged: np.ndarray   # [batch] bool
     iterations: int         # of the slowest row
+
+    def better(self, other: Result) -> Result:
+        """Row by row, the one with the lower objective."""
+        take = other.objective < self.objective
+        return Result(np.where(take[:, None], other.vectors, self.vectors),
+                      np.where(take, other.objective, self.objective),
+                      np.where(take, other.converged, self.converged), max(self.iterations, other.iterations))
 
 
 class Point(NamedTuple):
@@ -53,7 +61,8 @@ def _dot(values: np.ndarray, features: np.ndarray) -> np.ndarray:
 
 
 def evaluate(form: Form, vectors, logs, target, weights, delta: float, space: str) -> Point:
-    """Objective and derivatives at vectors [batch, P]. target: observed loss, or its logarithm when space is "log"."""
+    """Objective and derivatives at vectors [batch, P]. target: observed loss, or its logarithm when space is
+    "log"."""
     count, size = len(form.amplitudes), vectors.shape[1]
     g, dg = form.log_terms(vectors[:, count:], logs)
     slope = np.exp(g, out=g)                                    # d loss / d amplitude, [batch, J, n]
@@ -87,15 +96,17 @@ def evaluate(form: Form, vectors, logs, target, weights, delta: float, space: st
         hessian[:, count + k, j] += mixed
         for i, m in used:
             if i == j:
-                hessian[:, count + k, count + m] += _dot(pull * part[:, j], dg[..., j, k, :] * dg[..., j, m, :])
+                bend = dg[..., j, k, :] * dg[..., j, m, :]
+                hessian[:, count + k, count + m] += _dot(pull * part[:, j], bend)
     return Point(objective, gradient, hessian, safe)
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solve [batch, P, P] x = right [batch, P] by LDL^T; also says which rows are positive definite (others give 0).
+    """Solve [batch, P, P] x = right [batch, P] by LDL^T; also says which rows are positive definite (others
+    give 0).
 
-    LAPACK's batched routines call out once a matrix, and raise if one is indefinite; P is at most a handful, so loops
-    over its entries, each step a vector over the batch, are many times faster.
+    LAPACK's batched routines call out once a matrix, and raise if one is indefinite; P is at most a handful,
+    so loops over its entries, each step a vector over the batch, are many times faster.
     """
     size = matrix.shape[1]
     factor = np.ascontiguousarray(matrix.transpose(1, 2, 0))
@@ -119,8 +130,9 @@ def minimise(form: Form, start, logs, loss, weights=1.0, *, delta: float = 1e-3,
              iterations: int = 300, tolerance: float = 1e-14) -> Result:
     """Minimise from every row of start [batch, P] to convergence; rows are independent problems.
 
-    logs [I, n] are shared; loss (positive) and weights (nonnegative) are [n], or [batch, n] where each row has its own.
-    A row has converged when a full Newton step would lower its objective by less than `tolerance` of it.
+    logs [I, n] are shared; loss (positive) and weights (nonnegative) are [n], or [batch, n] where each row
+    has its own. A row has converged when a full Newton step would lower its objective by less than
+    `tolerance` of it.
     """
     start = np.atleast_2d(np.asarray(start, float))
     batch, n = len(start), logs.shape[1]
@@ -136,14 +148,14 @@ def minimise(form: Form, start, logs, loss, weights=1.0, *, delta: float = 1e-3,
 def _minimise(form, start, logs, target, weights, delta, space, iterations, tolerance) -> Result:
     low, high = form.low, form.high
     count, size = len(form.amplitudes), start.shape[1]
-    reach = np.array([np.inf] * count + [1.0] * (size - count))          # longest step in an exponent
-    floor = 1e-28 * target.shape[1]                                      # the objective of rounding errors alone
+    reach = np.array([np.inf] * count + [1.0] * (size - count))  # longest step in an exponent
+    floor = 1e-28 * target.shape[1]                              # the objective of rounding errors alone
     identity = np.eye(size)
     final, best = np.clip(start, low, high), np.full(len(start), np.inf)
     converged, live = np.zeros(len(start), bool), np.arange(len(start))
     vectors = final.copy()
     damping = np.ones(len(start))
-    with np.errstate(all="ignore"):                                      # a step too far gives inf or nan: refused
+    with np.errstate(all="ignore"):                              # a step too far gives inf or nan: refused
         point = evaluate(form, vectors, logs, target, weights, delta, space)
         for used in range(1, iterations + 1):
             held = ((vectors <= low) & (point.gradient > 0)) | ((vectors >= high) & (point.gradient < 0))

@@ -2,12 +2,15 @@
 
 Three ways to resample, all needing only (points, fit):
 
-"case"     rows with replacement (Efron 1979): assumes nothing about the noise, but with few points a resample of a grid
+"case"     rows with replacement (Efron 1979): assumes nothing about the noise, but with few points a resample
+of a grid
            may leave out whole levels of an input, and its distribution is coarse.
-"cluster"  whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for points that share a run or a size.
-"noise"    the fitted law plus normal noise in log loss (a parametric bootstrap). The noise's standard deviation is
-           the residuals' with n - P degrees of freedom, and is itself drawn from its chi-square distribution for every
-           resample, which widens intervals as Student's t does. Default below 20 points a parameter.
+"cluster"  whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for points that share a
+run or a size. "noise"    the fitted law plus normal noise in log loss (a parametric bootstrap). The noise's
+standard deviation is
+           the residuals' with n - P degrees of freedom, and is itself drawn from its chi-square distribution
+           for every resample, which widens intervals as Student's t does. Default below 20 points a
+           parameter.
 
 Intervals are percentiles of the refits. A prediction interval adds a draw of the noise to every refit's
 prediction, so it is where one new run should fall; without noise it is where the law itself should be.
@@ -21,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws import newton
-from scaling.laws.fitting import Fit, input_logs
+from scaling.laws.fitting import Fit, Scale, input_logs
 from scaling.laws.forms import LawError
 
 PLENTY = 20  # points a parameter from which rows are resampled by default
@@ -31,22 +34,24 @@ PLENTY = 20  # points a parameter from which rows are resampled by default
 class Bootstrap:
     fit: Fit
     draws: pd.DataFrame          # one refit a row, one parameter a column, in the units of the data
-    noise: np.ndarray            # [draws] standard deviation of log loss of one run, as uncertain as the data leave it
+    noise: np.ndarray            # [draws] standard deviation of one run's log loss, itself uncertain
     method: str                  # "case", "cluster" or "noise"
     seed: int
     cluster: str | None = None
     diagnostics: list[str] = field(default_factory=list)
 
-    def interval(self, quantity: str | Callable[[pd.DataFrame], object], level: float = 0.9) -> tuple[float, float]:
-        """Percentile interval of a parameter, or of any function of them: interval(lambda p: p.beta / (p.alpha + p.beta))."""
+    def interval(self, quantity: str | Callable[[pd.DataFrame], object], level: float = 0.9):
+        """Percentile interval of a parameter, or of any function of them: interval(lambda p: p.beta /
+        (p.alpha + p.beta))."""
         if callable(quantity):
-            return _ends(np.asarray(quantity(self.draws), float), level)
+            return percentiles(np.asarray(quantity(self.draws), float), level)
         if quantity not in self.draws.columns:
             raise LawError(f"no parameter {quantity!r}; the parameters are {', '.join(self.draws.columns)}")
-        return _ends(self.draws[quantity].to_numpy(), level)
+        return percentiles(self.draws[quantity].to_numpy(), level)
 
     def samples(self, *inputs, noise: bool = False, **named) -> np.ndarray:
-        """Predictions of every refit at the form's inputs, [draws, *broadcast shape]; with the noise of one run if asked."""
+        """Predictions of every refit at the form's inputs, [draws, *broadcast shape]; with the noise of one
+        run if asked."""
         logs, shape = input_logs(self.fit.form, inputs, named)
         values = self.fit.form.predict(self.draws.to_numpy(), logs)
         if noise:  # its own stream, so that predictions do not depend on what was asked before
@@ -55,20 +60,23 @@ class Bootstrap:
         return values.reshape(len(values), *shape)
 
     def predict(self, *inputs, level: float = 0.9, noise: bool = True, **named):
-        """(low, high) of the loss at the form's inputs: of one new run, or with noise=False of the law itself."""
-        return _ends(self.samples(*inputs, noise=noise, **named), level)
+        """(low, high) of the loss at the form's inputs: of one new run, or with noise=False of the law
+        itself."""
+        return percentiles(self.samples(*inputs, noise=noise, **named), level)
 
     def standard_errors(self) -> dict[str, float]:
         return {name: float(self.draws[name].std(ddof=1)) for name in self.draws.columns}
 
     def to_json(self, level: float = 0.9) -> dict:
-        return {"method": self.method, "draws": len(self.draws), "seed": self.seed, "cluster": self.cluster, "level": level,
+        return {"method": self.method, "draws": len(self.draws), "seed": self.seed,
+                "cluster": self.cluster, "level": level,
                 "intervals": {name: list(self.interval(name, level)) for name in self.draws.columns},
                 "standard_errors": self.standard_errors(), "noise": float(np.median(self.noise)),
                 "diagnostics": list(self.diagnostics)}
 
 
-def _ends(values: np.ndarray, level: float):
+def percentiles(values: np.ndarray, level: float):
+    """The central interval of values along their first axis: (low, high), floats for a vector."""
     if not 0 < level < 1:
         raise LawError(f"level must lie between 0 and 1, got {level}")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -76,27 +84,23 @@ def _ends(values: np.ndarray, level: float):
 
 
 def refit(fit: Fit, losses: np.ndarray, weights: np.ndarray) -> newton.Result:
-    """Fit the same points with other losses and weights, each [batch, n] or [n]: from every optimum the fit found
-    that is within a factor 2 of its best, keeping the best result. Vectors come back in the units of the data."""
+    """Fit the same points with other losses and weights, each [batch, n] or [n]: from every optimum the fit
+    found that is within a factor 2 of its best, keeping the best result. Vectors come back in the units of
+    the data."""
     form, logs = fit.form, fit.logs
-    centre = logs.mean(1) if form.scale_free else np.zeros(len(logs))
-    unit = np.exp(np.log(fit.loss).mean()) if fit.space == "log" else 1.0
-    scale = np.where(np.arange(len(form.names)) < len(form.amplitudes), unit, 1.0)
+    scale = Scale.of(form, logs, fit.loss, fit.delta, fit.space)
     rivals = fit.optima[fit.optima["objective"] <= 2 * fit.optima["objective"].iloc[0]].head(3)
     batch = max(np.ndim(losses) == 2 and len(losses), np.ndim(weights) == 2 and len(weights), 1)
     best = None
-    for start in form.rescale(rivals[list(form.names)].to_numpy() / scale, -centre):
-        found = newton.minimise(form, np.tile(start, (batch, 1)), logs - centre[:, None], losses / unit, weights,
-                                delta=fit.delta, space=fit.space)
-        if best is not None:
-            take = found.objective < best.objective
-            found = newton.Result(*(np.where(take.reshape(-1, *[1] * (np.ndim(a) - 1)), a, b)
-                                    for a, b in zip(found[:3], best[:3])), max(found.iterations, best.iterations))
-        best = found
-    return best._replace(vectors=form.rescale(best.vectors, centre) * scale)
+    for start in scale.apply(form, rivals[list(form.names)].to_numpy()):
+        found = newton.minimise(form, np.tile(start, (batch, 1)), logs - scale.centre[:, None],
+                                losses / scale.unit, weights, delta=scale.delta, space=fit.space)
+        best = found if best is None else best.better(found)
+    return best._replace(vectors=scale.restore(form, best.vectors), objective=best.objective * scale.objective)
 
 
-def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = None, method: str = "auto") -> Bootstrap:
+def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = None,
+              method: str = "auto") -> Bootstrap:
     """Refit `draws` resamples. cluster: a column of the points, whose groups are then resampled whole.
 
     method "auto" takes "cluster" when a cluster is named, "case" from 20 points a parameter on, else "noise"
@@ -110,7 +114,8 @@ def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = 
     if (method == "cluster") != (cluster is not None):
         raise LawError("method 'cluster' and the argument cluster=<column> go together")
     if spare < 1:
-        raise LawError(f"{n} points and {len(fit.form.names)} parameters leave no degrees of freedom to judge the noise by")
+        raise LawError(f"{n} points and {len(fit.form.names)} parameters leave no degrees of freedom to "
+                       "judge the noise by")
     if draws < 2:
         raise LawError(f"draws must be at least 2, got {draws}")
     said = []
@@ -122,8 +127,10 @@ def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = 
         losses, weights = predicted * np.exp(noise[:, None] * rng.standard_normal((draws, n))), fit.weights
     else:
         if method == "cluster" and cluster not in fit.points.columns:
-            raise LawError(f"no column {cluster!r} to cluster by; the columns are {', '.join(map(str, fit.points.columns))}")
-        groups = np.arange(n) if method == "case" else pd.factorize(fit.points[cluster], use_na_sentinel=False)[0]
+            there = ", ".join(map(str, fit.points.columns))
+            raise LawError(f"no column {cluster!r} to cluster by; the columns are {there}")
+        labels = fit.points.index if method == "case" else fit.points[cluster]
+        groups = pd.factorize(labels, use_na_sentinel=False)[0]
         count = int(groups.max()) + 1
         if count < 2:
             raise LawError(f"column {cluster!r} holds a single cluster; resampling needs several")
@@ -140,6 +147,6 @@ def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = 
             said.append(f"{name} = 0 in {share:.0%} of the refits: its interval ends at the bound.")
     for p in fit.form.nonlinear:
         if (share := float(((frame[p.name] <= p.low) | (frame[p.name] >= p.high)).mean())) > 0.02:
-            said.append(f"{p.name} is at a bound of [{p.low:g}, {p.high:g}] in {share:.0%} of the refits: its interval is "
-                        "set by the bound.")
+            said.append(f"{p.name} is at a bound of [{p.low:g}, {p.high:g}] in {share:.0%} of the "
+                        "refits: its interval is set by the bound.")
     return Bootstrap(fit, frame, noise, method, seed, cluster, said)

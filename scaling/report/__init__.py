@@ -83,13 +83,21 @@ def write(workdir) -> epath.Path:
     """
     workdir = epath.Path(workdir).expanduser()
     study = read(workdir)
-    palette = Palette(study.cells[trends.PARAMS].nunique(), study.cells["data"].nunique())
+    palette = colours(study)
     drawn = figures.render(sections.figures(study, palette), palette)
     for name, figure in drawn.items():
         files.atomic_write(workdir / "report" / "figures" / f"{name}.png", figure["png"])
     path = workdir / "report" / "index.html"
     files.atomic_write(path, render(study, palette, drawn))
     return path
+
+
+def colours(study: Study) -> Palette:
+    """One colour for each size and amount of data of the sweep, or of the fit where its records are not here."""
+    sweep = study.runs[study.runs["role"] == "sweep"]
+    if sweep.empty and study.fit:
+        sweep = pd.DataFrame(study.fit.get("points") or [], columns=[trends.PARAMS, trends.DATA]).rename(columns={trends.DATA: "data"})
+    return Palette(sweep[trends.PARAMS].dropna(), sweep["data"].dropna())
 
 
 def render(study: Study, palette: Palette, drawn: dict[str, dict]) -> str:

@@ -1,12 +1,12 @@
 """The report's figures. Each function draws one and returns a matplotlib Figure, or None where its data is missing.
 
 All share one look: the quantity named above the axis, lines labelled at their ends instead of in a legend box, horizontal
-grid only. Colour is rank: `palette.size[i]` is the i-th smallest model, `palette.data[i]` the i-th smallest amount of data.
+grid only. Colour is size (`palette.size(N)`) where a line is one model, and data (`palette.data(D)`) where it is one amount of data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -18,21 +18,22 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from scaling.report import svg, words
 from scaling.report.palette import Palette
-from scaling.report.trends import DATA, PARAMS, predict
+from scaling.report.trends import DATA, PARAMS, levels, predict
 
+CURVES_FROM = 0.005  # part of the longest run at which training curves begin: the first descent would flatten all the rest
 DOT = {"markeredgewidth": 0.8, "zorder": 4}
 
 
-def canvas(palette: Palette, x: str, y: str, labels: str = "") -> tuple[Figure, Axes]:
+def canvas(palette: Palette, x: str, y: str, labels: str = "", height: float = 3.5) -> tuple[Figure, Axes]:
     """An empty plot: `y` named above its axis, `x` below, `labels` naming what the labels at the lines' ends count."""
-    figure = Figure(figsize=(5.2, 3.5))
+    figure = Figure(figsize=(5.2, height))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("none")
     axes.set_xscale("log")
     axes.set_xlabel(x, color=palette.muted)
-    axes.set_title(y, loc="left", color=palette.muted, fontsize=11)
-    axes.set_title(labels, loc="right", color=palette.muted, fontsize=11)
+    axes.set_title(y, loc="left", color=palette.muted, fontsize=11, pad=9)
+    axes.set_title(labels, loc="right", color=palette.muted, fontsize=11, pad=9)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(palette.muted)
@@ -51,7 +52,7 @@ def finish(axes: Axes, palette: Palette, ends: Sequence[tuple] = (), ticks=words
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks(value)))
     axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99) if decades < 6 else NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    if log_y:
+    if log_y and axes.get_ylim()[0] > 0:
         axes.set_yscale("log")
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.short(value)))
@@ -80,16 +81,16 @@ def _bottom(cluster: list[float], gap: float) -> float:
     return sum(cluster) / len(cluster) - gap * (len(cluster) - 1) / 2
 
 
-def _lines(cells: pd.DataFrame, along: str, by: str, metric: str, colours: Sequence[str], x: str, of: str, palette: Palette,
+def _lines(cells: pd.DataFrame, along: str, by: str, metric: str, colour_of: Callable[[float], str], x: str, of: str, palette: Palette,
            fit: Mapping | None) -> Figure | None:
     if cells.empty:
         return None
     figure, axes = canvas(palette, x, words.label(metric), of)
     ends = []
-    for rank, (value, line) in enumerate(cells.groupby(by)):
+    for value, line in cells.groupby(by):
         line = line.sort_values(along)
-        axes.plot(line[along], line[metric], "o-", color=colours[rank], markeredgecolor=palette.paper, **DOT)
-        ends.append((line[metric].iloc[-1], words.count(value), colours[rank]))
+        axes.plot(line[along], line[metric], "o-", color=colour_of(value), markeredgecolor=palette.paper, **DOT)
+        ends.append((line[metric].iloc[-1], words.count(value), colour_of(value)))
         grid = np.geomspace(cells[along].min(), cells[along].max(), 60)
         law = predict(fit, *((grid, value) if along == PARAMS else (value, grid)))
         if law is not None:
@@ -114,13 +115,12 @@ def against_compute(cells, metric, palette, fit=None, forecast=None, check=None)
     if cells.empty:
         return None
     figure, axes = canvas(palette, "training compute (FLOPs)", words.label(metric), "parameters")
-    ends = []
-    for rank, (params, line) in enumerate(cells.groupby(PARAMS)):
+    for params, line in cells.groupby(PARAMS):
         line = line.sort_values("flops")
-        axes.plot(line["flops"], line[metric], "o-", color=palette.size[rank], markeredgecolor=palette.paper, **DOT)
-        axes.annotate(words.count(params), (line["flops"].iloc[-1], line[metric].iloc[-1]), xytext=(5, 4),
-                      textcoords="offset points", color=palette.size[rank], fontsize=11)
-    frontier = pd.DataFrame((fit or {}).get("frontier") or [])
+        axes.plot(line["flops"], line[metric], "o-", color=palette.size(params), markeredgecolor=palette.paper, **DOT)
+        axes.annotate(words.count(params), (line["flops"].iloc[0], line[metric].iloc[0]), xytext=(0, 7), ha="center",
+                      textcoords="offset points", color=palette.size(params), fontsize=11)
+    frontier = pd.DataFrame((fit or {}).get("frontier") or []).apply(pd.to_numeric)
     if not frontier.empty:
         frontier = frontier.sort_values("flops")
         reach = max(cells["flops"].max(), (forecast or {}).get("target", {}).get("flops") or 0) * 1.5
@@ -129,34 +129,70 @@ def against_compute(cells, metric, palette, fit=None, forecast=None, check=None)
         if {"lo", "hi"} <= set(frontier):
             axes.fill_between(frontier["flops"], frontier["lo"], frontier["hi"], color=palette.ink, alpha=0.1, linewidth=0)
     if forecast:
-        at, low_high = forecast["target"]["flops"], np.reshape(forecast["interval"], (2, 1))
-        error = np.abs(low_high - forecast["predicted"])
-        axes.errorbar([at], [forecast["predicted"]], error, fmt="D", color=palette.accent, capsize=4, zorder=6, markersize=6,
-                      markerfacecolor=palette.paper, markeredgewidth=1.4, elinewidth=1.4)
-        text, y = "forecast", forecast["interval"][0]
+        at = forecast["target"]["flops"]
+        _interval(axes, palette, at, forecast, vertical=True)
         if check:
-            axes.plot([at], [check["observed"]], "o", color=palette.accent, markersize=5, zorder=7)
-            text, y = "forecast ◇\nobserved ●", min(y, check["observed"])
-        axes.annotate(text, (at, forecast["interval"][1]), xytext=(0, 6), textcoords="offset points", ha="right", va="bottom",
-                      color=palette.accent, fontsize=11)
-    axes.margins(x=0.08)
-    finish(axes, palette, ends, ticks=words.power)
+            axes.plot([at], [check["observed"]], "o", color=palette.accent, markersize=3.5, zorder=7)
+        axes.annotate("forecast ◇" + ("\nobserved ●" if check else ""), (at, forecast["interval"][1]), xytext=(6, 8),
+                      textcoords="offset points", ha="right", va="bottom", color=palette.accent, fontsize=11)
+    axes.margins(x=0.08, y=0.1)
+    finish(axes, palette, ticks=lambda value: words.power(value, 1))
+    return figure
+
+
+def _interval(axes: Axes, palette: Palette, at: float, forecast: Mapping, vertical: bool) -> None:
+    """The forecast as an open diamond with its interval, at `at` on the other axis."""
+    error = np.abs(np.reshape(forecast["interval"], (2, 1)) - forecast["predicted"])
+    where = {"x": [at], "y": [forecast["predicted"]], "yerr": error} if vertical else \
+        {"x": [forecast["predicted"]], "y": [at], "xerr": error}
+    axes.errorbar(**where, fmt="D", color=palette.accent, capsize=4, zorder=6, markersize=7.5, markerfacecolor=palette.paper,
+                  markeredgewidth=1.4, elinewidth=1.4)
+
+
+def verdict(cells, metric, palette, forecast=None, check=None) -> Figure | None:
+    """Three rows on one scale: the best fitted run, the forecast with its interval, and what was observed."""
+    if not forecast:
+        return None
+    figure, axes = canvas(palette, words.label(metric), "", height=1.75)
+    axes.set_xscale("linear")
+    axes.grid(False)
+    low, high = forecast["interval"]
+    axes.axvspan(low, high, color=palette.accent, alpha=0.12, linewidth=0)
+    rows = [("forecast", forecast["predicted"], palette.accent, high)]
+    if not cells.empty:
+        rows.insert(0, ("best fitted", cells[metric].min(), palette.ink, cells[metric].min()))
+    if check:
+        rows.append(("observed", check["observed"], palette.accent, max(high, check["observed"])))
+    for y, (text, value, colour, right) in enumerate(rows):
+        if text == "forecast":
+            _interval(axes, palette, y, forecast, vertical=False)
+        else:
+            axes.plot([value], [y], "o", color=colour, markersize=6)
+        axes.annotate(words.number(value), (right, y), xytext=(10, 0), textcoords="offset points", va="center", color=colour)
+    axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.margins(x=0.1)
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right + 0.14 * (right - left))  # room for the last number
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 
 
 def training_curves(cells, curves: Mapping[str, pd.DataFrame], palette, target: str | None = None) -> Figure | None:
     """Training loss against tokens of each tuned run, coloured by size, and of the target run (`target`: its fingerprint)."""
-    lines = [(words.count(run[PARAMS]), run["fingerprint"], palette.size[rank])
-             for rank, (_, line) in enumerate(cells.groupby(PARAMS)) for _, run in line.sort_values("data").iterrows()]
+    lines = [(words.count(run[PARAMS]), run["fingerprint"], palette.size(run[PARAMS]))
+             for _, run in cells.sort_values([PARAMS, "data"]).iterrows()]
     lines += [("target", target, palette.accent)] if target else []
     lines = [(text, smooth(curves[name]), colour) for text, name, colour in lines if name in curves]
+    start = max((curve["tokens"].max() for _, curve, _ in lines if len(curve)), default=0) * CURVES_FROM
+    lines = [(text, curve[curve["tokens"] >= start], colour) for text, curve, colour in lines]
     lines = [line for line in lines if len(line[1])]
     if not lines:
         return None
     figure, axes = canvas(palette, "training tokens", "training loss (nats per token)", "parameters")
     ends = {}
     for text, curve, colour in lines:
-        axes.plot(curve["tokens"], curve["loss"], color=colour, linewidth=1.2)
+        axes.plot(curve["tokens"], curve["loss"], color=colour, linewidth=1.1)
         ends[text] = (curve["loss"].iloc[-1], text, colour)
     finish(axes, palette, list(ends.values()))
     return figure
@@ -176,12 +212,11 @@ def against_learning_rate(runs, rates, metric, palette) -> Figure | None:
     if rates.empty:
         return None
     figure, axes = canvas(palette, "learning rate", words.label(metric), "parameters")
-    ranks = {size: rank for rank, size in enumerate(sorted(runs.loc[runs["role"] == "sweep", PARAMS].unique()))}
     ends, dead = [], []
     for size, cell in rates.groupby(PARAMS):
         here = runs[(runs["role"] == "sweep") & (runs[PARAMS] == size) & (runs["data"] == cell["data"].max())]
         line = here.groupby("learning_rate")[metric].min()
-        colour = palette.size[ranks[size]]
+        colour = palette.size(size)
         alive = line.dropna()
         axes.plot(alive.index, alive, "o-", color=colour, markeredgecolor=palette.paper, **DOT)
         axes.plot([alive.idxmin()], [alive.min()], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour,
@@ -195,16 +230,19 @@ def against_learning_rate(runs, rates, metric, palette) -> Figure | None:
 
 
 def residuals(fit: Mapping | None, metric: str, palette) -> Figure | None:
-    """How far each fitted point lies above (+) or below the law, in percent, against N; coloured by size."""
+    """How far each fitted point lies above (+) or below the law, in percent, against N; coloured by D."""
     table = residual_table(fit, metric)
     if table is None:
         return None
-    figure, axes = canvas(palette, "non-embedding parameters", "observed over fitted, −1 (%)")
+    figure, axes = canvas(palette, "non-embedding parameters", "observed above fitted (%)", "tokens")
     axes.axhline(0, color=palette.muted, linewidth=0.8, zorder=2)
-    for rank, (_, group) in enumerate(table.groupby("data")):
-        axes.plot(group[PARAMS], 100 * group["relative"], "o", color=palette.data[min(rank, len(palette.data) - 1)],
-                  markeredgecolor=palette.paper, **DOT)
-    finish(axes, palette, log_y=False)
+    ends = []
+    for value, group in table.sort_values(PARAMS).groupby("data"):
+        colour = palette.data(value)
+        axes.plot(group[PARAMS], 100 * group["relative"], "o", color=colour, markeredgecolor=palette.paper, **DOT)
+        ends.append((100 * group["relative"].iloc[-1], words.count(value), colour))
+    axes.margins(y=0.1)
+    finish(axes, palette, ends, log_y=False)
     return figure
 
 
@@ -213,15 +251,16 @@ def residual_table(fit: Mapping | None, metric: str) -> pd.DataFrame | None:
     if not {PARAMS, DATA, metric} <= set(points):
         return None
     law = predict(fit, points[PARAMS].to_numpy(float), points[DATA].to_numpy(float))
-    return None if law is None else points.assign(data=points[DATA], relative=points[metric] / law - 1)
+    return None if law is None else points.assign(data=levels(points[DATA]), relative=points[metric] / law - 1)
 
 
-def render(figures: Mapping[str, tuple], palette: Palette) -> dict[str, dict]:
-    """{name: (draw, title, caption)} -> {name: {"svg", "png", "caption"}} of those that have something to draw."""
+def render(figures: Mapping[str, tuple], palette: Palette, png: bool = True) -> dict[str, dict]:
+    """{name: (draw, title, caption)} -> {name: {"svg", "caption", and "png" where asked for}} of those with something to draw."""
     out = {}
     for name, (draw, title, caption) in figures.items():
         with matplotlib.rc_context(svg.STYLE):
             figure = draw()
         if figure is not None:
-            out[name] = {"svg": svg.to_svg(figure, palette, name, title), "png": svg.to_png(figure, palette), "caption": caption}
+            out[name] = {"svg": svg.to_svg(figure, palette, name, title), "caption": caption}
+            out[name] |= {"png": svg.to_png(figure, palette)} if png else {}
     return out

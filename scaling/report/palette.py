@@ -8,14 +8,15 @@ scale on which more is farther from the background: they read without hue, and s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import matplotlib
 from matplotlib.colors import to_hex
 
 LIGHT = {"paper": "#fefefe", "ink": "#1a1e23", "muted": "#59626d", "grid": "#e2e5e9", "accent": "#c2185b"}
 DARK = {"paper": "#15181c", "ink": "#e7e9ec", "muted": "#a0a9b4", "grid": "#2d333a", "accent": "#ff80b0"}
-# Map and its ends, from the smallest to the largest, in each scheme; every end keeps a contrast of about 3 with the background.
-SCALES = {"size": ("viridis", (0.62, 0.0), (0.42, 0.98)), "data": ("YlOrBr", (0.60, 1.0), (0.78, 0.12))}
+# Map and its ends, from the smallest to the largest, in each scheme; all keep a contrast of about 4 or more with the background.
+SCALES = {"size": ("viridis", (0.45, 0.0), (0.5, 0.98)), "data": ("YlOrBr", (0.7, 1.0), (0.7, 0.12))}
 
 
 def scale(name: str, steps: int, dark: bool = False) -> list[str]:
@@ -27,20 +28,33 @@ def scale(name: str, steps: int, dark: bool = False) -> list[str]:
 
 
 class Palette:
-    """The colours of one report: `ink`, `muted`, ... as attributes, `size[i]` and `data[i]` by rank."""
+    """The colours of one report: `ink`, `muted`, ... as attributes, and one for each of the given sizes and amounts of data."""
 
-    def __init__(self, sizes: int, data: int):
-        self.size, self.data = scale("size", sizes), scale("data", data)
-        self.light = LIGHT | _named("size", self.size) | _named("data", self.data)
-        self.dark = DARK | _named("size", scale("size", sizes, True)) | _named("data", scale("data", data, True))
+    def __init__(self, sizes: Iterable[float], data: Iterable[float]):
+        self._values = {"size": sorted(set(sizes)), "data": sorted(set(data))}
+        self.light, self.dark = dict(LIGHT), dict(DARK)
+        for name, values in self._values.items():
+            for dark, scheme in enumerate((self.light, self.dark)):
+                scheme |= {f"{name}-{i}": colour for i, colour in enumerate(scale(name, len(values), bool(dark)))}
         self._names = {colour: name for name, colour in self.light.items()}
         self._pattern = re.compile("|".join(map(re.escape, self._names)))
+
+    def size(self, value: float) -> str:
+        """Colour of a model of `value` parameters: that of the nearest of the sizes."""
+        return self._nearest("size", value)
+
+    def data(self, value: float) -> str:
+        return self._nearest("data", value)
+
+    def _nearest(self, name: str, value: float) -> str:
+        values = self._values[name]
+        return self.light[f"{name}-{min(range(len(values)), key=lambda i: abs(values[i] - value))}"]
 
     def __getattr__(self, name: str) -> str:
         try:
             return LIGHT[name]
         except KeyError:
-            raise AttributeError(f"the palette has no colour {name!r}; it has {', '.join(LIGHT)}, size and data") from None
+            raise AttributeError(f"the palette has no colour {name!r}; it has {', '.join(LIGHT)}, size(N) and data(D)") from None
 
     def variables(self, dark: bool) -> str:
         """CSS declarations of every colour of one scheme."""
@@ -49,7 +63,3 @@ class Palette:
     def themed(self, svg: str) -> str:
         """`svg` with each colour of this palette replaced by its CSS variable."""
         return self._pattern.sub(lambda match: f"var(--{self._names[match.group()]})", svg)
-
-
-def _named(prefix: str, colours: list[str]) -> dict[str, str]:
-    return {f"{prefix}-{i}": colour for i, colour in enumerate(colours)}

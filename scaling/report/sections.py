@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 from scaling.report import figures as draw
 from scaling.report import trends
 from scaling.report.trends import DATA, PARAMS
@@ -23,7 +25,7 @@ PARAMETER = {"alpha": "α", "beta": "β"}
 
 def content(study) -> dict:
     return {"title": (study.study or {}).get("title") or "Scaling study", "verdict": verdict(study), "facts": facts(study), "monotone": monotone(study), "law": law(study),
-            "columns": columns(study), "rows": rows(study), "samples": samples(study), "made": made(study),
+            "matrix": matrix(study), "columns": columns(study), "rows": rows(study), "samples": samples(study), "made": made(study),
             "diagnostics": diagnostics(study), "metric": label(study.metric)}
 
 
@@ -39,6 +41,8 @@ def figures(study, palette) -> dict[str, tuple]:
                    _falls(cells, PARAMS, "data", metric, "size", "data") + dashed),
         "data": (lambda: draw.against_data(cells, metric, palette, fit), f"{label(metric)} against training tokens",
                  _falls(cells, "data", PARAMS, metric, "data", "size") + dashed),
+        "verdict": (lambda: draw.verdict(cells, metric, palette, study.forecast, study.forecast_check),
+                    f"forecast and observed {label(metric)}", _verdict_caption(study)),
         "compute": (lambda: draw.against_compute(cells, metric, palette, fit, study.forecast, study.forecast_check),
                     f"{label(metric)} against training compute", _compute_caption(study)),
         "curves": (lambda: draw.training_curves(cells, study.curves, palette, target),
@@ -58,6 +62,17 @@ def _falls(cells, along, fixed, metric, more, same) -> str:
         .replace("more size", "larger size")
 
 
+def _verdict_caption(study) -> str:
+    if not study.forecast:
+        return ""
+    text = f"The band is the forecast's {percent(study.forecast['level'])} interval."
+    drop = study.cells[study.metric].min() - (study.forecast_check or {}).get("observed", math.nan)
+    if drop > 0:
+        error = abs(study.forecast_check["observed"] - study.forecast["predicted"])
+        text += f" The error is {percent(error / drop)} of the fall in loss from the best fitted run to the target."
+    return text
+
+
 def _compute_caption(study) -> str:
     text = "Each dot is a tuned run, each line a model size."
     if (study.fit or {}).get("frontier"):
@@ -65,7 +80,7 @@ def _compute_caption(study) -> str:
         text += " Dashed: the least loss that the law allows for each budget" + (", with its interval." if banded else ".")
     if study.forecast:
         ratio = study.forecast.get("compute_ratio")
-        text += f" The forecast is for {number(ratio, 3)} times the compute of the largest fitted run."
+        text += f" The forecast is for {short(ratio)} times the compute of the largest fitted run."
     return text
 
 
@@ -73,7 +88,7 @@ def _curves_caption(study, target) -> str:
     shown = [f for f in study.cells["fingerprint"] if f in study.curves]
     text = f"Training loss of {plural(len(shown), 'tuned run')}, coloured by size"
     text += ", and of the target" if target in study.curves else ""
-    return text + "; points are averages over bins of equal width in log tokens."
+    return text + f", from {short(100 * draw.CURVES_FROM)}% of the longest run on; points are averages over bins of equal width in log tokens."
 
 
 def _rates_caption(rates) -> str:
@@ -103,8 +118,8 @@ def verdict(study) -> dict | None:
         return None
     low, high = forecast["interval"]
     text = {"predicted": number(forecast["predicted"]), "low": number(low), "high": number(high),
-            "level": percent(forecast["level"]), "ratio": number(forecast.get("compute_ratio"), 3),
-            "params": count(forecast["target"][PARAMS]), "tokens": count(forecast["target"][DATA]), "held": None}
+            "level": percent(forecast["level"]), "ratio": short(forecast.get("compute_ratio")),
+            "params": count(forecast["target"][PARAMS]), "tokens": count(forecast["target"][DATA]), "held": None, "first": _written_first(study)}
     if check:
         error = check["observed"] - forecast["predicted"]
         side = "above" if error > 0 else "below"
@@ -113,12 +128,19 @@ def verdict(study) -> dict | None:
     return text
 
 
+def _written_first(study) -> bool:
+    """Whether the forecast's time lies before the end of the target's training."""
+    ends = study.runs.loc[study.runs["fingerprint"] == study.forecast["target"].get("fingerprint"), "finished"]
+    times = pd.to_datetime([study.forecast.get("time"), *ends[:1]], utc=True, errors="coerce", format="ISO8601")
+    return len(times) == 2 and bool(times[0] < times[1])
+
+
 def facts(study) -> list[tuple[str, str, str]]:
     """(name, value, note) of the key figures that are known."""
     runs, about = study.runs, study.study or {}
     plan, diverged = about.get("plan") or {}, int(study.runs["diverged"].sum())
     fitted = study.cells[PARAMS].nunique(), study.cells["data"].nunique()
-    spans = [f"{number(column.max() / column.min(), 2)}×" for column in (study.cells[PARAMS], study.cells["data"]) if len(column)]
+    spans = [f"{short(column.max() / column.min(), 2)}×" for column in (study.cells[PARAMS], study.cells["data"]) if len(column)]
     out = []
     if len(runs):
         out += [("Runs", f"{len(runs):,}", f"{diverged} diverged" if diverged else "none diverged"),
@@ -152,6 +174,14 @@ def monotone(study) -> list[dict]:
         out.append({"question": f"Does loss fall with {name} at fixed {held}?", "verdict": verdict, "against": against,
                     "tally": f"it falls at {falls} of {plural(len(found), 'step')}"})
     return out
+
+
+def matrix(study) -> dict | None:
+    """Tuned loss as a table: one row a size, one column an amount of data."""
+    if study.cells.empty:
+        return None
+    table = study.cells.pivot(index=PARAMS, columns="data", values=study.metric)
+    return {"columns": list(map(count, table.columns)), "rows": [(count(n), list(map(number, line))) for n, line in zip(table.index, table.to_numpy())]}
 
 
 def diagnostics(study) -> list[str]:

@@ -6,6 +6,7 @@ the style sheet on a phone), colours become CSS variables, and ids carry the fig
 
 from __future__ import annotations
 
+import html
 import io
 import re
 
@@ -43,6 +44,6 @@ def to_svg(figure: Figure, palette: Palette, name: str, title: str) -> str:
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
     body = re.sub(r"font: (?:\w+ )*?([\d.]+)px [^;\"]+", r"font-size: \1px", body)  # the family is the page's
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)  # coordinates, never text
     body = re.sub(r"\n\s*", "\n", body).replace("stroke-linecap: square", "stroke-linecap: butt")
-    return f'<svg {box} role="img" aria-label="{title}">{palette.themed(body).strip()}</svg>'
+    return f'<svg {box} role="img" aria-label="{html.escape(title)}">{palette.themed(body).strip()}</svg>'

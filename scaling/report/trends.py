@@ -46,11 +46,11 @@ def clean(records: pd.DataFrame, metric: str) -> pd.DataFrame:
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
     table.loc[table["diverged"], metric] = np.nan
-    table["data"] = _levels(table[DATA])
+    table["data"] = levels(table[DATA])
     return table.sort_values([PARAMS, DATA, "learning_rate", "seed"], kind="stable", ignore_index=True)
 
 
-def _levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
+def levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
     """`values` with each run of neighbours closer than `tolerance` replaced by its median."""
     ordered = values.sort_values()
     group = (ordered > ordered.shift() * (1 + tolerance)).cumsum()

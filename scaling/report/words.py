@@ -41,13 +41,12 @@ def count(value, digits: int = 3) -> str:
 
 
 def power(value, digits: int = 3) -> str:
-    """Scientific notation: 1.23 × 10¹⁵, and 10¹⁵ where the mantissa is one."""
+    """Scientific notation, 1.23 × 10¹⁵; with one digit, as on an axis, 10¹⁵ where the mantissa is one."""
     if missing(value):
         return NOTHING
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    mantissa, exponent = f"{value:.{digits - 1}e}".replace("-", "−", 1 if value < 0 else 0).split("e")
     power_of_ten = "10" + str(int(exponent)).translate(SUPERSCRIPT)
-    return power_of_ten if mantissa == "1" else f"{mantissa} × {power_of_ten}".replace("-", "−")
+    return power_of_ten if mantissa == "1" else f"{mantissa} × {power_of_ten}"
 
 
 def duration(seconds) -> str:
@@ -79,12 +78,6 @@ def label(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` as HTML can hold it: control bytes as their pictures (␀), lone surrogates as �. A young model emits both."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
-
-    def shown(c: str) -> str:
-        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cn", "Cs"):
-            return c
-        return chr(0x2400 + ord(c)) if ord(c) < 32 else "�"
-
-    return "".join(map(shown, text))
+    """`text` as HTML can hold it: control characters, lone surrogates and the like, which young models emit, become �."""
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cn", "Co", "Cs") else "�" for c in text)

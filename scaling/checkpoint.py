@@ -4,9 +4,11 @@
     checkpoints.save(step, state, {"experiment": ..., "position": ...})
     state, meta = checkpoints.restore(checkpoints.latest(), abstract_state)
 
-On disk a tree is a flat dict from path ("params/model/blocks/attention/query") to array, beside a JSON with the meta and
-the shape and dtype of every leaf, so that a checkpoint can be read without the classes that made it (`restore_params`).
+On disk a tree is a flat dict from path ("params/model/blocks/attention/query") to array, beside a JSON with
+the meta and the shape and dtype of every leaf, so that a checkpoint can be read without the classes that made
+it (`restore_params`).
 """
+import collections
 import json
 import logging
 import os
@@ -30,10 +32,11 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them. One process group may write at a time.
+    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them. One process group may write
+    at a time.
 
-    In a job of several processes all of them call every method, with global arrays; orbax sees to it that each writes its own
-    shards and that the first one names the result.
+    In a job of several processes all of them call every method, with global arrays; orbax sees to it that
+    each writes its own shards and that the first one names the result.
     """
 
     def __init__(self, directory, keep: int = 2):
@@ -45,17 +48,19 @@ class Checkpoints:
         if self._directory.exists():
             for path in self._directory.iterdir():
                 if ".orbax-checkpoint-tmp" in path.name:
-                    warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed", stacklevel=2)
+                    warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed",
+                                  stacklevel=2)
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False))
 
     def save(self, step: int, tree, meta: dict | None = None) -> None:
-        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of `step`.
+        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of
+        `step`.
 
-        Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in the background. A failed
-        write is raised by the next call of `save`, `wait` or `close`: DiskFull when there is no space. A checkpoint of the same step
-        is replaced.
+        Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in
+        the background. A failed write is raised by the next call of `save`, `wait` or `close`: DiskFull when
+        there is no space. A checkpoint of the same step is replaced.
         """
         flat, leaves = {}, {}
         for path, leaf in _flatten(tree)[0]:
@@ -84,15 +89,17 @@ class Checkpoints:
     def restore(self, step: int | None, abstract_tree):
         """(tree, meta) as saved at `step` (None: the newest). meta holds "step", the step it really is of.
 
-        `abstract_tree` has the structure, shapes and dtypes of the saved tree. Leaves that have a `.sharding` (ShapeDtypeStructs of
-        `jax.eval_shape` given one, or arrays) are restored onto it, whatever mesh they were saved from; the others become uncommitted
-        arrays on the default device. A torn checkpoint is skipped with a warning and the one before it used.
-        Raises NoCheckpoint when none is left, CheckpointError when the tree does not match.
+        `abstract_tree` has the structure, shapes and dtypes of the saved tree. Leaves that have a `.sharding`
+        (ShapeDtypeStructs of `jax.eval_shape` given one, or arrays) are restored onto it, whatever mesh they
+        were saved from; the others become uncommitted arrays on the default device. A torn checkpoint is
+        skipped with a warning and the one before it used. Raises NoCheckpoint when none is left,
+        CheckpointError when the tree does not match.
         """
         self.wait()
         wanted, treedef = _flatten(abstract_tree)
         steps = [s for s in self._steps() if step is None or s <= step]
-        values, meta = _newest(self._directory, steps, lambda leaves: _match(dict(wanted), leaves), self._torn)
+        values, meta = _newest(self._directory, steps, lambda leaves: _match(dict(wanted), leaves),
+                               self._torn)
         return jax.tree.unflatten(treedef, [values[path] for path, _ in wanted]), meta
 
     def wait(self) -> None:
@@ -106,7 +113,7 @@ class Checkpoints:
             self._manager.close()
 
     def clear(self) -> None:
-        """Closes, and removes the directory: for when the run is recorded and needs no checkpoint any more."""
+        """Closes, and removes the directory: for when the run is recorded and needs no checkpoint more."""
         self._manager.close()
         if jax.process_index() == 0 and self._directory.exists():
             self._directory.rmtree()
@@ -116,17 +123,20 @@ class Checkpoints:
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
-    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; needs neither the model nor its mesh.
+    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; needs neither the model nor
+    its mesh.
 
-    `path` is the directory given to `Checkpoints`; `step` None is the newest. It may be in use by the process that writes it.
-    Torn checkpoints are skipped with a warning. Raises NoCheckpoint, or CheckpointError when nothing is under `prefix`.
+    `path` is the directory given to `Checkpoints`; `step` None is the newest. It may be in use by the process
+    that writes it. Torn checkpoints are skipped with a warning. Raises NoCheckpoint, or CheckpointError when
+    nothing is under `prefix`.
     """
     _quiet()
     path = epath.Path(path).expanduser()
     path = path.resolve() if files.is_local(path) else path
     if not path.is_dir():
         raise NoCheckpoint(f"no checkpoints in {os.fspath(path)}: not a directory")
-    with ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True, create=False)) as manager:
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+    with ocp.CheckpointManager(path, options=options) as manager:
         steps = [s for s in manager.all_steps() if step is None or s == step]
 
     def match(leaves):
@@ -193,11 +203,13 @@ def _arrays(path, wanted, leaves):
         how[k] = ocp.RestoreArgs(restore_type=np.ndarray) if sharding is None else \
             ocp.ArrayRestoreArgs(sharding=sharding, global_shape=shape, dtype=dtype)
     if item:
-        values.update(_load(path, state=ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)).state)
+        restore = ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)
+        values.update(_load(path, state=restore).state)
     for k, leaf in wanted.items():
         if leaf is not None and not isinstance(values[k], jax.Array):
             array = jax.device_put(values[k], getattr(leaf, "sharding", None))
-            values[k] = array if array.dtype == values[k].dtype else values[k]  # int64 stays NumPy without x64
+            # Without x64 JAX would cut 64 bits to 32: such leaves stay NumPy arrays.
+            values[k] = array if array.dtype == values[k].dtype else values[k]
         if leaf is not None and leaves[k]["key"]:
             values[k] = jax.random.wrap_key_data(values[k], impl=leaves[k]["key"])
     return values
@@ -205,7 +217,8 @@ def _arrays(path, wanted, leaves):
 
 def _match(wanted, leaves):
     """`wanted` if its paths, shapes and dtypes are those of `leaves`; else CheckpointError."""
-    for verb, paths in (("lacks", wanted.keys() - leaves.keys()), ("also holds", leaves.keys() - wanted.keys())):
+    for verb, paths in (("lacks", wanted.keys() - leaves.keys()),
+                        ("also holds", leaves.keys() - wanted.keys())):
         if paths:
             raise CheckpointError(f"the checkpoint is of another tree: it {verb} {sorted(paths)[0]!r}"
                                   + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
@@ -214,8 +227,8 @@ def _match(wanted, leaves):
         raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
         asked = (tuple(np.shape(raw)), str(raw.dtype if hasattr(raw, "dtype") else jnp.asarray(raw).dtype))
         if saved != asked:
-            raise CheckpointError(f"the checkpoint is of another tree: {path!r} is {saved[1]}{list(saved[0])} in it, "
-                                  f"{asked[1]}{list(asked[0])} was asked for")
+            raise CheckpointError(f"the checkpoint is of another tree: {path!r} is {saved[1]}{list(saved[0])}"
+                                  f" in it, {asked[1]}{list(asked[0])} was asked for")
     return wanted
 
 
@@ -233,9 +246,9 @@ def _flatten(tree):
         return jax.tree_util.keystr(path, simple=True, separator="/") or "tree"
 
     named = [(name(path), leaf) for path, leaf in pairs]
-    if len(dict(named)) < len(named):
-        raise CheckpointError("two leaves of the tree have the same path: "
-                              + ", ".join(sorted({n for n, _ in named if [m for m, _ in named].count(n) > 1})))
+    twice = [n for n, count in collections.Counter(n for n, _ in named).items() if count > 1]
+    if twice:
+        raise CheckpointError(f"two leaves of the tree have the same path {twice[0]!r}")
     return named, treedef
 
 

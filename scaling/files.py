@@ -55,7 +55,8 @@ def disk_full(path):
 def open_workdir(path) -> epath.Path:
     """Creates the directory `path` (parents too), proves that it can be written, and returns it.
 
-    Raises WorkdirError with one sentence when it is a file, lies inside one, or is not writable; DiskFull when full.
+    Raises WorkdirError with one sentence when it is a file, lies inside one, or is not writable; DiskFull
+    when full.
     """
     path = epath.Path(path).expanduser()
     shown = os.fspath(path)
@@ -83,9 +84,9 @@ def open_workdir(path) -> epath.Path:
 def atomic_write(path, data, exclusive: bool = False) -> None:
     """Writes `data` (bytes, or str as UTF-8) so that readers see the old file or the new one, never a part.
 
-    Local: a temporary file beside it, fsync, rename, fsync of the directory. Remote: one object write, which object
-    stores make atomic. With `exclusive`, raises FileExistsError when `path` exists; of several local writers
-    exactly one succeeds (remote: a check just before the write).
+    Local: a temporary file beside it, fsync, rename, fsync of the directory. Remote: one object write, which
+    object stores make atomic. With `exclusive`, raises FileExistsError when `path` exists; of several local
+    writers exactly one succeeds (remote: a check just before the write).
     """
     path = epath.Path(path)
     data = data.encode() if isinstance(data, str) else data
@@ -118,7 +119,9 @@ def atomic_write(path, data, exclusive: bool = False) -> None:
 
 
 def _link(source, target):
-    """Gives `source` the name `target` unless that exists: `link` tests and names in one step, rename does not."""
+    """Gives `source` the name `target` unless that exists: `link` tests and names in one step, rename does
+    not.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
@@ -130,7 +133,8 @@ def _link(source, target):
 
 
 def dumps(obj, indent=None) -> str:
-    """Strict JSON, which browsers and jq read, of dicts, lists, NumPy and JAX arrays and scalars, paths, dataclasses.
+    """Strict JSON, which browsers and jq read, of dicts, lists, NumPy and JAX arrays and scalars, paths,
+    dataclasses.
 
     JSON has no NaN or infinity: they are written as null, and the dict around them says which under the key
     "nonfinite": {"loss": NaN, "a": [1.0, inf]} becomes
@@ -147,7 +151,9 @@ def loads(text):
 
 
 def _encode(x, where):
-    """The JSON value of x, and marks: "nan"/"inf"/"-inf" for such a float, {index: marks} for a list, else None."""
+    """The JSON value of x, and marks: "nan"/"inf"/"-inf" for such a float, {index: marks} for a list, else
+    None.
+    """
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         x = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
     if x is None or isinstance(x, (bool, int, str)):
@@ -158,6 +164,8 @@ def _encode(x, where):
         pairs = {str(k): _encode(v, f"{where}.{k}") for k, v in x.items()}
         value = {k: v for k, (v, _) in pairs.items()}
         marks = {k: m for k, (_, m) in pairs.items() if m is not None}
+        if "nonfinite" in value:
+            raise ValueError(f"the key 'nonfinite' at {where.lstrip('.') or 'the top'} is taken: see `dumps`")
         return ({**value, "nonfinite": marks} if marks else value), None
     if isinstance(x, (list, tuple)):
         pairs = [_encode(v, f"{where}.{i}") for i, v in enumerate(x)]
@@ -193,5 +201,5 @@ def read_json(path):
     """What `write_json` wrote. Raises ValueError naming the file when it is not JSON."""
     try:
         return loads(epath.Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)} is not valid JSON ({error}): restore or delete it") from error

@@ -1,8 +1,9 @@
 """Locks on runs, so that processes sharing a workdir never train the same run twice.
 
-Local directories use the kernel's `flock`, which goes away with its process, `kill -9` included. Anything else uses a
-lease: a small file that its owner keeps renewing and that others may take once it has gone stale.
+Local directories use the kernel's `flock`, which goes away with its process, `kill -9` included. Anything
+else uses a lease: a small file that its owner keeps renewing and that others may take once it has gone stale.
 """
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,9 +18,9 @@ from scaling import files
 class FileLock:
     """An exclusive `flock` on a local file. The file stays behind when released; the lock does not.
 
-    On NFS, Linux turns `flock` into a lock held by the server, so it works between machines, unless the share is mounted with
-    `nolock` or `local_lock=flock|all`: then it only works within one machine. Children made by `fork` without `exec`
-    share the lock, so a killed owner's lock lasts until they are gone as well.
+    On NFS, Linux turns `flock` into a lock held by the server, so it works between machines, unless the share
+    is mounted with `nolock` or `local_lock=flock|all`: then it only works within one machine. Children made
+    by `fork` without `exec` share the lock, so a killed owner's lock lasts until they are gone as well.
     """
 
     def __init__(self, fd):
@@ -27,7 +28,9 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path):
-        """The lock; None when another holds it, in this process or any other. OSError where there is no flock."""
+        """The lock; None when another holds it, in this process or any other. OSError where there is no
+        flock.
+        """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,18 +54,18 @@ class FileLock:
 class Lease:
     """A file {"owner", "host", "pid", "time"} renewed every `expiry / 4` seconds by a thread.
 
-    Object stores behind epath have no lock and no compare-and-swap, so this is as exclusive as write, wait `settle`
-    seconds, read and compare can be: it fails only for two writers whose check and write lie more than `settle` apart,
-    and then the one that lost sees `held` turn False at its next renewal. Another process may take the lease once
-    `time` is more than `expiry` seconds old, so clocks must agree to well within `expiry`; a run whose owner was killed
-    waits that long.
+    Object stores behind epath have no lock and no compare-and-swap, so this is as exclusive as write, wait
+    `settle` seconds, read and compare can be: it fails only for two writers whose check and write lie more
+    than `settle` apart, and then the one that lost sees `held` turn False at its next renewal. Another
+    process may take the lease once `time` is more than `expiry` seconds old, so clocks must agree to well
+    within `expiry`; a run whose owner was killed waits that long.
     """
 
     def __init__(self, path, expiry, owner):
         self._path, self._expiry, self._owner = path, expiry, owner
         self._stop, self._lost = threading.Event(), False
         self._renewed = time.time()
-        self._thread = threading.Thread(target=self._renew, name=f"lease {path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._renew_until_released, daemon=True)
 
     @classmethod
     def acquire(cls, path, expiry=300.0, settle=1.0):
@@ -82,24 +85,26 @@ class Lease:
         try:
             content = files.read_json(self._path)
             return content if time.time() - content["time"] < self._expiry else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
 
     def _write(self):
         files.atomic_write(self._path, files.dumps(
             {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}))
 
-    def _renew(self):
-        while not self._stop.wait(self._expiry / 4):
-            try:
-                current = self._current()
-                if current is not None and current.get("owner") != self._owner:
-                    self._lost = True
-                    return
-                self._write()
-                self._renewed = time.time()
-            except Exception:  # the store is out of reach: `held` turns False by itself if that lasts
-                continue
+    def _renew_until_released(self):
+        while not self._stop.wait(self._expiry / 4) and not self._lost:
+            with contextlib.suppress(Exception):  # a store out of reach: `held` turns False if that lasts
+                self.renew()
+
+    def renew(self) -> None:
+        """Makes the lease last from now, unless another has taken it. Called by the thread."""
+        current = self._current()
+        if current is not None and current["owner"] != self._owner:
+            self._lost = True
+            return
+        self._write()
+        self._renewed = time.time()
 
     @property
     def held(self):
@@ -111,21 +116,21 @@ class Lease:
             return
         self._stop.set()
         self._thread.join()
-        if not self._lost and (self._current() or {}).get("owner") == self._owner:
-            try:
+        with contextlib.suppress(OSError):  # then it expires by itself
+            if (self._current() or {}).get("owner") == self._owner:
                 self._path.unlink()
-            except OSError:
-                pass  # it expires
 
 
 def acquire(path, **lease_options):
-    """A lock on `path` (no suffix; epath) as an object with `held` and `release()`, or None when another holds it."""
+    """A lock on `path` (no suffix; epath) as an object with `held` and `release()`, or None when another
+    holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if files.is_local(path):
         try:
             with files.disk_full(path):
                 return FileLock.acquire(f"{os.fspath(path)}.lock")
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without flock
-                raise
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise  # those three: a file system without flock
     return Lease.acquire(path.parent / f"{path.name}.lease", **lease_options)

@@ -1,15 +1,18 @@
-"""Metrics as they come: JSON lines always, TensorBoard and Weights & Biases when asked for; and a progress bar.
+"""Metrics as they come: JSON lines always, TensorBoard and Weights & Biases when asked for; a progress bar.
 
     log = Logger(workdir, fingerprint, writers=("jsonl", "tensorboard"), resume_step=first_step)
     log.write(step, {"tokens": tokens, "loss": loss, "learning_rate": rate})
     log.close()
 
-writes `workdir/curves/<fingerprint>.jsonl`, one line {"step", metrics...} a call, and `workdir/tensorboard/<fingerprint>/`.
+writes `workdir/curves/<fingerprint>.jsonl`, one line {"step", metrics...} a call, and
+`workdir/tensorboard/<fingerprint>/`.
 """
 import hashlib
+import logging
 import os
 import sys
 import time
+import uuid
 import warnings
 
 import numpy as np
@@ -28,10 +31,11 @@ class LogError(ValueError):
 class Logger:
     """Writes a run's metrics. Usable as a context manager.
 
-    `resume_step=k` says that this process goes on from step k (0: from the start): what an earlier attempt logged at step k or
-    later is dropped, so that the log is that of one uninterrupted run. None keeps everything and appends.
-    `writers` from "jsonl" (there even if not named), "tensorboard", "wandb" (Weights & Biases; set WANDB_MODE=offline where there is
-    no network); `config` is shown there beside the run. Raises LogError for others, and when wandb is not installed.
+    `resume_step=k` says that this process goes on from step k (0: from the start): what an earlier attempt
+    logged at step k or later is dropped, so that the log is that of one uninterrupted run. None keeps
+    everything and appends. `writers` from "jsonl" (there even if not named), "tensorboard", "wandb" (Weights
+    & Biases; set WANDB_MODE=offline where there is no network); `config` is shown there beside the run.
+    Raises LogError for others, and when wandb is not installed.
     """
 
     def __init__(self, workdir, name, writers=("jsonl",), resume_step=None, config=None, directory="curves"):
@@ -47,7 +51,9 @@ class Logger:
             self._writers.append(_Wandb(workdir, name, config))
 
     def write(self, step: int, metrics: dict) -> None:
-        """Logs `metrics` (name to number or 0-d array; other JSON values reach the JSON lines only) at `step`."""
+        """Logs `metrics` (name to number or 0-d array; other JSON values reach the JSON lines only) at
+        `step`.
+        """
         metrics = {k: _number(v) for k, v in metrics.items()}
         for writer in self._writers:
             writer.write(int(step), metrics)
@@ -65,7 +71,9 @@ class Logger:
 
 
 def read(path) -> list[dict]:
-    """The lines of a JSON-lines file, in order; [] when there is no file. A torn or damaged line is skipped with a warning."""
+    """The lines of a JSON-lines file, in order; [] when there is no file. A torn or damaged line is skipped
+    with a warning.
+    """
     lines, bad = _read(epath.Path(path))
     if bad:
         warnings.warn(f"{os.fspath(path)}: {bad} torn or damaged line(s) skipped", stacklevel=2)
@@ -102,8 +110,9 @@ def _number(value):
 
 
 class _Lines:
-    """Appends, a line at a time and flushed. Object stores cannot append: there the whole object is written again, but not more
-    than every `every` seconds, and when closed."""
+    """Appends, a line at a time and flushed. Object stores cannot append: there the whole object is written
+    again, but not more than every `every` seconds, and when closed.
+    """
 
     def __init__(self, path, resume_step, every=30.0):
         self._path, self._every, self._written = path, every, time.monotonic()
@@ -145,12 +154,18 @@ class _Lines:
 
 
 class _TensorBoard:
-    """Event files through tensorboardX. They only grow: `purge_step` tells TensorBoard to hide the dropped steps."""
+    """Event files through tensorboardX. They only grow: `purge_step` tells TensorBoard to hide the dropped
+    steps.
+    """
 
     def __init__(self, path, resume_step):
         from tensorboardX import SummaryWriter
         with files.disk_full(path):
-            self._writer = SummaryWriter(os.fspath(path), purge_step=resume_step or None, flush_secs=30)
+            # Its file names hold the second only: without the suffix a quick restart would overwrite.
+            self._writer = SummaryWriter(os.fspath(path), purge_step=resume_step, flush_secs=30,
+                                         filename_suffix=f".{uuid.uuid4().hex[:8]}")
+        # NaN is worth showing once a run diverges, not worth a line on the terminal a step.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
 
     def write(self, step, metrics):
         for name, value in metrics.items():
@@ -172,8 +187,9 @@ class _Wandb:
                            "or leave it out of the writers") from None
         where = os.fspath(workdir if not files.is_local(workdir) else workdir.resolve())
         identity = hashlib.sha256(f"{where}\n{name}".encode()).hexdigest()[:16]
-        self._run = wandb.init(project="scaling", group=workdir.name, name=name, id=identity, resume="allow", config=config,
-                               reinit="create_new", dir=where if files.is_local(workdir) else None)
+        self._run = wandb.init(project="scaling", group=workdir.name, name=name, id=identity, resume="allow",
+                               config=config, reinit="create_new",
+                               dir=where if files.is_local(workdir) else None)
 
     def write(self, step, metrics):
         self._run.log({k: v for k, v in metrics.items() if isinstance(v, (bool, int, float))}, step=step)
@@ -185,16 +201,17 @@ class _Wandb:
 class Progress:
     """A bar with rate and time left; on a stderr that is no terminal, a line every `every` seconds.
 
-    `total` and updates are in `unit`. Count in what takes time in proportion (FLOPs, not steps): then the time left is right
-    for models of differing size. `initial` is what earlier processes have done: it counts as done but not into the rate.
+    `total` and updates are in `unit`. Count in what takes time in proportion (FLOPs, not steps): then the
+    time left is right for models of differing size. `initial` is what earlier processes have done: it counts
+    as done but not into the rate.
     """
 
     def __init__(self, total, unit="FLOP", initial=0, every=10.0, file=None):
         self._file, self._every = file or sys.stderr, every
         self._is_terminal = getattr(self._file, "isatty", lambda: False)()
         # Low smoothing: compilations and small models make the momentary rate jump.
-        self._bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True, smoothing=0.05, file=self._file,
-                         dynamic_ncols=True, disable=not self._is_terminal)
+        self._bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True, smoothing=0.05,
+                         file=self._file, dynamic_ncols=True, disable=not self._is_terminal)
         self._n, self._initial, self._total, self._unit = initial, initial, total, unit
         self._text, self._start = "", time.monotonic()
         self._printed = self._start
@@ -207,6 +224,8 @@ class Progress:
             if text is not None:
                 self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(amount)
+            if not amount:
+                self._bar.refresh()
         elif time.monotonic() - self._printed >= self._every:
             self._print()
 
@@ -216,8 +235,8 @@ class Progress:
 
     def _print(self):
         self._printed = time.monotonic()
-        meter = tqdm.format_meter(self._n, self._total, self._printed - self._start, ncols=0, unit=self._unit, unit_scale=True,
-                                  initial=self._initial, postfix=self._text or None)
+        meter = tqdm.format_meter(self._n, self._total, self._printed - self._start, ncols=0, unit=self._unit,
+                                  unit_scale=True, initial=self._initial, postfix=self._text or None)
         print(meter, file=self._file, flush=True)
 
     def close(self) -> None:

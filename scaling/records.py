@@ -2,8 +2,9 @@
 
     df = scaling.records.load(workdir)   # a tidy DataFrame, one row a run
 
-`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line; `workdir/locks/` keeps several processes on
-one workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
+`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line; `workdir/locks/` keeps
+several processes on one workdir from training the same run. Paths may be anything that `etils.epath` takes
+(`gs://...`).
 """
 import functools
 import importlib.metadata
@@ -21,9 +22,11 @@ from scaling.files import (DiskFull, WorkdirError, atomic_write, disk_full, open
                            read_json, write_json)
 
 # A frame of no records still has these, so that selecting a column works before the first run has finished.
-COLUMNS = ("fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
-           "flops", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
-           "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit", "finished")
+COLUMNS = (
+    "fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
+    "flops", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
+    "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
+    "finished")
 
 
 class RecordError(ValueError):
@@ -31,7 +34,9 @@ class RecordError(ValueError):
 
 
 class Records:
-    """The records of one workdir. Methods take fingerprints: non-empty strings of letters, digits, `.`, `_`, `-`."""
+    """The records of one workdir. Methods take fingerprints: non-empty strings of letters, digits, `.`, `_`,
+    `-`.
+    """
 
     def __init__(self, workdir):
         self.workdir = epath.Path(workdir).expanduser()
@@ -41,7 +46,9 @@ class Records:
         return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
 
     def done(self, fingerprint) -> bool:
-        """Whether a readable record is there. A torn one counts as absent, with a warning: that run is trained again."""
+        """Whether a readable record is there. A torn one counts as absent, with a warning: that run is
+        trained again.
+        """
         return _read(self.path(fingerprint), self._warned) is not None
 
     def read(self, fingerprint) -> dict:
@@ -72,15 +79,16 @@ class Records:
         differs = [k for k in sorted(old.keys() | new.keys())
                    if k not in old or k not in new or files.dumps({k: old[k]}) != files.dumps({k: new[k]})]
         if differs:
-            raise RecordError(f"{os.fspath(path)} already holds another result (it differs in {', '.join(differs)}); "
-                              "records are never overwritten: delete that file first if it is wrong")
+            raise RecordError(f"{os.fspath(path)} already holds another result (it differs in "
+                              f"{', '.join(differs)}); records are never overwritten: delete that file first "
+                              "if it is wrong")
 
     def claim(self, fingerprint):
         """The right to train this run: an object with `held` and `release()`.
 
-        None when the run is done or another live process has the claim. A killed process's claim is free at once on local
-        file systems, and after five minutes on remote ones (see `scaling.locks` for what each can promise).
-        Release it only after `write`.
+        None when the run is done or another live process has the claim. A killed process's claim is free at
+        once on local file systems, and after five minutes on remote ones (see `scaling.locks` for what each
+        can promise). Release it only after `write`.
         """
         if self.done(fingerprint):
             return None
@@ -103,9 +111,9 @@ class Records:
 def load(workdir) -> pd.DataFrame:
     """One row a record, sorted by fingerprint. Nested dicts become dotted columns.
 
-    The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields win a clash);
-    other dicts keep theirs ("versions.jax"). A file that cannot be read is skipped with a warning. Raises WorkdirError
-    when `workdir` is not a directory.
+    The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields
+    win a clash); other dicts keep theirs ("versions.jax"). A file that cannot be read is skipped with a
+    warning. Raises WorkdirError when `workdir` is not a directory.
     """
     records = Records(workdir)
     if not records.workdir.is_dir():
@@ -138,7 +146,9 @@ def _checked(fingerprint):
 
 
 def _read(path, warned):
-    """The record on the last readable line; None when there is no file or no such line. Warns once per bad file."""
+    """The record on the last readable line; None when there is no file or no such line. Warns once per bad
+    file.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -166,7 +176,7 @@ def _read(path, warned):
 
 @functools.cache
 def versions() -> dict:
-    """Versions of Python and of what the results depend on; None for what is not installed. Imports nothing."""
+    """Versions of Python and of what results depend on; None for what is not installed. Imports nothing."""
     found = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scaling"):
         try:
@@ -178,12 +188,16 @@ def versions() -> dict:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of this code, with "-dirty" when tracked files have changed since; None outside a checkout of it."""
+    """The commit of this code, with "-dirty" when tracked files have changed since; None outside a checkout
+    of it.
+    """
     def git(*args):
-        return subprocess.run(("git", *args), cwd=os.path.dirname(os.path.abspath(__file__)), check=True, timeout=10,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(("git", *args), cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
+                              timeout=10, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True).stdout.strip()
     try:
-        git("ls-files", "--error-unmatch", os.path.basename(__file__))  # not some repository around an installed copy
+        # Fails for an installed copy that merely lies inside some other repository.
+        git("ls-files", "--error-unmatch", os.path.basename(__file__))
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None

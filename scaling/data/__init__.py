@@ -1,0 +1,49 @@
+"""Data: a name in, a `Source` of batches out.
+
+    source = load("pycode/stdlib", length=256, batch=16)
+    source.batch(seed=0, step=3)["tokens"]         # int32 [16, 257], a pure function of its arguments
+
+Names: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network), `tfds:<name>[/<config>]` (any TFDS
+text data set), `text:<glob>` (text files of one's own).
+"""
+import functools
+import os
+
+from scaling.data import cache, corpus, tokenizers, windows
+from scaling.data.errors import DataError
+from scaling.data.source import Source
+
+__all__ = ["DataError", "Source", "load"]
+
+
+def load(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
+         data_dir: str | os.PathLike | None = None, progress: bool = True) -> Source:
+    """The source called `name`, prepared once under `data_dir` and found there afterwards.
+
+    Args:
+      name: see the module.
+      tokenizer: "bytes", or "bpe:<vocab>", trained on (the first 64 MB of) the training split.
+      length: tokens predicted per window; windows hold one more.
+      batch: windows in a (global) batch.
+      unique_tokens: how many training tokens to use, the first ones of the one fixed shuffle, rounded down to whole windows;
+        0 for all. Of a corpus larger than 64 MB no more than needed is prepared, so say how much of c4 you want.
+      data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
+      progress: whether to show bars while preparing.
+
+    Raises DataError where there is no such corpus, or less of it than is asked for.
+    """
+    for field, value, least in (("length", length, 1), ("batch", batch, 1), ("unique_tokens", unique_tokens, 0)):
+        if value < least:
+            raise DataError(f"{field}={value} is too small; write at least {least}")
+    root = cache.directory(data_dir)
+    found = corpus.find(name, root, progress)
+    tokens = tokenizers.get(tokenizer, root / "tokenizers", found.fingerprint,
+                            lambda: corpus.sample(found.documents("train")), progress)
+    directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
+
+    def split(which: str, count: int) -> windows.Windows:
+        return windows.prepare(directory, which, length, tokens, lambda: found.documents(which), count, progress,
+                               f"{name} {which}")
+
+    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, split("train", unique_tokens),
+                  {which: functools.partial(split, which) for which in found.splits})

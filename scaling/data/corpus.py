@@ -1,0 +1,128 @@
+"""A corpus: documents by split, with random access, whatever they come from. One function per kind of name."""
+import contextlib
+import difflib
+import glob
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from scaling.data import cache, curate, pycode
+from scaling.data.errors import DataError, nearest
+
+KINDS = ("pycode/stdlib", "pycode/environment", "tfds:<name>[/<config>]", "text:<glob>")
+
+
+class Corpus(NamedTuple):
+    name: str
+    fingerprint: str                                  # names the documents: of their content, for files
+    splits: tuple[str, ...]                           # evaluation splits; the first is i.i.d. with training
+    documents: Callable[[str], Sequence[str]]         # split -> its documents, read when indexed
+
+
+class Documents(Sequence):
+    """Texts of a TFDS data source, `rows` of it where given."""
+
+    def __init__(self, source, field: str, rows: Sequence[int] | None = None):
+        self._source, self._field, self._rows = source, field, range(len(source)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> str:
+        text = self._source[int(self._rows[index])][self._field]
+        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def find(name: str, data_dir: pathlib.Path, progress: bool = True) -> Corpus:
+    """The corpus called `name`, prepared under `data_dir` unless it is there; raises DataError."""
+    kind, _, rest = name.partition(":")
+    if kind == "text" and rest:
+        return text(rest, data_dir, progress)
+    if kind == "tfds" and rest:
+        return tfds(rest, data_dir)
+    if name.startswith("pycode/") and (config := name.removeprefix("pycode/")) in pycode.CONFIGS:
+        return files(name, pycode.CONFIGS[config](), curate.CODE_RULES, data_dir, progress)
+    close = difflib.get_close_matches(name, KINDS, 2, cutoff=0.3)
+    raise DataError(f"no data set is called {name!r}; write one of {', '.join(KINDS)}"
+                    + (f" (nearest: {' or '.join(close)})" if close else ""))
+
+
+def text(pattern: str, data_dir: pathlib.Path, progress: bool) -> Corpus:
+    """Files that match a glob (`**` crosses directories), less 5% of them, at least one, for evaluation."""
+    pattern = os.path.expanduser(pattern)
+    found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    if not found:
+        raise DataError(f"text:{pattern} matches no file (looked from {os.getcwd()}); "
+                        "write a glob such as text:books/**/*.txt")
+    root = pathlib.Path(os.path.commonpath([os.path.dirname(p) for p in found]))
+    listed = [curate.File(pathlib.Path(p).relative_to(root).as_posix(), pathlib.Path(p)) for p in found]
+    return files(f"text:{pattern}", listed, curate.PROSE_RULES, data_dir, progress)
+
+
+def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool) -> Corpus:
+    """Curates `listed` and writes it with a TFDS builder, once: later calls find it by the files' sizes and times.
+
+    It lies under `data_dir/<fingerprint>`, the hash of what was kept, so another Python or an edited file makes a
+    directory of its own beside the old one.
+    """
+    state = [(f.name, f.package, s.st_size, s.st_mtime_ns) for f in sorted(listed) if (s := _stat(f.path))]
+    state = hashlib.sha256(json.dumps([curate.VERSION, sorted(rules), state]).encode()).hexdigest()[:16]
+    index = data_dir / "index" / f"{state}.json"
+    found = cache.read_json(index)
+    if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
+        with cache.locked(index):
+            found = cache.read_json(index)      # another process may have made it meanwhile
+            if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
+                found = _build(name, listed, rules, data_dir, progress)
+                cache.write_json(index, found)
+
+    def documents(split: str) -> Documents:
+        import tensorflow_datasets
+        builder = tensorflow_datasets.builder_from_directory(data_dir / found["directory"])
+        return Documents(builder.as_data_source(split), "text")
+
+    return Corpus(name, found["fingerprint"], tuple(found["splits"]), documents)
+
+
+def _build(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool) -> dict:
+    curated = curate.curate(listed, rules, progress, name)
+    root = data_dir / curated.fingerprint
+    with cache.locked(root):
+        from scaling.data import builders
+        builder = (builders.Pycode(config=name.removeprefix("pycode/"), curated=curated, data_dir=root)
+                   if name.startswith("pycode/") else builders.TextFiles(curated=curated, data_dir=root))
+        directory = pathlib.Path(builder.data_dir)
+        for left in directory.parent.glob("incomplete.*"):      # of a killed build: nobody else holds the lock
+            shutil.rmtree(left, ignore_errors=True)
+        with _quiet():
+            builder.download_and_prepare()      # into a temporary directory, renamed when it is whole
+    return {"directory": directory.relative_to(data_dir).as_posix(), "fingerprint": curated.fingerprint,
+            "splits": [s for s in ("file", "package") if curated.documents.get(s)], "counts": curated.counts}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without TFDS's own bars and lines: it takes a second of the build, and the bar of `curate` says the rest."""
+    from tensorflow_datasets.core.utils import tqdm_utils
+    shown = tqdm_utils._active
+    tqdm_utils.display_progress_bar(False)
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        tqdm_utils.display_progress_bar(shown)
+
+
+def _stat(path: pathlib.Path) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return path.stat()
+    return None
+
+
+def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
+    raise NotImplementedError
+def sample(x): pass

@@ -1,0 +1,122 @@
+"""Windows of tokens on disk: packed, shuffled once, written in large array_record records and sliced inside.
+
+The documents of a split are taken in one fixed random order. Each block of about `BLOCK` bytes of them is tokenised,
+joined by the separator, and cut into windows of length + 1 tokens that overlap by one, so that each token after the first is
+predicted exactly once; fewer than `length` tokens at the end of a block are dropped. The windows of a block are
+shuffled, again by a fixed key, and written in that order. So the first D tokens are a random sample of the
+corpus at any D (of a block's documents, at least), and of a large corpus only as many blocks are prepared as are asked for.
+
+A block is two files, `<split>-<block>.array_record` and `.json`; the second is renamed into place last, and a block
+without it does not exist.
+"""
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from scaling.data import cache, order
+from scaling.data.tokenizers import Tokenizer
+
+VERSION = 1                   # of the order and layout below; part of a source's fingerprint
+BLOCK = 64 << 20              # bytes of text
+RECORD = 64 << 10             # bytes; array_record reads records of one window at under 1 Mtok/s
+DOCUMENTS, WINDOWS = 1, 2     # keys of the two shuffles: permute(i, n, key(DOCUMENTS)), ...key(WINDOWS, block)
+
+
+class Windows:
+    """The prepared windows of one split, with random access by window."""
+
+    def __init__(self, directory: pathlib.Path, split: str, length: int, dtype: np.dtype):
+        self._directory, self._split, self._row, self._dtype = directory, split, length + 1, dtype
+        self._per_record = max(1, RECORD // (self._row * dtype.itemsize))
+        self._readers: dict[int, object] = {}
+        self.blocks: list[dict] = []
+        while (block := cache.read_json(self._path(len(self.blocks), "json"))) is not None:
+            self.blocks.append(block)
+        self._starts = np.cumsum([0] + [block["windows"] for block in self.blocks])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every document of the split is in."""
+        return bool(self.blocks) and self.blocks[-1]["last"]
+
+    def _path(self, block: int, suffix: str) -> pathlib.Path:
+        return self._directory / f"{self._split}-{block:05d}.{suffix}"
+
+    def __getstate__(self):
+        return {**self.__dict__, "_readers": {}}           # readers do not cross processes
+
+    def __getitem__(self, indices) -> np.ndarray:
+        """Windows by index: [k] -> [k, length + 1]. Reads each record that holds one of them once."""
+        from array_record.python import array_record_module
+        indices = np.asarray(indices, np.int64)
+        out = np.empty((len(indices), self._row), self._dtype)
+        blocks = np.searchsorted(self._starts, indices, side="right") - 1
+        for block in np.unique(blocks):
+            if block not in self._readers:
+                self._readers[block] = array_record_module.ArrayRecordReader(
+                    str(self._path(block, "array_record")), "readahead_buffer_size:0,max_parallelism:0")
+            rows = np.flatnonzero(blocks == block)
+            record, inside = np.divmod(indices[rows] - self._starts[block], self._per_record)
+            wanted, which = np.unique(record, return_inverse=True)
+            read = self._readers[block].read(wanted.tolist())
+            for i, data in enumerate(read):
+                here = which == i
+                out[rows[here]] = np.frombuffer(data, self._dtype).reshape(-1, self._row)[inside[here]]
+        return out
+
+    def first(self, count: int) -> np.ndarray:
+        """The first `count` windows: [count, length + 1]."""
+        return self[np.arange(count)]
+
+    def append(self, documents: Sequence[str], tokenizer: Tokenizer, progress: bool, desc: str) -> "Windows":
+        """Prepares the next block; returns the windows with it."""
+        block = len(self.blocks)
+        start = self.blocks[-1]["next"] if self.blocks else 0
+        shuffled = order.permutation(len(documents), DOCUMENTS) if len(documents) < 1 << 24 else None
+        texts, size, at = [], 0, start
+        with tqdm(desc=f"{desc}: tokens", unit="B", unit_scale=True, disable=not progress) as bar:
+            while at < len(documents) and size < BLOCK:
+                index = at if shuffled is None else shuffled[at]
+                texts.append(documents[int(index)])
+                size, at = size + len(texts[-1].encode()), at + 1
+                bar.update(len(texts[-1].encode()))
+        tokens = tokenizer.pack(texts)
+        length = self._row - 1
+        count = max(0, (len(tokens) - 1) // length)
+        starts = order.permutation(count, WINDOWS, block) * length
+        from array_record.python import array_record_module
+        digest = hashlib.sha256()
+        with cache.replacing(self._path(block, "array_record")) as path:
+            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+            for first in range(0, count, self._per_record):
+                rows = starts[first:first + self._per_record, None] + np.arange(self._row)
+                data = tokens[rows].tobytes()
+                digest.update(data)
+                writer.write(data)
+            writer.close()
+        cache.write_json(self._path(block, "json"), {
+            "windows": count, "documents": at - start, "next": at, "last": at == len(documents),
+            "bytes": size, "tokens": len(tokens), "sha256": digest.hexdigest()})
+        return Windows(self._directory, self._split, length, self._dtype)
+
+
+def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokenizer, documents, tokens: int = 0,
+            progress: bool = True, desc: str = "data") -> Windows:
+    """The windows of `split`: at least `tokens` of them where the corpus has as many, all where `tokens` is 0.
+
+    `documents()` gives the split's documents; it is called only where something is still to be prepared.
+    """
+    found = Windows(directory, split, length, tokenizer.dtype)
+    if found.whole or 0 < tokens <= len(found) * length:
+        return found
+    with cache.locked(directory):
+        found, read = Windows(directory, split, length, tokenizer.dtype), documents()
+        while not found.whole and not 0 < tokens <= len(found) * length:
+            found = found.append(read, tokenizer, progress, desc)
+    return found

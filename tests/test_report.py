@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scaling import report
 from scaling.records import Records, WorkdirError
-from scaling.report import figures, trends, words
+from scaling.report import figures, plot, trends, words
 
 LAW = {"E": 1.05, "A": 9.0, "B": 95.0, "alpha": 0.31, "beta": 0.36}
 SIZES = [5_200, 24_600, 98_300, 393_000]
@@ -182,7 +182,7 @@ def page_of(workdir):
     """The page without the PNGs, which take most of the time to make."""
     study = report.read(workdir)
     palette = report.colours(study)
-    drawn = figures.render(report.sections.figures(study, palette), palette, png=False)
+    drawn = figures.render(report.captions.plans(study, palette), palette, png=False)
     return report.render(study, palette, drawn)
 
 
@@ -433,7 +433,7 @@ def test_numbers_mean_what_they_say(value, digits):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_labels_are_kept_apart_in_order_and_moved_no_more_than_they_must(heights):
     heights, gap = sorted(heights), 0.05
-    moved = figures.spread(heights, gap)
+    moved = plot.spread(heights, gap)
     assert np.all(np.diff(moved) >= gap - 1e-9)
     assert np.mean(moved) == pytest.approx(np.mean(heights))
     if len(heights) < 2 or np.diff(heights).min() >= gap:

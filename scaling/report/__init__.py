@@ -16,7 +16,7 @@ import pandas as pd
 from etils import epath
 
 from scaling import files, records
-from scaling.report import figures, sections, trends
+from scaling.report import captions, figures, sections, trends
 from scaling.report.palette import Palette
 
 FILES = ("study", "fit", "forecast", "forecast_check", "samples")
@@ -47,7 +47,7 @@ def read(workdir) -> Study:
         try:
             found[name] = files.read_json(path) if path.exists() else None
         except ValueError as error:
-            found[name], missing[name] = None, f"{name}.json cannot be read ({error.__cause__ or error})."
+            found[name], missing[name] = None, f"{name}.json cannot be read: {error.__cause__ or error}."
         if found[name] is None:
             missing.setdefault(name, f"{name}.json is not in the workdir yet.")
     metric = (found["study"] or {}).get("metric") or "bits_per_byte"
@@ -84,7 +84,7 @@ def write(workdir) -> epath.Path:
     workdir = epath.Path(workdir).expanduser()
     study = read(workdir)
     palette = colours(study)
-    drawn = figures.render(sections.figures(study, palette), palette)
+    drawn = figures.render(captions.plans(study, palette), palette)
     for name, figure in drawn.items():
         files.atomic_write(workdir / "report" / "figures" / f"{name}.png", figure["png"])
     path = workdir / "report" / "index.html"
@@ -96,12 +96,13 @@ def colours(study: Study) -> Palette:
     """One colour for each size and amount of data of the sweep, or of the fit where its records are not here."""
     sweep = study.runs[study.runs["role"] == "sweep"]
     if sweep.empty and study.fit:
-        sweep = pd.DataFrame(study.fit.get("points") or [], columns=[trends.PARAMS, trends.DATA]).rename(columns={trends.DATA: "data"})
+        sweep = pd.DataFrame(study.fit.get("points") or [], columns=[trends.PARAMS, trends.DATA])
+        sweep["data"] = sweep[trends.DATA]
     return Palette(sweep[trends.PARAMS].dropna(), sweep["data"].dropna())
 
 
 def render(study: Study, palette: Palette, drawn: dict[str, dict]) -> str:
-    """The page. Its content security policy refuses every request and every script but its own, whatever a sample says."""
+    """The page. Its content security policy refuses every request, and every script but its own, whatever a sample says."""
     script = _text("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template("report.html.j2").render(

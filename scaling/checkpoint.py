@@ -52,7 +52,8 @@ class Checkpoints:
                                   stacklevel=2)
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False))
+                preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+                cleanup_tmp_directories=True, save_root_metadata=False))
 
     def save(self, step: int, tree, meta: dict | None = None) -> None:
         """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of
@@ -60,7 +61,8 @@ class Checkpoints:
 
         Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in
         the background. A failed write is raised by the next call of `save`, `wait` or `close`: DiskFull when
-        there is no space. A checkpoint of the same step is replaced.
+        there is no space. Checkpoints of this and later steps are removed first: this run has not come to
+        them, or has gone back behind them.
         """
         flat, leaves = {}, {}
         for path, leaf in _flatten(tree)[0]:
@@ -75,9 +77,9 @@ class Checkpoints:
                 flat[path] = leaf
         content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves}
         with files.disk_full(self._directory):
-            for bad in self._torn | ({step} & set(self._manager.all_steps())):
+            for old in self._torn | {s for s in self._manager.all_steps() if s >= step}:
                 self._manager.wait_until_finished()
-                self._manager.delete(bad)
+                self._manager.delete(old)
             self._torn = set()
             self._manager.save(step, force=True, args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
@@ -171,9 +173,9 @@ def _newest(directory, steps, match, torn):
         wanted = match(leaves)
         try:
             return _arrays(path, wanted, leaves), meta
-        except MemoryError:
-            raise
         except Exception as error:  # what a cut file makes tensorstore raise depends on where it was cut
+            if _whole(path, leaves):
+                raise  # so it is what was asked for that is wrong, a sharding say
             _skip(path, error)
             torn.add(step)
     raise NoCheckpoint(f"no checkpoint that can be read in {os.fspath(directory)}")
@@ -183,6 +185,16 @@ def _skip(path, error):
     reason = (str(error).strip().splitlines() or [""])[0][:200]
     warnings.warn(f"checkpoint {os.fspath(path)} is torn ({type(error).__name__}: {reason}), skipped; "
                   "the one before it is used", stacklevel=5)
+
+
+def _whole(path, leaves):
+    try:
+        _arrays(path, dict.fromkeys(leaves), leaves)
+        return True
+    except MemoryError:
+        raise
+    except Exception:
+        return False
 
 
 def _load(path, **items):
@@ -195,7 +207,7 @@ def _arrays(path, wanted, leaves):
     item, how, values = {}, {}, {}
     for k, leaf in wanted.items():
         shape, dtype = tuple(leaves[k]["shape"]), jnp.dtype(leaves[k]["dtype"])
-        sharding = getattr(leaf, "sharding", None)
+        sharding = _sharding(leaf)
         if 0 in shape:
             values[k] = np.zeros(shape, dtype)
             continue
@@ -207,7 +219,7 @@ def _arrays(path, wanted, leaves):
         values.update(_load(path, state=restore).state)
     for k, leaf in wanted.items():
         if leaf is not None and not isinstance(values[k], jax.Array):
-            array = jax.device_put(values[k], getattr(leaf, "sharding", None))
+            array = jax.device_put(values[k], _sharding(leaf))
             # Without x64 JAX would cut 64 bits to 32: such leaves stay NumPy arrays.
             values[k] = array if array.dtype == values[k].dtype else values[k]
         if leaf is not None and leaves[k]["key"]:
@@ -232,6 +244,14 @@ def _match(wanted, leaves):
     return wanted
 
 
+def _sharding(leaf):
+    """Where to put a leaf; None for those of `jax.eval_shape` under a mesh of explicit axes, which name no
+    devices.
+    """
+    sharding = getattr(leaf, "sharding", None)
+    return None if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
+
+
 def _is_key(leaf):
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -253,10 +273,13 @@ def _flatten(tree):
 
 
 def _quiet():
-    """Orbax reports every step of every save through absl: keep its errors only."""
+    """Orbax reports every step of every save through absl, and each failure several times with its stack;
+    what fails is raised as well, so none of it is lost by leaving its lines out.
+    """
     logger = logging.getLogger("absl")
-    if not any(getattr(f, "_of_checkpoints", False) for f in logger.filters):
-        def keep(record):
-            return record.levelno >= logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
-        keep._of_checkpoints = True
-        logger.addFilter(keep)
+    if _not_orbax not in logger.filters:
+        logger.addFilter(_not_orbax)
+
+
+def _not_orbax(record):
+    return f"{os.sep}orbax{os.sep}" not in record.pathname

@@ -25,8 +25,8 @@ from scaling import files, locks, records
 
 def record(fingerprint="aa", **fields):
     return {"fingerprint": fingerprint, "family": "transformer", "loss": 2.5, "flops": 1e12,
-            "diverged_step": None, "experiment": {"family": {"width": 64}, "optim": {"learning_rate": 0.01}, "seed": 3},
-            "versions": {"jax": "0.10.2"}, **fields}
+            "diverged_step": None, "versions": {"jax": "0.10.2"},
+            "experiment": {"family": {"width": 64}, "optim": {"learning_rate": 0.01}, "seed": 3}, **fields}
 
 
 def environment():
@@ -55,7 +55,8 @@ def test_json_is_strict_and_keeps_every_value(obj):
 
 def test_numpy_and_jax_values_become_plain_ones():
     obj = {"i": np.int64(3), "f": np.float32(0.1), "b": np.bool_(True), "a": np.arange(3),
-           "j": jnp.float32(np.inf), "h": jnp.bfloat16(1.5), "n": np.array([1.0, np.nan]), "p": pathlib.Path("x"), "t": (1, 2)}
+           "j": jnp.float32(np.inf), "h": jnp.bfloat16(1.5), "n": np.array([1.0, np.nan]),
+           "p": pathlib.Path("x"), "t": (1, 2)}
     back = files.loads(files.dumps(obj))
     assert repr(back) == repr({"i": 3, "f": float(np.float32(0.1)), "b": True, "a": [0, 1, 2],
                                "j": float("inf"), "h": 1.5, "n": [1.0, float("nan")], "p": "x", "t": [1, 2]})

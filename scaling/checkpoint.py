@@ -245,9 +245,7 @@ def _match(wanted, leaves):
 
 
 def _sharding(leaf):
-    """Where to put a leaf; None for those of `jax.eval_shape` under a mesh of explicit axes, which name no
-    devices.
-    """
+    """Where to put a leaf; None when its sharding names no devices (`jax.eval_shape` under explicit axes)."""
     sharding = getattr(leaf, "sharding", None)
     return None if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
 

@@ -58,8 +58,7 @@ def disk_full(path):
 def open_workdir(path) -> epath.Path:
     """Creates the directory `path` (parents too), proves that it can be written, and returns it.
 
-    Raises WorkdirError with one sentence when it is a file, lies inside one, or is not writable; DiskFull
-    when full.
+    Raises WorkdirError when it is a file, lies inside one, or is not writable; DiskFull when full.
     """
     path = epath.Path(path).expanduser()
     shown = os.fspath(path)
@@ -122,9 +121,7 @@ def atomic_write(path, data, exclusive: bool = False) -> None:
 
 
 def _link(source, target):
-    """Gives `source` the name `target` unless that exists: `link` tests and names in one step, rename does
-    not.
-    """
+    """Gives `source` the name `target` too unless that exists: `link` tests and names in one step."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -154,9 +151,7 @@ def loads(text):
 
 
 def _encode(x, where):
-    """The JSON value of x, and marks: "nan"/"inf"/"-inf" for such a float, {index: marks} for a list, else
-    None.
-    """
+    """The JSON value of x, and marks: "nan" and such for a float, {index: marks} for a list, else None."""
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         x = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
     if x is None or isinstance(x, (bool, int, str)):

@@ -28,9 +28,7 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path):
-        """The lock; None when another holds it, in this process or any other. OSError where there is no
-        flock.
-        """
+        """The lock, or None when another holds it, in any process. Raises OSError where there is no flock."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,9 +120,7 @@ class Lease:
 
 
 def acquire(path, **lease_options):
-    """A lock on `path` (no suffix; epath) as an object with `held` and `release()`, or None when another
-    holds it.
-    """
+    """A lock on `path` (epath): an object with `held` and `release()`, or None when another holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if files.is_local(path):
         try:

@@ -51,9 +51,7 @@ class Logger:
             self._writers.append(_Wandb(workdir, name, config))
 
     def write(self, step: int, metrics: dict) -> None:
-        """Logs `metrics` (name to number or 0-d array; other JSON values reach the JSON lines only) at
-        `step`.
-        """
+        """Logs `metrics`: names to numbers or 0-d arrays (other JSON values reach the JSON lines only)."""
         metrics = {k: _number(v) for k, v in metrics.items()}
         for writer in self._writers:
             writer.write(int(step), metrics)
@@ -71,9 +69,7 @@ class Logger:
 
 
 def read(path) -> list[dict]:
-    """The lines of a JSON-lines file, in order; [] when there is no file. A torn or damaged line is skipped
-    with a warning.
-    """
+    """The lines of a JSON-lines file, [] when there is no file. Damaged lines are skipped with a warning."""
     lines, bad = _read(epath.Path(path))
     if bad:
         warnings.warn(f"{os.fspath(path)}: {bad} torn or damaged line(s) skipped", stacklevel=2)
@@ -154,9 +150,7 @@ class _Lines:
 
 
 class _TensorBoard:
-    """Event files through tensorboardX. They only grow: `purge_step` tells TensorBoard to hide the dropped
-    steps.
-    """
+    """Event files through tensorboardX. They only grow: `purge_step` has TensorBoard hide dropped steps."""
 
     def __init__(self, path, resume_step):
         from tensorboardX import SummaryWriter

@@ -18,8 +18,8 @@ import pandas as pd
 from etils import epath
 
 from scaling import files, locks
-from scaling.files import (DiskFull, WorkdirError, atomic_write, disk_full, open_workdir,  # noqa: F401
-                           read_json, write_json)
+from scaling.files import DiskFull, WorkdirError, atomic_write, open_workdir  # noqa: F401
+from scaling.files import read_json, write_json  # noqa: F401
 
 # A frame of no records still has these, so that selecting a column works before the first run has finished.
 COLUMNS = (
@@ -34,9 +34,7 @@ class RecordError(ValueError):
 
 
 class Records:
-    """The records of one workdir. Methods take fingerprints: non-empty strings of letters, digits, `.`, `_`,
-    `-`.
-    """
+    """The records of one workdir. Fingerprints are strings of letters, digits, `.`, `_` and `-`."""
 
     def __init__(self, workdir):
         self.workdir = epath.Path(workdir).expanduser()
@@ -46,9 +44,7 @@ class Records:
         return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
 
     def done(self, fingerprint) -> bool:
-        """Whether a readable record is there. A torn one counts as absent, with a warning: that run is
-        trained again.
-        """
+        """Whether a readable record is there. A torn one, with a warning, is not: that run is trained again."""
         return _read(self.path(fingerprint), self._warned) is not None
 
     def read(self, fingerprint) -> dict:
@@ -146,9 +142,7 @@ def _checked(fingerprint):
 
 
 def _read(path, warned):
-    """The record on the last readable line; None when there is no file or no such line. Warns once per bad
-    file.
-    """
+    """The record on the last readable line, None when there is none. Warns once per bad file."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -188,9 +182,7 @@ def versions() -> dict:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of this code, with "-dirty" when tracked files have changed since; None outside a checkout
-    of it.
-    """
+    """The commit of this code, "-dirty" appended when tracked files differ; None outside a checkout."""
     def git(*args):
         return subprocess.run(("git", *args), cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
                               timeout=10, stdin=subprocess.DEVNULL, capture_output=True,

@@ -1,8 +1,10 @@
 """What is restored is what was saved, bit for bit, on any mesh, or it is not restored."""
 import json
+import random
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from typing import NamedTuple
 
@@ -277,6 +279,35 @@ def test_cleared_when_no_longer_needed(directory):
     checkpoints.save(1, state())
     checkpoints.clear()
     assert not directory.exists()
+
+
+KILLED = """
+import itertools, sys, jax.numpy as jnp
+from scaling import checkpoint
+checkpoints = checkpoint.Checkpoints(sys.argv[1])
+for step in itertools.count():
+    checkpoints.save(step, {str(i): jnp.full((300, 300), step) for i in range(4)}, {"position": 100 * step})
+    print(step, flush=True)
+"""
+
+
+def test_whatever_is_there_after_kill_9_is_whole(directory):
+    child = subprocess.Popen([sys.executable, "-c", KILLED, directory], stdout=subprocess.PIPE, text=True)
+    try:
+        for line in child.stdout:
+            if int(line) == 5:
+                break
+        time.sleep(random.uniform(0, 0.2))
+    finally:
+        child.kill()
+    begun = max([5, *map(int, child.stdout)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was being written is half-written
+        checkpoints = checkpoint.Checkpoints(directory)
+    restored, meta = checkpoints.restore(None, {str(i): jnp.zeros((300, 300), jnp.int32) for i in range(4)})
+    assert begun - 1 <= meta["step"] <= begun + 1  # a save begins when the one before it is on disk
+    assert meta["position"] == 100 * meta["step"]
+    assert all((v == meta["step"]).all() for v in restored.values())
 
 
 FULL = """

@@ -334,6 +334,7 @@ for name in ["run17"] if victim == "victim" else names + names:
     claim.release()
 """
 
+
 def test_racing_processes_train_every_run_once_even_when_one_is_killed(tmp_path):
     """Four processes over one list of runs; a fifth is killed -9 in its run, which another picks up."""
     def start(role):

@@ -1,0 +1,110 @@
+"""Train a sweep, fit its law, forecast a larger run, train that, check, report.
+
+    python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
+
+Any field of the config can be overridden: --config.optim.weight_decay=0.05. Interrupt it at any moment and run the
+same command again: it goes on where it was. Several processes may share one workdir.
+"""
+
+import difflib
+import importlib.util
+import shlex
+import sys
+
+from scaling import sharding
+
+sharding.one_cpu_device_per_core()  # before JAX starts
+
+import jax  # noqa: E402
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from scaling import data, experiment, files, laws, logs, records, runner, study  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
+                                          lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of records, fit, forecast and report; gs://... too.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan and stop.")
+_PACK = flags.DEFINE_integer("pack", 0, "Runs that one program trains side by side; 0 is one for each device.")
+_MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; what is left out is chosen.")
+_WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics go: jsonl (always), tensorboard, wandb.")
+_CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")
+_LOG_EVERY = flags.DEFINE_integer("log_every", 4, "Steps that one point of a training curve averages.")
+
+# What a user can cause and mend: shown as one sentence, without a traceback.
+EXPECTED = (experiment.ConfigError, data.DataError, files.WorkdirError, files.DiskFull, laws.LawError, logs.LogError,
+            records.RecordError)
+
+
+def load(path: str):
+    """The config file as a module: `get_config()`, `sweep(config)` and, if there is a forecast, `target(config, rate)`."""
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def define(module, config) -> study.Definition:
+    target = getattr(module, "target", None)
+    return study.Definition(
+        title=config.title, metric=config.metric, sweep=module.sweep(config), prompts=tuple(config.prompts),
+        target=target and (lambda rate: target(config, rate)), config=config.to_dict())
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        module = load(config_flags.get_config_filename(flags.FLAGS["config"]))
+        options = runner.Options(checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value,
+                                 writers=tuple(_WRITERS.value), mesh=_MESH.value)
+        command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
+        job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, _PACK.value, command)
+        print(job.describe(), flush=True)
+        if not _DRY_RUN.value:
+            job.go()
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def refuse_unknown(argv):
+    """Parse flags; an unknown field of the config ends in one sentence with the nearest ones."""
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        print(f"error: {_field_sentence(argv, error)}", file=sys.stderr)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _field_sentence(argv, error):
+    given = [a.lstrip("-").partition("=")[0].removeprefix("config.") for a in argv if a.lstrip("-").startswith("config.")]
+    path = next((a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")), None)
+    if path is None:
+        return str(error).strip("'\"")
+    names = list(_paths(load(path.partition(":")[0]).get_config()))
+    unknown = [g for g in given if g not in names]
+    if not unknown:
+        return str(error).strip("'\"")
+    by_leaf = {n for u in unknown for n in names if n.rpartition(".")[2] == u.rpartition(".")[2]}
+    close = sorted(by_leaf) or difflib.get_close_matches(unknown[0], names, n=3, cutoff=0.3)
+    return f"no field --config.{unknown[0]} in {path}; nearest: {', '.join('--config.' + c for c in close) or 'none'}"
+
+
+def _paths(config, prefix=""):
+    for key, value in config.items():
+        yield prefix + key
+        if hasattr(value, "items"):
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    app.run(main, flags_parser=refuse_unknown)

@@ -1,0 +1,56 @@
+"""How many sequences one gradient takes: as many as keep their activations in fast memory."""
+
+import math
+
+import jax
+
+from scaling import sharding
+from scaling.experiment import ConfigError
+
+CPU_CACHE = 4 * 2**20  # bytes a core; activations beyond a core's L2 cache cost several times their work in time
+SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; parameters and optimiser state take the rest
+
+
+def pieces(experiment, mesh, runs: int) -> int:
+    """Into how many gradients, taken one after another, a step cuts its batch.
+
+    `experiment.microbatch` sequences a device each, or, when that is 0, as many as fit: on a CPU in the cache of a
+    core, on an accelerator in half of its memory. Raises ConfigError when the microbatch does not divide the batch.
+    """
+    rows = experiment.data.batch // math.prod(mesh.shape[a] for a in sharding.BATCH_AXES)
+    chosen = experiment.microbatch
+    if chosen:
+        if rows % chosen:
+            fits = [n for n in range(1, rows + 1) if rows % n == 0]
+            raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
+                              f"write one of {', '.join(map(str, fits))}, or 0 to choose")
+        return rows // chosen
+    each = activation_bytes(experiment.family) * runs // mesh.shape["run"]
+    fit = max(1, int(_budget(mesh.devices.flat[0]) // max(1, each)))
+    return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
+
+
+def activation_bytes(family) -> int:
+    """Bytes that the gradient of one example keeps between its forward and backward pass, for the largest player."""
+    key = jax.random.key(0)
+    params = jax.eval_shape(family.init, key)
+    batch = dict(jax.eval_shape(lambda: family.example_batch(1, key)))
+    batch["example"] = jax.ShapeDtypeStruct((1,), "int32")
+
+    held = {(x.shape, x.dtype) for x in jax.tree.leaves(params)}
+
+    def residuals(name, loss):
+        def kept(params, batch):
+            return jax.vjp(lambda own: loss({**params, name: own}, batch, key)[0], params[name])[1]
+
+        saved = jax.tree.leaves(jax.eval_shape(kept, params, batch))
+        return sum(x.size * x.dtype.itemsize for x in saved if (x.shape, x.dtype) not in held)
+
+    return max(residuals(name, loss) for name, loss in family.players())
+
+
+def _budget(device) -> float:
+    if device.platform == "cpu":
+        return CPU_CACHE
+    stats = device.memory_stats() or {}
+    return SHARE_OF_MEMORY * stats.get("bytes_limit", 16 * 2**30)

@@ -1,0 +1,250 @@
+"""Trains a plan into a workdir, so that it can be killed at any moment and started again.
+
+    workdir/records/<run>.jsonl      what a finished run produced; a run with a record is never trained again
+    workdir/params/<run>/            its parameters
+    workdir/curves/<run>.jsonl       its training curve
+    workdir/checkpoints/<pack>/      where an unfinished pack goes on: the trunk, and the branch it is in
+    workdir/locks/                   who trains what, when several processes share the workdir
+"""
+
+import dataclasses
+import datetime
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import checkpoint, cost, data, experiment as experiments, families, logs, records, sweep, train
+
+CALL_SECONDS = 0.5  # how long one call of a program should take: often enough for the bar, rarely enough for the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a plan is trained; nothing here changes what it computes."""
+
+    checkpoint_seconds: float = 30.0
+    log_every: int = 4  # steps a point of the training curve
+    writers: tuple[str, ...] = ("jsonl",)
+    mesh: str = ""
+    steps_per_call: int = 256  # 1 for convolutions on CPU, which are slow inside a compiled loop
+
+
+class Runner:
+    """Trains packs. `progress` has `update(flops, text)` and `print(line)`, see `scaling.logs.Progress`."""
+
+    def __init__(self, workdir, options: Options, progress):
+        self.workdir, self.options, self.progress = workdir, options, progress
+        self.records = records.Records(workdir)
+        self.sources, self.programs, self.evaluations = {}, {}, {}
+        self.waiting_said = False
+        self.trained_flops, self.trained_seconds = 0.0, 0.0  # by this process, compiling and evaluating included
+
+    def train(self, plan: sweep.Plan):
+        """Every run of the plan has a record when this returns, whichever process trained it."""
+        pending = [pack for pack in plan.packs if not self._done(pack)]
+        while pending:
+            if not any([self.train_pack(pack) for pack in pending]):
+                if not self.waiting_said:
+                    self.progress.print("waiting for runs that another process on this workdir is training")
+                self.waiting_said = True
+                time.sleep(2)
+            pending = [pack for pack in pending if not self._done(pack)]
+
+    def train_pack(self, pack: sweep.Pack) -> bool:
+        """Trains what the pack still lacks. False when another process has claimed it."""
+        claims = []
+        try:
+            for run in _runs(pack):
+                claim = self.records.claim(run.fingerprint)
+                if claim is None and not self.records.done(run.fingerprint):
+                    return False
+                claims.append(claim)
+            if any(claims):
+                start = time.monotonic()
+                _Training(self, pack).go()
+                self.trained_seconds += time.monotonic() - start
+            return True
+        finally:
+            for claim in filter(None, claims):
+                claim.release()
+
+    def source(self, experiment) -> data.Source:
+        d = experiment.data
+        key = (d.name, d.tokenizer, d.length, d.batch, d.unique_tokens, d.data_dir)
+        if key not in self.sources:
+            self.sources[key] = data.load(d.name, tokenizer=d.tokenizer, length=d.length, batch=d.batch,
+                                          unique_tokens=d.unique_tokens, data_dir=d.data_dir or None)
+        return self.sources[key]
+
+    def content(self, experiment) -> str:
+        return self.source(experiment).fingerprint
+
+    def program(self, pack: sweep.Pack) -> train.Program:
+        if pack.program not in self.programs:
+            self.programs.clear()  # packs of one program follow each other; compiled code and data of the last are dead
+            self.programs[pack.program] = train.Program(
+                pack.experiment, self.source(pack.experiment), len(pack.trunks), self.options.mesh,
+                self.options.steps_per_call)
+        return self.programs[pack.program]
+
+    def evaluation(self, experiment) -> dict:
+        """{split: batches stacked on the first axis}, the same for every run on the same data."""
+        source = self.source(experiment)
+        key = (id(source), experiment.data.evaluation_tokens)
+        if key not in self.evaluations:
+            size = experiment.data.batch
+            self.evaluations[key] = {split: jax.tree.map(
+                lambda x: x[:len(x) // size * size].reshape(-1, size, *x.shape[1:]),
+                source.evaluation(split, experiment.data.evaluation_tokens)) for split in source.splits}
+        return self.evaluations[key]
+
+    def evaluation_work(self, experiment) -> float:
+        """FLOPs of evaluating one run."""
+        sequences = sum(len(x) * experiment.data.batch for split in self.evaluation(experiment).values()
+                        for x in list(split.values())[:1])
+        return sequences * cost.forward_flops(experiment.family, 1)
+
+    def work(self, plan: sweep.Plan) -> float:
+        """FLOPs of training and evaluating a plan: what the progress bar counts."""
+        return plan.flops() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
+
+    def _done(self, pack) -> bool:
+        return all(self.records.done(run.fingerprint) for run in _runs(pack))
+
+
+def _runs(pack):
+    return [run for trunk in pack.trunks for run in trunk.runs]
+
+
+class _Training:
+    """One pack on its way: the trunk, and one branch after another off it."""
+
+    def __init__(self, runner: Runner, pack: sweep.Pack):
+        self.runner, self.pack, self.options, self.progress = runner, pack, runner.options, runner.progress
+        self.program = runner.program(pack)
+        self.experiments = [trunk.runs[-1].experiment for trunk in pack.trunks]
+        self.step_flops = sweep.step_flops(pack.experiment) * len(pack.trunks)
+        self.directory = runner.workdir / "checkpoints" / pack.name
+        self.pace = None  # seconds a step
+        self.read_at = None  # when metrics were last read
+        self.diverged = np.full(len(pack.trunks), -1)
+
+    def go(self):
+        done = self.runner.records.done
+        state, seconds = None, 0.0
+        for index, span in enumerate(self.pack.trunks[0].spans):
+            runs = [trunk.runs[index] for trunk in self.pack.trunks]
+            state, seconds = self.segment("trunk", state, seconds, train.TRUNK, span.cooldown)
+            if not all(done(run.fingerprint) for run in runs):
+                branch = jax.tree.map(jnp.copy, state)
+                branch, took = self.segment(f"branch-{span.steps}", branch, seconds, span, span.steps)
+                self.finish(runs, branch, took, span)
+            else:
+                self.progress.update(self.step_flops * (span.steps - span.cooldown))
+        for name in ["trunk"] + [f"branch-{span.steps}" for span in self.pack.trunks[0].spans]:
+            checkpoint.Checkpoints(self.directory / name).clear()
+
+    def segment(self, name, state, seconds, span, stop):
+        """The state at step `stop`, and the seconds spent until then; goes on from a checkpoint if there is one."""
+        saved = checkpoint.Checkpoints(self.directory / name)
+        at = 0 if state is None else int(np.asarray(state.step)[0])
+        latest = saved.latest()
+        if latest is not None and latest > at:
+            state, meta = saved.restore(latest, self.program.abstract)
+            seconds = meta["seconds"]
+            self.progress.update(self.step_flops * (latest - at))
+            at = latest
+        elif state is None:
+            state = self.program.init(self.experiments)
+        writers = self.writers(name, at)
+        spans = [span] * len(self.experiments)
+        start = saved_at = time.monotonic()
+        unread = None
+        while at < stop and (self.diverged < 0).any():
+            steps = self.steps(at, stop)
+            state, metrics = self.program.advance(state, self.experiments, spans, steps)
+            if unread is not None:  # the device is busy with the next call while the host reads the last
+                self.read(writers, *unread)
+            unread, at = (at, steps, metrics), at + steps
+            if at < stop and time.monotonic() - saved_at > self.options.checkpoint_seconds:
+                meta = {"seconds": seconds + time.monotonic() - start,
+                        "experiments": [experiments.to_dict(e) for e in self.experiments]}
+                saved.save(at, state, meta)
+                saved_at = time.monotonic()
+        if unread is not None:
+            self.read(writers, *unread)
+        for writer in writers:
+            writer.close()
+        saved.close()
+        return state, seconds + time.monotonic() - start
+
+    def steps(self, at, stop) -> int:
+        """Steps of the next call: about CALL_SECONDS of work, ending where a point of the curve does."""
+        every = self.options.log_every
+        wanted = every if self.pace is None else int(CALL_SECONDS / self.pace)
+        wanted = max(1, min(wanted, self.program.steps_per_call))
+        end = at + wanted
+        return min(stop, end // every * every if end // every * every > at else end) - at
+
+    def writers(self, name, at):
+        return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at, directory="logs",
+                            config=experiments.to_dict(trunk.runs[-1].experiment)) for trunk in self.pack.trunks]
+
+    def read(self, writers, at, steps, metrics):
+        """Logs a call's metrics, each point the mean over `log_every` steps."""
+        metrics = {k: np.asarray(v)[:, :steps] for k, v in metrics.items()}
+        now = time.monotonic()
+        if self.read_at is not None:
+            self.pace = (now - self.read_at) / steps
+        self.read_at = now
+        self.diverged = metrics.pop("diverged")[:, -1]
+        every, tokens = self.options.log_every, self.pack.experiment.data.tokens_per_step
+        for run, writer in enumerate(writers):
+            for first in range(0, steps, every):
+                last = min(first + every, steps)
+                point = {k: float(v[run, first:last].mean()) for k, v in metrics.items()}
+                writer.write(at + last, {"tokens": (at + last) * tokens, **point})
+        loss = np.nanmean(metrics["loss"][:, -every:]) if "loss" in metrics else np.nan
+        e = self.pack.experiment
+        text = f"{families.name(e.family)} N={sweep.short(sweep.counts(e, 0)['params_non_embedding'])}"
+        self.runner.trained_flops += self.step_flops * steps
+        self.progress.update(self.step_flops * steps, f"{text} x{len(writers)} loss {loss:.3f}")
+
+    def finish(self, runs, state, seconds, span):
+        """Evaluates, and writes curve, parameters and, last, the record of each run of a finished branch."""
+        runner, source = self.runner, self.runner.source(self.pack.experiment)
+        found = {}
+        for index, (split, batches) in enumerate(runner.evaluation(self.pack.experiment).items()):
+            suffix = f"_{split}" if index else ""  # the first split is what laws are fitted to
+            found |= {name + suffix: v for name, v in self.program.evaluate(state, batches).items()}
+        diverged = np.asarray(state.diverged)
+        for i, (run, trunk) in enumerate(zip(runs, self.pack.trunks, strict=True)):
+            if runner.records.done(run.fingerprint):
+                continue
+            bad = int(diverged[i])
+            folder = runner.workdir / "logs"
+            curve = [p for p in logs.read(folder / f"{_log_name('trunk', trunk)}.jsonl") if p["step"] <= span.cooldown]
+            curve += logs.read(folder / f"{_log_name(f'branch-{span.steps}', trunk)}.jsonl")
+            logs.write(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
+            kept = checkpoint.Checkpoints(runner.workdir / "params" / run.fingerprint)
+            kept.save(span.steps, {"params": jax.tree.map(lambda x: x[i], state.ema or state.params)},
+                      {"experiment": experiments.to_dict(run.experiment)})
+            kept.close()
+            values = experiments.knobs(run.experiment)
+            runner.records.write({
+                "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
+                **sweep.counts(run.experiment, source.unique_tokens),
+                **{path.rpartition(".")[2]: value for path, value in values.items() if path != "data.tokens"},
+                **{name: None if bad >= 0 else float(v[i]) for name, v in found.items()},
+                "diverged": bad >= 0, "diverged_step": bad if bad >= 0 else None,
+                "seconds": seconds / len(runs), "data_fingerprint": source.fingerprint,
+                "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
+                "git_commit": records.git_commit(),
+                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+        self.progress.update(self.runner.evaluation_work(self.pack.experiment) * len(runs))
+
+
+def _log_name(segment, trunk):
+    return f"{trunk.runs[-1].fingerprint}-{segment}"

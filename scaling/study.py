@@ -1,0 +1,242 @@
+"""A study from plan to report: sweep, fit, forecast, target, check, report. Each stage stands on files in the workdir,
+so it can be interrupted anywhere and run again."""
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import (checkpoint, experiment as experiments, families, files, generate, laws, logs, recipe, records, report,
+                     runner, sweep)
+from scaling.report import trends
+
+EXPECTED_MFU = 0.3  # for the estimate before anything has run
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What a config file says: its config, `sweep(config)` and `target(config, learning_rate)`."""
+
+    title: str
+    metric: str
+    sweep: list
+    target: object  # learning rate -> Experiment, or None
+    prompts: tuple[str, ...] = ()
+    config: dict = dataclasses.field(default_factory=dict)
+
+
+class Study:
+    """One study in one workdir. `pack` is how many runs share a program; 0 is one for each device."""
+
+    def __init__(self, definition: Definition, workdir, options: runner.Options, pack: int, command: str):
+        self.definition, self.command = definition, command
+        self.workdir = records.open_workdir(workdir)
+        self.started = time.monotonic()
+        self.rate = matmul_rate()
+        self.runner = runner.Runner(self.workdir, options, None)
+        pack = pack or jax.device_count()
+        self.plan = sweep.plan(definition.sweep, self.runner.content, pack)
+        self.goal = None
+        if definition.target is not None:  # its learning rate is not known yet, its cost is
+            self.goal = sweep.plan([definition.target(1e-3)], self.runner.content, 1, "target")
+
+    def describe(self) -> str:
+        """The plan as text: what will be trained, in how many programs, at what cost."""
+        lines = [self.definition.title, ""]
+        head = ("size", "N", "tokens", "rates", "runs", "FLOPs")
+        lines.append("{:>18} {:>8} {:>14} {:>6} {:>5} {:>10}".format(*head))
+        groups: dict = {}
+        for pack in self.plan.packs:
+            groups.setdefault(pack.experiment.family, []).append(pack)
+        for family, packs in groups.items():
+            runs = [run for pack in packs for trunk in pack.trunks for run in trunk.runs]
+            n = sweep.counts(packs[0].experiment, 0)["params_non_embedding"]
+            tokens = sorted({run.experiment.data.tokens for run in runs})
+            rates = {run.experiment.optim.learning_rate for run in runs}
+            lines.append(f"{_shape(family):>18} {sweep.short(n):>8} "
+                         f"{sweep.short(tokens[0]) + ' - ' + sweep.short(tokens[-1]):>14} {len(rates):>6} {len(runs):>5} "
+                         f"{sum(pack.flops() for pack in packs):>10.2e}")
+        if self.goal:
+            e = self.goal.packs[0].experiment
+            n = sweep.counts(e, 0)["params_non_embedding"]
+            largest = max(sweep.counts(run.experiment, 0)["flops"] for run in self.plan.runs)
+            flops = self.goal.flops()
+            lines.append(f"{_shape(e.family):>18} {sweep.short(n):>8} {sweep.short(e.data.tokens):>14} {1:>6} {1:>5} "
+                         f"{flops:>10.2e}  target, {flops / largest:.1f} times the largest run's")
+        p = self._plan()
+        lines += ["", f"{p['runs']} runs in {p['programs']} compiled programs, {p['flops']:.3g} FLOPs, about "
+                  f"{p['seconds'] / 60:.1f} minutes at {EXPECTED_MFU:.0%} of the {self.rate / 1e9:.0f} GFLOP/s that matrix "
+                  f"products reach here on {jax.device_count()} {jax.devices()[0].platform} device(s)"]
+        return "\n".join(lines)
+
+    def go(self):
+        """Everything, from what is there already to the report. Returns the report's path."""
+        plans = [self.plan] + ([self.goal] if self.goal else [])
+        with logs.Progress(sum(self.runner.work(plan) for plan in plans), initial=self._finished(plans)) as progress:
+            self.runner.progress = progress
+            self.runner.train(self.plan)
+            fit, boot = self.fit(progress.print)
+            if self.goal and fit is not None:
+                self.forecast(fit, boot, progress.print)
+        self.write_study()
+        self.sample()
+        path = report.write(self.workdir)
+        print(f"report: {path}", flush=True)
+        return path
+
+    # ---------------------------------------------------------------------------------------- stages
+
+    def cells(self):
+        """(all runs of this plan, the tuned one of each N and D)."""
+        metric = self.definition.metric
+        frame = trends.clean(records.load(self.workdir), metric)
+        runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
+        return runs, trends.tuned(runs, metric)
+
+    def fit(self, say):
+        """The law of the tuned runs with its bootstrap, written to fit.json; (None, None) when there are too few."""
+        runs, cells = self.cells()
+        for sentence in recipe.edges(runs, cells):
+            say(f"note: {sentence}")
+        try:
+            fit = laws.fit(cells, "chinchilla", loss=self.definition.metric)
+        except laws.LawError as error:
+            say(f"no fit: {error}")
+            return None, None
+        boot = laws.bootstrap(fit)
+        flops = cells["flops"]
+        budgets = np.geomspace(flops.min(), max(self.goal.flops() if self.goal else 0, flops.max()) * 2, 25)
+        frontier = None
+        try:
+            frontier = laws.frontier(fit, budgets, cost_of(cells), boot)
+        except laws.LawError as error:
+            say(f"no frontier: {error}")
+        laws.save(self.workdir / "fit.json", fit, boot, frontier)
+        say(laws.table(fit, boot))
+        return fit, boot
+
+    def forecast(self, fit, boot, say):
+        """Writes the forecast unless there is one, only then trains its target, and checks it."""
+        path = self.workdir / "forecast.json"
+        if not path.exists():
+            _, cells = self.cells()
+            draft = sweep.counts(self.goal.packs[0].experiment, 0)
+            rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft["tokens_seen"])
+            target = self.definition.target(float(f"{rate:.3g}"))
+            run = sweep.plan([target], self.runner.content, 1, "target").runs[0]
+            about = sweep.counts(target, self.runner.source(target).unique_tokens) | {
+                "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
+                "experiment": experiments.to_dict(target)}
+            try:
+                laws.forecast.write(path, fit, boot, about, self._hashes(cells["fingerprint"]))
+            except laws.LawError:
+                if not path.exists():
+                    raise  # else another process on this workdir was first, and its forecast stands
+        written = laws.forecast.read(path)
+        low, high = written["interval"]
+        say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
+            f"[{low:.4f}, {high:.4f}], at {written['compute_ratio']:.1f} times the compute; in {path}")
+        target = experiments.from_dict(written["target"]["experiment"])
+        plan = sweep.plan([target], self.runner.content, 1, "target")
+        self.runner.train(plan)
+        record = self.runner.records.read(written["target"]["fingerprint"])
+        if record["diverged"]:
+            say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
+            return
+        result = laws.forecast.check(path, record[written["metric"]], self._hashes(written["records"]))
+        say(f"observed: {result['observed']:.4f}, error {result['relative_error']:+.2%}, "
+            f"{'inside' if result['inside'] else 'outside'} the interval")
+
+    def sample(self, tokens: int = 300):
+        """Text by the smallest and by the largest model, from the same prompts and seed, into samples.json."""
+        frame = trends.clean(records.load(self.workdir), self.definition.metric)
+        frame = frame[~frame["diverged"]]
+        if frame.empty or not self.definition.prompts:
+            return
+        small = frame[frame["params_non_embedding"] == frame["params_non_embedding"].min()]
+        large = frame[frame["params_non_embedding"] == frame["params_non_embedding"].max()]
+        out = []
+        for label, group in (("smallest", small), ("largest", large)):
+            best = group.loc[group[self.definition.metric].idxmin()]
+            record = self.runner.records.read(best["fingerprint"])
+            e = experiments.from_dict(record["experiment"])
+            source = self.runner.source(e)
+            abstract = {"params": jax.eval_shape(e.family.init, jax.random.key(0))}
+            params = checkpoint.Checkpoints(self.workdir / "params" / best["fingerprint"]).restore(None, abstract)[0]
+            texts = generate.generate(e.family, params["params"], [source.encode(p) for p in self.definition.prompts],
+                                      max_tokens=tokens, temperature=0.8, seed=0)
+            out += [{"label": label, "params_non_embedding": record["params_non_embedding"],
+                     "fingerprint": best["fingerprint"], "prompt": prompt, "text": source.decode(text)}
+                    for prompt, text in zip(self.definition.prompts, texts, strict=True)]
+        files.write_json(self.workdir / "samples.json", out)
+
+    def write_study(self):
+        """study.json: what was asked for, by which command and versions, and what it took."""
+        path = self.workdir / "study.json"
+        before = files.read_json(path) if path.exists() else {}
+        flops, seconds = self.runner.trained_flops, self.runner.trained_seconds
+        took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
+                "mfu": flops / seconds / self.rate if seconds else None}
+        if not flops:  # nothing was left to train: what an earlier command measured stands
+            took = {k: before.get(k, v) for k, v in took.items()}
+        files.write_json(path, {
+            "title": self.definition.title, "command": self.command, "config": self.definition.config,
+            "metric": self.definition.metric, "plan": self._plan(), "versions": records.versions(),
+            "git_commit": records.git_commit(), **took})
+
+    # --------------------------------------------------------------------------------------- helpers
+
+    def _plan(self):
+        plans = [self.plan] + ([self.goal] if self.goal else [])
+        flops = sum(plan.flops() for plan in plans)
+        return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
+                "flops": flops, "seconds": flops / self.rate / EXPECTED_MFU}
+
+    def _finished(self, plans):
+        """FLOPs of packs that are done, so that the bar starts where the last command left it."""
+        done = self.runner.records.done
+        return sum(self.runner.work(sweep.Plan((pack,))) for plan in plans for pack in plan.packs
+                   if all(done(run.fingerprint) for trunk in pack.trunks for run in trunk.runs))
+
+    def _hashes(self, fingerprints):
+        done = [f for f in fingerprints if self.runner.records.done(f)]
+        return laws.forecast.hashes(self.runner.records.read(f) for f in done)
+
+
+def cost_of(cells):
+    """(N, D) -> training FLOPs, through the counted FLOPs per token of the sizes in `cells`, log-log quadratic in N."""
+    n = np.log(cells["params_non_embedding"].to_numpy(float))
+    per_token = np.log((cells["flops"] / cells["tokens_seen"]).to_numpy(float))
+    curve = np.polyfit(n, per_token, min(2, len(np.unique(n)) - 1))
+    # below and above the sizes seen, straight on: a parabola would turn around
+    low, high = n.min(), n.max()
+
+    def cost(params, tokens):
+        x = np.log(params)
+        inside = np.clip(x, low, high)
+        return np.exp(np.polyval(curve, inside) + np.polyval(np.polyder(curve), inside) * (x - inside)) * tokens
+
+    return cost
+
+
+def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s that float32 (on CPU) or bfloat16 matrix products reach on all devices together."""
+    devices = jax.devices()
+    dtype = jnp.float32 if devices[0].platform == "cpu" else jnp.bfloat16
+    mesh = jax.make_mesh((len(devices),), ("all",), devices=devices, axis_types=(jax.sharding.AxisType.Auto,))
+    lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
+    x = jax.device_put(jnp.ones((len(devices), size, size), dtype), lies)
+    repeat = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, y: jnp.einsum("dij,djk->dik", y, x) / size, x))
+    jax.block_until_ready(repeat(x))
+    calls, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        jax.block_until_ready(repeat(x))
+        calls += 1
+    return calls * 4 * 2 * size**3 * len(devices) / (time.perf_counter() - start)
+
+
+def _shape(family) -> str:
+    width, layers = getattr(family, "width", None), getattr(family, "layers", None)
+    return f"{families.name(family)} {width}x{layers}" if width and layers else families.name(family)

@@ -1,0 +1,227 @@
+"""State, init, step: what one run does. Program: a pack of runs that differ only in knobs, compiled once.
+
+`init`, `step` and `evaluate` are pure functions of one run; everything they read from the experiment may be a
+traced knob. `Program` batches them over a pack with `vmap`, loops over steps inside one call, and places the
+arrays on the mesh.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from scaling import microbatch, optim, sharding
+from scaling import experiment as experiments
+
+NEVER = np.iinfo(np.int32).max // 2  # a step that is never reached
+
+
+class State(NamedTuple):
+    step: jax.Array  # int32; steps taken
+    params: Any  # {player: parameters}
+    opt: Any  # {player: optimiser state}
+    ema: Any  # {player: averaged parameters}, or {} when off
+    diverged: jax.Array  # int32; the step whose loss or gradient was not finite, -1 while there is none
+
+
+class Span(NamedTuple):
+    """Where the learning rate of a run starts to depend on its length, and that length, in steps."""
+
+    cooldown: Any
+    steps: Any
+
+
+TRUNK = Span(NEVER, NEVER)  # the part that runs of every length share
+
+
+def span(experiment) -> Span:
+    return Span(optim.cooldown_start(experiment), experiment.steps)
+
+
+def init(experiment) -> State:
+    """The state before the first step; a pure function of the experiment and its seed."""
+    params = experiment.family.init(jax.random.key(experiment.seed))
+    tx = optim.make(experiment, TRUNK)
+    opt = {player.name: tx.init(params[player.name]) for player in experiment.family.players()}
+    ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
+    return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
+
+
+def step(experiment, span: Span, state: State, batch, pieces: int = 1) -> tuple[State, dict[str, jax.Array]]:
+    """One update of every player in turn, each seeing those before it already moved.
+
+    `batch` arrays lead with the example axis, which is cut into `pieces` gradients that are averaged. Losses find
+    `batch["example"]`, the number of each example in its batch, to draw noise that does not depend on the cut.
+    A step whose loss or gradient is not finite changes nothing and marks the run as diverged from there on.
+    """
+    tx = optim.make(experiment, span)
+    key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
+    size = jax.tree.leaves(batch)[0].shape[0]
+    batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32)}
+    params, opt, metrics = dict(state.params), dict(state.opt), {}
+    players = experiment.family.players()
+    alone = len({player.name for player in players}) == 1
+    healthy = state.diverged < 0
+    for index, (name, loss) in enumerate(players):
+        own = partial(_own_loss, loss, params, name)
+        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces)
+        norm = optax.global_norm(grads)
+        updates, opt[name] = tx.update(grads, opt[name], params[name])
+        params[name] = optax.apply_updates(params[name], updates)
+        healthy &= jnp.isfinite(value) & jnp.isfinite(norm)
+        prefix = "" if alone else f"{name}/"
+        metrics |= {f"{prefix}{k}": v for k, v in {**aux, "loss": value, "grad_norm": norm}.items()}
+    ema = state.ema
+    if experiment.optim.ema:
+        ema = optax.incremental_update(params, ema, 1 - experiment.optim.ema)
+    metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
+    keep = partial(jax.tree.map, lambda new, old: jnp.where(healthy, new, old))
+    diverged = jnp.where(healthy | (state.diverged >= 0), state.diverged, state.step)
+    metrics["diverged"] = diverged
+    return State(state.step + 1, keep(params, state.params), keep(opt, state.opt), keep(ema, state.ema), diverged), metrics
+
+
+def _own_loss(loss, params, name, own, batch, key):
+    return loss({**params, name: own}, batch, key)
+
+
+def _gradients(loss, own, batch, key, pieces):
+    """((loss, metrics), gradient), averaged over `pieces` slices of the batch taken one after another."""
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    if pieces == 1:
+        return gradient(own, batch, key)
+    # piece i holds rows i, i + pieces, ...: every device of a sharded batch has its share of every piece
+    cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
+                         jax.eval_shape(gradient, own, jax.tree.map(lambda x: x[0], cut), key))
+
+    def add(total, piece):
+        return jax.tree.map(jnp.add, total, gradient(own, piece, key)), None
+
+    total, _ = jax.lax.scan(add, total, cut)
+    return jax.tree.map(lambda x: x / pieces, total)
+
+
+def evaluate(experiment, state: State, batches) -> dict[str, jax.Array]:
+    """Metrics of the state (of its averaged weights, if there are any) over batches stacked on the first axis."""
+    params = state.ema or state.params
+    key = jax.random.key(0)  # the same noise for every run
+
+    def one(total, indexed):
+        index, batch = indexed
+        found = experiment.family.evaluate(params, batch, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, found), None
+
+    count = jax.tree.leaves(batches)[0].shape[0]
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(
+        experiment.family.evaluate, params, jax.tree.map(lambda x: x[0], batches), key))
+    total, _ = jax.lax.scan(one, zero, (jnp.arange(count), batches))
+    return {name: sums / counts for name, (sums, counts) in total.items()}
+
+
+class Program:
+    """Compiled functions for a pack of `runs` experiments that differ only in knobs.
+
+    States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call.
+    """
+
+    def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256):
+        self.experiment, self.source, self.runs = experiment, source, runs
+        self.steps_per_call = steps_per_call
+        self.mesh = sharding.make_mesh(runs, mesh, experiment.layout)
+        sharding.check(experiment, self.mesh)
+        self.pieces = microbatch.pieces(experiment, self.mesh, runs)
+        knobs = self._knobs([experiment] * runs)
+        abstract = jax.eval_shape(self._init, knobs)
+        self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
+        self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+                                     abstract, self.shardings)
+        self.init_call = jax.jit(self._init, out_shardings=self.shardings)
+        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, None))
+        self.evaluate_call = jax.jit(self._evaluate)
+        self.resident = experiment.data.feed == "resident"
+        self.data = None
+        self.streams, self.reading = [], None
+
+    # ---- for callers
+
+    def init(self, pack) -> State:
+        return self.init_call(self._knobs(pack))
+
+    def advance(self, state: State, pack, spans, steps: int) -> tuple[State, dict[str, jax.Array]]:
+        """The state `steps` later (at most `steps_per_call`), and metrics of shape [runs, steps_per_call] of which
+        the first `steps` columns count. The state given is donated. Returns before the device is done."""
+        if self.resident and self.data is None:
+            self.data = jax.device_put(self.source.arrays(), sharding.replicated(self.mesh))
+        data = self.data if self.resident else self._read(state, pack, steps)
+        return self.advance_call(state, self._knobs(pack), self._spans(spans), np.int32(steps), data)
+
+    def evaluate(self, state: State, batches) -> dict[str, np.ndarray]:
+        """{metric: [runs]} over batches stacked on the first axis."""
+        return jax.tree.map(np.asarray, self.evaluate_call(state, batches))
+
+    # ---- traced
+
+    def _knobs(self, pack):
+        values = [experiments.knobs(e) for e in pack]
+        return {path: np.asarray([v[path] for v in values], np.int32 if path == "seed" else np.float32)
+                for path in values[0] if path != "data.tokens"}  # the length of a run is in its span
+
+    def _spans(self, spans):
+        return Span(*(np.asarray(x, np.int32) for x in zip(*spans, strict=True)))
+
+    def _over_runs(self, tree):
+        over = sharding.over_runs(self.mesh)
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, over), tree)
+
+    def _vmap(self, function, in_axes=0):
+        return jax.vmap(function, in_axes, spmd_axis_name="run")
+
+    def _init(self, knobs):
+        return self._vmap(lambda k: init(self.experiment.replace(k)))(self._over_runs(knobs))
+
+    def _advance(self, state, knobs, spans, count, data):
+        knobs, spans = self._over_runs(knobs), self._over_runs(spans)
+
+        def one(state, knobs, span, index, data):
+            bound = self.experiment.replace(knobs)
+            if self.resident:
+                batch = self.source.slice(data, bound.seed, state.step)
+            else:
+                batch = jax.tree.map(lambda x: x[index], data)
+            return step(bound, span, state, sharding.shard_batch(batch, self.mesh), self.pieces)
+
+        pack = self._vmap(one, (0, 0, 0, None, None if self.resident else 0))
+        shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
+        rows = {k: jnp.zeros((self.steps_per_call, *v.shape), v.dtype) for k, v in shapes.items()}
+
+        def body(index, carry):
+            state, rows = carry
+            state, metrics = pack(state, knobs, spans, index, data)
+            return state, {k: rows[k].at[index].set(v) for k, v in metrics.items()}
+
+        if self.steps_per_call == 1:  # no loop at all: convolutions inside one are slow on CPU
+            state, rows = body(0, (state, rows))
+        else:
+            state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+        return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
+
+    def _evaluate(self, state, batches):
+        batches = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(
+            self.mesh, jax.sharding.PartitionSpec(None, sharding.BATCH_AXES))), batches)
+        return self._vmap(partial(evaluate, self.experiment), (0, None))(state, batches)
+
+    def _read(self, state, pack, steps):
+        """Batches [runs, steps_per_call, batch, ...] read on the host; rows after `steps` are never looked at."""
+        start = int(np.asarray(state.step)[0])
+        seeds = [e.seed for e in pack]
+        if (seeds, start) != self.reading:  # a resumed run or another segment; else the streams are where they should be
+            self.streams = [self.source.stream(seed, start, NEVER) for seed in seeds]
+        self.reading = (seeds, start + steps)
+        runs = [[next(stream) for _ in range(steps)] for stream in self.streams]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *[jax.tree.map(lambda *x: np.stack(x), *r) for r in runs])
+        pad = [(0, 0), (0, self.steps_per_call - steps)]
+        return jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)

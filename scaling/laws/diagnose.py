@@ -8,6 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from scaling.laws.fitting import Fit
 
+NOTHING = 1e-6         # of the loss: a term that is nowhere larger is absent
 LEVELS_APART = 0.01    # inputs closer than 1% are one level
 CONFOUNDED = 0.95      # |correlation| of two inputs' logarithms
 ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameters agree to three digits
@@ -44,8 +45,9 @@ def diagnose(fit: Fit) -> list[str]:
     """Warnings about a fit, one sentence each, worst first; empty when there is nothing to say."""
     form, n, logs = fit.form, len(fit.points), fit.logs
     said = []
-    for name in form.amplitudes:
-        if fit.params[name] == 0.0:
+    share = jacobian(form, fit.vector, logs)[:, :len(form.amplitudes)] * fit.vector[:len(form.amplitudes)]
+    for name, largest in zip(form.amplitudes, share.max(0)):
+        if largest < NOTHING:
             said.append(f"{name} is at its bound 0: the data do not show this term, nor an "
                         "exponent that only it has.")
     for p in form.nonlinear:

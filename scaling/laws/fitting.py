@@ -6,7 +6,6 @@ arXiv:2404.10102).
 """
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -17,58 +16,10 @@ import pandas as pd
 
 from scaling.laws import diagnose, newton
 from scaling.laws.forms import Form, LawError, get
+from scaling.laws.projection import grid_starts
 
 STARTS = 16          # Newton starts a fit: local minima of the grid, and its best points
 EFFICIENT = 1.345    # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
-
-
-def _grid(form: Form) -> np.ndarray:
-    """Points [G, K] over the nonlinear parameters, evenly spaced in the logarithm where bounds allow it."""
-    count = {1: 41, 2: 21, 3: 9}.get(len(form.nonlinear), 5)
-    axes = [np.geomspace(p.low, p.high, count) if p.low > 0 else np.linspace(p.low, p.high, count)
-            for p in form.nonlinear]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-
-
-def _amplitudes(features: np.ndarray, weights: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Nonnegative least squares of loss [n] on features [G, J, n]: the best feasible of all sets of terms."""
-    grid, count, _ = features.shape
-    size = np.sqrt((features ** 2 * weights).sum(2))
-    scaled = features / size[:, :, None]
-    gram = np.einsum("gjn,gkn,n->gjk", scaled, scaled, weights) + 1e-13 * np.eye(count)
-    right = np.einsum("gjn,n->gj", scaled, weights * loss)
-    best, found = np.full(grid, -np.inf), np.zeros((grid, count))
-    for members in itertools.product((False, True), repeat=count):
-        take = np.flatnonzero(members)
-        part = np.linalg.solve(gram[:, take][:, :, take], right[:, take, None])[:, :, 0]
-        explained = np.where((part >= 0).all(1), (part * right[:, take]).sum(1), -np.inf)
-        better = explained > best
-        best = np.where(better, explained, best)
-        found[better] = 0.0
-        found[np.ix_(better, take)] = part[better]
-    return found / size
-
-
-def grid_starts(form: Form, logs, loss, weights, delta: float, space: str, starts: int) -> np.ndarray:
-    """Starting vectors [s, P]: amplitudes solved at every grid point, ranked by the objective itself."""
-    theta = _grid(form)
-    g, _ = form.log_terms(theta, logs)
-    features = np.exp(g)
-    relative = weights / loss ** 2 if space == "log" else weights
-    amplitudes = _amplitudes(features, relative, loss)
-    predicted = np.maximum(np.einsum("gj,gjn->gn", amplitudes, features), 1e-300)
-    residual = np.log(predicted / loss) if space == "log" else predicted - loss
-    score = (weights * newton.huber(residual, delta)).sum(1)
-    sides = [np.unique(theta[:, k]).size for k in range(theta.shape[1])]
-    cube = np.pad(score.reshape(sides), 1, constant_values=np.inf)
-    inner = tuple(slice(1, -1) for _ in sides)
-    local = np.ones(sides, bool)
-    for k in range(len(sides)):
-        for shift in (-1, 1):
-            local &= cube[inner] <= np.roll(cube, shift, axis=k)[inner]
-    order = np.lexsort((score, ~local.ravel()))[:starts]
-    order = np.unique(np.concatenate([order, np.argsort(score)[:starts // 2]]))
-    return np.concatenate([amplitudes[order], theta[order]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +98,10 @@ def _frame(points, columns: Mapping[str, str], parameters: int) -> pd.DataFrame:
         if column not in frame.columns:
             there = ", ".join(map(str, frame.columns))
             raise LawError(f"no column {column!r} for {role}; the columns are {there}")
+    if len(frame) < parameters:
+        raise LawError(f"{len(frame)} points cannot determine {parameters} parameters; add runs or "
+                       "choose a smaller form")
+    for role, column in columns.items():
         try:
             values = frame[column].to_numpy(float)
         except (TypeError, ValueError):
@@ -154,14 +109,11 @@ def _frame(points, columns: Mapping[str, str], parameters: int) -> pd.DataFrame:
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if bad.size:
             raise LawError(f"column {column!r} must be positive and finite to take its logarithm, but "
-                           f"{bad.size} of {len(values)} values are not (first: {values[bad[0]]} in row {bad[0]}"
-                           "); drop those rows (diverged runs?) before fitting")
-        if role != "loss" and len(values) > 1 and np.ptp(np.log(values)) < 1e-9:
+                           f"{bad.size} of {len(values)} values are not (first: {values[bad[0]]} in row "
+                           f"{bad[0]}); drop those rows (diverged runs?) before fitting")
+        if role != "loss" and np.ptp(np.log(values)) < 1e-9:
             raise LawError(f"column {column!r} has a single value, {values[0]:g}: a law in {role} needs "
                            "several levels of it")
-    if len(frame) < parameters:
-        raise LawError(f"{len(frame)} points cannot determine {parameters} parameters; add runs or "
-                       "choose a smaller form")
     return frame
 
 

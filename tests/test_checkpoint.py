@@ -179,10 +179,12 @@ def test_the_newest_are_kept(directory):
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_run_that_went_back_replaces_its_later_checkpoints(directory, step):
     saved(directory, 1, 2, 3)
-    checkpoints = checkpoint.Checkpoints(directory, keep=1)
+    checkpoints = checkpoint.Checkpoints(directory, keep=5)
     checkpoints.save(step, state(9))
-    assert checkpoints.latest() == step
-    assert_same(state(9), checkpoints.restore(None, state())[0])
+    checkpoints.close()
+    again = checkpoint.Checkpoints(directory, keep=5)
+    assert again.latest() == step
+    assert_same(state(9), again.restore(None, state())[0])
 
 
 def test_no_cut_or_missing_file_ever_gives_wrong_values(directory):

@@ -1,6 +1,6 @@
-"""The report of a study: one HTML file that opens offline, made from the files in its workdir and from nothing else.
+"""The report of a study: one HTML file that opens offline, made from the files in its workdir alone.
 
-    path = scaling.report.write(workdir)   # workdir/report/index.html; the figures are also in report/figures/*.png
+    path = scaling.report.write(workdir)   # workdir/report/index.html; figures in report/figures/*.png
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Study:
 
 
 def read(workdir) -> Study:
-    """Everything the report needs. A file that is absent or damaged leaves its part None and a sentence in `missing`."""
+    """Everything the report needs. An absent or damaged file leaves its part None, and `missing` says why."""
     workdir = epath.Path(workdir).expanduser()
     table = records.load(workdir)
     found, missing = {}, {}
@@ -62,7 +62,7 @@ def read(workdir) -> Study:
 
 
 def _curve(path) -> pd.DataFrame | None:
-    """Points of one training curve; lines that are torn or lack a number are skipped, as a killed run leaves them."""
+    """Points of one training curve. Lines without numbers, or torn by a killed run, are skipped."""
     if not path.exists():
         return None
     points = []
@@ -76,7 +76,7 @@ def _curve(path) -> pd.DataFrame | None:
 
 
 def write(workdir) -> epath.Path:
-    """Writes workdir/report/index.html (atomically) and report/figures/*.png, and returns the path of the former.
+    """Writes workdir/report/index.html (atomically) and report/figures/*.png; returns the path of the former.
 
     Whatever is not there yet (fit, forecast, samples, ...) is left out with a sentence that says so. Raises
     `records.WorkdirError` when `workdir` is not a directory.
@@ -93,7 +93,7 @@ def write(workdir) -> epath.Path:
 
 
 def colours(study: Study) -> Palette:
-    """One colour for each size and amount of data of the sweep, or of the fit where its records are not here."""
+    """One colour for each size and amount of data of the sweep, or of the fit where there are no records."""
     sweep = study.runs[study.runs["role"] == "sweep"]
     if sweep.empty and study.fit:
         sweep = pd.DataFrame(study.fit.get("points") or [], columns=[trends.PARAMS, trends.DATA])
@@ -102,17 +102,22 @@ def colours(study: Study) -> Palette:
 
 
 def render(study: Study, palette: Palette, drawn: dict[str, dict]) -> str:
-    """The page. Its content security policy refuses every request, and every script but its own, whatever a sample says."""
+    """The page. Its content security policy refuses every request, and every script but its own.
+
+    That holds whatever a sample or a title contains, and comes on top of escaping them.
+    """
     script = _text("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template("report.html.j2").render(
-        study=study, palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest,
+        study=study, palette=palette, figures=drawn, style=_text("style.css"), script=script,
+        script_digest=digest,
         **sections.content(study))
 
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined,
+    return jinja2.Environment(loader=jinja2.FunctionLoader(_text), autoescape=True,
+                              undefined=jinja2.StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
 
 

@@ -1,4 +1,4 @@
-"""Which figures the report has, and under each a caption that says what is seen in it, computed from the study."""
+"""Which figures the report has, and under each a caption that says what is seen, computed from the study."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def plans(study, palette) -> dict[str, tuple]:
         "compute": (lambda: figures.against_compute(cells, metric, palette, fit, forecast, check),
                     f"{loss} against training compute", _compute(study)),
         "params": (lambda: figures.against_params(cells, metric, palette, fit),
-                   f"{loss} against parameters", _falls(study, PARAMS, "data", "a larger size at fixed data")),
+                   f"{loss} against parameters",
+                   _falls(study, PARAMS, "data", "a larger size at fixed data")),
         "data": (lambda: figures.against_data(cells, metric, palette, fit),
                  f"{loss} against training tokens", _falls(study, "data", PARAMS, "more data at fixed size")),
-        "residuals": (lambda: figures.residuals(fit, metric, palette), "residuals of the fit", _residuals(study)),
+        "residuals": (lambda: figures.residuals(fit, metric, palette), "residuals of the fit",
+                      _residuals(study)),
         "learning-rate": (lambda: figures.against_learning_rate(runs, rates, metric, palette),
                           f"{loss} against learning rate", _rates(rates)),
         "curves": (lambda: figures.training_curves(cells, study.curves, palette, target),
@@ -41,7 +43,8 @@ def _verdict(study) -> str:
     drop = study.cells[study.metric].min() - observed
     if drop > 0:
         error = abs(observed - study.forecast["predicted"])
-        text += f" The error is {percent(error / drop)} of the fall in loss from the best fitted run to the target."
+        text += (f" The error is {percent(error / drop)} of the fall in loss from the best fitted run "
+                 "to the target.")
     return text
 
 
@@ -52,7 +55,8 @@ def _compute(study) -> str:
         banded = ", with its interval" if {"lo", "hi"} <= set(frontier[0]) else ""
         text += f" Dashed: the least loss that the law allows for each budget{banded}."
     if (study.forecast or {}).get("compute_ratio"):
-        text += f" The forecast is for {short(study.forecast['compute_ratio'])} times the compute of the largest fitted run."
+        ratio = short(study.forecast["compute_ratio"])
+        text += f" The forecast is for {ratio} times the compute of the largest fitted run."
     return text
 
 
@@ -61,19 +65,22 @@ def _falls(study, along: str, fixed: str, to: str) -> str:
     dashed = " Dashed: the fitted law." if trends.predict(study.fit, 1.0, 1.0) is not None else ""
     if not found:
         return "Loss tuned over learning rates." + dashed
-    return f"Tuned loss falls at {sum(s.falls for s in found)} of {plural(len(found), 'step')} to {to}." + dashed
+    falls = sum(step.falls for step in found)
+    return f"Tuned loss falls at {falls} of {plural(len(found), 'step')} to {to}." + dashed
 
 
 def _curves(study, target) -> str:
     shown = sum(name in study.curves for name in study.cells["fingerprint"])
     return (f"Training loss of {plural(shown, 'tuned run')}, coloured by size"
-            f"{', and of the target' if target in study.curves else ''}, from {short(100 * figures.CURVES_FROM)}% of "
+            f"{', and of the target' if target in study.curves else ''}, from "
+            f"{short(100 * figures.CURVES_FROM)}% of "
             "the longest run on; points are averages over bins of equal width in log tokens.")
 
 
 def _rates(rates) -> str:
     inside = int((rates["edge"] == "").sum())
-    text = f"The best learning rate (ringed) has worse ones on both sides in {inside} of {plural(len(rates), 'sweep')}"
+    text = ("The best learning rate (ringed) has worse or diverged ones on both sides in "
+            f"{inside} of {plural(len(rates), 'sweep')}")
     if rates[PARAMS].nunique() > 1:
         best = rates.sort_values([PARAMS, "data"]).groupby(PARAMS)["best"].last()
         text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} at "

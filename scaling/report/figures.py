@@ -1,6 +1,7 @@
-"""The report's figures. Each function draws one and returns a matplotlib Figure, or None where its data is missing.
+"""The report's figures. Each function draws one: a matplotlib Figure, or None where its data is missing.
 
-Colour is size, `palette.size(N)`, where a line is one model, and data, `palette.data(D)`, where it is one amount of data.
+Colour is size, `palette.size(N)`, where a line is one model, and data, `palette.data(D)`, where it is one
+amount of data.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def verdict(cells, metric, palette, forecast=None, check=None) -> Figure | None:
             interval(axes, palette, y, forecast, vertical=False)
         else:
             axes.plot([value], [y], "o", color=colour, markersize=6)
-        axes.annotate(words.number(value), (right, y), xytext=(10, 0), textcoords="offset points", va="center",
+        axes.annotate(words.number(value), (right, y), xytext=(10, 0), textcoords="offset points",
+                      va="center",
                       color=colour)
     axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -56,7 +58,8 @@ def verdict(cells, metric, palette, forecast=None, check=None) -> Figure | None:
 
 def against_params(cells, metric, palette, fit=None) -> Figure | None:
     """Tuned loss against N, one line per D; dashed, the fitted law."""
-    return _lines(cells, PARAMS, "data", metric, palette, palette.data, "non-embedding parameters", "tokens", fit)
+    return _lines(cells, PARAMS, "data", metric, palette, palette.data, "non-embedding parameters", "tokens",
+                  fit)
 
 
 def against_data(cells, metric, palette, fit=None) -> Figure | None:
@@ -83,7 +86,7 @@ def _lines(cells: pd.DataFrame, along: str, by: str, metric: str, palette: Palet
 
 
 def against_compute(cells, metric, palette, fit=None, forecast=None, check=None) -> Figure | None:
-    """Tuned loss against training FLOPs, one line per N; the fitted frontier; the forecast and what was observed."""
+    """Tuned loss against FLOPs, one line per N; the fitted frontier; the forecast and what was observed."""
     cells = cells[cells["flops"] > 0]
     if cells.empty:
         return None
@@ -107,14 +110,15 @@ def against_compute(cells, metric, palette, fit=None, forecast=None, check=None)
         if check:
             axes.plot([at], [check["observed"]], "o", color=palette.accent, markersize=3.5, zorder=7)
         axes.annotate("forecast ◇" + ("\nobserved ●" if check else ""), (at, forecast["interval"][1]),
-                      xytext=(6, 8), textcoords="offset points", ha="right", va="bottom", color=palette.accent)
+                      xytext=(6, 8), textcoords="offset points", ha="right", va="bottom",
+                      color=palette.accent)
     axes.margins(x=0.08, y=0.1)
     finish(axes, ticks=lambda value: words.power(value, 1))
     return figure
 
 
 def training_curves(cells, curves: Mapping[str, pd.DataFrame], palette, target: str | None) -> Figure | None:
-    """Training loss against tokens of each tuned run, coloured by size, and of the run with fingerprint `target`."""
+    """Training loss against tokens of each tuned run, coloured by size, and of the target (a fingerprint)."""
     lines = [(words.count(run[PARAMS]), run["fingerprint"], palette.size(run[PARAMS]))
              for _, run in cells.sort_values([PARAMS, "data"]).iterrows()]
     lines += [("target", target, palette.accent)] if target else []
@@ -185,16 +189,18 @@ def residuals(fit: Mapping | None, metric: str, palette) -> Figure | None:
 
 
 def residual_table(fit: Mapping | None, metric: str) -> pd.DataFrame | None:
-    """The fitted points with `relative`: observed over fitted, less one. None where they or the law are not known."""
+    """The fitted points with `relative`, observed over fitted less one. None where these are not known."""
     points = pd.DataFrame((fit or {}).get("points") or [])
     if not {PARAMS, DATA, metric} <= set(points):
         return None
     law = predict(fit, points[PARAMS].to_numpy(float), points[DATA].to_numpy(float))
-    return None if law is None else points.assign(data=levels(points[DATA]), relative=points[metric] / law - 1)
+    if law is None:
+        return None
+    return points.assign(data=levels(points[DATA]), relative=points[metric] / law - 1)
 
 
 def render(figures: Mapping[str, tuple], palette: Palette, png: bool = True) -> dict[str, dict]:
-    """Draws {name: (function, title, caption)}: {name: {"svg", "caption", and "png" where asked for}} of what there is."""
+    """Draws {name: (function, title, caption)}. Returns {name: {"svg", "caption", "png"}}."""
     out = {}
     for name, (draw, title, caption) in figures.items():
         with matplotlib.rc_context(svg.STYLE):

@@ -1,8 +1,9 @@
 """Colours for two schemes, under one set of names.
 
-Figures are drawn in the light colours (so the PNGs are right as they are); in the report each light colour becomes the CSS
-variable of its name, and the style sheet gives that variable its dark value too. Size and data are each one sequential
-scale on which more is farther from the background: they read without hue, and so by colour-blind readers and in print.
+Figures are drawn in the light colours (so the PNGs are right as they are); in the report each light colour
+becomes the CSS variable of its name, and the style sheet gives that variable its dark value too. Size and
+data are each one sequential scale on which more is farther from the background: they read without hue, and
+so by colour-blind readers and in print.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from matplotlib.colors import to_hex
 
 LIGHT = {"paper": "#fefefe", "ink": "#1a1e23", "muted": "#59626d", "grid": "#e2e5e9", "accent": "#c2185b"}
 DARK = {"paper": "#15181c", "ink": "#e7e9ec", "muted": "#a0a9b4", "grid": "#2d333a", "accent": "#ff80b0"}
-# Map and its ends, from the smallest to the largest, in each scheme; all keep a contrast of about 4 or more with the background.
+# Map and its ends, from the smallest to the largest, in each scheme. All keep a contrast of about 4 or
+# more with the background.
 SCALES = {"size": ("viridis", (0.45, 0.0), (0.5, 0.98)), "data": ("YlOrBr", (0.7, 1.0), (0.7, 0.12))}
 
 
@@ -28,14 +30,15 @@ def scale(name: str, steps: int, dark: bool = False) -> list[str]:
 
 
 class Palette:
-    """The colours of one report: `ink`, `muted`, ... as attributes, and one for each of the given sizes and amounts of data."""
+    """The colours of one report: `ink`, `muted`, ... as attributes, one for each size and amount of data."""
 
     def __init__(self, sizes: Iterable[float], data: Iterable[float]):
         self._values = {"size": sorted(set(sizes)), "data": sorted(set(data))}
         self.light, self.dark = dict(LIGHT), dict(DARK)
         for name, values in self._values.items():
             for dark, scheme in enumerate((self.light, self.dark)):
-                scheme |= {f"{name}-{i}": colour for i, colour in enumerate(scale(name, len(values), bool(dark)))}
+                ramp = scale(name, len(values), bool(dark))
+                scheme |= {f"{name}-{i}": colour for i, colour in enumerate(ramp)}
         self._names = {colour: name for name, colour in self.light.items()}
         self._pattern = re.compile("|".join(map(re.escape, self._names)))
 
@@ -54,11 +57,13 @@ class Palette:
         try:
             return LIGHT[name]
         except KeyError:
-            raise AttributeError(f"the palette has no colour {name!r}; it has {', '.join(LIGHT)}, size(N) and data(D)") from None
+            raise AttributeError(f"the palette has no colour {name!r}; it has {', '.join(LIGHT)}, "
+                                 "size(N) and data(D)") from None
 
     def variables(self, dark: bool) -> str:
         """CSS declarations of every colour of one scheme."""
-        return " ".join(f"--{name}: {colour};" for name, colour in (self.dark if dark else self.light).items())
+        scheme = self.dark if dark else self.light
+        return " ".join(f"--{name}: {colour};" for name, colour in scheme.items())
 
     def themed(self, svg: str) -> str:
         """`svg` with each colour of this palette replaced by its CSS variable."""

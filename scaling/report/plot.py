@@ -1,5 +1,5 @@
-"""The look that all figures share: the quantity named above its axis, lines labelled at their ends instead of in a
-box, horizontal grid only, ticks a person can read."""
+"""The look that all figures share: the quantity named above its axis, lines labelled at their ends instead of
+in a box, horizontal grid only, ticks a person can read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def canvas(palette: Palette, x: str, y: str, labels: str = "", height: float = 3
 
 
 def finish(axes: Axes, ends: Sequence[tuple] = (), ticks=words.count, log_y: bool = True) -> None:
-    """Ticks, and `ends`: (y, text, colour) written right of the plot, moved apart where they would overlap."""
+    """Ticks, and `ends`: (y, text, colour) written right of the plot, apart where they would overlap."""
     low, high = axes.get_xlim()
     decades = np.log10(high / low)
     subs = (1.0,) if decades > 2.2 else (1.0, 3.0) if decades > 1.1 else (1.0, 2.0, 5.0)
@@ -62,11 +62,11 @@ def finish(axes: Axes, ends: Sequence[tuple] = (), ticks=words.count, log_y: boo
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Sorted `heights` moved so that neighbours are at least `gap` apart: what overlaps spreads about its mean."""
+    """Sorted `heights` moved to be at least `gap` apart: what overlaps spreads about its mean."""
     clusters: list[list[float]] = []
     for height in heights:
         clusters.append([height])
-        while len(clusters) > 1 and _bottom(clusters[-1], gap) < _bottom(clusters[-2], gap) + gap * len(clusters[-2]):
+        while len(clusters) > 1 and _bottom(clusters[-1], gap) < _top(clusters[-2], gap) + gap:
             clusters[-2:] = [clusters[-2] + clusters[-1]]
     return [_bottom(cluster, gap) + gap * i for cluster in clusters for i in range(len(cluster))]
 
@@ -75,9 +75,15 @@ def _bottom(cluster: list[float], gap: float) -> float:
     return sum(cluster) / len(cluster) - gap * (len(cluster) - 1) / 2
 
 
+def _top(cluster: list[float], gap: float) -> float:
+    return _bottom(cluster, gap) + gap * (len(cluster) - 1)
+
+
 def interval(axes: Axes, palette: Palette, at: float, forecast, vertical: bool) -> None:
     """The forecast as an open diamond with its interval, at `at` on the other axis."""
     error = np.abs(np.reshape(forecast["interval"], (2, 1)) - forecast["predicted"])
-    x, y, bar = ([at], [forecast["predicted"]], "yerr") if vertical else ([forecast["predicted"]], [at], "xerr")
+    x, y, bar = [at], [forecast["predicted"]], "yerr"
+    if not vertical:
+        x, y, bar = y, x, "xerr"
     axes.errorbar(x, y, **{bar: error}, fmt="D", color=palette.accent, capsize=4, zorder=6, markersize=7,
                   markerfacecolor=palette.paper, markeredgewidth=1.4, elinewidth=1.4)

@@ -1,4 +1,4 @@
-"""What each section of the report says besides its figures: verdicts, facts and table rows, as plain strings."""
+"""What each section of the report says besides its figures: verdicts, facts, table rows, as plain strings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import pandas as pd
 
 from scaling.report import trends
 from scaling.report.trends import DATA, PARAMS
-from scaling.report.words import (NOTHING, count, duration, label, missing, number, percent, plural, power, printable,
+from scaling.report.words import (NOTHING, count, duration, label, missing, number, percent, plural, power,
+                                  printable,
                                   short)
 
 # Record column -> heading and how its values are written, in the order of the table of runs.
 RUN_COLUMNS = {
     PARAMS: ("Params", count), DATA: ("Tokens", count), "learning_rate": ("Learning rate", short),
-    "loss": ("Nats/token", number), "bits_per_byte_package": ("By package", number), "flops": ("FLOPs", power),
+    "loss": ("Nats/token", number), "bits_per_byte_package": ("By package", number),
+    "flops": ("FLOPs", power),
     "flops_6nd": ("6ND", power), "tokens_unique": ("Unique", count), "params_total": ("Params, all", count),
-    "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"), "weight_decay": ("Decay", short),
-    "seed": ("Seed", short), "seconds": ("Time", duration), "fingerprint": ("Fingerprint", lambda value: value[:10]),
+    "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"),
+    "weight_decay": ("Decay", short),
+    "seed": ("Seed", short), "seconds": ("Time", duration),
+    "fingerprint": ("Fingerprint", lambda value: value[:10]),
 }
 SYMBOL = {"alpha": "α", "beta": "β"}
 
@@ -23,7 +27,8 @@ SYMBOL = {"alpha": "α", "beta": "β"}
 def content(study) -> dict:
     """Everything that the template shows, by the names that it uses."""
     return {"title": (study.study or {}).get("title") or "Scaling study", "metric": label(study.metric),
-            "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study), "monotone": monotone(study),
+            "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study),
+            "monotone": monotone(study),
             "law": law(study), "remarks": remarks(study), "diagnostics": diagnostics(study),
             "samples": samples(study), "columns": columns(study), "rows": rows(study), "made": made(study)}
 
@@ -34,7 +39,8 @@ def verdict(study) -> dict | None:
     if not forecast:
         return None
     low, high = forecast["interval"]
-    text = {"predicted": number(forecast["predicted"]), "low": number(low), "high": number(high), "held": None,
+    text = {"predicted": number(forecast["predicted"]), "low": number(low), "high": number(high),
+            "held": None,
             "level": percent(forecast["level"]), "params": count(forecast["target"][PARAMS]),
             "tokens": count(forecast["target"][DATA]), "ratio": None, "first": _written_first(study)}
     if forecast.get("compute_ratio"):
@@ -49,8 +55,9 @@ def verdict(study) -> dict | None:
 
 def _written_first(study) -> bool:
     """Whether the forecast's time lies before the end of the target's training."""
-    ends = study.runs.loc[study.runs["fingerprint"] == study.forecast["target"].get("fingerprint"), "finished"]
-    times = pd.to_datetime([study.forecast.get("time"), *ends[:1]], utc=True, errors="coerce", format="ISO8601")
+    target = study.forecast["target"].get("fingerprint")
+    ends = list(study.runs.loc[study.runs["fingerprint"] == target, "finished"])[:1]
+    times = pd.to_datetime([study.forecast.get("time"), *ends], utc=True, errors="coerce", format="ISO8601")
     return len(times) == 2 and bool(times[0] < times[1])
 
 
@@ -62,7 +69,8 @@ def facts(study) -> list[tuple[str, str, str]]:
         diverged = int(runs["diverged"].sum())
         out.append(("Runs", f"{len(runs):,}", f"{diverged} diverged" if diverged else "none diverged"))
     for name, column in (("Sizes", PARAMS), ("Data sizes", "data")) if len(cells) else ():
-        out.append((name, f"{cells[column].nunique()}", f"spanning {short(cells[column].max() / cells[column].min(), 2)}×"))
+        span = cells[column].max() / cells[column].min()
+        out.append((name, f"{cells[column].nunique()}", f"spanning {short(span, 2)}×"))
     if plan.get("programs"):
         out.append(("Programs", f"{plan['programs']:,}", "compiled once each"))
     if plan.get("flops"):
@@ -76,7 +84,8 @@ def facts(study) -> list[tuple[str, str, str]]:
         out.append(("Time", duration(runs["seconds"].sum()), "sum over runs"))
     if about.get("mfu"):
         rate = about.get("matmul_flops_per_second")
-        out.append(("MFU", percent(about["mfu"]), f"of {number(rate / 1e9, 3)} GFLOP/s measured" if rate else ""))
+        note = f"of {number(rate / 1e9, 3)} GFLOP/s measured" if rate else ""
+        out.append(("MFU", percent(about["mfu"]), note))
     return out
 
 
@@ -86,7 +95,8 @@ def matrix(study) -> dict | None:
         return None
     table = study.cells.pivot(index=PARAMS, columns="data", values=study.metric)
     return {"columns": list(map(count, table.columns)),
-            "rows": [(count(size), list(map(number, line))) for size, line in zip(table.index, table.to_numpy())]}
+            "rows": [(count(size), list(map(number, line)))
+                     for size, line in zip(table.index, table.to_numpy())]}
 
 
 def monotone(study) -> list[dict]:
@@ -121,8 +131,8 @@ def remarks(study) -> list[str]:
         out.append(f"One run scatters by {percent(fit['noise'])} of its loss about the law.")
     if fit.get("form") == "chinchilla":
         alpha, beta = fit["params"]["alpha"], fit["params"]["beta"]
-        out.append(f"At C = 6ND the best N grows as C to the {number(beta / (alpha + beta), 2)}, and D as C to the "
-                   f"{number(alpha / (alpha + beta), 2)}.")
+        out.append(f"At C = 6ND the best N grows as C to the {number(beta / (alpha + beta), 2)}, and D as "
+                   f"C to the {number(alpha / (alpha + beta), 2)}.")
     return out
 
 
@@ -131,11 +141,12 @@ def diagnostics(study) -> list[str]:
     out = list((study.fit or {}).get("diagnostics") or [])
     rates = trends.learning_rates(study.runs, study.metric)
     for _, edge in rates[rates["edge"] != ""].iterrows():
-        out.append(f"At {count(edge[PARAMS])} parameters and {count(edge['data'])} tokens the best learning rate, "
-                   f"{short(edge['best'])}, is the {edge['edge']} tried: a better one may lie beyond.")
+        out.append(f"At {count(edge[PARAMS])} parameters and {count(edge['data'])} tokens the best learning "
+                   f"rate, {short(edge['best'])}, is the {edge['edge']} tried: a better one may lie beyond.")
     sweep = study.runs[study.runs["role"] == "sweep"]
     lost = sweep.groupby([PARAMS, "data"])["diverged"].all()
-    return out + [f"Every run at {count(size)} parameters and {count(data)} tokens diverged: the fit has no point there."
+    return out + [f"Every run at {count(size)} parameters and {count(data)} tokens diverged: "
+                  "the fit has no point there."
                   for size, data in lost.index[lost]]
 
 
@@ -149,7 +160,7 @@ def columns(study) -> list[str]:
 
 
 def rows(study) -> list[dict]:
-    """One row a run: cells of (text, key to sort by), the metric first; `state` says what is special about the run."""
+    """One row a run: cells of (text, key to sort by), the metric first; `state` says what it is."""
     best, out = set(study.cells["fingerprint"]), []
     for _, run in study.runs.iterrows():
         shown, state = number(run[study.metric]), "tuned" if run["fingerprint"] in best else ""
@@ -158,7 +169,8 @@ def rows(study) -> list[dict]:
             step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
             shown, state = f"diverged{step}", "diverged"
         cells = [(written(run[name]), _key(run[name])) for name, (_, written) in _present(study).items()]
-        out.append({"state": state, "id": run["fingerprint"], "cells": [(shown, _key(run[study.metric])), *cells]})
+        out.append({"state": state, "id": run["fingerprint"],
+                    "cells": [(shown, _key(run[study.metric])), *cells]})
     return out
 
 
@@ -175,7 +187,8 @@ def samples(study) -> list[list[dict]]:
         for size in dict.fromkeys((sizes[0], sizes[-1])):
             sample = next((s for s in found if s[PARAMS] == size and (s.get("prompt") or "") == prompt), None)
             if sample:
-                sides.append({"label": sample.get("label") or "", "size": count(size), "prompt": printable(prompt),
+                sides.append({"label": sample.get("label") or "", "size": count(size),
+                              "prompt": printable(prompt),
                               "text": printable(sample["text"].removeprefix(prompt)),
                               "fingerprint": sample.get("fingerprint") or ""})
         out += [sides] if sides else []
@@ -193,8 +206,10 @@ def made(study) -> dict:
     for column in runs.columns:
         if column.startswith("versions."):
             versions.setdefault(column.removeprefix("versions."), seen(column))
-    known = [("Configuration", about.get("config")), ("Commit", about.get("git_commit") or seen("git_commit")),
+    known = [("Configuration", about.get("config")),
+             ("Commit", about.get("git_commit") or seen("git_commit")),
              ("Data", seen("data_fingerprint")), ("Forecast written", forecast.get("time")),
-             ("Forecast checked", (study.forecast_check or {}).get("time")), ("Forecast hash", forecast.get("hash"))]
+             ("Forecast checked", (study.forecast_check or {}).get("time")),
+             ("Forecast hash", forecast.get("hash"))]
     return {"command": about.get("command"), "facts": [(name, value) for name, value in known if value],
             "versions": {name: value for name, value in versions.items() if value}}

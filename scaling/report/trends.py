@@ -1,6 +1,6 @@
 """What a sweep shows, before any law is fitted: the tuned loss per size and data, and whether it falls.
 
-`tuned` is the least loss over the learning rates tried at one number of parameters N and one number of tokens D:
+`tuned` is the least loss over the learning rates tried at one number of parameters N and one of tokens D:
 a trend in untuned runs is as much a trend in how badly each size was tuned (Lourie et al. 2026).
 """
 
@@ -15,7 +15,8 @@ import pandas as pd
 from scaling.laws import forms
 
 PARAMS, DATA = "params_non_embedding", "tokens_seen"
-NUMBERS = (PARAMS, DATA, "params_total", "tokens_unique", "flops", "flops_6nd", "steps", "learning_rate", "seed",
+NUMBERS = (PARAMS, DATA, "params_total", "tokens_unique", "flops", "flops_6nd", "steps", "learning_rate",
+           "seed",
            "weight_decay", "loss", "bits_per_byte", "bits_per_byte_package", "seconds", "diverged_step")
 
 
@@ -58,14 +59,14 @@ def levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
 
 
 def tuned(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per (N, D) of the sweep: its run of least `metric`, over learning rates. Cells where every run diverged have none."""
+    """The run of least `metric` at each (N, D) of the sweep, over learning rates; none where all diverged."""
     alive = runs[(runs["role"] == "sweep") & ~runs["diverged"]]
     best = alive.groupby([PARAMS, "data"])[metric].idxmin()
     return alive.loc[best].sort_values([PARAMS, "data"], ignore_index=True)
 
 
 def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step]:
-    """Every step between neighbouring values of `along` at each value of `fixed`; `cells` comes from `tuned`."""
+    """Every step between neighbours along `along`, at each value of `fixed`; `cells` comes from `tuned`."""
     found = []
     for value, line in cells.groupby(fixed):
         line = line.sort_values(along)
@@ -77,7 +78,7 @@ def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step
 def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per (N, D) whose sweep tried at least two learning rates.
 
-    Columns: N, data, `best` (rate of least loss), `tried`, and `edge`: "lowest" or "highest" where the best rate
+    Columns: N, data, `best` (rate of least loss), `tried`, and `edge`: "lowest" or "highest" where the best
     is the last one tried on that side, so that a better one may lie beyond; "" where it is bracketed. A rate
     that was tried and diverged does bracket.
     """
@@ -94,7 +95,7 @@ def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def predict(fit: Mapping | None, params, data):
-    """Loss of the fitted law at N and D (broadcast against each other), or None where there is no fit or its form is not of N and D."""
+    """Loss of the fitted law at N and D, broadcast together. None without a fit, or when not of N and D."""
     if not fit or fit.get("form") not in forms.FORMS or forms.get(fit["form"]).inputs != ("N", "D"):
         return None
     form = forms.get(fit["form"])

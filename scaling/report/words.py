@@ -14,7 +14,7 @@ def missing(value) -> bool:
 
 
 def number(value, digits: int = 4) -> str:
-    """`value` to `digits` significant digits without an exponent where that stays short: 1.234, 0.00123, 1.2 × 10⁻⁷."""
+    """`value` to `digits` significant digits, without an exponent where short: 0.00123, 1.23 × 10⁻⁷."""
     if missing(value):
         return NOTHING
     if value == 0:
@@ -26,7 +26,7 @@ def number(value, digits: int = 4) -> str:
 
 
 def short(value, digits: int = 3) -> str:
-    """`number` without trailing zeros, for learning rates and other values that people choose: 0.003, 0.0125."""
+    """`number` without trailing zeros, for learning rates and other values that people choose: 0.003."""
     text = number(value, digits)
     return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
 
@@ -35,9 +35,9 @@ def count(value, digits: int = 3) -> str:
     """A count with a suffix: 950, 12.3k, 1.2M, 70B."""
     if missing(value):
         return NOTHING
-    scale, suffix = next(((s, x) for s, x in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if abs(value) >= s * 0.9995),
-                         (1, ""))
-    return f"{value / scale:.{digits}g}{suffix}"
+    scales = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (0, ""))
+    scale, suffix = next((s, x) for s, x in scales if abs(value) >= s * 0.9995)
+    return f"{value / (scale or 1):.{digits}g}{suffix}"
 
 
 def power(value, digits: int = 3) -> str:
@@ -78,6 +78,7 @@ def label(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` as HTML can hold it: control characters, lone surrogates and the like, which young models emit, become �."""
+    """`text` as HTML can hold it: what it cannot (control characters, lone surrogates) becomes �."""
     text = text.replace("\r\n", "\n")
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cn", "Co", "Cs") else "�" for c in text)
+    bad = ("Cc", "Cn", "Co", "Cs")
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in bad else "�" for c in text)

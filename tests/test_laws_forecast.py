@@ -41,7 +41,8 @@ def test_frontier_intervals_are_those_of_each_refits_own_optimum():
     boot = laws.bootstrap(law, 100)
     row = laws.frontier(law, 1e21, boot=boot).iloc[0]
     p = boot.draws
-    N = (p.alpha * p.A / (p.beta * p.B)) ** (1 / (p.alpha + p.beta)) * (1e21 / 6) ** (p.beta / (p.alpha + p.beta))
+    both = p.alpha + p.beta
+    N = (p.alpha * p.A / (p.beta * p.B)) ** (1 / both) * (1e21 / 6) ** (p.beta / both)
     assert (row.params_low, row.params_high) == pytest.approx(tuple(np.quantile(N, [0.05, 0.95])), rel=1e-4)
     assert row.params_low < row.params < row.params_high and row.loss_low < row.loss < row.loss_high
 
@@ -58,7 +59,7 @@ def test_a_frontier_refuses_what_has_none():
         laws.frontier(law, -1.0)
 
 
-RECORDS = [{"fingerprint": f"run{i}", "bits_per_byte": 3.0 - i / 50, "experiment": {"seed": i, "tags": [1, 2]}}
+RECORDS = [{"fingerprint": f"run{i}", "bits_per_byte": 3 - i / 50, "experiment": {"seed": i, "tags": [1, 2]}}
            for i in range(20)]
 TARGET = {"params_non_embedding": 1e10, "tokens_seen": 1e11, "flops": 6e21, "fingerprint": "target"}
 

@@ -7,7 +7,7 @@ from scaling import laws
 from scaling.laws import uncertainty
 from test_laws import TRUTH, grid
 
-SMALL = {"E": 1.0, "A": 25.0, "B": 150.0, "alpha": 0.3, "beta": 0.35}  # bits per byte of models of 1e4 parameters
+SMALL = {"E": 1.0, "A": 25.0, "B": 150.0, "alpha": 0.3, "beta": 0.35}
 
 
 def planted(rng, noise, models=4, sizes=4):
@@ -41,16 +41,17 @@ def coverage(studies, draws, noise, delta, seed=0):
 
 @pytest.mark.parametrize("delta", [1e-3, "noise-scaled"])
 def test_intervals_cover_in_a_small_simulation(delta):
-    # 120 studies: three binomial standard errors about 0.9 are 0.082, and 0.05 more is what the full one allows.
+    # Of 120 studies, fewer than 93 hits happen once in 700 times when the true coverage is 0.87, and all 120
+    # once in 500 when it is 0.95: a test for gross errors. The slow one below is the measurement.
     for name, share in coverage(120, 150, 0.005, delta).items():
-        assert 0.85 - 0.082 < share < min(0.95 + 0.06, 0.999), (name, share)
+        assert 93 / 120 <= share < 1, (name, share)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delta", [1e-3, "noise-scaled"])
 @pytest.mark.parametrize("noise", [0.002, 0.005])
 def test_intervals_cover_between_85_and_95_percent(delta, noise):
-    for name, share in coverage(1000, 400, noise, delta).items():
+    for name, share in coverage(600, 300, noise, delta).items():
         assert 0.85 <= share <= 0.95, (name, share)
 
 

@@ -37,7 +37,8 @@ def agrees(law, target, scale=1.0):
 
 @pytest.mark.parametrize("target, rows, options, scale", [
     ("notebook_grid_best", "kept", {}, 1), ("true_optimum", "kept", {}, 1), ("all_245_rows", "all", {}, 1),
-    ("mse_linear_vp", "kept", {"space": "linear", "delta": np.inf}, 2), ("mse_log", "kept", {"delta": np.inf}, 2),
+    ("mse_linear_vp", "kept", {"space": "linear", "delta": np.inf}, 2),
+    ("mse_log", "kept", {"delta": np.inf}, 2),
     ("huber_linear", "kept", {"space": "linear"}, 1)])
 def test_chinchilla_optima(epoch, target, rows, options, scale):
     data, targets = epoch
@@ -115,7 +116,8 @@ def test_holding_out_the_largest_compute(epoch):
         for name, options in (("huber", {}), ("mse_linear", {"space": "linear", "delta": np.inf})):
             law = laws.fit(small, **COLUMNS, **options)
             ratio = law.predict(large.model_params, large.train_tokens) / large.loss.to_numpy() - 1
-            found = {"a": law.params["beta"] / (law.params["alpha"] + law.params["beta"]), "E": law.params["E"],
+            p = law.params
+            found = {"a": p["beta"] / (p["alpha"] + p["beta"]), "E": p["E"],
                      "mape": np.abs(ratio).mean(), "bias": ratio.mean()}
             for key, value in row[name].items():
                 assert found[key] == pytest.approx(value, abs=target["tol_abs"][key]), (row["cut"], name, key)

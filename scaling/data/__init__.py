@@ -38,7 +38,7 @@ def load(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16
     root = cache.directory(data_dir)
     found = corpus.find(name, root, progress)
     tokens = tokenizers.get(tokenizer, root / "tokenizers", found.fingerprint,
-                            lambda: corpus.sample(found.documents("train")), progress)
+                            lambda: windows.take(found.documents("train"))[0], progress)
     directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
 
     def split(which: str, count: int) -> windows.Windows:

@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from scaling.data import cache, curate, pycode
+from scaling.data import cache, curate, order, pycode
 from scaling.data.errors import DataError, nearest
 
+FEW = 20                     # files: with fewer, a share of files is no sample
+HELD_OUT_DOCUMENTS = 4       # the key of the shuffle that picks them, beside those of windows.py and source.py
 KINDS = ("pycode/stdlib", "pycode/environment", "tfds:<name>[/<config>]", "text:<glob>")
 
 
@@ -52,7 +54,11 @@ def find(name: str, data_dir: pathlib.Path, progress: bool = True) -> Corpus:
 
 
 def text(pattern: str, data_dir: pathlib.Path, progress: bool) -> Corpus:
-    """Files that match a glob (`**` crosses directories), less 5% of them, at least one, for evaluation."""
+    """Files that match a glob (`**` crosses directories), 5% of which, at least one, are kept for evaluation.
+
+    Fewer than `FEW` files are cut at line ends into about 200 documents first, so that evaluation is on a sample of the
+    text and not on one file of it.
+    """
     pattern = os.path.expanduser(pattern)
     found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
     if not found:
@@ -60,24 +66,27 @@ def text(pattern: str, data_dir: pathlib.Path, progress: bool) -> Corpus:
                         "write a glob such as text:books/**/*.txt")
     root = pathlib.Path(os.path.commonpath([os.path.dirname(p) for p in found]))
     listed = [curate.File(pathlib.Path(p).relative_to(root).as_posix(), pathlib.Path(p)) for p in found]
-    return files(f"text:{pattern}", listed, curate.PROSE_RULES, data_dir, progress)
+    size = sum(os.path.getsize(p) for p in found)
+    return files(f"text:{pattern}", listed, curate.PROSE_RULES, data_dir, progress,
+                 cut=max(1024, size // 200) if len(found) < FEW else 0)
 
 
-def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool) -> Corpus:
+def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool,
+          cut: int = 0) -> Corpus:
     """Curates `listed` and writes it with a TFDS builder, once: later calls find it by the files' sizes and times.
 
     It lies under `data_dir/<fingerprint>`, the hash of what was kept, so another Python or an edited file makes a
     directory of its own beside the old one.
     """
     state = [(f.name, f.package, s.st_size, s.st_mtime_ns) for f in sorted(listed) if (s := _stat(f.path))]
-    state = hashlib.sha256(json.dumps([curate.VERSION, sorted(rules), state]).encode()).hexdigest()[:16]
+    state = hashlib.sha256(json.dumps([curate.VERSION, sorted(rules), cut, state]).encode()).hexdigest()[:16]
     index = data_dir / "index" / f"{state}.json"
     found = cache.read_json(index)
     if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
         with cache.locked(index):
             found = cache.read_json(index)      # another process may have made it meanwhile
             if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
-                found = _build(name, listed, rules, data_dir, progress)
+                found = _build(name, curate.curate(listed, rules, progress, name, cut), data_dir)
                 cache.write_json(index, found)
 
     def documents(split: str) -> Documents:
@@ -88,8 +97,7 @@ def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathl
     return Corpus(name, found["fingerprint"], tuple(found["splits"]), documents)
 
 
-def _build(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool) -> dict:
-    curated = curate.curate(listed, rules, progress, name)
+def _build(name: str, curated: curate.Curated, data_dir: pathlib.Path) -> dict:
     root = data_dir / curated.fingerprint
     with cache.locked(root):
         from scaling.data import builders
@@ -124,5 +132,55 @@ def _stat(path: pathlib.Path) -> os.stat_result | None:
 
 
 def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
-    raise NotImplementedError
-def sample(x): pass
+    """A TFDS text data set that is prepared already, as array_record, under `data_dir` or where TFDS keeps its own.
+
+    Its text is the feature "text", or else its only text. Evaluation uses its `validation` and `test` splits; where it has
+    neither, `document`: 5% of the documents of `train`, at random. The fingerprint is of TFDS's name, version and
+    split sizes; duplicates are as the data set has them.
+    """
+    import tensorflow_datasets
+    own = data_dir if (data_dir / name.split("/")[0].split(":")[0]).exists() else None
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=own)
+    except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
+                        + nearest(name.split("/")[0], known)) from error
+    except ValueError as error:
+        raise DataError(f"tfds:{name}: {_first_line(error)}") from error
+    field = _text_feature(name, builder.info.features)
+    sizes = {split: (info.num_examples, info.num_bytes) for split, info in builder.info.splits.items()}
+    splits = tuple(split for split in ("validation", "test") if split in sizes)
+
+    def source(split: str):
+        try:
+            return builder.as_data_source(split)
+        except Exception as error:      # TFDS raises many kinds; each means that these files cannot be read
+            raise DataError(
+                f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} ({_first_line(error)}); "
+                f"run tfds.builder({name!r}, file_format='array_record').download_and_prepare() where there is a "
+                "network, and set data_dir or $TFDS_DATA_DIR to what it wrote") from error
+
+    def documents(split: str) -> Documents:
+        if splits or split not in ("train", "document"):
+            return Documents(source(split), field)
+        found = source("train")
+        rows = order.permutation(len(found), HELD_OUT_DOCUMENTS)
+        share = max(1, round(curate.HELD_OUT * len(found)))
+        return Documents(found, field, rows[:share] if split == "document" else rows[share:])
+
+    described = json.dumps([builder.info.full_name, sorted(sizes.items()), field, splits or curate.HELD_OUT])
+    fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
+    return Corpus(f"tfds:{name}", fingerprint, splits or ("document",), documents)
+
+
+def _text_feature(name: str, features) -> str:
+    from tensorflow_datasets import features as kinds
+    found = [key for key, value in dict(features).items() if isinstance(value, kinds.Text)]
+    if "text" in found or len(found) == 1:
+        return "text" if "text" in found else found[0]
+    raise DataError(f"tfds:{name} has no feature called 'text', nor only one text; it has {', '.join(dict(features))}")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

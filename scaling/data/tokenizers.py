@@ -5,11 +5,16 @@ sequence of bytes whatever the tokenizer, and a loss in bits per byte means the 
 """
 import functools
 import hashlib
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from scaling.data import cache
+from scaling.data.errors import DataError
+
 SEPARATOR = b"\0"
+SMALLEST_BPE = 258
 
 
 class Tokenizer:
@@ -63,5 +68,64 @@ class Bytes(Tokenizer):
         return np.frombuffer(SEPARATOR.join([*(t.encode() for t in texts), b""]), np.uint8)
 
 
-def get(name: str, *_):
-    return Bytes()
+class BPE(Tokenizer):
+    """Byte-level byte-pair encoding (Radford et al. 2019), trained by the `tokenizers` library; 0, then its tokens."""
+
+    def __init__(self, state: str):
+        from tokenizers import Tokenizer as Trained
+        from tokenizers import pre_tokenizers
+        self._trained = Trained.from_str(state)
+        # The library writes bytes as printable characters: a byte that is one as itself, the others from U+0100 on.
+        alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+        hidden = [i for i in range(256) if chr(i) not in alphabet]
+        byte = {chr(i): i for i in range(256) if chr(i) in alphabet}
+        byte |= {chr(256 + n): i for n, i in enumerate(hidden)}
+        tokens = [self._trained.id_to_token(i) for i in range(self._trained.get_vocab_size())]
+        self.strings = (SEPARATOR, *(bytes(byte[c] for c in token) for token in tokens))
+        self.name = f"bpe:{self.vocab}"
+        self.fingerprint = f"bpe{self.vocab}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
+
+    @classmethod
+    def train(cls, texts: Sequence[str], vocab: int, progress: bool = False) -> str:
+        """The state of a tokenizer with `vocab` tokens for `texts`: the same for the same texts."""
+        from tokenizers import Tokenizer as Trained
+        from tokenizers import models, pre_tokenizers, trainers
+        trained = Trained(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trained.train_from_iterator(texts, trainers.BpeTrainer(
+            vocab_size=vocab - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=progress))
+        return trained.to_str()
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._trained.encode(text).ids, np.int32) + 1
+
+    def pack(self, texts: Sequence[str]) -> np.ndarray:
+        parts = []
+        for start in range(0, len(texts), 256):          # in parallel inside; a few megabytes at a time
+            for encoded in self._trained.encode_batch_fast(list(texts[start:start + 256])):
+                parts += [np.array(encoded.ids, self.dtype) + self.dtype.type(1), np.zeros(1, self.dtype)]
+        return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
+
+
+def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Sequence[str]],
+        progress: bool = False) -> Tokenizer:
+    """The tokenizer called `name`: "bytes", or "bpe:<vocab>", trained on `texts()` once per `corpus` fingerprint."""
+    if name == "bytes":
+        return Bytes()
+    kind, _, size = name.partition(":")
+    if kind != "bpe" or not size.isdigit():
+        raise DataError(f"no tokenizer is called {name!r}; write bytes, or bpe:<vocab> such as bpe:4096")
+    if int(size) < SMALLEST_BPE:
+        raise DataError(f"tokenizer {name} is too small: 256 bytes and the separator come first; "
+                        f"write bpe:{SMALLEST_BPE} or more")
+    path = directory / f"{corpus}-bpe{size}.json"
+    if not path.exists():
+        with cache.locked(path):
+            if not path.exists():
+                state = BPE.train(texts(), int(size), progress)
+                with cache.replacing(path) as temporary:
+                    temporary.write_text(state, encoding="utf-8")
+    found = BPE(path.read_text(encoding="utf-8"))
+    if found.vocab != int(size):
+        raise DataError(f"the training text has too few repeated pairs for tokenizer {name}; write bpe:{found.vocab} or less")
+    return found

@@ -78,14 +78,7 @@ class Windows:
         """Prepares the next block; returns the windows with it."""
         block = len(self.blocks)
         start = self.blocks[-1]["next"] if self.blocks else 0
-        shuffled = order.permutation(len(documents), DOCUMENTS) if len(documents) < 1 << 24 else None
-        texts, size, at = [], 0, start
-        with tqdm(desc=f"{desc}: tokens", unit="B", unit_scale=True, disable=not progress) as bar:
-            while at < len(documents) and size < BLOCK:
-                index = at if shuffled is None else shuffled[at]
-                texts.append(documents[int(index)])
-                size, at = size + len(texts[-1].encode()), at + 1
-                bar.update(len(texts[-1].encode()))
+        texts, at = take(documents, start, progress, f"{desc}: reading")
         tokens = tokenizer.pack(texts)
         length = self._row - 1
         count = max(0, (len(tokens) - 1) // length)
@@ -102,8 +95,24 @@ class Windows:
             writer.close()
         cache.write_json(self._path(block, "json"), {
             "windows": count, "documents": at - start, "next": at, "last": at == len(documents),
-            "bytes": size, "tokens": len(tokens), "sha256": digest.hexdigest()})
+            "tokens": len(tokens), "sha256": digest.hexdigest()})
         return Windows(self._directory, self._split, length, self._dtype)
+
+
+def take(documents: Sequence[str], start: int = 0, progress: bool = False, desc: str = "") -> tuple[list[str], int]:
+    """The documents of one block, from place `start` of the fixed order on; and the place after them."""
+    texts, size, at = [], 0, start
+    with tqdm(desc=desc, unit="B", unit_scale=True, disable=not progress) as bar:
+        while at < len(documents) and size < BLOCK:
+            places = np.arange(at, min(at + 256, len(documents)))
+            for index in order.permute(places, len(documents), order.key(DOCUMENTS)):
+                texts.append(documents[int(index)])
+                read = len(texts[-1].encode())
+                size, at = size + read, at + 1
+                bar.update(read)
+                if size >= BLOCK:
+                    break
+    return texts, at
 
 
 def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokenizer, documents, tokens: int = 0,

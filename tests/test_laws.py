@@ -194,6 +194,8 @@ def test_diagnostics_say_what_is_wrong_and_only_then():
     assert said(laws.fit(line), "confounded")
     assert said(laws.fit(grid(6, 6, truth=TRUTH | {"E": 0.0})), "E is at its bound 0")
     assert said(laws.fit(grid(6, 6, noise=0.002), bounds={"alpha": (0.4, 1.0)}), "alpha = 0.4 is at a bound")
+    absent = laws.fit(grid(noise=0.003, truth=TRUTH | {"A": 0.0}))
+    assert said(absent, "as good within noise") and said(absent, "poorly determined")
     wild = grid(6, 6, noise=0.002)
     wild.loc[7, "bits_per_byte"] *= 1.2
     assert said(laws.fit(wild), "row 7")

@@ -85,15 +85,14 @@ def diagnose(fit: Fit) -> list[str]:
 
 
 def _rivals(fit: Fit) -> list[str]:
-    """Other optima whose objective is within the noise of the best: an F-like ratio below 3 on the robust
+    """Other optima whose objective is within the noise of the best: an F-like ratio below 3 on the
     objective."""
-    best = fit.optima.iloc[0]
-    per_point = best["objective"] / max(fit.degrees_of_freedom, 1)
-    said = []
-    for _, other in fit.optima.iloc[1:].iterrows():
-        if other["objective"] - best["objective"] < 3.0 * per_point:
-            values = ", ".join(f"{p.name} = {other[p.name]:.3g}" for p in fit.form.nonlinear)
-            said.append(f"Another optimum is as good within noise ({values}; objective "
-                        f"{other['objective']:.6g} against {best['objective']:.6g}): the parameters are not "
-                        "identified by these data.")
-    return said[:3]
+    best = fit.optima["objective"].iloc[0]
+    margin = 3.0 * best / max(fit.degrees_of_freedom, 1)
+    near = fit.optima.iloc[1:][fit.optima["objective"].iloc[1:] - best < margin]
+    if near.empty:
+        return []
+    other = near.iloc[0]
+    values = ", ".join(f"{p.name} = {other[p.name]:.3g}" for p in fit.form.nonlinear)
+    return [f"{len(near)} other optima found are as good within noise (the nearest at {values}, objective "
+            f"{other['objective']:.6g} against {best:.6g}): the parameters are not identified by these data."]

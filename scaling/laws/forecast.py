@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-import scipy
 from etils import epath
 
 import scaling
@@ -87,7 +86,7 @@ def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str
         "bootstrap": boot.to_json(level), "diagnostics": [*fit.diagnostics, *boot.diagnostics],
         "records": dict(sorted(records.items())),
         "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
-                     "numpy": np.__version__, "scipy": scipy.__version__, "pandas": pd.__version__},
+                     "numpy": np.__version__, "pandas": pd.__version__},
     }
     content = json.loads(files.dumps(content))
     content["hash"] = record_hash(content)

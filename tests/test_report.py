@@ -293,7 +293,8 @@ def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_said(tmp_path, best, e
 def test_the_caption_of_the_learning_rates_is_what_was_planted(complete):
     study = report.read(complete[0])
     rates = trends.learning_rates(study.runs, study.metric).sort_values(["params_non_embedding", "data"])
-    first, last = (rates[rates["params_non_embedding"] == size]["best"].iloc[-1] for size in (SIZES[0], SIZES[-1]))
+    best = rates.groupby("params_non_embedding")["best"].last()
+    first, last = best[SIZES[0]], best[SIZES[-1]]
     text = Page(complete[2]).text
     assert "on both sides in 16 of 16 sweeps" in text
     assert f"from {words.short(first)} at 5.2k to {words.short(last)} at 393k parameters" in text

@@ -83,8 +83,8 @@ def _rates(rates) -> str:
             f"{inside} of {plural(len(rates), 'sweep')}")
     if rates[PARAMS].nunique() > 1:
         best = rates.sort_values([PARAMS, "data"]).groupby(PARAMS)["best"].last()
-        text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} at "
-                 f"{count(best.index[-1])} parameters")
+        text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} "
+                 f"at {count(best.index[-1])} parameters")
     return text + ". Each line is the sweep at the most data of that size; crosses diverged."
 
 

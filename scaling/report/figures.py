@@ -108,7 +108,7 @@ def against_compute(cells, metric, palette, fit=None, forecast=None, check=None)
     if at:
         interval(axes, palette, at, forecast, vertical=True)
         if check:
-            axes.plot([at], [check["observed"]], "o", color=palette.accent, markersize=3.5, zorder=7)
+            axes.plot([at], [check["observed"]], "o", color=palette.accent, markersize=2.5, zorder=7)
         axes.annotate("forecast ◇" + ("\nobserved ●" if check else ""), (at, forecast["interval"][1]),
                       xytext=(6, 8), textcoords="offset points", ha="right", va="bottom",
                       color=palette.accent)

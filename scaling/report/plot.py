@@ -85,5 +85,6 @@ def interval(axes: Axes, palette: Palette, at: float, forecast, vertical: bool) 
     x, y, bar = [at], [forecast["predicted"]], "yerr"
     if not vertical:
         x, y, bar = y, x, "xerr"
-    axes.errorbar(x, y, **{bar: error}, fmt="D", color=palette.accent, capsize=4, zorder=6, markersize=7,
-                  markerfacecolor=palette.paper, markeredgewidth=1.4, elinewidth=1.4)
+    axes.errorbar(x, y, **{bar: error}, fmt="D", color=palette.accent, capsize=4, zorder=6,
+                  markersize=5 if vertical else 7, markerfacecolor=palette.paper,
+                  markeredgewidth=1.4, elinewidth=1.4)

@@ -1,8 +1,8 @@
 """From a matplotlib figure to SVG inside an HTML page, and to PNG.
 
 Inside a page, an SVG can take the page's fonts and colours: text stays text (small, sharp, searchable,
-resized by the style sheet on a phone), colours become CSS variables, and ids carry the figure's name, so that they do not
-collide.
+resized by the style sheet on a phone), colours become CSS variables, and ids carry the figure's name, so that
+they do not collide.
 """
 
 from __future__ import annotations

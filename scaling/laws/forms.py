@@ -1,12 +1,11 @@
-"""Scaling-law forms: which inputs a law takes, which of its parameters are linear, and how its terms are
-computed.
+"""Scaling-law forms: a law's inputs, its linear and nonlinear parameters, and how its terms are computed.
 
 Every form here is a sum of terms, each a nonnegative amplitude times a feature that depends on the inputs and
 on the nonlinear parameters:
 
     loss = sum_j amplitude_j * exp(g_j(theta, log inputs))
 
-Amplitudes are linear, so given theta they have an exact solution (variable projection, `fitting.starts`), and
+Amplitudes are linear, so given theta they have an exact solution (variable projection, `projection`), and
 the derivatives the optimiser needs all follow from g and dg/dtheta (`newton`). A new law is a new `Form`:
 name its inputs, amplitudes and nonlinear parameters with their bounds, and write `log_terms`.
 """
@@ -36,9 +35,11 @@ class Form:
 
     log_terms(theta, logs) takes theta [batch, K] and logs [I, n] (natural logarithms of the inputs, in the
     order of `inputs`) and returns (g, dg): g [batch, J, n], the logarithm of each amplitude's feature, and
-    its derivative dg [J, K, n] (when g is linear in theta) or [batch, J, K, n]. scale_free says that changing
-    an input's unit only rescales amplitudes, as it does for powers; the optimiser then works with centred
-    logarithms, which makes fits independent of units and well conditioned.
+    its derivative dg [J, K, n] (when g is linear in theta) or [batch, J, K, n]. Second derivatives of
+    g are left out of the Newton step (powers have none): other forms take more steps to the same optimum.
+
+    scale_free says that changing an input's unit only rescales amplitudes, as it does for powers; the optimiser
+    then works with centred logarithms, which makes fits independent of units and well conditioned.
     """
     name: str
     formula: str

@@ -61,8 +61,7 @@ def _dot(values: np.ndarray, features: np.ndarray) -> np.ndarray:
 
 
 def evaluate(form: Form, vectors, logs, target, weights, delta: float, space: str) -> Point:
-    """Objective and derivatives at vectors [batch, P]. target: observed loss, or its logarithm when space is
-    "log"."""
+    """Objective and derivatives at vectors [batch, P]. target: the loss, in space "log" its logarithm."""
     count, size = len(form.amplitudes), vectors.shape[1]
     g, dg = form.log_terms(vectors[:, count:], logs)
     slope = np.exp(g, out=g)                                    # d loss / d amplitude, [batch, J, n]

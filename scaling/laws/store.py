@@ -33,8 +33,7 @@ def save(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame |
 
 
 def load(path) -> Fit:
-    """The Fit that `save` wrote, without its bootstrap. A form of the user's own must be in forms.FORMS to be
-    found."""
+    """The Fit that `save` wrote, without its bootstrap. A form of the user's own must be in forms.FORMS."""
     content = files.read_json(path)
     try:
         form = get(content["form"]).bounded({name: tuple(ends) for name, ends in content["bounds"].items()})

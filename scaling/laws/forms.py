@@ -38,8 +38,8 @@ class Form:
     its derivative dg [J, K, n] (when g is linear in theta) or [batch, J, K, n]. Second derivatives of
     g are left out of the Newton step (powers have none): other forms take more steps to the same optimum.
 
-    scale_free says that changing an input's unit only rescales amplitudes, as it does for powers; the optimiser
-    then works with centred logarithms, which makes fits independent of units and well conditioned.
+    scale_free says that changing an input's unit only rescales amplitudes, as it does for powers; the
+    optimiser then works with centred logarithms, which makes fits independent of units and well conditioned.
     """
     name: str
     formula: str

@@ -32,12 +32,23 @@ def _fastest(q):
 
 
 def _cpu(q, k, v):
-    """By plain matrix products: heads become a batch axis, grouped queries become longer sequences of queries."""
-    batch, length, heads, size = q.shape
-    groups = heads // k.shape[2]
-    q = (q * size**-0.5).reshape(batch, length, k.shape[2], groups, size).transpose(0, 2, 3, 1, 4)
-    k, v = (jnp.broadcast_to(x.transpose(0, 2, 1, 3)[:, :, None], q.shape) for x in (k, v))
-    return _products(q, k, v).transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)
+    """By plain matrix products: heads become a batch axis, grouped queries become more heads."""
+    heads, size = q.shape[2:]
+    k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
+    return _heads_last(_products(*(_heads_first(x) for x in (q * size**-0.5, k, v))))
+
+
+def _heads_first(x):
+    return x.transpose(0, 2, 1, 3)
+
+
+_heads_last = _heads_first
+
+
+# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than the library's:
+# every product has both factors in row-major order (XLA folds transposes into products, which then miss the fast
+# kernel; `_transposed` prevents it); scores are held as [key, query], so that maxima and sums run down columns, which
+# vectorises; and blocks of queries skip the keys that come after them all. The backward pass recomputes the weights.
 
 
 @jax.custom_vjp
@@ -46,33 +57,54 @@ def _products(q, k, v):
 
 
 def _products_forward(q, k, v):
-    scores = _scores(q, k)
-    top = scores.max(-1, keepdims=True)
-    weights = jnp.exp(scores - top)
-    total = weights.sum(-1, keepdims=True)
-    out = ((weights.astype(v.dtype) @ v) / total).astype(v.dtype)
-    return out, (q, k, v, out, top + jnp.log(total))
+    q_t, v_t = _transposed(q), _transposed(v)
+    outs, logs = [], []
+    for start, stop in _blocks(q.shape[-2]):
+        scores = _scores(q_t, k, start, stop)
+        top = scores.max(-2, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = weights.sum(-2, keepdims=True)
+        outs.append((v_t[..., :stop] @ weights.astype(v.dtype)) / total)
+        logs.append(top + jnp.log(total))
+    out_t = jnp.concatenate(outs, -1).astype(q.dtype)
+    return jnp.swapaxes(out_t, -1, -2), (q, k, v, out_t, jnp.concatenate(logs, -1))
 
 
 def _products_backward(saved, d_out):
-    q, k, v, out, log_total = saved
-    weights = jnp.exp(_scores(q, k) - log_total)
-    delta = (d_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
-    d_scores = weights * ((d_out @ _transposed(v)).astype(jnp.float32) - delta)
-    d_scores, weights = d_scores.astype(q.dtype), weights.astype(q.dtype)
-    return (d_scores @ k, jnp.swapaxes(_transposed(q) @ d_scores, -1, -2),
-            jnp.swapaxes(_transposed(d_out) @ weights, -1, -2))
+    q, k, v, out_t, logs = saved
+    q_t, k_t, d_out_t = _transposed(q), _transposed(k), _transposed(d_out)
+    delta = (d_out_t.astype(jnp.float32) * out_t).sum(-2, keepdims=True)
+    d_q, d_k, d_v = [], 0.0, 0.0
+    for start, stop in _blocks(q.shape[-2]):
+        here = slice(start, stop)
+        weights = jnp.exp(_scores(q_t, k, start, stop) - logs[..., here])
+        d_weights = (v[..., :stop, :] @ d_out_t[..., here]).astype(jnp.float32)
+        d_scores = (weights * (d_weights - delta[..., here])).astype(q.dtype)
+        d_q.append(k_t[..., :stop] @ d_scores)
+        d_k += _padded(d_scores @ q[..., here, :], q.shape)
+        d_v += _padded(weights.astype(q.dtype) @ d_out[..., here, :], q.shape)
+    return jnp.swapaxes(jnp.concatenate(d_q, -1), -1, -2), d_k, d_v
 
 
 _products.defvjp(_products_forward, _products_backward)
 
 
-def _scores(q, k):
-    length = q.shape[-2]
-    mask = jnp.expand_dims(jnp.tril(jnp.ones((length, length), bool)), range(q.ndim - 2))
-    return jnp.where(mask, (q @ _transposed(k)).astype(jnp.float32), -1e30)
+def _blocks(length):
+    """Consecutive (start, stop) of queries: four, if they divide the length and are not tiny."""
+    count = next((n for n in (4, 2) if length % n == 0 and length >= 32 * n), 1)
+    return [(i * length // count, (i + 1) * length // count) for i in range(count)]
+
+
+def _scores(q_t, k, start, stop):
+    """float32 [..., stop keys, stop - start queries], very negative where the key comes after the query."""
+    scores = (k[..., :stop, :] @ q_t[..., start:stop]).astype(jnp.float32)
+    visible = jnp.arange(stop)[:, None] <= jnp.arange(start, stop)[None, :]
+    return jnp.where(jnp.expand_dims(visible, range(scores.ndim - 2)), scores, -1e30)
+
+
+def _padded(x, shape):
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, shape[-2] - x.shape[-2]), (0, 0)])
 
 
 def _transposed(x):
-    # Without the barrier XLA folds the transpose into the product, which then misses the fast path on CPU.
     return lax.optimization_barrier(jnp.swapaxes(x, -1, -2))

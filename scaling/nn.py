@@ -4,6 +4,7 @@ Modules are `nnx.Module`s used as immutable trees: they hold parameters with nam
 arguments when made, and keep no other state. Parameters are float32; `dtype` is that of the computation.
 """
 
+import functools
 import math
 
 import jax
@@ -21,6 +22,33 @@ def along(vector, x, axis=-1):
     return vector.reshape(shape)
 
 
+def product(x, weight, contracted=1, out=None):
+    """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes, as dtype `out`."""
+    out = x.dtype if out is None else out
+    if jax.default_backend() != "cpu":
+        return jnp.tensordot(x, weight, contracted, preferred_element_type=out)
+    rows, columns = x.shape[:x.ndim - contracted], weight.shape[contracted:]
+    fan_in = math.prod(weight.shape[:contracted])
+    y = _matmul(x.reshape(-1, fan_in), weight.reshape(fan_in, -1), jnp.dtype(out))
+    return y.reshape(*rows, *columns)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _matmul(x, weight, out):
+    """x @ weight whose backward writes its transposes to memory: on CPU that is up to twice as fast as XLA's own,
+    which folds them into the products and then finds no fast kernel for those."""
+    return jnp.matmul(x, weight, preferred_element_type=out)
+
+
+def _matmul_backward(out, saved, d_y):
+    x, weight = saved
+    d_y = d_y.astype(x.dtype)
+    return d_y @ lax.optimization_barrier(weight.T), lax.optimization_barrier(x.T) @ d_y
+
+
+_matmul.defvjp(lambda x, weight, out: (_matmul(x, weight, out), (x, weight)), _matmul_backward)
+
+
 class Linear(nnx.Module):
     """A linear map from the trailing axes `inputs` to the axes `outputs`, both {axis name: size}.
 
@@ -35,7 +63,7 @@ class Linear(nnx.Module):
         self.bias = axes.param(jnp.zeros(tuple(outputs.values())), tuple(outputs)) if bias else None
 
     def __call__(self, x):
-        y = jnp.tensordot(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
+        y = product(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))

@@ -76,3 +76,8 @@ def _load(module_name):
         if isinstance(value, type) and name.lower() == wanted:
             return value
     raise ImportError(f"{module.__file__} must define the family's class, called {wanted!r} in any capitals")
+
+
+def name(family) -> str:
+    """The name that `find` takes for a family or its class."""
+    return (family if isinstance(family, type) else type(family)).__name__.lower()

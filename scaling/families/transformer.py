@@ -181,7 +181,7 @@ class Decoder(nnx.Module):
     def _logits(self, x):
         f = self.family
         weight = self.embed.weight[...].T * f.width**-0.5 if f.tied else self.readout.weight[...]
-        logits = jnp.tensordot(x, weight.astype(x.dtype), 1, preferred_element_type=jnp.float32)
+        logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
         return logits * f.logit_scale if f.logit_scale != 1.0 else logits
 
 

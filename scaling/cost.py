@@ -1,0 +1,133 @@
+"""Parameters, bytes and FLOPs: counted from what is executed, not guessed.
+
+FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr: loops count as
+often as they run, recomputation under remat counts again, and causal attention counts whatever part of the square its
+implementation computes. Elementwise work is left out, as in Kaplan et al. 2020 section 2.1.
+"""
+
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from scaling import axes
+
+# Primitives that do matrix work inside, which this module cannot see.
+_OPAQUE = {"pallas_call", "ragged_dot_general", "ragged_dot", "ffi_call", "pure_callback", "io_callback",
+           "triangular_solve", "cholesky", "lu", "qr", "eigh", "eig", "svd", "schur"}
+
+
+def flops(fn, *args, trips=None) -> int:
+    """FLOPs of `fn(*args)`, over all devices; the arguments may be abstract (`jax.ShapeDtypeStruct`).
+
+    A `while_loop` does not say how often it runs: `trips` does, for every such loop inside. Of the branches of a
+    `cond` the most expensive one is counted.
+    """
+    return _count(jax.make_jaxpr(fn)(*args).jaxpr, trips)
+
+
+@functools.lru_cache(maxsize=1024)
+def train_flops(family, batch_size: int) -> int:
+    """FLOPs of loss and gradient of every player of the family, once each in order, for one batch."""
+    params, batch, key = _abstract(family, batch_size)
+
+    def gradients(params, batch, key):
+        return [jax.grad(lambda own: player.loss({**params, player.name: own}, batch, key)[0])(params[player.name])
+                for player in family.players()]
+
+    return flops(gradients, params, batch, key)
+
+
+@functools.lru_cache(maxsize=1024)
+def forward_flops(family, batch_size: int) -> int:
+    """FLOPs of evaluating the family on one batch."""
+    return flops(family.evaluate, *_abstract(family, batch_size))
+
+
+def six_nd(params: float, units: float) -> float:
+    """The usual estimate of training FLOPs, 6 for each parameter and token (Kaplan et al. 2020, section 2.1)."""
+    return 6 * params * units
+
+
+def param_count(family) -> dict:
+    """`axes.count` of the family's parameters, without making them."""
+    return axes.count(jax.eval_shape(family.init, jax.random.key(0)))
+
+
+def nbytes(tree) -> int:
+    """Bytes of all arrays of a tree, which may be abstract."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _abstract(family, batch_size):
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = jax.eval_shape(lambda key: family.example_batch(batch_size, key), key)
+    return jax.eval_shape(family.init, key), batch, key
+
+
+def _count(jaxpr, trips):
+    return sum(_equation(equation, trips) for equation in jaxpr.eqns)
+
+
+def _equation(equation, trips):
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+        return 2 * math.prod(out) * math.prod(lhs[i] for i in contracted)
+    if name == "conv_general_dilated":
+        return _convolution(equation)
+    if name.startswith("dot_product_attention"):
+        return _fused_attention(equation)
+    if name in _OPAQUE:
+        raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix products, or "
+                         f"count that part by hand")
+    inner = [_count(j, trips) for j in _jaxprs(params.values())]
+    if name == "scan":
+        return params["length"] * sum(inner)
+    if name == "while":
+        if trips is None and sum(inner):
+            raise ValueError("a while_loop with matrix products inside does not say how often it runs; pass "
+                             "flops(..., trips=number of iterations), or write a scan or fori_loop of static length")
+        return (trips or 0) * sum(inner)
+    if name == "cond":
+        return max(inner)
+    if name == "shard_map":
+        return params["mesh"].size * sum(inner)
+    return sum(inner)
+
+
+def _jaxprs(values):
+    for value in values:
+        if isinstance(value, core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, core.Jaxpr):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _jaxprs(value)
+
+
+def _convolution(equation):
+    """A multiply and an add for every pair of kernel tap and output whose input is neither padding nor a hole."""
+    lhs, rhs = (v.aval.shape for v in equation.invars)
+    out, p = equation.outvars[0].aval.shape, equation.params
+    n = p["dimension_numbers"]
+    pairs = 1
+    for i, (low, _) in enumerate(p["padding"]):
+        size, taps = lhs[n.lhs_spec[2 + i]], rhs[n.rhs_spec[2 + i]]
+        places = ((o * p["window_strides"][i] + t * p["rhs_dilation"][i] - low)
+                  for o, t in itertools.product(range(out[n.out_spec[2 + i]]), range(taps)))
+        dilation = p["lhs_dilation"][i]
+        pairs *= sum(at >= 0 and at % dilation == 0 and at // dilation < size for at in places)
+    batch, features = out[n.out_spec[0]], out[n.out_spec[1]]
+    return 2 * pairs * batch * features * rhs[n.rhs_spec[1]]
+
+
+def _fused_attention(equation):
+    """cuDNN's attention as two products forward, and five backward (it recomputes the scores); the whole square."""
+    q, k = (v.aval.shape for v in equation.invars[:2])  # [B, S, H, d], [B, T, K, d]
+    products = 5 if "bwd" in equation.primitive.name else 2
+    return products * 2 * math.prod(q) * k[1]

@@ -1,4 +1,4 @@
-"""TFDS builders for files on this machine. Written as array_record, so neither building nor reading needs TensorFlow."""
+"""TFDS builders for files on this machine: array_record files, built and read without TensorFlow."""
 import abc
 
 import tensorflow_datasets as tfds
@@ -7,7 +7,7 @@ from scaling.data import curate, pycode
 
 
 class Files(tfds.core.GeneratorBasedBuilder):
-    """Curated documents, one an example: {"text", "name", "package"}, in the splits that `curate.split` makes.
+    """Curated documents, one an example: {"text", "name", "package"}, in the splits of `curate.split`.
 
     `curated` saves curating again what the caller has already. What is kept depends on the machine's files:
     `info.metadata` holds its "fingerprint" and the "counts" of each rule.
@@ -41,8 +41,8 @@ class Files(tfds.core.GeneratorBasedBuilder):
 class Pycode(Files):
     """Python source files, without duplicates and generated tables, split by file and by package."""
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="stdlib", description="The standard library, with its tests where installed."),
-        tfds.core.BuilderConfig(name="environment", description="And the packages that `scaling` depends on."),
+        tfds.core.BuilderConfig(name="stdlib", description="The standard library, with any tests of it."),
+        tfds.core.BuilderConfig(name="environment", description="And the packages `scaling` depends on."),
     ]
 
     def curate(self) -> curate.Curated:

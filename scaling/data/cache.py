@@ -1,5 +1,6 @@
 """Where prepared data lies, and how it gets there without ever being seen half made."""
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -23,10 +24,23 @@ def directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path):
-    """Holds `path`.lock, so that two processes do the same work once. The kernel lets go of it when the holder dies.
+def room(path: pathlib.Path):
+    """Says in one sentence that the disk is full; what is half written then is not there for any reader."""
+    try:
+        yield
+    except Exception as error:  # array_record and TFDS raise their own kinds, with the system's words
+        if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+            raise DataError(f"no space is left on the disk of data_dir {str(path)!r}; free some, or set "
+                            "data_dir= or $SCALING_DATA_DIR to another disk (nothing finished is lost)") from error
+        raise
 
-    Only a courtesy: where a file system has no locks both do the work, and the same bytes are renamed into place twice.
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path):
+    """Holds `path`.lock, so that two processes do the same work once; it is free again when its holder dies.
+
+    Only a courtesy: where a file system has no locks both do the work, and the same bytes are renamed into
+    place twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as handle:

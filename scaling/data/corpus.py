@@ -1,4 +1,4 @@
-"""A corpus: documents by split, with random access, whatever they come from. One function per kind of name."""
+"""A corpus: documents by split, with random access, whatever they come from. A function per kind of name."""
 import contextlib
 import difflib
 import glob
@@ -14,7 +14,7 @@ from scaling.data import cache, curate, order, pycode
 from scaling.data.errors import DataError, nearest
 
 FEW = 20                     # files: with fewer, a share of files is no sample
-HELD_OUT_DOCUMENTS = 4       # the key of the shuffle that picks them, beside those of windows.py and source.py
+HELD_OUT_DOCUMENTS = 4       # key of the shuffle that picks them, beside those of windows.py and source.py
 KINDS = ("pycode/stdlib", "pycode/environment", "tfds:<name>[/<config>]", "text:<glob>")
 
 
@@ -56,8 +56,8 @@ def find(name: str, data_dir: pathlib.Path, progress: bool = True) -> Corpus:
 def text(pattern: str, data_dir: pathlib.Path, progress: bool) -> Corpus:
     """Files that match a glob (`**` crosses directories), 5% of which, at least one, are kept for evaluation.
 
-    Fewer than `FEW` files are cut at line ends into about 200 documents first, so that evaluation is on a sample of the
-    text and not on one file of it.
+    Fewer than `FEW` files are cut at line ends into about 200 documents first, so that evaluation is on a
+    sample of the text and not on one file of it.
     """
     pattern = os.path.expanduser(pattern)
     found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
@@ -73,10 +73,10 @@ def text(pattern: str, data_dir: pathlib.Path, progress: bool) -> Corpus:
 
 def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool,
           cut: int = 0) -> Corpus:
-    """Curates `listed` and writes it with a TFDS builder, once: later calls find it by the files' sizes and times.
+    """Curates `listed` and writes it with a TFDS builder, once; files of the same sizes and times find it.
 
-    It lies under `data_dir/<fingerprint>`, the hash of what was kept, so another Python or an edited file makes a
-    directory of its own beside the old one.
+    It lies under `data_dir/<fingerprint>`, the hash of what was kept, so another Python or an edited file
+    makes a directory of its own beside the old one.
     """
     state = [(f.name, f.package, s.st_size, s.st_mtime_ns) for f in sorted(listed) if (s := _stat(f.path))]
     state = hashlib.sha256(json.dumps([curate.VERSION, sorted(rules), cut, state]).encode()).hexdigest()[:16]
@@ -104,7 +104,7 @@ def _build(name: str, curated: curate.Curated, data_dir: pathlib.Path) -> dict:
         builder = (builders.Pycode(config=name.removeprefix("pycode/"), curated=curated, data_dir=root)
                    if name.startswith("pycode/") else builders.TextFiles(curated=curated, data_dir=root))
         directory = pathlib.Path(builder.data_dir)
-        for left in directory.parent.glob("incomplete.*"):      # of a killed build: nobody else holds the lock
+        for left in directory.parent.glob("incomplete.*"):     # of a killed build: this process has the lock
             shutil.rmtree(left, ignore_errors=True)
         with _quiet():
             builder.download_and_prepare()      # into a temporary directory, renamed when it is whole
@@ -114,7 +114,7 @@ def _build(name: str, curated: curate.Curated, data_dir: pathlib.Path) -> dict:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without TFDS's own bars and lines: it takes a second of the build, and the bar of `curate` says the rest."""
+    """Without TFDS's own bars and lines: it is a second of the build, and `curate` has a bar for the rest."""
     from tensorflow_datasets.core.utils import tqdm_utils
     shown = tqdm_utils._active
     tqdm_utils.display_progress_bar(False)
@@ -132,11 +132,11 @@ def _stat(path: pathlib.Path) -> os.stat_result | None:
 
 
 def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
-    """A TFDS text data set that is prepared already, as array_record, under `data_dir` or where TFDS keeps its own.
+    """A TFDS text data set, prepared already as array_record, under `data_dir` or where TFDS keeps its own.
 
-    Its text is the feature "text", or else its only text. Evaluation uses its `validation` and `test` splits; where it has
-    neither, `document`: 5% of the documents of `train`, at random. The fingerprint is of TFDS's name, version and
-    split sizes; duplicates are as the data set has them.
+    Its text is the feature "text", or else its only text. Evaluation uses its `validation` and `test`
+    splits; where it has neither, `document`: 5% of the documents of `train`, at random. The fingerprint is
+    of TFDS's name, version and split sizes; duplicates are as the data set has them.
     """
     import tensorflow_datasets
     own = data_dir if (data_dir / name.split("/")[0].split(":")[0]).exists() else None
@@ -157,9 +157,10 @@ def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
             return builder.as_data_source(split)
         except Exception as error:      # TFDS raises many kinds; each means that these files cannot be read
             raise DataError(
-                f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} ({_first_line(error)}); "
-                f"run tfds.builder({name!r}, file_format='array_record').download_and_prepare() where there is a "
-                "network, and set data_dir or $TFDS_DATA_DIR to what it wrote") from error
+                f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} "
+                f"({_first_line(error)}); run tfds.builder({name!r}, file_format='array_record')"
+                ".download_and_prepare() where there is a network, and set data_dir= or $TFDS_DATA_DIR to "
+                "where it wrote") from error
 
     def documents(split: str) -> Documents:
         if splits or split not in ("train", "document"):
@@ -179,7 +180,8 @@ def _text_feature(name: str, features) -> str:
     found = [key for key, value in dict(features).items() if isinstance(value, kinds.Text)]
     if "text" in found or len(found) == 1:
         return "text" if "text" in found else found[0]
-    raise DataError(f"tfds:{name} has no feature called 'text', nor only one text; it has {', '.join(dict(features))}")
+    raise DataError(f"tfds:{name} has no feature called 'text', nor only one text feature; "
+                    f"it has {', '.join(dict(features))}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,10 +1,10 @@
 """Near-duplicate documents by MinHash and locality-sensitive hashing, vectorised in NumPy.
 
 Two documents are near duplicates when the Jaccard similarity of their sets of token 5-grams, estimated from
-`PERMUTATIONS` min-hashes (Broder 1997; standard error 0.04 at 0.8), is at least `THRESHOLD`. Candidates are pairs that
-agree on a whole band of `ROWS` min-hashes: at a similarity of 0.8 a pair is missed with probability
-(1 - 0.8**4)**32 = 5e-8. A token is a run of letters, digits, underscores and non-ASCII bytes, or one other
-printable character; white space only separates, so re-indented code is still the same code.
+`PERMUTATIONS` min-hashes (Broder 1997; standard error 0.04 at 0.8), is at least `THRESHOLD`. Candidates are
+pairs that agree on a whole band of `ROWS` min-hashes: at a similarity of 0.8 a pair is missed with
+probability (1 - 0.8**4)**32 = 5e-8. A token is a run of letters, digits, underscores and non-ASCII bytes,
+or one other printable character; white space only separates, so re-indented code is still the same code.
 """
 from collections.abc import Iterable
 
@@ -57,7 +57,7 @@ def tokens(data: bytes) -> np.ndarray:
 
 
 def shingles(data: bytes) -> np.ndarray:
-    """The set of hashed token 5-grams of `data` (of the whole of it, when it has fewer tokens): uint32 [k], sorted."""
+    """The set of hashed token 5-grams of `data` (all its tokens, if they are fewer): uint32 [k], sorted."""
     token = tokens(data)
     width = max(1, min(SHINGLE, len(token)))
     count = len(token) - width + 1
@@ -86,8 +86,8 @@ def signature(data: bytes) -> np.ndarray:
 def clusters(signatures: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """The least index of each document's cluster of near duplicates: int64 [n].
 
-    A document is the one to keep of its cluster exactly where `clusters(s)[i] == i`. Clusters are the connected
-    components of the near-duplicate relation, so no two of them hold a near-duplicate pair.
+    A document is the one to keep of its cluster exactly where `clusters(s)[i] == i`. Clusters are the
+    connected components of the near-duplicate relation, so no two of them hold a near-duplicate pair.
     """
     n, width = signatures.shape
     root = np.arange(n)

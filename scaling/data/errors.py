@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 class DataError(ValueError):
-    """The data asked for does not exist, is empty, or is too small; the message says what to write instead."""
+    """The data asked for does not exist, is empty or too small; the message says what to write instead."""
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:

@@ -1,11 +1,12 @@
 """A fixed order of anything: a keyed permutation of range(n) that can be evaluated at one index.
 
-`permute(i, n, key)` is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012, "An Enciphering Scheme Based on a
-Card Shuffle"): in each round an index x and its partner k - x (mod n) change places or not, together, by one hashed
-bit of the larger of the two. Every round is an involution of the pair, so the whole is a bijection for any n, with no
-table, no loop until something fits, and nothing but 32-bit integer arithmetic. It therefore gives the same answer in
-NumPy and in JAX, inside `jit`, `vmap` and `scan`, with traced `i`, `n` and `key`, and in every version of both:
-unlike a library's random generator, its output is part of what a result means.
+`permute(i, n, key)` is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012, "An Enciphering Scheme
+Based on a Card Shuffle"): in each round an index x and its partner k - x (mod n) change places or not,
+together, by one hashed bit of the larger of the two. Every round is an involution of the pair, so the whole
+is a bijection for any n, with no table, no loop until something fits, and nothing but 32-bit integer
+arithmetic. It therefore gives the same answer in NumPy and in JAX, inside `jit`, `vmap` and `scan`, with
+traced `i`, `n` and `key`, and in every version of both: unlike a library's random generator, its output is
+part of what a result means.
 """
 from types import ModuleType
 from typing import Any
@@ -25,10 +26,11 @@ def _mix(x):
 
 
 def key(*parts: Any, xp: ModuleType = np):
-    """Folds integers (Python's, or 32-bit arrays of shape [] or [k], traced or not) into keys: uint32 [1] or [k]."""
+    """Folds integers (Python's, or 32-bit arrays [] or [k], traced or not) into keys: uint32 [1] or [k]."""
     state = xp.full((1,), _GOLDEN, xp.uint32)
     for part in parts:
-        part = xp.asarray(part & 0xFFFFFFFF if isinstance(part, (int, np.integer)) else part).astype(xp.uint32)
+        part = part & 0xFFFFFFFF if isinstance(part, (int, np.integer)) else part
+        part = xp.asarray(part).astype(xp.uint32)
         state = _mix(state * xp.uint32(31) + (part if part.ndim else part[None]))
     return state
 
@@ -36,8 +38,8 @@ def key(*parts: Any, xp: ModuleType = np):
 def permute(index, n, key, xp: ModuleType = np):
     """The places of `index` (integers in [0, n), shape [k]) under the permutation of range(n) named by `key`.
 
-    `n` is an integer, traced or not, with 0 < n < 2**31; `key` is what `key()` returned, [1], or [k] for a permutation
-    per index. Returns uint32 [k].
+    `n` is an integer, traced or not, with 0 < n < 2**31; `key` is what `key()` returned, [1], or [k] for a
+    permutation per index. Returns uint32 [k].
     """
     index = xp.asarray(index).astype(xp.uint32)
     n = xp.reshape(xp.asarray(n).astype(xp.uint32), (1,))
@@ -55,7 +57,7 @@ def permute(index, n, key, xp: ModuleType = np):
         for r in range(ROUNDS):
             index = turn(r, index)
         return index
-    from jax import lax                                     # one small loop body, whatever the number of rounds
+    from jax import lax                                     # one small loop body, however many rounds
     shape = xp.broadcast_shapes(index.shape, key.shape)
     return lax.fori_loop(0, ROUNDS, turn, xp.broadcast_to(index, shape))
 

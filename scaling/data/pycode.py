@@ -1,4 +1,4 @@
-"""`pycode`: Python source that is on the machine already. Which files those are, and which package each belongs to."""
+"""`pycode`, Python source that is on the machine already: which files, and the package of each."""
 import importlib.metadata
 import re
 import sysconfig
@@ -7,16 +7,17 @@ from pathlib import Path
 from scaling.data.curate import File
 
 # What `environment` takes when this package is run from a checkout that was not installed.
-FALLBACK_REQUIREMENTS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "absl-py",
-                         "ml-collections", "numpy", "scipy", "pandas", "matplotlib", "tqdm", "etils", "tokenizers")
+FALLBACK_REQUIREMENTS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain",
+                         "absl-py", "ml-collections", "numpy", "scipy", "pandas", "matplotlib", "tqdm",
+                         "etils", "tokenizers")
 
 
 def stdlib() -> list[File]:
     """The `.py` files of the running Python's standard library.
 
-    A file's package is its top-level module. Those under `test/` belong to the module they test, the longest one whose
-    name theirs starts with (`test/test_asyncio/...` to `asyncio`), so that a package is held out with its tests; where there is
-    none, to `test`.
+    A file's package is its top-level module. Those under `test/` belong to the module they test, the
+    longest one whose name theirs starts with (`test/test_asyncio/...` to `asyncio`), so that a package is
+    held out with its tests; where there is none, to `test`.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")
@@ -55,8 +56,8 @@ def environment() -> list[File]:
         wanted += _requirements(distribution)
         for file in distribution.files or ():
             if file.suffix == ".py" and ".." not in file.parts:
-                found = File(f"site-packages/{file.as_posix()}", Path(file.locate()), file.parts[0].removesuffix(".py"))
-                files[found.name] = found
+                name = f"site-packages/{file.as_posix()}"
+                files[name] = File(name, Path(file.locate()), file.parts[0].removesuffix(".py"))
     return list(files.values())
 
 

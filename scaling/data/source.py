@@ -1,4 +1,4 @@
-"""A source of batches: pure functions of (seed, step), resident on the device or streamed, identical either way."""
+"""A source of batches: pure functions of (seed, step), the same resident on the device and streamed."""
 import hashlib
 from collections.abc import Callable, Iterator
 
@@ -14,18 +14,20 @@ EPOCHS = 3      # the key of the epochs' shuffles, beside windows.DOCUMENTS and 
 class Source:
     """Windows of length + 1 tokens of a corpus; made by `scaling.data.load`.
 
-    The training windows lie in one fixed random order. Example i of a run is window i, for every seed, until all of the
-    first `unique_tokens` are used; so a run stopped after k steps has seen exactly the first k * batch_size * length tokens,
-    and smaller data sets are nested in larger ones. Each later epoch is a permutation of the same windows that depends
-    on the seed and the epoch.
+    The training windows lie in one fixed random order. Example i of a run is window i, for every seed,
+    until all of the first `unique_tokens` are used; so a run stopped after k steps has seen exactly the
+    first k * batch_size * length tokens, and smaller data sets are nested in larger ones. Each later epoch
+    is a permutation of the same windows that depends on the seed and the epoch.
 
-    Attributes: `name`; `fingerprint` (of documents, splits, tokenizer and order: with `length` it names exactly what
-    was seen); `vocab`, `length`, `batch_size`; `tokens`, training tokens that are prepared;
-    `unique_tokens`, those used, a multiple of `length`; `splits`, evaluation splits, the first one i.i.d. with training.
+    Attributes: `name`; `fingerprint` (of documents, splits, tokenizer and order: with `length` it names
+      exactly what was seen); `vocab`, `length`, `batch_size`; `tokens`, training tokens that are prepared;
+      `unique_tokens`, those used, a multiple of `length`; `splits`, evaluation splits, the first one i.i.d.
+      with training.
     """
 
-    def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int, unique_tokens: int,
-                 train: windows.Windows, splits: dict[str, Callable[[], windows.Windows]]):
+    def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
+                 unique_tokens: int, train: windows.Windows,
+                 splits: dict[str, Callable[[int], windows.Windows]]):
         self.name, self.tokenizer, self.length, self.batch_size = name, tokenizer, length, batch
         self.fingerprint = hashlib.sha256(
             f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}".encode()).hexdigest()[:16]
@@ -33,10 +35,12 @@ class Source:
         self._train, self._splits = train, splits
         self.tokens = len(train) * length
         if not self.tokens:
-            raise DataError(f"{name} is shorter than one window of length={length}; write a smaller length, or more text")
+            raise DataError(f"{name} is shorter than one window of length={length}; write a smaller length, "
+                            "or give more text")
         if unique_tokens > self.tokens:
-            raise DataError(f"unique_tokens={unique_tokens:,} is more than the {self.tokens:,} training tokens of {name} "
-                            f"(tokenizer {tokenizer.name}, length {length}); write at most that, or 0 for all")
+            raise DataError(f"unique_tokens={unique_tokens:,} is more than the {self.tokens:,} training "
+                            f"tokens of {name} (tokenizer {tokenizer.name}, length {length}); write at most that, "
+                            "or 0 for all")
         if 0 < unique_tokens < length:
             raise DataError(f"unique_tokens={unique_tokens} is less than one window of length={length}; "
                             "write at least that, or 0 for all")
@@ -44,11 +48,12 @@ class Source:
         self.unique_tokens = self._count * length
 
     def __repr__(self) -> str:
-        return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, batch={self.batch_size}, "
-                f"unique_tokens={self.unique_tokens:,} of {self.tokens:,}, fingerprint={self.fingerprint})")
+        return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, "
+                f"batch={self.batch_size}, unique_tokens={self.unique_tokens:,} of {self.tokens:,}, "
+                f"fingerprint={self.fingerprint})")
 
     def _indices(self, seed, step, rows, xp=np):
-        """The windows of `rows` of the global batch of a step: uint32 [k]. All arithmetic is 32-bit, as in JAX."""
+        """The windows of `rows` of the global batch of a step: uint32 [k]. 32-bit arithmetic, as in JAX."""
         count, wide = self._count, xp.uint32
         # step * batch + row = count * epoch + place, without forming the left side, which may pass 2**32
         turns, rest = step // count, (step % count) * self.batch_size + rows
@@ -60,7 +65,7 @@ class Source:
         return xp.where(epoch == 0, place, shuffled)
 
     def batch(self, seed: int, step: int, shard: int = 0, shards: int = 1) -> dict[str, np.ndarray]:
-        """{"tokens": int32 [batch_size / shards, length + 1]}: rows shard::shards of the batch of a step, a pure function."""
+        """{"tokens": int32 [batch_size / shards, length + 1]}: rows shard::shards of the batch of a step."""
         if self.batch_size % shards or not 0 <= shard < shards:
             raise DataError(f"shard {shard} of {shards} does not divide a batch of {self.batch_size}; "
                             "write a batch that is a multiple of the number of shards")
@@ -68,10 +73,10 @@ class Source:
         return {"tokens": self._train[rows].astype(np.int32)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The training windows, to be put on the device: {"tokens": [unique windows, length + 1]} in the smallest type."""
+        """What is to be put on the device: {"tokens": [windows, length + 1]}, in the smallest type."""
         if self._count * self.batch_size >= 1 << 31:
-            raise DataError(f"{self._count:,} windows in batches of {self.batch_size} do not fit the 32-bit indices of the "
-                            "device; use stream(), or a smaller unique_tokens")
+            raise DataError(f"{self._count:,} windows in batches of {self.batch_size} do not fit the 32-bit "
+                            "indices of the device; use stream(), or a smaller unique_tokens")
         return {"tokens": self._train.first(self._count)}
 
     def slice(self, arrays, seed, step) -> dict:
@@ -89,18 +94,18 @@ class Source:
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)))
 
     def evaluation(self, split: str, tokens: int = 65536) -> dict[str, np.ndarray]:
-        """The first `tokens` of an evaluation split (0: all), itself shuffled, so smaller sets are nested samples.
+        """The first `tokens` of an evaluation split (0: all); smaller sets are nested samples.
 
-        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1; `bytes` is the
-        number of bytes of text that each target `tokens[:, 1:]` stands for.
+        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1;
+        `bytes` is the number of bytes of text that each target `tokens[:, 1:]` stands for.
         """
         if split not in self._splits:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}")
         found = self._splits[split](tokens)
         available = len(found) * self.length
         if tokens > available or not available:
-            raise DataError(f"evaluation on {tokens:,} tokens of {split!r} is more than the {available:,} of {self.name} "
-                            f"at length={self.length}; write at most that, or 0 for all")
+            raise DataError(f"evaluation on {tokens:,} tokens of {split!r} is more than the {available:,} of "
+                            f"{self.name} at length={self.length}; write at most that, or 0 for all")
         read = found.first(max(1, (tokens or available) // self.length)).astype(np.int32)
         return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
 

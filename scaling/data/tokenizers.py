@@ -1,7 +1,7 @@
 """Text to tokens and back without loss, with the number of bytes that each token stands for.
 
-Token 0 separates documents, in every tokenizer; it stands for one byte, `SEPARATOR`. So a sequence of tokens is a
-sequence of bytes whatever the tokenizer, and a loss in bits per byte means the same under each.
+Token 0 separates documents, in every tokenizer; it stands for one byte, `SEPARATOR`. So a sequence of
+tokens is a sequence of bytes whatever the tokenizer, and a loss in bits per byte means the same under each.
 """
 import functools
 import hashlib
@@ -69,13 +69,13 @@ class Bytes(Tokenizer):
 
 
 class BPE(Tokenizer):
-    """Byte-level byte-pair encoding (Radford et al. 2019), trained by the `tokenizers` library; 0, then its tokens."""
+    """Byte-level byte-pair encoding (Radford et al. 2019) by the `tokenizers` library; 0, then its tokens."""
 
     def __init__(self, state: str):
         from tokenizers import Tokenizer as Trained
         from tokenizers import pre_tokenizers
         self._trained = Trained.from_str(state)
-        # The library writes bytes as printable characters: a byte that is one as itself, the others from U+0100 on.
+        # The library writes a byte as a printable character: itself, or else one from U+0100 on.
         alphabet = set(pre_tokenizers.ByteLevel.alphabet())
         hidden = [i for i in range(256) if chr(i) not in alphabet]
         byte = {chr(i): i for i in range(256) if chr(i) in alphabet}
@@ -92,8 +92,9 @@ class BPE(Tokenizer):
         from tokenizers import models, pre_tokenizers, trainers
         trained = Trained(models.BPE())
         trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trained.train_from_iterator(texts, trainers.BpeTrainer(
-            vocab_size=vocab - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=progress))
+        trainer = trainers.BpeTrainer(vocab_size=vocab - 1, show_progress=progress,
+                                      initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        trained.train_from_iterator(texts, trainer)
         return trained.to_str()
 
     def encode(self, text: str) -> np.ndarray:
@@ -109,7 +110,7 @@ class BPE(Tokenizer):
 
 def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Sequence[str]],
         progress: bool = False) -> Tokenizer:
-    """The tokenizer called `name`: "bytes", or "bpe:<vocab>", trained on `texts()` once per `corpus` fingerprint."""
+    """The tokenizer called `name`: "bytes", or "bpe:<vocab>", trained on `texts()` once per `corpus`."""
     if name == "bytes":
         return Bytes()
     kind, _, size = name.partition(":")
@@ -127,5 +128,6 @@ def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Seq
                     temporary.write_text(state, encoding="utf-8")
     found = BPE(path.read_text(encoding="utf-8"))
     if found.vocab != int(size):
-        raise DataError(f"the training text has too few repeated pairs for tokenizer {name}; write bpe:{found.vocab} or less")
+        raise DataError(f"the training text has too few repeated pairs for tokenizer {name}; "
+                        f"write bpe:{found.vocab} or less")
     return found

@@ -1,17 +1,18 @@
 """Windows of tokens on disk: packed, shuffled once, written in large array_record records and sliced inside.
 
-The documents of a split are taken in one fixed random order. Each block of about `BLOCK` bytes of them is tokenised,
-joined by the separator, and cut into windows of length + 1 tokens that overlap by one, so that each token after the first is
-predicted exactly once; fewer than `length` tokens at the end of a block are dropped. The windows of a block are
-shuffled, again by a fixed key, and written in that order. So the first D tokens are a random sample of the
-corpus at any D (of a block's documents, at least), and of a large corpus only as many blocks are prepared as are asked for.
+The documents of a split are taken in one fixed random order. Each block of about `BLOCK` bytes of them is
+tokenised, joined by the separator, and cut into windows of length + 1 tokens that overlap by one, so that
+each token after the first is predicted exactly once; fewer than `length` tokens at the end of a block are
+dropped. The windows of a block are shuffled, again by a fixed key, and written in that order. So the first
+D tokens are a random sample of the corpus at any D (of a block's documents, at least), and of a large
+corpus only as many blocks are prepared as are asked for.
 
-A block is two files, `<split>-<block>.array_record` and `.json`; the second is renamed into place last, and a block
-without it does not exist.
+A block is two files, `<split>-<block>.array_record` and `.json`; the second is renamed into place last, and
+a block without it does not exist.
 """
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +23,7 @@ from scaling.data.tokenizers import Tokenizer
 VERSION = 1                   # of the order and layout below; part of a source's fingerprint
 BLOCK = 64 << 20              # bytes of text
 RECORD = 64 << 10             # bytes; array_record reads records of one window at under 1 Mtok/s
-DOCUMENTS, WINDOWS = 1, 2     # keys of the two shuffles: permute(i, n, key(DOCUMENTS)), ...key(WINDOWS, block)
+DOCUMENTS, WINDOWS = 1, 2     # keys of the shuffles: permute(i, n, key(DOCUMENTS)), ...key(WINDOWS, block)
 
 
 class Windows:
@@ -99,7 +100,8 @@ class Windows:
         return Windows(self._directory, self._split, length, self._dtype)
 
 
-def take(documents: Sequence[str], start: int = 0, progress: bool = False, desc: str = "") -> tuple[list[str], int]:
+def take(documents: Sequence[str], start: int = 0, progress: bool = False,
+         desc: str = "") -> tuple[list[str], int]:
     """The documents of one block, from place `start` of the fixed order on; and the place after them."""
     texts, size, at = [], 0, start
     with tqdm(desc=desc, unit="B", unit_scale=True, disable=not progress) as bar:
@@ -115,9 +117,10 @@ def take(documents: Sequence[str], start: int = 0, progress: bool = False, desc:
     return texts, at
 
 
-def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokenizer, documents, tokens: int = 0,
-            progress: bool = True, desc: str = "data") -> Windows:
-    """The windows of `split`: at least `tokens` of them where the corpus has as many, all where `tokens` is 0.
+def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokenizer,
+            documents: Callable[[], Sequence[str]], tokens: int = 0, progress: bool = True,
+            desc: str = "data") -> Windows:
+    """The windows of `split`: at least `tokens` tokens where the corpus has as many, all where `tokens` is 0.
 
     `documents()` gives the split's documents; it is called only where something is still to be prepared.
     """

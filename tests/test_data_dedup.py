@@ -1,0 +1,63 @@
+"""Near duplicates: planted ones are found, distinct ones kept; the estimate is the Jaccard similarity."""
+import random
+
+import numpy as np
+import pytest
+
+from scaling.data import dedup
+
+
+def program(seed: int, lines: int = 60) -> list[str]:
+    rng = random.Random(seed)
+    words = [f"name{rng.randrange(10**6)}" for _ in range(40)]
+    word = lambda: rng.choice(words)
+    return [f"    {word()} = {word()}({rng.randrange(100)}, {word()}[{word()}])" for _ in range(lines)]
+
+
+def clusters(texts):
+    return dedup.clusters(np.stack([dedup.signature(t.encode()) for t in texts])).tolist()
+
+
+def test_tokens_are_equal_exactly_where_the_text_is():
+    hashes = dedup.tokens("ab = ab + a_b1 + é; ab\n\tab".encode()).tolist()
+    names = ["ab", "=", "ab", "+", "a_b1", "+", "é", ";", "ab", "ab"]
+    assert len(hashes) == len(names) and len(set(hashes)) == len(set(names))
+    assert all((hashes[i] == hashes[j]) == (names[i] == names[j]) for i in range(10) for j in range(10))
+
+
+@pytest.mark.parametrize("overlap", [0.3, 0.6, 0.9])
+def test_estimate_is_the_jaccard_similarity(overlap):
+    rng = random.Random(0)
+    errors = []
+    for seed in range(20):
+        shared, rest = int(400 * overlap), 400 - int(400 * overlap)
+        words = [str(rng.random()) for _ in range(shared + 2 * rest)]
+        a, b = words[:shared + rest], words[:shared] + words[shared + rest:]
+        a, b = " ".join(a).encode(), " ".join(b).encode()
+        x, y = dedup.shingles(a), dedup.shingles(b)
+        true = len(np.intersect1d(x, y)) / len(np.union1d(x, y))
+        errors.append(np.mean(dedup.signature(a) == dedup.signature(b)) - true)
+    assert abs(np.mean(errors)) < 4 * 0.5 / np.sqrt(20 * dedup.PERMUTATIONS)      # unbiased, to four sigma
+    assert np.max(np.abs(errors)) < 5 * 0.5 / np.sqrt(dedup.PERMUTATIONS)
+
+
+def test_planted_near_duplicates_are_found_and_distinct_programs_kept():
+    texts = ["\n".join(program(seed)) for seed in range(100)]
+    for seed in range(20):                       # one line in sixty changed, and re-indented
+        lines = program(seed)
+        lines[seed] = "    return None"
+        texts.append("\n".join("\t" + line.strip() for line in lines))
+    found = clusters(texts)
+    assert found[:100] == list(range(100)) and found[100:] == list(range(20))
+
+
+def test_clusters_are_transitive_and_named_by_their_first():
+    base = program(1, 400)
+    chain = ["\n".join(base[i:i + 300]) for i in range(0, 80, 10)]      # each like the next, the ends less
+    assert clusters([*chain, "\n".join(program(2))]) == [0] * 8 + [8]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x", "a b", "a b c d e"])
+def test_texts_shorter_than_a_shingle_have_signatures(text):
+    assert dedup.signature(text.encode()).shape == (dedup.PERMUTATIONS,)
+    assert clusters([text, "\n".join(program(1))]) == [0, 1]

@@ -117,7 +117,7 @@ def test_an_edited_file_is_another_corpus_beside_the_old(books, tmp_path):
 
 
 def _load_and_report(books, queue, renames: float = float("inf")):
-    """Reports what it loaded; killed as by kill -9 after `renames` renames, which is how built things appear."""
+    """Reports what it loaded; dies after `renames` renames (that is how built things appear)."""
     def rename(*args, real, **kwargs):
         nonlocal renames
         renames -= 1

@@ -88,8 +88,10 @@ def test_epochs_are_permutations_of_the_same_windows(source):
     assert len({epoch.tobytes() for epoch in distinct}) == 7                 # by epoch and by seed
 
 
-def test_far_steps_do_not_overflow(source):
-    step = 2**31 - 5
+@pytest.mark.parametrize("tables", [0, 1 << 20])
+@pytest.mark.parametrize("step", [0, 6, 20, 2**31 - 5])
+def test_looked_up_computed_and_traced_agree_and_do_not_overflow(source, monkeypatch, step, tables):
+    monkeypatch.setattr("scaling.data.source.TABLES", tables)
     found = jax.jit(lambda s: source.slice(source.arrays(), 3, s))(step)
     np.testing.assert_array_equal(found["tokens"], source.batch(3, step)["tokens"])
 

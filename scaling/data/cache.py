@@ -31,7 +31,7 @@ def room(path: pathlib.Path):
     except Exception as error:  # array_record and TFDS raise their own kinds, with the system's words
         if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
             raise DataError(f"no space is left on the disk of data_dir {str(path)!r}; free some, or set "
-                            "data_dir= or $SCALING_DATA_DIR to another disk (nothing finished is lost)") from error
+                            "data_dir= or $SCALING_DATA_DIR elsewhere; what is finished stays") from error
         raise
 
 

@@ -1,4 +1,5 @@
 """A source of batches: pure functions of (seed, step), the same resident on the device and streamed."""
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 
@@ -8,7 +9,8 @@ from scaling.data import order, windows
 from scaling.data.errors import DataError
 from scaling.data.tokenizers import Tokenizer
 
-EPOCHS = 3      # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS
+TABLES = 1 << 20     # windows; an epoch of more is not tabulated on the host: each batch computes its own, in 1 ms
+EPOCHS = 3           # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS
 
 
 class Source:
@@ -39,13 +41,18 @@ class Source:
                             "or give more text")
         if unique_tokens > self.tokens:
             raise DataError(f"unique_tokens={unique_tokens:,} is more than the {self.tokens:,} training "
-                            f"tokens of {name} (tokenizer {tokenizer.name}, length {length}); write at most that, "
-                            "or 0 for all")
+                            f"tokens of {name} (tokenizer {tokenizer.name}, length {length}); write at "
+                            "most that, or 0 for all")
         if 0 < unique_tokens < length:
             raise DataError(f"unique_tokens={unique_tokens} is less than one window of length={length}; "
                             "write at least that, or 0 for all")
         self._count = (unique_tokens or self.tokens) // length
         self.unique_tokens = self._count * length
+        self._table = functools.lru_cache(4)(self._epoch)
+
+    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
+        """The windows of an epoch in order, which `_indices` looks up or else computes one by one."""
+        return order.permutation(self._count, EPOCHS, seed, epoch) if epoch else np.arange(self._count)
 
     def __repr__(self) -> str:
         return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, "
@@ -59,8 +66,12 @@ class Source:
         turns, rest = step // count, (step % count) * self.batch_size + rows
         epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)
         place = (rest % count).astype(wide)
-        if xp is np and not epoch.any():
-            return place
+        if xp is np and count <= TABLES:
+            found = np.empty_like(place)
+            for which in np.unique(epoch):
+                here = epoch == which
+                found[here] = self._table(seed, int(which))[place[here]]
+            return found
         shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
         return xp.where(epoch == 0, place, shuffled)
 

@@ -37,6 +37,7 @@ setuptools.setup(
         "test": ["pytest>=8", "hypothesis>=6.100"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
-        "wandb": ["wandb>=0.17"],
+        "wandb": ["wandb>=0.20"],
+        "gcs": ["gcsfs"],
     },
 )

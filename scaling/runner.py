@@ -41,7 +41,7 @@ class Runner:
         self.waiting_said = False
         self.trained_flops, self.trained_seconds = 0.0, 0.0  # by this process, compiling and evaluating included
 
-    def train(self, plan: sweep.Plan):
+    def run(self, plan: sweep.Plan):
         """Every run of the plan has a record when this returns, whichever process trained it."""
         pending = [pack for pack in plan.packs if not self._done(pack)]
         while pending:

@@ -8,9 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import (checkpoint, experiment as experiments, families, files, generate, laws, logs, recipe, records, report,
+from scaling import (checkpoint, experiment as experiments, families, files, laws, logs, recipe, records, report,
                      runner, sweep)
 from scaling.report import trends
+try:
+    from scaling import generate
+except ImportError:
+    pass
 
 EXPECTED_MFU = 0.3  # for the estimate before anything has run
 
@@ -76,7 +80,7 @@ class Study:
         plans = [self.plan] + ([self.goal] if self.goal else [])
         with logs.Progress(sum(self.runner.work(plan) for plan in plans), initial=self._finished(plans)) as progress:
             self.runner.progress = progress
-            self.runner.train(self.plan)
+            self.runner.run(self.plan)
             fit, boot = self.fit(progress.print)
             if self.goal and fit is not None:
                 self.forecast(fit, boot, progress.print)
@@ -140,7 +144,7 @@ class Study:
             f"[{low:.4f}, {high:.4f}], at {written['compute_ratio']:.1f} times the compute; in {path}")
         target = experiments.from_dict(written["target"]["experiment"])
         plan = sweep.plan([target], self.runner.content, 1, "target")
-        self.runner.train(plan)
+        self.runner.run(plan)
         record = self.runner.records.read(written["target"]["fingerprint"])
         if record["diverged"]:
             say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")

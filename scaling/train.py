@@ -128,10 +128,10 @@ class Program:
     States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call.
     """
 
-    def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256):
+    def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256, devices=None):
         self.experiment, self.source, self.runs = experiment, source, runs
         self.steps_per_call = steps_per_call
-        self.mesh = sharding.make_mesh(runs, mesh, experiment.layout)
+        self.mesh = sharding.make_mesh(runs, mesh, experiment.layout, devices)
         sharding.check(experiment, self.mesh)
         self.pieces = microbatch.pieces(experiment, self.mesh, runs)
         knobs = self._knobs([experiment] * runs)

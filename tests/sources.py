@@ -1,0 +1,39 @@
+"""A source for any family: its own example batches, drawn from (seed, step)."""
+
+import jax
+import numpy as np
+
+from scaling import experiment as X
+from scaling import families
+
+
+class ExampleSource:
+    name, fingerprint, splits, unique_tokens = "examples", "examples", ("iid",), 2**30
+
+    def __init__(self, family, batch):
+        self.family, self.batch_size = family, batch
+
+    def arrays(self):
+        return {}
+
+    def slice(self, arrays, seed, step):
+        return self.family.example_batch(self.batch_size, jax.random.fold_in(jax.random.key(7), step))
+
+    def batch(self, seed, step, shard=0, shards=1):
+        return jax.tree.map(lambda x: np.asarray(x)[shard::shards], self.slice({}, seed, step))
+
+    def stream(self, seed, start, stop, shard=0, shards=1):
+        return (self.batch(seed, step, shard, shards) for step in range(start, stop))
+
+    def evaluation(self, split, tokens=0):
+        return self.batch(0, 10**6)
+
+
+def tiny(name, **changes):
+    """An experiment at the bottom of a family's ladder, small enough for eight devices and many tests."""
+    cls = families.find(name)
+    small = {"length": 16, "vocab": 32} if name == "transformer" else {}
+    family = cls.ladder(cls.sizes()[0], **small)
+    e = X.Experiment(family=family).replace({"data.batch": 8, "data.length": 16, "data.tokens": 8 * 16 * 12,
+                                             "optim.warmup": 2})
+    return e.replace(changes)

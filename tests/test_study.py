@@ -1,0 +1,214 @@
+"""The whole path, as a user starts it: real processes, killed, resumed, racing, and given wrong input."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from scaling import laws, records
+
+ROOT = pathlib.Path(__file__).parent.parent
+WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
+MEASURED = {"seconds", "finished", "git_commit", "versions"}  # what two runs of one experiment may differ in
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Sixty files of words with some order to learn, the same on every machine."""
+    folder, rng = tmp_path_factory.mktemp("corpus"), random.Random(0)
+    for i in range(60):
+        word, text = rng.choice(WORDS), []
+        for _ in range(400):
+            word = WORDS[(WORDS.index(word) * 7 + rng.choice((1, 1, 1, 2, 5))) % len(WORDS)]
+            text.append(word + rng.choice((" ", " ", "\n")))
+        (folder / f"{i:02}.txt").write_text("".join(text))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(corpus, tmp_path_factory):
+    """Starts the launcher on two devices; compiled programs are kept between processes."""
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
+        "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "SCALING_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PYTHONPATH": str(ROOT)}
+
+    def launch(workdir, *flags):
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.run", f"--config={ROOT}/tests/tiny_study.py", f"--workdir={workdir}",
+             f"--config.data.name=text:{corpus}/*.txt", *flags],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return launch
+
+
+def finish(process, code=0):
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == code, err[-3000:]
+    return out, err
+
+
+def results(workdir):
+    found = {}
+    for path in sorted((workdir / "records").iterdir()):
+        record = json.loads(path.read_text().splitlines()[-1])
+        found[record["fingerprint"]] = {k: v for k, v in record.items() if k not in MEASURED}
+    return found
+
+
+@pytest.fixture(scope="session")
+def finished(start, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "study"
+    out, _ = finish(start(workdir))
+    assert str(workdir / "report" / "index.html") in out.splitlines()[-1]
+    return workdir
+
+
+def test_a_study_leaves_records_a_fit_a_checked_forecast_and_a_report(finished):
+    frame = records.load(finished)
+    assert len(frame) == 17 and (frame["role"] == "target").sum() == 1 and not frame["diverged"].any()
+    needed = ["family", "family.width", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique", "flops",
+              "flops_6nd", "learning_rate", "seed", "bits_per_byte", "seconds", "versions.jax", "data_fingerprint"]
+    assert frame[needed].notna().all().all()
+    assert (frame["bits_per_byte"] < 8).all() and frame["bits_per_byte"].nunique() == 17
+    forecast = json.loads((finished / "forecast.json").read_text())
+    check = json.loads((finished / "forecast_check.json").read_text())
+    target = frame[frame["role"] == "target"].iloc[0]
+    assert target["fingerprint"] == forecast["target"]["fingerprint"] not in forecast["records"]
+    assert check["observed"] == target["bits_per_byte"] and check["predicted"] == forecast["predicted"]
+    assert target["finished"] >= forecast["time"] >= frame[frame["role"] == "sweep"]["finished"].max()
+    samples = json.loads((finished / "samples.json").read_text())
+    assert {s["label"] for s in samples} == {"smallest", "largest"} and all(s["text"] for s in samples)
+    assert (finished / "report" / "index.html").read_text().count("<svg") >= 4
+    assert not list((finished / "checkpoints").glob("*/*/*"))
+
+
+def test_more_training_helps_in_every_tuned_comparison_of_the_shortest_and_longest_runs(finished):
+    frame = records.load(finished)
+    best = frame[frame["role"] == "sweep"].groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].min().unstack()
+    assert (best.iloc[:, -1] < best.iloc[:, 0]).all()
+
+
+def test_running_again_trains_nothing_and_changes_nothing(finished, start):
+    before = {p: p.read_bytes() for p in [*finished.glob("records/*"), finished / "forecast.json",
+                                          finished / "forecast_check.json"]}
+    clock = time.time()
+    finish(start(finished))
+    assert all(p.read_bytes() == content and p.stat().st_mtime < clock for p, content in before.items())
+
+
+def test_killed_at_random_moments_and_resumed_equals_uninterrupted_bit_for_bit(finished, start, tmp_path):
+    rng, workdir, kills = random.Random(time.time_ns()), tmp_path / "killed", 0
+    for _ in range(40):
+        process = start(workdir, "--checkpoint_seconds=0")
+        try:
+            process.communicate(timeout=rng.uniform(6, 25) if kills < 3 else 400)
+            assert process.returncode == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    assert kills > 0
+    assert results(workdir) == results(finished)
+    curves = {p.name: p.read_text() for p in sorted((finished / "curves").iterdir())}
+    assert {p.name: p.read_text() for p in sorted((workdir / "curves").iterdir())} == curves
+
+
+def test_an_interrupt_is_one_line_and_the_next_command_goes_on(finished, start, tmp_path):
+    workdir = tmp_path / "interrupted"
+    process = start(workdir)
+    while not list(workdir.glob("records/*.jsonl")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = finish(process, code=130)
+    assert "run the same command again" in err and "Traceback" not in err
+    kept = results(workdir)
+    finish(start(workdir))
+    assert kept and kept.items() <= results(workdir).items() and results(workdir) == results(finished)
+
+
+def test_two_processes_share_a_workdir(finished, start, tmp_path):
+    both = [start(tmp_path / "shared") for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert results(tmp_path / "shared") == results(finished)
+
+
+def test_a_forecast_whose_records_changed_is_refused(finished, start, tmp_path):
+    workdir = tmp_path / "changed"
+    subprocess.run(["cp", "-r", finished, workdir], check=True)
+    (workdir / "forecast_check.json").unlink()
+    forecast = json.loads((workdir / "forecast.json").read_text())
+    name = sorted(forecast["records"])[0]
+    path = workdir / "records" / f"{name}.jsonl"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"bits_per_byte": record["bits_per_byte"] * 0.9}) + "\n")
+    _, err = finish(start(workdir), code=1)
+    assert name in err and "Traceback" not in err
+    with pytest.raises(laws.LawError, match=name):
+        laws.forecast.check(workdir / "forecast.json", 1.0, laws.forecast.hashes(
+            [json.loads(p.read_text().splitlines()[-1]) for p in workdir.glob("records/*.jsonl")]))
+
+
+def test_a_torn_record_is_trained_again_and_nothing_else_is(finished, start, tmp_path):
+    workdir = tmp_path / "torn"
+    subprocess.run(["cp", "-r", finished, workdir], check=True)
+    victim = next(p for p in workdir.glob("records/*.jsonl") if '"role": "sweep"' in p.read_text())
+    whole = victim.read_bytes()
+    for path in ("forecast.json", "forecast_check.json"):
+        (workdir / path).unlink()
+    victim.write_bytes(whole[:len(whole) // 2])
+    _, err = finish(start(workdir))
+    assert victim.name in err
+    assert results(workdir) == results(finished)
+
+
+@pytest.mark.parametrize("flags,said", [
+    (["--config.optim.weight_decy=0.1"], "--config.optim.weight_decay"),
+    (["--config.lenght=3"], "--config.data.length"),
+    (["--config.data.batch=7"], "data.batch=8"),
+    (["--config.data.name=text:/nowhere/*.txt"], "/nowhere/*.txt"),
+    (["--config.data.name=pycode/stdlb"], "pycode/stdlib"),
+    (["--config.optim.schedule='wds'"], "wsd"),
+    (["--config.optim.name='adamv'"], "adamw"),
+    (["--config.layout='tensr'"], "tensor"),
+    (["--mesh=data=3"], "3"),
+    (["--config.microbatch=3"], "microbatch"),
+    (["--config.data.evaluation_tokens=100000000"], "100,000,000"),
+])
+def test_bad_input_is_one_sentence_that_says_what_to_write(start, tmp_path, flags, said):
+    _, err = finish(start(tmp_path / "w", *flags, "--pack=1"), code=
+        2 if "weight_decy" in flags[0] or "lenght" in flags[0] else 1)
+    line = [x for x in err.splitlines() if x.startswith("error:")]
+    assert len(line) == 1 and said in line[0] and "Traceback" not in err
+
+
+def test_an_empty_corpus_and_an_unusable_workdir_are_one_sentence(start, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "file").write_text("")
+    _, err = finish(start(tmp_path / "w", f"--config.data.name=text:{tmp_path}/empty.txt"), code=1)
+    assert "error:" in err and "Traceback" not in err
+    _, err = finish(start(tmp_path / "file"), code=1)
+    assert "is a file" in err and "Traceback" not in err
+
+
+def test_a_dry_run_prints_the_plan_and_trains_nothing(start, tmp_path):
+    out, _ = finish(start(tmp_path / "w", "--dry_run"))
+    assert "17 runs in 3 compiled programs" in out and "FLOPs" in out and "minutes" in out
+    assert not list((tmp_path / "w").glob("records/*"))
+
+
+def test_tiny_losses_are_golden(finished):
+    """Any change to these numbers changes what every experiment computes: raise RESULTS_VERSION and say why in the file."""
+    golden = json.loads((ROOT / "tests" / "golden.json").read_text())
+    frame = records.load(finished).sort_values(["params_non_embedding", "learning_rate", "tokens_seen"])
+    found = frame[frame["role"] == "sweep"]["bits_per_byte"].to_numpy()
+    np.testing.assert_allclose(found, golden["bits_per_byte"], rtol=2e-3, err_msg=f"{golden['reason']}, {golden['versions']}")

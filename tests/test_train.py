@@ -1,0 +1,205 @@
+"""What every family gets from the one train step: packing, microbatches, meshes, feeding, resuming, divergence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling import experiment as X
+from scaling import families, optim, train
+from sources import ExampleSource, tiny
+
+FAMILIES = [families.name(cls) for cls in families.all()]
+STEPS = 6
+
+
+def train_pack(pack, steps=STEPS, calls=(STEPS,), spans=None, state=None, **kw):
+    """(losses [runs, steps], state) of a pack, advanced in the given calls."""
+    source = ExampleSource(pack[0].family, pack[0].data.batch)
+    program = train.Program(pack[0], source, len(pack), steps_per_call=8, **kw)
+    state = program.init(pack) if state is None else state
+    losses = []
+    for count in calls:
+        state, metrics = program.advance(state, pack, spans or [train.TRUNK] * len(pack), count)
+        name = next(k for k in sorted(metrics) if k.endswith("loss"))
+        losses.append(np.asarray(metrics[name])[:, :count])
+    return np.concatenate(losses, 1), state
+
+
+def close(a, b, tolerance=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance), a, b)
+
+
+def pick(tree, i):
+    return jax.tree.map(lambda x: np.asarray(x)[i], tree)
+
+
+@pytest.fixture(params=FAMILIES)
+def e(request):
+    return tiny(request.param)
+
+
+def test_packed_runs_equal_single_runs(e):
+    pack = [e.replace({"seed": s, "optim.learning_rate": r}) for s, r in ((0, 1e-3), (1, 4e-3), (2, 1e-2))]
+    losses, state = train_pack(pack, devices=jax.devices()[:1])
+    for i, one in enumerate(pack):
+        alone, single = train_pack([one], devices=jax.devices()[:1])
+        close(losses[i], alone[0])
+        close(pick(state.params, i), pick(single.params, 0), 1e-4)
+    assert len({float(x) for x in losses[:, -1]}) == 3
+
+
+def test_microbatches_equal_the_whole_batch(e):
+    whole, a = train_pack([e.replace({"microbatch": 8})], devices=jax.devices()[:1])
+    parts, b = train_pack([e.replace({"microbatch": 2})], devices=jax.devices()[:1])
+    close(whole, parts)
+    close(a.params, b.params, 1e-4)
+
+
+@pytest.mark.parametrize("mesh,layout,runs", [
+    ("data=8", "replicated", 1), ("run=4,data=2", "replicated", 4), ("fsdp=4,data=2", "fsdp", 1),
+    ("run=2,data=2,tensor=2", "tensor", 2), ("fsdp=2,data=2,tensor=2", "fsdp_tensor", 1)])
+def test_eight_devices_equal_one(mesh, layout, runs):
+    e = tiny("transformer")
+    e = e.replace({"family": type(e.family)(vocab=32, length=16, width=32, layers=2, heads=2), "layout": layout})
+    pack = [e.replace({"seed": s}) for s in range(runs)]
+    many, state = train_pack(pack, mesh=mesh)
+    one, _ = train_pack([x.replace({"layout": "replicated"}) for x in pack], devices=jax.devices()[:1])
+    close(many, one)
+    held = max(s.data.nbytes / x.nbytes for x in jax.tree.leaves((state.params, state.opt)) if x.size > 1000
+               for s in x.addressable_shards)
+    sizes = dict(part.split("=") for part in mesh.split(","))
+    shards = int(sizes.get("run", 1)) * int(sizes.get("fsdp", 1))
+    assert held <= 1 / shards + 1e-9  # parameters and both moments are really divided
+
+
+def test_streamed_equals_resident(e):
+    resident, a = train_pack([e], calls=(4, 2))
+    streamed, b = train_pack([e.replace({"data.feed": "streamed"})], calls=(4, 2))
+    np.testing.assert_array_equal(resident, streamed)
+    close(a.params, b.params, 0)
+
+
+def test_many_calls_equal_one_call_bit_for_bit(e):
+    once, a = train_pack([e])
+    often, b = train_pack([e], calls=(1, 3, 2))
+    np.testing.assert_array_equal(once, often)
+    close(a, b, 0)
+
+
+def test_a_step_outside_a_loop_equals_one_inside(e):
+    source = ExampleSource(e.family, e.data.batch)
+    program = train.Program(e, source, 1, steps_per_call=1)
+    state, losses = program.init([e]), []
+    for _ in range(3):
+        state, metrics = program.advance(state, [e], [train.TRUNK], 1)
+        losses.append(np.asarray(metrics[next(k for k in sorted(metrics) if k.endswith("loss"))])[0, 0])
+    close(np.array(losses), train_pack([e])[0][0, :3])
+
+
+def test_a_diverged_run_stops_moving_and_leaves_its_neighbours_alone(e):
+    bad = e.replace({"optim.learning_rate": float("nan")})
+    losses, state = train_pack([e, bad])
+    alone, single = train_pack([e, e.replace({"seed": 1})])
+    assert state.diverged[0] == -1 and 0 <= state.diverged[1] < STEPS
+    np.testing.assert_allclose(losses[0], alone[0], rtol=2e-5)
+    assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(pick(state.params, 0)))
+
+
+def test_the_step_of_divergence_is_recorded_and_nothing_after_it_is_kept():
+    e = tiny("transformer", **{"optim.clip": 0.0, "optim.name": "sgd", "optim.learning_rate": 1e12})
+    _, state = train_pack([e])
+    _, later = train_pack([e], calls=(STEPS, 2))
+    step = int(state.diverged[0])
+    assert 0 < step < STEPS and int(later.diverged[0]) == step
+    close(state.params, later.params, 0)
+    assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(state.params))
+
+
+def test_each_player_moves_only_its_own_subtree(e):
+    state = train.init(e)
+    batch = ExampleSource(e.family, e.data.batch).slice({}, 0, 0)
+    names = [p.name for p in e.family.players()]
+    assert set(names) == set(state.params) == set(state.opt)
+    after, _ = train.step(e, train.TRUNK, state, batch)
+    assert all(any(bool((x != y).any()) for x, y in zip(jax.tree.leaves(state.params[n]), jax.tree.leaves(after.params[n])))
+               for n in names)
+
+
+def test_ema_is_the_average_that_is_evaluated():
+    e = tiny("transformer", **{"optim.ema": 0.5})
+    states = [train.init(e)]
+    source = ExampleSource(e.family, e.data.batch)
+    for i in range(3):
+        states.append(train.step(e, train.TRUNK, states[-1], source.slice({}, 0, i))[0])
+    wanted = states[0].params
+    for state in states[1:]:
+        wanted = jax.tree.map(lambda a, p: 0.5 * a + 0.5 * p, wanted, state.params)
+    close(states[-1].ema, wanted, 1e-6)
+    batches = jax.tree.map(lambda x: x[None], source.evaluation("iid"))
+    swapped = states[-1]._replace(params=states[-1].ema, ema={})
+    close(train.evaluate(e, states[-1], batches), train.evaluate(e, swapped, batches), 1e-6)
+
+
+def test_evaluation_is_the_mean_over_batches(e):
+    state = train.init(e)
+    source = ExampleSource(e.family, e.data.batch)
+    parts = [source.slice({}, 0, i) for i in range(3)]
+    together = train.evaluate(e, state, jax.tree.map(lambda *x: jnp.stack(x), *parts))
+    apart = [train.evaluate(e, state, jax.tree.map(lambda x: x[None], p)) for p in parts]
+    for name in together:
+        np.testing.assert_allclose(together[name], np.mean([float(a[name]) for a in apart]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "lion", "sgd", "adan"])
+def test_any_optimiser_learns(name):
+    rate = {"sgd": 1.0, "lion": 1e-3}.get(name, 1e-2)
+    e = tiny("transformer", **{"optim.name": name, "optim.learning_rate": rate, "optim.weight_decay": 0.0})
+    source = ExampleSource(e.family, e.data.batch)
+    source.slice = lambda arrays, seed, step: e.family.example_batch(8, jax.random.key(1))  # one batch, to be memorised
+    program = train.Program(e, source, 1, steps_per_call=32)
+    state, metrics = program.advance(program.init([e]), [e], [train.TRUNK], 32)
+    losses = np.asarray(metrics["loss"])[0]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.1
+
+
+def test_a_trunk_is_the_run_until_its_cooldown():
+    e = tiny("transformer", **{"data.tokens": 8 * 16 * 10, "optim.cooldown": 0.4})
+    span = train.span(e)
+    assert span == (6, 10)
+    whole, a = train_pack([e], calls=(6, 4), spans=[span])
+    trunk, state = train_pack([e], calls=(6,))
+    branch, b = train_pack([e], calls=(4,), spans=[span], state=state)
+    np.testing.assert_array_equal(whole, np.concatenate([trunk, branch], 1))
+    close(a, b, 0)
+
+
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+def test_schedules_warm_up_never_exceed_the_peak_and_end_low(name):
+    e = tiny("transformer", **{"optim.schedule": name, "optim.warmup": 10, "data.tokens": 8 * 16 * 100})
+    rate = jax.vmap(optim.schedule(e, train.span(e)))(jnp.arange(100))
+    peak = e.optim.learning_rate
+    assert (np.diff(rate[:10]) > 0).all() and float(rate.max()) == pytest.approx(peak)
+    assert (np.diff(rate[10:]) <= 1e-9).all()
+    assert float(rate[-1]) == pytest.approx(peak) if name == "constant" else 0 <= float(rate[-1]) < 0.12 * peak
+
+
+def test_learning_rates_of_matrices_fall_with_width_and_others_do_not():
+    at = {w: optim.multiplier((w, 4 * w), ("embed", "mlp"), 64) for w in (64, 128)}
+    assert at == {64: 1.0, 128: 0.5}
+    assert optim.multiplier((256, 128), ("vocab", "embed"), 64) == 1.0
+    assert optim.multiplier((128, 256), ("embed", "vocab"), 64) == 0.5
+    assert optim.multiplier((128,), ("embed",), 64) == 1.0
+    assert optim.multiplier((3, 7, 128, 512), ("layers", "embed", "mlp"), 64) == 0.5  # a run axis leads
+    assert optim.is_matrix(("layers", "embed", "mlp")) and not optim.is_matrix(("layers", "embed"))
+
+
+def test_knobs_are_arguments_and_everything_else_is_the_program():
+    e = tiny("transformer")
+    for path, (value, kind) in X.leaves(e).items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        other = e.replace({path: value + 1}) if not path.startswith("family") else None
+        if other is not None:
+            assert (X.program_key(other) == X.program_key(e)) == (kind == "knob"), path
+            assert (X.fingerprint(other, "d") == X.fingerprint(e, "d")) == (kind == "how"), path

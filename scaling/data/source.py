@@ -9,7 +9,7 @@ from scaling.data import order, windows
 from scaling.data.errors import DataError
 from scaling.data.tokenizers import Tokenizer
 
-TABLES = 1 << 20     # windows; an epoch of more is not tabulated on the host: each batch computes its own, in 1 ms
+TABLES = 1 << 20     # windows; an epoch of more is not tabulated: each batch computes its own, in 1 ms
 EPOCHS = 3           # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS
 
 

@@ -1,0 +1,119 @@
+"""Generation from a language model with a key-value cache: one pass over the prompts, then one token at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(), seed=0):
+    """Continues prompts (token arrays of any lengths, at least one token each): a list of arrays of new tokens.
+
+    temperature: logits are divided by it; 0 takes the likeliest token.
+    top_k, top_p: sample among the k likeliest tokens; among the fewest whose probabilities reach p (Holtzman et al.
+        2020, section 3.1). Ties at the threshold stay in.
+    stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of them.
+    seed: the same seed, prompts and sizes give the same tokens; row i does not depend on the other rows.
+
+    With rotary positions a text may outgrow `family.length`: each token then sees the last `length` ones in every
+    layer. With learned positions that is an error.
+    """
+    prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
+    _check(family, prompts, max_tokens, temperature, top_k, top_p)
+    if not prompts:
+        return []
+    stops = [np.atleast_1d(np.asarray(s, np.int32)) for s in stop]
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    tokens = np.zeros((len(prompts), lengths.max()), np.int32)
+    for row, prompt in zip(tokens, prompts):
+        row[:len(prompt)] = prompt
+    single = tuple(sorted({int(s[0]) for s in stops if len(s) == 1}))
+    out = np.asarray(_continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
+                               jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
+                               top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0))
+    return [_cut(row, stops) for row in out]
+
+
+def init_cache(family, batch, capacity):
+    """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
+    shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
+    zeros = jnp.zeros(shape, family.dtype)
+    return {"k": zeros, "v": zeros, "start": jnp.zeros(batch, jnp.int32)}
+
+
+def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy=False):
+    """A token from float32 logits [vocab]; the options as in `generate`."""
+    if greedy:
+        return logits.argmax().astype(jnp.int32)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.size:
+        logits = jnp.where(logits >= lax.top_k(logits, top_k)[0][-1], logits, -jnp.inf)
+    if nucleus:
+        ranked = jnp.sort(logits, descending=True)
+        weight = jax.nn.softmax(ranked)
+        before = jnp.cumsum(weight) - weight  # the likeliest has nothing before it, and so always stays
+        logits = jnp.where(logits >= jnp.where(before < top_p, ranked, jnp.inf).min(), logits, -jnp.inf)
+    return jax.random.categorical(key, logits).astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("family", "max_tokens", "stop", "top_k", "nucleus", "greedy"))
+def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_tokens, stop, **options):
+    """int32 [B, max_tokens]; what follows a stop token in a row means nothing."""
+    batch, width = tokens.shape
+    decoder = family.module(params)
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+
+    def pick(logits, step):
+        """The tokens numbered `step` of all rows, from logits [B, vocab]."""
+        return jax.vmap(lambda logits, key: choose(logits, jax.random.fold_in(key, step), temperature, top_p,
+                                                   **options))(logits, keys)
+
+    def ended(token):
+        return functools.reduce(jnp.logical_or, [token == s for s in stop], jnp.zeros(batch, bool))
+
+    def unfinished(carry):
+        step, _, _, done, _ = carry
+        return (step < max_tokens) & ~done.all()
+
+    def one_more(carry):
+        step, token, out, done, cache = carry
+        logits, cache = decoder(token[:, None], cache)
+        token = pick(logits[:, 0], step)
+        return step + 1, token, out.at[:, step].set(token), done | ended(token), cache
+
+    # Rows are padded on the right: what the padding leaves in the cache lies after every token that looks at the
+    # cache until a real token has overwritten it.
+    logits, cache = decoder(tokens, init_cache(family, batch, width + max_tokens))
+    token = pick(jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0], 0)
+    out = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
+    return lax.while_loop(unfinished, one_more, (1, token, out, ended(token), cache | {"start": lengths}))[2]
+
+
+def _cut(row, stops):
+    ends = [len(row)]
+    for s in stops:
+        windows = np.lib.stride_tricks.sliding_window_view(row, len(s)) if 0 < len(s) <= len(row) else np.zeros((0, 1))
+        ends += list(np.flatnonzero((windows == s).all(-1))[:1])
+    return row[:min(ends)]
+
+
+def _check(family, prompts, max_tokens, temperature, top_k, top_p):
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be 0 (greedy) or more, not {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1 or None, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, or None, not {top_p}")
+    for i, prompt in enumerate(prompts):
+        if prompt.ndim != 1 or not len(prompt):
+            raise ValueError(f"prompt {i} has shape {prompt.shape}; give each prompt as a list of one token or more")
+        if prompt.min() < 0 or prompt.max() >= family.vocab:
+            raise ValueError(f"prompt {i} holds token {max(prompt, key=abs)}, but the vocabulary is 0 to "
+                             f"{family.vocab - 1}; encode it with the tokenizer the model was trained with")
+        if family.positions == "learned" and len(prompt) + max_tokens > family.length:
+            raise ValueError(f"prompt {i} and max_tokens make {len(prompt)} + {max_tokens} tokens, but the learned "
+                             f"positions end at {family.length}; shorten either")

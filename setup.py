@@ -15,10 +15,10 @@ setuptools.setup(
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5.1",
-        "datasketch>=1.6",
         "etils[epath]>=1.9",
         "flax>=0.12",
         "grain>=0.2.3",
+        "importlib_resources>=6",
         "jax>=0.10",
         "jinja2>=3.1",
         "matplotlib>=3.9",

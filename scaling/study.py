@@ -8,13 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import (checkpoint, experiment as experiments, families, files, laws, logs, recipe, records, report,
+from scaling import (checkpoint, experiment as experiments, families, files, generate, laws, logs, recipe, records, report,
                      runner, sweep)
 from scaling.report import trends
-try:
-    from scaling import generate
-except ImportError:
-    pass
 
 EXPECTED_MFU = 0.3  # for the estimate before anything has run
 

@@ -7,8 +7,11 @@ A sweep is a plain list, so it can be printed, filtered, counted and compared:
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
+
+import jax
 
 from scaling import cost, experiment as experiments, train
 
@@ -136,8 +139,16 @@ def short(number: float) -> str:
 
 
 def step_flops(experiment) -> float:
-    """FLOPs of one training step, counted from its jaxpr."""
-    return cost.train_flops(experiment.family, experiment.data.batch)
+    """FLOPs of one training step, the optimiser's matrix products included, counted from its jaxpr."""
+    return _step_flops(experiment.family, experiment.data.batch, experiment.optim.name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _step_flops(family, batch, optimiser):
+    e = experiments.Experiment(family=family).replace({"data.batch": batch, "optim.name": optimiser})
+    examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
+    state = jax.eval_shape(lambda: train.init(e))
+    return float(cost.flops(lambda state, examples: train.step(e, train.TRUNK, state, examples), state, examples))
 
 
 def counts(experiment, available: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scaling import microbatch, optim, sharding
+from scaling import compiling, microbatch, optim, sharding
 from scaling import experiment as experiments
 
 NEVER = np.iinfo(np.int32).max // 2  # a step that is never reached
@@ -139,9 +139,10 @@ class Program:
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
-        self.init_call = jax.jit(self._init, out_shardings=self.shardings)
-        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, None))
-        self.evaluate_call = jax.jit(self._evaluate)
+        self.init_call = jax.jit(self._init, out_shardings=self.shardings, compiler_options=compiling.runs_once())
+        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, None),
+                                    compiler_options=compiling.runs_often())
+        self.evaluate_call = jax.jit(self._evaluate, compiler_options=compiling.runs_often())
         self.resident = experiment.data.feed == "resident"
         self.data = None
         self.streams, self.reading = [], None

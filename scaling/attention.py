@@ -1,6 +1,7 @@
-"""Causal attention, by whichever implementation is fast on the device: q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d].
+"""Causal attention by whichever implementation is fast on the device.
 
-H is a multiple of K: each key head serves H/K query heads (grouped-query attention, Ainslie et al. 2023).
+q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d], where H is a multiple of K: each key head serves H/K
+query heads (grouped-query attention, Ainslie et al. 2023).
 """
 
 import jax
@@ -11,7 +12,7 @@ IMPLEMENTATIONS = ("auto", "xla", "cudnn", "cpu")
 
 
 def causal(q, k, v, implementation="auto"):
-    """softmax(q k^T / sqrt(d), over earlier and equal positions) v. "auto" picks by `jax.default_backend()`."""
+    """softmax(q k^T / sqrt(d), over positions up to the query's) v. "auto" goes by the default backend."""
     if implementation == "auto":
         implementation = _fastest(q)
     if implementation == "cpu":
@@ -45,10 +46,11 @@ def _heads_first(x):
 _heads_last = _heads_first
 
 
-# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than the library's:
-# every product has both factors in row-major order (XLA folds transposes into products, which then miss the fast
-# kernel; `_transposed` prevents it); scores are held as [key, query], so that maxima and sums run down columns, which
-# vectorises; and blocks of queries skip the keys that come after them all. The backward pass recomputes the weights.
+# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than the
+# library's: every product has both factors in row-major order (XLA folds transposes into products, which
+# then miss the fast kernel; `_transposed` prevents it); scores are held as [key, query], so that maxima and
+# sums run down columns, which vectorises; and blocks of queries skip the keys that come after them all. The
+# backward pass recomputes the weights.
 
 
 @jax.custom_vjp
@@ -90,8 +92,8 @@ _products.defvjp(_products_forward, _products_backward)
 
 
 def _blocks(length):
-    """Consecutive (start, stop) of queries: four, if they divide the length and are not tiny."""
-    count = next((n for n in (4, 2) if length % n == 0 and length >= 32 * n), 1)
+    """Consecutive (start, stop) of queries: four or two of at least 128. More of them compile longer."""
+    count = next((n for n in (4, 2) if length % n == 0 and length >= 128 * n), 1)
     return [(i * length // count, (i + 1) * length // count) for i in range(count)]
 
 

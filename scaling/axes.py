@@ -1,17 +1,19 @@
 """Parameters that know the names of their axes, and what can be read off those names.
 
-A parameter is an `nnx.Param` whose metadata `axes` holds one name per dimension. The sharding layout, the width
-multipliers of the parametrisation, the weight-decay mask and the parameter counts all read these names, so a model
-file never mentions a device or an optimiser. When an array has more dimensions than names (a batch of runs made by
-`jax.vmap`), the extra dimensions lead and have no name.
+A parameter is an `nnx.Param` whose metadata `axes` holds one name per dimension. The sharding layout, the
+width multipliers of the parametrisation, the weight-decay mask and the parameter counts all read these
+names, so a model file never mentions a device or an optimiser. When an array has more dimensions than names
+(a batch of runs made by `jax.vmap`), the extra dimensions lead and have no name.
 """
 
+import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-NOT_COUNTED = ("vocab", "position")  # axes of lookup tables; Kaplan et al. 2020 (arXiv:2001.08361) section 2.1
+NOT_COUNTED = ("vocab", "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 
 
 class Axes(tuple):
@@ -25,14 +27,14 @@ def param(value, axes) -> nnx.Param:
     """A parameter with one axis name per dimension of `value` (an array or a `ShapeDtypeStruct`)."""
     axes = Axes(axes)
     if len(axes) != value.ndim:
-        raise ValueError(f"a parameter of shape {value.shape} needs {value.ndim} axis names, got {tuple(axes)}")
+        raise ValueError(f"a parameter of shape {value.shape} needs {value.ndim} names, not {tuple(axes)}")
     return nnx.Param(value, axes=axes)
 
 
 def stack(make, keys, name="layers"):
-    """The module `make(key)` for every key, as one module whose parameters have a leading axis called `name`."""
-    abstract = nnx.eval_shape(lambda: make(jax.random.key(0)))
-    state = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+    """The modules `drawn(make, key)` for every key, as one whose parameters lead with an axis `name`."""
+    abstract = nnx.eval_shape(lambda: drawn(make, jax.random.key(0)))
+    state = jax.vmap(lambda key: nnx.state(drawn(make, key)))(keys)
 
     def prepend(variable):
         return nnx.Param(variable.get_raw_value(), axes=Axes((name, *_names_of(variable))))
@@ -40,11 +42,31 @@ def stack(make, keys, name="layers"):
     return nnx.merge(nnx.graphdef(abstract), jax.tree.map(prepend, state, is_leaf=_is_variable))
 
 
-def names(tree):
-    """The tree with each array replaced by its `Axes`; what is not inside a `Param`, such as a counter, has none.
+def drawn(make, key, at_once=2**24):
+    """`make(draw)`, where `draw(shape)` gives standard normals that depend on `key` and the order of the
+    calls.
 
-    The structure is that of `tree`, so `jax.tree.map(f, tree, names(tree))` works; optimiser states keep the names of
-    the parameters they mirror, and trees of `ShapeDtypeStruct` or `NamedSharding` do as well.
+    Up to `at_once` of them are one draw cut into pieces: a random draw takes XLA's CPU backend about half a
+    second to compile, which for ten parameters is longer than to compile the train step. Larger modules
+    draw each by itself, so that no array larger than a parameter exists and each can be sharded.
+    """
+    shapes = []
+    nnx.eval_shape(lambda: make(lambda shape: (shapes.append(shape), jnp.zeros(shape))[1]))
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) > at_once:
+        keys = iter(jax.random.split(key, len(shapes)))
+        return make(lambda shape: jax.random.normal(next(keys), shape))
+    ends = list(itertools.accumulate(sizes))
+    pieces = iter(jnp.split(jax.random.normal(key, ends[-1:]), ends[:-1]))
+    return make(lambda shape: next(pieces).reshape(shape))
+
+
+def names(tree):
+    """The tree with each array replaced by its `Axes`; what is not inside a `Param`, such as a counter, has
+    none.
+
+    The structure is that of `tree`, so `jax.tree.map(f, tree, names(tree))` works; optimiser states keep
+    the names of the parameters they mirror, and trees of `ShapeDtypeStruct` or `NamedSharding` do as well.
     """
     found = []
     for leaf in jax.tree.leaves(tree, is_leaf=_is_variable):
@@ -53,15 +75,17 @@ def names(tree):
 
 
 def tree_map_with_axes(f, tree, *rest):
-    """`jax.tree.map` whose function also sees the names: `f(array, axes, *others)` for each array of `tree`."""
+    """`jax.tree.map` whose function also sees names: `f(array, axes, *others)` for each array of `tree`."""
     return jax.tree.map(f, tree, names(tree), *rest)
 
 
 def count(params) -> dict:
-    """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
+    """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp":
+    int}}.
 
-    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N. Unnamed
-    leading dimensions (a batch of runs) are left out: this is the count of one run. Takes arrays or abstract arrays.
+    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N.
+    Unnamed leading dimensions (a batch of runs) are left out: this is the count of one run. Takes arrays or
+    abstract arrays.
     """
     by_player, by_axes, non_embedding = {}, {}, 0
     for player, subtree in params.items():
@@ -82,6 +106,6 @@ def _is_variable(leaf):
 def _names_of(variable):
     axes = variable.get_metadata().get("axes")
     if axes is None:
-        raise ValueError(f"{type(variable).__name__} of shape {variable.shape} has no axis names; make parameters "
-                         "with scaling.axes.param(value, axes=(...))")
+        raise ValueError(f"{type(variable).__name__} of shape {variable.shape} has no axis names; make "
+                         "parameters with scaling.axes.param(value, axes=(...))")
     return Axes(axes)

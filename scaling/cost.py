@@ -1,8 +1,9 @@
 """Parameters, bytes and FLOPs: counted from what is executed, not guessed.
 
-FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr: loops count as
-often as they run, recomputation under remat counts again, and causal attention counts whatever part of the square its
-implementation computes. Elementwise work is left out, as in Kaplan et al. 2020 section 2.1.
+FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr: loops
+count as often as they run, recomputation under remat counts again, and causal attention counts whatever
+part of the square its implementation computes. Elementwise work is left out, as in Kaplan et al. 2020
+section 2.1.
 """
 
 import functools
@@ -23,8 +24,8 @@ _OPAQUE = {"pallas_call", "ragged_dot_general", "ragged_dot", "ffi_call", "pure_
 def flops(fn, *args, trips=None) -> int:
     """FLOPs of `fn(*args)`, over all devices; the arguments may be abstract (`jax.ShapeDtypeStruct`).
 
-    A `while_loop` does not say how often it runs: `trips` does, for every such loop inside. Of the branches of a
-    `cond` the most expensive one is counted.
+    A `while_loop` does not say how often it runs: `trips` does, for every such loop inside. Of the branches
+    of a `cond` the most expensive one is counted.
     """
     return _count(jax.make_jaxpr(fn)(*args).jaxpr, trips)
 
@@ -35,8 +36,10 @@ def train_flops(family, batch_size: int) -> int:
     params, batch, key = _abstract(family, batch_size)
 
     def gradients(params, batch, key):
-        return [jax.grad(lambda own: player.loss({**params, player.name: own}, batch, key)[0])(params[player.name])
-                for player in family.players()]
+        def gradient(name, loss):
+            return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
+
+        return [gradient(*player) for player in family.players()]
 
     return flops(gradients, params, batch, key)
 
@@ -48,7 +51,7 @@ def forward_flops(family, batch_size: int) -> int:
 
 
 def six_nd(params: float, units: float) -> float:
-    """The usual estimate of training FLOPs, 6 for each parameter and token (Kaplan et al. 2020, section 2.1)."""
+    """The usual estimate of training FLOPs, 6 for each parameter and token (Kaplan et al. 2020, 2.1)."""
     return 6 * params * units
 
 
@@ -83,15 +86,15 @@ def _equation(equation, trips):
     if name.startswith("dot_product_attention"):
         return _fused_attention(equation)
     if name in _OPAQUE:
-        raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix products, or "
-                         f"count that part by hand")
+        raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix "
+                         "products, or count that part by hand")
     inner = [_count(j, trips) for j in _jaxprs(params.values())]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while":
         if trips is None and sum(inner):
             raise ValueError("a while_loop with matrix products inside does not say how often it runs; pass "
-                             "flops(..., trips=number of iterations), or write a scan or fori_loop of static length")
+                             "flops(..., trips=number of iterations), or write a loop of static length")
         return (trips or 0) * sum(inner)
     if name == "cond":
         return max(inner)
@@ -111,7 +114,7 @@ def _jaxprs(values):
 
 
 def _convolution(equation):
-    """A multiply and an add for every pair of kernel tap and output whose input is neither padding nor a hole."""
+    """A multiply and an add for each pair of tap and output whose input is neither padding nor a hole."""
     lhs, rhs = (v.aval.shape for v in equation.invars)
     out, p = equation.outvars[0].aval.shape, equation.params
     n = p["dimension_numbers"]
@@ -127,7 +130,7 @@ def _convolution(equation):
 
 
 def _fused_attention(equation):
-    """cuDNN's attention as two products forward, and five backward (it recomputes the scores); the whole square."""
+    """cuDNN's attention, over the whole square: two products forward, five backward (scores recomputed)."""
     q, k = (v.aval.shape for v in equation.invars[:2])  # [B, S, H, d], [B, T, K, d]
     products = 5 if "bwd" in equation.primitive.name else 2
     return products * 2 * math.prod(q) * k[1]

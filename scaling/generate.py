@@ -1,4 +1,4 @@
-"""Generation from a language model with a key-value cache: one pass over the prompts, then one token at a time."""
+"""Generation from a language model with a key-value cache: all prompts in one pass, then token by token."""
 
 import functools
 
@@ -8,17 +8,21 @@ import numpy as np
 from jax import lax
 
 
-def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(), seed=0):
-    """Continues prompts (token arrays of any lengths, at least one token each): a list of arrays of new tokens.
+def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(),
+             seed=0):
+    """Continues prompts (token arrays of any lengths, at least one token each): a list of arrays of new
+    tokens.
 
     temperature: logits are divided by it; 0 takes the likeliest token.
-    top_k, top_p: sample among the k likeliest tokens; among the fewest whose probabilities reach p (Holtzman et al.
+    top_k, top_p: sample among the k likeliest tokens; among the fewest whose probabilities reach p
+    (Holtzman et al.
         2020, section 3.1). Ties at the threshold stay in.
-    stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of them.
-    seed: the same seed, prompts and sizes give the same tokens; row i does not depend on the other rows.
+    stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of
+    them. seed: the same seed, prompts and sizes give the same tokens; row i does not depend on the other
+    rows.
 
-    With rotary positions a text may outgrow `family.length`: each token then sees the last `length` ones in every
-    layer. With learned positions that is an error.
+    With rotary positions a text may outgrow `family.length`: each token then sees the last `length` ones in
+    every layer. With learned positions that is an error.
     """
     prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
     _check(family, prompts, max_tokens, temperature, top_k, top_p)
@@ -30,10 +34,10 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
     for row, prompt in zip(tokens, prompts):
         row[:len(prompt)] = prompt
     single = tuple(sorted({int(s[0]) for s in stops if len(s) == 1}))
-    out = np.asarray(_continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
-                               jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
-                               top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0))
-    return [_cut(row, stops) for row in out]
+    out = _continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
+                    jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
+                    top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0)
+    return [_cut(row, stops) for row in np.asarray(out)]
 
 
 def init_cache(family, batch, capacity):
@@ -83,8 +87,8 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
         token = pick(logits[:, 0], step)
         return step + 1, token, out.at[:, step].set(token), done | ended(token), cache
 
-    # Rows are padded on the right: what the padding leaves in the cache lies after every token that looks at the
-    # cache until a real token has overwritten it.
+    # Rows are padded on the right: what the padding leaves in the cache lies after every token that looks
+    # at the cache until a real token has overwritten it.
     logits, cache = decoder(tokens, init_cache(family, batch, width + max_tokens))
     token = pick(jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0], 0)
     out = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
@@ -94,8 +98,9 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
 def _cut(row, stops):
     ends = [len(row)]
     for s in stops:
-        windows = np.lib.stride_tricks.sliding_window_view(row, len(s)) if 0 < len(s) <= len(row) else np.zeros((0, 1))
-        ends += list(np.flatnonzero((windows == s).all(-1))[:1])
+        if 0 < len(s) <= len(row):
+            windows = np.lib.stride_tricks.sliding_window_view(row, len(s))
+            ends += list(np.flatnonzero((windows == s).all(-1))[:1])
     return row[:min(ends)]
 
 
@@ -110,10 +115,10 @@ def _check(family, prompts, max_tokens, temperature, top_k, top_p):
         raise ValueError(f"top_p must be above 0 and at most 1, or None, not {top_p}")
     for i, prompt in enumerate(prompts):
         if prompt.ndim != 1 or not len(prompt):
-            raise ValueError(f"prompt {i} has shape {prompt.shape}; give each prompt as a list of one token or more")
+            raise ValueError(f"prompt {i} has shape {prompt.shape}; give each as a list of one token or more")
         if prompt.min() < 0 or prompt.max() >= family.vocab:
             raise ValueError(f"prompt {i} holds token {max(prompt, key=abs)}, but the vocabulary is 0 to "
                              f"{family.vocab - 1}; encode it with the tokenizer the model was trained with")
         if family.positions == "learned" and len(prompt) + max_tokens > family.length:
-            raise ValueError(f"prompt {i} and max_tokens make {len(prompt)} + {max_tokens} tokens, but the learned "
-                             f"positions end at {family.length}; shorten either")
+            raise ValueError(f"prompt {i} and max_tokens make {len(prompt)} + {max_tokens} tokens, but the "
+                             f"learned positions end at {family.length}; shorten either")

@@ -1,7 +1,8 @@
 """Building blocks: linear maps, norms, embeddings, gated and plain MLPs, rotary positions, cross-entropy.
 
-Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes, take random keys as
-arguments when made, and keep no other state. Parameters are float32; `dtype` is that of the computation.
+Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state.
+When made they take a source of normals, `draw(shape)` (see `scaling.axes.drawn`). Parameters are float32;
+`dtype` is that of the computation.
 """
 
 import functools
@@ -16,7 +17,7 @@ from scaling import axes
 
 
 def along(vector, x, axis=-1):
-    """`vector` reshaped to broadcast along one axis of `x`; implicit rank promotion is an error in this project."""
+    """`vector` reshaped to broadcast along one axis of `x`; here, implicit rank promotion is an error."""
     shape = [1] * x.ndim
     shape[axis] = vector.shape[0]
     return vector.reshape(shape)
@@ -35,8 +36,8 @@ def product(x, weight, contracted=1, out=None):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _matmul(x, weight, out):
-    """x @ weight whose backward writes its transposes to memory: on CPU that is up to twice as fast as XLA's own,
-    which folds them into the products and then finds no fast kernel for those."""
+    """x @ weight whose backward writes its transposes to memory: on CPU that is up to twice as fast as
+    XLA's own, which folds them into the products and then finds no fast kernel for those."""
     return jnp.matmul(x, weight, preferred_element_type=out)
 
 
@@ -52,14 +53,15 @@ _matmul.defvjp(lambda x, weight, out: (_matmul(x, weight, out), (x, weight)), _m
 class Linear(nnx.Module):
     """A linear map from the trailing axes `inputs` to the axes `outputs`, both {axis name: size}.
 
-    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so that `scale=1` keeps the variance of a unit input.
+    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so that `scale=1` keeps the variance of a unit
+    input.
     """
 
-    def __init__(self, key, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
+    def __init__(self, draw, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
         self.dtype, self.contracted = dtype, len(inputs)
         sizes = inputs | outputs
         std = scale / math.sqrt(math.prod(inputs.values()))
-        self.weight = axes.param(std * jax.random.normal(key, tuple(sizes.values())), tuple(sizes))
+        self.weight = axes.param(std * draw(tuple(sizes.values())), tuple(sizes))
         self.bias = axes.param(jnp.zeros(tuple(outputs.values())), tuple(outputs)) if bias else None
 
     def __call__(self, x):
@@ -70,7 +72,7 @@ class Linear(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """RMSNorm (Zhang & Sennrich 2019, eq. 4) or LayerNorm (Ba et al. 2016) of the last axis, computed in float32."""
+    """RMSNorm (Zhang & Sennrich 2019, eq. 4) or LayerNorm (Ba et al. 2016) of the last axis, in float32."""
 
     def __init__(self, kind, axis, size, *, bias=False, epsilon=1e-6):
         self.kind, self.epsilon = kind, epsilon
@@ -88,33 +90,32 @@ class Norm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Two layers with GELU (Hendrycks & Gimpel 2016), or SwiGLU (Shazeer 2020, eq. 6) with its third matrix."""
+    """Two layers with GELU (Hendrycks & Gimpel 2016), or SwiGLU (Shazeer 2020, eq. 6), one matrix more."""
 
-    def __init__(self, key, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
-        up, gate, down = jax.random.split(key, 3)
+    def __init__(self, draw, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
         outer, inner, kw = {"embed": width}, {"mlp": hidden}, dict(bias=bias, dtype=dtype)
-        self.up = Linear(up, outer, inner, **kw)
-        self.gate = Linear(gate, outer, inner, **kw) if activation == "swiglu" else None
-        self.down = Linear(down, inner, outer, scale=scale_out, **kw)
+        self.up = Linear(draw, outer, inner, **kw)
+        self.gate = Linear(draw, outer, inner, **kw) if activation == "swiglu" else None
+        self.down = Linear(draw, inner, outer, scale=scale_out, **kw)
 
     def __call__(self, x):
-        hidden = jax.nn.gelu(self.up(x)) if self.gate is None else jax.nn.silu(self.gate(x)) * self.up(x)
-        return self.down(hidden)
+        up = self.up(x)
+        return self.down(jax.nn.gelu(up) if self.gate is None else jax.nn.silu(self.gate(x)) * up)
 
 
 class Table(nnx.Module):
     """A lookup table: integers to rows. `axis` names the rows, "vocab" or "position"."""
 
-    def __init__(self, key, axis, rows, width, *, std=1.0, dtype=jnp.float32):
+    def __init__(self, draw, axis, rows, width, *, std=1.0, dtype=jnp.float32):
         self.dtype = dtype
-        self.weight = axes.param(std * jax.random.normal(key, (rows, width)), (axis, "embed"))
+        self.weight = axes.param(std * draw((rows, width)), (axis, "embed"))
 
     def __call__(self, index):
         return self.weight[...].astype(self.dtype)[index]
 
 
 def rotate(x, positions, base=10_000.0):
-    """Rotary positions (Su et al. 2021, eq. 34), halves rather than pairs: x [B, S, heads, d], positions [B or 1, S].
+    """Rotary positions (Su et al. 2021, eq. 34), halves for pairs: x [B, S, heads, d], positions [B or 1, S].
 
     The dot product of two rotated vectors depends on the difference of their positions alone.
     """

@@ -1,8 +1,8 @@
 """Model families: everything that can be scaled by one knob.
 
-A family is one file in this package and nothing else. The file `wavenet.py` holds a frozen dataclass `WaveNet` (any
-capitals), whose fields are static sizes and whose methods are those of `Family`; it is then found by name, trained by
-the one train loop, and covered by the tests that all families share.
+A family is one file in this package and nothing else. The file `wavenet.py` holds a frozen dataclass
+`WaveNet` (any capitals), whose fields are static sizes and whose methods are those of `Family`; it is then
+found by name, trained by the one train loop, and covered by the tests that all families share.
 """
 
 import difflib
@@ -22,7 +22,8 @@ Metrics = Mapping[str, Any]
 class Player(NamedTuple):
     """One minimiser: it owns `params[name]`, has one optimiser, and is handed the parameters of all players.
 
-    `loss(params, batch, key)` returns a scalar and metrics; the step differentiates it by `params[name]` alone.
+    `loss(params, batch, key)` returns a scalar and metrics; the step differentiates it by `params[name]`
+    alone.
     """
 
     name: str
@@ -33,12 +34,12 @@ class Family(Protocol):
     """A frozen, hashable dataclass of static sizes. Two equal families are the same program."""
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters. Pure, so it may be vmapped over keys, jitted with shardings, or only shape-evaluated."""
+        """Fresh parameters. Pure: may be vmapped, jitted with shardings, or only shape-evaluated."""
 
     def players(self) -> tuple[Player, ...]:
-        """The players in the order in which one step updates them. A name may repeat: (D, D, G) is n-critic."""
+        """The players in the order one step updates them. A name may repeat: (D, D, G) is n-critic."""
 
-    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Metrics:
         """{metric: (sum, count)}; the caller adds both up over batches, then divides."""
 
     def example_batch(self, batch_size: int, key: jax.Array) -> Batch:
@@ -56,7 +57,8 @@ class Family(Protocol):
 @functools.cache
 def all() -> tuple[type, ...]:
     """Every family class in this package, by file name."""
-    return tuple(_load(module.name) for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    return tuple(_load(module) for module in modules if not module.startswith("_"))
 
 
 def find(name: str) -> type:

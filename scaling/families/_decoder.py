@@ -1,0 +1,108 @@
+"""The network of `scaling.families.transformer`: embedding, a stack of pre-norm blocks, readout."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scaling import attention, nn
+
+
+class Decoder(nnx.Module):
+    def __init__(self, f, layers, draw):
+        dtype = jnp.dtype(f.dtype)
+        self.family, self.layers = f, layers
+        std = f.width**-0.5 if f.tied else 1.0
+        self.embed = nn.Table(draw, "vocab", f.vocab, f.width, std=std, dtype=dtype)
+        self.position = (nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype)
+                         if f.positions == "learned" else None)
+        self.norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
+        self.readout = (None if f.tied else
+                        nn.Linear(draw, {"embed": f.width}, {"vocab": f.vocab}, scale=f.width**-0.5,
+                                  dtype=dtype))
+
+    def __call__(self, tokens, cache=None):
+        """Tokens, integer [B, S], a cache or None -> float32 logits [B, S, vocab], the cache with these
+        tokens.
+
+        A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}: row b of `tokens`
+        holds the positions from start[b] on. See scaling.generate.
+        """
+        positions = jnp.arange(tokens.shape[1])[None]
+        if cache is not None:
+            positions = positions + cache["start"][:, None]
+        x, kv = self.run(self.embed_at(tokens, positions), positions, cache and (cache["k"], cache["v"]))
+        return self.logits(x), cache and {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1]}
+
+    def embed_at(self, tokens, positions):
+        x = self.embed(tokens)
+        if self.family.tied:
+            x = x * self.family.width**0.5
+        return x if self.position is None else x + jnp.broadcast_to(self.position(positions), x.shape)
+
+    def run(self, x, positions, kv=None):
+        """Embedded tokens [B, S, width] through all layers; kv is (keys, values) of the cache, or None."""
+        graphdef, states = nnx.split(self.layers)
+
+        def layer(x, state_and_cache):
+            state, kv = state_and_cache
+            return nnx.merge(graphdef, state)(x, positions, kv)
+
+        layer = jax.checkpoint(layer) if self.family.remat else layer
+        return lax.scan(layer, x, (states, kv), unroll=1 if self.family.scan else self.family.layers)
+
+    def logits(self, x):
+        """Outputs of the last layer [B, S, width] -> float32 [B, S, vocab]."""
+        f, x = self.family, self.norm(x)
+        weight = self.embed.weight[...].T * f.width**-0.5 if f.tied else self.readout.weight[...]
+        logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
+        return logits * f.logit_scale if f.logit_scale != 1.0 else logits
+
+
+class Block(nnx.Module):
+    def __init__(self, f, draw):
+        scale = (2 * f.layers) ** -0.5
+        self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
+        self.attention = Attention(f, draw, scale)
+        self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
+        self.mlp = nn.Mlp(draw, f.width, f.mlp, activation=f.activation, bias=f.biases, scale_out=scale,
+                          dtype=jnp.dtype(f.dtype))
+
+    def __call__(self, x, positions, kv=None):
+        attended, kv = self.attention(self.attention_norm(x), positions, kv)
+        x = x + attended
+        return x + self.mlp(self.mlp_norm(x)), kv
+
+
+class Attention(nnx.Module):
+    def __init__(self, f, draw, scale_out):
+        self.family = f
+        embed, head_dim = {"embed": f.width}, {"head_dim": f.head_dim}
+        heads, kv_heads = {"heads": f.heads} | head_dim, {"kv_heads": f.kv_heads} | head_dim
+        kw = dict(bias=f.biases, dtype=jnp.dtype(f.dtype))
+        self.q = nn.Linear(draw, embed, heads, **kw)
+        self.k = nn.Linear(draw, embed, kv_heads, **kw)
+        self.v = nn.Linear(draw, embed, kv_heads, **kw)
+        self.out = nn.Linear(draw, heads, embed, scale=scale_out, **kw)
+        self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
+        self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
+
+    def __call__(self, x, positions, kv=None):
+        f = self.family
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if f.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if f.positions == "rotary":
+            q, k = nn.rotate(q, positions), nn.rotate(k, positions)
+        if kv is None:
+            return self.out(attention.causal(q, k, v, f.attention)), None
+        k, v = (_write(cached, new, positions[:, 0]) for cached, new in zip(kv, (k, v)))
+        where = jnp.arange(k.shape[1])[None, None]
+        mask = (where <= positions[:, :, None]) & (where > positions[:, :, None] - f.length)
+        return self.out(attention.masked(q, k, v, mask)), (k, v)
+
+
+def _write(cached, new, start):
+    """cached [B, T, K, d] with new [B, S, K, d] written from position start[b] of each row b."""
+    new = new.astype(cached.dtype)
+    return jax.vmap(lambda c, n, s: lax.dynamic_update_slice_in_dim(c, n, s, 0))(cached, new, start)

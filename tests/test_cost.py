@@ -1,0 +1,138 @@
+"""FLOPs counted from the jaxpr agree with XLA's own count and with 6ND where that should hold."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from scaling import axes, cost, families
+from scaling.families.transformer import Transformer
+
+X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+ONE = 2 * 8**3  # one product of X with itself
+
+
+def xla_flops(fn, *args):
+    return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+
+
+def test_products_count_wherever_they_are():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+
+    def repeat(n, x):
+        return lax.scan(lambda c, _: (c @ c, None), x, length=n)[0]
+
+    cases = {
+        "once": (lambda x: x @ x, 1),
+        "jit": (jax.jit(lambda x: x @ x), 1),
+        "scan": (lambda x: repeat(5, x), 5),
+        "nested": (lambda x: lax.scan(lambda c, _: (repeat(3, c), None), x, length=4)[0], 12),
+        "fori": (lambda x: lax.fori_loop(0, 7, lambda i, c: c @ c, x), 7),
+        "cond": (lambda x: lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x), 2),
+        "vmap": (lambda x: jax.vmap(lambda v: x @ v)(x), 1),
+        "grad": (jax.grad(lambda x: jnp.sin(x @ x).sum()), 3),
+        "remat": (jax.grad(lambda x: jax.checkpoint(lambda y: jnp.sin(jnp.sin(y @ y) @ y))(x).sum()), 8),
+        "shard_map": (jax.shard_map(lambda x: x @ x.T @ x, mesh=mesh, in_specs=spec("data"),
+                                    out_specs=spec("data")), 1),
+        "einsum": (lambda x: jnp.einsum("ij,jk->ki", x, x), 1),
+    }
+    for name, (fn, products) in cases.items():
+        assert cost.flops(fn, X) == products * ONE, name
+
+
+def test_a_while_loop_needs_its_trip_count():
+    def fn(x):
+        return lax.while_loop(lambda c: c[0, 0] < 9, lambda c: c @ c, x)
+
+    with pytest.raises(ValueError, match="trips="):
+        cost.flops(fn, X)
+    assert cost.flops(fn, X, trips=11) == 11 * ONE
+
+
+def test_what_cannot_be_seen_is_refused():
+    with pytest.raises(ValueError, match="cholesky"):
+        cost.flops(jnp.linalg.cholesky, X)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"window_strides": (2, 2)}, {"padding": "VALID"}, {"feature_group_count": 4},
+    {"rhs_dilation": (2, 2)}, {"lhs_dilation": (2, 2), "padding": [(1, 2), (2, 1)]},
+], ids=str)
+def test_convolutions_and_their_gradients_agree_with_xla(options):
+    options = {"window_strides": (1, 1), "padding": "SAME"} | options
+    image = jax.ShapeDtypeStruct((2, 8, 12, 12), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((16, 8 // options.get("feature_group_count", 1), 3, 3), jnp.float32)
+
+    def value(image, kernel):
+        return lax.conv_general_dilated(image, kernel, **options)
+
+    def gradients(image, kernel):
+        return jax.grad(lambda *a: jnp.square(value(*a)).sum(), (0, 1))(image, kernel)
+
+    for fn in (value, gradients):
+        ours = cost.flops(fn, image, kernel)
+        assert abs(ours / xla_flops(fn, image, kernel) - 1) < 0.05
+
+
+@pytest.mark.parametrize("variant", [{}, {"activation": "gelu", "mlp": 1024}, {"kv_heads": 2},
+                                     {"attention": "xla"}, {"remat": True}], ids=str)
+def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
+    family = Transformer(width=256, layers=2, length=128, vocab=512, scan=False, **variant)
+    params, batch, key = cost._abstract(family, 2)
+
+    def step(params):
+        return jax.grad(lambda p: family.loss(p, batch_like(batch), key)[0])(params)
+
+    def batch_like(abstract):
+        return {"tokens": jnp.zeros(abstract["tokens"].shape, jnp.int32)}
+
+    assert abs(cost.train_flops(family, 2) / xla_flops(step, params) - 1) < 0.05
+
+
+def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
+    """On low rungs elementwise work is a large share of what XLA counts; products are never more."""
+    for cls in families.all():
+        family = cls.ladder(cls.sizes()[2])
+        params, batch, key = cost._abstract(family, 2)
+
+        def step(params, batch, key, family=family):
+            return [jax.grad(lambda own, p=p: p.loss({**params, p.name: own}, batch, key)[0])(params[p.name])
+                    for p in family.players()]
+
+        share = cost.train_flops(family, 2) / xla_flops(step, params, batch, key)
+        assert 0.3 < share < 1.05, (cls, share)
+
+
+def test_six_nd_holds_for_a_wide_model_with_short_sequences_and_few_words():
+    family = Transformer(width=1024, layers=4, length=32, vocab=64, heads=8)
+    tokens = 4 * family.length
+    params = cost.param_count(family)["non_embedding"]
+    assert abs(cost.train_flops(family, 4) / cost.six_nd(params, tokens) - 1) < 0.05
+    assert abs(cost.forward_flops(family, 4) / (2 * params * tokens) - 1) < 0.05
+
+
+def test_flops_are_linear_in_the_batch_and_the_same_scanned():
+    family = Transformer(width=64, layers=3)
+    assert cost.train_flops(family, 8) == 8 * cost.train_flops(family, 1)
+    assert cost.train_flops(dataclasses.replace(family, scan=False), 8) == cost.train_flops(family, 8)
+    assert cost.train_flops(dataclasses.replace(family, remat=True), 8) > cost.train_flops(family, 8)
+
+
+def test_causal_attention_is_counted_as_executed():
+    """Two blocks of queries compute three quarters of the square that the library computes whole."""
+    family = Transformer(width=64, layers=1, length=256)
+    whole = dataclasses.replace(family, attention="xla")
+    square = 2 * family.heads * family.head_dim * 256**2
+    assert cost.forward_flops(whole, 1) - cost.forward_flops(family, 1) == 2 * square / 4
+
+
+def test_parameters_and_bytes():
+    family = Transformer.ladder(5e3)
+    params = jax.jit(family.init)(jax.random.key(0))
+    assert cost.param_count(family) == axes.count(params)
+    assert axes.count(params)["total"] == sum(x.size for x in jax.tree.leaves(params))
+    assert cost.nbytes(params) == 4 * axes.count(params)["total"]
+    assert cost.nbytes(jax.eval_shape(lambda: params)) == cost.nbytes(params)

@@ -1,0 +1,212 @@
+"""The Transformer: causality, equivalent ways to run it, and its ladder of sizes."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from scaling import axes, cost
+from scaling.families.transformer import Transformer
+
+SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
+VARIANTS = {
+    "default": {}, "layernorm": {"norm": "layernorm", "biases": True}, "learned": {"positions": "learned"},
+    "gelu": {"activation": "gelu", "mlp": 64}, "no_qk_norm": {"qk_norm": False}, "tied": {"tied": True},
+    "grouped": {"kv_heads": 1}, "remat": {"remat": True}, "unrolled": {"scan": False},
+    "scaled": {"logit_scale": 0.5}, "xla": {"attention": "xla"}, "bfloat16": {"dtype": "bfloat16"},
+}
+
+
+def variant(name, **more):
+    return dataclasses.replace(SMALL, **VARIANTS[name], **more)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def random_params(family):
+    """Parameters with nothing at a special value: scales are not one and biases are not zero."""
+    leaves, treedef = jax.tree.flatten(family.init(jax.random.key(0)))
+    noise = [jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, [x + 0.4 * n for x, n in zip(leaves, noise)])
+
+
+def loss_and_grads(family, params, batch):
+    return jax.jit(jax.value_and_grad(lambda p: family.loss(p, batch, None)[0]))(params)
+
+
+def assert_same(a, b, rtol=1e-4, atol=1e-5):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_token_sees_itself_and_all_before_it_and_none_after(name):
+    family = variant(name)
+    module = family.module(random_params(family))
+    tokens = family.example_batch(1, jax.random.key(2))["tokens"][:, :-1]
+    positions = jnp.arange(family.length)[None]
+
+    def logits(x):
+        return module.logits(module.run(x, positions)[0])[0, :, :4]
+
+    jacobian = jax.jit(jax.jacobian(logits))(module.embed_at(tokens, positions))  # [t, 4, 1, s, width]
+    depends = (jacobian != 0).any((1, 2, 4))
+    assert np.array_equal(depends, np.tril(np.ones_like(depends)))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_changing_a_token_changes_no_logit_before_it(name):
+    family = variant(name)
+    params = random_params(family)
+    tokens = family.example_batch(2, jax.random.key(2))["tokens"][:, :-1]
+    changed = tokens.at[:, 7].set((tokens[:, 7] + 1) % family.vocab)
+    a, b = jax.jit(family.logits)(params, jnp.stack([tokens, changed]).reshape(4, -1)).reshape(2, 2, 12, -1)
+    assert jnp.array_equal(a[:, :7], b[:, :7])
+    assert bool((a[:, 7:] != b[:, 7:]).any(-1).all())
+
+
+@pytest.mark.parametrize("name", ["unrolled", "remat", "xla"])
+def test_ways_to_run_are_the_same_function(name):
+    batch = SMALL.example_batch(3, jax.random.key(1))
+    params = random_params(SMALL)
+    assert_same(loss_and_grads(variant(name), params, batch), loss_and_grads(SMALL, params, batch))
+
+
+def test_grouped_queries_with_repeated_keys_equal_multi_head_attention():
+    grouped = variant("grouped")
+    params = random_params(grouped)
+
+    def repeat(array, names):
+        if "kv_heads" not in names:
+            return array
+        return jnp.repeat(array, grouped.heads, axis=names.index("kv_heads"))
+
+    many = axes.tree_map_with_axes(repeat, params)
+    tokens = grouped.example_batch(3, jax.random.key(1))["tokens"][:, :-1]
+    assert_same(grouped.logits(params, tokens), SMALL.logits(many, tokens))
+
+
+def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
+    low = variant("bfloat16")
+    params, batch = jax.jit(low.init)(jax.random.key(0)), SMALL.example_batch(4, jax.random.key(1))
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert low.logits(params, batch["tokens"]).dtype == jnp.float32
+    loss, grads = loss_and_grads(low, params, batch)
+    want, want_grads = loss_and_grads(SMALL, params, batch)
+    assert_allclose(loss, want, rtol=2e-3)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
+        assert a.dtype == jnp.float32
+        assert float(jnp.linalg.norm(a - b)) < 0.05 * float(jnp.linalg.norm(b))
+
+
+def test_runs_packed_by_vmap_equal_single_runs():
+    @jax.jit
+    def run(key, batch):
+        return loss_and_grads(SMALL, SMALL.init(key), batch)
+
+    keys = jax.random.split(jax.random.key(3), 3)
+    batches = jax.vmap(lambda key: SMALL.example_batch(2, key))(keys)
+    packed = jax.jit(jax.vmap(run))(keys, batches)
+    for i in range(3):
+        single = run(keys[i], jax.tree.map(lambda x, i=i: x[i], batches))
+        assert_same(jax.tree.map(lambda x, i=i: x[i], packed), single, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_and_examples_sharded_over_devices_equal_one_device():
+    mesh = jax.make_mesh((2, 4), ("run", "data"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    spec = jax.sharding.PartitionSpec
+    keys = jax.random.split(jax.random.key(3), 2)
+    params = jax.jit(jax.vmap(SMALL.init))(keys)
+    batch = jax.vmap(lambda key: SMALL.example_batch(8, key))(keys)
+
+    def step(params, batch):
+        return jax.value_and_grad(lambda p: SMALL.loss(p, batch, None)[0])(params)
+
+    placed = (jax.device_put(params, jax.NamedSharding(mesh, spec("run"))),
+              jax.device_put(batch, jax.NamedSharding(mesh, spec("run", "data"))))
+    assert_same(jax.jit(jax.vmap(step))(*placed), jax.jit(jax.vmap(step))(params, batch))
+
+
+def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
+    params, batch = random_params(SMALL), SMALL.example_batch(6, jax.random.key(1))
+    batch["bytes"] = jax.random.randint(jax.random.key(4), batch["bytes"].shape, 0, 5)
+    evaluate = jax.jit(lambda batch: SMALL.evaluate(params, batch, None))
+    whole = evaluate(batch)
+    halves = [evaluate({k: v[s] for k, v in batch.items()}) for s in (slice(3), slice(3, 6))]
+    for name, (total, count) in whole.items():
+        assert_allclose(sum(h[name][0] for h in halves), total, rtol=1e-5)
+        assert_allclose(sum(h[name][1] for h in halves), count)
+    nats, tokens = whole["loss"]
+    assert_allclose(nats / tokens, SMALL.loss(params, batch, None)[0], rtol=1e-5)
+    bits, size = whole["bits_per_byte"]
+    assert_allclose(bits, nats / math.log(2), rtol=1e-6)
+    assert int(size) == int(batch["bytes"].sum())
+    assert "bits_per_byte" not in evaluate({"tokens": batch["tokens"]})
+
+
+@pytest.mark.parametrize("name", ["default", "tied", "learned", "layernorm", "gelu"])
+@pytest.mark.parametrize("width", [16, 128])
+def test_the_first_loss_is_that_of_guessing(name, width):
+    family = dataclasses.replace(variant(name), width=width, vocab=256, heads=None, kv_heads=None,
+                                     head_dim=None, mlp=None)
+    batch = family.example_batch(32, jax.random.key(1))
+    loss = jax.jit(lambda key: family.loss(family.init(key), batch, None)[0])(jax.random.key(0))
+    assert abs(float(loss) - math.log(256)) < 0.1
+
+
+def test_layers_add_little_to_the_stream_at_first_however_many_there_are():
+    def growth(layers):
+        family = dataclasses.replace(SMALL, layers=layers, width=64, heads=None, kv_heads=None,
+                                     head_dim=None, mlp=None)
+        tokens, positions = family.example_batch(8, jax.random.key(1))["tokens"][:, :-1], jnp.arange(12)[None]
+
+        @jax.jit
+        def ratio(key):
+            module = family.module(family.init(key))
+            x = module.embed_at(tokens, positions)
+            return jnp.std(module.run(x, positions)[0]) / jnp.std(x)
+
+        return float(ratio(jax.random.key(0)))
+
+    assert 1 < growth(2) < 1.5 and abs(growth(32) - growth(2)) < 0.1
+
+
+def test_tokens_may_come_in_any_integer_type():
+    params, batch = random_params(SMALL), SMALL.example_batch(2, jax.random.key(1))
+    small = {"tokens": batch["tokens"].astype(jnp.uint8)}
+    assert SMALL.loss(params, small, None)[0] == SMALL.loss(params, batch, None)[0]
+
+
+def test_the_ladder_rises_and_lands_near_what_was_asked():
+    asked = np.geomspace(5e3, 1e11, 60)
+    families = [Transformer.ladder(size) for size in asked]
+    assert families[0].width == 16 and Transformer.ladder(size=1e6).width > 100
+    got = np.array([cost.param_count(family)["non_embedding"] for family in families])  # allocates nothing
+    assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 50
+    assert np.all(np.abs(got / asked - 1) <= 0.35)
+    assert np.all(np.abs(got / asked - 1)[asked >= 1e6] <= 0.15)
+    for family in families:
+        assert family.heads * family.head_dim == family.width and family.width % 16 == 0
+        assert family.mlp % 8 == 0 and 16 <= family.head_dim <= 128
+
+
+def test_the_ladder_takes_overrides_and_refuses_sizes_it_was_not_made_for():
+    family = Transformer.ladder(1e5, length=64, activation="gelu", layers=1)
+    assert (family.length, family.activation, family.layers) == (64, "gelu", 1)
+    assert hash(family) == hash(Transformer.ladder(1e5, length=64, activation="gelu", layers=1))
+    for size in (10, 1e13, float("nan")):
+        with pytest.raises(ValueError, match="Transformer.ladder takes sizes"):
+            Transformer.ladder(size)
+
+
+@pytest.mark.parametrize("wrong,message", [
+    ({"norm": "batchnorm"}, "choose one of"), ({"heads": 4, "kv_heads": 3}, "must divide"),
+    ({"layers": 0}, "at least 1"), ({"width": 18, "heads": 2, "head_dim": 9}, "even for rotary"),
+])
+def test_impossible_sizes_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Transformer(**wrong)

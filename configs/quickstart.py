@@ -16,11 +16,15 @@ def get_config():
     config.title = "Byte-level Transformers on the Python standard library"
     config.metric = "bits_per_byte"
     config.prompts = ("def ", "class ")
+    # Muon learns about twice as fast as AdamW in runs this short, and few layers run faster unrolled.
+    config.optim.name, config.optim.warmup, config.optim.table_rate = "muon", 10, 8.0
+    config.family.scan = False
+    config.data.evaluation_tokens = 32_768
     config.sizes = (5e3, 2e4, 8e4, 3e5)
-    config.tokens = (81_920, 163_840, 327_680, 655_360)
-    config.learning_rates = (2e-3, 4e-3, 8e-3, 1.6e-2)
+    config.tokens = (36_864, 73_728, 147_456, 294_912)
+    config.learning_rates = (8e-3, 1.3e-2, 2e-2, 3.2e-2)
     config.target_size = 1e6
-    config.target_tokens = 2_097_152
+    config.target_tokens = 900_096
     return config
 
 

@@ -60,6 +60,7 @@ class Data:
 class Optim:
     name: str = "adamw"  # adamw, muon, or any optimiser of optax by its name
     learning_rate: float = knob(4e-3)  # peak, at base_width; see scaling.optim for other widths
+    table_rate: float = knob(1.0)  # learning rate of lookup tables (axis "vocab" first) over that of the rest
     weight_decay: float = knob(0.1)
     beta1: float = knob(0.9)
     beta2: float = knob(0.95)

@@ -7,7 +7,7 @@ import jax
 from scaling import sharding
 from scaling.experiment import ConfigError
 
-CPU_CACHE = 4 * 2**20  # bytes a core; activations beyond a core's L2 cache cost several times their work in time
+CPU_CACHE = 16 * 2**20  # bytes a core; where the last level of cache is small, less is better: set `microbatch`
 SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; parameters and optimiser state take the rest
 
 

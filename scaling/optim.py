@@ -52,12 +52,17 @@ def schedule(experiment, span):
 
 
 def multiplier(shape, names, base_width) -> float:
-    """Learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width."""
+    """muP's learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width."""
     wide = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name in WIDTH_AXES]
     inner = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name == "embed"]
     if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
         return base_width / (inner or wide)[0]
     return 1.0
+
+
+def is_table(names) -> bool:
+    """True for lookup tables, whose rows are vectors of unit size that few examples of a batch touch."""
+    return len(names) > 0 and names[0] == "vocab"
 
 
 def is_matrix(names) -> bool:
@@ -101,10 +106,12 @@ def _clip(norm):
 
 
 def _parametrization(o):
+    def rate(g, names):
+        scale = multiplier(g.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
+        return g * (o.table_rate if is_table(names) else scale)
+
     def update(updates, state, params=None):
-        if o.parametrization == "mup":
-            updates = axes.tree_map_with_axes(lambda g, names: g * multiplier(g.shape, names, o.base_width), updates)
-        return updates, state
+        return axes.tree_map_with_axes(rate, updates), state
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 

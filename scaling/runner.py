@@ -220,7 +220,12 @@ class _Training:
             suffix = f"_{split}" if index else ""  # the first split is what laws are fitted to
             found |= {name + suffix: v for name, v in self.program.evaluate(state, batches).items()}
         diverged = np.asarray(state.diverged)
+        kept = [checkpoint.Checkpoints(runner.workdir / "params" / run.fingerprint) for run in runs]
+        for i, run in enumerate(runs):  # all are on their way before the first is waited for
+            kept[i].save(span.steps, {"params": jax.tree.map(lambda x: x[i], state.ema or state.params)},
+                         {"experiment": experiments.to_dict(run.experiment)})
         for i, (run, trunk) in enumerate(zip(runs, self.pack.trunks, strict=True)):
+            kept[i].close()
             if runner.records.done(run.fingerprint):
                 continue
             bad = int(diverged[i])
@@ -228,10 +233,6 @@ class _Training:
             curve = [p for p in logs.read(folder / f"{_log_name('trunk', trunk)}.jsonl") if p["step"] <= span.cooldown]
             curve += logs.read(folder / f"{_log_name(f'branch-{span.steps}', trunk)}.jsonl")
             logs.write(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
-            kept = checkpoint.Checkpoints(runner.workdir / "params" / run.fingerprint)
-            kept.save(span.steps, {"params": jax.tree.map(lambda x: x[i], state.ema or state.params)},
-                      {"experiment": experiments.to_dict(run.experiment)})
-            kept.close()
             values = experiments.knobs(run.experiment)
             runner.records.write({
                 "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),

@@ -207,8 +207,13 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(start, tmp_path):
 
 
 def test_tiny_losses_are_golden(finished):
-    """Any change to these numbers changes what every experiment computes: raise RESULTS_VERSION and say why in the file."""
-    golden = json.loads((ROOT / "tests" / "golden.json").read_text())
-    frame = records.load(finished).sort_values(["params_non_embedding", "learning_rate", "tokens_seen"])
-    found = frame[frame["role"] == "sweep"]["bits_per_byte"].to_numpy()
-    np.testing.assert_allclose(found, golden["bits_per_byte"], rtol=2e-3, err_msg=f"{golden['reason']}, {golden['versions']}")
+    """Any change here changes what every experiment computes: raise RESULTS_VERSION, and write the new losses with
+    `SCALING_GOLDEN="why they changed" pytest tests/test_study.py -k golden`."""
+    path, reason = ROOT / "tests" / "golden.json", os.environ.get("SCALING_GOLDEN")
+    frame = records.load(finished).sort_values(["role", "params_non_embedding", "learning_rate", "tokens_seen"])
+    found = frame[frame["role"] == "sweep"]["bits_per_byte"].to_list()
+    if reason:
+        path.write_text(json.dumps({"reason": reason, "versions": records.versions(), "bits_per_byte": found}, indent=1) + "\n")
+    golden = json.loads(path.read_text())
+    # other processors round otherwise, and a few hundred steps of training amplify it
+    np.testing.assert_allclose(found, golden["bits_per_byte"], rtol=5e-3, err_msg=f"{golden['reason']}, {golden['versions']}")

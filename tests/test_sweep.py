@@ -1,0 +1,103 @@
+"""Sweeps are lists; plans group them by what can share a program, a pack and a trunk."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling import cost, experiment as X
+from scaling import recipe, study, sweep, train
+from sources import tiny
+
+E = tiny("transformer")
+TOKENS = [8 * 16 * n for n in (10, 20, 40)]
+
+
+def content(e):
+    return "data"
+
+
+def test_grid_zipped_and_chain_are_plain_lists():
+    rates, seeds = [1e-3, 2e-3], [0, 1, 2]
+    runs = sweep.grid(E, {"optim.learning_rate": rates, "seed": seeds})
+    assert [(e.optim.learning_rate, e.seed) for e in runs] == list(itertools.product(rates, seeds))
+    pairs = sweep.zipped(E, {"optim.learning_rate": rates, "seed": [5, 6]})
+    assert [(e.optim.learning_rate, e.seed) for e in pairs] == [(1e-3, 5), (2e-3, 6)]
+    assert sweep.grid(sweep.grid(E, {"seed": seeds}), {"optim.learning_rate": rates})[1].optim.learning_rate == 2e-3
+    assert sweep.chain(runs, runs[:2], pairs) == runs + pairs
+    assert sweep.where(runs, seed=lambda s: s > 0, optim=lambda o: o.learning_rate < 2e-3) == runs[1:3]
+    with pytest.raises(X.ConfigError, match="as many values"):
+        sweep.zipped(E, {"seed": [1], "optim.learning_rate": rates})
+    with pytest.raises(X.ConfigError, match="learning_rate"):
+        sweep.grid(E, {"optim.lerning_rate": rates})
+
+
+@settings(max_examples=25, deadline=None)
+@given(rates=st.lists(st.sampled_from([1e-3, 2e-3, 3e-3, 4e-3]), min_size=1, max_size=4, unique=True),
+       widths=st.lists(st.sampled_from([16, 32]), min_size=1, max_size=2, unique=True),
+       tokens=st.lists(st.sampled_from(TOKENS), min_size=1, max_size=3, unique=True),
+       schedule=st.sampled_from(["wsd", "cosine", "constant"]), pack=st.integers(1, 3))
+def test_a_plan_holds_every_run_once_and_mixes_only_what_shares_a_program(rates, widths, tokens, schedule, pack):
+    base = E.replace({"optim.schedule": schedule})
+    families = [type(E.family)(vocab=32, length=16, width=w, layers=1) for w in widths]
+    runs = sweep.grid(base, {"family": families, "optim.learning_rate": rates, "data.tokens": tokens})
+    plan = sweep.plan(runs + runs[:1], content, pack)
+    assert sorted(r.fingerprint for r in plan.runs) == sorted({X.fingerprint(e, "data") for e in runs})
+    for p in plan.packs:
+        assert len({X.program_key(r.experiment) for t in p.trunks for r in t.runs}) == 1
+        assert len(p.trunks) <= pack and len({t.spans for t in p.trunks}) == 1
+        for trunk in p.trunks:
+            assert len({tuple(v for k, v in X.knobs(r.experiment).items() if k != "data.tokens") for r in trunk.runs}) == 1
+            assert [r.experiment.steps for r in trunk.runs] == sorted({r.experiment.steps for r in trunk.runs})
+    shared = schedule != "cosine"
+    assert len([t for p in plan.packs for t in p.trunks]) == len(rates) * len(widths) * (1 if shared else len(tokens))
+
+
+def test_a_trunk_costs_less_than_its_runs_and_single_runs_cost_what_they_cost():
+    runs = sweep.grid(E, {"data.tokens": TOKENS})
+    together, apart = sweep.plan(runs, content, 1).flops(), sum(sweep.counts(e, 0)["flops"] for e in runs)
+    assert sweep.counts(runs[-1], 0)["flops"] < together < apart
+    for e in runs:
+        assert sweep.plan([e], content, 1).flops() == sweep.counts(e, 0)["flops"]
+
+
+def test_counts_say_what_was_seen_and_what_of_it_was_unique():
+    e = E.replace({"data.tokens": 8 * 16 * 10})
+    assert sweep.counts(e, 10**9)["tokens_seen"] == sweep.counts(e, 10**9)["tokens_unique"] == 8 * 16 * 10
+    assert sweep.counts(e, 500)["tokens_unique"] == 500
+    n = cost.param_count(e.family)["non_embedding"]
+    assert sweep.counts(e, 0)["flops_6nd"] == 6 * n * 8 * 16 * 10
+
+
+def test_flops_of_a_step_include_those_of_its_optimiser():
+    adam, muon = sweep.step_flops(E), sweep.step_flops(E.replace({"optim.name": "muon"}))
+    assert adam == cost.train_flops(E.family, E.data.batch) < muon
+
+
+def test_the_compute_of_a_size_is_interpolated_between_those_counted():
+    import numpy as np
+    import pandas as pd
+    rows = [sweep.counts(E.replace({"family": type(E.family)(vocab=32, length=16, width=w, layers=2)}), 0)
+            for w in (16, 32, 48, 64)]
+    price = study.cost_of(pd.DataFrame(rows))
+    for row in rows:
+        assert price(row["params_non_embedding"], row["tokens_seen"]) == pytest.approx(row["flops"], rel=0.05)
+    grid = price(np.geomspace(1e2, 1e7, 50), 1.0)
+    assert (np.diff(grid) > 0).all()
+
+
+def test_learning_rates_carry_over_along_their_trend_and_not_beyond_reason():
+    import pandas as pd
+    cells = pd.DataFrame([{"params_non_embedding": n, "tokens_seen": d, "learning_rate": 0.1 * n**-0.2 * d**-0.1}
+                          for n in (1e3, 1e4, 1e5) for d in (1e4, 1e5)])
+    assert recipe.learning_rate(cells, 2e5, 2e5) == pytest.approx(0.1 * 2e5**-0.2 * 2e5**-0.1, rel=1e-6)
+    assert recipe.learning_rate(cells, 1e12, 1e12) == pytest.approx(cells["learning_rate"].min() / 2)
+    assert recipe.learning_rate(cells, 1, 1) == pytest.approx(cells["learning_rate"].max())
+
+
+def test_spans_of_schedules():
+    e = E.replace({"data.tokens": 8 * 16 * 20, "optim.cooldown": 0.25})
+    assert train.span(e) == (15, 20)
+    assert train.span(e.replace({"optim.schedule": "cosine"})) == (0, 20)
+    assert train.span(e.replace({"optim.schedule": "constant"})) == (20, 20)

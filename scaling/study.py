@@ -12,7 +12,7 @@ from scaling import (checkpoint, experiment as experiments, families, files, gen
                      runner, sweep)
 from scaling.report import trends
 
-EXPECTED_MFU = 0.3  # for the estimate before anything has run
+EXPECTED_MFU = 0.22  # for the estimate before anything has run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,7 +102,7 @@ def fields(node) -> dict[str, Any]:
 
 
 def nearest(name: str, names) -> str:
-    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.3)
+    close = difflib.get_close_matches(name, list(names), n=5, cutoff=0.3)
     return "nearest: " + ", ".join(close) if close else "there are: " + ", ".join(sorted(names))
 
 

@@ -127,6 +127,7 @@ class _Training:
         self.experiments = [trunk.runs[-1].experiment for trunk in pack.trunks]
         self.step_flops = sweep.step_flops(pack.experiment) * len(pack.trunks)
         self.directory = runner.workdir / "checkpoints" / pack.name
+        self.every = min(self.options.log_every, self.program.steps_per_call)
         self.pace = None  # seconds a step
         self.read_at = None  # when metrics were last read
         self.diverged = np.full(len(pack.trunks), -1)
@@ -181,31 +182,31 @@ class _Training:
         return state, seconds + time.monotonic() - start
 
     def steps(self, at, stop) -> int:
-        """Steps of the next call: about CALL_SECONDS of work, ending where a point of the curve does."""
-        every = self.options.log_every
+        """Steps of the next call: about CALL_SECONDS of work, ending where a point of the curve does, so that a curve
+        does not depend on how fast the machine was or when it was interrupted."""
+        every = self.every
         wanted = every if self.pace is None else int(CALL_SECONDS / self.pace)
-        wanted = max(1, min(wanted, self.program.steps_per_call))
-        end = at + wanted
-        return min(stop, end // every * every if end // every * every > at else end) - at
+        wanted = max(every, min(wanted, self.program.steps_per_call))
+        return min(stop, (at + wanted) // every * every) - at
 
     def writers(self, name, at):
         return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at, directory="logs",
                             config=experiments.to_dict(trunk.runs[-1].experiment)) for trunk in self.pack.trunks]
 
     def read(self, writers, at, steps, metrics):
-        """Logs a call's metrics, each point the mean over `log_every` steps."""
+        """Logs a call's metrics, each point the mean over the steps up to the next multiple of `log_every`."""
         metrics = {k: np.asarray(v)[:, :steps] for k, v in metrics.items()}
         now = time.monotonic()
         if self.read_at is not None:
             self.pace = (now - self.read_at) / steps
         self.read_at = now
         self.diverged = metrics.pop("diverged")[:, -1]
-        every, tokens = self.options.log_every, self.pack.experiment.data.tokens_per_step
+        every, tokens = self.every, self.pack.experiment.data.tokens_per_step
+        ends = sorted({*range((at // every + 1) * every, at + steps, every), at + steps})
         for run, writer in enumerate(writers):
-            for first in range(0, steps, every):
-                last = min(first + every, steps)
-                point = {k: float(v[run, first:last].mean()) for k, v in metrics.items()}
-                writer.write(at + last, {"tokens": (at + last) * tokens, **point})
+            for first, last in zip([at, *ends], ends):
+                point = {k: float(v[run, first - at:last - at].mean()) for k, v in metrics.items()}
+                writer.write(last, {"tokens": last * tokens, **point})
         loss = np.nanmean(metrics["loss"][:, -every:]) if "loss" in metrics else np.nan
         e = self.pack.experiment
         text = f"{families.name(e.family)} N={sweep.short(sweep.counts(e, 0)['params_non_embedding'])}"

@@ -15,8 +15,8 @@ def inputs(length, heads, kv_heads, dtype=jnp.float32, batch=2, size=8):
     return [2 * jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes)]
 
 
-@pytest.mark.parametrize("length", [1, 7, 130, 256, 512])  # one, two and four blocks of queries
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("length", [7, 256, 512])  # one, two and four blocks of queries
+@pytest.mark.parametrize("kv_heads", [2, 4])
 def test_cpu_equals_library_in_value_and_gradient(length, kv_heads):
     *qkv, weight = inputs(length, 4, kv_heads)
 

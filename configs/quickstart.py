@@ -3,8 +3,13 @@
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
 Four Transformers over a factor of 50 in parameters, on four amounts of data over a factor of 8, each with a sweep of
-the learning rate; the law L(N, D) = E + A N^-alpha + B D^-beta; and the forecast of a run of more than ten times the
-compute of the largest fitted one, written before that run is trained.
+the learning rate; the law L(N, D) = E + A N^-alpha + B D^-beta; and the forecast of a run of ten times the compute of
+the largest fitted one, written before that run is trained.
+
+Cost: two CPU cores, between four and five minutes with building the data; 65 runs in 5 programs, 1.5e13 FLOPs.
+Expect: tuned loss falls at every step in N and in D, from 3.6 to 2.3 bits per byte; forecasts within 1% of the observed
+1.85 (-0.99% and -0.58% when this was written), inside intervals of about 5% either way. Data this small hardly show
+E, and larger models gain more from data than an additive law allows (residuals of 2%): the fit says so.
 """
 
 from scaling import experiment

@@ -170,6 +170,8 @@ class _Training:
                 self.read(writers, *unread)
             unread, at = (at, steps, metrics), at + steps
             if at < stop and time.monotonic() - saved_at > self.options.checkpoint_seconds:
+                self.read(writers, *unread)  # else the lines of a call before the checkpoint would die with a killed process
+                unread = None
                 meta = {"seconds": seconds + time.monotonic() - start,
                         "experiments": [experiments.to_dict(e) for e in self.experiments]}
                 saved.save(at, state, meta)

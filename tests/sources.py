@@ -32,7 +32,7 @@ class ExampleSource:
 def tiny(name, **changes):
     """An experiment at the bottom of a family's ladder, small enough for eight devices and many tests."""
     cls = families.find(name)
-    small = {"length": 16, "vocab": 32} if name == "transformer" else {}
+    small = {"length": 16, "vocab": 32, "layers": 1} if name == "transformer" else {}
     family = cls.ladder(cls.sizes()[0], **small)
     e = X.Experiment(family=family).replace({"data.batch": 8, "data.length": 16, "data.tokens": 8 * 16 * 12,
                                              "optim.warmup": 2})

@@ -11,7 +11,6 @@ import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 
 from scaling import axes

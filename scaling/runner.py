@@ -130,7 +130,6 @@ class _Training:
         self.every = min(self.options.log_every, self.program.steps_per_call)
         self.pace = None  # seconds a step
         self.read_at = None  # when metrics were last read
-        self.diverged = np.full(len(pack.trunks), -1)
 
     def go(self):
         done = self.runner.records.done
@@ -159,6 +158,7 @@ class _Training:
             at = latest
         elif state is None:
             state = self.program.init(self.experiments)
+        self.diverged = np.asarray(state.diverged)  # this segment's own: a branch that diverged leaves its trunk whole
         writers = self.writers(name, at)
         spans = [span] * len(self.experiments)
         start = saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Causal attention by whichever implementation is fast on the device.
+"""Attention by whichever implementation is fast on the device.
 
 q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d], where H is a multiple of K: each key head serves H/K
 query heads (grouped-query attention, Ainslie et al. 2023).
@@ -18,6 +18,14 @@ def causal(q, k, v, implementation="auto"):
     if implementation == "cpu":
         return _cpu(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
+
+
+def full(q, k, v):
+    """softmax(q k^T / sqrt(d)) v: every query sees every key. May be differentiated twice."""
+    heads, size = q.shape[2:]
+    k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
+    scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
+    return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 
 def masked(q, k, v, mask):

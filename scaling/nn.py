@@ -1,4 +1,4 @@
-"""Building blocks: linear maps, norms, embeddings, gated and plain MLPs, rotary positions, cross-entropy.
+"""Building blocks: linear maps, convolutions, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
 
 Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state.
 When made they take a source of normals, `draw(shape)` (see `scaling.axes.drawn`). Parameters are float32;
@@ -69,6 +69,29 @@ class Linear(nnx.Module):
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
+
+
+class Conv(nnx.Module):
+    """A dense 2-d convolution, images [B, H, W, C], zero padding ("SAME"); inputs and outputs are numbers of channels.
+
+    The weight has std `scale / sqrt(fan_in)`, as `Linear`'s.
+    """
+
+    def __init__(self, draw, inputs, outputs, *, kernel=3, stride=1, groups=1, bias=True, scale=1.0, dtype=jnp.float32):
+        self.stride, self.groups, self.dtype = stride, groups, dtype
+        std = scale / math.sqrt(kernel * kernel * inputs // groups)
+        self.weight = axes.param(std * draw((kernel, kernel, inputs // groups, outputs)),
+                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
+        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",)) if bias else None
+
+    def __call__(self, x):
+        x, weight = x.astype(self.dtype), self.weight[...].astype(self.dtype)
+        if weight.shape[:2] == (1, 1) and self.stride == self.groups == 1:
+            y = product(x, weight[0, 0])  # a matrix product, which every backend does faster
+        else:
+            y = lax.conv_general_dilated(x, weight, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                         feature_group_count=self.groups)
+        return y if self.bias is None else y + along(self.bias[...].astype(self.dtype), y)
 
 
 class Norm(nnx.Module):
@@ -143,6 +166,43 @@ def rotate(x, positions, base=10_000.0):
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def noise(key, examples, shape, kind="normal"):
+    """Float32 [B, *shape]: for each example its own draw ("normal" or "uniform"), from the key and its number.
+
+    `examples` is int32 [B]. What an example gets does not depend on which others share its batch, microbatch or
+    device.
+    """
+    draw = {"normal": jax.random.normal, "uniform": jax.random.uniform}[kind]
+    return jax.vmap(lambda example: draw(jax.random.fold_in(key, example), shape))(examples)
+
+
+def patches(x, size):
+    """Images [B, H, W, C] as rows of square patches [B, H/size * W/size, size * size * C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
+
+
+def unpatch(x, size, channels):
+    """The square images [B, H, H, C] whose `patches` are x."""
+    batch, side = x.shape[0], math.isqrt(x.shape[1])
+    x = x.reshape(batch, side, side, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, side * size, side * size, channels)
+
+
+def upsample(x):
+    """[B, H, W, C] at twice the size, each pixel four times."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def downsample(x):
+    """[B, H, W, C] at half the size, each pixel the mean of four."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def cross_entropy(logits, targets):

@@ -1,0 +1,31 @@
+"""What families of patch tokens share: a pre-norm block in which every token sees every other."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import attention, nn
+
+
+class TokenBlock(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), on tokens [B, T, width] (Dosovitskiy et al. 2010.11929).
+
+    Every operation is a matrix product or elementwise, so the Transformer's layouts shard it. `norm=False` leaves both
+    norms out. `scale_out` scales what is added to the residual stream at initialisation.
+    """
+
+    def __init__(self, draw, width, heads, mlp, *, scale_out=1.0, norm=True, dtype=jnp.float32):
+        if width % heads:
+            raise ValueError(f"heads={heads} must divide width={width}")
+        embed, split = {"embed": width}, {"heads": heads, "head_dim": width // heads}
+        self.attention_norm = nn.Norm("rmsnorm", "embed", width) if norm else None
+        self.q = nn.Linear(draw, embed, split, dtype=dtype)
+        self.k = nn.Linear(draw, embed, split, dtype=dtype)
+        self.v = nn.Linear(draw, embed, split, dtype=dtype)
+        self.out = nn.Linear(draw, split, embed, scale=scale_out, dtype=dtype)
+        self.mlp_norm = nn.Norm("rmsnorm", "embed", width) if norm else None
+        self.mlp = nn.Mlp(draw, width, mlp, activation="gelu", bias=True, scale_out=scale_out, dtype=dtype)
+
+    def __call__(self, x):
+        h = x if self.attention_norm is None else self.attention_norm(x)
+        x = x + self.out(attention.full(self.q(h), self.k(h), self.v(h)))
+        return x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))

@@ -1,0 +1,90 @@
+"""Generator and discriminator of R3GAN (Huang et al. 2501.05441, section 4): residual, without normalisation."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import nn
+from scaling.families._gan_condition import Latents, Verdict
+
+START = 4  # the side of the smallest feature map
+
+
+class Residual(nnx.Module):
+    """x + 1x1(act(3x3(act(1x1(x))))) with a middle of `expansion` times the channels, in `groups` for the 3x3.
+
+    The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale, so that the first steps
+    change the output no more in a deep network than in a shallow one (Fixup: Zhang et al. 1901.09321, section 3).
+    """
+
+    def __init__(self, f, draw, channels, blocks):
+        inner, kw = channels * f.expansion, dict(dtype=jnp.dtype(f.dtype))
+        gain = blocks**-0.25
+        self.enter = nn.Conv(draw, channels, inner, kernel=1, scale=gain, **kw)
+        self.mix = nn.Conv(draw, inner, inner, groups=f.groups, scale=gain * GAIN, **kw)
+        self.leave = nn.Conv(draw, inner, channels, kernel=1, scale=0.0, bias=False, **kw)
+
+    def __call__(self, x):
+        return x + self.leave(leaky(self.mix(leaky(self.enter(x)))))
+
+
+class Generator(nnx.Module):
+    """Latents [B, latent] -> images float32 [B, H, W, C]: a learned basis of 4x4 maps, weighted by the latents."""
+
+    def __init__(self, f, draw):
+        widths, kw = channels(f, f.width), dict(dtype=jnp.dtype(f.dtype))
+        blocks = f.layers * len(widths)
+        self.latents = Latents(f, draw)
+        self.enter = nn.Linear(draw, {"latent": f.inputs}, {"channels_in": widths[0]}, bias=True, **kw)
+        self.basis = nn.Table(draw, "position", START**2, widths[0], **kw)
+        self.changes = nnx.List([nn.Conv(draw, a, b, kernel=1, bias=False, **kw) for a, b in zip(widths, widths[1:])])
+        self.stages = nnx.List([nnx.List([Residual(f, draw, c, blocks) for _ in range(f.layers)]) for c in widths])
+        self.leave = nn.Conv(draw, widths[-1], f.channels, kernel=1)
+
+    def __call__(self, z, batch):
+        weights = self.enter(self.latents(z, batch))
+        x = (self.basis.weight[...].astype(weights.dtype)[None] * weights[:, None]).reshape(
+            -1, START, START, weights.shape[-1])
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = nn.upsample(self.changes[index - 1](x))
+            for block in stage:
+                x = block(x)
+        return self.leave(x).astype(jnp.float32)
+
+
+class Critic(nnx.Module):
+    """Images float [B, H, W, C] -> logits float32 [B]; the generator's mirror image."""
+
+    def __init__(self, f, draw):
+        width, layers = f.critic_sizes
+        widths, kw = channels(f, width)[::-1], dict(dtype=jnp.dtype(f.dtype))
+        blocks = layers * len(widths)
+        self.enter = nn.Conv(draw, f.channels, widths[0], kernel=1, **kw)
+        self.stages = nnx.List([nnx.List([Residual(f, draw, c, blocks) for _ in range(layers)]) for c in widths])
+        self.changes = nnx.List([nn.Conv(draw, a, b, kernel=1, bias=False, **kw) for a, b in zip(widths, widths[1:])])
+        self.basis = nn.Table(draw, "position", START**2, widths[-1], std=1 / START)
+        self.verdict = Verdict(f, draw, "channels_in", widths[-1])
+
+    def __call__(self, images, batch):
+        x = self.enter(images)
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = self.changes[index - 1](nn.downsample(x))
+            for block in stage:
+                x = block(x)
+        x = x.reshape(x.shape[0], START**2, -1).astype(jnp.float32)
+        return self.verdict((x * self.basis.weight[...][None]).sum(1), batch)
+
+
+GAIN = 2**0.5  # He et al. 1502.01852: keeps the variance through a rectifier
+
+
+def leaky(x):
+    return jax.nn.leaky_relu(x, 0.2)
+
+
+def channels(f, width):
+    """Channels of each stage from 4x4 up to the image: `width` at the image, twice that at each halving, up to 8."""
+    stages = (f.image_size // START).bit_length()
+    return [width * min(8, 2**halvings) for halvings in reversed(range(stages))]

@@ -1,0 +1,64 @@
+"""Generator and discriminator of Radford et al. 1511.06434, table 1 and figure 1, without BatchNorm.
+
+Latents are projected to 4x4, then 4x4 convolutions of stride two double or halve the side. BatchNorm would tie the
+examples of a batch together, and per-sample gradient penalties need them apart.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scaling import axes, nn
+from scaling.families._gan_condition import Latents, Verdict
+from scaling.families._gan_conv import GAIN, START, channels, leaky
+
+
+class Transposed(nnx.Module):
+    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Four taps reach each output."""
+
+    def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype):
+        self.dtype = dtype
+        self.weight = axes.param(scale * (4 * inputs) ** -0.5 * draw((4, 4, inputs, outputs)),
+                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
+        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",))
+
+    def __call__(self, x):
+        y = lax.conv_transpose(x, self.weight[...].astype(self.dtype), (2, 2), "SAME",
+                               dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + nn.along(self.bias[...].astype(self.dtype), y)
+
+
+class Generator(nnx.Module):
+    """Latents [B, latent] -> images float32 [B, H, W, C] in [-1, 1]."""
+
+    def __init__(self, f, draw):
+        widths, dtype = channels(f, f.width)[:-1], jnp.dtype(f.dtype)
+        self.latents = Latents(f, draw)
+        self.enter = nn.Linear(draw, {"latent": f.inputs}, {"map": START**2, "channels_in": widths[0]}, bias=True,
+                               dtype=dtype)
+        self.stages = nnx.List([Transposed(draw, a, b, scale=GAIN, dtype=dtype)
+                                for a, b in zip(widths, [*widths[1:], f.channels])])
+
+    def __call__(self, z, batch):
+        x = self.enter(self.latents(z, batch))
+        x = x.reshape(x.shape[0], START, START, -1)
+        for stage in self.stages:
+            x = stage(jax.nn.relu(x))
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Critic(nnx.Module):
+    """Images float [B, H, W, C] -> logits float32 [B]."""
+
+    def __init__(self, f, draw):
+        widths, dtype = channels(f, f.critic_sizes[0])[-2::-1], jnp.dtype(f.dtype)
+        self.stages = nnx.List([nn.Conv(draw, a, b, kernel=4, stride=2, scale=GAIN, dtype=dtype)
+                                for a, b in zip([f.channels, *widths], widths)])
+        self.verdict = Verdict(f, draw, "channels_in", START**2 * widths[-1])
+
+    def __call__(self, images, batch):
+        x = images
+        for stage in self.stages:
+            x = leaky(stage(x))
+        return self.verdict(x.reshape(x.shape[0], -1), batch)

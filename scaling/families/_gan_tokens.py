@@ -1,0 +1,87 @@
+"""Generator and discriminator of patch tokens: every operation is a matrix product (after GAT, 2509.24935)."""
+
+import functools
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scaling import axes, nn
+from scaling.families._gan_condition import Latents, Verdict
+from scaling.families._tokens import TokenBlock
+
+
+class Generator(nnx.Module):
+    """Latents [B, latent] -> images float32 [B, H, W, C].
+
+    Tokens start as a learned row for each position times what the latents say of each channel (the generative basis
+    of R3GAN), and each block reads the latents again, as a shift and scale of its input (in the manner of StyleGAN).
+    """
+
+    def __init__(self, f, layers, draw):
+        width, dtype = f.width, jnp.dtype(f.dtype)
+        self.family, self.layers = f, layers
+        self.latents = Latents(f, draw)
+        known = {"latent": f.inputs}
+        self.basis = nn.Table(draw, "position", f.tokens, width, dtype=dtype)
+        self.enter = nn.Linear(draw, known, {"embed": width}, bias=True, dtype=dtype)
+        self.styles = nn.Linear(draw, known, {"layers": f.layers, "style": 2, "embed": width}, scale=0.5, bias=True,
+                                dtype=dtype)
+        self.norm = nn.Norm("rmsnorm", "embed", width)
+        self.leave = nn.Linear(draw, {"embed": width}, {"pixel": f.patch_values}, bias=True)
+
+    def __call__(self, z, batch):
+        h = self.latents(z, batch)
+        x = self.basis.weight[...].astype(self.basis.dtype)[None] * self.enter(h)[:, None]
+
+        def block(x, layer, style):
+            return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
+
+        x = run(block, x, self.layers, self.family.layers, self.styles(h).swapaxes(0, 1))
+        return nn.unpatch(self.leave(self.norm(x).astype(jnp.float32)), self.family.patch_size, self.family.channels)
+
+
+class Critic(nnx.Module):
+    """Images float [B, H, W, C] -> logits float32 [B]; the generator's mirror image."""
+
+    def __init__(self, f, layers, draw):
+        width, dtype = f.critic_sizes[0], jnp.dtype(f.dtype)
+        self.family, self.layers = f, layers
+        self.enter = nn.Linear(draw, {"pixel": f.patch_values}, {"embed": width}, bias=True, dtype=dtype)
+        self.position = nn.Table(draw, "position", f.tokens, width, dtype=dtype)
+        self.norm = nn.Norm("rmsnorm", "embed", width)
+        self.basis = nn.Table(draw, "position", f.tokens, width, std=f.tokens**-0.5)
+        self.verdict = Verdict(f, draw, "embed", width)
+
+    def __call__(self, images, batch):
+        x = self.enter(nn.patches(images, self.family.patch_size))
+        x = x + self.position.weight[...].astype(x.dtype)[None]
+        x = run(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
+        pooled = (self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1)
+        return self.verdict(pooled, batch)
+
+
+def block(f, width, layers, draw):
+    return TokenBlock(draw, width, heads(width), 4 * width, scale_out=(2 * layers) ** -0.5, dtype=jnp.dtype(f.dtype))
+
+
+def heads(width):
+    """The divisor of the width that makes heads nearest to 32 channels (64 from a width of 512)."""
+    wanted = 32 if width < 512 else 64
+    return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - wanted))
+
+
+def stack(f, width, layers, keys):
+    """The blocks of one player, stacked."""
+    return axes.stack(functools.partial(block, f, width, layers), keys)
+
+
+def run(apply, x, layers, count, *inputs):
+    """x through all `count` layers: `apply(x, layer, *its row of each input)`. A few are unrolled: faster on CPU."""
+    graphdef, states = nnx.split(layers)
+
+    def step(x, scanned):
+        state, *rows = scanned
+        return apply(x, nnx.merge(graphdef, state), *rows), None
+
+    return lax.scan(step, x, (states, *inputs), unroll=count if count <= 4 else 1)[0]

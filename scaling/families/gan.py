@@ -1,0 +1,283 @@
+"""The generative adversarial network: R3GAN's recipe, with older games and bodies beside it for comparison."""
+
+import bisect
+import dataclasses
+import functools
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import axes, cost, nn
+from scaling.families import Player, _gan_conv, _gan_dcgan, _gan_losses, _gan_tokens
+from scaling.families._gan_augment import POLICIES, augment
+
+BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}
+CHOICES = {
+    "body": tuple(BODIES),
+    "loss": tuple(_gan_losses.GAMES),
+    "penalise": ("both", "real", "fake"),
+    "dtype": ("float32", "bfloat16"),
+}
+SIZES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 5e8)  # generator and discriminator together
+
+
+@dataclasses.dataclass(frozen=True)
+class GAN:
+    """Sizes and rules of a two-player game (Goodfellow et al. 2014), by default that of R3GAN (Huang et al. 2501.05441).
+
+    The discriminator ("disc") minimises the relativistic pairing loss plus gamma/2 of R1 and of R2, exact penalties of
+    each example's gradient; then the generator ("gen") moves against the discriminator just updated. Bodies: "tokens"
+    (patches and attention, matrix products only), "conv" (R3GAN's residual blocks), "dcgan" (Radford et al. 2015). None
+    normalises across the batch. `width` scales both players, which mirror each other; `critic_width` and
+    `critic_layers` hold the discriminator apart. The latents have the same size in every member, so the same ones can
+    be drawn for all. Recipe: Adam with beta1 = 0 and an average of the generator's weights (`optim.ema`), no weight
+    decay. Images are in [-1, 1] for the networks, 0 .. levels-1 outside.
+    """
+
+    reads: ClassVar[str] = "images"
+
+    image_size: int = 16
+    channels: int = 1
+    levels: int = 256
+    classes: int = 0  # of batch["label"]; 0: no label
+    caption: int = 0  # bytes of batch["caption"]; 0: no caption
+    body: str = "tokens"
+    width: int = 32  # tokens: of the residual stream; conv, dcgan: channels at full resolution
+    layers: int = 2  # tokens: blocks; conv: blocks at each resolution; dcgan has one at each
+    critic_width: int = 0  # 0: the generator's
+    critic_layers: int = 0
+    latent: int = 64
+    patch: int = 0  # tokens: pixels of a patch's side; 0: 4, or 8 from 64 pixels on
+    groups: int = 1  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
+    expansion: int = 1  # conv: middle channels over outer ones (R3GAN: 2, with groups)
+    loss: str = "relativistic"
+    gamma: float = 1.0  # weight of R1 and R2; 0: none
+    penalise: str = "both"  # "real": R1 alone; "fake": R2 alone
+    disc_steps: int = 1  # updates of the discriminator for each of the generator
+    augment: str = ""  # "translation,colour,cutout" or some of them (DiffAugment)
+    augment_probability: float = 1.0  # of each policy for each image; fixed, because an adaptive one (ADA) is state
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(f"GAN.{field} is {getattr(self, field)!r}; choose one of {choices}")
+        for field in ("channels", "width", "layers", "latent", "groups", "expansion", "disc_steps"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"GAN.{field} is {getattr(self, field)}; it must be at least 1")
+        if self.image_size < 8 or self.image_size & (self.image_size - 1):
+            raise ValueError(f"GAN.image_size is {self.image_size}; it must be 8, 16, 32, 64, ...")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"GAN.patch={self.patch} must divide image_size={self.image_size}")
+        if self.levels < 2 or self.gamma < 0 or not 0 <= self.augment_probability <= 1:
+            raise ValueError(f"GAN needs levels >= 2, gamma >= 0 and 0 <= augment_probability <= 1, not {self.levels}, "
+                             f"{self.gamma} and {self.augment_probability}")
+        unknown = set(self.policies) - set(POLICIES)
+        if unknown:
+            raise ValueError(f"GAN.augment has {sorted(unknown)}; write some of {','.join(POLICIES)}, or nothing")
+        if self.body == "conv" and any(w * self.expansion % self.groups for w in (self.width, self.critic_sizes[0])):
+            raise ValueError(f"GAN.groups={self.groups} must divide width * expansion of both players")
+
+    # ---- the protocol of families
+
+    def init(self, key):
+        gen, disc = jax.random.split(key)
+        return {"gen": nnx.state(_build(self, "gen", gen)), "disc": nnx.state(_build(self, "disc", disc))}
+
+    def players(self):
+        return (Player("disc", self.disc_loss),) * self.disc_steps + (Player("gen", self.gen_loss),)
+
+    def disc_loss(self, params, batch, key):
+        """Mean nats a pair, with penalties. Metrics: mean logits, their difference, "adversarial", "r1", "r2"."""
+        z_key, augment_key = jax.random.split(key)
+        real, fake = self._pixels(batch["image"]), self._generate(params, batch, z_key)
+        twice = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), {k: v for k, v in batch.items() if k != "image"})
+        twice["example"] = 2 * twice["example"] + jnp.arange(twice["example"].shape[0]) % 2  # each its own draws
+
+        def critic(images):
+            return self._judge(params, images, twice, augment_key)
+
+        return _gan_losses.critic_loss(self.loss, critic, real, fake, self.gamma, self.penalise)
+
+    def gen_loss(self, params, batch, key):
+        """Mean nats a pair. Metrics: mean logits and their difference."""
+        z_key, real_key, fake_key = jax.random.split(key, 3)
+        fake = self._judge(params, self._generate(params, batch, z_key), batch, fake_key)
+        real = self._judge(params, self._pixels(batch["image"]), batch, real_key)
+        return _gan_losses.generator_loss(self.loss, real, fake)
+
+    def evaluate(self, params, batch, key):
+        """Sums and counts of what describes the game (no measure of quality): "relativistic_loss" (nats a pair),
+        "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy" (shares with
+        D(real) > 0 and D(fake) < 0, of meaning for losses that are not relativistic), unaugmented."""
+        disc = self.module(params, "disc")
+        real = disc(self._pixels(batch["image"]), batch)
+        fake = disc(self._generate(params, batch, key), batch)
+        found = {"relativistic_loss": jax.nn.softplus(fake - real), "pair_accuracy": real > fake,
+                 "disc_real_accuracy": real > 0, "disc_fake_accuracy": fake < 0}
+        return {name: (x.sum(dtype=jnp.float32), jnp.float32(x.size)) for name, x in found.items()}
+
+    def example_batch(self, batch_size, key):
+        shape = (batch_size, self.image_size, self.image_size, self.channels)
+        images = jax.random.randint(key, shape, 0, self.levels).astype(jnp.uint8)
+        batch = {"image": images, "example": jnp.arange(batch_size, dtype=jnp.int32)}
+        if self.classes:
+            batch["label"] = jax.random.randint(key, (batch_size,), 0, self.classes)
+        if self.caption:
+            batch["caption"] = jax.random.randint(key, (batch_size, self.caption), 0, 256)
+        return batch
+
+    # ---- images
+
+    def sample(self, params, batch, key):
+        """uint8 [B, H, W, C], an image for each of batch["example"], of its label or caption if there is one."""
+        return self._levels(self._generate(params, batch, key))
+
+    def pictures(self, params, batch, key):
+        """"samples" and "interpolations" (along great circles between two latents), uint8 [4, 8, H, W, C]."""
+        rows, columns = 4, 8
+        count = batch["example"].shape[0]
+        known = {k: v for k, v in batch.items() if k in ("label", "caption")}
+
+        def draw(z, index):
+            images = self._levels(self._network(params, z, {k: v[index % count] for k, v in known.items()}))
+            return images.reshape(rows, columns, *images.shape[1:])
+
+        everyone = jnp.arange(rows * columns)
+        a, b = jnp.split(nn.noise(jax.random.fold_in(key, 1), jnp.arange(2 * rows), (self.latent,)), 2)
+        t = jnp.linspace(0.0, jnp.pi / 2, columns)
+        arcs = a[:, None] * jnp.cos(t)[None, :, None] + b[:, None] * jnp.sin(t)[None, :, None]
+        return {"samples": draw(nn.noise(key, everyone, (self.latent,)), everyone),
+                "interpolations": draw(arcs.reshape(-1, self.latent), everyone // columns)}
+
+    def broken(self, curve, metrics=None):
+        """(step, reason) when the game broke down, or None; see `_gan_losses.broken`."""
+        return _gan_losses.broken(curve, metrics)
+
+    def module(self, params, player):
+        """The generator ("gen") or the discriminator ("disc") with these parameters, as an `nnx.Module`."""
+        return nnx.merge(_graphdef(self, player), params[player])
+
+    def flops_by_player(self):
+        """{player: FLOPs of one forward pass for one example}, counted."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        params = jax.eval_shape(self.init, key)
+        batch = jax.eval_shape(lambda key: self.example_batch(1, key), key)
+        return {"gen": cost.flops(self._generate, params, batch, key),
+                "disc": cost.flops(lambda p, b: self.module(p, "disc")(self._pixels(b["image"]), b), params, batch)}
+
+    def _network(self, params, z, batch):
+        return self.module(params, "gen")(z, batch)
+
+    def _generate(self, params, batch, key):
+        return self._network(params, nn.noise(key, batch["example"], (self.latent,)), batch)
+
+    def _judge(self, params, images, batch, key):
+        if self.policies:
+            images = augment(images, self.policies, self.augment_probability, key, batch["example"])
+        return self.module(params, "disc")(images, batch)
+
+    def _pixels(self, images):
+        return images.astype(jnp.float32) * (2 / (self.levels - 1)) - 1
+
+    def _levels(self, images):
+        return jnp.clip(jnp.round((images + 1) * ((self.levels - 1) / 2)), 0, self.levels - 1).astype(jnp.uint8)
+
+    # ---- sizes
+
+    @property
+    def patch_size(self):
+        return self.patch or (8 if self.image_size >= 64 else 4)
+
+    @property
+    def tokens(self):
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def patch_values(self):
+        return self.patch_size**2 * self.channels
+
+    @property
+    def critic_sizes(self):
+        """(width, layers) of the discriminator."""
+        return self.critic_width or self.width, self.critic_layers or self.layers
+
+    @property
+    def conditional(self):
+        return bool(self.classes or self.caption)
+
+    @property
+    def inputs(self):
+        """Numbers a generator reads: latents, and as many of the condition."""
+        return self.latent * (2 if self.conditional else 1)
+
+    @property
+    def policies(self):
+        return tuple(filter(None, self.augment.replace(" ", "").split(",")))
+
+    @classmethod
+    def ladder(cls, size, **overrides):
+        """The GAN with about `size` parameters, both players together, within 20% (dcgan: 35%) from 2e4.
+
+        Depth follows width: tokens as the Transformer's ladder, layers = 3 (width/64)^(2/3), at least 1; conv
+        (width/16)^(1/3) blocks at each resolution, at least 1; and the sizes that these two leave open are filled by
+        one layer more or fewer. Parameters are counted with the overrides in place, so that a size means the same for
+        every image size, and a given `critic_width` is part of it.
+        """
+        if not 5e3 <= size <= 2e9:
+            raise ValueError(f"GAN.ladder takes sizes from 5e3 to 2e9 parameters, not {size:g}")
+        fixed = cls(**overrides)
+        if {"width", "layers"} <= set(overrides):
+            return fixed
+        rungs = [r for r in _rungs(fixed.body) if all(r[k] == overrides[k] for k in set(r) & set(overrides))]
+        rungs = rungs or [{k: v for k, v in overrides.items() if k in ("width", "layers")}]
+
+        def count(rung):
+            return _count(dataclasses.replace(fixed, **rung))
+
+        index = bisect.bisect_left(rungs, size, key=count)
+        near = rungs[max(0, index - 2):index + 3]
+        return dataclasses.replace(fixed, **min(near, key=lambda rung: abs(math.log(count(rung) / size))))
+
+    @classmethod
+    def sizes(cls):
+        return SIZES
+
+
+@functools.cache
+def _rungs(body):
+    """Widths and layers in order of parameters."""
+    rungs = []
+    for unit, stop in ((4, 64), (8, 128), (16, 256), (32, 512), (64, 2049)) if body == "tokens" else (
+            (1, 16), (2, 32), (4, 64), (8, 128), (16, 2049)):
+        start = rungs[-1][0] + unit if rungs else 8 if body == "tokens" else 2
+        for width in range(start - start % unit, stop, unit):
+            rule = max(1.0, 3 * (width / 64) ** (2 / 3) if body == "tokens" else (width / 16) ** (1 / 3))
+            depths = [1] if body == "dcgan" else [n for n in range(1, 100) if abs(n - rule) < 1]
+            rungs += [(width, layers) for layers in depths]
+    rungs = sorted(rungs, key=lambda rung: rung[0] ** 2 * (rung[1] + (body != "tokens")))
+    return [{"width": width, "layers": layers} for width, layers in rungs]
+
+
+@functools.lru_cache(maxsize=4096)
+def _count(family):
+    return cost.param_count(family)["total"]
+
+
+def _build(family, player, key):
+    body = BODIES[family.body]
+    network = body.Generator if player == "gen" else body.Critic
+    if family.body != "tokens":
+        return axes.drawn(functools.partial(network, family), key)
+    width, layers = (family.width, family.layers) if player == "gen" else family.critic_sizes
+    rest, blocks = jax.random.split(key)
+    blocks = _gan_tokens.stack(family, width, layers, jax.random.split(blocks, layers))
+    return axes.drawn(functools.partial(network, family, blocks), rest)
+
+
+@functools.lru_cache(maxsize=256)
+def _graphdef(family, player):
+    return nnx.graphdef(nnx.eval_shape(lambda: _build(family, player, jax.random.key(0))))

@@ -32,21 +32,26 @@ def flops(fn, *args, trips=None) -> int:
 @functools.lru_cache(maxsize=1024)
 def train_flops(family, batch_size: int) -> int:
     """FLOPs of loss and gradient of every player of the family, once each in order, for one batch."""
-    params, batch, key = _abstract(family, batch_size)
+    return flops(functools.partial(_gradients, family), *_abstract(family, batch_size))
 
-    def gradients(params, batch, key):
-        def gradient(name, loss):
-            return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
 
-        return [gradient(*player) for player in family.players()]
+def _gradients(family, params, batch, key):
+    def gradient(name, loss):
+        return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
 
-    return flops(gradients, params, batch, key)
+    return [gradient(*player) for player in family.players()]
 
 
 @functools.lru_cache(maxsize=1024)
 def forward_flops(family, batch_size: int) -> int:
     """FLOPs of evaluating the family on one batch."""
     return flops(family.evaluate, *_abstract(family, batch_size))
+
+
+@functools.lru_cache(maxsize=1024)
+def convolves(family) -> bool:
+    """Whether the family trains through convolutions, which some backends want outside of compiled loops."""
+    return "conv_general_dilated" in str(jax.make_jaxpr(functools.partial(_gradients, family))(*_abstract(family, 1)))
 
 
 def six_nd(params: float, units: float) -> float:
@@ -66,7 +71,8 @@ def nbytes(tree) -> int:
 
 def _abstract(family, batch_size):
     key = jax.eval_shape(lambda: jax.random.key(0))
-    batch = jax.eval_shape(lambda key: family.example_batch(batch_size, key), key)
+    batch = dict(jax.eval_shape(lambda key: family.example_batch(batch_size, key), key))
+    batch |= {name: jax.ShapeDtypeStruct((batch_size,), "int32") for name in ("example", "step")}
     return jax.eval_shape(family.init, key), batch, key
 
 

@@ -35,7 +35,7 @@ def activation_bytes(family) -> int:
     key = jax.random.key(0)
     params = jax.eval_shape(family.init, key)
     batch = dict(jax.eval_shape(lambda: family.example_batch(1, key)))
-    batch["example"] = jax.ShapeDtypeStruct((1,), "int32")
+    batch |= {name: jax.ShapeDtypeStruct((1,), "int32") for name in ("example", "step")}
 
     held = {(x.shape, x.dtype) for x in jax.tree.leaves(params)}
 

@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 
 
-def learning_rate(cells: pd.DataFrame, params: float, tokens: float) -> float:
-    """The learning rate for a run of `params` non-embedding parameters on `tokens` tokens.
+def learning_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> float:
+    """The learning rate for a run of `params` non-embedding parameters on `seen` units of data.
 
-    `cells` are the tuned runs of a sweep, one per (N, D), with columns params_non_embedding, tokens_seen and
-    learning_rate. log lr is fitted as a plane in log N and log D (the form of Bjorck et al. 2409.19913 for D and Kaplan
+    `cells` are the tuned runs of a sweep, one per (N, D), with columns params_non_embedding, learning_rate and
+    `data`, that of D. log lr is fitted as a plane in log N and log D (the form of Bjorck et al. 2409.19913 for D and Kaplan
     et al. 2001.08361, appendix D.6 for N) and read off at the target, but never above the largest nor below half
     of the smallest that won anywhere: the rates tried are a coarse grid, and a plane through it says little far away.
     """
-    n, d, rates = (np.log(cells[c].to_numpy(float)) for c in ("params_non_embedding", "tokens_seen", "learning_rate"))
+    n, d, rates = (np.log(cells[c].to_numpy(float)) for c in ("params_non_embedding", data, "learning_rate"))
     design = np.stack([np.ones_like(n), n - n.mean(), d - d.mean()], axis=1)
     plane = np.linalg.lstsq(design, rates, rcond=None)[0]
-    found = plane @ [1.0, np.log(params) - n.mean(), np.log(tokens) - d.mean()]
+    found = plane @ [1.0, np.log(params) - n.mean(), np.log(seen) - d.mean()]
     return float(np.exp(np.clip(found, rates.min() - np.log(2), rates.max())))
 
 

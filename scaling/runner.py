@@ -9,6 +9,7 @@
 
 import dataclasses
 import datetime
+import json
 import time
 
 import jax
@@ -37,7 +38,7 @@ class Runner:
     def __init__(self, workdir, options: Options, progress):
         self.workdir, self.options, self.progress = workdir, options, progress
         self.records = records.Records(workdir)
-        self.sources, self.programs, self.evaluations = {}, {}, {}
+        self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
         self.waiting_said = False
         self.trained_flops, self.trained_seconds = 0.0, 0.0  # by this process, compiling and evaluating included
 
@@ -71,12 +72,18 @@ class Runner:
                 claim.release()
 
     def source(self, experiment) -> data.Source:
-        d = experiment.data
-        key = (d.name, d.tokenizer, d.length, d.batch, d.unique_tokens, d.data_dir)
+        key = json.dumps(experiment.data.source_fields())
         if key not in self.sources:
-            self.sources[key] = data.load(d.name, tokenizer=d.tokenizer, length=d.length, batch=d.batch,
-                                          unique_tokens=d.unique_tokens, data_dir=d.data_dir or None)
+            self.sources[key] = experiment.data.load()
         return self.sources[key]
+
+    def judge(self, experiment):
+        """What scores samples of models trained on this data, or None."""
+        source = self.source(experiment)
+        key = (id(source), experiment.data.samples) if hasattr(experiment.family, "sample") else None
+        if key is not None and key not in self.judges:
+            self.judges[key] = experiment.data.judge(source)
+        return self.judges.get(key)
 
     def content(self, experiment) -> str:
         return self.source(experiment).fingerprint
@@ -92,12 +99,12 @@ class Runner:
     def evaluation(self, experiment) -> dict:
         """{split: batches stacked on the first axis}, the same for every run on the same data."""
         source = self.source(experiment)
-        key = (id(source), experiment.data.evaluation_tokens)
+        key = (id(source), experiment.data.batch, experiment.data.evaluated)
         if key not in self.evaluations:
             size = experiment.data.batch
             self.evaluations[key] = {split: jax.tree.map(
                 lambda x: x[:len(x) // size * size].reshape(-1, size, *x.shape[1:]),
-                source.evaluation(split, experiment.data.evaluation_tokens)) for split in source.splits}
+                source.evaluation(split, experiment.data.evaluated)) for split in source.splits}
         return self.evaluations[key]
 
     def evaluation_work(self, experiment) -> float:
@@ -203,13 +210,13 @@ class _Training:
             self.pace = (now - self.read_at) / steps
         self.read_at = now
         self.diverged = metrics.pop("diverged")[:, -1]
-        every, tokens = self.every, self.pack.experiment.data.tokens_per_step
+        every, data = self.every, self.pack.experiment.data
         ends = sorted({*range((at // every + 1) * every, at + steps, every), at + steps})
         for run, writer in enumerate(writers):
             for first, last in zip([at, *ends], ends):
                 point = {k: float(v[run, first - at:last - at].mean()) for k, v in metrics.items()}
-                writer.write(last, {"tokens": last * tokens, **point})
-        loss = np.nanmean(metrics["loss"][:, -every:]) if "loss" in metrics else np.nan
+                writer.write(last, {data.unit: last * data.per_step, **point})
+        loss = np.nanmean(next(v for k, v in metrics.items() if k.endswith("loss"))[:, -every:])
         e = self.pack.experiment
         text = f"{families.name(e.family)} N={sweep.short(sweep.counts(e, 0)['params_non_embedding'])}"
         self.runner.trained_flops += self.step_flops * steps
@@ -222,6 +229,12 @@ class _Training:
         for index, (split, batches) in enumerate(runner.evaluation(self.pack.experiment).items()):
             suffix = f"_{split}" if index else ""  # the first split is what laws are fitted to
             found |= {name + suffix: v for name, v in self.program.evaluate(state, batches).items()}
+        judge = runner.judge(self.pack.experiment)
+        if judge is not None:
+            conditions = next(iter(runner.evaluation(self.pack.experiment).values()))
+            samples = self.program.sample(state, conditions, self.pack.experiment.data.samples)
+            scores = [judge(one) for one in samples]
+            found |= {name: np.array([score[name] for score in scores]) for name in scores[0]}
         diverged = np.asarray(state.diverged)
         kept = [checkpoint.Checkpoints(runner.workdir / "params" / run.fingerprint) for run in runs]
         for i, run in enumerate(runs):  # all are on their way before the first is waited for
@@ -237,17 +250,28 @@ class _Training:
             curve += logs.read(folder / f"{_log_name(f'branch-{span.steps}', trunk)}.jsonl")
             logs.write(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
             values = experiments.knobs(run.experiment)
+            scores = {name: None if bad >= 0 else float(v[i]) for name, v in found.items()}
+            bad, reason = (bad, "not finite") if bad >= 0 else self.broken(curve, scores)
             runner.records.write({
                 "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
-                **sweep.counts(run.experiment, source.unique_tokens),
-                **{path.rpartition(".")[2]: value for path, value in values.items() if path != "data.tokens"},
-                **{name: None if bad >= 0 else float(v[i]) for name, v in found.items()},
-                "diverged": bad >= 0, "diverged_step": bad if bad >= 0 else None,
+                **sweep.counts(run.experiment, run.experiment.data.available(source)),
+                **{path.rpartition(".")[2]: v for path, v in values.items() if path != run.experiment.data.length_knob},
+                **scores,
+                "diverged": bad >= 0, "diverged_step": bad if bad >= 0 else None, "diverged_because": reason,
+                **({"judge": judge.describe()} if judge is not None else {}),
                 "seconds": seconds / len(runs), "data_fingerprint": source.fingerprint,
                 "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
                 "git_commit": records.git_commit(),
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
         self.progress.update(self.runner.evaluation_work(self.pack.experiment) * len(runs))
+
+    def broken(self, curve, scores) -> tuple[int, str | None]:
+        """The step at which, and why, a run's training broke down although all its numbers are finite; or -1."""
+        family = self.pack.experiment.family
+        if not hasattr(family, "broken") or not curve:
+            return -1, None
+        columns = {name: np.array([point.get(name, np.nan) for point in curve]) for name in curve[-1]}
+        return family.broken(columns, scores) or (-1, None)
 
 
 def _log_name(segment, trunk):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import (checkpoint, experiment as experiments, families, files, generate, laws, logs, recipe, records, report,
-                     runner, sweep)
+from scaling import (experiment as experiments, families, files, laws, logs, recipe, records, report, runner, showcase,
+                     sweep)
 from scaling.report import trends
 
 EXPECTED_MFU = 0.22  # for the estimate before anything has run
@@ -20,10 +20,11 @@ class Definition:
     """What a config file says: its config, `sweep(config)` and `target(config, learning_rate)`."""
 
     title: str
-    metric: str
+    metric: str  # of the records, smaller is better
     sweep: list
     target: object  # learning rate -> Experiment, or None
     prompts: tuple[str, ...] = ()
+    law: str = "chinchilla"  # a form of scaling.laws in N and D
     config: dict = dataclasses.field(default_factory=dict)
 
 
@@ -38,6 +39,8 @@ class Study:
         self.runner = runner.Runner(self.workdir, options, None)
         pack = pack or jax.device_count()
         self.plan = sweep.plan(definition.sweep, self.runner.content, pack)
+        self.unit = definition.sweep[0].data.unit
+        self.data = f"{self.unit}_seen"  # D as the records call it
         self.goal = None
         if definition.target is not None:  # its learning rate is not known yet, its cost is
             self.goal = sweep.plan([definition.target(1e-3)], self.runner.content, 1, "target")
@@ -45,7 +48,7 @@ class Study:
     def describe(self) -> str:
         """The plan as text: what will be trained, in how many programs, at what cost."""
         lines = [self.definition.title, ""]
-        head = ("size", "N", "tokens", "rates", "runs", "FLOPs")
+        head = ("size", "N", self.unit, "rates", "runs", "FLOPs")
         lines.append("{:>18} {:>8} {:>14} {:>6} {:>5} {:>10}".format(*head))
         groups: dict = {}
         for pack in self.plan.packs:
@@ -53,17 +56,17 @@ class Study:
         for family, packs in groups.items():
             runs = [run for pack in packs for trunk in pack.trunks for run in trunk.runs]
             n = sweep.counts(packs[0].experiment, 0)["params_non_embedding"]
-            tokens = sorted({run.experiment.data.tokens for run in runs})
+            seen = sorted({run.experiment.data.seen for run in runs})
             rates = {run.experiment.optim.learning_rate for run in runs}
             lines.append(f"{_shape(family):>18} {sweep.short(n):>8} "
-                         f"{sweep.short(tokens[0]) + ' - ' + sweep.short(tokens[-1]):>14} {len(rates):>6} {len(runs):>5} "
+                         f"{sweep.short(seen[0]) + ' - ' + sweep.short(seen[-1]):>14} {len(rates):>6} {len(runs):>5} "
                          f"{sum(pack.flops() for pack in packs):>10.2e}")
         if self.goal:
             e = self.goal.packs[0].experiment
             n = sweep.counts(e, 0)["params_non_embedding"]
             largest = max(sweep.counts(run.experiment, 0)["flops"] for run in self.plan.runs)
             flops = self.goal.flops()
-            lines.append(f"{_shape(e.family):>18} {sweep.short(n):>8} {sweep.short(e.data.tokens):>14} {1:>6} {1:>5} "
+            lines.append(f"{_shape(e.family):>18} {sweep.short(n):>8} {sweep.short(e.data.seen):>14} {1:>6} {1:>5} "
                          f"{flops:>10.2e}  target, {flops / largest:.1f} times the largest run's")
         p = self._plan()
         lines += ["", f"{p['runs']} runs in {p['programs']} compiled programs, {p['flops']:.3g} FLOPs, about "
@@ -81,7 +84,7 @@ class Study:
             if self.goal and fit is not None:
                 self.forecast(fit, boot, progress.print)
         self.write_study()
-        self.sample()
+        self.show()
         path = report.write(self.workdir)
         print(f"report: {path}", flush=True)
         return path
@@ -103,7 +106,7 @@ class Study:
         try:
             # runs of a few minutes miss the law by more than Huber's usual delta: one of the noise's own size
             # weighs them as a normal error would, and still discounts outliers
-            fit = laws.fit(cells, "chinchilla", loss=self.definition.metric, delta="noise-scaled")
+            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric, delta="noise-scaled")
         except laws.LawError as error:
             say(f"no fit: {error}")
             return None, None
@@ -112,7 +115,7 @@ class Study:
         budgets = np.geomspace(flops.min(), max(self.goal.flops() if self.goal else 0, flops.max()) * 2, 25)
         frontier = None
         try:
-            frontier = laws.frontier(fit, budgets, cost_of(cells), boot)
+            frontier = laws.frontier(fit, budgets, cost_of(cells, self.data), boot)
         except laws.LawError as error:
             say(f"no frontier: {error}")
         laws.save(self.workdir / "fit.json", fit, boot, frontier)
@@ -125,10 +128,10 @@ class Study:
         if not path.exists():
             _, cells = self.cells()
             draft = sweep.counts(self.goal.packs[0].experiment, 0)
-            rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft["tokens_seen"])
+            rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[self.data], self.data)
             target = self.definition.target(float(f"{rate:.3g}"))
             run = sweep.plan([target], self.runner.content, 1, "target").runs[0]
-            about = sweep.counts(target, self.runner.source(target).unique_tokens) | {
+            about = sweep.counts(target, target.data.available(self.runner.source(target))) | {
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
                 "experiment": experiments.to_dict(target)}
             try:
@@ -151,28 +154,16 @@ class Study:
         say(f"observed: {result['observed']:.4f}, error {result['relative_error']:+.2%}, "
             f"{'inside' if result['inside'] else 'outside'} the interval")
 
-    def sample(self, tokens: int = 300):
-        """Text by the smallest and by the largest model, from the same prompts and seed, into samples.json."""
+    def show(self):
+        """What the best models of each size make, into the workdir."""
         frame = trends.clean(records.load(self.workdir), self.definition.metric)
-        frame = frame[~frame["diverged"]]
-        if frame.empty or not self.definition.prompts:
-            return
-        small = frame[frame["params_non_embedding"] == frame["params_non_embedding"].min()]
-        large = frame[frame["params_non_embedding"] == frame["params_non_embedding"].max()]
-        out = []
-        for label, group in (("smallest", small), ("largest", large)):
-            best = group.loc[group[self.definition.metric].idxmin()]
-            record = self.runner.records.read(best["fingerprint"])
-            e = experiments.from_dict(record["experiment"])
-            source = self.runner.source(e)
-            abstract = {"params": jax.eval_shape(e.family.init, jax.random.key(0))}
-            params = checkpoint.Checkpoints(self.workdir / "params" / best["fingerprint"]).restore(None, abstract)[0]
-            texts = generate.generate(e.family, params["params"], [source.encode(p) for p in self.definition.prompts],
-                                      max_tokens=tokens, temperature=0.8, seed=0)
-            out += [{"label": label, "params_non_embedding": record["params_non_embedding"],
-                     "fingerprint": best["fingerprint"], "prompt": prompt, "text": source.decode(text)}
-                    for prompt, text in zip(self.definition.prompts, texts, strict=True)]
-        files.write_json(self.workdir / "samples.json", out)
+        showcase.write(self.workdir, self.runner, frame, self.definition.metric, self.definition.prompts)
+        e = self.definition.sweep[0]
+        judge = self.runner.judge(e) if self.runner.sources else None
+        if judge is not None:  # what the data's own images would score, as samples
+            sizes = sorted({run.experiment.data.unique or run.experiment.data.seen for run in self.plan.runs})
+            files.write_json(self.workdir / "baselines.json", {"floor": judge.floor(), "memoriser": [
+                {"examples_unique": size, **judge.memoriser(size)} for size in sizes]})
 
     def write_study(self):
         """study.json: what was asked for, by which command and versions, and what it took."""
@@ -185,7 +176,8 @@ class Study:
             took = {k: before.get(k, v) for k, v in took.items()}
         files.write_json(path, {
             "title": self.definition.title, "command": self.command, "config": self.definition.config,
-            "metric": self.definition.metric, "plan": self._plan(), "versions": records.versions(),
+            "metric": self.definition.metric, "unit": self.unit, "law": self.definition.law,
+            "family": families.name(self.definition.sweep[0].family), "plan": self._plan(), "versions": records.versions(),
             "git_commit": records.git_commit(), **took})
 
     # --------------------------------------------------------------------------------------- helpers
@@ -207,18 +199,19 @@ class Study:
         return laws.forecast.hashes(self.runner.records.read(f) for f in done)
 
 
-def cost_of(cells):
-    """(N, D) -> training FLOPs, through the counted FLOPs per token of the sizes in `cells`, log-log quadratic in N."""
+def cost_of(cells, data="tokens_seen"):
+    """(N, D) -> training FLOPs, through the counted FLOPs per unit of data of the sizes in `cells`, log-log quadratic
+    in N. `data` is the column of D."""
     n = np.log(cells["params_non_embedding"].to_numpy(float))
-    per_token = np.log((cells["flops"] / cells["tokens_seen"]).to_numpy(float))
-    curve = np.polyfit(n, per_token, min(2, len(np.unique(n)) - 1))
+    each = np.log((cells["flops"] / cells[data]).to_numpy(float))
+    curve = np.polyfit(n, each, min(2, len(np.unique(n)) - 1))
     # below and above the sizes seen, straight on: a parabola would turn around
     low, high = n.min(), n.max()
 
-    def cost(params, tokens):
+    def cost(params, seen):
         x = np.log(params)
         inside = np.clip(x, low, high)
-        return np.exp(np.polyval(curve, inside) + np.polyval(np.polyder(curve), inside) * (x - inside)) * tokens
+        return np.exp(np.polyval(curve, inside) + np.polyval(np.polyder(curve), inside) * (x - inside)) * seen
 
     return cost
 

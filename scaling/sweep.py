@@ -14,6 +14,7 @@ import itertools
 import jax
 
 from scaling import cost, experiment as experiments, train
+from scaling.data import spec
 
 
 def _bases(base):
@@ -115,7 +116,7 @@ def plan(sweep, content, pack: int, role: str = "sweep") -> Plan:
     groups: dict = {}
     for e in dict.fromkeys(sweep):
         knobs = experiments.knobs(e)
-        shared = tuple((k, v) for k, v in knobs.items() if k != "data.tokens")
+        shared = tuple((k, v) for k, v in knobs.items() if k != e.data.length_knob)
         alone = () if train.span(e).cooldown > 0 else (e.steps,)  # nothing shared: every length is its own trunk
         run = Run(e, experiments.fingerprint(e, content(e)), role)
         groups.setdefault(experiments.program_key(e), {}).setdefault((shared, alone), []).append(run)
@@ -145,17 +146,19 @@ def step_flops(experiment) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def _step_flops(family, batch, optimiser):
-    e = experiments.Experiment(family=family).replace({"data.batch": batch, "optim.name": optimiser})
+    e = experiments.Experiment(family=family, data=spec.KINDS[family.reads]()).replace({"data.batch": batch, "optim.name": optimiser})
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     state = jax.eval_shape(lambda: train.init(e))
     return float(cost.flops(lambda state, examples: train.step(e, train.TRUNK, state, examples), state, examples))
 
 
 def counts(experiment, available: int) -> dict[str, float]:
-    """N, D and C of a run as records hold them, when its data set has `available` tokens."""
+    """N, D and C of a run as records hold them, when its source gives `available` different units of data."""
     params = cost.param_count(experiment.family)
-    seen = experiment.steps * experiment.data.tokens_per_step
-    return {"params_total": params["total"], "params_non_embedding": params["non_embedding"], "tokens_seen": seen,
-            "tokens_unique": min(seen, experiment.data.unique_tokens or available), "steps": experiment.steps,
+    data = experiment.data
+    seen = data.steps * data.per_step
+    return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
+            **{f"params_{player}": n for player, n in params["by_player"].items() if len(params["by_player"]) > 1},
+            f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
             "flops": step_flops(experiment) * experiment.steps,
             "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scaling import compiling, microbatch, optim, sharding
+from scaling import compiling, cost, microbatch, optim, sharding
 from scaling import experiment as experiments
 
 NEVER = np.iinfo(np.int32).max // 2  # a step that is never reached
@@ -50,45 +50,57 @@ def init(experiment) -> State:
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
-def step(experiment, span: Span, state: State, batch, pieces: int = 1) -> tuple[State, dict[str, jax.Array]]:
+def step(experiment, span: Span, state: State, batch, pieces: int = 1,
+         loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
     """One update of every player in turn, each seeing those before it already moved.
 
-    `batch` arrays lead with the example axis, which is cut into `pieces` gradients that are averaged. Losses find
-    `batch["example"]`, the number of each example in its batch, to draw noise that does not depend on the cut.
-    A step whose loss or gradient is not finite changes nothing and marks the run as diverged from there on.
+    `batch` arrays lead with the example axis, which is cut into `pieces` gradients that are averaged, in a compiled
+    loop or written out. Losses find `batch["example"]`, the number of each example in its batch, to draw noise that
+    does not depend on the cut, and `batch["step"]`. A step whose loss or gradient is not finite changes nothing and
+    marks the run as diverged from there on. A player whose gradient is longer than `optim.skip` does not move.
     """
     tx = optim.make(experiment, span)
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
-    batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32)}
+    batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32),
+             "step": jnp.full(size, state.step, jnp.int32)}
     params, opt, metrics = dict(state.params), dict(state.opt), {}
     players = experiment.family.players()
     alone = len({player.name for player in players}) == 1
     healthy = state.diverged < 0
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
-        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces)
+        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces, loop)
         norm = optax.global_norm(grads)
-        updates, opt[name] = tx.update(grads, opt[name], params[name])
-        params[name] = optax.apply_updates(params[name], updates)
+        updates, moved = tx.update(grads, opt[name], params[name])
+        moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
+        params[name], opt[name] = _choose(moves, (optax.apply_updates(params[name], updates), moved),
+                                          (params[name], opt[name]))
         healthy &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
-        metrics |= {f"{prefix}{k}": v for k, v in {**aux, "loss": value, "grad_norm": norm}.items()}
+        found = {**aux, "loss": value, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
+        metrics |= {f"{prefix}{k}": v for k, v in found.items()}
     ema = state.ema
     if experiment.optim.ema:
-        ema = optax.incremental_update(params, ema, 1 - experiment.optim.ema)
+        taken = state.step.astype(jnp.float32)
+        decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # else the first weights would linger
+        ema = optax.incremental_update(params, ema, 1 - decay)
     metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
-    keep = partial(jax.tree.map, lambda new, old: jnp.where(healthy, new, old))
+    keep = partial(_choose, healthy)
     diverged = jnp.where(healthy | (state.diverged >= 0), state.diverged, state.step)
     metrics["diverged"] = diverged
     return State(state.step + 1, keep(params, state.params), keep(opt, state.opt), keep(ema, state.ema), diverged), metrics
+
+
+def _choose(first, a, b):
+    return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
 
 
 def _own_loss(loss, params, name, own, batch, key):
     return loss({**params, name: own}, batch, key)
 
 
-def _gradients(loss, own, batch, key, pieces):
+def _gradients(loss, own, batch, key, pieces, loop):
     """((loss, metrics), gradient), averaged over `pieces` slices of the batch taken one after another."""
     gradient = jax.value_and_grad(loss, has_aux=True)
     if pieces == 1:
@@ -101,25 +113,41 @@ def _gradients(loss, own, batch, key, pieces):
     def add(total, piece):
         return jax.tree.map(jnp.add, total, gradient(own, piece, key)), None
 
-    total, _ = jax.lax.scan(add, total, cut)
+    total, _ = jax.lax.scan(add, total, cut, unroll=1 if loop else pieces)
     return jax.tree.map(lambda x: x / pieces, total)
 
 
-def evaluate(experiment, state: State, batches) -> dict[str, jax.Array]:
-    """Metrics of the state (of its averaged weights, if there are any) over batches stacked on the first axis."""
-    params = state.ema or state.params
-    key = jax.random.key(0)  # the same noise for every run
+def evaluate(experiment, state: State, index, batch) -> dict[str, tuple[jax.Array, ...]]:
+    """The family's sums over batch number `index` of an evaluation set, by the averaged weights if there are any."""
+    params, key = _evaluated(state, batch, index)
+    return dict(experiment.family.evaluate(params, _numbered(batch, index), key))
 
-    def one(total, indexed):
-        index, batch = indexed
-        found = experiment.family.evaluate(params, batch, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, total, found), None
 
-    count = jax.tree.leaves(batches)[0].shape[0]
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(
-        experiment.family.evaluate, params, jax.tree.map(lambda x: x[0], batches), key))
-    total, _ = jax.lax.scan(one, zero, (jnp.arange(count), batches))
-    return {name: sums / counts for name, (sums, counts) in total.items()}
+def sample(experiment, state: State, index, batch) -> jax.Array:
+    """What the family draws under the conditions of batch number `index` of an evaluation set."""
+    params, key = _evaluated(state, batch, index)
+    return experiment.family.sample(params, _numbered(batch, index), jax.random.fold_in(key, 1))
+
+
+def _evaluated(state, batch, index):
+    return state.ema or state.params, jax.random.key(0)  # the same noise for every run
+
+
+def _numbered(batch, index):
+    size = jax.tree.leaves(batch)[0].shape[0]
+    return {**batch, "example": jnp.int32(index) * size + jnp.arange(size, dtype=jnp.int32)}
+
+
+def means(totals: dict) -> dict[str, np.ndarray]:
+    """Metrics from sums: {name: (sum, count)}, or (sum, count, sum of squares), which gives `<name>_se` as well."""
+    out = {}
+    for name, (total, count, *squares) in totals.items():
+        total, count = np.asarray(total, np.float64), np.asarray(count, np.float64)
+        out[name] = total / count
+        for square in squares:
+            variance = np.maximum(np.asarray(square, np.float64) / count - out[name] ** 2, 0)
+            out[f"{name}_se"] = np.sqrt(variance / np.maximum(count - 1, 1))
+    return out
 
 
 class Program:
@@ -130,10 +158,12 @@ class Program:
 
     def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256, devices=None):
         self.experiment, self.source, self.runs = experiment, source, runs
-        self.steps_per_call = steps_per_call
         self.mesh = sharding.make_mesh(runs, mesh, experiment.layout, devices)
         sharding.check(experiment, self.mesh)
         self.pieces = microbatch.pieces(experiment, self.mesh, runs)
+        # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
+        self.loop = self.mesh.devices.flat[0].platform != "cpu" or not cost.convolves(experiment.family)
+        self.steps_per_call = steps_per_call if self.loop else 1
         knobs = self._knobs([experiment] * runs)
         abstract = jax.eval_shape(self._init, knobs)
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
@@ -142,7 +172,8 @@ class Program:
         self.init_call = jax.jit(self._init, out_shardings=self.shardings, compiler_options=compiling.runs_once())
         self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, None),
                                     compiler_options=compiling.runs_often())
-        self.evaluate_call = jax.jit(self._evaluate, compiler_options=compiling.runs_often())
+        self.evaluate_call = jax.jit(partial(self._on_batch, evaluate), compiler_options=compiling.runs_often())
+        self.sample_call = jax.jit(partial(self._on_batch, sample), compiler_options=compiling.runs_often())
         self.resident = experiment.data.feed == "resident"
         self.data = None
         self.streams, self.reading = [], None
@@ -153,8 +184,18 @@ class Program:
         return self.init_call(self._knobs(pack))
 
     def advance(self, state: State, pack, spans, steps: int) -> tuple[State, dict[str, jax.Array]]:
-        """The state `steps` later (at most `steps_per_call`), and metrics of shape [runs, steps_per_call] of which
-        the first `steps` columns count. The state given is donated. Returns before the device is done."""
+        """The state `steps` later, and metrics of shape [runs, at least steps], of which the first `steps` columns
+        count. The state given is donated. Returns before the device is done."""
+        if steps <= self.steps_per_call:
+            return self._call(state, pack, spans, steps)
+        found, at = [], 0
+        while at < steps:
+            now = min(steps - at, self.steps_per_call)
+            state, metrics = self._call(state, pack, spans, now)
+            found, at = [*found, jax.tree.map(lambda x: x[:, :now], metrics)], at + now
+        return state, jax.tree.map(lambda *x: jnp.concatenate(x, 1), *found)
+
+    def _call(self, state, pack, spans, steps):
         if self.resident and self.data is None:
             self.data = jax.device_put(self.source.arrays(), sharding.replicated(self.mesh))
         data = self.data if self.resident else self._read(state, pack, steps)
@@ -162,14 +203,26 @@ class Program:
 
     def evaluate(self, state: State, batches) -> dict[str, np.ndarray]:
         """{metric: [runs]} over batches stacked on the first axis."""
-        return jax.tree.map(np.asarray, self.evaluate_call(state, batches))
+        totals = None
+        for index, batch in enumerate(_unstacked(batches)):
+            found = self.evaluate_call(state, np.int32(index), batch)
+            totals = found if totals is None else jax.tree.map(jnp.add, totals, found)
+        return means(totals)
+
+    def sample(self, state: State, batches, count: int) -> np.ndarray:
+        """`count` samples of every run, [runs, count, ...], under the conditions of the batches in turn."""
+        found, turns = [], list(_unstacked(batches))
+        size = jax.tree.leaves(turns[0])[0].shape[0]
+        for index in range(-(-count // size)):
+            found.append(np.asarray(self.sample_call(state, np.int32(index), turns[index % len(turns)])))
+        return np.concatenate(found, 1)[:, :count]
 
     # ---- traced
 
     def _knobs(self, pack):
         values = [experiments.knobs(e) for e in pack]
         return {path: np.asarray([v[path] for v in values], np.int32 if path == "seed" else np.float32)
-                for path in values[0] if path != "data.tokens"}  # the length of a run is in its span
+                for path in values[0] if path != self.experiment.data.length_knob}  # the length of a run is in its span
 
     def _spans(self, spans):
         return Span(*(np.asarray(x, np.int32) for x in zip(*spans, strict=True)))
@@ -193,7 +246,8 @@ class Program:
                 batch = self.source.slice(data, bound.seed, state.step)
             else:
                 batch = jax.tree.map(lambda x: x[index], data)
-            return step(bound, span, state, sharding.shard_batch(batch, self.mesh), self.pieces)
+            return step(bound, span, state, sharding.shard_batch(batch, self.mesh), self.pieces,
+                        self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, None if self.resident else 0))
         shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
@@ -204,16 +258,15 @@ class Program:
             state, metrics = pack(state, knobs, spans, index, data)
             return state, {k: rows[k].at[index].set(v) for k, v in metrics.items()}
 
-        if self.steps_per_call == 1:  # no loop at all: convolutions inside one are slow on CPU
+        if self.steps_per_call == 1:  # no loop at all
             state, rows = body(0, (state, rows))
         else:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
-    def _evaluate(self, state, batches):
-        batches = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(
-            self.mesh, jax.sharding.PartitionSpec(None, sharding.BATCH_AXES))), batches)
-        return self._vmap(partial(evaluate, self.experiment), (0, None))(state, batches)
+    def _on_batch(self, function, state, index, batch):
+        batch = sharding.shard_batch(batch, self.mesh)
+        return self._vmap(partial(function, self.experiment), (0, None, None))(state, index, batch)
 
     def _read(self, state, pack, steps):
         """Batches [runs, steps_per_call, batch, ...] read on the host; rows after `steps` are never looked at."""
@@ -226,3 +279,8 @@ class Program:
         stacked = jax.tree.map(lambda *x: np.stack(x), *[jax.tree.map(lambda *x: np.stack(x), *r) for r in runs])
         pad = [(0, 0), (0, self.steps_per_call - steps)]
         return jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)
+
+
+def _unstacked(batches):
+    for index in range(jax.tree.leaves(batches)[0].shape[0]):
+        yield jax.tree.map(lambda x: x[index], batches)

@@ -5,10 +5,12 @@ import numpy as np
 
 from scaling import experiment as X
 from scaling import families
+from scaling.data import spec
 
 
 class ExampleSource:
-    name, fingerprint, splits, unique_tokens = "examples", "examples", ("iid",), 2**30
+    name, fingerprint, splits = "examples", "examples", ("iid",)
+    unique_tokens = unique_examples = 2**30
 
     def __init__(self, family, batch):
         self.family, self.batch_size = family, batch
@@ -32,8 +34,8 @@ class ExampleSource:
 def tiny(name, **changes):
     """An experiment at the bottom of a family's ladder, small enough for eight devices and many tests."""
     cls = families.find(name)
-    small = {"length": 16, "vocab": 32, "layers": 1} if name == "transformer" else {}
-    family = cls.ladder(cls.sizes()[0], **small)
-    e = X.Experiment(family=family).replace({"data.batch": 8, "data.length": 16, "data.tokens": 8 * 16 * 12,
-                                             "optim.warmup": 2})
-    return e.replace(changes)
+    data = spec.KINDS[cls.reads]
+    own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is spec.Text else {"data.examples": 8 * 12}
+    small = {"length": 16, "vocab": 32, "layers": 1} if data is spec.Text else {}
+    e = X.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
+    return e.replace({"data.batch": 8, "optim.warmup": 2, **own, **changes})

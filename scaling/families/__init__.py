@@ -5,14 +5,15 @@ A family is one file in this package and nothing else. The file `wavenet.py` hol
 found by name, trained by the one train loop, and covered by the tests that all families share.
 """
 
-import difflib
 import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+
+from scaling.fields import nearest
 
 Params = Mapping[str, Any]  # {player name: tree of parameters with named axes, see scaling.axes}
 Batch = Mapping[str, jax.Array]
@@ -31,7 +32,20 @@ class Player(NamedTuple):
 
 
 class Family(Protocol):
-    """A frozen, hashable dataclass of static sizes. Two equal families are the same program."""
+    """A frozen, hashable dataclass of static sizes. Two equal families are the same program.
+
+    Beside these methods a family may have, and is then asked for:
+
+    * `sample(params, batch, key)`: as many samples as `batch` has examples, under their conditions and numbers
+      (label, caption, "example"), which the judge of its data scores;
+    * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report;
+    * `examine(params, batch, key)`: metrics as from `evaluate`, too costly for every run: the report has them for the
+      best run of the smallest and of the largest size;
+    * `broken(curve, metrics)`: (step, reason) when the training curve, {metric: array over its points}, or the final
+      metrics tell that training broke down without a number that is not finite, else None.
+    """
+
+    reads: ClassVar[str]  # the kind of data, a key of scaling.data.spec.KINDS
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters. Pure: may be vmapped, jitted with shardings, or only shape-evaluated."""
@@ -40,7 +54,8 @@ class Family(Protocol):
         """The players in the order one step updates them. A name may repeat: (D, D, G) is n-critic."""
 
     def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Metrics:
-        """{metric: (sum, count)}; the caller adds both up over batches, then divides."""
+        """{metric: (sum, count)}, or (sum, count, sum of squares) to get the standard error `<metric>_se` as well;
+        the caller adds up over batches, then divides."""
 
     def example_batch(self, batch_size: int, key: jax.Array) -> Batch:
         """Random data of the right shapes and types, for costs, compilation and tests."""
@@ -65,9 +80,7 @@ def find(name: str) -> type:
     """The family class called `name`, whatever its capitals: `find("transformer")`."""
     known = {cls.__name__.lower(): cls for cls in all()}
     if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no family called {name!r}{hint} There are: {', '.join(known)}")
+        raise ValueError(f"no family called {name!r}; {nearest(name.lower(), known)}")
     return known[name.lower()]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,8 @@ class Transformer:
     (Vaswani et al., section 3.4) and 1/sqrt(width) on the way out (T5, Raffel et al. 2020), without which
     each token would predict itself.
     """
+
+    reads: ClassVar[str] = "text"
 
     vocab: int = 256
     length: int = 256

@@ -1,0 +1,64 @@
+"""Fields of the frozen dataclasses that make an experiment, and the sentences about those that are wrong.
+
+* plain fields change shapes or the program (sizes, batch, optimiser): experiments that differ in them are
+  different compiled programs;
+* `knob` fields leave every shape alone (seed, learning rate, ...): they are arguments of the program, so
+  experiments that differ only in them share one program and can be packed with `vmap`;
+* `how` fields say how the work is done and not what is computed (feeding, microbatches): they are part of
+  the program but not of the run's name.
+"""
+
+import dataclasses
+import difflib
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says which field and what to write instead."""
+
+
+def knob(default):
+    return dataclasses.field(default=default, metadata={"knob": True})
+
+
+def how(default):
+    return dataclasses.field(default=default, metadata={"how": True})
+
+
+def fields(node) -> dict[str, Any]:
+    """Names and values of a (nested) dataclass's fields."""
+    return {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+
+
+def nearest(name: str, names) -> str:
+    close = difflib.get_close_matches(name, list(names), n=5, cutoff=0.3)
+    return "nearest: " + ", ".join(close) if close else "there are: " + ", ".join(sorted(names))
+
+
+def replace(node, changes: dict[str, Any]):
+    """The same (nested) dataclass with dotted fields changed; a ConfigError names the nearest of an unknown one."""
+    for path, value in changes.items():
+        node = _replace(node, path.split("."), value, path)
+    return node
+
+
+def _replace(node, parts, value, path):
+    names = fields(node)
+    if parts[0] not in names:
+        raise ConfigError(f"no field {path!r} in {type(node).__name__}; {nearest(parts[0], names)}")
+    if len(parts) > 1:
+        value = _replace(getattr(node, parts[0]), parts[1:], value, path)
+    return dataclasses.replace(node, **{parts[0]: value})
+
+
+def leaves(node, prefix="") -> dict[str, tuple[Any, str]]:
+    """{dotted path: (value, kind)} of every leaf field; kind is "plain", "knob" or "how"."""
+    out = {}
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            out |= leaves(value, f"{prefix}{f.name}.")
+        else:
+            kind = "knob" if f.metadata.get("knob") else "how" if f.metadata.get("how") else "plain"
+            out[prefix + f.name] = (value, kind)
+    return out

@@ -307,10 +307,11 @@ def test_nearly_equal_amounts_of_data_are_one_level():
 
 def test_the_law_drawn_is_the_law_fitted():
     n, d = np.geomspace(1e3, 1e9, 7), 3e6
-    drawn = trends.predict({"form": "chinchilla", "params": LAW}, n, d)
-    np.testing.assert_allclose(drawn, surface(n, d), rtol=1e-12)
-    assert trends.predict({"form": "of my own", "params": {}}, n, d) is None
-    assert trends.predict(None, n, d) is None
+    fit = {"form": "chinchilla", "params": LAW, "columns": {"N": "params_non_embedding", "D": "tokens_seen"}}
+    columns = {"params_non_embedding": n, "tokens_seen": d}
+    np.testing.assert_allclose(trends.predict(fit, columns), surface(n, d), rtol=1e-12)
+    assert trends.predict({**fit, "form": "of my own"}, columns) is None
+    assert trends.predict(fit, {"params_non_embedding": n}) is None and trends.predict(None, columns) is None
 
 
 def test_writing_again_gives_the_same_bytes_and_a_failure_keeps_the_old_report(complete, monkeypatch):

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from scaling.report import figures, trends
-from scaling.report.trends import DATA, PARAMS
-from scaling.report.words import count, label, percent, plural, short
+from scaling.report.trends import PARAMS
+from scaling.report.words import count, number, percent, plural, sentence, short
 
 
 def plans(study, palette) -> dict[str, tuple]:
     """{name: (function that draws, accessible title, caption)}, for `figures.render`."""
-    cells, runs, metric, fit = study.cells, study.runs, study.metric, study.fit
-    forecast, check = study.forecast, study.forecast_check
-    rates, loss = trends.learning_rates(runs, metric), label(metric)
-    targets = list(runs.loc[runs["role"] == "target", "fingerprint"])
-    target = (forecast or {}).get("target", {}).get("fingerprint") or (targets[0] if targets else None)
-    return {
-        "verdict": (lambda: figures.verdict(cells, metric, palette, forecast, check),
-                    f"forecast and observed {loss}", _verdict(study)),
-        "compute": (lambda: figures.against_compute(cells, metric, palette, fit, forecast, check),
-                    f"{loss} against training compute", _compute(study)),
-        "params": (lambda: figures.against_params(cells, metric, palette, fit),
-                   f"{loss} against parameters",
-                   _falls(study, PARAMS, "data", "a larger size at fixed data")),
-        "data": (lambda: figures.against_data(cells, metric, palette, fit),
-                 f"{loss} against training tokens", _falls(study, "data", PARAMS, "more data at fixed size")),
-        "residuals": (lambda: figures.residuals(fit, metric, palette), "residuals of the fit",
-                      _residuals(study)),
-        "learning-rate": (lambda: figures.against_learning_rate(runs, rates, metric, palette),
-                          f"{loss} against learning rate", _rates(rates)),
-        "curves": (lambda: figures.training_curves(cells, study.curves, palette, target),
-                   "training loss against tokens", _curves(study, target)),
+    measure, unit = study.measure.label, study.unit.name
+    targets = list(study.runs.loc[study.runs["role"] == "target", "fingerprint"])
+    target = (study.forecast or {}).get("target", {}).get("fingerprint") or (targets[0] if targets else None)
+    rows = {
+        "verdict": (figures.verdict, f"forecast and observed {measure}", _verdict(study)),
+        "compute": (figures.against_compute, f"{measure} against training compute", _compute(study)),
+        **_of_size_and_data(study),
+        "unique": (figures.against_unique, f"{measure} against different {unit}", _unique(study)),
+        "residuals": (figures.residuals, "residuals of the fit", _residuals(study)),
+        "learning-rate": (figures.against_learning_rate, f"{measure} against learning rate", _rates(study)),
     }
+    planned = {name: (partial(draw, study, palette), *words) for name, (draw, *words) in rows.items()}
+    for metric in study.beside:
+        view = study.showing(metric)
+        planned |= {f"{name}-{metric}": (partial(draw, view, palette), *words)
+                    for name, (draw, *words) in _of_size_and_data(view).items()}
+    for loss in sorted({name for curve in study.curves.values() for name in curve if name != "data"}):
+        name = "-".join(["curves", *loss.split("/")[:-1]])
+        planned[name] = (partial(figures.training_curves, study, palette, target, loss),
+                         f"training loss against {unit}", _curves(study, target, loss))
+    return planned
+
+
+def _of_size_and_data(study) -> dict[str, tuple]:
+    label = study.measure.label
+    return {"params": (figures.against_params, f"{label} against parameters",
+                       _trend(study, PARAMS, "data", "a larger size at fixed data")),
+            "data": (figures.against_data, f"{label} against training {study.unit.name}",
+                     _trend(study, "data", PARAMS, "more data at fixed size") + _baselines(study))}
 
 
 def _verdict(study) -> str:
@@ -43,7 +51,7 @@ def _verdict(study) -> str:
     drop = study.cells[study.metric].min() - observed
     if drop > 0:
         error = abs(observed - study.forecast["predicted"])
-        text += (f" The error is {percent(error / drop)} of the fall in loss from the best fitted run "
+        text += (f" The error is {percent(error / drop)} of the fall in {study.measure.noun} from the best fitted run "
                  "to the target.")
     return text
 
@@ -53,31 +61,79 @@ def _compute(study) -> str:
     frontier = (study.fit or {}).get("frontier")
     if frontier:
         banded = ", with its interval" if {"lo", "hi"} <= set(frontier[0]) else ""
-        text += f" Dashed: the least loss that the law allows for each budget{banded}."
+        text += f" Dashed: the least {study.measure.noun} that the law allows for each budget{banded}."
     if (study.forecast or {}).get("compute_ratio"):
         ratio = short(study.forecast["compute_ratio"])
         text += f" The forecast is for {ratio} times the compute of the largest fitted run."
     return text
 
 
-def _falls(study, along: str, fixed: str, to: str) -> str:
+def _trend(study, along: str, fixed: str, to: str) -> str:
     found = trends.steps(study.cells, along, fixed, study.metric)
-    dashed = " Dashed: the fitted law." if trends.predict(study.fit, 1.0, 1.0) is not None else ""
-    if not found:
-        return "Loss tuned over learning rates." + dashed
-    falls = sum(step.falls for step in found)
-    return f"Tuned loss falls at {falls} of {plural(len(found), 'step')} to {to}." + dashed
+    measure = study.measure
+    text = f"Tuned {measure.noun}" + ("." if not found else
+                                      f" {measure.falls} at {sum(step.better for step in found)} of "
+                                      f"{plural(len(found), 'step')} to {to}.")
+    if study.law(1.0, 1.0) is not None:
+        text += " Dashed: the fitted law."
+    return text + _spread(study, study.cells)
 
 
-def _curves(study, target) -> str:
-    shown = sum(name in study.curves for name in study.cells["fingerprint"])
+def _spread(study, cells) -> str:
+    """What bars and small dots mean, where the figure has any."""
+    text = ""
+    if trends.error(cells, study.metric).gt(0).any():
+        text += " Bars are one standard error."
+    if (cells["seeds"] > 1).any():
+        text += " Small dots are single seeds, of which a large dot is the mean."
+    return text
+
+
+def _baselines(study) -> str:
+    known, text = study.baselines or {}, ""
+    floor = (known.get("floor") or {}).get(study.metric)
+    if floor is not None:
+        text += f" Floor: real images against other real ones, {number(floor, 3)}."
+    if any(study.metric in point for point in known.get("memoriser") or ()):
+        text += " Memoriser: the first so many training images themselves, as samples."
+    return text
+
+
+def _unique(study) -> str:
+    cells = trends.repeated(study.runs, study.metric)
+    if cells.empty:
+        return ""
+    seen = ", ".join(sorted({count(value) for value in cells["data"]}))
+    found = trends.effect(cells, "unique", PARAMS, study.metric)
+    says = f" {sentence(effect(found, study, f'different {study.unit.name}'))}" if found else ""
+    return (f"Models trained on {seen} {study.unit.name}, repeated where fewer were different.{says}"
+            f"{_spread(study, cells)}{_baselines(study)}")
+
+
+def effect(found: trends.Effect, study, of: str) -> str:
+    """What so many times more of `of` does to the metric, as a sentence."""
+    change = percent(abs(found.ratio - 1))
+    text = (f"{short(found.factor, 2)} times as many {of} {'raise' if found.ratio > 1 else 'lower'} "
+            f"{study.measure.noun} by {change} on average")
+    if found.pairs > 1:
+        low, high = ((f"{'+' if end > 1 else '−'}{percent(abs(end - 1))}") for end in (found.low, found.high))
+        sure = "" if found.low > 1 or found.high < 1 else ", which leaves the sign open"
+        text += f" (90% interval {low} to {high} over {found.pairs} pairs{sure})"
+    return f"{text}."
+
+
+def _curves(study, target, loss) -> str:
+    shown = sum(loss in study.curves.get(name, ()) for name in study.cells["fingerprint"])
     return (f"Training loss of {plural(shown, 'tuned run')}, coloured by size"
-            f"{', and of the target' if target in study.curves else ''}, from "
+            f"{', and of the target' if loss in study.curves.get(target, ()) else ''}, from "
             f"{short(100 * figures.CURVES_FROM)}% of "
-            "the longest run on; points are averages over bins of equal width in log tokens.")
+            f"the longest run on; points are averages over bins of equal width in log {study.unit.name}.")
 
 
-def _rates(rates) -> str:
+def _rates(study) -> str:
+    rates = trends.learning_rates(study.runs, study.metric)
+    if rates.empty:
+        return ""
     inside = int((rates["edge"] == "").sum())
     text = ("The best learning rate (ringed) has worse or diverged ones on both sides in "
             f"{inside} of {plural(len(rates), 'sweep')}")
@@ -85,15 +141,17 @@ def _rates(rates) -> str:
         best = rates.sort_values([PARAMS, "data"]).groupby(PARAMS)["best"].last()
         text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} "
                  f"at {count(best.index[-1])} parameters")
-    return text + ". Each line is the sweep at the most data of that size; crosses diverged."
+    return (text + ". Each line is the sweep at the most data of that size; crosses diverged."
+            + _spread(study, trends.trials(study.runs, study.metric)))
 
 
 def _residuals(study) -> str:
-    table = figures.residual_table(study.fit, study.metric)
+    table = figures.residual_table(study)
     if table is None:
         return ""
     worst = table.loc[table["relative"].abs().idxmax()]
     rms = math.sqrt((table["relative"] ** 2).mean())
+    unit = study.unit
     return (f"The law misses its {plural(len(table), 'point')} by {percent(rms)} (root mean square), and by "
             f"{percent(abs(worst['relative']))} at most, at {count(worst[PARAMS])} parameters and "
-            f"{count(worst[DATA])} tokens. Colour is tokens.")
+            f"{count(worst[unit.seen])} {unit.name}. Colour is {unit.name}.")

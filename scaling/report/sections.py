@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scaling.report import trends
-from scaling.report.trends import DATA, PARAMS
-from scaling.report.words import (NOTHING, count, duration, label, missing, number, percent, plural, power,
-                                  printable,
-                                  short)
+from scaling.report import pictures, quantities, trends
+from scaling.report.captions import effect
+from scaling.report.trends import PARAMS
+from scaling.report.words import (NOTHING, count, duration, measured, missing, number, percent, plural, power,
+                                  printable, sentence, short)
 
-# Record column -> heading and how its values are written, in the order of the table of runs.
-RUN_COLUMNS = {
-    PARAMS: ("Params", count), DATA: ("Tokens", count), "learning_rate": ("Learning rate", short),
-    "loss": ("Nats/token", number), "bits_per_byte_package": ("By package", number),
-    "flops": ("FLOPs", power),
-    "flops_6nd": ("6ND", power), "tokens_unique": ("Unique", count), "params_total": ("Params, all", count),
-    "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"),
-    "weight_decay": ("Decay", short),
-    "seed": ("Seed", short), "seconds": ("Time", duration),
-    "fingerprint": ("Fingerprint", lambda value: value[:10]),
-}
 SYMBOL = {"alpha": "α", "beta": "β"}
 
 
 def content(study) -> dict:
     """Everything that the template shows, by the names that it uses."""
-    return {"title": (study.study or {}).get("title") or "Scaling study", "metric": label(study.metric),
-            "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study),
-            "monotone": monotone(study),
+    return {"title": (study.study or {}).get("title") or "Scaling study", "measure": study.measure,
+            "unit": study.unit, "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study),
+            "monotone": monotone(study), "beside": [(name, quantities.metric(name).label) for name in study.beside],
             "law": law(study), "remarks": remarks(study), "diagnostics": diagnostics(study),
-            "samples": samples(study), "columns": columns(study), "rows": rows(study), "made": made(study)}
+            "diverged": diverged(study), "samples": samples(study), "grids": pictures.grids(study),
+            "examination": pictures.examination(study), "columns": columns(study), "rows": rows(study),
+            "made": made(study)}
 
 
 def verdict(study) -> dict | None:
@@ -39,15 +30,17 @@ def verdict(study) -> dict | None:
     if not forecast:
         return None
     low, high = forecast["interval"]
-    text = {"predicted": number(forecast["predicted"]), "low": number(low), "high": number(high),
+    amount = study.measure.amount
+    text = {"predicted": amount(number(forecast["predicted"])), "low": number(low), "high": number(high),
             "held": None,
             "level": percent(forecast["level"]), "params": count(forecast["target"][PARAMS]),
-            "tokens": count(forecast["target"][DATA]), "ratio": None, "first": _written_first(study)}
+            "data": f"{count(forecast['target'][study.unit.seen])} {study.unit.name}", "ratio": None,
+            "first": _written_first(study)}
     if forecast.get("compute_ratio"):
         text["ratio"] = short(forecast["compute_ratio"])
     if check:
         error = check["observed"] - forecast["predicted"]
-        text |= {"observed": number(check["observed"]), "held": bool(check["inside"]),
+        text |= {"observed": sentence(amount(number(check["observed"]))), "held": bool(check["inside"]),
                  "error": f"{number(abs(error), 2)} ({percent(abs(error) / abs(forecast['predicted']))}) "
                           f"{'above' if error > 0 else 'below'} the forecast"}
     return text
@@ -90,28 +83,47 @@ def facts(study) -> list[tuple[str, str, str]]:
 
 
 def matrix(study) -> dict | None:
-    """Tuned loss as a table: one row a size, one column an amount of data."""
-    if study.cells.empty:
+    """The tuned metric as a table: one row a size, one column an amount of data."""
+    cells = study.cells
+    if cells.empty:
         return None
-    table = study.cells.pivot(index=PARAMS, columns="data", values=study.metric)
+    text = map(measured, cells[study.metric], trends.error(cells, study.metric))
+    return _table(cells.assign(text=list(text)))
+
+
+def _table(cells: pd.DataFrame) -> dict:
+    """Column `text` of `cells`, sizes down and data across."""
+    table = cells.pivot(index=PARAMS, columns="data", values="text").fillna(NOTHING)
     return {"columns": list(map(count, table.columns)),
-            "rows": [(count(size), list(map(number, line)))
-                     for size, line in zip(table.index, table.to_numpy())]}
+            "rows": [(count(size), list(line)) for size, line in zip(table.index, table.to_numpy())]}
 
 
 def monotone(study) -> list[dict]:
-    """Whether tuned loss falls at every step in size and in data; each step that does not is named."""
-    out = []
-    for along, fixed, question, unit, at in (
-            (PARAMS, "data", "Does loss fall with size at fixed data?", "parameters", "tokens"),
-            ("data", PARAMS, "Does loss fall with data at fixed size?", "tokens", "parameters")):
+    """Whether the tuned metric improves at every step in size and in data, and by how much over all of them."""
+    out, measure, unit = [], study.measure, study.unit.name
+    for along, fixed, question, of, at in (
+            (PARAMS, "data", "with size at fixed data", "parameters", unit),
+            ("data", PARAMS, "with data at fixed size", unit, "parameters")):
         found = trends.steps(study.cells, along, fixed, study.metric)
-        against = [f"at {count(s.fixed)} {at}, from {count(s.before)} to {count(s.after)} {unit}: "
-                   f"{number(s.loss_before)} to {number(s.loss_after)}" for s in found if not s.falls]
+        against = [f"at {count(s.fixed)} {at}, from {count(s.before)} to {count(s.after)} {of}: "
+                   f"{number(s.metric_before)} to {number(s.metric_after)}" for s in found if not s.better]
+        overall = trends.effect(study.cells, along, fixed, study.metric)
         if found:
-            out.append({"question": question, "verdict": "no" if against else "yes", "against": against,
-                        "tally": f"it falls at {len(found) - len(against)} of {plural(len(found), 'step')}"})
+            out.append({"question": f"Does {measure.noun} {measure.fall} {question}?",
+                        "verdict": "no" if against else "yes", "against": against,
+                        "effect": effect(overall, study, of) if overall else "",
+                        "tally": f"it {measure.falls} at {len(found) - len(against)} of {plural(len(found), 'step')}"})
     return out
+
+
+def diverged(study) -> dict | None:
+    """How many runs of the sweep diverged at each size and amount of data; None when none did."""
+    found = trends.diverged(study.runs)
+    if found is None:
+        return None
+    text = [f"{lost} of {runs}" for lost, runs in zip(found["diverged"], found["runs"])]
+    return _table(found.assign(text=text)) | {
+        "share": f"{found['diverged'].sum():,} of {plural(int(found['runs'].sum()), 'run')} of the sweep"}
 
 
 def law(study) -> list[dict]:
@@ -128,10 +140,10 @@ def remarks(study) -> list[str]:
     if fit.get("points"):
         out.append(f"{plural(len(fit['points']), 'tuned run')} were fitted.")
     if fit.get("noise"):
-        out.append(f"One run scatters by {percent(fit['noise'])} of its loss about the law.")
+        out.append(f"One run scatters by {percent(fit['noise'])} of its {study.measure.noun} about the law.")
     if fit.get("form") == "chinchilla":
         alpha, beta = fit["params"]["alpha"], fit["params"]["beta"]
-        out.append(f"At C = 6ND the best N grows as C to the {number(beta / (alpha + beta), 2)}, and D as "
+        out.append(f"Where compute C grows as N D, the best N grows as C to the {number(beta / (alpha + beta), 2)}, and D as "
                    f"C to the {number(alpha / (alpha + beta), 2)}.")
     return out
 
@@ -141,36 +153,54 @@ def diagnostics(study) -> list[str]:
     out = list((study.fit or {}).get("diagnostics") or [])
     rates = trends.learning_rates(study.runs, study.metric)
     for _, edge in rates[rates["edge"] != ""].iterrows():
-        out.append(f"At {count(edge[PARAMS])} parameters and {count(edge['data'])} tokens the best learning "
+        out.append(f"At {count(edge[PARAMS])} parameters and {count(edge['data'])} {study.unit.name} the best learning "
                    f"rate, {short(edge['best'])}, is the {edge['edge']} tried: a better one may lie beyond.")
     sweep = study.runs[study.runs["role"] == "sweep"]
     lost = sweep.groupby([PARAMS, "data"])["diverged"].all()
-    return out + [f"Every run at {count(size)} parameters and {count(data)} tokens diverged: "
+    return out + [f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged: "
                   "the fit has no point there."
                   for size, data in lost.index[lost]]
 
 
-def _present(study) -> dict:
-    return {name: how for name, how in RUN_COLUMNS.items()
+def _columns(study) -> dict[str, tuple]:
+    """Column of records -> (heading, run -> how its value is written), in the order of the table; absent ones left out."""
+    unit = study.unit
+    named = {PARAMS: ("Params", count), unit.seen: (sentence(unit.name), count),
+             "learning_rate": ("Learning rate", short)}
+    metrics = {name: (sentence(quantities.metric(name).label), None) for name in quantities.measured(study.runs)}
+    if "loss" in metrics and unit.loss:
+        metrics["loss"] = (sentence(unit.loss), None)
+    named |= metrics | {
+        "flops": ("FLOPs", power), "flops_6nd": ("6ND", power), unit.unique: ("Unique", count),
+        "params_total": ("Params, all", count),
+        "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"),
+        "weight_decay": ("Decay", short), "seed": ("Seed", short), "seconds": ("Time", duration),
+        "fingerprint": ("Fingerprint", lambda value: value[:10])}
+    return {name: (heading, lambda run, name=name, write=write: write(run[name]) if write else _measured(run, name))
+            for name, (heading, write) in named.items()
             if name != study.metric and not study.runs[name].map(missing).all()}
 
 
+def _measured(run, metric: str) -> str:
+    return measured(run[metric], run.get(f"{metric}_se"))
+
+
 def columns(study) -> list[str]:
-    return [label(study.metric).capitalize(), *(heading for heading, _ in _present(study).values())]
+    return [sentence(study.measure.label), *(heading for heading, _ in _columns(study).values())]
 
 
 def rows(study) -> list[dict]:
     """One row a run: cells of (text, key to sort by), the metric first; `state` says what it is."""
-    best, out = set(study.cells["fingerprint"]), []
+    best, shown, out = set(study.cells["fingerprints"].explode()), _columns(study), []
     for _, run in study.runs.iterrows():
-        shown, state = number(run[study.metric]), "tuned" if run["fingerprint"] in best else ""
+        first, state = _measured(run, study.metric), "tuned" if run["fingerprint"] in best else ""
         state = "target" if run["role"] == "target" else state
         if run["diverged"]:
             step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
-            shown, state = f"diverged{step}", "diverged"
-        cells = [(written(run[name]), _key(run[name])) for name, (_, written) in _present(study).items()]
+            first, state = f"diverged{step}", "diverged"
+        cells = [(write(run), _key(run[name])) for name, (_, write) in shown.items()]
         out.append({"state": state, "id": run["fingerprint"],
-                    "cells": [(shown, _key(run[study.metric])), *cells]})
+                    "cells": [(first, _key(run[study.metric])), *cells]})
     return out
 
 

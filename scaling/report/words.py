@@ -25,6 +25,14 @@ def number(value, digits: int = 4) -> str:
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
+def measured(value, error) -> str:
+    """`value` ± its standard error: two digits of the error and as many decimals of the value. 1.432 ± 0.012."""
+    if missing(value) or missing(error) or error <= 0 or not 1e-4 <= abs(value) < 1e6:
+        return number(value)
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{decimals}f} ± {error:,.{decimals}f}".replace("-", "−")
+
+
 def short(value, digits: int = 3) -> str:
     """`number` without trailing zeros, for learning rates and other values that people choose: 0.003."""
     text = number(value, digits)
@@ -72,9 +80,9 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def label(name: str) -> str:
-    """A metric's name as an axis title: bits_per_byte -> bits per byte."""
-    return name.replace("_", " ")
+def sentence(text: str) -> str:
+    """`text` with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,45 @@
+"""An HTML page that opens offline: templates, style, script and figures in one file."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+
+import jinja2
+from etils import epath
+
+from scaling import files
+from scaling.report.palette import Palette
+
+
+def render(template: str, palette: Palette, drawn: dict[str, dict], **content) -> str:
+    """The page. Its content security policy refuses every request, and every script but its own.
+
+    That holds whatever a sample or a title contains, and comes on top of escaping them.
+    """
+    script = _text("sort.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _environment().get_template(template).render(
+        palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest, **content)
+
+
+def save(directory, text: str, drawn: dict[str, dict]) -> epath.Path:
+    """Writes figures/*.png, then index.html (atomically), into `directory`; returns the path of the latter."""
+    directory = epath.Path(directory).expanduser()
+    for name, figure in drawn.items():
+        files.atomic_write(directory / "figures" / f"{name}.png", figure["png"])
+    files.atomic_write(directory / "index.html", text)
+    return directory / "index.html"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.FunctionLoader(_text), autoescape=True,
+                              undefined=jinja2.StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+
+
+def _text(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,119 @@
+"""What a study counts and what it measures, in words: the unit of its data, and each metric's name and kind.
+
+Nothing else in the report knows of tokens, examples or any metric: it asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class Unit(NamedTuple):
+    """What data is counted in. `name` is its plural, and the key of a training curve's points."""
+    name: str
+    loss: str = ""  # what the training loss of one of them is in, where all families agree on it
+
+    @property
+    def seen(self) -> str:
+        """Column of records: how many were trained on, repeats included."""
+        return f"{self.name}_seen"
+
+    @property
+    def unique(self) -> str:
+        """Column of records: how many different ones there were."""
+        return f"{self.name}_unique"
+
+    @property
+    def training_loss(self) -> str:
+        return f"training loss ({self.loss})" if self.loss else "training loss"
+
+
+UNITS = {unit.name: unit for unit in (Unit("tokens", "nats per token"), Unit("examples"))}
+
+
+class Metric(NamedTuple):
+    """A metric in words: `label` on an axis, `noun` in a sentence that says that it falls."""
+    label: str
+    noun: str = "loss"
+    unit: str = ""        # of its values, such as "bits per byte"; distances and shares have none
+    rises: bool = False   # whether more is better
+
+    @property
+    def falls(self) -> str:
+        """What it does when models get better."""
+        return "rises" if self.rises else "falls"
+
+    @property
+    def fall(self) -> str:
+        return self.falls.removesuffix("s")
+
+    def amount(self, value: str) -> str:
+        """A value of it in a sentence: "1.48 bits per byte", "a Fréchet distance of 0.034"."""
+        return f"{value} {self.unit}" if self.unit else f"a {self.label} of {value}"
+
+
+def _bits(label: str, unit: str, noun: str = "loss") -> Metric:
+    return Metric(f"{label} ({unit})" if label else unit, noun, unit if not label else "")
+
+
+DISTANCE = "distance"
+METRICS: dict[str, Metric] = {
+    "bits_per_byte": _bits("", "bits per byte"),
+    "bits_per_dim": _bits("", "bits per dimension"),
+    "loss": Metric("loss"),
+    "rate": _bits("rate", "bits per dimension", "rate"),
+    "distortion": _bits("distortion", "bits per dimension", "distortion"),
+    "fd": Metric("Fréchet distance", DISTANCE),
+    "fd_infinity": Metric("Fréchet distance at infinite samples", DISTANCE),
+    "fd_relative": Metric("Fréchet distance over real variance", DISTANCE),
+    "kid": Metric("kernel distance (KID)", DISTANCE),
+    "cmmd": Metric("kernel distance (CMMD)", DISTANCE),
+    "sliced_wasserstein": Metric("sliced Wasserstein distance", DISTANCE),
+    "missed": Metric("missed share (1 − coverage)", "missed share"),
+    "critic_advantage": Metric("fresh critic's advantage", "critic's advantage"),
+    "critic_error": Metric("fresh critic's error", "critic's error", rises=True),
+    "precision": Metric("precision", "precision", rises=True),
+    "recall": Metric("recall", "recall", rises=True),
+    "density": Metric("density", "density", rises=True),
+    "coverage": Metric("coverage", "coverage", rises=True),
+    "memorised": Metric("memorised share", "memorised share"),
+    "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
+    "active_latents": Metric("active latents", "number of active latents", rises=True),
+    "iwae": _bits("importance-weighted bound", "bits per dimension", "importance-weighted bound"),
+}
+# Figures of these are drawn beside those of the metric that is fitted, where records hold them.
+BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity", "kid", "missed", "critic_advantage", "memorised")
+
+
+def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
+    """The unit that study.json names, else the one whose counts the records hold, else tokens."""
+    name = (study or {}).get("unit")
+    if name is None:
+        counted = [each for each in UNITS.values() if each.seen in table and table[each.seen].notna().any()]
+        return counted[0] if counted else UNITS["tokens"]
+    return UNITS.get(name, Unit(str(name)))
+
+
+def metric(name: str) -> Metric:
+    """The metric called `name`. `<metric>_<split>` is that metric on a split; others are spelled as they are."""
+    base = base_of(name)
+    if base is None:
+        return Metric(name.replace("_", " "))
+    split = name.removeprefix(base).strip("_").replace("_", " ")
+    known = METRICS[base]
+    return known._replace(label=f"{known.label}, {split}", unit=known.unit and f"{known.unit}, {split}") \
+        if split else known
+
+
+def base_of(name: str) -> str | None:
+    """The longest known metric that `name` is, or begins with; None when there is none."""
+    found = [known for known in METRICS if name == known or name.startswith(f"{known}_")]
+    return max(found, key=len, default=None)
+
+
+def measured(columns) -> list[str]:
+    """Those of `columns` that are results of evaluation, without their standard errors."""
+    return [name for name in columns if base_of(name) and not name.endswith("_se")]

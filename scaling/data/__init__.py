@@ -5,15 +5,22 @@
 
 Names: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network),
   `tfds:<name>[/<config>]` (any TFDS text data set), `text:<glob>` (text files of one's own).
+
+    source = load_images("glyphs/letters", size=16, batch=64)
+    source.batch(seed=0, step=3)["image"]          # uint8 [64, 16, 16, 1]
+
+Names: `glyphs` and `glyphs/<set>` (characters of the fonts inside matplotlib, rendered without end),
+  `tfds:<name>[/<config>]` (any TFDS image data set).
 """
 import functools
 import os
 
 from scaling.data import cache, corpus, tokenizers, windows
 from scaling.data.errors import DataError
+from scaling.data.images import ImageSource, load_images
 from scaling.data.source import Source
 
-__all__ = ["DataError", "Source", "load"]
+__all__ = ["DataError", "ImageSource", "Source", "load", "load_images"]
 
 
 def load(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,

@@ -9,11 +9,57 @@ from scaling.data import order, windows
 from scaling.data.errors import DataError
 from scaling.data.tokenizers import Tokenizer
 
-TABLES = 1 << 20     # windows; an epoch of more is not tabulated: each batch computes its own, in 1 ms
+TABLES = 1 << 20     # examples; an epoch of more is not tabulated: each batch computes its own, in 1 ms
 EPOCHS = 3           # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS
 
 
-class Source:
+class Feed:
+    """Which of `count` examples each batch holds; what has a `batch` of them streams it.
+
+    Example i of a run is example i of the fixed order, for every seed, until all have been used; each later
+    epoch is a permutation of the same ones that depends on the seed and the epoch.
+    """
+
+    def __init__(self, count: int, batch: int):
+        self._count, self.batch_size = count, batch
+        self._table = functools.lru_cache(4)(self._epoch)
+
+    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
+        """The examples of an epoch in order, which `_indices` looks up or else computes one by one."""
+        return order.permutation(self._count, EPOCHS, seed, epoch) if epoch else np.arange(self._count)
+
+    def _indices(self, seed, step, rows, xp=np):
+        """The examples of `rows` of the global batch of a step: uint32 [k]. 32-bit arithmetic, as in JAX."""
+        count, wide = self._count, xp.uint32
+        # step * batch + row = count * epoch + place, without forming the left side, which may pass 2**32
+        turns, rest = step // count, (step % count) * self.batch_size + rows
+        epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)
+        place = (rest % count).astype(wide)
+        if xp is np and count <= TABLES:
+            found = np.empty_like(place)
+            for which in np.unique(epoch):
+                here = epoch == which
+                found[here] = self._table(seed, int(which))[place[here]]
+            return found
+        shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
+        return xp.where(epoch == 0, place, shuffled)
+
+    def _rows(self, shard: int, shards: int) -> np.ndarray:
+        """Rows shard::shards of a batch."""
+        if self.batch_size % shards or not 0 <= shard < shards:
+            raise DataError(f"shard {shard} of {shards} does not divide a batch of {self.batch_size}; "
+                            "write a batch that is a multiple of the number of shards")
+        return np.arange(shard, self.batch_size, shards)
+
+    def stream(self, seed: int, start: int, stop: int, shard: int = 0, shards: int = 1) -> Iterator[dict]:
+        """`batch(seed, step, shard, shards)` for steps start..stop-1, read ahead by grain's threads."""
+        import grain
+        steps = grain.MapDataset.range(start, stop)
+        batches = steps.map(lambda step: self.batch(seed, int(step), shard, shards))
+        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)))
+
+
+class Source(Feed):
     """Windows of length + 1 tokens of a corpus; made by `scaling.data.load`.
 
     The training windows lie in one fixed random order. Example i of a run is window i, for every seed,
@@ -30,7 +76,7 @@ class Source:
     def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
                  unique_tokens: int, train: windows.Windows,
                  splits: dict[str, Callable[[int], windows.Windows]]):
-        self.name, self.tokenizer, self.length, self.batch_size = name, tokenizer, length, batch
+        self.name, self.tokenizer, self.length = name, tokenizer, length
         self.fingerprint = hashlib.sha256(
             f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}".encode()).hexdigest()[:16]
         self.vocab, self.splits = tokenizer.vocab, tuple(splits)
@@ -46,41 +92,17 @@ class Source:
         if 0 < unique_tokens < length:
             raise DataError(f"unique_tokens={unique_tokens} is less than one window of length={length}; "
                             "write at least that, or 0 for all")
-        self._count = (unique_tokens or self.tokens) // length
+        super().__init__((unique_tokens or self.tokens) // length, batch)
         self.unique_tokens = self._count * length
-        self._table = functools.lru_cache(4)(self._epoch)
-
-    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        """The windows of an epoch in order, which `_indices` looks up or else computes one by one."""
-        return order.permutation(self._count, EPOCHS, seed, epoch) if epoch else np.arange(self._count)
 
     def __repr__(self) -> str:
         return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, "
                 f"batch={self.batch_size}, unique_tokens={self.unique_tokens:,} of {self.tokens:,}, "
                 f"fingerprint={self.fingerprint})")
 
-    def _indices(self, seed, step, rows, xp=np):
-        """The windows of `rows` of the global batch of a step: uint32 [k]. 32-bit arithmetic, as in JAX."""
-        count, wide = self._count, xp.uint32
-        # step * batch + row = count * epoch + place, without forming the left side, which may pass 2**32
-        turns, rest = step // count, (step % count) * self.batch_size + rows
-        epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)
-        place = (rest % count).astype(wide)
-        if xp is np and count <= TABLES:
-            found = np.empty_like(place)
-            for which in np.unique(epoch):
-                here = epoch == which
-                found[here] = self._table(seed, int(which))[place[here]]
-            return found
-        shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
-        return xp.where(epoch == 0, place, shuffled)
-
     def batch(self, seed: int, step: int, shard: int = 0, shards: int = 1) -> dict[str, np.ndarray]:
         """{"tokens": int32 [batch_size / shards, length + 1]}: rows shard::shards of the batch of a step."""
-        if self.batch_size % shards or not 0 <= shard < shards:
-            raise DataError(f"shard {shard} of {shards} does not divide a batch of {self.batch_size}; "
-                            "write a batch that is a multiple of the number of shards")
-        rows = self._indices(seed, step, np.arange(shard, self.batch_size, shards))
+        rows = self._indices(seed, step, self._rows(shard, shards))
         return {"tokens": self._train[rows].astype(np.int32)}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -96,13 +118,6 @@ class Source:
         import jax.numpy as jnp
         rows = self._indices(seed, jnp.asarray(step, jnp.int32), jnp.arange(self.batch_size), jnp)
         return {"tokens": jnp.take(arrays["tokens"], rows, axis=0).astype(jnp.int32)}
-
-    def stream(self, seed: int, start: int, stop: int, shard: int = 0, shards: int = 1) -> Iterator[dict]:
-        """`batch(seed, step, shard, shards)` for steps start..stop-1, read ahead by grain's threads."""
-        import grain
-        steps = grain.MapDataset.range(start, stop)
-        batches = steps.map(lambda step: self.batch(seed, int(step), shard, shards))
-        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)))
 
     def evaluation(self, split: str, tokens: int = 65536) -> dict[str, np.ndarray]:
         """The first `tokens` of an evaluation split (0: all); smaller sets are nested samples.

@@ -1,0 +1,182 @@
+"""Characters of the fonts inside matplotlib as an endless stream of images with known factors.
+
+`find(config, root)` gives the `Glyphs` of a set of characters: masters drawn once (seconds) and found under
+`root` afterwards. Image i of a split is a pure function of i (`render.py`); splits use different i:
+
+- "train": any master of the characters and fonts that are not held out;
+- "iid": the same distribution at other i;
+- "character": characters that are held out (`groups.py`), in the fonts of training;
+- "font": families of fonts that are held out, with the characters of training.
+"""
+import hashlib
+import pathlib
+import string
+import unicodedata
+from types import ModuleType
+
+import numpy as np
+
+from scaling.data import cache
+from scaling.data.errors import DataError, nearest
+from scaling.data.glyphs import fonts, groups, render
+
+VERSION = 1                  # of every rule in this directory: a change to what they give changes it
+PER_SPLIT = 1 << 29          # images of an evaluation split
+UNLIMITED = (1 << 31) - 1    # images of the stream for training
+FIRST = {"train": 0, "iid": 1 << 31, "character": (1 << 31) + PER_SPLIT, "font": (1 << 31) + 2 * PER_SPLIT}
+CATEGORICAL = ("character", "block", "font", "weight", "slant")
+
+
+def _named(*prefixes: str):
+    return lambda code: unicodedata.name(chr(code), "").startswith(prefixes)
+
+
+CONFIGS = {                  # which code points
+    "": lambda code: True,
+    "letters": lambda code: chr(code) in string.ascii_letters,
+    "digits": lambda code: chr(code) in string.digits,
+    "ascii": lambda code: code < 128,
+    "latin": _named("LATIN "),
+    "greek": _named("GREEK "),
+    "cyrillic": _named("CYRILLIC "),
+    "arabic": _named("ARABIC "),
+    "math": lambda code: unicodedata.category(chr(code)) == "Sm",
+}
+
+
+def find(config: str, root: pathlib.Path, size: int = 64, channels: int = 1, progress: bool = True) -> "Glyphs":
+    """The glyphs called `config` (a key of `CONFIGS`), prepared under `root` unless they are there."""
+    if config not in CONFIGS:
+        names = [f"glyphs/{name}" if name else "glyphs" for name in CONFIGS]
+        raise DataError(f"no set of glyphs is called 'glyphs/{config}'; write one of {', '.join(names)}"
+                        + nearest(f"glyphs/{config}", names))
+    paths = fonts.files()
+    state = hashlib.sha256(f"{VERSION} {config} {fonts.fingerprint(paths)}".encode()).hexdigest()[:16]
+    directory = root / "glyphs" / f"{config or 'all'}-{state}"
+    table = cache.read_json(directory / "table.json")
+    if table is None:
+        with cache.locked(directory):
+            table = cache.read_json(directory / "table.json") or _build(config, paths, directory, progress)
+    fields = np.load(directory / "fields.npy", mmap_mode="r")
+    return Glyphs(f"glyphs/{config}".rstrip("/"), table, fields, size, channels)
+
+
+def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, progress: bool) -> dict:
+    drawn = fonts.draw(CONFIGS[config], paths, progress)
+    codes = [glyph.character for glyph in drawn.glyphs]
+    alike = drawn.twins + [(codes[i], codes[j]) for i, j in groups.near(drawn.pictures) if codes[i] != codes[j]]
+    group = groups.groups(sorted(set(codes)), alike)
+    families = [font.family for font in drawn.fonts]
+    out_characters = groups.hold_out(_count(f"U+{group[code]:04X}" for code in codes))
+    out_families = groups.hold_out(_count(families[glyph.font] for glyph in drawn.glyphs))
+    splits = {"train": [], "character": [], "font": []}
+    for place, (code, font) in enumerate(drawn.glyphs):
+        which = f"U+{group[code]:04X}" in out_characters, families[font] in out_families
+        if which != (True, True):
+            splits["character" if which[0] else "font" if which[1] else "train"].append(place)
+    order = [place for chosen in splits.values() for place in chosen]
+    fields = fonts.fields(drawn.pictures[order])
+    table = {
+        "fonts": [[font.name, font.weight, font.slant] for font in drawn.fonts],
+        "glyphs": [[*drawn.glyphs[place]] for place in order],
+        "groups": {str(code): root for code, root in group.items()},
+        "splits": {name: len(chosen) for name, chosen in splits.items()},
+        "held_out_fonts": sorted(out_families), "counts": drawn.counts,
+    }
+    digest = hashlib.sha256(repr([VERSION, table]).encode() + fields.tobytes())
+    table["fingerprint"] = digest.hexdigest()[:16]
+    directory.mkdir(parents=True, exist_ok=True)
+    with cache.replacing(directory / "fields.npy") as path, open(path, "wb") as file:
+        np.save(file, fields)
+    cache.write_json(directory / "table.json", table)        # last: without it nothing is there
+    return table
+
+
+def _count(names) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for name in names:
+        out[name] = out.get(name, 0) + 1
+    return out
+
+
+def block(code: int) -> str:
+    """The Unicode block, such as "Basic Latin"."""
+    from fontTools import unicodedata as blocks
+    return blocks.block(chr(code))
+
+
+class Glyphs:
+    """Masters with their names, and the stream of images rendered from them.
+
+    Attributes: `name`; `fingerprint` of the masters, their names and splits; `splits` for evaluation, the first
+      i.i.d. with training; `count`, training images; `fields` uint8 [masters, 64, 64], those of training first;
+      `characters`, code points; `fonts`, [name, weight, slant] each; `counts`, what was left out, by rule.
+    """
+
+    count = UNLIMITED
+
+    def __init__(self, name: str, table: dict, fields: np.ndarray, size: int, channels: int):
+        self.name, self.fields, self.counts, self.fonts = name, fields, table["counts"], table["fonts"]
+        self.fingerprint, self.size, self.channels = table["fingerprint"], size, channels
+        self.groups = {int(code): root for code, root in table["groups"].items()}
+        self.characters = sorted(self.groups)
+        sizes = table["splits"]
+        self._pools = {"train": (0, sizes["train"]), "iid": (0, sizes["train"]),
+                       "character": (sizes["train"], sizes["character"]),
+                       "font": (sizes["train"] + sizes["character"], sizes["font"])}
+        self.splits = tuple(s for s in ("iid", "character", "font") if self._pools[s][1])
+        code, font = np.array(table["glyphs"], np.int32).reshape(-1, 2).T
+        blocks = {c: block(c) for c in self.characters}
+        values = {"character": [chr(c) for c in code], "block": [blocks[c] for c in code],
+                  "font": [self.fonts[f][0] for f in font], "weight": [self.fonts[f][1] for f in font],
+                  "slant": [self.fonts[f][2] for f in font]}
+        self._code, self._names, self._ids = code, {}, {}
+        for factor, found in values.items():     # every master's value as a number, and the names of the numbers
+            self._names[factor], ids = np.unique(np.array(found), return_inverse=True)
+            self._ids[factor] = ids.astype(np.int32)
+
+    def classes(self, label: str) -> list[str]:
+        """The names of the values 0, 1, ... of a categorical factor."""
+        if label not in CATEGORICAL:
+            raise DataError(f"{self.name} has no label {label!r}; write one of {', '.join(CATEGORICAL)}"
+                            + nearest(label, CATEGORICAL))
+        return [str(name) for name in self._names[label]]
+
+    def captions(self, length: int) -> np.ndarray:
+        """uint8 [masters, length]: "LATIN SMALL LETTER A, DejaVu Sans Bold" in bytes, cut or filled with zeros."""
+        names = (f"{unicodedata.name(chr(c))}, {font}" for c, font in zip(
+            self._code, self._names["font"][self._ids["font"]], strict=True))
+        return np.array([list(n.encode()[:length].ljust(length, b"\0")) for n in names], np.uint8)
+
+    def arrays(self, count: int, label: str, caption: int) -> dict[str, np.ndarray]:
+        """What training needs: the masters of the training split, and what else is asked for of each."""
+        return {name: value[:self._pools["train"][1]] for name, value in self.tables(label, caption).items()}
+
+    def tables(self, label: str, caption: int) -> dict[str, np.ndarray]:
+        """`arrays`, of the masters of every split."""
+        out = {"fields": self.fields}
+        if label:
+            self.classes(label)
+            out["label"] = self._ids[label]
+        return out | ({"caption": self.captions(caption)} if caption else {})
+
+    def available(self, split: str) -> int:
+        return UNLIMITED if split == "train" else PER_SPLIT
+
+    def draw(self, index, split: str, xp: ModuleType = np) -> dict:
+        """`render.draw` for images `index` (from 0 on) of a split: `master` is a row of the tables."""
+        start, count = self._pools[split]
+        drawn = render.draw(xp.asarray(index).astype(xp.uint32) + xp.uint32(FIRST[split]), count, self.channels, xp)
+        return drawn | {"master": drawn["master"] + start}
+
+    def read(self, tables: dict, index, split: str, xp: ModuleType = np) -> dict:
+        """Images `index` of a split, 0 to 255, and what else the tables have."""
+        drawn = self.draw(index, split, xp)
+        rest = {name: table[drawn["master"]] for name, table in tables.items() if name != "fields"}
+        return {"image": render.render(tables["fields"], drawn, self.size, xp)} | rest
+
+    def factors(self, split: str, examples: int) -> dict[str, np.ndarray]:
+        """Of the first images of a split: categorical factors as in `classes`, `code_point`, continuous ones."""
+        drawn = self.draw(np.arange(examples), split)
+        which = {name: ids[drawn["master"]] for name, ids in self._ids.items()}
+        return which | {"code_point": self._code[drawn["master"]]} | render.describe(drawn)

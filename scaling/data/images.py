@@ -1,0 +1,160 @@
+"""A source of images: pure functions of (seed, step), the same resident on the device and streamed."""
+import hashlib
+import os
+
+import numpy as np
+
+from scaling.data import cache, order, transforms
+from scaling.data.errors import DataError, nearest
+from scaling.data.source import Feed
+
+UNLIMITED = (1 << 31) - 1
+MOVES = 6                    # the key of augmentations, beside those of source.py and glyphs/render.py
+CHUNK = 1 << 20              # pixels of evaluation images made at once
+
+
+class ImageSource(Feed):
+    """Square images of one data set; made by `scaling.data.load_images`.
+
+    Image i of a run is image i of one fixed order, for every seed, until the first `unique_examples` are used;
+    each later epoch is a permutation of them that depends on the seed and the epoch. Of a stream without end
+    (glyphs) no image is seen twice, unless `unique_examples` says so.
+
+    Attributes: `name`; `fingerprint` (of the data, splits and every transform); `size`, `channels`, `levels`;
+      `batch_size`; `unique_examples`, those used, 2**31 - 1 of a stream; `splits` for evaluation, the first
+      one, "iid", of the distribution of training. A batch has "image", uint8 [batch, size, size, channels],
+      0 to levels - 1, and where asked for "label", int32 [batch], and "caption", int32 [batch, caption].
+    """
+
+    def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
+                 caption: int, flip: bool, shift: int):
+        self.pictures, self.name, self.splits = pictures, pictures.name, pictures.splits
+        self.size, self.channels, self.levels = pictures.size, pictures.channels, levels
+        self.label, self.caption, self.flip, self.shift = label, caption, flip, shift
+        described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}"
+        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
+        if unique_examples > pictures.count:
+            raise DataError(f"unique_examples={unique_examples:,} is more than the {pictures.count:,} training "
+                            f"images of {self.name}; write at most that, or 0 for all")
+        if not pictures.count:
+            raise DataError(f"{self.name} has no training images")
+        if label and 0 < classes < len(self.classes(label)):
+            raise DataError(f"classes={classes} is less than the {len(self.classes(label))} of label={label!r} "
+                            f"of {self.name}; write classes={len(self.classes(label))}")
+        if classes and not label:
+            raise DataError(f"classes={classes} without a label; write label= as well, or classes=0")
+        self.unique_examples = unique_examples or pictures.count
+        super().__init__(self.unique_examples, batch)
+        self._tables = pictures.tables(label, caption)
+
+    def __repr__(self) -> str:
+        return (f"ImageSource({self.name!r}, {self.size}x{self.size}x{self.channels}, levels={self.levels}, "
+                f"batch={self.batch_size}, unique_examples={self.unique_examples:,}, "
+                f"fingerprint={self.fingerprint})")
+
+    def classes(self, label: str) -> list[str]:
+        """The names of the values 0, 1, ... of a label."""
+        return self.pictures.classes(label)
+
+    def _indices(self, seed, step, rows, xp=np):
+        if self._count < UNLIMITED:
+            return super()._indices(seed, step, rows, xp)
+        return xp.asarray(step * self.batch_size + rows).astype(xp.uint32)   # there is no second epoch
+
+    def _batch(self, tables, seed, step, rows, xp=np) -> dict:
+        found = self.pictures.read(tables, self._indices(seed, step, rows, xp), "train", xp)
+        if self.flip or self.shift:              # another way each time that an image is seen
+            key = order.key(MOVES, seed, step, rows, xp=xp)
+            found["image"] = transforms.move(found["image"], key, self.flip, self.shift, xp)
+        return self._finish(found, xp)
+
+    def _finish(self, found: dict, xp=np) -> dict:
+        image = transforms.levels(found.pop("image"), self.levels, xp)
+        return {"image": image} | {name: value.astype(xp.int32) for name, value in found.items()}
+
+    def batch(self, seed: int, step: int, shard: int = 0, shards: int = 1) -> dict[str, np.ndarray]:
+        """Rows shard::shards of the batch of a step."""
+        return self._batch(self._tables, seed, step, self._rows(shard, shards))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is to be put on the device: images, or what they are rendered from."""
+        if self._count < UNLIMITED and self._count * self.batch_size >= 1 << 31:
+            raise DataError(f"{self._count:,} images in batches of {self.batch_size} do not fit the 32-bit "
+                            "indices of the device; use stream(), or a smaller unique_examples")
+        return self.pictures.arrays(self._count, self.label, self.caption)
+
+    def slice(self, arrays, seed, step) -> dict:
+        """`batch(seed, step)` from `arrays()` in JAX; `seed` and `step` may be traced."""
+        import jax.numpy as jnp
+        return self._batch(arrays, seed, jnp.asarray(step, jnp.int32), jnp.arange(self.batch_size), jnp)
+
+    def _check_split(self, split: str, examples: int, more: tuple[str, ...] = ()) -> None:
+        if split not in self.splits + more:
+            raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}"
+                            + nearest(split, self.splits))
+        available = self.pictures.available(split)
+        if not 0 < examples <= available:
+            raise DataError(f"evaluation on {examples:,} images of {split!r} of {self.name} is not possible; "
+                            f"write 1 to {available:,}")
+
+    def evaluation(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
+        """The first `examples` of an evaluation split, as in a batch, not augmented; smaller sets are nested."""
+        self._check_split(split, examples)
+        step = max(1, CHUNK // self.size ** 2)
+        parts = [self._finish(self.pictures.read(self._tables, np.arange(at, min(at + step, examples)), split))
+                 for at in range(0, examples, step)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def factors(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
+        """What the first `examples` images of a split, or of "train", were made from; see the data set."""
+        self._check_split(split, examples, ("train",))
+        return self.pictures.factors(split, examples)
+
+
+def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256, batch: int = 64,
+                unique_examples: int = 0, label: str = "", classes: int = 0, caption: int = 0,
+                resize: str = "area", crop: str = "center", flip: bool = False, shift: int = 0,
+                data_dir: str | os.PathLike | None = None, progress: bool = True) -> ImageSource:
+    """The source of images called `name`, prepared once under `data_dir` and found there afterwards.
+
+    Args:
+      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.CONFIGS`), or "tfds:<name>[/<config>]".
+      size: pixels of a side, 8 to 64 for glyphs.
+      channels: 1 for grey, 3 for RGB.
+      levels: values of a pixel, 2 to 256.
+      batch: images in a (global) batch.
+      unique_examples: how many training images to use, the first ones of the fixed order; 0 for all.
+      label: what "label" is: a categorical factor of glyphs (character, block, font, weight, slant), or a
+        feature of a TFDS data set ("label"; "attributes/Smiling"); empty for none.
+      classes: at least the number of values of the label; 0 takes any.
+      caption: bytes of "caption", cut or filled with zeros; 0 for none.
+      resize, crop: how TFDS images are brought to `size`, see `scaling.data.transforms`.
+      flip, shift: augmentation in training: mirroring, and moving by up to so many pixels.
+      data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
+      progress: whether to show bars while preparing.
+
+    Raises DataError where there is no such data set, label or name of a transform, or less data than asked for.
+    """
+    limits = {"size": (size, 1, 4096), "levels": (levels, 2, 256), "batch": (batch, 1, 1 << 30),
+              "unique_examples": (unique_examples, 0, UNLIMITED), "classes": (classes, 0, UNLIMITED),
+              "caption": (caption, 0, 1 << 16), "shift": (shift, 0, size)}
+    for field, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            raise DataError(f"{field}={value} is out of range; write {least} to {most}")
+    if channels not in (1, 3):
+        raise DataError(f"channels={channels} is not possible; write 1 for grey or 3 for RGB")
+    transforms.check("resize", resize, transforms.RESIZES)
+    transforms.check("crop", crop, transforms.CROPS)
+    root = cache.directory(data_dir)
+    kind, _, rest = name.partition(":")
+    with cache.room(root):
+        if kind == "tfds" and rest:
+            from scaling.data import pictures
+            found = pictures.find(rest, root, size, channels, resize, crop, progress)
+        elif name.split("/")[0] == "glyphs":
+            from scaling.data import glyphs
+            found = glyphs.find(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
+        else:
+            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "
+                            "tfds:<name>[/<config>]" + nearest(name, ["glyphs", "glyphs/letters", f"tfds:{name}"]))
+    return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)

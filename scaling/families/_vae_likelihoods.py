@@ -1,0 +1,153 @@
+"""Likelihoods of images whose pixels are levels 0..L-1, given the outputs of a decoder.
+
+Each is a class with `outputs(family)`, how many numbers it reads for one pixel; `initial(family)`, their values
+before training; `log_prob(outputs, image, levels, noise)`, the nats of each pixel, all channels together; and
+`sample(outputs, levels, noise)`, levels as uint8. Outputs are float32 [B, H, W, n], images uint8 [B, H, W, C], `noise`
+uniform [B, H, W, C + 1]. Levels are centred on -1 + 2 v / (L - 1), as in PixelCNN++.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LOWEST = -7.0  # of log scales: a logistic far narrower than one of 256 levels gains nothing and loses gradients
+
+
+def centred(image, levels):
+    """Levels 0..L-1 as float32 from -1 to 1."""
+    return image.astype(jnp.float32) * (2 / (levels - 1)) - 1
+
+
+def _nearest_level(x, levels):
+    return jnp.clip(jnp.round((x + 1) * ((levels - 1) / 2)), 0, levels - 1).astype(jnp.uint8)
+
+
+class Logistic:
+    """A mixture of discretised logistics (Salimans et al. 2017, PixelCNN++, eq. 2), components shared by the channels
+    of a pixel, each mean shifted linearly by the channels before it (their eq. 3).
+
+    The lowest and the highest level take the tails, so the levels' probabilities add up to one. One pixel reads
+    k (1 + 2 C + C (C - 1) / 2) numbers: k logits, then means, log scales and coefficients.
+    """
+
+    @staticmethod
+    def outputs(family):
+        channels = family.channels
+        return family.mixture * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+    @staticmethod
+    def initial(family):
+        """Equal weights; means spread over the range, or all components would stay alike; each as wide as its share."""
+        k, channels = family.mixture, family.channels
+        means = (2 * np.arange(k) + 1) / k - 1
+        scales = np.full(k * channels, -math.log(2 * k))
+        coefficients = np.zeros(k * (channels * (channels - 1) // 2))
+        return np.concatenate([np.zeros(k), np.tile(means, channels), scales, coefficients])
+
+    @staticmethod
+    def log_prob(outputs, image, levels, noise=None):
+        logits, means, log_scales, coefficients = _mixture(outputs, image.shape[-1])
+        x, half = centred(image, levels)[..., None], 1 / (levels - 1)
+        values = [x[..., c, :] for c in range(image.shape[-1])]
+        means = jnp.stack([means[..., c, :] + _shift(coefficients, values[:c]) for c in range(len(values))], -2)
+        inverse = jnp.exp(-log_scales)
+        above, below = (x - means + half) * inverse, (x - means - half) * inverse
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), of which each tail lacks a factor: exact
+        # where the difference itself would be rounded to zero
+        level, width = image[..., None], 2 * half * inverse
+        inside = (level > 0) & (level < levels - 1)
+        nats = (jnp.where(level < levels - 1, jax.nn.log_sigmoid(above), 0.0)
+                + jnp.where(level > 0, jax.nn.log_sigmoid(-below), 0.0)
+                + jnp.where(inside, jnp.log(-jnp.expm1(-width)), 0.0))
+        return jax.nn.logsumexp(nats.sum(-2) + jax.nn.log_softmax(logits), axis=-1)
+
+    @staticmethod
+    def sample(outputs, levels, noise):
+        channels = noise.shape[-1] - 1
+        logits, means, log_scales, coefficients = _mixture(outputs, channels)
+        below = jnp.cumsum(jax.nn.softmax(logits), -1)[..., :-1] < noise[..., :1]
+        chosen = jax.nn.one_hot(below.sum(-1), logits.shape[-1])
+
+        def choose(x):
+            return (x * chosen[..., None, :]).sum(-1, keepdims=True)
+
+        means, log_scales, coefficients = choose(means), choose(log_scales), choose(coefficients)
+        u = jnp.clip(noise[..., 1:], 1e-5, 1 - 1e-5)
+        spread = jnp.exp(log_scales)[..., 0] * (jnp.log(u) - jnp.log1p(-u))
+        values, images = [], []
+        for c in range(channels):
+            mean = (means[..., c, :] + _shift(coefficients, values))[..., 0]
+            images.append(_nearest_level(mean + spread[..., c], levels))
+            values.append(centred(images[-1], levels)[..., None])
+        return jnp.stack(images, -1)
+
+
+def _mixture(outputs, channels):
+    """Outputs [..., n] -> logits [..., k]; means, log scales [..., C, k]; coefficients [..., C (C - 1) / 2, k]."""
+    pairs = channels * (channels - 1) // 2
+    k = outputs.shape[-1] // (1 + 2 * channels + pairs)
+    rest = outputs[..., k:].reshape(*outputs.shape[:-1], -1, k)
+    means, log_scales, coefficients = jnp.split(rest, [channels, 2 * channels], axis=-2)
+    return outputs[..., :k], means, jnp.maximum(log_scales, LOWEST), jnp.tanh(coefficients)
+
+
+def _shift(coefficients, earlier):
+    """The shift [..., k] of the means of the channel that comes after those with the values `earlier`, each [..., 1]."""
+    first = len(earlier) * (len(earlier) - 1) // 2
+    return sum(coefficients[..., first + i, :] * value for i, value in enumerate(earlier))
+
+
+class Bernoulli:
+    """Independent pixels of two levels; a channel reads one logit."""
+
+    @staticmethod
+    def outputs(family):
+        return family.channels
+
+    @staticmethod
+    def initial(family):
+        return np.zeros(family.channels)
+
+    @staticmethod
+    def log_prob(outputs, image, levels, noise=None):
+        return jax.nn.log_sigmoid(jnp.where(image > 0, outputs, -outputs)).sum(-1)
+
+    @staticmethod
+    def sample(outputs, levels, noise):
+        return (noise[..., 1:] < jax.nn.sigmoid(outputs)).astype(jnp.uint8)
+
+
+class Gaussian:
+    """Independent Gaussians of one learned variance for each channel (sigma-VAE, Rybkin et al. 2006.13202).
+
+    `log_prob` is the density of the uniformly dequantised image, level v at v + u, u uniform on [-1/2, 1/2), in units of
+    levels: its expectation is a lower bound of the log probability of the level (Theis et al. 1511.01844, section 3.1),
+    so bits per dimension compare with those of the discrete likelihoods. A channel reads mean and log scale.
+    """
+
+    @staticmethod
+    def outputs(family):
+        return family.channels  # means; the log scales are parameters of the decoder's head
+
+    @staticmethod
+    def initial(family):
+        return np.zeros(family.channels)
+
+    @staticmethod
+    def log_prob(outputs, image, levels, noise):
+        mean, log_scale = jnp.split(outputs, 2, axis=-1)
+        x = centred(image.astype(jnp.float32) + noise[..., 1:] - 0.5, levels)
+        z = (x - mean) * jnp.exp(-log_scale)
+        per_level = math.log(2 / (levels - 1))
+        return (-0.5 * jnp.square(z) - log_scale - 0.5 * math.log(2 * math.pi) + per_level).sum(-1)
+
+    @staticmethod
+    def sample(outputs, levels, noise):
+        mean, log_scale = jnp.split(outputs, 2, axis=-1)
+        u = jnp.clip(noise[..., 1:], 1e-6, 1 - 1e-6)
+        return _nearest_level(mean + jnp.exp(log_scale) * jax.scipy.special.ndtri(u), levels)
+
+
+LIKELIHOODS = {"logistic": Logistic, "bernoulli": Bernoulli, "gaussian": Gaussian}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 
@@ -29,6 +31,14 @@ def save(path, data):
 
 def surface(params, data):
     return LAW["E"] + LAW["A"] * params ** -LAW["alpha"] + LAW["B"] * data ** -LAW["beta"]
+
+
+# A study of images: a distance that falls with size, and with data hardly at all.
+GAN_LAW = {"E": 0.012, "A": 9.0, "B": 0.6, "alpha": 0.48, "beta": 0.31}
+GAN_SIZES = [10_400, 41_000, 160_000, 610_000]
+GAN_DATA = [16_384, 65_536, 262_144]
+GAN_TARGET = 2_400_000, 524_288
+FLOOR = 0.0035
 
 
 def record(params, data, rate, loss, role="sweep"):
@@ -112,4 +122,100 @@ def fill(workdir, without=()):
             path = workdir / "curves" / f"{run['fingerprint']}.jsonl"
             path.parent.mkdir(exist_ok=True)
             path.write_text("\n".join(map(json.dumps, curve(run, rng))))
+    return [*runs, target]
+
+
+def distance(params, data):
+    law = GAN_LAW
+    return law["E"] + law["A"] * params ** -law["alpha"] + law["B"] * data ** -law["beta"]
+
+
+def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
+    """The record of one run of a GAN; a `value` of NaN: it broke down."""
+    lost = math.isnan(value)
+    kept = {name: x for name, x in record(params, data, rate, value, role).items()
+            if not name.startswith(("tokens", "bits", "loss"))}
+    def none(x):
+        return None if lost else x
+    return kept | {
+        "fingerprint": f"{params:x}-{data:x}-{unique or 0:x}-{rate:g}-{seed}".replace("e-", "m"), "family": "gan",
+        "seed": seed, "examples_seen": data, "examples_unique": unique or data,
+        "experiment": {"family": {"width": 16}, "optim": {"learning_rate": rate},
+                       "data": {"examples": data, "unique_examples": unique or 0}},
+        "fd": none(value * 1.2), "fd_infinity": none(value), "fd_infinity_se": none(0.02 * value),
+        "kid": none(value / 30), "missed": none(min(0.9, 4 * value)), "coverage": none(1 - min(0.9, 4 * value)),
+        "critic_advantage": none(min(0.45, 6 * value)), "fd_infinity_font": none(value * 1.4),
+        "data_fingerprint": "glyphs-77aa"}
+
+
+def image_sweep(seed=0):
+    """Three learning rates everywhere, three seeds at the middle one; at the most data also fewer different images."""
+    rng, runs = np.random.default_rng(seed), []
+
+    def add(params, data, rate, factor, seed, unique=None, diverged=False):
+        value = math.nan if diverged else distance(params, unique or data) * factor * math.exp(0.03 * rng.normal())
+        runs.append(image_record(params, data, rate, value, seed, unique))
+
+    for params in GAN_SIZES:
+        for data in GAN_DATA:
+            for rate, factor in ((1e-3, 1.3), (4e-3, 1.0), (1.6e-2, 1.5)):
+                for s in range(3 if rate == 4e-3 else 1):
+                    add(params, data, rate, factor, s, diverged=rate > 1e-2 and params > 1e5)
+        for unique in (512, 4096):
+            add(params, GAN_DATA[-1], 4e-3, 1.0, 0, unique)
+    return runs
+
+
+def picture(rows=4, columns=8, size=16, seed=0):
+    """A PNG of a grid of squares, as a study draws it."""
+    image = np.random.default_rng(seed).integers(0, 255, (rows, columns)).astype(np.uint8)
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, np.kron(image, np.ones((size, size), np.uint8)), format="png", cmap="gray")
+    return buffer.getvalue()
+
+
+def fill_images(workdir, without=()):
+    """Writes a study of images to `workdir`, except for the parts named in `without`, and returns its records."""
+    runs = image_sweep()
+    target = image_record(*GAN_TARGET, 3e-3, distance(*GAN_TARGET) * 1.01, role="target")
+    alive = pd.DataFrame([run for run in runs if not run["diverged"]])
+    points = alive[alive["learning_rate"] == 4e-3].groupby(["params_non_embedding", "examples_seen"]).agg(
+        {"fd_infinity": "min", "flops": "first", "fingerprint": "first"}).reset_index()
+    fit = laws.fit(points, data="examples_seen", loss="fd_infinity", delta="noise-scaled")
+    boot = laws.bootstrap(fit, draws=60)
+    budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
+    about = {name: target[name] for name in ("params_non_embedding", "examples_seen", "flops", "fingerprint")}
+    known = laws.forecast.hashes(runs)
+    if "fit" not in without:
+        laws.save(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
+    if "forecast" not in without:
+        laws.forecast.write(workdir / "forecast.json", fit, boot, about, known)
+        laws.forecast.check(workdir / "forecast.json", target["fd_infinity"], known)
+    shown = [(run["params_non_embedding"], run["fingerprint"]) for run in runs
+             if run["examples_seen"] == GAN_DATA[-1] and run["seed"] == 2]
+    pictures = [{"params_non_embedding": size, "fingerprint": name, "name": kind, "rows": 4, "columns": 8,
+                 "path": f"pictures/{name}-{kind}.png", "examine": {}}
+                for size, name in reversed(shown) for kind in ("samples", "interpolations")]
+    examine = [{"params_non_embedding": size, "fingerprint": name, "label": label,
+                "metrics": {"iwae": 1.4 - 0.1 * i, "iwae_se": 0.004, "active_latents": 12 + i}}
+               for i, (label, (size, name)) in enumerate(zip(("smallest", "largest"), (shown[0], shown[-1])))]
+    files = {"pictures": pictures, "examine": examine, "baselines": {
+        "floor": {"fd_infinity": FLOOR, "kid": 1e-4},
+        "memoriser": [{"examples_unique": d, "fd_infinity": 8 / d + FLOOR} for d in (512, 4096, *GAN_DATA)]},
+        "study": {"title": "Small GANs on glyphs", "metric": "fd_infinity", "unit": "examples", "family": "gan",
+                  "law": "chinchilla", "command": "python -m experiments.run --config=configs/gan_scaling.py",
+                  "seconds": 1700.0, "versions": {"jax": "0.10.2"}}}
+    for name, content in files.items():
+        if name not in without:
+            (workdir / f"{name}.json").write_text(json.dumps(content))
+    (workdir / "pictures").mkdir(exist_ok=True)
+    for i, entry in enumerate(pictures):
+        (workdir / entry["path"]).write_bytes(picture(seed=i))
+    (workdir / "curves").mkdir(exist_ok=True)
+    for run in [*runs, target]:
+        Records(workdir).write(run)
+        seen = np.geomspace(64, run["examples_seen"], 40)
+        points = [{"step": int(x / 64), "examples": float(x), "generator/loss": float(1 + 0.1 * np.sin(x)),
+                   "discriminator/loss": float(0.5 + 10 / x**0.5), "learning_rate": run["learning_rate"]} for x in seen]
+        (workdir / "curves" / f"{run['fingerprint']}.jsonl").write_text("\n".join(map(json.dumps, points)))
     return [*runs, target]

@@ -1,6 +1,7 @@
 """Reports: HTML files that open offline, made from the files in workdirs alone.
 
     path = scaling.report.write(workdir)                    # workdir/report/index.html; figures in report/figures/*.png
+    path = scaling.report.families.write(workdirs, output)  # several studies side by side: output/index.html
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from etils import epath
 
-from scaling.report import captions, figures, page, sections, trends  # noqa: F401
+from scaling.report import captions, families, figures, page, sections, trends  # noqa: F401
 from scaling.report.palette import Palette
 from scaling.report.reading import Study, read
 

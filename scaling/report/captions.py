@@ -114,7 +114,7 @@ def effect(found: trends.Effect, study, of: str) -> str:
     """What so many times more of `of` does to the metric, as a sentence."""
     change = percent(abs(found.ratio - 1))
     text = (f"{short(found.factor, 2)} times as many {of} {'raise' if found.ratio > 1 else 'lower'} "
-            f"{study.measure.noun} by {change} on average")
+            f"the {study.measure.noun} by {change} on average")
     if found.pairs > 1:
         low, high = ((f"{'+' if end > 1 else '−'}{percent(abs(end - 1))}") for end in (found.low, found.high))
         sure = "" if found.low > 1 or found.high < 1 else ", which leaves the sign open"

@@ -93,7 +93,7 @@ def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, ba
         if law and law() is not None:
             axes.plot(grid, law(), color=palette.ink, **DASHED)
     if baselines:
-        ends += _baselines(axes, study, palette)
+        ends += _baselines(axes, study, palette, cells[along])
     finish(axes, ends)
     return figure
 
@@ -111,15 +111,19 @@ def _dots(axes: Axes, study, palette: Palette, line: pd.DataFrame, along: str, c
                   zorder=2)
 
 
-def _baselines(axes: Axes, study, palette: Palette) -> list[tuple]:
-    """Draws what real images, and the training images as samples, would score; returns labels of the lines."""
+def _baselines(axes: Axes, study, palette: Palette, data: pd.Series) -> list[tuple]:
+    """Draws what real images, and training images as samples, would score at amounts of data like `data`.
+
+    Returns the labels of the lines.
+    """
     ends, known = [], study.baselines or {}
     floor = (known.get("floor") or {}).get(study.metric)
     if floor is not None and floor > 0:
         axes.axhline(floor, color=palette.muted, **DOTTED)
         ends.append((floor, "floor", palette.muted))
     points = sorted((point[study.unit.unique], point[study.metric]) for point in known.get("memoriser") or ()
-                    if {study.unit.unique, study.metric} <= set(point))
+                    if {study.unit.unique, study.metric} <= set(point)
+                    and data.min() / 1.5 <= point[study.unit.unique] <= data.max() * 1.5)
     if points:
         axes.plot(*zip(*points), "s", color=palette.muted, markersize=3, **DOTTED)
         ends.append((points[-1][1], "memoriser", palette.muted))

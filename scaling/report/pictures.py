@@ -66,5 +66,9 @@ def examination(study) -> dict | None:
     return {"columns": [f"{words.count(entry['params_non_embedding'])}, {entry.get('label', '')}".rstrip(", ")
                         for entry in found],
             "rows": [(words.sentence(quantities.metric(name).label),
-                      [words.measured(entry["metrics"].get(name), entry["metrics"].get(f"{name}_se"))
-                       for entry in found]) for name in names]}
+                      [_value(entry["metrics"], name) for entry in found]) for name in names]}
+
+
+def _value(metrics: dict, name: str) -> str:
+    error = metrics.get(f"{name}_se")
+    return words.measured(metrics.get(name), error) if error else words.short(metrics.get(name), 4)

@@ -48,9 +48,9 @@ def finish(axes: Axes, ends: Sequence[tuple] = (), ticks=words.count, log_y: boo
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks(value)))
     axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99) if decades < 6 else NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    bottom, top = axes.get_ylim()
-    if log_y and bottom > 0:
+    if log_y and axes.dataLim.y0 > 0:
         axes.set_yscale("log")
+    bottom, top = axes.get_ylim()
     wide = axes.get_yscale() == "log" and top / bottom > 8  # round numbers at equal distances would crowd at the top
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if top / bottom < 400 else (1.0,), numticks=9) if wide
                                  else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

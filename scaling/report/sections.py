@@ -109,7 +109,7 @@ def monotone(study) -> list[dict]:
                    f"{number(s.metric_before)} to {number(s.metric_after)}" for s in found if not s.better]
         overall = trends.effect(study.cells, along, fixed, study.metric)
         if found:
-            out.append({"question": f"Does {measure.noun} {measure.fall} {question}?",
+            out.append({"question": f"Does the {measure.noun} {measure.fall} {question}?",
                         "verdict": "no" if against else "yes", "against": against,
                         "effect": effect(overall, study, of) if overall else "",
                         "tally": f"it {measure.falls} at {len(found) - len(against)} of {plural(len(found), 'step')}"})

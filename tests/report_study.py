@@ -135,8 +135,10 @@ def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
     lost = math.isnan(value)
     kept = {name: x for name, x in record(params, data, rate, value, role).items()
             if not name.startswith(("tokens", "bits", "loss"))}
+
     def none(x):
         return None if lost else x
+
     return kept | {
         "fingerprint": f"{params:x}-{data:x}-{unique or 0:x}-{rate:g}-{seed}".replace("e-", "m"), "family": "gan",
         "seed": seed, "examples_seen": data, "examples_unique": unique or data,
@@ -145,6 +147,8 @@ def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
         "fd": none(value * 1.2), "fd_infinity": none(value), "fd_infinity_se": none(0.02 * value),
         "kid": none(value / 30), "missed": none(min(0.9, 4 * value)), "coverage": none(1 - min(0.9, 4 * value)),
         "critic_advantage": none(min(0.45, 6 * value)), "fd_infinity_font": none(value * 1.4),
+        "diverged_because": "the discriminator won" if lost else None,
+        "judge": {"name": "classifier", "weights": "f00d" * 16, "dimension": 128, "samples": 4096},
         "data_fingerprint": "glyphs-77aa"}
 
 
@@ -197,7 +201,7 @@ def fill_images(workdir, without=()):
                  "path": f"pictures/{name}-{kind}.png", "examine": {}}
                 for size, name in reversed(shown) for kind in ("samples", "interpolations")]
     examine = [{"params_non_embedding": size, "fingerprint": name, "label": label,
-                "metrics": {"iwae": 1.4 - 0.1 * i, "iwae_se": 0.004, "active_latents": 12 + i}}
+                "metrics": {"iwae_bits_per_dim": 1.4 - 0.1 * i, "iwae_bits_per_dim_se": 0.004, "active_latents": 0.12 + 0.1 * i}}
                for i, (label, (size, name)) in enumerate(zip(("smallest", "largest"), (shown[0], shown[-1])))]
     files = {"pictures": pictures, "examine": examine, "baselines": {
         "floor": {"fd_infinity": FLOOR, "kid": 1e-4},
@@ -215,7 +219,7 @@ def fill_images(workdir, without=()):
     for run in [*runs, target]:
         Records(workdir).write(run)
         seen = np.geomspace(64, run["examples_seen"], 40)
-        points = [{"step": int(x / 64), "examples": float(x), "generator/loss": float(1 + 0.1 * np.sin(x)),
-                   "discriminator/loss": float(0.5 + 10 / x**0.5), "learning_rate": run["learning_rate"]} for x in seen]
+        points = [{"step": int(x / 64), "examples": float(x), "gen/loss": float(1 + 0.1 * np.sin(x)),
+                   "disc/loss": float(0.5 + 10 / x**0.5), "learning_rate": run["learning_rate"]} for x in seen]
         (workdir / "curves" / f"{run['fingerprint']}.jsonl").write_text("\n".join(map(json.dumps, points)))
     return [*runs, target]

@@ -75,39 +75,43 @@ def write(workdirs: Sequence, output) -> epath.Path:
 
 def render(members: list[Member], palette: Palette, drawn: dict[str, dict]) -> str:
     """The page, with figures as `figures.render` draws them."""
-    return page.render("families.html.j2", palette, drawn, title="Families side by side", rows=list(map(row, members)),
+    return page.render("families.html.j2", palette, drawn, title="Families side by side", rows=list(map(row, members)), level=_level(members),
                        absent=[f"{member.name}: {member.study.missing[name]}" for member in members
                                for name in ("records", "fit", "forecast") if name in member.study.missing])
 
 
 def row(member: Member) -> dict:
-    """One line of the table."""
+    """One line of the table; cells are (text, note under it, "good", "bad" or "")."""
     study, runs = member.study, member.study.runs
     sweep = runs[runs["role"] == "sweep"]
-    check, held = study.forecast_check, None
-    if check:
-        error = check["observed"] / check["predicted"] - 1
-        held = bool(check["inside"])
-        forecast = f"{'+' if error > 0 else '−'}{percent(abs(error))}, {'inside' if held else 'outside'}"
-    else:
-        forecast = "not checked" if study.forecast else NOTHING
     return {"family": member.name, "metric": study.measure.label, "title": printable(_title(study)),
-            **{name: _interval(member.exponents.get(symbol)) for symbol, (name, _) in EXPONENTS.items()},
-            "forecast": forecast, "held": held,
-            "ratio": f"{short((study.forecast or {}).get('compute_ratio'))}×" if study.forecast else NOTHING,
-            "params": _range(sweep[PARAMS]), "data": f"{_range(sweep['data'])} {study.unit.name}",
-            "runs": f"{len(runs):,}", "flops": power(runs["flops"].sum() or None), "workdir": member.workdir}
+            "workdir": member.workdir,
+            "cells": [*(_interval(member.exponents.get(symbol)) for symbol in EXPONENTS), _forecast(study),
+                      (_range(sweep[PARAMS]), "", ""), (_range(sweep["data"]), study.unit.name, ""),
+                      (power(runs["flops"].sum() or None), f"{len(runs):,} runs", "")]}
+
+
+def _forecast(study) -> tuple[str, str, str]:
+    forecast, check = study.forecast, study.forecast_check
+    if not forecast:
+        return NOTHING, "", ""
+    at = f"at {short(forecast['compute_ratio'])}× the compute" if forecast.get("compute_ratio") else ""
+    if not check:
+        return "not checked", at, ""
+    error = check["observed"] / check["predicted"] - 1
+    side, verdict = ("inside", "good") if check["inside"] else ("outside", "bad")
+    return f"{'+' if error > 0 else '−'}{percent(abs(error))}, {side}", at, verdict
 
 
 def _title(study) -> str:
     return (study.study or {}).get("title") or "Scaling study"
 
 
-def _interval(found) -> tuple[str, str]:
+def _interval(found) -> tuple[str, str, str]:
     if not found:
-        return NOTHING, ""
+        return NOTHING, "", ""
     value, low, high = found
-    return number(value, 3), "" if np.isnan(low) else f"{number(low, 2)} to {number(high, 2)}"
+    return number(value, 3), "" if np.isnan(low) else f"{number(low, 2)} to {number(high, 2)}", ""
 
 
 def _range(values: pd.Series) -> str:
@@ -115,10 +119,15 @@ def _range(values: pd.Series) -> str:
     return NOTHING if values.empty else f"{count(values.min())} to {count(values.max())}"
 
 
+def _level(members: list[Member]) -> str:
+    """What the intervals of the exponents are, where all fits agree."""
+    levels = {member.study.fit["level"] for member in members if "intervals" in (member.study.fit or {})}
+    return f" ({percent(levels.pop())}, of the bootstrap)" if len(levels) == 1 else ""
+
+
 def plans(members: list[Member], palette: Palette) -> dict[str, tuple]:
     """{name: (function that draws, accessible title, caption)}, for `figures.render`."""
-    level = next((member.study.fit["level"] for member in members if (member.study.fit or {}).get("level")), None)
-    bars = f"Bars are {percent(level)} intervals of the bootstrap." if level else ""
+    bars = f"Bars are intervals{_level(members)}."
     planned = {name: (partial(forest, members, palette, symbol, label), f"exponent {label} of each family",
                       f"Exponent of the fitted power of {symbol}. {bars}")
                for symbol, (name, label) in EXPONENTS.items()}

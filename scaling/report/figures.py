@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scaling.report import svg, trends, words
+from scaling.report import quantities, svg, trends, words
 from scaling.report.palette import Palette
 from scaling.report.plot import canvas, finish, interval
 from scaling.report.trends import PARAMS, levels, predict
@@ -176,7 +176,7 @@ def training_curves(study, palette, target: str | None, loss: str) -> Figure | N
     if not lines:
         return None
     player = loss.rpartition("/")[0]
-    label = f"training loss of the {player}" if player else study.unit.training_loss
+    label = f"training loss, {quantities.PLAYERS.get(player, player)}" if player else study.unit.training_loss
     figure, axes = canvas(palette, f"training {study.unit.name}", label, "parameters")
     ends = {}
     for text, curve, colour in lines:

@@ -9,13 +9,13 @@ from scaling.report import quantities, words
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 4_000_000  # bytes of one picture in the page
-WIDTH = 300          # pixels on a screen that a grid takes about, in whole multiples of its own pixels
+WIDTH = 300          # pixels on a screen that a grid takes about: a whole multiple, or part, of its own pixels
 # What each kind of grid shows; sizes stand beside each other, so each says what is the same for all of them.
 INTRODUCTIONS = {
     "samples": "Drawn by each model from the same latents.",
-    "reconstructions": "The same test images by each model.",
-    "interpolations": "Between the same pairs by each model.",
-    "traversals": "One latent moved at a time, from the same starting points for each model.",
+    "reconstructions": "Above, the same test images; below, what each model makes of their latents.",
+    "interpolations": "Each row goes from one latent to another, those of the same draws or images for every model.",
+    "traversals": "Each row moves one of the latents that the model uses most; all else is the same test image's.",
 }
 
 
@@ -48,11 +48,10 @@ def grids(study) -> list[dict]:
 
 def _side(entry: dict) -> dict:
     width, height = struct.unpack(">II", entry["png"][16:24])
-    scale = max(1, round(WIDTH / width))
+    scale = round(WIDTH / width) if width <= WIDTH else 1 / round(width / WIDTH)
     return {"uri": "data:image/png;base64," + base64.b64encode(entry["png"]).decode(),
-            "width": width * scale, "height": height * scale, "size": words.count(entry["params_non_embedding"]),
+            "width": round(width * scale), "height": round(height * scale), "size": words.count(entry["params_non_embedding"]),
             "fingerprint": entry.get("fingerprint") or "",
-            "grid": f"{entry['rows']} × {entry['columns']}" if {"rows", "columns"} <= set(entry) else "",
             "facts": [quantities.metric(name).amount(words.number(value))
                       for name, value in (entry.get("examine") or {}).items()]}
 

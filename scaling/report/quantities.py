@@ -66,9 +66,10 @@ METRICS: dict[str, Metric] = {
     "loss": Metric("loss"),
     "rate": _bits("rate", "bits per dimension", "rate"),
     "distortion": _bits("distortion", "bits per dimension", "distortion"),
-    "fd": Metric("Fréchet distance", DISTANCE),
-    "fd_infinity": Metric("Fréchet distance at infinite samples", DISTANCE),
-    "fd_relative": Metric("Fréchet distance over real variance", DISTANCE),
+    "fd": Metric("Fréchet distance (FD)", DISTANCE),
+    "fd_relative": Metric("relative Fréchet distance (FD)", DISTANCE),
+    "fd_infinity": Metric("Fréchet distance (FD∞)", DISTANCE),  # FD at infinitely many samples, extrapolated
+    "fd_infinity_relative": Metric("relative Fréchet distance (FD∞)", DISTANCE),
     "kid": Metric("kernel distance (KID)", DISTANCE),
     "cmmd": Metric("kernel distance (CMMD)", DISTANCE),
     "sliced_wasserstein": Metric("sliced Wasserstein distance", DISTANCE),
@@ -81,11 +82,12 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric("coverage", "coverage", rises=True),
     "memorised": Metric("memorised share", "memorised share"),
     "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
-    "active_latents": Metric("active latents", "number of active latents", rises=True),
-    "iwae": _bits("importance-weighted bound", "bits per dimension", "importance-weighted bound"),
+    "active_latents": Metric("share of active latents", "share of active latents", rises=True),
+    "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "importance-weighted bound"),
 }
+PLAYERS = {"gen": "generator", "disc": "discriminator"}  # of a training curve's losses, <player>/loss
 # Figures of these are drawn beside those of the metric that is fitted, where records hold them.
-BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity", "kid", "missed", "critic_advantage", "memorised")
+BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity_relative", "kid", "missed", "critic_advantage", "memorised")
 
 
 def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:

@@ -41,7 +41,7 @@ class Study:
         """Metrics that are worth figures of their own beside the one that is fitted."""
         asked = (self.study or {}).get("beside", quantities.BESIDE)
         return [name for name in asked if name in self.cells and self.cells[name].notna().any()
-                and quantities.base_of(name) != quantities.base_of(self.metric)]
+                and not (name.startswith(self.metric) or self.metric.startswith(name))]
 
     def showing(self, metric: str) -> Study:
         """The same runs, tuned for what the study is fitted to, seen by another metric: without law and forecast."""

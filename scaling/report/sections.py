@@ -122,7 +122,9 @@ def diverged(study) -> dict | None:
     if found is None:
         return None
     text = [f"{lost} of {runs}" for lost, runs in zip(found["diverged"], found["runs"])]
+    why = study.runs.loc[study.runs["diverged"] & (study.runs["role"] == "sweep"), "diverged_because"].value_counts()
     return _table(found.assign(text=text)) | {
+        "reasons": [f"{sentence(reason)}: {plural(count, 'run')}" for reason, count in why.items() if reason],
         "share": f"{found['diverged'].sum():,} of {plural(int(found['runs'].sum()), 'run')} of the sweep"}
 
 
@@ -157,6 +159,8 @@ def diagnostics(study) -> list[str]:
                    f"rate, {short(edge['best'])}, is the {edge['edge']} tried: a better one may lie beyond.")
     sweep = study.runs[study.runs["role"] == "sweep"]
     lost = sweep.groupby([PARAMS, "data"])["diverged"].all()
+    if (ways := len(_judges(study.runs))) > 1:
+        out.append(f"Samples were judged in {ways} different ways: their distances do not compare.")
     return out + [f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged: "
                   "the fit has no point there."
                   for size, data in lost.index[lost]]
@@ -197,7 +201,8 @@ def rows(study) -> list[dict]:
         state = "target" if run["role"] == "target" else state
         if run["diverged"]:
             step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
-            first, state = f"diverged{step}", "diverged"
+            because = f": {run['diverged_because']}" if run["diverged_because"] else ""
+            first, state = f"diverged{step}{because}", "diverged"
         cells = [(write(run), _key(run[name])) for name, (_, write) in shown.items()]
         out.append({"state": state, "id": run["fingerprint"],
                     "cells": [(first, _key(run[study.metric])), *cells]})
@@ -238,8 +243,16 @@ def made(study) -> dict:
             versions.setdefault(column.removeprefix("versions."), seen(column))
     known = [("Configuration", about.get("config")),
              ("Commit", about.get("git_commit") or seen("git_commit")),
-             ("Data", seen("data_fingerprint")), ("Forecast written", forecast.get("time")),
+             ("Data", seen("data_fingerprint")), ("Samples judged by", "; ".join(_judges(runs))), ("Forecast written", forecast.get("time")),
              ("Forecast checked", (study.forecast_check or {}).get("time")),
              ("Forecast hash", forecast.get("hash"))]
     return {"command": about.get("command"), "facts": [(name, value) for name, value in known if value],
             "versions": {name: value for name, value in versions.items() if value}}
+
+
+def _judges(runs: pd.DataFrame) -> list[str]:
+    """How samples were judged, all that the records say of it; one text for each different way."""
+    named = [name for name in runs if name.startswith("judge.")]
+    ways = runs[named].dropna(how="all").astype(str).drop_duplicates()
+    return [", ".join(f"{name.removeprefix('judge.').replace('_', ' ')} {value[:20]}" for name, value in way.items()
+                      if not missing(value) and value != "nan") for _, way in ways.iterrows()]

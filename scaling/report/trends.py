@@ -53,7 +53,7 @@ def clean(records: pd.DataFrame, metric: str, unit: quantities.Unit | None = Non
     errors = [name for name in table if name.endswith("_se")]
     for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *quantities.measured(table), *errors, metric)):
         table[name] = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
-    for name, default in {"role": "sweep", "fingerprint": "", "diverged": False, "finished": ""}.items():
+    for name, default in {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}.items():
         column = table.get(name, pd.Series(default, table.index))
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
@@ -78,7 +78,7 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     sweep = runs[runs["role"] == "sweep"]
     made = [name for name in sweep if name.startswith(("family.", "data.", "optim."))]
-    text = sweep[made].astype(str)  # a field may hold a list
+    text = sweep[made].map(repr)  # a field may hold a list
     keys = [sweep[name] for name in (PARAMS, "data", "unique", "learning_rate", "weight_decay")]
     keys += [text[name] for name in made if text[name].nunique() > 1]
     group = sweep.groupby(keys, dropna=False).ngroup()

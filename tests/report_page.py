@@ -1,0 +1,60 @@
+"""Reads a report back, strictly."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from scaling import report
+from scaling.report import figures
+
+
+class Page(HTMLParser):
+    """Parses a page strictly: tags nest and close; collects ids, references and the text of each element."""
+    VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.ids, self.elements, self.references = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.stack, f"never closed: {self.stack}"
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        links = ("href", "src", "srcset", "xlink:href", "data", "action")
+        self.references += [value for name, value in attributes.items() if name in links]
+        element = {"tag": tag, "text": "", **attributes}
+        self.elements.append(element)
+        if tag not in self.VOID:
+            self.stack.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.stack and self.stack[-1]["tag"] == tag, f"</{tag}> closes {self.stack[-1:]}"
+            self.stack.pop()
+
+    def handle_data(self, data):
+        for element in self.stack:
+            element["text"] += data
+
+    def all(self, tag, **attributes):
+        wanted = {name.strip("_"): value for name, value in attributes.items()} | {"tag": tag}
+        return [element for element in self.elements if wanted.items() <= element.items()]
+
+    @property
+    def text(self):
+        return " ".join(self.all("main")[0]["text"].split())
+
+
+def page_of(workdir):
+    """The page without the PNGs, which take most of the time to make."""
+    study = report.read(workdir)
+    palette = report.colours(study)
+    drawn = figures.render(report.captions.plans(study, palette), palette, png=False)
+    return report.render(study, palette, drawn)

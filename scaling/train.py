@@ -163,7 +163,8 @@ class Program:
         self.pieces = microbatch.pieces(experiment, self.mesh, runs)
         # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
         self.loop = self.mesh.devices.flat[0].platform != "cpu" or not cost.convolves(experiment.family)
-        self.steps_per_call = steps_per_call if self.loop else 1
+        self.steps_per_call = steps_per_call
+        self.compiled_steps = steps_per_call if self.loop else 1
         knobs = self._knobs([experiment] * runs)
         abstract = jax.eval_shape(self._init, knobs)
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
@@ -186,11 +187,11 @@ class Program:
     def advance(self, state: State, pack, spans, steps: int) -> tuple[State, dict[str, jax.Array]]:
         """The state `steps` later, and metrics of shape [runs, at least steps], of which the first `steps` columns
         count. The state given is donated. Returns before the device is done."""
-        if steps <= self.steps_per_call:
+        if steps <= self.compiled_steps:
             return self._call(state, pack, spans, steps)
         found, at = [], 0
         while at < steps:
-            now = min(steps - at, self.steps_per_call)
+            now = min(steps - at, self.compiled_steps)
             state, metrics = self._call(state, pack, spans, now)
             found, at = [*found, jax.tree.map(lambda x: x[:, :now], metrics)], at + now
         return state, jax.tree.map(lambda *x: jnp.concatenate(x, 1), *found)
@@ -251,14 +252,14 @@ class Program:
 
         pack = self._vmap(one, (0, 0, 0, None, None if self.resident else 0))
         shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
-        rows = {k: jnp.zeros((self.steps_per_call, *v.shape), v.dtype) for k, v in shapes.items()}
+        rows = {k: jnp.zeros((self.compiled_steps, *v.shape), v.dtype) for k, v in shapes.items()}
 
         def body(index, carry):
             state, rows = carry
             state, metrics = pack(state, knobs, spans, index, data)
             return state, {k: rows[k].at[index].set(v) for k, v in metrics.items()}
 
-        if self.steps_per_call == 1:  # no loop at all
+        if self.compiled_steps == 1:  # no loop at all
             state, rows = body(0, (state, rows))
         else:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
@@ -269,7 +270,7 @@ class Program:
         return self._vmap(partial(function, self.experiment), (0, None, None))(state, index, batch)
 
     def _read(self, state, pack, steps):
-        """Batches [runs, steps_per_call, batch, ...] read on the host; rows after `steps` are never looked at."""
+        """Batches [runs, compiled_steps, batch, ...] read on the host; rows after `steps` are never looked at."""
         start = int(np.asarray(state.step)[0])
         seeds = [e.seed for e in pack]
         if (seeds, start) != self.reading:  # a resumed run or another segment; else the streams are where they should be
@@ -277,7 +278,7 @@ class Program:
         self.reading = (seeds, start + steps)
         runs = [[next(stream) for _ in range(steps)] for stream in self.streams]
         stacked = jax.tree.map(lambda *x: np.stack(x), *[jax.tree.map(lambda *x: np.stack(x), *r) for r in runs])
-        pad = [(0, 0), (0, self.steps_per_call - steps)]
+        pad = [(0, 0), (0, self.compiled_steps - steps)]
         return jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)
 
 

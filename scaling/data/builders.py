@@ -1,9 +1,13 @@
 """TFDS builders for files on this machine: array_record files, built and read without TensorFlow."""
 import abc
+import dataclasses
+import functools
+import io
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from scaling.data import curate, pycode
+from scaling.data import cache, curate, glyphs, pycode
 
 
 class Files(tfds.core.GeneratorBasedBuilder):
@@ -59,3 +63,80 @@ class TextFiles(Files):
 
     def curate(self) -> curate.Curated:
         return curate.curate(self._files, curate.PROSE_RULES, desc="text")
+
+
+@dataclasses.dataclass(eq=False)
+class GlyphsConfig(tfds.core.BuilderConfig):
+    """How a fixed set is drawn. The split "train" holds the first `train` images of the stream, the others the
+    first `evaluation` images of what they are called after, "test" of "iid"."""
+    characters: str = "letters"      # a key of `glyphs.CONFIGS`
+    size: int = 32
+    channels: int = 1
+    train: int = 50_000
+    evaluation: int = 10_000
+
+
+class Glyphs(tfds.core.GeneratorBasedBuilder):
+    """A fixed set of rendered characters, with what each was made from; see `scaling.data.glyphs`.
+
+    Besides "image" an example has its "label" (the character), its "caption", every other categorical factor as a
+    class label, the continuous ones as numbers. Splits: train, test, character and font (out of distribution).
+    The masters lie under `data_dir` too.
+    """
+    VERSION = tfds.core.Version(f"{glyphs.VERSION}.0.0")
+    BUILDER_CONFIGS = [
+        GlyphsConfig(name="letters_16", size=16, description="A to Z and a to z, grey."),
+        GlyphsConfig(name="letters_32", size=32, description="A to Z and a to z, grey."),
+        GlyphsConfig(name="letters_32_rgb", size=32, channels=3, description="A to Z and a to z, in colour."),
+        GlyphsConfig(name="all_32_rgb", characters="", size=32, channels=3,
+                     description="Every character, in colour."),
+    ]
+    CHUNK = 1024
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"file_format": "array_record", **kwargs})
+
+    @functools.cached_property
+    def drawn(self) -> glyphs.Glyphs:
+        config, root = self.builder_config, cache.directory(self._data_dir_root)
+        return glyphs.find(config.characters, root, config.size, config.channels, progress=False)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config, of = self.builder_config, tfds.features
+        labels = {"label": of.ClassLabel(names=self.drawn.classes("character"))} | {
+            name: of.ClassLabel(names=self.drawn.classes(name)) for name in glyphs.CATEGORICAL[1:]}
+        numbers = {name: of.Tensor(shape=value.shape[1:], dtype=value.dtype)
+                   for name, value in self._numbers("train", 1).items()}
+        image = of.Image(shape=(config.size, config.size, config.channels))
+        return tfds.core.DatasetInfo(
+            builder=self, description=type(self).__doc__,
+            metadata=tfds.core.MetadataDict(fingerprint=self.drawn.fingerprint),
+            features=of.FeaturesDict({"image": image, "caption": of.Text()} | labels | numbers))
+
+    def _numbers(self, split: str, count: int) -> dict[str, np.ndarray]:
+        found = self.drawn.factors(split, count)
+        return {name: value for name, value in found.items() if name not in glyphs.CATEGORICAL}
+
+    def _split_generators(self, dl_manager):
+        counts = dict.fromkeys(self.drawn.splits, self.builder_config.evaluation)
+        splits = {"train": self._generate_examples("train", self.builder_config.train)}
+        return splits | {"test" if split == "iid" else split: self._generate_examples(split, count)
+                         for split, count in counts.items()}
+
+    def _generate_examples(self, split: str, count: int):
+        tables, factors = self.drawn.tables("", 0), self.drawn.factors(split, count)
+        captions = self.drawn.captions(256)[self.drawn.draw(np.arange(count), split)["master"]]
+        for at in range(0, count, self.CHUNK):
+            index = np.arange(at, min(at + self.CHUNK, count))
+            for i, image in zip(index, self.drawn.read(tables, index, split)["image"], strict=True):
+                values = {name: value[i] for name, value in factors.items()}
+                yield int(i), {"image": _png(image), "label": int(values.pop("character")),
+                               "caption": captions[i].tobytes().rstrip(b"\0")} | values
+
+
+def _png(image: np.ndarray) -> bytes:
+    """[H, W, 1 or 3] as a file: TFDS itself needs TensorFlow to make one."""
+    from PIL import Image
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
+    return file.getvalue()

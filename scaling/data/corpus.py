@@ -131,6 +131,32 @@ def _stat(path: pathlib.Path) -> os.stat_result | None:
     return None
 
 
+def tfds_builder(name: str, data_dir: pathlib.Path):
+    """The TFDS builder called `name`: prepared under `data_dir`, or where TFDS keeps its own."""
+    import tensorflow_datasets
+    own = data_dir if (data_dir / name.split("/")[0].split(":")[0]).exists() else None
+    try:
+        return tensorflow_datasets.builder(name, data_dir=own)
+    except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
+                        + nearest(name.split("/")[0], known)) from error
+    except ValueError as error:
+        raise DataError(f"tfds:{name}: {_first_line(error)}") from error
+
+
+def tfds_split(builder, name: str, split: str):
+    """The examples of a split, read when indexed."""
+    try:
+        return builder.as_data_source(split)
+    except Exception as error:      # TFDS raises many kinds; each means that these files cannot be read
+        raise DataError(
+            f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} "
+            f"({_first_line(error)}); run tfds.builder({name!r}, file_format='array_record')"
+            ".download_and_prepare() where there is a network, and set data_dir= or $TFDS_DATA_DIR to "
+            "where it wrote") from error
+
+
 def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
     """A TFDS text data set, prepared already as array_record, under `data_dir` or where TFDS keeps its own.
 
@@ -138,34 +164,15 @@ def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
     splits; where it has neither, `document`: 5% of the documents of `train`, at random. The fingerprint is
     of TFDS's name, version and split sizes; duplicates are as the data set has them.
     """
-    import tensorflow_datasets
-    own = data_dir if (data_dir / name.split("/")[0].split(":")[0]).exists() else None
-    try:
-        builder = tensorflow_datasets.builder(name, data_dir=own)
-    except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
-        known = tensorflow_datasets.list_builders(with_community_datasets=False)
-        raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
-                        + nearest(name.split("/")[0], known)) from error
-    except ValueError as error:
-        raise DataError(f"tfds:{name}: {_first_line(error)}") from error
+    builder = tfds_builder(name, data_dir)
     field = _text_feature(name, builder.info.features)
     sizes = {split: (info.num_examples, info.num_bytes) for split, info in builder.info.splits.items()}
     splits = tuple(split for split in ("validation", "test") if split in sizes)
 
-    def source(split: str):
-        try:
-            return builder.as_data_source(split)
-        except Exception as error:      # TFDS raises many kinds; each means that these files cannot be read
-            raise DataError(
-                f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} "
-                f"({_first_line(error)}); run tfds.builder({name!r}, file_format='array_record')"
-                ".download_and_prepare() where there is a network, and set data_dir= or $TFDS_DATA_DIR to "
-                "where it wrote") from error
-
     def documents(split: str) -> Documents:
         if splits or split not in ("train", "document"):
-            return Documents(source(split), field)
-        found = source("train")
+            return Documents(tfds_split(builder, name, split), field)
+        found = tfds_split(builder, name, "train")
         rows = order.permutation(len(found), HELD_OUT_DOCUMENTS)
         share = max(1, round(curate.HELD_OUT * len(found)))
         return Documents(found, field, rows[:share] if split == "document" else rows[share:])

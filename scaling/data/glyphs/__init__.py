@@ -20,7 +20,7 @@ from scaling.data import cache
 from scaling.data.errors import DataError, nearest
 from scaling.data.glyphs import fonts, groups, render
 
-VERSION = 1                  # of every rule in this directory: a change to what they give changes it
+VERSION = 2                  # of every rule in this directory: a change to what they give changes it
 PER_SPLIT = 1 << 29          # images of an evaluation split
 UNLIMITED = (1 << 31) - 1    # images of the stream for training
 FIRST = {"train": 0, "iid": 1 << 31, "character": (1 << 31) + PER_SPLIT, "font": (1 << 31) + 2 * PER_SPLIT}
@@ -52,7 +52,7 @@ def find(config: str, root: pathlib.Path, size: int = 64, channels: int = 1, pro
                         + nearest(f"glyphs/{config}", names))
     paths = fonts.files()
     state = hashlib.sha256(f"{VERSION} {config} {fonts.fingerprint(paths)}".encode()).hexdigest()[:16]
-    directory = root / "glyphs" / f"{config or 'all'}-{state}"
+    directory = root / "masters" / f"{config or 'all'}-{state}"
     table = cache.read_json(directory / "table.json")
     if table is None:
         with cache.locked(directory):

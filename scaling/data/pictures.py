@@ -1,0 +1,195 @@
+"""Any TFDS image data set as one memory-mapped array of squares, without duplicates, and its labels.
+
+Each image is cropped, resized and brought to the channels once. Duplicates are judged on what comes out: of equal
+images the first is kept, of those that evaluation also has, none is trained on. Evaluation is on "test", or else
+"validation", or else on 5% of the images of "train", at random; out of distribution on the splits `SHIFTED`,
+where there are any. All are in one fixed random order.
+"""
+import functools
+import hashlib
+import json
+import pathlib
+from types import ModuleType
+
+import numpy as np
+
+from scaling.data import cache, corpus, curate, order, transforms
+from scaling.data.errors import DataError, nearest
+
+VERSION = 1
+SHUFFLE = 7                  # the key of the order, beside those of source.py, glyphs/render.py and images.py
+CAPTION = 256                # bytes kept of a caption
+SHIFTED = ("character", "font")     # as the data sets of builders.Glyphs have
+
+
+class Pictures:
+    """Prepared images. `name`, `fingerprint` of the images, their order and labels; `splits`, "iid" first;
+    `count` of training images; `size`, `channels`; `duplicates`, how many were left out of each split.
+    """
+
+    def __init__(self, name: str, directory: pathlib.Path, table: dict):
+        self.name, self.fingerprint, self.duplicates = name, table["fingerprint"], table["duplicates"]
+        self._labels, self._directory = table["labels"], directory
+        self._images = np.load(directory / "images.npy", mmap_mode="r")
+        self.size, self.channels = self._images.shape[2:]
+        with np.load(directory / "rows.npz") as rows:
+            self._rows = dict(rows)
+        self.splits, self.count = tuple(s for s in self._rows if s != "train"), len(self._rows["train"])
+
+    def available(self, split: str) -> int:
+        return len(self._rows[split])
+
+    def classes(self, label: str) -> list[str]:
+        if label not in self._labels:
+            known = ", ".join(self._labels) or "none"
+            raise DataError(f"{self.name} has no label {label!r}; it has {known}" + nearest(label, self._labels))
+        return self._labels[label]
+
+    def _column(self, name: str) -> np.ndarray:
+        return np.load(self._directory / "columns.npz")[name]
+
+    def captions(self, length: int) -> np.ndarray:
+        """uint8 [images, length]: the feature "caption", or else the name of the class of "label"."""
+        with np.load(self._directory / "columns.npz") as columns:
+            if "caption" in columns:
+                found = columns["caption"]
+            elif "label" in self._labels:
+                found = np.array([name.encode() for name in self._labels["label"]])[columns["label:label"]]
+            else:
+                raise DataError(f"{self.name} has neither captions nor names of a label; write caption=0")
+        return found.astype(f"S{length}").view(np.uint8).reshape(len(found), length)
+
+    def tables(self, label: str, caption: int) -> dict[str, np.ndarray]:
+        """Images and what else is asked for, a row for each image that was read."""
+        out = {"image": self._images}
+        if label:
+            self.classes(label)
+            out["label"] = self._column(f"label:{label}")
+        return out | ({"caption": self.captions(caption)} if caption else {})
+
+    def arrays(self, count: int, label: str, caption: int) -> dict[str, np.ndarray]:
+        """`tables`, of the first `count` training images, in their order."""
+        rows = self._rows["train"][:count]
+        return {name: table[rows] for name, table in self.tables(label, caption).items()}
+
+    def read(self, tables: dict, index, split: str, xp: ModuleType = np) -> dict:
+        """Images `index` of a split: of `tables()` in NumPy, of `arrays()` in JAX."""
+        if xp is np:
+            rows = self._rows[split][index]
+            return {name: table[rows] for name, table in tables.items()}
+        return {name: xp.take(table, index, axis=0) for name, table in tables.items()}
+
+    def factors(self, split: str, examples: int) -> dict[str, np.ndarray]:
+        """Every label of the first images of a split: int32 [examples]."""
+        rows = self._rows[split][:examples]
+        return {label: self._column(f"label:{label}")[rows] for label in self._labels}
+
+
+def find(name: str, root: pathlib.Path, size: int, channels: int, resize: str, crop: str,
+         progress: bool = True) -> Pictures:
+    """The TFDS data set called `name`, prepared under `root` unless it is there; raises DataError."""
+    from scaling.data import builders  # noqa: F401  (makes the data sets of this package known to TFDS)
+    builder = corpus.tfds_builder(name, root)
+    field = _image_feature(name, builder.info.features)
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    described = [VERSION, builder.info.full_name, sorted(sizes.items()), field, size, channels, resize, crop]
+    state = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+    directory = root / "images" / f"{name.replace('/', '-').replace(':', '-')}-{state}"
+    table = cache.read_json(directory / "table.json")
+    if table is None:
+        with cache.locked(directory):
+            table = cache.read_json(directory / "table.json")
+            if table is None:
+                shape = functools.partial(_shape, size=size, count=channels, rule=resize, crop=crop)
+                iid = [split for split in ("test", "validation") if split in sizes][:1]
+                splits = dict.fromkeys(iid, "iid") | {s: s for s in SHIFTED if s in sizes} | {"train": "train"}
+                sources = {ours: corpus.tfds_split(builder, name, theirs) for theirs, ours in splits.items()}
+                table = _prepare(name, sources, builder.info.features, lambda example: shape(example[field]),
+                                 (size, size, channels), directory, progress)
+    return Pictures(f"tfds:{name}", directory, table)
+
+
+def _shape(image: np.ndarray, size: int, count: int, rule: str, crop: str) -> np.ndarray:
+    image = transforms.resize(transforms.CROPS[crop](np.asarray(image)), size, rule)
+    return transforms.channels(image, count)
+
+
+def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: pathlib.Path,
+             progress: bool) -> dict:
+    """Reads `sources`, evaluation first, so that of equal images those of evaluation are the ones that stay."""
+    from tqdm import tqdm
+    labels = _labels(features)
+    columns: dict[str, list] = {path: [] for path in (*labels, *(["caption"] if "caption" in features else []))}
+    directory.mkdir(parents=True, exist_ok=True)
+    rows, duplicates, seen, digest, at = {}, {}, set(), hashlib.sha256(repr(labels).encode()), 0
+    with cache.replacing(directory / "images.npy") as path:
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (sum(map(len, sources.values())), *box))
+        for split, source in sources.items():
+            kept = []
+            for i in tqdm(range(len(source)), desc=f"{name} {split}", unit=" images", disable=not progress):
+                example = source[i]
+                images[at] = shape(example)
+                key = hashlib.sha256(images[at].tobytes()).digest()
+                if key not in seen:
+                    seen.add(key)
+                    kept.append(at)
+                for column, values in columns.items():
+                    values.append(functools.reduce(lambda value, part: value[part], column.split("/"), example))
+                digest.update(key)
+                at += 1
+            duplicates[split] = len(source) - len(kept)
+            rows[split] = np.array(kept, np.int64)[order.permutation(len(kept), SHUFFLE)]
+        images.flush()
+        del images
+    if "iid" not in rows:
+        share = max(1, round(curate.HELD_OUT * len(rows["train"])))
+        rows = {"iid": rows["train"][:share]} | rows | {"train": rows["train"][share:]}
+    if not len(rows["train"]):
+        raise DataError(f"tfds:{name} has no training images that evaluation does not have; left out of each "
+                        f"split as duplicates: {duplicates}")
+    tables = {f"label:{label}": np.array(columns[label], np.int32) for label in labels}
+    if "caption" in columns:
+        tables["caption"] = np.array([_bytes(value)[:CAPTION] for value in columns["caption"]])
+    for file, arrays in {"rows.npz": rows, "columns.npz": tables}.items():
+        with cache.replacing(directory / file) as path, open(path, "wb") as handle:
+            np.savez(handle, **arrays)
+        for column in arrays.values():
+            digest.update(column.tobytes())
+    table = {"fingerprint": digest.hexdigest()[:16], "labels": labels, "duplicates": duplicates}
+    cache.write_json(directory / "table.json", table)        # last: without it nothing is there
+    return table
+
+
+def _bytes(value) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _flat(features, prefix: str = "") -> dict:
+    """Features by path, those of dictionaries of features as "outer/inner"."""
+    from tensorflow_datasets import features as kinds
+    out = {}
+    for name, feature in dict(features).items():
+        inner = isinstance(feature, kinds.FeaturesDict)
+        out |= _flat(feature, f"{prefix}{name}/") if inner else {f"{prefix}{name}": feature}
+    return out
+
+
+def _labels(features) -> dict[str, list[str]]:
+    """The names of the classes of each label: of class labels, and of what is true or false."""
+    from tensorflow_datasets import features as kinds
+    out = {}
+    for path, feature in _flat(features).items():
+        if isinstance(feature, kinds.ClassLabel):
+            out[path] = list(feature.names or map(str, range(feature.num_classes or 0)))
+        elif isinstance(feature, kinds.Tensor) and feature.shape == () and feature.np_dtype == np.bool_:
+            out[path] = ["no", "yes"]
+    return out
+
+
+def _image_feature(name: str, features) -> str:
+    from tensorflow_datasets import features as kinds
+    found = [key for key, value in dict(features).items() if isinstance(value, kinds.Image)]
+    if "image" in found or len(found) == 1:
+        return "image" if "image" in found else found[0]
+    raise DataError(f"tfds:{name} has no feature called 'image', nor only one image feature; "
+                    f"it has {', '.join(dict(features))}")

@@ -42,6 +42,8 @@ def canvas(palette: Palette, x: str, y: str, labels: str = "", height: float = 3
 def finish(axes: Axes, ends: Sequence[tuple] = (), ticks=words.count, log_y: bool = True) -> None:
     """Ticks, and `ends`: (y, text, colour) written right of the plot, apart where they would overlap."""
     low, high = axes.get_xlim()
+    if high < 1.001 * low:  # a single value, but for rounding, which matplotlib would zoom into
+        low, high = axes.set_xlim(low / 3, high * 3)
     decades = np.log10(high / low)
     subs = (1.0,) if decades > 2.2 else (1.0, 3.0) if decades > 1.1 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))

@@ -60,10 +60,9 @@ def _bits(label: str, unit: str, noun: str = "loss") -> Metric:
 
 
 DISTANCE = "distance"
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric] = {  # the first that records hold is the one a study without study.json is about
     "bits_per_byte": _bits("", "bits per byte"),
     "bits_per_dim": _bits("", "bits per dimension"),
-    "loss": Metric("loss"),
     "rate": _bits("rate", "bits per dimension", "rate"),
     "distortion": _bits("distortion", "bits per dimension", "distortion"),
     "fd": Metric("Fréchet distance (FD)", DISTANCE),
@@ -84,6 +83,7 @@ METRICS: dict[str, Metric] = {
     "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
     "active_latents": Metric("share of active latents", "share of active latents", rises=True),
     "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "importance-weighted bound"),
+    "loss": Metric("loss"),
 }
 PLAYERS = {"gen": "generator", "disc": "discriminator"}  # of a training curve's losses, <player>/loss
 # Figures of these are drawn beside those of the metric that is fitted, where records hold them.

@@ -68,7 +68,8 @@ def read(workdir) -> Study:
     found["pictures"], lost = pictures.read(workdir, found["pictures"] or [])
     if lost:
         missing["some pictures"] = lost
-    metric = (found["study"] or {}).get("metric") or "bits_per_byte"
+    held = [name for name in quantities.METRICS if name in table and table[name].notna().any()]
+    metric = (found["study"] or {}).get("metric") or (held or ["bits_per_byte"])[0]
     unit = quantities.unit(found["study"], table)
     runs = trends.clean(table, metric, unit)
     curves = {fingerprint: curve for fingerprint in runs["fingerprint"]

@@ -1,0 +1,162 @@
+"""Spaces in which sets of images are compared, and what has to be recorded of one beside every number.
+
+    classifier        the last layer before the activation of a character classifier that this package trains
+    random            an untrained network, the same for ever: a check that nothing was learnt into the result
+    pca               the first principal components of training images: the other check
+    inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid
+    dinov2            DINOv2 from an official backbone file
+"""
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling.evaluate import classifier, dinov2, inception, resize, weights
+
+COMPONENTS = 64    # of the PCA and the random network
+HIDDEN = 512       # of the random network
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureExtractor:
+    """Images to features, with what identifies it.
+
+    `weights` is a SHA-256 of the file or of the arrays; `resize` names the rule that brings images to the
+    network's size ("none" where it works at theirs). `function` maps uint8 images [b, H, W, C] of values
+    0..levels-1 to float32 [b, dimension] in JAX and is called with `batch` images at a time. `notes` are figures
+    that say how good the network is.
+    """
+
+    name: str
+    weights: str
+    resize: str
+    dimension: int
+    function: Callable
+    batch: int = 1024
+    notes: dict = dataclasses.field(default_factory=dict)
+
+    def __call__(self, images) -> np.ndarray:
+        """float32 [n, dimension] for uint8 images [n, H, W, C]."""
+        images = np.asarray(images)
+        found = []
+        for start in range(0, len(images), self.batch):
+            part = images[start:start + self.batch]
+            # one shape, one compilation
+            padded = np.pad(part, ((0, self.batch - len(part)), (0, 0), (0, 0), (0, 0)), mode="edge")
+            found.append(np.asarray(self.function(padded))[:len(part)])
+        return np.concatenate(found)
+
+    def describe(self) -> dict:
+        return {"name": self.name, "weights": self.weights, "resize": self.resize, "dimension": self.dimension,
+                **self.notes}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What an extractor may need to know of the data: `training` is uint8 [n, size, size, channels]."""
+
+    training: np.ndarray
+    levels: int = 256
+    weights: str = ""
+    data_dir: str | None = None
+    progress: bool = True
+
+    def pixels(self, images):
+        """Images as float32 rows [n, H * W * C] in [-1, 1]."""
+        return images.reshape(len(images), -1).astype(np.float32) * (2.0 / (self.levels - 1)) - 1.0
+
+
+def find(name: str, judged: Judged) -> FeatureExtractor:
+    """The extractor `name`, or `name/resize rule`, for these data."""
+    kind, _, rule = name.partition("/")
+    if kind not in MAKERS or (rule and kind != "inception"):
+        raise ValueError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or inception/RULE with "
+                         f"one of {', '.join(INCEPTION_RULES)}")
+    if kind in ("inception", "dinov2") and not judged.weights:
+        raise ValueError(f"features={name!r} need the file of their weights: give its path as `weights`; it is "
+                         f"{(inception if kind == 'inception' else dinov2).NETWORK}")
+    return MAKERS[kind](judged, *([rule] if rule else []))
+
+
+def _linear(name, judged, arrays, apply, notes=None):
+    """An extractor of matrix products on pixels; `apply(arrays, rows [n, pixels])`."""
+    function = jax.jit(lambda images: apply(arrays, judged.pixels(images)))
+    dimension = jax.eval_shape(function, judged.training[:1]).shape[-1]
+    return FeatureExtractor(name, weights.digest(arrays), "none", dimension, function, notes=notes or {})
+
+
+def random(judged):
+    """One hidden layer of ReLUs, then a projection, with the weights of He et al. 2015 (arXiv:1502.01852)."""
+    rng, fan_in = np.random.default_rng(0), judged.training[0].size
+    arrays = {"hidden": rng.normal(size=(fan_in, HIDDEN)) * np.sqrt(2 / fan_in),
+              "bias": 0.1 * rng.normal(size=(1, HIDDEN)),
+              "out": rng.normal(size=(HIDDEN, COMPONENTS)) * np.sqrt(2 / HIDDEN)}
+    arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
+    return _linear("random", judged, arrays,
+                   lambda a, x: jax.nn.relu(x @ a["hidden"] + a["bias"]) @ a["out"])
+
+
+def pca(judged, most=2048):
+    """The first principal components of up to `most` training images, scaled together to a mean variance of one."""
+    x = judged.pixels(judged.training[:most]).astype(np.float64)
+    mean = x.mean(0, keepdims=True)
+    x = x - mean
+    count = min(COMPONENTS, len(x) - 1, x.shape[1])
+    values, vectors = np.linalg.eigh(x @ x.T)  # of images, not of pixels: there may be many more of those
+    values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+    axes = x.T @ vectors / np.sqrt(values.clip(1e-9)).reshape(1, -1)
+    axes *= np.sign(axes[np.abs(axes).argmax(0), range(count)]).reshape(1, -1)  # a direction's sign means nothing
+    axes /= np.sqrt(values.mean() / len(x))
+    arrays = {"mean": mean.astype(np.float32), "axes": axes.astype(np.float32)}
+    explained = float(values.sum() / np.square(x).sum())
+    return _linear("pca", judged, arrays, lambda a, x: (x - a["mean"]) @ a["axes"], {"explained": explained})
+
+
+def classified(judged):
+    size, channels = judged.training.shape[2:]
+    network, info = classifier.trained(size, channels, judged.levels, data_dir=judged.data_dir,
+                                       progress=judged.progress)
+    function = jax.jit(functools.partial(_classifier_features, network, judged.levels))
+    return FeatureExtractor("classifier", info["weights"], "none", network.dimension, function,
+                            notes={"accuracy": info["accuracy"], "recipe": info["recipe"]})
+
+
+def _classifier_features(network, levels, images):
+    return network.features(classifier.scaled(images, levels))
+
+
+def _pretrained(name, judged, module, network, rule, batch, known):
+    tensors, sha256 = weights.read(judged.weights)
+    network = network(tensors)
+    known = known(network)
+    if known and sha256 != known:
+        warnings.warn(f"weights file {judged.weights!r} fits {module.NETWORK} but is not the official file: its "
+                      f"SHA-256 is {sha256}, not {known}; results are recorded under the former", stacklevel=2)
+    graph, state = nnx.split(network)
+    run = jax.jit(lambda state, images: nnx.merge(graph, state)(rule(images, judged.levels)))
+    dimension = jax.eval_shape(run, state, judged.training[:1]).shape[-1]
+    return FeatureExtractor(name, sha256, rule.name, dimension, functools.partial(run, state), batch,
+                            {"official": sha256 == known if known else None})
+
+
+INCEPTION_RULES = ("tf1", "pytorch-fid", "clean-fid")
+
+
+def fid(judged, rule="clean-fid"):
+    if rule not in INCEPTION_RULES:
+        raise ValueError(f"resize rule {rule!r} is not known; write one of {', '.join(INCEPTION_RULES)}")
+    return _pretrained("inception", judged, inception, inception.Inception, resize.RULES[rule], 32,
+                       lambda network: inception.SHA256)
+
+
+def dino(judged):
+    return _pretrained("dinov2", judged, dinov2, dinov2.DinoV2, resize.RULES["dinov2"], 32,
+                       lambda network: dinov2.SHA256.get(network.width) if not network.has_registers else None)
+
+
+MAKERS = {"classifier": classified, "random": random, "pca": pca, "inception": fid, "dinov2": dino}

@@ -80,7 +80,10 @@ def test_flips_and_shifts_are_what_the_key_says_in_numpy_and_jax():
     moved, seen = transforms.move(images, keys, False, 2), set()
     for image, found in zip(images, moved, strict=True):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
-        seen |= {(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[y:y + 6, x:x + 6], found)}
+        cuts = {(y, x): padded[y:y + 6, x:x + 6] for y in range(5) for x in range(5)}
+        places = {place for place, cut in cuts.items() if np.array_equal(cut, found)}
+        assert places
+        seen |= places
     assert len(seen) > 15
     assert transforms.move(images, keys, False, 0) is images
     both = jax.jit(lambda x, k: transforms.move(x, k, True, 2, jnp))(images, keys)
@@ -92,7 +95,7 @@ def test_flips_and_shifts_are_what_the_key_says_in_numpy_and_jax():
 class Patches(tfds.core.GeneratorBasedBuilder):
     """Oblong images; with copies in training of each other and of test, as real data sets have."""
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("tested", "validated", "plain", "same")]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=n) for n in ("tested", "validated", "plain", "same")]
 
     def __init__(self, **kwargs):
         super().__init__(**{"file_format": "array_record", **kwargs})
@@ -105,8 +108,9 @@ class Patches(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         train = [*range(40), *range(5), *range(100, 104)]
-        evaluation = {"tested": "test", "validated": "validation", "same": "test"}.get(self.builder_config.name)
-        if self.builder_config.name == "same":
+        config = self.builder_config.name
+        evaluation = {"tested": "test", "validated": "validation", "same": "test"}.get(config)
+        if config == "same":
             train = range(100, 110)
         splits = {"train": self._generate_examples(train)}
         return splits | ({evaluation: self._generate_examples([*range(100, 110), 100])} if evaluation else {})
@@ -130,7 +134,8 @@ def root(tmp_path_factory):
 
 
 def load(root, name="tfds:patches/tested", **kwargs):
-    return data.load_images(name, data_dir=root, progress=False, **{"batch": 8, "size": 6, "channels": 3, **kwargs})
+    options = {"batch": 8, "size": 6, "channels": 3, **kwargs}
+    return data.load_images(name, data_dir=root, progress=False, **options)
 
 
 def prepared(seed, size=6, rule="area"):
@@ -187,7 +192,8 @@ def test_resident_equals_streamed_equals_batch(root, options):
 def test_augmentation_is_of_training_alone_and_differs_by_seed_and_by_visit(root):
     plain, moved = load(root), load(root, flip=True, shift=1)
     for split in plain.splits:
-        np.testing.assert_array_equal(plain.evaluation(split, 5)["image"], moved.evaluation(split, 5)["image"])
+        one, other = (source.evaluation(split, 5)["image"] for source in (plain, moved))
+        np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(moved.batch(1, 3)["image"], moved.batch(1, 3)["image"])
     assert not np.array_equal(moved.batch(1, 0)["image"], moved.batch(2, 0)["image"])
     np.testing.assert_array_equal(plain.batch(1, 0)["image"], plain.batch(2, 0)["image"])
@@ -220,8 +226,9 @@ def test_prepared_once_and_again_for_other_transforms(root, monkeypatch):
     np.testing.assert_array_equal(load(root).arrays()["image"], first.arrays()["image"])
 
 
-@pytest.mark.parametrize("name, label", [("cifar10", "label"), ("fashion_mnist", "label"), ("celeb_a", "attributes/Smiling"),
-                                         ("imagenet_resized/32x32", "label")])
+@pytest.mark.parametrize("name, label", [
+    ("cifar10", "label"), ("fashion_mnist", "label"), ("celeb_a", "attributes/Smiling"),
+    ("imagenet_resized/32x32", "label")])
 def test_tfds_names_through_mock_data(tmp_path, name, label):
     with tfds.testing.mock_data(num_examples=40):
         source = load(tmp_path, f"tfds:{name}", size=16, label=label)

@@ -67,8 +67,8 @@ class TextFiles(Files):
 
 @dataclasses.dataclass(eq=False)
 class GlyphsConfig(tfds.core.BuilderConfig):
-    """How a fixed set is drawn. The split "train" holds the first `train` images of the stream, the others the
-    first `evaluation` images of what they are called after, "test" of "iid"."""
+    """How a fixed set is drawn: the split "train" is the first `train` images of the stream, each other split
+    the first `evaluation` images of the one it is called after, "test" of "iid"."""
     characters: str = "letters"      # a key of `glyphs.CONFIGS`
     size: int = 32
     channels: int = 1
@@ -79,8 +79,9 @@ class GlyphsConfig(tfds.core.BuilderConfig):
 class Glyphs(tfds.core.GeneratorBasedBuilder):
     """A fixed set of rendered characters, with what each was made from; see `scaling.data.glyphs`.
 
-    Besides "image" an example has its "label" (the character), its "caption", every other categorical factor as a
-    class label, the continuous ones as numbers. Splits: train, test, character and font (out of distribution).
+    Besides "image" an example has its "label" (the character), its "caption", every other categorical factor
+    as a class label, the continuous ones as numbers. Splits: train, test, and out of distribution character
+    and font.
     The masters lie under `data_dir` too.
     """
     VERSION = tfds.core.Version(f"{glyphs.VERSION}.0.0")

@@ -16,9 +16,9 @@ CHUNK = 1 << 20              # pixels of evaluation images made at once
 class ImageSource(Feed):
     """Square images of one data set; made by `scaling.data.load_images`.
 
-    Image i of a run is image i of one fixed order, for every seed, until the first `unique_examples` are used;
-    each later epoch is a permutation of them that depends on the seed and the epoch. Of a stream without end
-    (glyphs) no image is seen twice, unless `unique_examples` says so.
+    Image i of a run is image i of one fixed order, for every seed, until the first `unique_examples` are
+    used; each later epoch is a permutation of them that depends on the seed and the epoch. Of a stream
+    without end (glyphs) no image is seen twice, unless `unique_examples` says so.
 
     Attributes: `name`; `fingerprint` (of the data, splits and every transform); `size`, `channels`, `levels`;
       `batch_size`; `unique_examples`, those used, 2**31 - 1 of a stream; `splits` for evaluation, the first
@@ -34,13 +34,13 @@ class ImageSource(Feed):
         described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}"
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
         if unique_examples > pictures.count:
-            raise DataError(f"unique_examples={unique_examples:,} is more than the {pictures.count:,} training "
-                            f"images of {self.name}; write at most that, or 0 for all")
+            raise DataError(f"unique_examples={unique_examples:,} is more than the {pictures.count:,} "
+                            f"training images of {self.name}; write at most that, or 0 for all")
         if not pictures.count:
             raise DataError(f"{self.name} has no training images")
-        if label and 0 < classes < len(self.classes(label)):
-            raise DataError(f"classes={classes} is less than the {len(self.classes(label))} of label={label!r} "
-                            f"of {self.name}; write classes={len(self.classes(label))}")
+        if label and 0 < classes < (least := len(self.classes(label))):
+            raise DataError(f"classes={classes} is less than the {least} of label={label!r} of {self.name}; "
+                            f"write classes={least}")
         if classes and not label:
             raise DataError(f"classes={classes} without a label; write label= as well, or classes=0")
         self.unique_examples = unique_examples or pictures.count
@@ -98,11 +98,11 @@ class ImageSource(Feed):
                             f"write 1 to {available:,}")
 
     def evaluation(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
-        """The first `examples` of an evaluation split, as in a batch, not augmented; smaller sets are nested."""
+        """The first `examples` of an evaluation split, not augmented; smaller sets are nested in larger."""
         self._check_split(split, examples)
         step = max(1, CHUNK // self.size ** 2)
-        parts = [self._finish(self.pictures.read(self._tables, np.arange(at, min(at + step, examples)), split))
-                 for at in range(0, examples, step)]
+        rows = [np.arange(at, min(at + step, examples)) for at in range(0, examples, step)]
+        parts = [self._finish(self.pictures.read(self._tables, part, split)) for part in rows]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def factors(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
@@ -133,7 +133,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show bars while preparing.
 
-    Raises DataError where there is no such data set, label or name of a transform, or less data than asked for.
+    Raises DataError where there is no such data set, label or transform, or less data than asked for.
     """
     limits = {"size": (size, 1, 4096), "levels": (levels, 2, 256), "batch": (batch, 1, 1 << 30),
               "unique_examples": (unique_examples, 0, UNLIMITED), "classes": (classes, 0, UNLIMITED),
@@ -155,6 +155,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             from scaling.data import glyphs
             found = glyphs.find(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
+            known = ["glyphs", "glyphs/letters", f"tfds:{name}"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "
-                            "tfds:<name>[/<config>]" + nearest(name, ["glyphs", "glyphs/letters", f"tfds:{name}"]))
+                            "tfds:<name>[/<config>]" + nearest(name, known))
     return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)

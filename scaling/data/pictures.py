@@ -1,13 +1,14 @@
 """Any TFDS image data set as one memory-mapped array of squares, without duplicates, and its labels.
 
-Each image is cropped, resized and brought to the channels once. Duplicates are judged on what comes out: of equal
-images the first is kept, of those that evaluation also has, none is trained on. Evaluation is on "test", or else
-"validation", or else on 5% of the images of "train", at random; out of distribution on the splits `SHIFTED`,
-where there are any. All are in one fixed random order.
+Each image is cropped, resized and brought to the channels once. Duplicates are judged on what comes out: of
+equal images the first is kept, of those that evaluation also has, none is trained on. Evaluation is on
+"test", or else "validation", or else on 5% of the images of "train", at random; out of distribution on the
+splits `SHIFTED`, where there are any. All are in one fixed random order.
 """
 import functools
 import hashlib
 import json
+import operator
 import pathlib
 from types import ModuleType
 
@@ -41,8 +42,8 @@ class Pictures:
 
     def classes(self, label: str) -> list[str]:
         if label not in self._labels:
-            known = ", ".join(self._labels) or "none"
-            raise DataError(f"{self.name} has no label {label!r}; it has {known}" + nearest(label, self._labels))
+            raise DataError(f"{self.name} has no label {label!r}; it has {', '.join(self._labels) or 'none'}"
+                            + nearest(label, self._labels))
         return self._labels[label]
 
     def _column(self, name: str) -> np.ndarray:
@@ -102,7 +103,8 @@ def find(name: str, root: pathlib.Path, size: int, channels: int, resize: str, c
             if table is None:
                 shape = functools.partial(_shape, size=size, count=channels, rule=resize, crop=crop)
                 iid = [split for split in ("test", "validation") if split in sizes][:1]
-                splits = dict.fromkeys(iid, "iid") | {s: s for s in SHIFTED if s in sizes} | {"train": "train"}
+                splits = dict.fromkeys(iid, "iid") | {s: s for s in SHIFTED if s in sizes}
+                splits["train"] = "train"
                 sources = {ours: corpus.tfds_split(builder, name, theirs) for theirs, ours in splits.items()}
                 table = _prepare(name, sources, builder.info.features, lambda example: shape(example[field]),
                                  (size, size, channels), directory, progress)
@@ -116,10 +118,11 @@ def _shape(image: np.ndarray, size: int, count: int, rule: str, crop: str) -> np
 
 def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: pathlib.Path,
              progress: bool) -> dict:
-    """Reads `sources`, evaluation first, so that of equal images those of evaluation are the ones that stay."""
+    """Reads `sources`, evaluation first, so that of equal images those of evaluation stay."""
     from tqdm import tqdm
     labels = _labels(features)
-    columns: dict[str, list] = {path: [] for path in (*labels, *(["caption"] if "caption" in features else []))}
+    captions = ["caption"] if "caption" in features else []
+    columns: dict[str, list] = {path: [] for path in (*labels, *captions)}
     directory.mkdir(parents=True, exist_ok=True)
     rows, duplicates, seen, digest, at = {}, {}, set(), hashlib.sha256(repr(labels).encode()), 0
     with cache.replacing(directory / "images.npy") as path:
@@ -134,7 +137,7 @@ def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: p
                     seen.add(key)
                     kept.append(at)
                 for column, values in columns.items():
-                    values.append(functools.reduce(lambda value, part: value[part], column.split("/"), example))
+                    values.append(functools.reduce(operator.getitem, column.split("/"), example))
                 digest.update(key)
                 at += 1
             duplicates[split] = len(source) - len(kept)

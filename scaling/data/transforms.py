@@ -1,7 +1,7 @@
 """What is done to images, by name: once when they are prepared, and to each one as it is fed.
 
-Prepared, in this order: `CROPS`, `RESIZES`, `channels`. Fed, in this order: `move` (mirroring and shifting, for
-training alone), `levels`. What is fed is computed in integers, with the same result in NumPy and in JAX.
+Prepared, in this order: `CROPS`, `RESIZES`, `channels`. Fed, in this order: `move` (mirroring and shifting,
+for training alone), `levels`. What is fed is computed in integers, with the same result in NumPy and in JAX.
 """
 from types import ModuleType
 
@@ -49,7 +49,7 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def channels(image: np.ndarray, count: int) -> np.ndarray:
-    """uint8 [..., 1, 2, 3 or 4 channels] -> [..., count]: grey, or RGB; what is transparent (2 and 4) is black."""
+    """uint8 [..., 1 to 4 channels] -> [..., count]: grey (1) or RGB (3); what is transparent is black."""
     if image.shape[-1] in (2, 4):
         alpha = image[..., -1:].astype(np.int32)
         image = ((image[..., :-1] * alpha + 127) // 255).astype(np.uint8)
@@ -71,7 +71,10 @@ def move(image, key, flip: bool, shift: int, xp: ModuleType = np):
     if not flip and not shift:
         return image
     height, width = image.shape[1:3]
-    draw = lambda number, span: (order.key(key, number, xp=xp) % xp.uint32(span)).astype(xp.int32).reshape(-1, 1)
+
+    def draw(number: int, span: int):
+        return (order.key(key, number, xp=xp) % xp.uint32(span)).astype(xp.int32).reshape(-1, 1)
+
     along = lambda length: xp.arange(length, dtype=xp.int32).reshape(1, -1)
     y = xp.clip(along(height) + draw(0, 2 * shift + 1) - shift, 0, height - 1)
     x = xp.clip(along(width) + draw(1, 2 * shift + 1) - shift, 0, width - 1)

@@ -20,7 +20,8 @@ from scaling.data import cache
 from scaling.data.errors import DataError, nearest
 from scaling.data.glyphs import fonts, groups, render
 
-VERSION = 2                  # of every rule in this directory: a change to what they give changes it
+VERSION = 3                  # of every rule in this directory: a change to what they give changes it
+LEAST = 8                    # pixels of a side
 PER_SPLIT = 1 << 29          # images of an evaluation split
 UNLIMITED = (1 << 31) - 1    # images of the stream for training
 FIRST = {"train": 0, "iid": 1 << 31, "character": (1 << 31) + PER_SPLIT, "font": (1 << 31) + 2 * PER_SPLIT}
@@ -44,12 +45,14 @@ CONFIGS = {                  # which code points
 }
 
 
-def find(config: str, root: pathlib.Path, size: int = 64, channels: int = 1, progress: bool = True) -> "Glyphs":
+def find(config: str, root: pathlib.Path, size: int, channels: int, progress: bool = True) -> "Glyphs":
     """The glyphs called `config` (a key of `CONFIGS`), prepared under `root` unless they are there."""
     if config not in CONFIGS:
         names = [f"glyphs/{name}" if name else "glyphs" for name in CONFIGS]
         raise DataError(f"no set of glyphs is called 'glyphs/{config}'; write one of {', '.join(names)}"
                         + nearest(f"glyphs/{config}", names))
+    if not LEAST <= size <= fonts.SIDE:
+        raise DataError(f"size={size} is out of range for glyphs; write {LEAST} to {fonts.SIDE}")
     paths = fonts.files()
     state = hashlib.sha256(f"{VERSION} {config} {fonts.fingerprint(paths)}".encode()).hexdigest()[:16]
     directory = root / "masters" / f"{config or 'all'}-{state}"
@@ -64,8 +67,8 @@ def find(config: str, root: pathlib.Path, size: int = 64, channels: int = 1, pro
 def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, progress: bool) -> dict:
     drawn = fonts.draw(CONFIGS[config], paths, progress)
     codes = [glyph.character for glyph in drawn.glyphs]
-    alike = drawn.twins + [(codes[i], codes[j]) for i, j in groups.near(drawn.pictures) if codes[i] != codes[j]]
-    group = groups.groups(sorted(set(codes)), alike)
+    alike = [(codes[i], codes[j]) for i, j in groups.near(drawn.pictures)]
+    group = groups.groups(sorted(set(codes)), drawn.twins + alike)
     families = [font.family for font in drawn.fonts]
     out_characters = groups.hold_out(_count(f"U+{group[code]:04X}" for code in codes))
     out_families = groups.hold_out(_count(families[glyph.font] for glyph in drawn.glyphs))
@@ -108,9 +111,10 @@ def block(code: int) -> str:
 class Glyphs:
     """Masters with their names, and the stream of images rendered from them.
 
-    Attributes: `name`; `fingerprint` of the masters, their names and splits; `splits` for evaluation, the first
-      i.i.d. with training; `count`, training images; `fields` uint8 [masters, 64, 64], those of training first;
-      `characters`, code points; `fonts`, [name, weight, slant] each; `counts`, what was left out, by rule.
+    Attributes: `name`; `fingerprint` of the masters, their names and splits; `splits` for evaluation, the
+      first i.i.d. with training; `count`, training images; `fields` uint8 [masters, 64, 64], those of
+      training first; `characters`, code points; `fonts`, [name, weight, slant] each; `groups`, the least
+      character of the group of each; `counts`, what was left out, by rule.
     """
 
     count = UNLIMITED
@@ -131,7 +135,7 @@ class Glyphs:
                   "font": [self.fonts[f][0] for f in font], "weight": [self.fonts[f][1] for f in font],
                   "slant": [self.fonts[f][2] for f in font]}
         self._code, self._names, self._ids = code, {}, {}
-        for factor, found in values.items():     # every master's value as a number, and the names of the numbers
+        for factor, found in values.items():     # a number for the value of each master, and their names
             self._names[factor], ids = np.unique(np.array(found), return_inverse=True)
             self._ids[factor] = ids.astype(np.int32)
 
@@ -143,7 +147,7 @@ class Glyphs:
         return [str(name) for name in self._names[label]]
 
     def captions(self, length: int) -> np.ndarray:
-        """uint8 [masters, length]: "LATIN SMALL LETTER A, DejaVu Sans Bold" in bytes, cut or filled with zeros."""
+        """uint8 [masters, length]: "LATIN SMALL LETTER A, DejaVu Sans Bold", cut or filled with zeros."""
         names = (f"{unicodedata.name(chr(c))}, {font}" for c, font in zip(
             self._code, self._names["font"][self._ids["font"]], strict=True))
         return np.array([list(n.encode()[:length].ljust(length, b"\0")) for n in names], np.uint8)
@@ -166,7 +170,8 @@ class Glyphs:
     def draw(self, index, split: str, xp: ModuleType = np) -> dict:
         """`render.draw` for images `index` (from 0 on) of a split: `master` is a row of the tables."""
         start, count = self._pools[split]
-        drawn = render.draw(xp.asarray(index).astype(xp.uint32) + xp.uint32(FIRST[split]), count, self.channels, xp)
+        index = xp.asarray(index).astype(xp.uint32) + xp.uint32(FIRST[split])
+        drawn = render.draw(index, count, self.channels, xp)
         return drawn | {"master": drawn["master"] + start}
 
     def read(self, tables: dict, index, split: str, xp: ModuleType = np) -> dict:
@@ -176,7 +181,7 @@ class Glyphs:
         return {"image": render.render(tables["fields"], drawn, self.size, xp)} | rest
 
     def factors(self, split: str, examples: int) -> dict[str, np.ndarray]:
-        """Of the first images of a split: categorical factors as in `classes`, `code_point`, continuous ones."""
+        """Of the first images of a split: categorical ones as in `classes`, `code_point`, continuous ones."""
         drawn = self.draw(np.arange(examples), split)
         which = {name: ids[drawn["master"]] for name, ids in self._ids.items()}
         return which | {"code_point": self._code[drawn["master"]]} | render.describe(drawn)

@@ -7,8 +7,8 @@ Two characters belong to the same group where one of these holds, or a chain of 
 - twins: a font shows exactly the same picture for both;
 - near twins: the `similarity` of a picture of the one and a picture of the other is at least `NEAR`.
 
-Whole groups, and whole families of fonts, are held out in the order of a hash, each where it keeps the sum within
-`HELD_OUT` of all masters. So no picture of a held-out character has a near twin among those trained on.
+Whole groups, and whole families of fonts, are held out in the order of a hash, each where it keeps the sum
+within `HELD_OUT` of all masters. So no picture of a held-out character has a near twin that is trained on.
 """
 import hashlib
 import unicodedata
@@ -86,7 +86,7 @@ def groups(characters: Sequence[int], pairs: Iterable[tuple[int, int]]) -> dict[
 
 
 def hold_out(sizes: dict[str, int]) -> set[str]:
-    """Names to hold out, in the order of a hash, each where the sum of sizes stays within `HELD_OUT` of all."""
+    """Names to hold out, in the order of a hash, each where the sizes stay within `HELD_OUT` of all."""
     left, chosen = HELD_OUT * sum(sizes.values()), set()
     for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
         if sizes[name] <= left:

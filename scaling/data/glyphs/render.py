@@ -1,14 +1,13 @@
-"""image = render(factors of (seed, i)), in 32-bit integers only: the same bits in NumPy and in JAX, on every device.
+"""image = render(factors of (seed, i)) in 32-bit integers: the same bits in NumPy and JAX, on every device.
 
-A factor is drawn by a hash of (`SEED`, i, the number of the factor), so image i needs no other image and no state.
+A factor is drawn by a hash of (`SEED`, i, the number of the factor): image i needs no other image, no state.
 `draw` gives the factors as fixed-point integers, `render` the pixels, `describe` the factors in their units.
 
 Pixels of an image are mapped into the master by the inverse of: size, then shear, then rotation, then shift.
-The distance field there (bilinear), moved by the stroke, times the pixels of the image in one of the master, gives
-the coverage of a pixel: a ramp one pixel wide. One look into the field at each pixel is therefore enough: it
+The distance field there (bilinear), moved by the stroke, times the pixels of the image in one of the master,
+gives the coverage of a pixel: a ramp one pixel wide. One look into the field for each pixel is enough: it
 cannot alias, and no stroke gets lost at 16 x 16.
 """
-import math
 from types import ModuleType
 
 import numpy as np
@@ -57,7 +56,7 @@ def draw(index, masters: int, channels: int, xp: ModuleType = np) -> dict:
 
 
 def render(fields, factors: dict, size: int, xp: ModuleType = np):
-    """uint8 [k, size, size, channels] from `fields` (uint8 [masters, SIDE, SIDE]) and what `draw` returned."""
+    """uint8 [k, size, size, channels] from `fields` [masters, SIDE, SIDE] and what `draw` returned."""
     along = lambda x: xp.reshape(x, (-1, 1, 1))
     angle, shear = factors["rotation"], factors["shear"]
     square = (angle * angle) >> 12
@@ -68,12 +67,12 @@ def render(fields, factors: dict, size: int, xp: ModuleType = np):
     to_x = scaled(cosine + ((shear * sine) >> 12)), scaled(((shear * cosine) >> 12) - sine)
     to_y = scaled(sine), scaled(cosine)
 
-    # centres of the image's pixels from its middle, in 1/128 of half a master's pixel; int32 for the arithmetic below
+    # centres of the image's pixels from its middle, in 1/256 of a master's pixel
     centres = np.array([((2 * i + 1 - size) * SIDE * 128) // size for i in range(size)], np.int32)
     across, down = xp.asarray(centres).reshape(1, 1, -1), xp.asarray(centres).reshape(1, -1, 1)
     at_x = across - along(factors["shift_x"])
     at_y = down - along(factors["shift_y"])
-    middle = (SIDE // 2 << 8) - 128                          # in 1/256 pixels, from the centre of the first one
+    middle = (SIDE // 2 << 8) - 128                          # from the centre of the master's first pixel
     x = ((to_x[0] * at_x + to_x[1] * at_y) >> 12) + middle
     y = ((to_y[0] * at_x + to_y[1] * at_y) >> 12) + middle
 
@@ -85,7 +84,7 @@ def render(fields, factors: dict, size: int, xp: ModuleType = np):
 
 
 def _look_up(fields, master, x, y, xp):
-    """Signed distances in 1/256 pixels at (x, y), in 1/256 pixels too: int32 like x. Falls off outside a master."""
+    """Signed distances at (x, y), all in 1/256 pixels: int32 like x. They fall off outside of a master."""
     inside_x, inside_y = (xp.clip(v, 0, ((SIDE - 1) << 8) - 1) for v in (x, y))
     outside = xp.abs(x - inside_x) + xp.abs(y - inside_y)
     column, row, right, down = inside_x >> 8, inside_y >> 8, inside_x & 255, inside_y & 255

@@ -8,7 +8,7 @@ from scaling.data import cache, order, transforms
 from scaling.data.errors import DataError, nearest
 from scaling.data.source import Feed
 
-UNLIMITED = (1 << 31) - 1
+UNLIMITED = order.LIMIT - 1      # images of a stream without end
 MOVES = 6                    # the key of augmentations, beside those of source.py and glyphs/render.py
 CHUNK = 1 << 20              # pixels of evaluation images made at once
 

@@ -16,14 +16,14 @@ from types import ModuleType
 
 import numpy as np
 
-from scaling.data import cache
+from scaling.data import cache, order
 from scaling.data.errors import DataError, nearest
 from scaling.data.glyphs import fonts, groups, render
 
 VERSION = 3                  # of every rule in this directory: a change to what they give changes it
 LEAST = 8                    # pixels of a side
 PER_SPLIT = 1 << 29          # images of an evaluation split
-UNLIMITED = (1 << 31) - 1    # images of the stream for training
+UNLIMITED = order.LIMIT - 1  # images of the stream for training
 FIRST = {"train": 0, "iid": 1 << 31, "character": (1 << 31) + PER_SPLIT, "font": (1 << 31) + 2 * PER_SPLIT}
 CATEGORICAL = ("character", "block", "font", "weight", "slant")
 
@@ -77,11 +77,11 @@ def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, prog
         which = f"U+{group[code]:04X}" in out_characters, families[font] in out_families
         if which != (True, True):
             splits["character" if which[0] else "font" if which[1] else "train"].append(place)
-    order = [place for chosen in splits.values() for place in chosen]
-    fields = fonts.fields(drawn.pictures[order])
+    places = [place for chosen in splits.values() for place in chosen]
+    fields = fonts.fields(drawn.pictures[places])
     table = {
         "fonts": [[font.name, font.weight, font.slant] for font in drawn.fonts],
-        "glyphs": [[*drawn.glyphs[place]] for place in order],
+        "glyphs": [[*drawn.glyphs[place]] for place in places],
         "groups": {str(code): root for code, root in group.items()},
         "splits": {name: len(chosen) for name, chosen in splits.items()},
         "held_out_fonts": sorted(out_families), "counts": drawn.counts,

@@ -1,10 +1,11 @@
-"""Write the report of a study again, or a page that puts several studies side by side, from the files in workdirs.
+"""Write the report of a study again, or a page that puts several studies side by side, from the files in
+workdirs.
 
     python -m experiments.report --workdir=runs/quickstart
     python -m experiments.report --workdirs=runs/quickstart,runs/vae,runs/gan --output=runs/families
 
-The first writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path. Nothing
-is trained, fitted or measured: it takes seconds, and works on a study that is still running.
+The first writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path.
+Nothing is trained, fitted or measured: it takes seconds, and works on a study that is still running.
 """
 
 import sys
@@ -14,7 +15,8 @@ from absl import app, flags
 from scaling import files, report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written, into its folder report/.")
-_WORKDIRS = flags.DEFINE_list("workdirs", None, "Studies to put side by side, separated by commas, in this order.")
+_WORKDIRS = flags.DEFINE_list("workdirs", None,
+                               "Studies to put side by side, separated by commas, in this order.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the page of --workdirs; it is made when missing.")
 
 
@@ -23,7 +25,8 @@ def main(argv):
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: name studies by --workdir or --workdirs")
         if (_WORKDIR.value is None) == (not _WORKDIRS.value):
-            raise flags.Error("name either one study, --workdir=DIR, or several, --workdirs=DIR,DIR --output=DIR")
+            raise flags.Error("name either one study, --workdir=DIR, "
+                              "or several, --workdirs=DIR,DIR --output=DIR")
         if _WORKDIR.value is not None and _OUTPUT.value is not None:
             raise flags.Error("--output goes with --workdirs; the report of one study lies in its workdir")
         if _WORKDIRS.value and _OUTPUT.value is None:

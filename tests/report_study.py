@@ -140,12 +140,13 @@ def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
         return None if lost else x
 
     return kept | {
-        "fingerprint": f"{params:x}-{data:x}-{unique or 0:x}-{rate:g}-{seed}".replace("e-", "m"), "family": "gan",
-        "seed": seed, "examples_seen": data, "examples_unique": unique or data,
+        "fingerprint": f"{params:x}-{data:x}-{unique or 0:x}-{rate:g}-{seed}".replace("e-", "m"),
+        "family": "gan", "seed": seed, "examples_seen": data, "examples_unique": unique or data,
         "experiment": {"family": {"width": 16}, "optim": {"learning_rate": rate},
                        "data": {"examples": data, "unique_examples": unique or 0}},
         "fd": none(value * 1.2), "fd_infinity": none(value), "fd_infinity_se": none(0.02 * value),
-        "kid": none(value / 30), "missed": none(min(0.9, 4 * value)), "coverage": none(1 - min(0.9, 4 * value)),
+        "kid": none(value / 30), "missed": none(min(0.9, 4 * value)),
+        "coverage": none(1 - min(0.9, 4 * value)),
         "critic_advantage": none(min(0.45, 6 * value)), "fd_infinity_font": none(value * 1.4),
         "diverged_because": "the discriminator won" if lost else None,
         "judge": {"name": "classifier", "weights": "f00d" * 16, "dimension": 128, "samples": 4096},
@@ -153,12 +154,13 @@ def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
 
 
 def image_sweep(seed=0):
-    """Three learning rates everywhere, three seeds at the middle one; at the most data also fewer different images."""
+    """Three learning rates everywhere, three seeds at the middle one; at the most data also fewer different
+    images."""
     rng, runs = np.random.default_rng(seed), []
 
     def add(params, data, rate, factor, seed, unique=None, diverged=False):
-        value = math.nan if diverged else distance(params, unique or data) * factor * math.exp(0.03 * rng.normal())
-        runs.append(image_record(params, data, rate, value, seed, unique))
+        value = distance(params, unique or data) * factor * math.exp(0.03 * rng.normal())
+        runs.append(image_record(params, data, rate, math.nan if diverged else value, seed, unique))
 
     for params in GAN_SIZES:
         for data in GAN_DATA:
@@ -174,12 +176,14 @@ def picture(rows=4, columns=8, size=16, seed=0):
     """A PNG of a grid of squares, as a study draws it."""
     image = np.random.default_rng(seed).integers(0, 255, (rows, columns)).astype(np.uint8)
     buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, np.kron(image, np.ones((size, size), np.uint8)), format="png", cmap="gray")
+    pixels = np.kron(image, np.ones((size, size), np.uint8))
+    matplotlib.image.imsave(buffer, pixels, format="png", cmap="gray")
     return buffer.getvalue()
 
 
 def fill_images(workdir, without=()):
-    """Writes a study of images to `workdir`, except for the parts named in `without`, and returns its records."""
+    """Writes a study of images to `workdir`, except for the parts named in `without`, and returns its
+    records."""
     runs = image_sweep()
     target = image_record(*GAN_TARGET, 3e-3, distance(*GAN_TARGET) * 1.01, role="target")
     alive = pd.DataFrame([run for run in runs if not run["diverged"]])
@@ -201,13 +205,15 @@ def fill_images(workdir, without=()):
                  "path": f"pictures/{name}-{kind}.png", "examine": {}}
                 for size, name in reversed(shown) for kind in ("samples", "interpolations")]
     examine = [{"params_non_embedding": size, "fingerprint": name, "label": label,
-                "metrics": {"iwae_bits_per_dim": 1.4 - 0.1 * i, "iwae_bits_per_dim_se": 0.004, "active_latents": 0.12 + 0.1 * i}}
+                "metrics": {"iwae_bits_per_dim": 1.4 - 0.1 * i, "iwae_bits_per_dim_se": 0.004,
+                            "active_latents": 0.12 + 0.1 * i}}
                for i, (label, (size, name)) in enumerate(zip(("smallest", "largest"), (shown[0], shown[-1])))]
     files = {"pictures": pictures, "examine": examine, "baselines": {
         "floor": {"fd_infinity": FLOOR, "kid": 1e-4},
         "memoriser": [{"examples_unique": d, "fd_infinity": 8 / d + FLOOR} for d in (512, 4096, *GAN_DATA)]},
-        "study": {"title": "Small GANs on glyphs", "metric": "fd_infinity", "unit": "examples", "family": "gan",
-                  "law": "chinchilla", "command": "python -m experiments.run --config=configs/gan_scaling.py",
+        "study": {"title": "Small GANs on glyphs", "metric": "fd_infinity", "unit": "examples",
+                  "family": "gan", "law": "chinchilla",
+                  "command": "python -m experiments.run --config=configs/gan_scaling.py",
                   "seconds": 1700.0, "versions": {"jax": "0.10.2"}}}
     for name, content in files.items():
         if name not in without:
@@ -220,6 +226,7 @@ def fill_images(workdir, without=()):
         Records(workdir).write(run)
         seen = np.geomspace(64, run["examples_seen"], 40)
         points = [{"step": int(x / 64), "examples": float(x), "gen/loss": float(1 + 0.1 * np.sin(x)),
-                   "disc/loss": float(0.5 + 10 / x**0.5), "learning_rate": run["learning_rate"]} for x in seen]
+                   "disc/loss": float(0.5 + 10 / x**0.5), "learning_rate": run["learning_rate"]}
+                  for x in seen]
         (workdir / "curves" / f"{run['fingerprint']}.jsonl").write_text("\n".join(map(json.dumps, points)))
     return [*runs, target]

@@ -34,7 +34,8 @@ def workdirs(tmp_path_factory):
 def page_of(paths):
     members = families.read(paths)
     palette = Palette(range(len(members)), ())
-    return families.render(members, palette, figures.render(families.plans(members, palette), palette, png=False))
+    drawn = figures.render(families.plans(members, palette), palette, png=False)
+    return families.render(members, palette, drawn)
 
 
 def test_the_table_is_that_of_the_files(workdirs):
@@ -49,11 +50,13 @@ def test_the_table_is_that_of_the_files(workdirs):
             low, high = fit["intervals"][exponent]
             assert words.number(fit["params"][exponent], 3) in row
             assert f"{words.number(low, 2)} to {words.number(high, 2)}" in row
-        assert f"{words.percent(abs(check['relative_error']))}, {'in' if check['inside'] else 'out'}side" in row
+        side = "inside" if check["inside"] else "outside"
+        assert f"{words.percent(abs(check['relative_error']))}, {side}" in row
         assert f"{words.short(forecast['compute_ratio'])}×" in row
         runs = reading.read(path).runs
         sizes = runs.loc[runs["role"] == "sweep", "params_non_embedding"]
-        assert f"{words.count(sizes.min())} to {words.count(sizes.max())}" in row and f"{len(runs)} runs" in row
+        assert f"{words.count(sizes.min())} to {words.count(sizes.max())}" in row
+        assert f"{len(runs)} runs" in row
 
 
 def test_the_page_is_one_file_with_every_figure(workdirs, tmp_path):
@@ -128,7 +131,8 @@ def test_a_workdir_that_is_not_there_is_named(tmp_path):
 
 @pytest.mark.parametrize("given, said, code", [
     ({}, "--workdir=DIR", 2), ({"workdir": "a", "workdirs": ["b"]}, "either one study", 2),
-    ({"workdirs": ["a", "b"]}, "needs --output", 2), ({"workdir": "a", "output": "b"}, "goes with --workdirs", 2),
+    ({"workdirs": ["a", "b"]}, "needs --output", 2),
+    ({"workdir": "a", "output": "b"}, "goes with --workdirs", 2),
     ({"workdir": "/nowhere/at/all"}, "/nowhere/at/all", 1),
     ({"workdirs": ["/nowhere/at/all"], "output": "made"}, "/nowhere/at/all", 1)])
 def test_a_wrong_command_is_one_sentence(given, said, code, capsys, tmp_path, monkeypatch):
@@ -145,8 +149,8 @@ def test_a_wrong_command_is_one_sentence(given, said, code, capsys, tmp_path, mo
 
 def test_the_command_writes_both_kinds_and_refuses_unknown_flags(workdirs, tmp_path):
     def call(*flags):
-        return subprocess.run([sys.executable, "-m", "experiments.report", *flags], capture_output=True, text=True,
-                              cwd=pathlib.Path(command.__file__).parent.parent)
+        return subprocess.run([sys.executable, "-m", "experiments.report", *flags], capture_output=True,
+                              text=True, cwd=pathlib.Path(command.__file__).parent.parent)
 
     done = call(f"--workdirs={workdirs[0]},{workdirs[1]}", f"--output={tmp_path}/families")
     assert done.returncode == 0 and f"{tmp_path}/families/index.html" in done.stdout

@@ -24,7 +24,8 @@ def frame(rows):
 def several(rng, seeds=4):
     """Random losses at two sizes, two amounts of data, three rates, and some diverged."""
     return [(n, d, rate, seed, math.nan if rng.random() < 0.1 else 2 + rng.normal())
-            for n in (1_000, 4_000) for d in (10_000, 40_000) for rate in (0.001, 0.01, 0.1) for seed in range(seeds)]
+            for n in (1_000, 4_000) for d in (10_000, 40_000) for rate in (0.001, 0.01, 0.1)
+            for seed in range(seeds)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -42,7 +43,8 @@ def test_tuned_is_the_rate_of_the_best_mean_over_seeds(seed):
         assert cell["learning_rate"] == best and cell["seeds"] == len(kept)
         assert cell[METRIC] == pytest.approx(means[best])
         assert cell[f"{METRIC}_seeds_se"] == pytest.approx(np.std(kept, ddof=1) / math.sqrt(len(kept)))
-        named = {f"{n}-{d}-{rate}-{s}": loss for n, d, rate, s, loss in here if rate == best and not math.isnan(loss)}
+        named = {f"{n}-{d}-{rate}-{s}": loss for n, d, rate, s, loss in here
+                 if rate == best and not math.isnan(loss)}
         assert sorted(cell["fingerprints"]) == sorted(named)
         assert abs(named[cell["fingerprint"]] - means[best]) == min(abs(x - means[best]) for x in kept)
 
@@ -57,7 +59,8 @@ def test_the_luckiest_seed_does_not_choose_the_rate():
 
 def test_a_rate_at_which_a_seed_diverged_loses_to_one_at_which_none_did_unless_there_is_none():
     risky = [(1_000, 10_000, 0.1, 0, 1.0), (1_000, 10_000, 0.1, 1, math.nan)]
-    assert trends.tuned(frame([*risky, (1_000, 10_000, 0.01, 0, 1.5)]), METRIC)["learning_rate"].tolist() == [0.01]
+    safe = (1_000, 10_000, 0.01, 0, 1.5)
+    assert trends.tuned(frame([*risky, safe]), METRIC)["learning_rate"].tolist() == [0.01]
     [only] = trends.tuned(frame(risky), METRIC).to_dict("records")
     assert (only["learning_rate"], only["seeds"], only["seeds_diverged"]) == (0.1, 1, 1)
 
@@ -86,7 +89,8 @@ def test_a_metric_that_rises_is_tuned_upwards():
 
 
 def test_the_error_of_a_cell_joins_seeds_and_evaluation():
-    cells = pd.DataFrame({"kid": [1.0] * 4, "kid_seeds_se": [3.0, np.nan, 3.0, np.nan], "kid_se": [4.0, 4.0, np.nan, np.nan]})
+    cells = pd.DataFrame({"kid": [1.0] * 4, "kid_seeds_se": [3.0, np.nan, 3.0, np.nan],
+                          "kid_se": [4.0, 4.0, np.nan, np.nan]})
     np.testing.assert_allclose(trends.error(cells, "kid"), [5.0, 4.0, 3.0, np.nan])
     assert trends.error(cells, "fd").isna().all()
 
@@ -104,7 +108,8 @@ def test_the_effect_of_data_is_the_planted_one_and_its_interval_covers():
     sizes = np.array([1e3, 4e3, 1.6e4, 6.4e4])
     for _ in range(trials):
         metric = np.concatenate([sizes**-0.3, 0.8 * sizes**-0.3]) * np.exp(0.1 * rng.normal(size=8))
-        cells = pd.DataFrame({trends.PARAMS: np.tile(sizes, 2), "data": np.repeat([100.0, 1600.0], 4), METRIC: metric})
+        cells = pd.DataFrame({trends.PARAMS: np.tile(sizes, 2), "data": np.repeat([100.0, 1600.0], 4),
+                              METRIC: metric})
         found = trends.effect(cells, "data", trends.PARAMS, METRIC)
         assert found.factor == 16 and found.pairs == 4
         held += found.low < 0.8 < found.high

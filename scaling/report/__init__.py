@@ -1,7 +1,9 @@
 """Reports: HTML files that open offline, made from the files in workdirs alone.
 
-    path = scaling.report.write(workdir)                    # workdir/report/index.html; figures in report/figures/*.png
-    path = scaling.report.families.write(workdirs, output)  # several studies side by side: output/index.html
+    path = scaling.report.write(workdir)                    # one study: workdir/report/index.html
+    path = scaling.report.families.write(workdirs, output)  # several side by side: output/index.html
+
+Figures lie beside the page as figures/*.png.
 """
 
 from __future__ import annotations

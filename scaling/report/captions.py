@@ -51,8 +51,8 @@ def _verdict(study) -> str:
     drop = study.cells[study.metric].min() - observed
     if drop > 0:
         error = abs(observed - study.forecast["predicted"])
-        text += (f" The error is {percent(error / drop)} of the fall in {study.measure.noun} from the best fitted run "
-                 "to the target.")
+        text += (f" The error is {percent(error / drop)} of the fall in {study.measure.noun} from the best "
+                 "fitted run to the target.")
     return text
 
 

@@ -2,8 +2,8 @@
 
     path = scaling.report.families.write(["runs/quickstart", "runs/vae", "runs/gan"], "runs/families")
 
-Metrics of different families are not comparable, exponents are; so is the reducible part of a metric, what lies above
-the fit's constant E, once each family's is divided by its own at the least compute.
+Metrics of different families are not comparable, exponents are; so is the reducible part of a metric, what
+lies above the fit's constant E, once each family's is divided by its own at the least compute.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ EXPONENTS = {"N": ("alpha", "α, of size N"), "D": ("beta", "β, of data D")}
 
 
 class Member(NamedTuple):
-    """One study of the comparison. `exponents`: {"N" or "D": (estimate, low, high)}, the ends NaN where unknown."""
+    """One study of the comparison. `exponents`: {"N" or "D": (estimate, low, high)}, the ends NaN where
+    unknown."""
     name: str
     workdir: str
     study: reading.Study
@@ -44,17 +45,20 @@ def read(workdirs: Sequence) -> list[Member]:
     studies = [reading.read(workdir) for workdir in workdirs]
     names = [_family(study) for study in studies]
     paths = [epath.Path(workdir) for workdir in workdirs]
-    return [Member(name if names.count(name) == 1 else f"{name} ({path.name})", fspath(path), study, exponents(study))
+    names = [name if names.count(name) == 1 else f"{name} ({path.name})" for name, path in zip(names, paths)]
+    return [Member(name, fspath(path), study, exponents(study))
             for name, path, study in zip(names, paths, studies)]
 
 
 def _family(study) -> str:
-    name = (study.study or {}).get("family") or next(iter(study.runs.get("family", pd.Series(dtype=str)).dropna()), "")
+    recorded = study.runs.get("family", pd.Series(dtype=str)).dropna()
+    name = (study.study or {}).get("family") or next(iter(recorded), "")
     return {"vae": "VAE", "gan": "GAN"}.get(name, sentence(name)) or "unknown family"
 
 
 def exponents(study) -> dict[str, tuple[float, float, float]]:
-    """The fitted exponents of N and of D, by the columns that the law's inputs are; a law may have but one."""
+    """The fitted exponents of N and of D, by the columns that the law's inputs are; a law may have but
+    one."""
     fit, found = study.fit or {}, {}
     roles = {column: role for role, column in (fit.get("columns") or {}).items() if role != "loss"}
     for symbol, column in (("N", PARAMS), ("D", study.unit.seen)):
@@ -75,9 +79,10 @@ def write(workdirs: Sequence, output) -> epath.Path:
 
 def render(members: list[Member], palette: Palette, drawn: dict[str, dict]) -> str:
     """The page, with figures as `figures.render` draws them."""
-    return page.render("families.html.j2", palette, drawn, title="Families side by side", rows=list(map(row, members)), level=_level(members),
-                       absent=[f"{member.name}: {member.study.missing[name]}" for member in members
-                               for name in ("records", "fit", "forecast") if name in member.study.missing])
+    absent = [f"{member.name}: {member.study.missing[name]}" for member in members
+              for name in ("records", "fit", "forecast") if name in member.study.missing]
+    return page.render("families.html.j2", palette, drawn, title="Families side by side",
+                       rows=list(map(row, members)), level=_level(members), absent=absent)
 
 
 def row(member: Member) -> dict:
@@ -131,17 +136,18 @@ def plans(members: list[Member], palette: Palette) -> dict[str, tuple]:
     planned = {name: (partial(forest, members, palette, symbol, label), f"exponent {label} of each family",
                       f"Exponent of the fitted power of {symbol}. {bars}")
                for symbol, (name, label) in EXPONENTS.items()}
-    planned["reducible"] = (partial(reducible, members, palette), "reducible part of each metric against compute",
-                            "What lies above the fitted constant E, over the same at the family's least compute. Dashed: "
-                            "the law at the best size for each budget. Dots: the tuned runs that no cheaper run beats; "
-                            "diamonds: the runs that were forecast, as observed. E is uncertain, and the right end most "
-                            "of all.")
+    planned["reducible"] = (
+        partial(reducible, members, palette), "reducible part of each metric against compute",
+        "What lies above the fitted constant E, over the same at the family's least compute. Dashed: the "
+        "law at the best size for each budget. Dots: the tuned runs that no cheaper run beats; diamonds: "
+        "the runs that were forecast, as observed. E is uncertain, and with it the right end most of all.")
     return planned
 
 
 def forest(members: list[Member], palette: Palette, symbol: str, label: str) -> Figure | None:
     """One exponent of each family with its interval, one row a family."""
-    rows = [(i, member, member.exponents[symbol]) for i, member in enumerate(members) if symbol in member.exponents]
+    rows = [(i, member, member.exponents[symbol]) for i, member in enumerate(members)
+            if symbol in member.exponents]
     if not rows:
         return None
     figure, axes = canvas(palette, label, "", height=0.9 + 0.42 * len(rows))
@@ -179,9 +185,11 @@ def reducible(members: list[Member], palette: Palette) -> Figure | None:
 
 
 def reducible_lines(member: Member) -> dict[str, tuple] | None:
-    """{"law", "runs", "target": (compute, reducible part)}, relative to the law at the least compute of the runs.
+    """{"law", "runs", "target": (compute, reducible part)}, relative to the law at the least compute of the
+    runs.
 
-    None without a frontier that begins above E. Runs and targets at or below E cannot be drawn and are left out.
+    None without a frontier that begins above E. Runs and targets at or below E cannot be drawn and are left
+    out.
     """
     study, cells = member.study, member.study.cells
     frontier = pd.DataFrame((study.fit or {}).get("frontier") or [], columns=["flops", "loss"]).astype(float)
@@ -194,6 +202,7 @@ def reducible_lines(member: Member) -> dict[str, tuple] | None:
     runs = runs[runs[study.metric] == runs[study.metric].cummin()]
     check, target = study.forecast_check, ((study.forecast or {}).get("target") or {}).get("flops")
     seen = [(target, check["observed"])] if check and target else []
-    points = {"law": frontier.to_numpy(), "runs": runs.to_numpy(float), "target": np.array(seen, float).reshape(-1, 2)}
+    points = {"law": frontier.to_numpy(), "runs": runs.to_numpy(float),
+              "target": np.array(seen, float).reshape(-1, 2)}
     points = {name: xy[xy[:, 1] > constant] for name, xy in points.items()}
     return {name: (xy[:, 0] / start, (xy[:, 1] - constant) / first) for name, xy in points.items()}

@@ -66,7 +66,8 @@ def against_params(study, palette) -> Figure | None:
 
 
 def against_data(study, palette) -> Figure | None:
-    """Tuned metric against D, one line per N; dashed, the fitted law; dotted, what the data itself would score."""
+    """Tuned metric against D, one line per N; dashed, the fitted law; dotted, what the data itself would
+    score."""
     return _lines(study, study.cells, "data", PARAMS, palette, baselines=True)
 
 
@@ -80,7 +81,8 @@ def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, ba
     if cells.empty:
         return None
     unit = study.unit.name
-    x = {PARAMS: "non-embedding parameters", "data": f"training {unit}", "unique": f"different training {unit}"}
+    x = {PARAMS: "non-embedding parameters", "data": f"training {unit}",
+         "unique": f"different training {unit}"}
     labels, colour = ("parameters", palette.size) if by == PARAMS else (unit, palette.data)
     figure, axes = canvas(palette, x[along], study.measure.label, labels)
     grid = np.geomspace(cells[along].min(), cells[along].max(), 60)
@@ -107,8 +109,8 @@ def _dots(axes: Axes, study, palette: Palette, line: pd.DataFrame, along: str, c
                       elinewidth=1.0, capsize=2.5, zorder=3)
     for _, cell in line[line["seeds"] > 1].iterrows():
         seeds = study.runs.loc[study.runs["fingerprint"].isin(cell["fingerprints"]), study.metric]
-        axes.plot([cell[along]] * len(seeds), seeds, "o", color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0,
-                  zorder=2)
+        axes.plot([cell[along]] * len(seeds), seeds, "o", color=colour, markersize=2.4, alpha=0.6,
+                  markeredgewidth=0, zorder=2)
 
 
 def _baselines(axes: Axes, study, palette: Palette, data: pd.Series) -> list[tuple]:
@@ -208,14 +210,16 @@ def against_learning_rate(study, palette) -> Figure | None:
     table = trends.trials(study.runs, study.metric)
     for size, cell in rates.groupby(PARAMS):
         best, colour = cell.loc[cell["data"].idxmax()], palette.size(size)
-        tried, line = ((rows[(rows[PARAMS] == size) & (rows["data"] == best["data"])]) for rows in (sweep, table))
+        tried, line = (rows[(rows[PARAMS] == size) & (rows["data"] == best["data"])]
+                       for rows in (sweep, table))
         line = trends.best(line, study.metric, ["learning_rate"])
         _dots(axes, study, palette, line, "learning_rate", colour)
         ring = line[line["learning_rate"] == best["best"]]
         axes.plot(ring["learning_rate"], ring[study.metric], "o", markersize=10, markerfacecolor="none",
                   markeredgecolor=colour, markeredgewidth=1.4, zorder=5)
         ends.append((line[study.metric].iloc[-1], words.count(size), colour))
-        dead += [(rate, colour) for rate in sorted(set(tried["learning_rate"].dropna()) - set(line["learning_rate"]))]
+        lost = set(tried["learning_rate"].dropna()) - set(line["learning_rate"])
+        dead += [(rate, colour) for rate in sorted(lost)]
     for i, (rate, colour) in enumerate(dead):
         axes.plot([rate], [0.97 - 0.05 * (i % 4)], "x", color=colour, zorder=5,
                   transform=axes.get_xaxis_transform())

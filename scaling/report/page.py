@@ -22,11 +22,13 @@ def render(template: str, palette: Palette, drawn: dict[str, dict], **content) -
     script = _text("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template(template).render(
-        palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest, **content)
+        palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest,
+        **content)
 
 
 def save(directory, text: str, drawn: dict[str, dict]) -> epath.Path:
-    """Writes figures/*.png, then index.html (atomically), into `directory`; returns the path of the latter."""
+    """Writes figures/*.png, then index.html (atomically), into `directory`; returns the path of the
+    latter."""
     directory = epath.Path(directory).expanduser()
     for name, figure in drawn.items():
         files.atomic_write(directory / "figures" / f"{name}.png", figure["png"])

@@ -9,18 +9,19 @@ from scaling.report import quantities, words
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 4_000_000  # bytes of one picture in the page
-WIDTH = 300          # pixels on a screen that a grid takes about: a whole multiple, or part, of its own pixels
+WIDTH = 300          # screen pixels that a grid takes about: a whole multiple, or part, of its own
 # What each kind of grid shows; sizes stand beside each other, so each says what is the same for all of them.
 INTRODUCTIONS = {
     "samples": "Drawn by each model from the same latents.",
     "reconstructions": "Above, the same test images; below, what each model makes of their latents.",
-    "interpolations": "Each row goes from one latent to another, those of the same draws or images for every model.",
-    "traversals": "Each row moves one of the latents that the model uses most; all else is the same test image's.",
+    "interpolations": "Each row goes from one latent to another, the same two for every model.",
+    "traversals": "Each row moves one of the latents that a model uses most, from the same test image.",
 }
 
 
 def read(workdir, listed: list[dict]) -> tuple[list[dict], str]:
-    """(the entries of pictures.json whose PNG can be shown, with it as `png`; a sentence about the others or "")."""
+    """(the entries of pictures.json whose PNG can be shown, with it as `png`; a sentence about the others or
+    "")."""
     shown, lost = [], []
     for entry in listed:
         parts = str(entry.get("path", "")).split("/")
@@ -31,7 +32,8 @@ def read(workdir, listed: list[dict]) -> tuple[list[dict], str]:
             shown.append({**entry, "png": png})
         else:
             lost.append(str(entry.get("path")))
-    return shown, f"Not a PNG of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}." if lost else ""
+    why = f"Not a PNG of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
+    return shown, why if lost else ""
 
 
 def grids(study) -> list[dict]:
@@ -50,14 +52,15 @@ def _side(entry: dict) -> dict:
     width, height = struct.unpack(">II", entry["png"][16:24])
     scale = round(WIDTH / width) if width <= WIDTH else 1 / round(width / WIDTH)
     return {"uri": "data:image/png;base64," + base64.b64encode(entry["png"]).decode(),
-            "width": round(width * scale), "height": round(height * scale), "size": words.count(entry["params_non_embedding"]),
-            "fingerprint": entry.get("fingerprint") or "",
+            "width": round(width * scale), "height": round(height * scale),
+            "size": words.count(entry["params_non_embedding"]), "fingerprint": entry.get("fingerprint") or "",
             "facts": [quantities.metric(name).amount(words.number(value))
                       for name, value in (entry.get("examine") or {}).items()]}
 
 
 def examination(study) -> dict | None:
-    """The costly metrics of examine.json as a table: one row a metric, one column a model by ascending size."""
+    """The costly metrics of examine.json as a table: one row a metric, one column a model by ascending
+    size."""
     found = sorted(study.examine or [], key=lambda entry: entry["params_non_embedding"])
     if not found:
         return None

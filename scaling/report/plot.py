@@ -46,16 +46,19 @@ def finish(axes: Axes, ends: Sequence[tuple] = (), ticks=words.count, log_y: boo
         low, high = axes.set_xlim(low / 3, high * 3)
     decades = np.log10(high / low)
     subs = (1.0,) if decades > 2.2 else (1.0, 3.0) if decades > 1.1 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8) if decades > 0.7 else
+                                 MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks(value)))
     axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99) if decades < 6 else NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     if log_y and axes.dataLim.y0 > 0:
         axes.set_yscale("log")
     bottom, top = axes.get_ylim()
-    wide = axes.get_yscale() == "log" and top / bottom > 8  # round numbers at equal distances would crowd at the top
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if top / bottom < 400 else (1.0,), numticks=9) if wide
-                                 else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    if axes.get_yscale() == "log" and top / bottom > 8:  # numbers at equal distances would crowd at the top
+        subs = (1.0, 2.0, 5.0) if top / bottom < 400 else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.short(value)))
     axes.yaxis.set_minor_locator(NullLocator())
     ends = sorted(ends)

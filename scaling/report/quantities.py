@@ -60,7 +60,8 @@ def _bits(label: str, unit: str, noun: str = "loss") -> Metric:
 
 
 DISTANCE = "distance"
-METRICS: dict[str, Metric] = {  # the first that records hold is the one a study without study.json is about
+# Of these, the first that records hold is the one that a study without study.json is about.
+METRICS: dict[str, Metric] = {
     "bits_per_byte": _bits("", "bits per byte"),
     "bits_per_dim": _bits("", "bits per dimension"),
     "rate": _bits("rate", "bits per dimension", "rate"),
@@ -82,12 +83,13 @@ METRICS: dict[str, Metric] = {  # the first that records hold is the one a study
     "memorised": Metric("memorised share", "memorised share"),
     "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
     "active_latents": Metric("share of active latents", "share of active latents", rises=True),
-    "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "importance-weighted bound"),
+    "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "bound"),
     "loss": Metric("loss"),
 }
 PLAYERS = {"gen": "generator", "disc": "discriminator"}  # of a training curve's losses, <player>/loss
 # Figures of these are drawn beside those of the metric that is fitted, where records hold them.
-BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity_relative", "kid", "missed", "critic_advantage", "memorised")
+BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity_relative", "kid", "missed", "critic_advantage",
+          "memorised")
 
 
 def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
@@ -100,7 +102,8 @@ def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
 
 
 def metric(name: str) -> Metric:
-    """The metric called `name`. `<metric>_<split>` is that metric on a split; others are spelled as they are."""
+    """The metric called `name`. `<metric>_<split>` is that metric on a split; others are spelled as they
+    are."""
     base = base_of(name)
     if base is None:
         return Metric(name.replace("_", " "))

@@ -44,7 +44,8 @@ class Study:
                 and not (name.startswith(self.metric) or self.metric.startswith(name))]
 
     def showing(self, metric: str) -> Study:
-        """The same runs, tuned for what the study is fitted to, seen by another metric: without law and forecast."""
+        """The same runs, tuned for what the study is fitted to, seen by another metric: without law and
+        forecast."""
         return dataclasses.replace(self, metric=metric, fit=None, forecast=None, forecast_check=None)
 
     def law(self, params, data):

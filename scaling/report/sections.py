@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scaling.report import pictures, quantities, trends
+from scaling.report import pictures, quantities, table, trends
 from scaling.report.captions import effect
 from scaling.report.trends import PARAMS
-from scaling.report.words import (NOTHING, count, duration, measured, missing, number, percent, plural, power,
-                                  printable, sentence, short)
+from scaling.report.words import (NOTHING, count, duration, measured, missing, number, percent, plural,
+                                  power, printable, sentence, short)
 
 SYMBOL = {"alpha": "α", "beta": "β"}
 
@@ -17,11 +17,11 @@ def content(study) -> dict:
     """Everything that the template shows, by the names that it uses."""
     return {"title": (study.study or {}).get("title") or "Scaling study", "measure": study.measure,
             "unit": study.unit, "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study),
-            "monotone": monotone(study), "beside": [(name, quantities.metric(name).label) for name in study.beside],
+            "monotone": monotone(study), "beside": study.beside,
             "law": law(study), "remarks": remarks(study), "diagnostics": diagnostics(study),
             "diverged": diverged(study), "samples": samples(study), "grids": pictures.grids(study),
-            "examination": pictures.examination(study), "columns": columns(study), "rows": rows(study),
-            "made": made(study)}
+            "examination": pictures.examination(study), "columns": table.columns(study),
+            "rows": table.rows(study), "made": made(study)}
 
 
 def verdict(study) -> dict | None:
@@ -99,7 +99,8 @@ def _table(cells: pd.DataFrame) -> dict:
 
 
 def monotone(study) -> list[dict]:
-    """Whether the tuned metric improves at every step in size and in data, and by how much over all of them."""
+    """Whether the tuned metric improves at every step in size and in data, and by how much over all of
+    them."""
     out, measure, unit = [], study.measure, study.unit.name
     for along, fixed, question, of, at in (
             (PARAMS, "data", "with size at fixed data", "parameters", unit),
@@ -112,7 +113,8 @@ def monotone(study) -> list[dict]:
             out.append({"question": f"Does the {measure.noun} {measure.fall} {question}?",
                         "verdict": "no" if against else "yes", "against": against,
                         "effect": effect(overall, study, of) if overall else "",
-                        "tally": f"it {measure.falls} at {len(found) - len(against)} of {plural(len(found), 'step')}"})
+                        "tally": f"it {measure.falls} at {len(found) - len(against)} of "
+                                 f"{plural(len(found), 'step')}"})
     return out
 
 
@@ -121,10 +123,11 @@ def diverged(study) -> dict | None:
     found = trends.diverged(study.runs)
     if found is None:
         return None
-    text = [f"{lost} of {runs}" for lost, runs in zip(found["diverged"], found["runs"])]
-    why = study.runs.loc[study.runs["diverged"] & (study.runs["role"] == "sweep"), "diverged_because"].value_counts()
+    text = [f"{bad} of {runs}" for bad, runs in zip(found["diverged"], found["runs"])]
+    lost = study.runs[study.runs["diverged"] & (study.runs["role"] == "sweep")]
     return _table(found.assign(text=text)) | {
-        "reasons": [f"{sentence(reason)}: {plural(count, 'run')}" for reason, count in why.items() if reason],
+        "reasons": [f"{sentence(reason)}: {plural(times, 'run')}"
+                    for reason, times in lost["diverged_because"].value_counts().items() if reason],
         "share": f"{found['diverged'].sum():,} of {plural(int(found['runs'].sum()), 'run')} of the sweep"}
 
 
@@ -145,8 +148,9 @@ def remarks(study) -> list[str]:
         out.append(f"One run scatters by {percent(fit['noise'])} of its {study.measure.noun} about the law.")
     if fit.get("form") == "chinchilla":
         alpha, beta = fit["params"]["alpha"], fit["params"]["beta"]
-        out.append(f"Where compute C grows as N D, the best N grows as C to the {number(beta / (alpha + beta), 2)}, and D as "
-                   f"C to the {number(alpha / (alpha + beta), 2)}.")
+        of_size, of_data = (number(x / (alpha + beta), 2) for x in (beta, alpha))
+        out.append(f"Where compute C grows as N D, the best N grows as C to the {of_size}, and D as C to the "
+                   f"{of_data}.")
     return out
 
 
@@ -154,9 +158,9 @@ def diagnostics(study) -> list[str]:
     """Sentences about the fit and the sweep that a reader should hold against them."""
     out = list((study.fit or {}).get("diagnostics") or [])
     rates = trends.learning_rates(study.runs, study.metric)
-    for _, edge in rates[rates["edge"] != ""].iterrows():
-        out.append(f"At {count(edge[PARAMS])} parameters and {count(edge['data'])} {study.unit.name} the best learning "
-                   f"rate, {short(edge['best'])}, is the {edge['edge']} tried: a better one may lie beyond.")
+    for (size, side, best), at in rates[rates["edge"] != ""].groupby([PARAMS, "edge", "best"])["data"]:
+        out.append(f"At {count(size)} parameters and {', '.join(map(count, at))} {study.unit.name} the best "
+                   f"learning rate, {short(best)}, is the {side} tried: a better one may lie beyond.")
     sweep = study.runs[study.runs["role"] == "sweep"]
     lost = sweep.groupby([PARAMS, "data"])["diverged"].all()
     if (ways := len(_judges(study.runs))) > 1:
@@ -164,53 +168,6 @@ def diagnostics(study) -> list[str]:
     return out + [f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged: "
                   "the fit has no point there."
                   for size, data in lost.index[lost]]
-
-
-def _columns(study) -> dict[str, tuple]:
-    """Column of records -> (heading, run -> how its value is written), in the order of the table; absent ones left out."""
-    unit = study.unit
-    named = {PARAMS: ("Params", count), unit.seen: (sentence(unit.name), count),
-             "learning_rate": ("Learning rate", short)}
-    metrics = {name: (sentence(quantities.metric(name).label), None) for name in quantities.measured(study.runs)}
-    if "loss" in metrics and unit.loss:
-        metrics["loss"] = (sentence(unit.loss), None)
-    named |= metrics | {
-        "flops": ("FLOPs", power), "flops_6nd": ("6ND", power), unit.unique: ("Unique", count),
-        "params_total": ("Params, all", count),
-        "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"),
-        "weight_decay": ("Decay", short), "seed": ("Seed", short), "seconds": ("Time", duration),
-        "fingerprint": ("Fingerprint", lambda value: value[:10])}
-    return {name: (heading, lambda run, name=name, write=write: write(run[name]) if write else _measured(run, name))
-            for name, (heading, write) in named.items()
-            if name != study.metric and not study.runs[name].map(missing).all()}
-
-
-def _measured(run, metric: str) -> str:
-    return measured(run[metric], run.get(f"{metric}_se"))
-
-
-def columns(study) -> list[str]:
-    return [sentence(study.measure.label), *(heading for heading, _ in _columns(study).values())]
-
-
-def rows(study) -> list[dict]:
-    """One row a run: cells of (text, key to sort by), the metric first; `state` says what it is."""
-    best, shown, out = set(study.cells["fingerprints"].explode()), _columns(study), []
-    for _, run in study.runs.iterrows():
-        first, state = _measured(run, study.metric), "tuned" if run["fingerprint"] in best else ""
-        state = "target" if run["role"] == "target" else state
-        if run["diverged"]:
-            step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
-            because = f": {run['diverged_because']}" if run["diverged_because"] else ""
-            first, state = f"diverged{step}{because}", "diverged"
-        cells = [(write(run), _key(run[name])) for name, (_, write) in shown.items()]
-        out.append({"state": state, "id": run["fingerprint"],
-                    "cells": [(first, _key(run[study.metric])), *cells]})
-    return out
-
-
-def _key(value) -> str:
-    return "" if missing(value) else value if isinstance(value, str) else repr(float(value))
 
 
 def samples(study) -> list[list[dict]]:
@@ -243,7 +200,8 @@ def made(study) -> dict:
             versions.setdefault(column.removeprefix("versions."), seen(column))
     known = [("Configuration", about.get("config")),
              ("Commit", about.get("git_commit") or seen("git_commit")),
-             ("Data", seen("data_fingerprint")), ("Samples judged by", "; ".join(_judges(runs))), ("Forecast written", forecast.get("time")),
+             ("Data", seen("data_fingerprint")), ("Samples judged by", "; ".join(_judges(runs))),
+             ("Forecast written", forecast.get("time")),
              ("Forecast checked", (study.forecast_check or {}).get("time")),
              ("Forecast hash", forecast.get("hash"))]
     return {"command": about.get("command"), "facts": [(name, value) for name, value in known if value],
@@ -254,5 +212,6 @@ def _judges(runs: pd.DataFrame) -> list[str]:
     """How samples were judged, all that the records say of it; one text for each different way."""
     named = [name for name in runs if name.startswith("judge.")]
     ways = runs[named].dropna(how="all").astype(str).drop_duplicates()
-    return [", ".join(f"{name.removeprefix('judge.').replace('_', ' ')} {value[:20]}" for name, value in way.items()
-                      if not missing(value) and value != "nan") for _, way in ways.iterrows()]
+    return [", ".join(f"{name.removeprefix('judge.').replace('_', ' ')} {value[:24]}"
+                      for name, value in way.items() if not missing(value) and value != "nan")
+            for _, way in ways.iterrows()]

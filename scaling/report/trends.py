@@ -1,8 +1,8 @@
 """What a sweep shows, before any law is fitted: the tuned metric per size and data, and whether it improves.
 
-`tuned` is the best over the learning rates tried at one number of parameters N and one amount of data D: a trend
-in untuned runs is as much a trend in how badly each size was tuned (Lourie et al. 2026). Where a rate was run
-with several seeds it is judged by their mean: the luckiest of many seeds says little about a rate.
+`tuned` is the best over the learning rates tried at one number of parameters N and one amount of data D: a
+trend in untuned runs is as much a trend in how badly each size was tuned (Lourie et al. 2026). Where a rate
+was run with several seeds it is judged by their mean: the luckiest of many seeds says little about a rate.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from scaling.laws import forms
 from scaling.report import quantities
 
 PARAMS = "params_non_embedding"
-NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate", "seed", "weight_decay", "loss",
-           "seconds", "diverged_step")
+NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate", "seed", "weight_decay",
+           "loss", "seconds", "diverged_step")
+DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}
 
 
 class Step(NamedTuple):
@@ -44,16 +45,17 @@ class Effect(NamedTuple):
 def clean(records: pd.DataFrame, metric: str, unit: quantities.Unit | None = None) -> pd.DataFrame:
     """The records with every column the report reads present and numeric.
 
-    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. Column `data` is
-    the unit's `seen`, with amounts within 2% of each other made one level: batches of different sizes rarely end on
-    the same token. `unique` is the same of the unit's `unique`.
+    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. Column `data`
+    is the unit's `seen`, with amounts within 2% of each other made one level: batches of different sizes
+    rarely end on the same token. `unique` is the same of the unit's `unique`.
     """
     table = records.copy()
     unit = unit or quantities.unit(None, table)
     errors = [name for name in table if name.endswith("_se")]
-    for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *quantities.measured(table), *errors, metric)):
+    measured = (*quantities.measured(table), *errors, metric)
+    for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *measured)):
         table[name] = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
-    for name, default in {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}.items():
+    for name, default in DEFAULTS.items():
         column = table.get(name, pd.Series(default, table.index))
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
@@ -72,9 +74,9 @@ def levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
 def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The sweep's runs that did not diverge, those that differ in nothing but their seed joined into one row.
 
-    Every metric becomes its mean over the seeds, and `<metric>_seeds_se` the standard error of that mean, NaN for
-    one seed. Added: `seeds` (how many did not diverge), `seeds_diverged`, `fingerprints` (a list, in the order of
-    seeds). All else, `fingerprint` too, is of the seed nearest the mean of `metric`.
+    Every metric becomes its mean over the seeds, and `<metric>_seeds_se` the standard error of that mean, NaN
+    for one seed. Added: `seeds` (how many did not diverge), `seeds_diverged`, `fingerprints` (a list, in the
+    order of seeds). All else, `fingerprint` too, is of the seed nearest the mean of `metric`.
     """
     sweep = runs[runs["role"] == "sweep"]
     made = [name for name in sweep if name.startswith(("family.", "data.", "optim."))]
@@ -97,14 +99,15 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 def tuned(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
     """The best of `trials` at each (N, D): one row each, none where all diverged.
 
-    Best is the best mean over seeds. A rate at which a seed diverged loses to every rate at which none did: the mean
-    of the survivors would reward the luck of surviving.
+    Best is the best mean over seeds. A rate at which a seed diverged loses to every rate at which none did:
+    the mean of the survivors would reward the luck of surviving.
     """
     return best(trials(runs, metric), metric, by)
 
 
 def best(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
-    """The best row of `trials` for each value of the columns `by`, in ascending order of these; see `tuned`."""
+    """The best row of `trials` for each value of the columns `by`, in ascending order of these; see
+    `tuned`."""
     order = table.assign(lost=table["seeds_diverged"] > 0,
                          rank=-table[metric] if quantities.metric(metric).rises else table[metric])
     first = order.sort_values([*by, "lost", "rank"], kind="stable").drop_duplicates(list(by)).index
@@ -112,7 +115,8 @@ def best(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
 
 
 def repeated(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The best of `trials` for each N and amount of unique data, at the most data seen at which N has several."""
+    """The best of `trials` for each N and amount of unique data, at the most data seen at which N has
+    several."""
     table = tuned(runs, metric, (PARAMS, "data", "unique"))
     several = table[table.groupby([PARAMS, "data"])["unique"].transform("nunique") > 1]
     return several[several["data"] == several.groupby(PARAMS)["data"].transform("max")]
@@ -124,8 +128,9 @@ def error(cells: pd.DataFrame, metric: str) -> pd.Series:
     Its parts are the scatter between seeds and, as `<metric>_se`, that of the evaluation, which seeds share.
     """
     parts = [cells[name] for name in (f"{metric}_seeds_se", f"{metric}_se") if name in cells]
-    squares = pd.concat(parts, axis=1).pow(2).sum(axis=1, min_count=1) if parts else pd.Series(np.nan, cells.index)
-    return np.sqrt(squares)
+    if not parts:
+        return pd.Series(np.nan, cells.index)
+    return np.sqrt(pd.concat(parts, axis=1).pow(2).sum(axis=1, min_count=1))
 
 
 def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step]:
@@ -140,10 +145,11 @@ def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step
 
 
 def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: float = 0.9) -> Effect | None:
-    """What going from the least to the most of `along` does, averaged over the values of `fixed` that have both.
+    """What going from the least to the most of `along` does, averaged over the values of `fixed` that have
+    both.
 
-    The interval is Student's t of the mean log ratio: the scatter between values of `fixed` holds the noise of runs
-    as well as any true difference. None where `metric` is not positive or nothing can be paired.
+    The interval is Student's t of the mean log ratio: the scatter between values of `fixed` holds the noise
+    of runs as well as any true difference. None where `metric` is not positive or nothing can be paired.
     """
     table = cells.pivot_table(index=fixed, columns=along, values=metric).dropna(axis=1, how="all")
     if table.shape[1] < 2:
@@ -161,19 +167,21 @@ def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: floa
 def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per (N, D) whose sweep tried at least two learning rates.
 
-    Columns: N, data, `best` (that of `tuned`), `tried`, and `edge`: "lowest" or "highest" where the best is the
-    last one tried on that side, so that a better one may lie beyond; "" where it is bracketed. A rate that was
-    tried and diverged does bracket.
+    Columns: N, data, `best` (that of `tuned`), `tried`, and `edge`: "lowest" or "highest" where the best is
+    the last one tried on that side, so that a better one may lie beyond; "" where it is bracketed. A rate
+    that was tried and diverged does bracket.
     """
     sweep = runs[runs["role"] == "sweep"].dropna(subset=["learning_rate"])
     tried = sweep.groupby([PARAMS, "data"])["learning_rate"].agg(tried="nunique", low="min", high="max")
     table = tuned(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
-    edge = np.select([table["best"] == table["low"], table["best"] == table["high"]], ["lowest", "highest"], "")
+    at_end = [table["best"] == table["low"], table["best"] == table["high"]]
+    edge = np.select(at_end, ["lowest", "highest"], "")
     return table.assign(edge=edge).loc[table["tried"] > 1, [PARAMS, "data", "best", "tried", "edge"]]
 
 
 def diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Runs of the sweep, and how many of them diverged, per (N, D): columns `runs`, `diverged`. None if none did."""
+    """Runs of the sweep, and how many of them diverged, per (N, D): columns `runs`, `diverged`. None if none
+    did."""
     sweep = runs[runs["role"] == "sweep"]
     if not sweep["diverged"].any():
         return None
@@ -181,12 +189,14 @@ def diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def predict(fit: Mapping | None, columns: Mapping[str, object]):
-    """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's columns."""
+    """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's
+    columns."""
     if not fit or fit.get("form") not in forms.FORMS:
         return None
     form = forms.get(fit["form"])
     names = [(fit.get("columns") or {}).get(role) for role in form.inputs]
     if not set(names) <= set(columns):
         return None
-    logs = np.log(np.stack(np.broadcast_arrays(*(np.atleast_1d(columns[name]) for name in names))).astype(float))
+    inputs = np.broadcast_arrays(*(np.atleast_1d(columns[name]) for name in names))
+    logs = np.log(np.stack(inputs).astype(float))
     return form.predict(np.array([[fit["params"][name] for name in form.names]], float), logs)[0]

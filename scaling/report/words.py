@@ -26,7 +26,8 @@ def number(value, digits: int = 4) -> str:
 
 
 def measured(value, error) -> str:
-    """`value` ± its standard error: two digits of the error and as many decimals of the value. 1.432 ± 0.012."""
+    """`value` ± its standard error: two digits of the error and as many decimals of the value. 1.432 ±
+    0.012."""
     if missing(value) or missing(error) or error <= 0 or not 1e-4 <= abs(value) < 1e6:
         return number(value)
     decimals = max(0, 1 - math.floor(math.log10(error)))

@@ -3,7 +3,8 @@
     classifier        the last layer before the activation of a character classifier that this package trains
     random            an untrained network, the same for ever: a check that nothing was learnt into the result
     pca               the first principal components of training images: the other check
-    inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid
+    inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid, which
+                      is the default
     dinov2            DINOv2 from an official backbone file
 """
 import dataclasses

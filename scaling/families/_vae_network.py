@@ -30,19 +30,39 @@ class Latents(NamedTuple):
     log_ratio: jax.Array  # log p(u) - log q(u)
 
 
+class Shifts(nn.Conv):
+    """A convolution that on CPU is one matrix product over the shifted copies of the image. XLA's own, although faster by
+    itself, is far slower inside a compiled loop there, so neither steps, microbatches nor blocks could be loops."""
+
+    def __call__(self, x):
+        weight = self.weight[...].astype(self.dtype)
+        kernel, pad = weight.shape[0], weight.shape[0] // 2
+        if kernel == 1 or jax.default_backend() != "cpu":
+            return super().__call__(x)
+        height, width = x.shape[1:3]
+        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        shifted = [padded[:, i:i + height, j:j + width] for i in range(kernel) for j in range(kernel)]
+        y = nn.product(jnp.concatenate(shifted, -1), weight.reshape(-1, weight.shape[-1]))
+        return y + nn.along(self.bias[...].astype(self.dtype), y)
+
+
 class Bottleneck(nnx.Module):
-    """Residual convolutions of VDVAE (Child 2011.10650, figure 3): 1x1, twice 3x3 on fewer channels, 1x1."""
+    """Residual convolutions of VDVAE (Child 2011.10650, figure 3): 1x1, twice 3x3 on fewer channels, 1x1.
+
+    Its activation before the first map is left out: on so many channels it took most of a CPU's time.
+    """
 
     def __init__(self, f, grid, draw, inputs, outputs, axis="embed", scale_out=1.0):
         hidden, kw = f.hidden, dict(dtype=jnp.dtype(f.dtype))
         kernel = 3 if grid > 2 else 1  # most of a 3x3 window would be padding
         self.first = nn.Linear(draw, {"embed": inputs}, {"mlp": hidden}, bias=True, **kw)
-        self.second = nn.Conv(draw, hidden, hidden, kernel=kernel, **kw)
-        self.third = nn.Conv(draw, hidden, hidden, kernel=kernel, **kw)
+        self.second = Shifts(draw, hidden, hidden, kernel=kernel, **kw)
+        self.third = Shifts(draw, hidden, hidden, kernel=kernel, **kw)
         self.last = nn.Linear(draw, {"mlp": hidden}, {axis: outputs}, bias=True, scale=scale_out, **kw)
 
     def __call__(self, x):
-        for layer in (self.first, self.second, self.third, self.last):
+        x = self.first(x)
+        for layer in (self.second, self.third, self.last):
             x = layer(_gelu(x))
         return x
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 from typing import ClassVar, NamedTuple
@@ -97,10 +98,10 @@ class VAE:
 
     @property
     def cell(self) -> int:
-        """Pixels of a side of a cell of the finest grid: 1 for convolutions; for tokens 4, and 8 from 64 pixels; the
-        image for the linear body."""
-        chosen = {"conv": 1, "linear": self.image_size, "tokens": 4 if self.image_size < 64 else 8}
-        return self.patch or min(self.image_size, chosen[self.body])
+        """Pixels of a side of a cell of the finest grid: for convolutions 1, and 2 above 16 pixels; for tokens 4, and 8
+        from 64 pixels; the image for the linear body."""
+        chosen = {"conv": 1 if self.image_size <= 16 else 2, "tokens": 4 if self.image_size < 64 else 8}
+        return self.patch or min(self.image_size, chosen.get(self.body, self.image_size))
 
     @property
     def channels_latent(self) -> int:
@@ -219,10 +220,15 @@ class VAE:
         return self.image_size**2 * self.channels
 
     def noise(self, key, batch):
-        """Standard normals for all latents: for each stochastic stage [blocks, B, g, g, latents]."""
-        stages = [(i, s) for i, s in enumerate(self.stages) if s.stochastic]
-        return [nn.noise(jax.random.fold_in(key, i), batch["example"], (s.blocks, s.grid, s.grid, self.channels_latent)
-                         ).swapaxes(0, 1) for i, s in stages]
+        """Standard normals for all latents: for each stochastic stage [blocks, B, g, g, latents].
+
+        Block j of a stage reads the same noise whatever the number of blocks, so that sizes can be compared.
+        """
+        stages = [s for s in self.stages if s.stochastic]
+        ends = list(itertools.accumulate(s.grid**2 * self.channels_latent for s in stages))
+        drawn = nn.noise(key, batch["example"], (max(s.blocks for s in stages), ends[-1]))
+        each = jnp.split(drawn.swapaxes(0, 1), ends[:-1], axis=-1)  # one draw: each takes long to compile
+        return [x[:s.blocks].reshape(s.blocks, -1, s.grid, s.grid, self.channels_latent) for x, s in zip(each, stages)]
 
     def terms(self, params, batch, key):
         """Nats: distortion [B], -log p(x | z) at one draw of the latents, and KL [stochastic blocks, B]."""

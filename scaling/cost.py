@@ -30,16 +30,21 @@ def flops(fn, *args, trips=None) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
+def player_flops(family, batch_size: int) -> dict[str, int]:
+    """{player: FLOPs of its losses and gradients in one step, for one batch}, as often as the player is named."""
+    arguments, out = _abstract(family, batch_size), {}
+    for name, loss in family.players():
+        out[name] = out.get(name, 0) + flops(functools.partial(_gradient, name, loss), *arguments)
+    return out
+
+
 def train_flops(family, batch_size: int) -> int:
     """FLOPs of loss and gradient of every player of the family, once each in order, for one batch."""
-    return flops(functools.partial(_gradients, family), *_abstract(family, batch_size))
+    return sum(player_flops(family, batch_size).values())
 
 
-def _gradients(family, params, batch, key):
-    def gradient(name, loss):
-        return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
-
-    return [gradient(*player) for player in family.players()]
+def _gradient(name, loss, params, batch, key):
+    return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -51,7 +56,9 @@ def forward_flops(family, batch_size: int) -> int:
 @functools.lru_cache(maxsize=1024)
 def convolves(family) -> bool:
     """Whether the family trains through convolutions, which some backends want outside of compiled loops."""
-    return "conv_general_dilated" in str(jax.make_jaxpr(functools.partial(_gradients, family))(*_abstract(family, 1)))
+    arguments = _abstract(family, 1)
+    return any("conv_general_dilated" in str(jax.make_jaxpr(functools.partial(_gradient, *player))(*arguments))
+               for player in family.players())
 
 
 def six_nd(params: float, units: float) -> float:

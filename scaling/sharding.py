@@ -16,8 +16,8 @@ from scaling.experiment import ConfigError, nearest
 
 MESH_AXES = ("run", "data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
-FSDP = {"embed": "fsdp"}
-TENSOR = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor"}
+FSDP = {"embed": "fsdp", "channels_in": "fsdp"}
+TENSOR = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "channels_out": "tensor"}
 LAYOUTS = {"replicated": {}, "fsdp": FSDP, "tensor": TENSOR, "fsdp_tensor": FSDP | TENSOR}
 
 

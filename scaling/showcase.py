@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
+import pandas as pd
 
 from scaling import checkpoint, experiment as experiments, files, generate, train
 from scaling.report import trends
@@ -24,10 +25,11 @@ def write(workdir, runner, frame, metric: str, prompts=()):
     pictures.json       and pictures/*.png, by every size
     examine.json        what is too costly to measure for every run, of the smallest and the largest
     """
-    best = [runs.loc[runs[metric].idxmin()] for _, runs in frame[~frame["diverged"]].groupby(trends.PARAMS)]
-    if not best:
+    finished = [trends.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
+    best = pd.concat(finished).sort_values("data").groupby(trends.PARAMS)["fingerprint"].last()  # of the most data
+    if best.empty:
         return
-    models = [_Model(workdir, runner, run["fingerprint"]) for run in best]
+    models = [_Model(workdir, runner, fingerprint) for fingerprint in best]
     ends = list(dict(smallest=models[0], largest=models[-1]).items())
     family = models[0].experiment.family
     if prompts and family.reads == "text":

@@ -92,11 +92,12 @@ class Study:
     # ---------------------------------------------------------------------------------------- stages
 
     def cells(self):
-        """(all runs of this plan, the tuned one of each N and D)."""
+        """(all runs of this plan, the tuned ones of each N and D that saw the most unique data)."""
         metric = self.definition.metric
         frame = trends.clean(records.load(self.workdir), metric)
         runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
-        return runs, trends.tuned(runs, metric)
+        most = runs.groupby([trends.PARAMS, "data"])["unique"].transform("max")
+        return runs, trends.tuned(runs[runs["unique"] == most], metric)
 
     def fit(self, say):
         """The law of the tuned runs with its bootstrap, written to fit.json; (None, None) when there are too few."""
@@ -106,7 +107,7 @@ class Study:
         try:
             # runs of a few minutes miss the law by more than Huber's usual delta: one of the noise's own size
             # weighs them as a normal error would, and still discounts outliers
-            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric, delta="noise-scaled")
+            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric, delta="noise-scaled", weights=cells["seeds"])
         except laws.LawError as error:
             say(f"no fit: {error}")
             return None, None
@@ -135,7 +136,7 @@ class Study:
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
                 "experiment": experiments.to_dict(target)}
             try:
-                laws.forecast.write(path, fit, boot, about, self._hashes(cells["fingerprint"]))
+                laws.forecast.write(path, fit, boot, about, self._hashes(cells["fingerprints"].explode()))
             except laws.LawError:
                 if not path.exists():
                     raise  # else another process on this workdir was first, and its forecast stands

@@ -161,4 +161,6 @@ def counts(experiment, available: int) -> dict[str, float]:
             **{f"params_{player}": n for player, n in params["by_player"].items() if len(params["by_player"]) > 1},
             f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
             "flops": step_flops(experiment) * experiment.steps,
+            **{f"flops_{player}": n * experiment.steps for player, n in cost.player_flops(
+                experiment.family, data.batch).items() if len(params["by_player"]) > 1},
             "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

@@ -1,4 +1,5 @@
 """The judge of images: what it says of real images, copies, noise and missing modes, and what it records."""
+import itertools
 import json
 
 import jax
@@ -79,7 +80,8 @@ def test_a_verdict_is_a_function_of_the_images(judge):
 def test_everything_that_decides_a_number_is_recorded(judge):
     found = json.loads(json.dumps(judge.describe()))
     assert len(found["weights"]) == 64 and found["resize"] == "none" and found["dimension"] == 64
-    assert found["real"] == "blobs" and found["samples"] == SAMPLES and found["training_images"] == 2 * SAMPLES
+    assert found["real"] == "blobs"
+    assert found["samples"] == SAMPLES and found["training_images"] == 2 * SAMPLES
     assert all(isinstance(value, float) for value in judge.floor().values())
 
 
@@ -115,8 +117,8 @@ def test_a_pretrained_network_is_recorded_by_its_file(tmp_path, monkeypatch):
     images = Blobs().evaluation("iid", 40)["image"]
     judged = features.Judged(images, weights=str(tmp_path / "w.npz"))
     space = features.find("dinov2", judged)
-    assert space.describe() == {"name": "dinov2", "weights": weights.read(judged.weights)[1], "resize": "dinov2",
-                                "dimension": 128, "official": None}
+    assert space.describe() == {"name": "dinov2", "weights": weights.read(judged.weights)[1],
+                                "resize": "dinov2", "dimension": 128, "official": None}
     found = space(images)  # a batch of 32 and a padded one
     assert found.shape == (40, 128)
     np.testing.assert_allclose(found[37:], space(images[37:]), rtol=1e-4, atol=1e-4)
@@ -173,14 +175,15 @@ def test_the_classifiers_distance_keeps_the_order_of_harm(tmp_path):
 
     sets = {"clean": clean, "slight noise": noisy(12), "one font family": image[np.isin(font, family)][:2048],
             "half of the characters": image[label < 26][:2048],
-            "blur": np.rint(scipy.ndimage.gaussian_filter(clean.astype(float), (0, 1, 1, 0))).astype(np.uint8),
+            "blur": scipy.ndimage.gaussian_filter(clean, (0, 1, 1, 0)),
             "strong noise": noisy(128)}
     found = {name: judge(x) for name, x in sets.items()}
     distances = [v["fd_infinity"] for v in found.values()]
     assert distances == sorted(distances), dict(zip(found, distances, strict=True))
-    assert all(b > 1.1 * a for a, b in zip(distances[1:], distances[2:], strict=False)), distances
+    assert all(b > 1.1 * a for a, b in itertools.pairwise(distances[1:])), distances
     # Each kind of harm shows where it should.
-    assert found["half of the characters"]["precision"] > 0.8 and found["half of the characters"]["coverage"] < 0.7
+    half = found["half of the characters"]
+    assert half["precision"] > 0.8 and half["coverage"] < 0.7
     assert found["strong noise"]["precision"] < 0.2 and found["blur"]["precision"] < 0.7
     copies = judge.memoriser(64)
     assert copies["recall"] < 0.05 and copies["coverage"] < 0.2 and copies["memorised"] == 1

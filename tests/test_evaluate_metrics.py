@@ -1,4 +1,4 @@
-"""Distances between sets: formulas, bias, libraries that compute the same, and sets made to be one thing or another."""
+"""Distances between sets: formulas, bias, libraries that compute the same, and sets made for a purpose."""
 import numpy as np
 import pytest
 import scipy.linalg
@@ -41,7 +41,8 @@ def test_frechet_distance_equals_its_formula():
     want = np.trace(first + second - 2 * root.real)
     assert metrics.frechet((np.zeros(8), first), (np.zeros(8), second)) == pytest.approx(want, abs=1e-8)
     # Singular with different null spaces: the distance is the sum of the traces.
-    assert metrics.frechet((np.zeros(2), np.diag([1.0, 0])), (np.zeros(2), np.diag([0.0, 4]))) == pytest.approx(5)
+    apart = [(np.zeros(2), np.diag(v)) for v in ([1.0, 0], [0, 4.0])]
+    assert metrics.frechet(*apart) == pytest.approx(5)
 
 
 def test_frechet_distance_of_samples_is_symmetric_and_zero_for_a_set_with_itself():
@@ -76,8 +77,9 @@ def test_fd_infinity_removes_the_bias_of_both_sets():
     truth = np.square(SCALES - 1).sum()
     left, error = simulate(lambda run: metrics.fd_infinity(normal(N, D, 2 * run + 1), fakes(run)), truth)
     assert abs(left) < 3 * error
-    left, error = simulate(lambda run: metrics.fd_infinity(normal(N, D, 2 * run), normal(N, D, 2 * run + 1)), 0.0)
-    plain, _ = simulate(lambda run: metrics.fd(normal(N, D, 2 * run), normal(N, D, 2 * run + 1)), 0.0)
+    equal = lambda run: (normal(N, D, 2 * run), normal(N, D, 2 * run + 1))
+    left, error = simulate(lambda run: metrics.fd_infinity(*equal(run)), 0.0)
+    plain, _ = simulate(lambda run: metrics.fd(*equal(run)), 0.0)
     # Of equal sets what is left is of second order in d/N.
     assert abs(left) < plain / 8
 
@@ -85,20 +87,23 @@ def test_fd_infinity_removes_the_bias_of_both_sets():
 @pytest.mark.parametrize("distance", [metrics.kid, lambda x, y: (metrics.cmmd(x, y, sigma=3.0), None)],
                          ids=["kid", "cmmd"])
 def test_kernel_distances_have_mean_zero_for_equal_distributions(distance):
-    mean, error = simulate(lambda run: distance(normal(60, 4, 2 * run), normal(80, 4, 2 * run + 1))[0], 0.0, runs=200)
+    mean, error = simulate(lambda run: distance(normal(60, 4, 2 * run), normal(80, 4, 2 * run + 1))[0], 0.0,
+                           runs=200)
     assert abs(mean) < 3 * error
 
 
 def test_kid_is_the_double_sum_of_its_definition():
     x, y = normal(7, 3, 0), normal(9, 3, 1, mean=0.5)
     kernel = lambda a, b: (a @ b / 3 + 1) ** 3
-    within = [np.mean([kernel(a, b) for i, a in enumerate(s) for j, b in enumerate(s) if i != j]) for s in (x, y)]
+    within = [np.mean([kernel(a, b) for i, a in enumerate(s) for j, b in enumerate(s) if i != j])
+              for s in (x, y)]
     across = np.mean([kernel(a, b) for a in x for b in y])
     assert metrics.kid(x, y)[0] == pytest.approx(sum(within) - 2 * across, rel=1e-5)
 
 
 def test_the_standard_error_of_kid_is_the_spread_over_repetitions():
-    found = np.array([metrics.kid(normal(200, 4, 2 * r), normal(150, 4, 2 * r + 1, mean=0.5)) for r in range(150)])
+    found = np.array([metrics.kid(normal(200, 4, 2 * run), normal(150, 4, 2 * run + 1, mean=0.5))
+                      for run in range(150)])
     assert found[:, 1].mean() == pytest.approx(found[:, 0].std(ddof=1), rel=0.2)
 
 
@@ -114,18 +119,18 @@ def test_mmd_is_the_same_however_rows_are_blocked(monkeypatch):
 
 
 def test_gaussian_mmd_of_gaussians_equals_its_closed_form():
-    # E k(x, y) = (1 + 2 / s^2)^(-1/2) exp(-m^2 / (2 (s^2 + 2))) for unit normals whose means are m apart, in 1-D.
+    # E k(x, y) = (1 + 2 / s^2)^(-1/2) exp(-m^2 / (2 (s^2 + 2))) for unit normals in 1-D, their means m apart.
     sigma, shift = 1.5, 1.0
     expected = 2 * (1 + 2 / sigma**2) ** -0.5 * (1 - np.exp(-shift**2 / (2 * (sigma**2 + 2))))
-    mean, error = simulate(lambda run: metrics.cmmd(normal(400, 1, 2 * run), normal(400, 1, 2 * run + 1, mean=shift),
-                                                    sigma, scale=1.0), expected)
+    pair = lambda run: (normal(400, 1, 2 * run), normal(400, 1, 2 * run + 1, mean=shift))
+    mean, error = simulate(lambda run: metrics.cmmd(*pair(run), sigma, scale=1.0), expected)
     assert abs(mean) < 3 * error and error < expected / 20
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_manifolds_equal_those_of_the_library_prdc(seed):
     prdc = pytest.importorskip("prdc")
-    x, y = normal(300, 8, seed).astype(np.float32), normal(200, 8, seed + 10, mean=0.3, scale=0.8).astype(np.float32)
+    x, y = normal(300, 8, seed), normal(200, 8, seed + 10, mean=0.3, scale=0.8)
     want = prdc.compute_prdc(x, y, nearest_k=4)
     assert metrics.manifolds(x, y, neighbours=4) == pytest.approx(want, abs=1e-9)
 
@@ -145,12 +150,13 @@ def test_manifolds_of_sets_made_to_be_one_thing_or_another():
     noisy = metrics.manifolds(real, clusters(400, range(8), 3, spread=2.0))  # all of them, none of them well
     assert noisy["precision"] < 0.1 and noisy["density"] < 0.1 and noisy["coverage"] < 0.1
     assert noisy["recall"] > 0.8
-    # An outlier among the real ones makes a large ball: precision believes what falls into it, density does not.
+    # A real outlier makes a large ball: precision believes what falls into it, density does not.
     outlier = np.concatenate([real, np.full((1, 8), 30.0)])
     fooled = metrics.manifolds(outlier, np.full((100, 8), 20.0) + normal(100, 8, 4))
     assert fooled["precision"] > 0.9 and fooled["density"] < 0.5 and fooled["coverage"] < 0.05
     # Draws from few real images: precise, but between repeated points there is no manifold.
-    copies = metrics.manifolds(real, clusters(400, range(8), 5)[np.random.default_rng(0).integers(20, size=400)])
+    draws = np.random.default_rng(0).integers(20, size=400)
+    copies = metrics.manifolds(real, clusters(400, range(8), 5)[draws])
     assert copies["precision"] > 0.8 and copies["recall"] == 0 and copies["coverage"] < 0.3
 
 

@@ -1,4 +1,4 @@
-"""Pretrained networks: resize rules, files of weights, and each layer of InceptionV3 and DINOv2 against torch."""
+"""Pretrained networks: resize rules, files of weights, each layer of InceptionV3 and DINOv2 against torch."""
 import collections
 import pickle
 
@@ -87,8 +87,9 @@ def vit_state(width=128, depth=2, trained=3, patch=2):
               "norm.bias": (width,), "patch_embed.proj.weight": (width, 3, patch, patch),
               "patch_embed.proj.bias": (width,)}
     for i in range(depth):
-        for name, shape in {"attn.qkv": (3 * width, width), "attn.proj": (width, width), "mlp.fc1": (256, width),
-                            "mlp.fc2": (width, 256), "norm1": (width,), "norm2": (width,)}.items():
+        for name, shape in {"attn.qkv": (3 * width, width), "attn.proj": (width, width),
+                            "mlp.fc1": (256, width), "mlp.fc2": (width, 256), "norm1": (width,),
+                            "norm2": (width,)}.items():
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
         shapes |= {f"blocks.{i}.ls{j}.gamma": (width,) for j in (1, 2)}
     rng = np.random.default_rng(0)
@@ -143,7 +144,7 @@ def test_every_layer_of_dinov2_equals_torchs(tmp_path, options, shape):
 
 def test_the_pytorch_fid_rule_is_torchs_bilinear():
     torch = pytest.importorskip("torch")
-    x = np.random.default_rng(0).uniform(0, 255, (20, 400))  # float64: torch finds positions in the input's type
+    x = np.random.default_rng(0).uniform(0, 255, (20, 400))  # float64, as then torch's positions are
     want = torch.nn.functional.interpolate(torch.from_numpy(x)[None, None], (299, 299), mode="bilinear",
                                            align_corners=False)[0, 0]
     np.testing.assert_allclose(apply(resize.RULES["pytorch-fid"], x), want.numpy(), atol=1e-4)

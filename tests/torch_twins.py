@@ -1,4 +1,4 @@
-"""The networks of FID tools written again in torch, from their papers and public descriptions, with random weights.
+"""The networks of FID tools written again in torch, with random weights.
 
 Only the tests that have torch import this: it shares no code with the package.
 """
@@ -61,8 +61,9 @@ class C(nn.Module):
         super().__init__()
         self.branch1x1 = ConvBn(n, 192, 1)
         self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = ConvBn(n, c, 1), across(c, c), down(c, 192)
-        self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3 = ConvBn(n, c, 1), down(c, c), across(c, c)
-        self.branch7x7dbl_4, self.branch7x7dbl_5 = down(c, c), across(c, 192)
+        self.branch7x7dbl_1, self.branch7x7dbl_2 = ConvBn(n, c, 1), down(c, c)
+        self.branch7x7dbl_3, self.branch7x7dbl_4 = across(c, c), down(c, c)
+        self.branch7x7dbl_5 = across(c, 192)
         self.branch_pool = ConvBn(n, 192, 1)
 
     def forward(self, x):
@@ -109,7 +110,8 @@ class Inception(nn.Module):
         self.Conv2d_3b_1x1, self.Conv2d_4a_3x3 = ConvBn(64, 80, 1), ConvBn(80, 192, 3)
         self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = A(192, 32), A(256, 64), A(288, 64)
         self.Mixed_6a = B(288)
-        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = C(768, 128), C(768, 160), C(768, 160), C(768, 192)
+        self.Mixed_6b, self.Mixed_6c = C(768, 128), C(768, 160)
+        self.Mixed_6d, self.Mixed_6e = C(768, 160), C(768, 192)
         self.Mixed_7a, self.Mixed_7b = D(768), E(1280, average)
         self.Mixed_7c = E(2048, lambda x: F.max_pool2d(x, 3, 1, 1))
         self.fc = nn.Linear(2048, 1008)

@@ -3,8 +3,8 @@
     judge = Judge(source)
     judge(images)          # {"fd": ..., "coverage": ..., ...}
     judge.floor()          # the same of real images that the reference set does not hold
-    judge.memoriser(1000)  # the same of a generator that knows the first 1,000 training images and nothing else
-    judge.describe()       # what has to stand beside every number: space, hash of its weights, resize rule, ...
+    judge.memoriser(1000)  # the same of a generator that knows the first 1,000 training images, nothing else
+    judge.describe()       # what has to stand beside every number: space, hash of its weights, resize rule
 """
 import functools
 
@@ -20,14 +20,14 @@ TRAINING = 2        # training images that copies are sought among, in units of 
 class Judge:
     """Compares sets of images with held-out real ones of `source`, in one feature space.
 
-    The reference is the first `samples` images of the source's i.i.d. evaluation split; as many after them are
-    what `floor` judges and `memorised` is calibrated on. Judge about as many images as `samples`, and the same
-    number each time: distances other than those at infinity, KID and CMMD depend on it. Labels are the caller's
-    business: images conditioned on the reference's labels are the ones to compare with it.
+    The reference is the first `samples` images of the source's i.i.d. evaluation split; as many after them
+    are what `floor` judges and `memorised` is calibrated on. Judge about as many images as `samples`, and the
+    same number each time: distances other than those at infinity, KID and CMMD depend on it. Labels are the
+    caller's business: images conditioned on the reference's labels are the ones to compare with it.
 
-    `features` names the space (see `scaling.evaluate.features`), `weights` the file that inception and dinov2 need;
-    `critic_steps` above 0 adds the error of a fresh critic. Making one extracts the reference's features and, for
-    features="classifier", trains the classifier when `data_dir` does not hold it yet.
+    `features` names the space (see `scaling.evaluate.features`), `weights` the file that inception and dinov2
+    need; `critic_steps` above 0 adds the error of a fresh critic. Making one extracts the reference's
+    features and, for features="classifier", trains the classifier when `data_dir` does not hold it yet.
     """
 
     def __init__(self, source, features="classifier", samples=4096, critic_steps=0, data_dir=None, weights="",
@@ -47,13 +47,13 @@ class Judge:
         """Metrics of uint8 images [n, size, size, channels] with values 0..levels-1.
 
         fd, fd_infinity: Fréchet distance at n images and extrapolated to infinitely many; fd_relative and
-        fd_infinity_relative are over the trace of the real covariance, as a space's scale means nothing.
-        kid with kid_se, cmmd: unbiased, near 0 (or below) for equal distributions. precision, recall, density,
-        coverage, missed = 1 - coverage. In pixels of [0, 1], whatever the space: sliced_wasserstein over root mean
-        square pixel; nearest, the mean distance (root mean square over pixels) to the nearest training image; and
-        memorised, the share of images that are nearer to a training image than all but 1% of held-out real ones,
-        so 0.01 for a model that copies nothing. critic_error (0.5: a fresh critic cannot tell real from generated)
-        and critic_advantage = 1 - 2 critic_error when there are critic_steps.
+        fd_infinity_relative are over the trace of the real covariance, as a space's scale means nothing. kid
+        with kid_se, cmmd: unbiased, near 0 (or below) for equal distributions. precision, recall, density,
+        coverage, missed = 1 - coverage. In pixels of [0, 1], whatever the space: sliced_wasserstein over root
+        mean square pixel; nearest, the mean distance (root mean square over pixels) to the nearest training
+        image; and memorised, the share of images that are nearer to a training image than all but 1% of
+        held-out real ones, so 0.01 for a model that copies nothing. critic_error (0.5: a fresh critic cannot
+        tell real from generated) and critic_advantage = 1 - 2 critic_error when there are critic_steps.
         """
         images = self._checked(images)
         fake = self._space(images)
@@ -65,7 +65,8 @@ class Judge:
         found["cmmd"] = metrics.cmmd(self._real, fake, self._sigma)
         found |= metrics.manifolds(self._real, fake, NEIGHBOURS, real_radii=self._radii)
         found["missed"] = 1 - found["coverage"]
-        found["sliced_wasserstein"] = metrics.sliced_wasserstein(self._pixels(self._reference), self._pixels(images))
+        pixels = [self._pixels(x) for x in (self._reference, images)]
+        found["sliced_wasserstein"] = metrics.sliced_wasserstein(*pixels)
         nearest = self._nearest(images)
         found |= {"nearest": float(nearest.mean()), "memorised": float((nearest <= self._near).mean())}
         if self.critic_steps:
@@ -76,12 +77,12 @@ class Judge:
     def memoriser(self, d: int) -> dict[str, float]:
         """Metrics of `samples` draws, with replacement, from the first d training images.
 
-        The baseline beside every curve over data: it falls with d although nothing is learnt. `memorised` can see
-        no further than the training images it looks through, twice `samples` of them.
+        The baseline beside every curve over data: it falls with d although nothing is learnt. `memorised` can
+        see no further than the training images it looks through, twice `samples` of them.
         """
         if not 0 < d <= self.source.unique_examples:
-            raise ValueError(f"a memoriser of {d} images needs as many unique training images; the source has "
-                             f"{self.source.unique_examples}")
+            raise ValueError(f"a memoriser of {d} images needs as many unique training images; the source "
+                             f"has {self.source.unique_examples}")
         return self(self._images(np.random.default_rng(0).integers(d, size=self.samples)))
 
     @functools.cached_property
@@ -118,7 +119,7 @@ class Judge:
         return np.stack([read[int(b)][p] for b, p in zip(batches, places, strict=True)])
 
     def _pixels(self, images):
-        """float32 [n, pixels] in [0, 1] / sqrt(pixels): Euclidean distance is root mean square over pixels."""
+        """float32 [n, pixels] in [0, 1] / sqrt(pixels): distances are root mean squares over pixels."""
         rows = images.reshape(len(images), -1).astype(np.float32)
         return rows / np.float32((self.source.levels - 1) * np.sqrt(rows.shape[1]))
 

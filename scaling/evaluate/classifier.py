@@ -1,7 +1,7 @@
 """A character classifier, trained by this package on the glyph stream, whose features images are compared in.
 
-It trains in under a minute on two cores. The feature is the layer before the last activation, layer-normalised: after
-the activation Fréchet distances are nearly blind to blur, noise and missing modes.
+It trains in under a minute on two cores. The feature is the layer before the last activation,
+layer-normalised: after the activation Fréchet distances are nearly blind to blur, noise and missing modes.
 """
 import dataclasses
 import functools
@@ -36,9 +36,9 @@ class Recipe:
 class Classifier(nnx.Module):
     """Images [n, size, size, channels] in [-1, 1] -> logits [n, classes].
 
-    Three convolutions and two layers. The first sees three pixels of 16 in each direction, whatever the size: a wider
-    one averages noise away. Convolutions are windows cut out and a matrix product: XLA's own are slow inside a
-    compiled loop on CPU.
+    Three convolutions and two layers. The first sees three pixels of 16 in each direction, whatever the size:
+    a wider one averages noise away. Convolutions are windows cut out and a matrix product: XLA's own are slow
+    inside a compiled loop on CPU.
     """
 
     def __init__(self, draw, recipe, size, channels, classes):
@@ -91,14 +91,14 @@ def scaled(images, levels):
 def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=True):
     """(network, {"weights", "accuracy", "recipe"}): from the cache under `data_dir`, else trained now.
 
-    The cache's key is a hash of the recipe, the data and the size of the images; `accuracy` is that on held-out
-    images, `weights` the SHA-256 of the arrays.
+    The cache's key is a hash of the recipe, the data and the size of the images; `accuracy` is that on
+    held-out images, `weights` the SHA-256 of the arrays.
     """
     from scaling import data
     from scaling.data import cache
     if size < 8:
-        raise ValueError(f"the classifier's features need images of 8 pixels or more, not {size}; write features="
-                         "'random' or 'pca'")
+        raise ValueError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
+                         "features='random' or 'pca'")
     source = data.load_images(recipe.source, size=size, channels=channels, levels=levels, batch=recipe.batch,
                               label="character", data_dir=data_dir, progress=progress)
     decided = dataclasses.asdict(recipe) | {"data": source.fingerprint, "size": size, "channels": channels,
@@ -118,14 +118,16 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     with np.load(path) as file:
         arrays = dict(file)
     accuracy = float(arrays.pop("accuracy"))
-    state = jax.tree.unflatten(jax.tree.structure(abstract), [jnp.asarray(arrays[str(i)]) for i in range(len(arrays))])
+    leaves = [jnp.asarray(arrays[str(i)]) for i in range(len(arrays))]
+    state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
     return nnx.merge(graph, state), {"weights": weights.digest(arrays), "accuracy": accuracy, "recipe": key}
 
 
 def _train(make, graph, source, held_out, recipe, levels, progress):
     state = nnx.state(axes.drawn(make, jax.random.key(0)))
     rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.steps // 20, recipe.steps)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=recipe.weight_decay))
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0),
+                            optax.adamw(rate, weight_decay=recipe.weight_decay))
 
     def loss(state, batch):
         logits = nnx.merge(graph, state)(scaled(batch["image"], levels))

@@ -1,4 +1,4 @@
-"""A two-sample test by a classifier (Lopez-Paz & Oquab 2016, arXiv:1610.06545): can a fresh network tell fakes?"""
+"""A two-sample test by a classifier, after Lopez-Paz & Oquab 2016, arXiv:1610.06545: can it tell fakes?"""
 import functools
 
 import jax
@@ -33,17 +33,16 @@ class Critic(nnx.Module):
 def error(real, fake, steps, levels=256, seed=0):
     """Error of a critic trained from scratch on half of both sets, on the other halves; 0.5: it cannot tell.
 
-    real, fake: uint8 [n, H, W, C] with values 0..levels-1. The mean of the errors on real and on fake images, so
-    sets of unequal size change nothing. The network, its start, the halves and the batches are fixed by `seed`;
-    the number depends on `steps`, so compare only equal ones. By chance it may be above 0.5.
+    real, fake: uint8 [n, H, W, C] with values 0..levels-1. The mean of the errors on real and on fake images,
+    so sets of unequal size change nothing. The network, its start, the halves and the batches are fixed by
+    `seed`; the number depends on `steps`, so compare only equal ones. By chance it may be above 0.5.
     """
     rng = np.random.default_rng(seed)
     halves = [np.array_split(np.asarray(x)[rng.permutation(len(x))], 2) for x in (real, fake)]
     (train_real, test_real), (train_fake, test_fake) = halves
     rows = [rng.integers(len(x), size=(steps, BATCH // 2)) for x in (train_real, train_fake)]
-    wrong_real, wrong_fake = _run(train_real, train_fake, test_real, test_fake, *rows, steps=steps, levels=levels,
-                                  seed=seed)
-    return float((wrong_real + wrong_fake) / 2)
+    wrong = _run(train_real, train_fake, test_real, test_fake, *rows, steps=steps, levels=levels, seed=seed)
+    return float(sum(wrong)) / 2
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "levels", "seed"))

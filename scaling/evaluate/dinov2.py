@@ -1,7 +1,7 @@
 """DINOv2's Vision Transformer: Oquab et al. 2023, arXiv:2304.07193, from the official backbone files.
 
-ViT-S, B, L and g with patches of 14, with or without registers; sizes are read off the arrays. The feature is the
-normalised class token, as in Stein et al. 2023 (arXiv:2306.04675), who propose it for Fréchet distances.
+ViT-S, B, L and g with patches of 14, with or without registers; sizes are read off the arrays. The feature is
+the normalised class token, as in Stein et al. 2023 (arXiv:2306.04675), who propose it for Fréchet distances.
 """
 import math
 
@@ -38,7 +38,8 @@ class Affine(nnx.Module):
 
 class LayerNorm(nnx.Module):
     def __init__(self, take, name, width):
-        self.scale, self.bias = (nnx.Param(jnp.asarray(take(f"{name}.{p}", (width,)))) for p in ("weight", "bias"))
+        self.scale, self.bias = (nnx.Param(jnp.asarray(take(f"{name}.{part}", (width,))))
+                                 for part in ("weight", "bias"))
 
     def __call__(self, x):
         x = x - x.mean(-1, keepdims=True)
@@ -59,7 +60,8 @@ class Block(nnx.Module):
         self.gated = f"{name}.mlp.w12.weight" in take.tensors
         up, down = ("w12", "w3") if self.gated else ("fc1", "fc2")
         self.up = Affine(take, f"{name}.mlp.{up}", width)
-        self.down = Affine(take, f"{name}.mlp.{down}", self.up.weight.shape[1] // (2 if self.gated else 1), width)
+        hidden = self.up.weight.shape[1] // (2 if self.gated else 1)
+        self.down = Affine(take, f"{name}.mlp.{down}", hidden, width)
 
     def __call__(self, x):
         n, tokens, width = x.shape
@@ -78,14 +80,17 @@ class Block(nnx.Module):
 
 
 class DinoV2(nnx.Module):
-    """Images [n, H, W, 3], normalised, sides multiples of the patch -> the class token's features [n, width]."""
+    """Normalised images [n, H, W, 3], sides multiples of the patch -> the class token's features.
+
+    float32 [n, width]. `tensors` is an official state dict; raises WeightsError when it is another's.
+    """
 
     def __init__(self, tensors):
         take = weights.Taken(tensors, NETWORK)
         self.width = take("cls_token", (1, 1, None)).shape[-1]
         if self.width % HEAD:
-            raise weights.WeightsError(f"this is not a file of {NETWORK}: its width {self.width} is no multiple "
-                                       f"of {HEAD}")
+            raise weights.WeightsError(f"this is not a file of {NETWORK}: its width {self.width} is no "
+                                       f"multiple of {HEAD}")
         self.patch = take("patch_embed.proj.weight", (self.width, 3, None, None)).shape[-1]
         self.embed = Affine(take, "patch_embed.proj", 3 * self.patch**2, self.width)
         self.first = nnx.Param(jnp.asarray(take("cls_token")))
@@ -102,7 +107,7 @@ class DinoV2(nnx.Module):
         """Position embeddings [1, 1 + rows * columns, width], resampled from the square grid of training.
 
         Bicubic as torch's. Files without registers were made with a scale of (size + 0.1) / trained size and
-        without antialiasing, those with registers with the plain scale and with it: the official hub settings.
+        without antialiasing, those with registers with the plain scale and with it: the hub's settings.
         """
         trained = math.isqrt(self.position.shape[1] - 1)
         if rows == columns == trained:
@@ -112,7 +117,8 @@ class DinoV2(nnx.Module):
             if self.has_registers:
                 matrix = resize.interpolation(trained, size, kernel="cubic", outside="drop", widen=True)
             else:
-                matrix = resize.interpolation(trained, size, kernel="cubic_torch", scale=trained / (size + 0.1))
+                matrix = resize.interpolation(trained, size, kernel="cubic_torch",
+                                              scale=trained / (size + 0.1))
             grid = jnp.moveaxis(jnp.tensordot(matrix, grid, (1, axis)), 0, axis)
         return jnp.concatenate([self.position[...][:, :1], grid.reshape(1, -1, self.width)], axis=1)
 

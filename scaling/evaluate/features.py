@@ -3,8 +3,8 @@
     classifier        the last layer before the activation of a character classifier that this package trains
     random            an untrained network, the same for ever: a check that nothing was learnt into the result
     pca               the first principal components of training images: the other check
-    inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid, which
-                      is the default
+    inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid;
+                      plain "inception" is inception/clean-fid
     dinov2            DINOv2 from an official backbone file
 """
 import dataclasses
@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -29,8 +28,8 @@ class FeatureExtractor:
 
     `weights` is a SHA-256 of the file or of the arrays; `resize` names the rule that brings images to the
     network's size ("none" where it works at theirs). `function` maps uint8 images [b, H, W, C] of values
-    0..levels-1 to float32 [b, dimension] in JAX and is called with `batch` images at a time. `notes` are figures
-    that say how good the network is.
+    0..levels-1 to float32 [b, dimension] in JAX and is called with `batch` images at a time. `notes` are
+    figures that say how good the network is.
     """
 
     name: str
@@ -53,8 +52,8 @@ class FeatureExtractor:
         return np.concatenate(found)
 
     def describe(self) -> dict:
-        return {"name": self.name, "weights": self.weights, "resize": self.resize, "dimension": self.dimension,
-                **self.notes}
+        return {"name": self.name, "weights": self.weights, "resize": self.resize,
+                "dimension": self.dimension, **self.notes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +75,12 @@ def find(name: str, judged: Judged) -> FeatureExtractor:
     """The extractor `name`, or `name/resize rule`, for these data."""
     kind, _, rule = name.partition("/")
     if kind not in MAKERS or (rule and kind != "inception"):
-        raise ValueError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or inception/RULE with "
-                         f"one of {', '.join(INCEPTION_RULES)}")
+        raise ValueError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or "
+                         f"inception/RULE with one of {', '.join(INCEPTION_RULES)}")
     if kind in ("inception", "dinov2") and not judged.weights:
-        raise ValueError(f"features={name!r} need the file of their weights: give its path as `weights`; it is "
-                         f"{(inception if kind == 'inception' else dinov2).NETWORK}")
+        network = (inception if kind == "inception" else dinov2).NETWORK
+        raise ValueError(f"features={name!r} need the file of their weights: give its path as `weights`; it "
+                         f"is {network}")
     return MAKERS[kind](judged, *([rule] if rule else []))
 
 
@@ -103,7 +103,7 @@ def random(judged):
 
 
 def pca(judged, most=2048):
-    """The first principal components of up to `most` training images, scaled together to a mean variance of one."""
+    """The first principal components of up to `most` training images, together scaled to variance one."""
     x = judged.pixels(judged.training[:most]).astype(np.float64)
     mean = x.mean(0, keepdims=True)
     x = x - mean
@@ -111,7 +111,8 @@ def pca(judged, most=2048):
     values, vectors = np.linalg.eigh(x @ x.T)  # of images, not of pixels: there may be many more of those
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
     axes = x.T @ vectors / np.sqrt(values.clip(1e-9)).reshape(1, -1)
-    axes *= np.sign(axes[np.abs(axes).argmax(0), range(count)]).reshape(1, -1)  # a direction's sign means nothing
+    # A direction's sign means nothing: the largest entry is positive.
+    axes *= np.sign(axes[np.abs(axes).argmax(0), range(count)]).reshape(1, -1)
     axes /= np.sqrt(values.mean() / len(x))
     arrays = {"mean": mean.astype(np.float32), "axes": axes.astype(np.float32)}
     explained = float(values.sum() / np.square(x).sum())
@@ -136,8 +137,9 @@ def _pretrained(name, judged, module, network, rule, batch, known):
     network = network(tensors)
     known = known(network)
     if known and sha256 != known:
-        warnings.warn(f"weights file {judged.weights!r} fits {module.NETWORK} but is not the official file: its "
-                      f"SHA-256 is {sha256}, not {known}; results are recorded under the former", stacklevel=2)
+        warnings.warn(f"weights file {judged.weights!r} fits {module.NETWORK} but is not the official file: "
+                      f"its SHA-256 is {sha256}, not {known}; results are recorded under the former",
+                      stacklevel=2)
     graph, state = nnx.split(network)
     run = jax.jit(lambda state, images: nnx.merge(graph, state)(rule(images, judged.levels)))
     dimension = jax.eval_shape(run, state, judged.training[:1]).shape[-1]
@@ -157,7 +159,7 @@ def fid(judged, rule="clean-fid"):
 
 def dino(judged):
     return _pretrained("dinov2", judged, dinov2, dinov2.DinoV2, resize.RULES["dinov2"], 32,
-                       lambda network: dinov2.SHA256.get(network.width) if not network.has_registers else None)
+                       lambda network: None if network.has_registers else dinov2.SHA256.get(network.width))
 
 
 MAKERS = {"classifier": classified, "random": random, "pca": pca, "inception": fid, "dinov2": dino}

@@ -1,8 +1,8 @@
-"""InceptionV3 as Fréchet inception distances use it: Szegedy et al. 2015, arXiv:1512.00567, weights of 2015-12-05.
+"""InceptionV3 (Szegedy et al. 2015, arXiv:1512.00567) as Fréchet inception distances use it.
 
-Reads the file that FID tools share, `pt_inception-2015-12-05-6726825d.pth`, whose names are torchvision's. That
-network differs from torchvision's: average pooling leaves out the padding, and the last block pools by maximum
-where the one before pools by mean.
+Reads the file that FID tools share, `pt_inception-2015-12-05-6726825d.pth`, whose names are torchvision's.
+That network differs from torchvision's: average pooling leaves out the padding, and the last block pools by
+maximum where the one before pools by mean.
 """
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ DIMENSION = 2048
 
 
 class Conv(nnx.Module):
-    """Convolution, BatchNorm with fixed statistics and ReLU, NHWC; the normalisation is folded into the kernel."""
+    """Convolution, BatchNorm folded into its kernel, and ReLU, NHWC."""
 
     def __init__(self, take, name, inputs, outputs, kernel, stride=1, pad=(0, 0)):
         self.stride, self.pad = stride, pad
@@ -44,16 +44,17 @@ def _mean(x):
     """3x3 mean that does not count the padding, as TensorFlow's."""
     padding = ((0, 0), (1, 1), (1, 1), (0, 0))
     total = lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), padding)
-    count = lax.reduce_window(jnp.ones_like(x[:1, :, :, :1]), 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), padding)
-    return total / count
+    ones = jnp.ones_like(x[:1, :, :, :1])
+    return total / lax.reduce_window(ones, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), padding)
 
 
 def _max_same(x):
     return _max(x, stride=1, pad=1)
 
 
-# A block is a list of branches whose outputs are joined. A branch is a list of steps: a function, a convolution
-# (name, outputs, kernel, stride) padded to keep the size when the stride is 1, or a tuple of branches to fork into.
+# A block is a list of branches whose outputs are joined. A branch is a list of steps: a function, a
+# convolution (name, outputs, kernel, stride) padded to keep the size when the stride is 1, or a tuple of
+# branches to fork into.
 def _block_a(pool):
     return [[("branch1x1", 64, 1)], [("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)],
             [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
@@ -67,8 +68,10 @@ _BLOCK_B = [[("branch3x3", 384, 3, 2)],
 def _block_c(inner):
     return [[("branch1x1", 192, 1)],
             [("branch7x7_1", inner, 1), ("branch7x7_2", inner, (1, 7)), ("branch7x7_3", 192, (7, 1))],
-            [("branch7x7dbl_1", inner, 1), ("branch7x7dbl_2", inner, (7, 1)), ("branch7x7dbl_3", inner, (1, 7)),
-             ("branch7x7dbl_4", inner, (7, 1)), ("branch7x7dbl_5", 192, (1, 7))], [_mean, ("branch_pool", 192, 1)]]
+            [("branch7x7dbl_1", inner, 1), ("branch7x7dbl_2", inner, (7, 1)),
+             ("branch7x7dbl_3", inner, (1, 7)), ("branch7x7dbl_4", inner, (7, 1)),
+             ("branch7x7dbl_5", 192, (1, 7))],
+            [_mean, ("branch_pool", 192, 1)]]
 
 
 _BLOCK_D = [[("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3, 2)],
@@ -85,8 +88,9 @@ def _block_e(pool):
 
 
 _BLOCKS = {"Mixed_5b": _block_a(32), "Mixed_5c": _block_a(64), "Mixed_5d": _block_a(64), "Mixed_6a": _BLOCK_B,
-           "Mixed_6b": _block_c(128), "Mixed_6c": _block_c(160), "Mixed_6d": _block_c(160), "Mixed_6e": _block_c(192),
-           "Mixed_7a": _BLOCK_D, "Mixed_7b": _block_e(_mean), "Mixed_7c": _block_e(_max_same)}
+           "Mixed_6b": _block_c(128), "Mixed_6c": _block_c(160), "Mixed_6d": _block_c(160),
+           "Mixed_6e": _block_c(192), "Mixed_7a": _BLOCK_D, "Mixed_7b": _block_e(_mean),
+           "Mixed_7c": _block_e(_max_same)}
 
 
 class Branches(nnx.Module):
@@ -123,7 +127,7 @@ class Branches(nnx.Module):
 
 
 class Inception(nnx.Module):
-    """Images [n, 299, 299, 3] in [-1, 1] -> the 2048 pooled features [n, 2048]. Smaller sides from 75 also work.
+    """Images [n, 299, 299, 3] in [-1, 1] -> the pooled features [n, 2048]. Sides from 75 also work.
 
     `tensors` is a state dict in torchvision's names; raises WeightsError when it is of another network.
     """

@@ -20,7 +20,7 @@ def moments(x):
 
 
 def sqrtm(matrix):
-    """The symmetric square root of a symmetric positive semi-definite matrix, by eigendecomposition in float64.
+    """The symmetric root of a symmetric positive semi-definite matrix, by eigendecomposition in float64.
 
     Eigenvalues that rounding made negative count as zero, so singular matrices are no special case.
     """
@@ -29,7 +29,7 @@ def sqrtm(matrix):
 
 
 def frechet(real, fake):
-    """Fréchet distance of two Gaussians given as (mean, covariance): Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+    """Fréchet distance of two Gaussians (mean, covariance): Heusel et al. 2017, arXiv:1706.08500, eq. 6.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is
     symmetric.
@@ -115,14 +115,14 @@ def gaussian(sigma, x, y):
 def kid(real, fake):
     """Kernel Inception distance and its standard error: Binkowski et al. 2018, arXiv:1801.01401, sec. 4.
 
-    The unbiased estimate over the whole sets, which has less variance than the mean over random subsets that is
-    often reported.
+    The unbiased estimate over the whole sets, which has less variance than the mean over random subsets that
+    is often reported.
     """
     return mmd(_single(real), _single(fake), cubic)
 
 
 def cmmd(real, fake, sigma=None, scale=1000.0):
-    """`scale` times the unbiased squared MMD with a Gaussian kernel: Jayasumana et al. 2024, arXiv:2401.09603.
+    """`scale` times unbiased squared MMD, Gaussian kernel: Jayasumana et al. 2024, arXiv:2401.09603.
 
     Their features are unit CLIP vectors and their `sigma` is 10; by default it is the median distance between
     two real images, so that the kernel fits any feature space.
@@ -174,7 +174,7 @@ def manifolds(real, fake, neighbours=5, real_radii=None, fake_radii=None):
 
 
 def nearest(x, y):
-    """For each row of x [n, d] the distance to the nearest row of y [m, d], and its index: float64 [n], int [n]."""
+    """For each row of x [n, d] the distance to the nearest of y [m, d], float64 [n], and its index [n]."""
     near_x, near_y = _centred(x, y)
     index = np.empty(len(x), int)
     for rows in _blocks(len(x)):
@@ -184,7 +184,7 @@ def nearest(x, y):
 
 
 def sliced_wasserstein(x, y, projections=128, seed=0):
-    """Mean over random directions of the 1-D Wasserstein-1 distance of x [n, d], y [m, d] (Bonneel et al. 2015).
+    """Mean over directions of the 1-D Wasserstein-1 distance of x [n, d], y [m, d]; Bonneel et al. 2015.
 
     In units of the features; the same directions for the same d and seed.
     """

@@ -1,7 +1,7 @@
 """How images reach the size that a pretrained network was measured with: each FID tool has its own rule.
 
-Every rule is a linear map along each side, so a rule is a matrix [out, in] for each side and one affine scaling
-of values. FIDs under different rules differ by points (Parmar et al. 2022, arXiv:2104.11222).
+Every rule is a linear map along each side, so a rule is a matrix [out, in] for each side and one affine
+scaling of values. FIDs under different rules differ by points (Parmar et al. 2022, arXiv:2104.11222).
 """
 import functools
 import math
@@ -46,13 +46,14 @@ def _cubic(x, a):
 
 
 @functools.lru_cache(64)
-def interpolation(size_in, size_out, kernel="linear", half_pixel=True, scale=None, outside="clamp", widen=False):
+def interpolation(size_in, size_out, kernel="linear", half_pixel=True, scale=None, outside="clamp",
+                  widen=False):
     """The matrix float32 [size_out, size_in] that resamples one side.
 
-    Pixel i of the output looks at (i + 1/2) * scale - 1/2 of the input, or with `half_pixel=False` at i * scale;
-    `scale` is size_in / size_out unless given. With `widen` the kernel grows with a scale above one, which is what
-    prevents aliasing. Beyond the edge the edge pixel counts again ("clamp"), or nothing does and the weights are
-    normalised ("drop").
+    Pixel i of the output looks at (i + 1/2) * scale - 1/2 of the input, or with `half_pixel=False` at i *
+    scale; `scale` is size_in / size_out unless given. With `widen` the kernel grows with a scale above one,
+    which is what prevents aliasing. Beyond the edge the edge pixel counts again ("clamp"), or nothing does
+    and the weights are normalised ("drop").
     """
     scale = size_in / size_out if scale is None else scale
     stretch = max(1.0, scale) if widen else 1.0

@@ -1,4 +1,5 @@
-"""Reading files of pretrained weights without the library that wrote them: {name: array}, and the file's SHA-256.
+"""Reading files of pretrained weights without the library that wrote them: {name: array}, and the file's
+SHA-256.
 
 `.pth` and `.pt` as `torch.save` writes a state dict, in the zip format (torch 1.6 and later) or the older one
 (the Inception file of FID tools is of that kind), `.safetensors` and `.npz`. A pickle can run any code: the
@@ -18,7 +19,8 @@ _TYPES = {"DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage"
           "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32,
           "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_}
 _SAFETENSORS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
-                "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+                "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8,
+                "BOOL": np.bool_}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -30,7 +32,7 @@ def read(path) -> tuple[dict[str, np.ndarray], str]:
     """({name: array}, SHA-256 of the file in hex) of a `.pth`, `.pt`, `.safetensors` or `.npz` file."""
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {str(path)!r}: download it and give its path as `weights`")
+        raise WeightsError(f"there is no weights file {str(path)!r}: download it, give its path as `weights`")
     try:
         if path.suffix == ".npz":
             with np.load(path) as file:  # allow_pickle is off
@@ -44,8 +46,8 @@ def read(path) -> tuple[dict[str, np.ndarray], str]:
     except WeightsError:
         raise
     except Exception as error:  # a damaged file fails in as many ways as there are formats
-        raise WeightsError(f"weights file {str(path)!r} cannot be read ({type(error).__name__}: {error}); it must "
-                           "be a state dict saved by torch.save, a .safetensors or a .npz file") from error
+        raise WeightsError(f"weights file {str(path)!r} cannot be read ({type(error).__name__}: {error}); it "
+                           "must be a state dict saved by torch.save, a .safetensors or .npz file") from error
     for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(tensors.get(wrapper), dict):
             tensors = tensors[wrapper]
@@ -76,8 +78,9 @@ class Taken:
     def __call__(self, name, shape=None):
         """The array `name`, float32; None in `shape` (or for all of it) stands for any size."""
         if name not in self.tensors:
-            raise WeightsError(f"this is not a file of {self.network}: it has no {name!r} (its first names are "
-                               f"{', '.join(sorted(self.tensors)[:3]) or 'none'})")
+            first = ", ".join(sorted(self.tensors)[:3]) or "none"
+            raise WeightsError(f"this is not a file of {self.network}: it has no {name!r} (its first names "
+                               f"are {first})")
         value = self.tensors[name]
         if shape is not None and (value.ndim != len(shape) or any(
                 wanted not in (None, size) for wanted, size in zip(shape, value.shape, strict=True))):
@@ -114,7 +117,8 @@ class _Tensor:
     def array(self):
         values, size = self.storage.values, self.storage.dtype.itemsize
         reach = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
-        if 0 not in self.shape and (min((self.offset, *self.strides)) < 0 or self.offset + reach > len(values)):
+        inside = min((self.offset, *self.strides)) >= 0 and self.offset + reach <= len(values)
+        if 0 not in self.shape and not inside:
             raise WeightsError("the weights file is damaged: a tensor reaches past the end of its numbers")
         view = np.lib.stride_tricks.as_strided(values[self.offset:], self.shape,
                                                [s * size for s in self.strides], writeable=False)
@@ -137,8 +141,8 @@ class _Unpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if module in ("torch", "torch.storage") and name in _TYPES:
             return np.dtype(_TYPES[name])
-        raise WeightsError(f"the weights file names {module}.{name}, which a state dict of plain tensors does not; "
-                           "save it again with torch.save(model.state_dict(), path)")
+        raise WeightsError(f"the weights file names {module}.{name}, which a state dict of plain tensors "
+                           "does not; save it again with torch.save(model.state_dict(), path)")
 
     def persistent_load(self, identity):
         kind, dtype, key, _, count, *_ = identity
@@ -164,7 +168,8 @@ def _zipped(path):
 
         def storage(dtype, key, count):
             if key not in storages:
-                storages[key] = _Storage(dtype, count, np.frombuffer(archive.read(f"{root}data/{key}"), dtype))
+                values = np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
+                storages[key] = _Storage(dtype, count, values)
             return storages[key]
 
         with archive.open(found[0]) as file:
@@ -185,7 +190,7 @@ def _legacy(path):
         for key in _Unpickler(file, storage).load():
             count = int.from_bytes(file.read(8), "little")
             if count != storages[key].count:
-                raise WeightsError(f"{str(path)!r} is damaged: a storage has another length than its header says")
+                raise WeightsError(f"{str(path)!r} is damaged: a storage is not as long as its header says")
             storages[key].values = np.frombuffer(file.read(count * storages[key].dtype.itemsize),
                                                  storages[key].dtype)
         return _arrays(value)

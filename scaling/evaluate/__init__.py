@@ -15,6 +15,7 @@ from scaling.evaluate import critic, features, metrics
 NEIGHBOURS = 5      # of the balls behind precision, recall, density and coverage (Naeem et al. 2020)
 NEARER = 0.01       # share of held-out real images that count as memorised
 TRAINING = 2        # training images that copies are sought among, in units of `samples`
+MEMORY = 16         # the most that a memoriser is given, in the same units
 
 
 class Judge:
@@ -36,7 +37,7 @@ class Judge:
         held_out = source.evaluation(source.splits[0], 2 * samples)["image"]
         self._reference, self._held_out = held_out[:samples], held_out[samples:]
         self._training = self._images(range(min(source.unique_examples, TRAINING * samples)))
-        self._space = _find(features, self._training, source.levels, weights, data_dir, progress)
+        self._space = _find(features, self._held_out, source.levels, weights, data_dir, progress)
         self._real = self._space(self._reference)
         self._moments = metrics.moments(self._real)
         self._radii = metrics.radii(self._real, NEIGHBOURS)
@@ -77,13 +78,15 @@ class Judge:
     def memoriser(self, d: int) -> dict[str, float]:
         """Metrics of `samples` draws, with replacement, from the first d training images.
 
-        The baseline beside every curve over data: it falls with d although nothing is learnt. `memorised` can
-        see no further than the training images it looks through, twice `samples` of them.
+        The baseline beside every curve over data: it falls with d although nothing is learnt. More than 16
+        `samples` count as so many: what is left of the distance is then below the noise of the draws.
+        `memorised` sees copies of the first 2 `samples` training images.
         """
         if not 0 < d <= self.source.unique_examples:
             raise ValueError(f"a memoriser of {d} images needs as many unique training images; the source "
                              f"has {self.source.unique_examples}")
-        return self(self._images(np.random.default_rng(0).integers(d, size=self.samples)))
+        known = min(d, MEMORY * self.samples)
+        return self(self._images(np.random.default_rng(0).integers(known, size=self.samples)))
 
     @functools.cached_property
     def _floor(self):
@@ -94,10 +97,13 @@ class Judge:
         return dict(self._floor)
 
     def describe(self) -> dict:
-        """Everything that a metric depends on: two results compare only where these are equal."""
+        """What a metric depends on: two results compare only where these are equal.
+
+        All of it but the number of unique training images, which decides `nearest` and `memorised` only.
+        """
         return {**self._space.describe(), "real": self.source.fingerprint, "split": self.source.splits[0],
-                "samples": self.samples, "training_images": len(self._training), "neighbours": NEIGHBOURS,
-                "sigma": self._sigma, "memorised_below": self._near, "critic_steps": self.critic_steps}
+                "samples": self.samples, "neighbours": NEIGHBOURS, "sigma": self._sigma,
+                "critic_steps": self.critic_steps}
 
     def _checked(self, images):
         images, shape = np.asarray(images), self._reference.shape[1:]
@@ -127,5 +133,5 @@ class Judge:
         return metrics.nearest(self._pixels(images), self._pixels(self._training))[0]
 
 
-def _find(name, training, levels, weights, data_dir, progress):
-    return features.find(name, features.Judged(training, levels, weights, data_dir, progress))
+def _find(name, examples, levels, weights, data_dir, progress):
+    return features.find(name, features.Judged(examples, levels, weights, data_dir, progress))

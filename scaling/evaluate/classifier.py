@@ -105,13 +105,12 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
                                             "levels": levels, "version": VERSION}
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
     path = cache.directory(data_dir) / "evaluate" / f"classifier-{key}.npz"
-    held_out = source.evaluation(source.splits[0], 4096)
     classes = len(source.classes("character"))
     make = functools.partial(Classifier, recipe=recipe, size=size, channels=channels, classes=classes)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: axes.drawn(make, jax.random.key(0))))
     with cache.locked(path):
         if not path.exists():
-            state, accuracy = _train(make, graph, source, held_out, recipe, levels, progress)
+            state, accuracy = _train(make, graph, source, recipe, levels, progress)
             arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
             with cache.replacing(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, accuracy=accuracy, **arrays)
@@ -123,7 +122,7 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     return nnx.merge(graph, state), {"weights": weights.digest(arrays), "accuracy": accuracy, "recipe": key}
 
 
-def _train(make, graph, source, held_out, recipe, levels, progress):
+def _train(make, graph, source, recipe, levels, progress):
     state = nnx.state(axes.drawn(make, jax.random.key(0)))
     rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.steps // 20, recipe.steps)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0),
@@ -153,5 +152,6 @@ def _train(make, graph, source, held_out, recipe, levels, progress):
             bar.update(chunk, f"character classifier, loss {float(carry[2]):.3f}")
     if bar:
         bar.close()
+    held_out = source.evaluation(source.splits[0], 4096)
     logits = jax.jit(lambda state, x: nnx.merge(graph, state)(scaled(x, levels)))(carry[0], held_out["image"])
     return carry[0], float((np.asarray(logits).argmax(-1) == held_out["label"]).mean())

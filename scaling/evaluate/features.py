@@ -2,7 +2,7 @@
 
     classifier        the last layer before the activation of a character classifier that this package trains
     random            an untrained network, the same for ever: a check that nothing was learnt into the result
-    pca               the first principal components of training images: the other check
+    pca               the first principal components of held-out images: the other check
     inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid;
                       plain "inception" is inception/clean-fid
     dinov2            DINOv2 from an official backbone file
@@ -58,9 +58,9 @@ class FeatureExtractor:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """What an extractor may need to know of the data: `training` is uint8 [n, size, size, channels]."""
+    """What an extractor may need to know of the data: `examples` are uint8 [n, size, size, channels]."""
 
-    training: np.ndarray
+    examples: np.ndarray
     levels: int = 256
     weights: str = ""
     data_dir: str | None = None
@@ -87,13 +87,13 @@ def find(name: str, judged: Judged) -> FeatureExtractor:
 def _linear(name, judged, arrays, apply, notes=None):
     """An extractor of matrix products on pixels; `apply(arrays, rows [n, pixels])`."""
     function = jax.jit(lambda images: apply(arrays, judged.pixels(images)))
-    dimension = jax.eval_shape(function, judged.training[:1]).shape[-1]
+    dimension = jax.eval_shape(function, judged.examples[:1]).shape[-1]
     return FeatureExtractor(name, weights.digest(arrays), "none", dimension, function, notes=notes or {})
 
 
 def random(judged):
     """One hidden layer of ReLUs, then a projection, with the weights of He et al. 2015 (arXiv:1502.01852)."""
-    rng, fan_in = np.random.default_rng(0), judged.training[0].size
+    rng, fan_in = np.random.default_rng(0), judged.examples[0].size
     arrays = {"hidden": rng.normal(size=(fan_in, HIDDEN)) * np.sqrt(2 / fan_in),
               "bias": 0.1 * rng.normal(size=(1, HIDDEN)),
               "out": rng.normal(size=(HIDDEN, COMPONENTS)) * np.sqrt(2 / HIDDEN)}
@@ -103,8 +103,8 @@ def random(judged):
 
 
 def pca(judged, most=2048):
-    """The first principal components of up to `most` training images, together scaled to variance one."""
-    x = judged.pixels(judged.training[:most]).astype(np.float64)
+    """The first principal components of up to `most` examples, together scaled to variance one."""
+    x = judged.pixels(judged.examples[:most]).astype(np.float64)
     mean = x.mean(0, keepdims=True)
     x = x - mean
     count = min(COMPONENTS, len(x) - 1, x.shape[1])
@@ -120,7 +120,7 @@ def pca(judged, most=2048):
 
 
 def classified(judged):
-    size, channels = judged.training.shape[2:]
+    size, channels = judged.examples.shape[2:]
     network, info = classifier.trained(size, channels, judged.levels, data_dir=judged.data_dir,
                                        progress=judged.progress)
     function = jax.jit(functools.partial(_classifier_features, network, judged.levels))
@@ -142,7 +142,7 @@ def _pretrained(name, judged, module, network, rule, batch, known):
                       stacklevel=2)
     graph, state = nnx.split(network)
     run = jax.jit(lambda state, images: nnx.merge(graph, state)(rule(images, judged.levels)))
-    dimension = jax.eval_shape(run, state, judged.training[:1]).shape[-1]
+    dimension = jax.eval_shape(run, state, judged.examples[:1]).shape[-1]
     return FeatureExtractor(name, sha256, rule.name, dimension, functools.partial(run, state), batch,
                             {"official": sha256 == known if known else None})
 

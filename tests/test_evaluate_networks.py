@@ -1,13 +1,14 @@
 """Pretrained networks: resize rules, files of weights, each layer of InceptionV3 and DINOv2 against torch."""
 import collections
 import pickle
+import zipfile
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from scaling.evaluate import dinov2, inception, resize, weights
+from scaling.evaluate import dinov2, features, inception, resize, weights
 
 
 def apply(rule, x):
@@ -70,6 +71,11 @@ def test_a_weights_file_that_would_run_code_is_refused(tmp_path):
         weights.read(tmp_path / "short.pth")
     with pytest.raises(weights.WeightsError, match="no weights file"):
         weights.read(tmp_path / "missing.pth")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("net/data.pkl", b"")
+        archive.writestr("net/code/net.py", b"")
+    with pytest.raises(weights.WeightsError, match=r"TorchScript.*save one with torch.save"):
+        weights.read(tmp_path / "script.pt")
 
 
 def test_networks_refuse_each_others_files_and_say_what_is_wrong():
@@ -126,6 +132,17 @@ def test_every_layer_of_inception_equals_torchs(tmp_path):
     with torch.no_grad():
         expected = twin.layers(torch.from_numpy(x))
     same(jax.jit(lambda n, x: n.layers(x))(network, x.transpose(0, 2, 3, 1)), expected, channels_last=True)
+    # The whole way of pytorch-fid, from grey images of 16 levels: resizing and scaling too.
+    images = np.random.default_rng(0).integers(0, 16, (2, 16, 16, 1)).astype(np.uint8)
+    with pytest.warns(UserWarning, match="not the official file"):
+        space = features.find("inception/pytorch-fid", features.Judged(images, 16, str(tmp_path / "w.pth")))
+    resized = torch.nn.functional.interpolate(torch.from_numpy(images.transpose(0, 3, 1, 2) / 15.0),
+                                              (299, 299), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        want = twin.layers((2 * resized - 1).float().expand(-1, 3, -1, -1))["pool"].numpy()
+    np.testing.assert_allclose(space(images), want, atol=2e-4 * np.abs(want).max())
+    assert space.describe() == {"name": "inception", "weights": weights.read(tmp_path / "w.pth")[1],
+                                "resize": "pytorch-fid", "dimension": 2048, "official": False}
 
 
 @pytest.mark.parametrize("options", [{}, {"registers": 4}, {"gated": True}], ids=str)

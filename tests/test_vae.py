@@ -11,28 +11,37 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from scaling import axes, nn, sharding, train
+from scaling import axes, compiling, nn, sharding, train
 from scaling import experiment as X
 from scaling.data import spec
 from scaling.families._vae_likelihoods import centred
 from scaling.families._vae_network import Shifts
 from scaling.families.vae import VAE, _weights
 
-TINY = VAE(image_size=8, levels=16, width=8, layers=3, schedule="1x1,2x2", latents=2, components=2)
+TINY = VAE(image_size=8, levels=16, width=8, layers=3, schedule="1x1,2x2", latents=2, components=2,
+           scan=True)
 BODIES = {"tokens": TINY, "conv": dataclasses.replace(TINY, body="conv", patch=4, bottleneck=0.5),
           "linear": VAE(image_size=4, body="linear", width=6, layers=1, latents=2, likelihood="gaussian")}
 KEY = jax.random.key(5)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+once = functools.partial(jax.jit, compiler_options=compiling.runs_once())  # most of a test's time is compilation
+
+
+@functools.cache
+def fresh(family):
+    return once(family.init)(jax.random.key(0))
+
+
+@functools.cache
 def random_params(family):
     """Parameters with nothing at a special value: heads are not zero, so latents carry something."""
-    leaves, treedef = jax.tree.flatten(family.init(jax.random.key(0)))
-    noise = [jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape) for i, x in enumerate(leaves)]
+    leaves, treedef = jax.tree.flatten(fresh(family))
+    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, [x + 0.2 * n for x, n in zip(leaves, noise)])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(once, static_argnums=(0, 1))
 def call(family, method, params, batch, key=KEY):
     return getattr(family, method)(params, batch, key)
 
@@ -41,7 +50,10 @@ def mean(found, name):
     return float(found[name][0] / found[name][1])
 
 
-@pytest.fixture(params=BODIES)
+CONV = pytest.param("conv", marks=pytest.mark.slow)  # compiles slowly; the identities do not depend on the body
+
+
+@pytest.fixture(params=["tokens", CONV, "linear"])
 def family(request):
     return BODIES[request.param]
 
@@ -50,7 +62,7 @@ def test_the_kl_by_sampling_equals_its_closed_form(family):
     draws, batch = 3000, family.example_batch(1, KEY)
     module = family.module(random_params(family))
 
-    @jax.jit
+    @once
     def sampled():
         same = jax.tree.map(lambda x: jnp.broadcast_to(x, (draws, *x.shape[1:])), batch)
         noise = family.noise(KEY, {"example": jnp.arange(draws)})
@@ -64,7 +76,7 @@ def test_the_kl_by_sampling_equals_its_closed_form(family):
 
 
 def test_the_kl_is_zero_before_training(family):
-    found = call(family, "evaluate", family.init(KEY), family.example_batch(4, KEY))
+    found = call(family, "evaluate", fresh(family), family.example_batch(4, KEY))
     assert mean(found, "rate") == 0 and mean(found, "bits_per_dim") == mean(found, "distortion") > 0
 
 
@@ -75,7 +87,7 @@ def test_the_bound_of_many_samples_is_tighter(family):
     def bound(index):
         return family.terms(params, batch, jax.random.fold_in(KEY, index))
 
-    distortion, rate = jax.jit(lambda: jax.lax.map(bound, jnp.arange(64)))()
+    distortion, rate = once(lambda: jax.lax.map(bound, jnp.arange(64)))()
     elbo = float(distortion.mean() + rate.sum(1).mean()) / family.dimensions / math.log(2)
     assert mean(found, "iwae_bits_per_dim") < elbo
     assert 0 < mean(found, "active_latents") <= 1
@@ -106,7 +118,7 @@ def test_a_linear_vae_reaches_the_optimum_of_probabilistic_pca():
     best = 0.5 * (16 * (math.log(2 * math.pi) + 1) + np.log(eigenvalues[:kept]).sum() + (16 - kept) * math.log(rest))
     best = (best / 16 - math.log(width)) / math.log(2)
 
-    tx = optax.adam(optax.cosine_decay_schedule(0.02, 1500))
+    tx = optax.adam(optax.cosine_decay_schedule(0.02, 800))
     batch = {"image": images, "example": jnp.arange(size, dtype=jnp.int32)}
 
     @jax.jit
@@ -118,41 +130,46 @@ def test_a_linear_vae_reaches_the_optimum_of_probabilistic_pca():
             updates, state = tx.update(grads, state)
             return optax.apply_updates(params, updates), state
 
-        return jax.lax.fori_loop(0, 1500, step, (params, tx.init(params)))[0]
+        return jax.lax.fori_loop(0, 800, step, (params, tx.init(params)))[0]
 
     params = trained(f.init(jax.random.key(1)))
     found = np.mean([mean(call(f, "evaluate", params, batch, jax.random.key(i)), "bits_per_dim") for i in range(8)])
     assert best - 0.005 < found < best + 0.01
 
 
-def test_latents_are_enough_to_decode(family):
-    module, batch = family.module(random_params(family)), family.example_batch(3, KEY)
-    outputs, latents = module.decode(batch, family.noise(KEY, batch), module.encode(batch))
-    again, same = module.decode(batch, [stage.u for stage in latents])
-    assert_allclose(again, outputs, rtol=2e-4, atol=2e-4)
-    assert all((stage.kl == 0).all() for stage in same)
-
-
-@pytest.mark.parametrize("body", ["tokens", "conv"])
-@pytest.mark.parametrize("field,name", [("classes", "label"), ("caption", "caption")])
-def test_conditions_reach_the_encoder_and_the_decoder(body, field, name):
-    family = dataclasses.replace(BODIES[body], **{field: 4})
-    params, batch = random_params(family), family.example_batch(4, KEY)
-    module, other = family.module(params), {**batch, name: (batch[name] + 1) % 4}
+@functools.partial(once, static_argnums=0)
+def passes(family, params, batch):
+    """Features, outputs and latents given the image, and outputs and latents given those latents alone."""
+    module = family.module(params)
     features = module.encode(batch)
-    noise = family.noise(KEY, batch)
-    for a, b in ((features[0], module.encode(other)[0]), (features[-1], module.encode(other)[-1]),
-                 (module.decode(batch, noise)[0], module.decode(other, noise)[0])):
-        assert (jnp.abs(a - b).reshape(4, -1).max(1) > 1e-4).all()
+    outputs, latents = module.decode(batch, family.noise(KEY, batch), features)
+    return features, outputs, latents, *module.decode(batch, [stage.u for stage in latents])
+
+
+def test_latents_are_enough_to_decode(family):
+    _, outputs, latents, again, same = passes(family, random_params(family), family.example_batch(4, KEY))
+    assert_allclose(again, outputs, rtol=2e-4, atol=2e-4)
+    assert all((stage.kl == 0).all() and (stage.kl != given.kl).any() for stage, given in zip(same, latents))
 
 
 def test_images_reach_the_latents_of_every_block(family):
     params, batch = random_params(family), family.example_batch(4, KEY)
-    module = family.module(params)
+    one, other = (passes(family, params, {**batch, "image": image})[2] for image in (batch["image"], batch["image"][::-1]))
+    assert all((jnp.abs(a.u - b.u).max((1, 2, 3, 4)) > 1e-4).all() for a, b in zip(one, other))
+
+
+@pytest.mark.parametrize("body", ["tokens", CONV])
+def test_conditions_reach_the_encoder_and_the_decoder(body):
+    """Each by itself: the decoder is given the other condition with the same latents."""
+    family = dataclasses.replace(BODIES[body], classes=4, caption=4)
+    params, batch = random_params(family), family.example_batch(4, KEY)
+    run = once(lambda condition, u: (family.module(params).encode(condition), family.module(params).decode(condition, u)[0]))
     noise = family.noise(KEY, batch)
-    other = {**batch, "image": batch["image"][::-1]}
-    for a, b in zip(*(module.decode(batch, noise, module.encode(x))[1] for x in (batch, other))):
-        assert (jnp.abs(a.u - b.u).max((1, 2, 3, 4)) > 1e-4).all()
+    features, outputs = run(batch, noise)
+    for name in ("label", "caption"):
+        changed, drawn = run({**batch, name: (batch[name] + 1) % 4}, noise)
+        for a, b in ((features[0], changed[0]), (features[-1], changed[-1]), (outputs, drawn)):
+            assert (jnp.abs(a - b).reshape(4, -1).max(1) > 1e-4).all(), name
 
 
 def test_noise_belongs_to_the_example_and_not_to_its_place(family):
@@ -170,7 +187,7 @@ def test_noise_belongs_to_the_example_and_not_to_its_place(family):
 def test_sizes_share_the_noise_of_the_blocks_they_share():
     small, large = TINY, dataclasses.replace(TINY, schedule="1x2,2x5", width=16)
     batch = TINY.example_batch(2, KEY)
-    for a, b in zip(small.noise(KEY, batch), large.noise(KEY, batch)):
+    for a, b in zip(*once(lambda: (small.noise(KEY, batch), large.noise(KEY, batch)))()):
         assert_allclose(a, b[:len(a)], rtol=0)
         assert np.unique(b).size == b.size
 
@@ -181,8 +198,8 @@ def test_options_change_the_loss_and_never_the_evaluation(changes):
     other = dataclasses.replace(TINY, **changes)
     plain, changed = (call(f, "loss", params, batch) for f in (TINY, other))
     assert abs(float(plain[0] - changed[0])) > 1e-4
-    for key, value in call(TINY, "evaluate", params, batch).items():
-        assert_allclose(call(other, "evaluate", params, batch)[key], value, rtol=1e-6)
+    plain, changed = (call(f, "evaluate", params, batch) for f in (TINY, other))
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-6), plain, changed)
 
 
 def test_the_weight_of_the_kl_rises_over_the_warm_up():
@@ -193,12 +210,12 @@ def test_the_weight_of_the_kl_rises_over_the_warm_up():
     assert_allclose(np.diff(at), [rate / 4] * 3 + [0, 0], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"scan": True}, {"remat": True}])
-def test_ways_to_run_are_the_same_function(changes):
-    params, batch = random_params(TINY), TINY.example_batch(3, KEY)
-    losses = [jax.jit(jax.value_and_grad(lambda p, f=f: f.loss(p, batch, KEY)[0]))(params)
-              for f in (TINY, dataclasses.replace(TINY, **changes))]
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-5), *losses)
+def test_blocks_in_a_loop_or_written_out_or_recomputed_are_the_same_function():
+    f = dataclasses.replace(TINY, schedule="2x2")
+    params, batch = random_params(f), f.example_batch(3, KEY)
+    a, b = (once(jax.value_and_grad(lambda p, f=f: f.loss(p, batch, KEY)[0]))(params)
+            for f in (f, dataclasses.replace(f, scan=False, remat=True)))
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-3, atol=1e-5), a, b)
 
 
 def test_a_convolution_by_shifts_is_a_convolution():
@@ -212,38 +229,37 @@ def test_a_few_steps_lower_the_loss(body):
     f = dataclasses.replace(BODIES[body], schedule="2x1")
     e = X.Experiment(family=f, data=spec.Images(batch=16)).replace({"optim.warmup": 4, "optim.learning_rate": 1e-2})
     batch = {"image": (jnp.arange(16 * 64) % 13).astype(jnp.uint8).reshape(16, 8, 8, 1)}
-    step = jax.jit(lambda state: train.step(e, train.TRUNK, state, batch))
-    state, losses = train.init(e), []
-    for _ in range(25):
+    step = once(lambda state: train.step(e, train.TRUNK, state, batch))
+    state, losses = once(lambda: train.init(e))(), []
+    for _ in range(40):
         state, metrics = step(state)
         losses.append(float(metrics["loss"]))
     assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.3
 
 
-@pytest.mark.parametrize("layout", ["fsdp_tensor"])
-@pytest.mark.parametrize("body", ["tokens", "conv"])
-def test_a_sharded_loss_equals_that_of_one_device(body, layout):
-    f = dataclasses.replace(BODIES[body], classes=4, heads=2 if body == "tokens" else 0)
+@pytest.mark.parametrize("body", ["tokens", CONV])
+def test_a_sharded_loss_equals_that_of_one_device(body, layout="fsdp_tensor"):
+    f = dataclasses.replace(BODIES[body], classes=4, schedule="2x1", heads=2 if body == "tokens" else 0)
     params, batch = random_params(f), f.example_batch(8, KEY)
     mesh = sharding.make_mesh(1, "fsdp=2,data=2,tensor=2", layout)
     placed = jax.device_put(params, sharding.shardings(params, mesh, layout))
     assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(placed))
-    found = jax.jit(lambda p, b: f.loss(p, sharding.shard_batch(b, mesh), KEY)[0])(placed, batch)
+    found = once(lambda p, b: f.loss(p, sharding.shard_batch(b, mesh), KEY)[0])(placed, batch)
     assert_allclose(found, call(f, "loss", params, batch)[0], rtol=1e-4)
 
 
 def test_pictures_and_samples_are_levels():
-    for f in (TINY, dataclasses.replace(TINY, plain=True, schedule="", classes=3, channels=3)):
-        params, batch = random_params(f), f.example_batch(9, KEY)
-        shape = (8, 8, f.channels)
-        shown = {name: np.asarray(image) for name, image in call(f, "pictures", params, batch).items()}
-        assert {name: x.shape[:2] for name, x in shown.items()} == {
-            "reconstructions": (2, 8), "samples": (4, 8), "interpolations": (4, 8), "traversals": (4, 8)}
-        assert all(x.shape[2:] == shape and x.dtype == np.uint8 and x.max() < 16 for x in shown.values())
-        assert_allclose(shown["reconstructions"][0], batch["image"][:8])
-        drawn = np.asarray(call(f, "sample", params, batch))
-        assert drawn.shape == (9, *shape) and drawn.dtype == np.uint8 and drawn.max() < 16
-        assert len(np.unique(drawn, axis=0)) == 9
+    f = dataclasses.replace(TINY, plain=True, schedule="", classes=3, channels=3)
+    params, batch = random_params(f), f.example_batch(9, KEY)
+    shown = {name: np.asarray(image) for name, image in call(f, "pictures", params, batch).items()}
+    assert {name: x.shape[:2] for name, x in shown.items()} == {
+        "reconstructions": (2, 8), "samples": (4, 8), "interpolations": (4, 8), "traversals": (4, 8)}
+    assert all(x.shape[2:] == (8, 8, 3) and x.dtype == np.uint8 and x.max() < 16 for x in shown.values())
+    assert_allclose(shown["reconstructions"][0], batch["image"][:8])
+    drawn = np.asarray(call(f, "sample", params, batch))
+    assert drawn.shape == (9, 8, 8, 3) and drawn.dtype == np.uint8 and drawn.max() < 16
+    assert len(np.unique(drawn, axis=0)) == 9
+    assert_allclose(shown["samples"][0], drawn[:8])
 
 
 @pytest.mark.parametrize("body", ["tokens", "conv"])

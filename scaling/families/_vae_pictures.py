@@ -11,34 +11,41 @@ REACH = 3.0  # standard deviations of the prior that a traversal covers
 def all(family, params, batch, key):
     """{"reconstructions", "samples", "interpolations", "traversals"}, from the first 8 images of the batch.
 
-    Reconstructions and what is made from latents are draws from the likelihood with the same noise in every picture.
+    Rows that start from an image have its label and caption, and one noise of the likelihood for all columns.
     """
     batch = jax.tree.map(lambda x: x[:COLUMNS], dict(batch))
-    module = family.module(params)
-    noise = family.noise(key, batch)
-    outputs, found = module.decode(batch, noise, module.encode(batch))
-    means = [stage.u for stage in module.decode(batch, [jnp.zeros_like(n) for n in noise], module.encode(batch))[1]]
-    out = {"reconstructions": jnp.stack([batch["image"], family.draw(outputs, batch, key)])}
+    columns, module, noise = batch["image"].shape[0], family.module(params), family.noise(key, batch)
+    features = module.encode(batch)
+    outputs, found = module.decode(batch, noise, features)
+    means = [stage.u for stage in module.decode(batch, [jnp.zeros_like(n) for n in noise], features)[1]]
+    reconstructions = jnp.stack([batch["image"], family.draw(outputs, batch, key)])
 
-    def rows(conditions, latents):
-        return jnp.stack([family.draw(module.decode(given, u)[0], given, key) for given, u in zip(conditions, latents)])
+    pairs, steps = max(1, min(ROWS, columns // 2)), jnp.linspace(0.0, 1.0, COLUMNS)
+    sampled = _rows(batch, [range(columns)] * ROWS)
+    sampled["example"] = sampled["example"] + jnp.repeat(jnp.arange(ROWS) * COLUMNS, columns)
+    conditions = [sampled, _alike(batch, [2 * i for i in range(pairs)]), _alike(batch, [0] * ROWS)]
+    latents = [family.noise(key, sampled),
+               _joined([[_between(u[:, 2 * i], u[:, (2 * i + 1) % columns], steps) for u in means] for i in range(pairs)]),
+               _joined(_traversals(means, found))]
+    given = jax.tree.map(lambda *x: jnp.concatenate(x), *conditions)
+    drawn = family.draw(module.decode(given, _joined(latents))[0], given, key)  # all at once: it compiles once
+    cuts = [ROWS * columns, ROWS * columns + pairs * COLUMNS]
+    grids = [x.reshape(rows, -1, *x.shape[1:]) for x, rows in zip(jnp.split(drawn, cuts), (ROWS, pairs, ROWS))]
+    return {"reconstructions": reconstructions, **dict(zip(("samples", "interpolations", "traversals"), grids))}
 
-    def numbered(row):
-        return {**batch, "example": batch["example"] + row * COLUMNS}
 
-    out["samples"] = jnp.stack([family.sample(params, numbered(row), key) for row in range(ROWS)])
-    pairs = min(ROWS, batch["image"].shape[0] // 2)
-    one = [_images(batch, [2 * i] * COLUMNS) for i in range(pairs)]
-    steps = jnp.linspace(0.0, 1.0, COLUMNS)
-    out["interpolations"] = rows(one, [[_between(u[:, 2 * i], u[:, 2 * i + 1], steps) for u in means] for i in range(pairs)])
-    out["traversals"] = rows([one[0]] * ROWS, _traversals(means, found))
-    return out
+def _rows(batch, indices):
+    return jax.tree.map(lambda x: x[jnp.asarray([i for row in indices for i in row])], batch)
 
 
-def _images(batch, indices):
-    """The batch's rows of these indices, all with the noise of the first."""
-    rows = jax.tree.map(lambda x: x[jnp.asarray(indices)], batch)
-    return {**rows, "example": jnp.broadcast_to(rows["example"][:1], len(indices))}
+def _alike(batch, first):
+    """Rows of the batch's image of each number, repeated."""
+    return _rows(batch, [[i] * COLUMNS for i in first])
+
+
+def _joined(parts):
+    """Latents by stage, joined along their examples."""
+    return [jnp.concatenate(stage, axis=1) for stage in zip(*parts)]
 
 
 def _between(a, b, steps):

@@ -1,7 +1,10 @@
-"""The adversarial family: exact penalties, the order of the game, modes, conditions, augmentation, broken games."""
+"""The adversarial family: exact penalties, the order of the game, modes, conditions, augmentation, broken
+games.
+"""
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +82,8 @@ def test_the_critic_pays_half_of_gamma_for_each_penalty():
     params, batch = lively(small()), small().example_batch(4, KEY)
     for penalise, wanted in (("both", {"r1", "r2"}), ("real", {"r1"}), ("fake", {"r2"})):
         loss, m = game(small(gamma=3.0, penalise=penalise), "disc", params, batch)
-        assert float(loss - m["adversarial"]) == pytest.approx(1.5 * sum(float(m[k]) for k in wanted), rel=1e-4)
+        paid = 1.5 * sum(float(m[k]) for k in wanted)
+        assert float(loss - m["adversarial"]) == pytest.approx(paid, rel=1e-4)
     loss, m = game(small(gamma=0.0), "disc", params, batch)
     assert float(loss) == float(m["adversarial"]) and "r1" not in m
 
@@ -103,11 +107,12 @@ def test_only_the_difference_of_a_pair_counts_for_the_relativistic_loss():
     for loss in _gan_losses.GAMES["relativistic"]:
         np.testing.assert_allclose(loss(real + 7.0, fake + 7.0), loss(real, fake), rtol=1e-5)
     critic, generator = _gan_losses.GAMES["relativistic"]
-    np.testing.assert_allclose(critic(real, fake), generator(fake, real), rtol=1e-6)  # the same game, seen from both sides
+    np.testing.assert_allclose(critic(real, fake), generator(fake, real), rtol=1e-6)  # symmetric
 
 
 @pytest.mark.parametrize("loss,real,fake,critic,generator", [
-    # logits, derivative of the critic's loss by (real, fake), of the generator's by fake; sigmoid(-10) = 4.54e-5
+    # logits, derivative of the critic's loss by (real, fake), of the generator's by fake; sigmoid(-10) =
+    # 4.54e-5
     ("relativistic", 0.0, 0.0, (-0.5, 0.5), -0.5),
     ("relativistic", 10.0, 0.0, (-4.54e-5, 4.54e-5), -1.0),
     ("minimax", 0.0, 0.0, (-0.5, 0.5), -0.5),
@@ -134,21 +139,27 @@ def moved_by(family, batch):
 
 def test_a_player_moves_its_own_parameters_and_no_others():
     class Alone(GAN):
-        def players(self):  # its loss falls fastest by moving both
-            return (Player("disc", lambda p, batch, key: (sum(jnp.square(x).sum() for x in jax.tree.leaves(p)), {})),)
+        def players(self):
+            def loss(params, batch, key):  # depends on both players' parameters
+                return sum(jnp.square(x).sum() for x in jax.tree.leaves(params)), {}
+
+            return (Player("disc", loss),)
 
     f = Alone(image_size=8, width=8, layers=1, latent=8)
     state, after, _ = moved_by(f, f.example_batch(8, KEY))
-    moved = {name: [bool((a != b).any()) for a, b in zip(*(jax.tree.leaves(s.params[name]) for s in (state, after)))]
-             for name in ("gen", "disc")}
-    assert any(moved["disc"]) and not any(moved["gen"])
+
+    def moved(name):
+        before, now = (jax.tree.leaves(s.params[name]) for s in (state, after))
+        return any(bool((a != b).any()) for a, b in zip(before, now))
+
+    assert moved("disc") and not moved("gen")
 
 
 def test_the_generator_moves_against_the_discriminator_just_updated():
     f = small()
     batch = f.example_batch(8, KEY)
     state, after, metrics = moved_by(f, batch)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 1)  # of the second player of the first step
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 1)  # step 1, player 1
     sees = {name: float(game(f, "gen", {"gen": state.params["gen"], "disc": disc}, batch, key)[0])
             for name, disc in (("old", state.params["disc"]), ("new", after.params["disc"]))}
     assert float(metrics["gen/loss"]) == pytest.approx(sees["new"], rel=1e-4)
@@ -178,12 +189,14 @@ def ring(loss, gamma, rate=3e-3, steps=1000, batch=128, width=48):
                 for i, (a, b) in enumerate(zip(sizes, sizes[1:]))]
 
     tx = optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.0, b2=0.99)
-    gen, disc = layers(jax.random.key(1), (4, width, width, 2)), layers(jax.random.key(2), (2, width, width, 1))
+    gen = layers(jax.random.key(1), (4, width, width, 2))
+    disc = layers(jax.random.key(2), (2, width, width, 1))
 
     def step(state, step):
         gen, disc, gen_opt, disc_opt = state
         keys = jax.random.split(jax.random.fold_in(KEY, step), 5)
-        real = jnp.asarray(CENTRES)[jax.random.randint(keys[0], (batch,), 0, 8)] + SPREAD * jax.random.normal(keys[1], (batch, 2))
+        centre = jnp.asarray(CENTRES)[jax.random.randint(keys[0], (batch,), 0, 8)]
+        real = centre + SPREAD * jax.random.normal(keys[1], (batch, 2))
 
         def critic_loss(disc):
             fake = mlp(gen, jax.random.normal(keys[2], (batch, 4)))
@@ -229,8 +242,9 @@ def test_a_diverging_game_is_called_broken_and_its_step_is_given():
 
 
 def flat(n=20, **changes):
-    curve = {"step": np.arange(n) * 10, "disc/relativistic": np.full(n, 1.0), "disc/adversarial": np.full(n, 0.6),
-             "disc/r1": np.full(n, 0.2), "disc/r2": np.full(n, 0.2), "gen/loss": np.full(n, 1.0)}
+    level = {"disc/relativistic": 1.0, "disc/adversarial": 0.6, "disc/r1": 0.2, "disc/r2": 0.2,
+             "gen/loss": 1.0}
+    curve = {name: np.full(n, value) for name, value in level.items()} | {"step": np.arange(n) * 10}
     for name, values in changes.items():
         curve[f"disc/{name}"][-len(values):] = values
     return curve
@@ -242,7 +256,7 @@ def flat(n=20, **changes):
     ({"relativistic": [99.0] * 4}, 160),
     ({"relativistic": [-99.0] * 3}, 170),
     ({"adversarial": [1e-5] * 5}, 150),
-    ({"adversarial": [float("nan")] * 3}, 170),
+    ({"adversarial": [np.nan, np.inf, np.nan, np.inf, np.inf]}, 160),  # NaN: not logged
     ({"r1": [50.0] * 6}, 140),
     ({"r2": [50.0] * 3, "r1": [50.0] * 4}, 160),  # the first of several
     ({"r1": [5.0] * 6}, None),
@@ -269,7 +283,8 @@ def test_labels_and_captions_reach_both_players(body):
 
     @quick
     def outputs(batch):
-        return f.module(params, "gen")(jnp.ones((4, f.latent)), batch), f.module(params, "disc")(images, batch)
+        z = jnp.ones((4, f.latent))
+        return f.module(params, "gen")(z, batch), f.module(params, "disc")(images, batch)
 
     for name in ("label", "caption"):
         for a, b in zip(outputs(batch), outputs(batch | {name: (batch[name] + 1) % 5})):
@@ -297,7 +312,8 @@ def test_samples_are_images_of_the_right_levels_and_depend_on_their_number_alone
     assert images.shape == (8, 8, 8, 1) and images.dtype == np.uint8 and 0 < images.max() < levels
     np.testing.assert_array_equal(images[[3, 5]], sample(params, {"example": jnp.array([3, 5])}, KEY))
     pictures = quick(f.pictures)(params, f.example_batch(3, KEY), KEY)
-    assert {k: v.shape for k, v in pictures.items()} == {k: (4, 8, 8, 8, 1) for k in ("samples", "interpolations")}
+    assert set(pictures) == {"samples", "interpolations"}
+    assert all(grid.shape == (4, 8, 8, 8, 1) for grid in pictures.values())
     pixels = np.arange(levels)
     np.testing.assert_array_equal(f._levels(f._pixels(pixels)), pixels)
 
@@ -344,7 +360,8 @@ def test_translation_moves_whole_images_and_lets_in_grey():
     found = set()
     for before, after in zip(np.asarray(x), moved):
         wide = np.pad(before, [(2, 2), (2, 2), (0, 0)])
-        shifts = [(i, j) for i in range(5) for j in range(5) if np.allclose(wide[i:i + 16, j:j + 16], after, atol=1e-6)]
+        shifts = [(i, j) for i, j in itertools.product(range(5), range(5))
+                  if np.allclose(wide[i:i + 16, j:j + 16], after, atol=1e-6)]
         assert len(shifts) == 1
         found |= set(shifts)
     assert len(found) > 15
@@ -355,10 +372,11 @@ def test_translation_moves_whole_images_and_lets_in_grey():
 
 @pytest.mark.parametrize("body", BODIES)
 def test_the_ladder_is_monotone_and_keeps_its_tolerance(body):
-    members = [GAN.ladder(size, body=body) for size in GAN.sizes()]
+    sizes = GAN.sizes() if body == "tokens" else GAN.sizes()[::3] + GAN.sizes()[-1:]
+    members = [GAN.ladder(size, body=body) for size in sizes]
     totals = [cost.param_count(f)["total"] for f in members]
     assert totals == sorted(set(totals))
-    assert all(abs(n / size - 1) < 0.2 for n, size in zip(totals, GAN.sizes()))
+    assert all(abs(n / size - 1) < 0.2 for n, size in zip(totals, sizes))
     assert len({f.latent for f in members}) == 1
     by_player = cost.param_count(members[-1])["by_player"]
     assert by_player["gen"] == pytest.approx(by_player["disc"], rel=0.05)  # mirrors
@@ -377,13 +395,14 @@ def test_players_are_scaled_and_counted_apart():
 def test_flops_of_a_player_are_those_of_its_matrices():
     f = small(width=16, layers=2, image_size=16)
     tokens, width = 16, 16
-    blocks = 2 * 2 * (tokens * 12 * width**2 + 2 * tokens**2 * width)  # 2 layers; products, and attention's two
+    blocks = 2 * 2 * (tokens * 12 * width**2 + 2 * tokens**2 * width)  # two layers
     disc = blocks + 2 * tokens * 16 * width + 2 * width
     assert f.flops_by_player()["disc"] == disc
 
 
-@pytest.mark.parametrize("field,value", [("body", "resnet"), ("loss", "wasserstein"), ("augment", "flip"), ("width", 0),
-                                         ("image_size", 20), ("patch", 3), ("augment_probability", 2.0)])
+@pytest.mark.parametrize("field,value", [
+    ("body", "resnet"), ("loss", "wasserstein"), ("augment", "flip"), ("width", 0), ("image_size", 20),
+    ("patch", 3), ("augment_probability", 2.0)])
 def test_wrong_fields_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=field):
         GAN(**{field: value})
@@ -395,7 +414,8 @@ def test_wrong_fields_are_refused_by_name(field, value):
 @pytest.mark.parametrize("body", BODIES)
 def test_the_players_of_every_body_learn_from_each_other(body):
     e = dataclasses.replace(tiny("gan", **{"optim.learning_rate": 1e-2}), family=small(body=body))
-    batch = e.family.example_batch(8, KEY) | {"image": jnp.full((8, 8, 8, 1), 255, jnp.uint8)}  # one image, to be learnt
+    white = jnp.full((8, 8, 8, 1), 255, jnp.uint8)  # one image, to be learnt
+    batch = e.family.example_batch(8, KEY) | {"image": white}
     step = quick(lambda s: train.step(e, train.TRUNK, s, batch))
     state = first = quick(lambda: train.init(e))()
     for _ in range(40):

@@ -1,8 +1,8 @@
 """Augmentation of what the discriminator sees, real and generated alike, differentiably.
 
-DiffAugment (Zhao et al. 2006.10738) with the probability of ADA (Karras et al. 2006.06676): each policy transforms
-each image with probability p. Shifts are matrix products with rows of the identity, so that every policy is
-differentiable in the image and runs as fast as a product.
+DiffAugment (Zhao et al. 2006.10738) with the probability of ADA (Karras et al. 2006.06676): each policy
+transforms each image with probability p. Shifts are matrix products with rows of the identity, so that every
+policy is differentiable in the image and runs as fast as a product.
 """
 
 import jax
@@ -12,7 +12,8 @@ from scaling import nn
 
 
 def augment(images, policies, probability, key, examples):
-    """Images float [B, H, W, C] about [-1, 1], each transformed by its own draw of each of `policies` in turn.
+    """Images float [B, H, W, C] about [-1, 1], each transformed by its own draw of each of `policies` in
+    turn.
 
     `examples`, int32 [B], number the draws (see `nn.noise`).
     """
@@ -29,13 +30,15 @@ def _translation(x, u):
         size = x.shape[axis]
         most = max(1, size // 8)
         shift = jnp.floor(u[:, axis] * (2 * most + 1)).astype(jnp.int32) - most
-        rows = jax.nn.one_hot(jnp.arange(size)[None] - shift[:, None], size, dtype=x.dtype)  # off the edge: zeros
+        sources = jnp.arange(size)[None] - shift[:, None]
+        rows = jax.nn.one_hot(sources, size, dtype=x.dtype)  # zeros where the source is off the edge
         x = jnp.einsum("bij,bjwc->biwc" if axis == 1 else "bij,bhjc->bhic", rows, x)
     return x
 
 
 def _colour(x, u):
-    """Brightness by +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5; saturation leaves grey images alone."""
+    """Brightness by +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5; saturation leaves grey images alone.
+    """
     brightness, saturation, contrast = (u[:, i].reshape(-1, 1, 1, 1) for i in range(3))
     x = x + brightness - 0.5
     x = _about(x, x.mean(3, keepdims=True), 2 * saturation)

@@ -9,7 +9,8 @@ BYTES = 256
 
 
 class Condition(nnx.Module):
-    """{"label": int [B], "caption": int [B, length]} -> float32 [B, size]; a caption is the mean of its bytes' rows.
+    """{"label": int [B], "caption": int [B, length]} -> float32 [B, size]; a caption is the mean of its
+    bytes' rows.
 
     Bytes that are 0 are padding. The tables have the same size in every member of the ladder.
     """
@@ -41,8 +42,8 @@ class Latents(nnx.Module):
 class Verdict(nnx.Module):
     """Features [B, width] -> logits float32 [B]: a linear map, plus a projection on the condition.
 
-    The projection is that of Miyato & Koyama 1802.05637, eq. 3, in a space as large as the latents' (as in R3GAN,
-    Huang et al. 2501.05441).
+    The projection is that of Miyato & Koyama 1802.05637, eq. 3, in a space as large as the latents' (as in
+    R3GAN, Huang et al. 2501.05441).
     """
 
     def __init__(self, f, draw, axis, width):

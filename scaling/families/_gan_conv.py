@@ -1,4 +1,4 @@
-"""Generator and discriminator of R3GAN (Huang et al. 2501.05441, section 4): residual, without normalisation."""
+"""Generator and discriminator of R3GAN (Huang et al. 2501.05441, section 4): residual, no normalisation."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,11 @@ START = 4  # the side of the smallest feature map
 
 
 class Residual(nnx.Module):
-    """x + 1x1(act(3x3(act(1x1(x))))) with a middle of `expansion` times the channels, in `groups` for the 3x3.
+    """x + 1x1(act(3x3(act(1x1(x))))) with `expansion` times the channels inside, the 3x3 in `groups`.
 
-    The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale, so that the first steps
-    change the output no more in a deep network than in a shallow one (Fixup: Zhang et al. 1901.09321, section 3).
+    The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale, so that the
+    first steps change the output no more in a deep network than in a shallow one (Fixup: Zhang et al.
+    1901.09321, section 3).
     """
 
     def __init__(self, f, draw, channels, blocks):
@@ -29,16 +30,14 @@ class Residual(nnx.Module):
 
 
 class Generator(nnx.Module):
-    """Latents [B, latent] -> images float32 [B, H, W, C]: a learned basis of 4x4 maps, weighted by the latents."""
+    """Latents [B, latent] -> images float32 [B, H, W, C]: a learned basis of 4x4 maps, weighted."""
 
     def __init__(self, f, draw):
         widths, kw = channels(f, f.width), dict(dtype=jnp.dtype(f.dtype))
-        blocks = f.layers * len(widths)
         self.latents = Latents(f, draw)
         self.enter = nn.Linear(draw, {"latent": f.inputs}, {"channels_in": widths[0]}, bias=True, **kw)
         self.basis = nn.Table(draw, "position", START**2, widths[0], **kw)
-        self.changes = nnx.List([nn.Conv(draw, a, b, kernel=1, bias=False, **kw) for a, b in zip(widths, widths[1:])])
-        self.stages = nnx.List([nnx.List([Residual(f, draw, c, blocks) for _ in range(f.layers)]) for c in widths])
+        self.stages, self.changes = stages(f, draw, widths, f.layers)
         self.leave = nn.Conv(draw, widths[-1], f.channels, kernel=1)
 
     def __call__(self, z, batch):
@@ -59,10 +58,8 @@ class Critic(nnx.Module):
     def __init__(self, f, draw):
         width, layers = f.critic_sizes
         widths, kw = channels(f, width)[::-1], dict(dtype=jnp.dtype(f.dtype))
-        blocks = layers * len(widths)
         self.enter = nn.Conv(draw, f.channels, widths[0], kernel=1, **kw)
-        self.stages = nnx.List([nnx.List([Residual(f, draw, c, blocks) for _ in range(layers)]) for c in widths])
-        self.changes = nnx.List([nn.Conv(draw, a, b, kernel=1, bias=False, **kw) for a, b in zip(widths, widths[1:])])
+        self.stages, self.changes = stages(f, draw, widths, layers)
         self.basis = nn.Table(draw, "position", START**2, widths[-1], std=1 / START)
         self.verdict = Verdict(f, draw, "channels_in", widths[-1])
 
@@ -80,11 +77,19 @@ class Critic(nnx.Module):
 GAIN = 2**0.5  # He et al. 1502.01852: keeps the variance through a rectifier
 
 
+def stages(f, draw, widths, layers):
+    """`layers` blocks at each resolution, and the 1x1 convolutions between resolutions."""
+    count, kw = layers * len(widths), dict(kernel=1, bias=False, dtype=jnp.dtype(f.dtype))
+    blocks = [nnx.List([Residual(f, draw, width, count) for _ in range(layers)]) for width in widths]
+    changes = [nn.Conv(draw, *pair, **kw) for pair in zip(widths, widths[1:])]
+    return nnx.List(blocks), nnx.List(changes)
+
+
 def leaky(x):
     return jax.nn.leaky_relu(x, 0.2)
 
 
 def channels(f, width):
-    """Channels of each stage from 4x4 up to the image: `width` at the image, twice that at each halving, up to 8."""
+    """Channels of each stage from 4x4 to the image: `width` there, twice that at each halving, up to 8."""
     stages = (f.image_size // START).bit_length()
     return [width * min(8, 2**halvings) for halvings in reversed(range(stages))]

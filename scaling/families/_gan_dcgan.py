@@ -1,7 +1,7 @@
 """Generator and discriminator of Radford et al. 1511.06434, table 1 and figure 1, without BatchNorm.
 
-Latents are projected to 4x4, then 4x4 convolutions of stride two double or halve the side. BatchNorm would tie the
-examples of a batch together, and per-sample gradient penalties need them apart.
+Latents are projected to 4x4, then 4x4 convolutions of stride two double or halve the side. BatchNorm would
+tie the examples of a batch together, and per-sample gradient penalties need them apart.
 """
 
 import jax
@@ -15,7 +15,9 @@ from scaling.families._gan_conv import GAIN, START, channels, leaky
 
 
 class Transposed(nnx.Module):
-    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Four taps reach each output."""
+    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Four taps reach each
+    output.
+    """
 
     def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype):
         self.dtype = dtype
@@ -35,8 +37,8 @@ class Generator(nnx.Module):
     def __init__(self, f, draw):
         widths, dtype = channels(f, f.width)[:-1], jnp.dtype(f.dtype)
         self.latents = Latents(f, draw)
-        self.enter = nn.Linear(draw, {"latent": f.inputs}, {"map": START**2, "channels_in": widths[0]}, bias=True,
-                               dtype=dtype)
+        maps = {"map": START**2, "channels_in": widths[0]}
+        self.enter = nn.Linear(draw, {"latent": f.inputs}, maps, bias=True, dtype=dtype)
         self.stages = nnx.List([Transposed(draw, a, b, scale=GAIN, dtype=dtype)
                                 for a, b in zip(widths, [*widths[1:], f.channels])])
 

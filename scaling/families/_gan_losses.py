@@ -1,7 +1,7 @@
 """The adversarial games: what each player minimises, given the logits of real and generated images.
 
-Each game is (critic, generator), two functions of logits `real` and `fake` [B] that return [B] nats. Row b of both
-belongs together: a generated image has the label of the real one it is paired with.
+Each game is (critic, generator), two functions of logits `real` and `fake` [B] that return [B] nats. Row b of
+both belongs together: a generated image has the label of the real one it is paired with.
 """
 
 import jax
@@ -13,16 +13,17 @@ softplus = jax.nn.softplus
 GAMES = {
     # Huang et al. 2501.05441, eq. 2 (Jolicoeur-Martineau 1807.00734): only the difference of a pair counts
     "relativistic": (lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake)),
-    # Goodfellow et al. 1406.2661, eq. 1; softplus(-x) is -log sigmoid(x), so the generator minimises log(1 - D)
+    # Goodfellow et al. 1406.2661, eq. 1; softplus(-x) is -log sigmoid(x), so G minimises log(1 - D)
     "minimax": (lambda real, fake: softplus(-real) + softplus(fake), lambda real, fake: -softplus(fake)),
     # the same, section 3: the generator maximises log D instead
-    "nonsaturating": (lambda real, fake: softplus(-real) + softplus(fake), lambda real, fake: softplus(-fake)),
+    "nonsaturating": (lambda real, fake: softplus(-real) + softplus(fake),
+                      lambda real, fake: softplus(-fake)),
     # Lim & Ye 1705.02894, section 3
     "hinge": (lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake), lambda real, fake: -fake),
 }
 
-# A game is over when one of these holds at LASTING logged points in a row. A healthy game of this family has mean
-# logit differences below 5 and penalties within a few times their median.
+# A game is over when one of these holds at LASTING logged points in a row. A healthy game of this family has
+# mean logit differences below 5 and penalties within a few times their median.
 LASTING = 3
 RELATIVISTIC = 15.0  # mean of D(real) - D(fake), either sign: e^-15 is all the gradient a generator gets
 CRITIC_LOSS = (1e-3, 30.0)  # nats: the critic has won, or no longer tells real from generated at all
@@ -34,8 +35,8 @@ def logits_and_slopes(critic, images):
     """Logits [B] of `critic(images)`, and the squared length [B] of each one's gradient by its own image.
 
     Exact, by differentiating the sum: the critic must score every example by itself, as networks without
-    normalisation across the batch do. The mean over real images is R1, over generated ones R2 (Mescheder et al.
-    1801.04406, eq. 9).
+    normalisation across the batch do. The mean over real images is R1, over generated ones R2 (Mescheder et
+    al. 1801.04406, eq. 9).
     """
     def total(images):
         logits = critic(images)
@@ -46,10 +47,11 @@ def logits_and_slopes(critic, images):
 
 
 def critic_loss(game, critic, real, fake, gamma=0.0, penalise="both"):
-    """(mean nats, metrics) of `critic`, a function of images [2B, ...] to logits [2B], rows real, fake, real, ...
+    """(mean nats, metrics) of `critic`, a function of images [2B, ...] (real, fake, real, ...) to logits.
 
-    `gamma` / 2 times R1 + R2 is added, or one of them if `penalise` is "real" or "fake" (Huang et al., eq. 3 and 4).
-    Real and generated images are interleaved, not put one after the other: a sharded batch then stays where it is.
+    `gamma` / 2 times R1 + R2 is added, or one of them if `penalise` is "real" or "fake" (Huang et al., eq. 3
+    and 4). Real and generated images are interleaved, not put one after the other: a sharded batch then stays
+    where it is.
     """
     images = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
     penalised = gamma and penalise
@@ -60,7 +62,8 @@ def critic_loss(game, critic, real, fake, gamma=0.0, penalise="both"):
     if penalised:
         r1, r2 = slopes.reshape(-1, 2).T
         metrics |= {"r1": r1.mean(), "r2": r2.mean()}
-        loss += gamma / 2 * ((r1.mean() if penalise != "fake" else 0) + (r2.mean() if penalise != "real" else 0))
+        counted = {"both": r1 + r2, "real": r1, "fake": r2}[penalise]
+        loss += gamma / 2 * counted.mean()
     return loss, metrics
 
 
@@ -76,39 +79,38 @@ def logit_metrics(real, fake):
 def broken(curve, metrics=None):
     """(step, reason) of the first logged point at which the game was over, or None.
 
-    `curve` is {"step" and metrics such as "disc/r1": array over logged points} of one run, as the train step names
-    them; what is not there is not looked at. `metrics`, of the finished run, may hold "coverage".
+    `curve` is {"step" and metrics such as "disc/r1": array over logged points} of one run, as the train step
+    names them; metrics that are not there, and points at which one is NaN (not logged), are not looked at.
+    `metrics`, of the finished run, may hold "coverage".
     """
-    steps = np.asarray(curve["step"])
     found = []
-    for name, values in curve.items():
-        values = np.asarray(values, float)
-        test = _TESTS.get(name)
-        run = 0
-        for i, bad in enumerate(test(values) if test else ()):
-            run = run + 1 if bad else 0
-            if run == min(LASTING, len(values)):
-                first = i - run + 1
-                found.append((int(steps[first]), f"{name} is {values[first]:.3g} from step {steps[first]} on"))
-                break
-    coverage = (metrics or {}).get("coverage", 1.0)
-    if coverage < COVERAGE and len(steps):
-        found.append((int(steps[-1]), f"coverage is {coverage:.3g}: the generator has collapsed"))
+    for name in _TESTS.keys() & curve.keys():
+        values = np.asarray(curve[name], float)
+        logged = ~np.isnan(values)
+        values, steps = values[logged], np.asarray(curve["step"])[logged]
+        bad = _TESTS[name](values)
+        over = [i for i in range(len(bad) - LASTING + 1) if bad[i:i + LASTING].all()]
+        if over:
+            step, value = int(steps[over[0]]), values[over[0]]
+            found.append((step, f"{name} is {value:.3g} at step {step} and no better at the points after it"))
+    coverage = (metrics or {}).get("coverage")
+    if coverage is not None and coverage < COVERAGE:
+        found.append((int(curve["step"][-1]), f"coverage is {coverage:.3g}: the generator has collapsed"))
     return min(found, default=None)
 
 
 def _far(values):
-    return ~(np.abs(values) < RELATIVISTIC)  # written so that NaN counts as far
+    return np.abs(values) > RELATIVISTIC
 
 
 def _won_or_lost(values):
-    return ~((values > CRITIC_LOSS[0]) & (values < CRITIC_LOSS[1]))
+    return (values < CRITIC_LOSS[0]) | (values > CRITIC_LOSS[1])
 
 
 def _steep(values):
-    """Larger than SLOPE medians of all points until then, of which there must be a few."""
-    median = np.array([np.median(values[:i]) if i >= LASTING else np.inf for i in range(len(values))])
-    return ~(values <= SLOPE * np.maximum(median, 1e-6))
+    """More than SLOPE medians of all points before, of which there must be a few."""
+    medians = [np.median(values[:i]) if i >= LASTING else np.inf for i in range(len(values))]
+    return values > SLOPE * np.maximum(medians, 1e-6)
 
 
 _TESTS = {"disc/relativistic": _far, "disc/adversarial": _won_or_lost, "disc/r1": _steep, "disc/r2": _steep}

@@ -1,4 +1,5 @@
-"""Generator and discriminator of patch tokens: every operation is a matrix product (after GAT, 2509.24935)."""
+"""Generator and discriminator of patch tokens: every operation is a matrix product (after GAT, 2509.24935).
+"""
 
 import functools
 
@@ -14,8 +15,9 @@ from scaling.families._tokens import TokenBlock
 class Generator(nnx.Module):
     """Latents [B, latent] -> images float32 [B, H, W, C].
 
-    Tokens start as a learned row for each position times what the latents say of each channel (the generative basis
-    of R3GAN), and each block reads the latents again, as a shift and scale of its input (in the manner of StyleGAN).
+    Tokens start as a learned row for each position times what the latents say of each channel (the generative
+    basis of R3GAN), and each block reads the latents again, as a shift and scale of its input (in the manner
+    of StyleGAN).
     """
 
     def __init__(self, f, layers, draw):
@@ -25,8 +27,8 @@ class Generator(nnx.Module):
         known = {"latent": f.inputs}
         self.basis = nn.Table(draw, "position", f.tokens, width, dtype=dtype)
         self.enter = nn.Linear(draw, known, {"embed": width}, bias=True, dtype=dtype)
-        self.styles = nn.Linear(draw, known, {"layers": f.layers, "style": 2, "embed": width}, scale=0.5, bias=True,
-                                dtype=dtype)
+        styles = {"layers": f.layers, "style": 2, "embed": width}
+        self.styles = nn.Linear(draw, known, styles, scale=0.5, bias=True, dtype=dtype)
         self.norm = nn.Norm("rmsnorm", "embed", width)
         self.leave = nn.Linear(draw, {"embed": width}, {"pixel": f.patch_values}, bias=True)
 
@@ -38,7 +40,8 @@ class Generator(nnx.Module):
             return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
 
         x = run(block, x, self.layers, self.family.layers, self.styles(h).swapaxes(0, 1))
-        return nn.unpatch(self.leave(self.norm(x).astype(jnp.float32)), self.family.patch_size, self.family.channels)
+        patches = self.leave(self.norm(x).astype(jnp.float32))
+        return nn.unpatch(patches, self.family.patch_size, self.family.channels)
 
 
 class Critic(nnx.Module):
@@ -62,7 +65,8 @@ class Critic(nnx.Module):
 
 
 def block(f, width, layers, draw):
-    return TokenBlock(draw, width, heads(width), 4 * width, scale_out=(2 * layers) ** -0.5, dtype=jnp.dtype(f.dtype))
+    scale, dtype = (2 * layers) ** -0.5, jnp.dtype(f.dtype)
+    return TokenBlock(draw, width, heads(width), 4 * width, scale_out=scale, dtype=dtype)
 
 
 def heads(width):
@@ -77,7 +81,9 @@ def stack(f, width, layers, keys):
 
 
 def run(apply, x, layers, count, *inputs):
-    """x through all `count` layers: `apply(x, layer, *its row of each input)`. A few are unrolled: faster on CPU."""
+    """x through all `count` layers: `apply(x, layer, *its row of each input)`. A few are unrolled: faster on
+    CPU.
+    """
     graphdef, states = nnx.split(layers)
 
     def step(x, scanned):

@@ -1,9 +1,7 @@
-"""The generative adversarial network: R3GAN's recipe, with older games and bodies beside it for comparison."""
+"""The generative adversarial network: R3GAN's recipe, with older games and bodies for comparison."""
 
-import bisect
 import dataclasses
 import functools
-import math
 from typing import ClassVar
 
 import jax
@@ -11,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes, cost, nn
-from scaling.families import Player, _gan_conv, _gan_dcgan, _gan_losses, _gan_tokens
+from scaling.families import Player, _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._gan_augment import POLICIES, augment
 
 BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}
@@ -26,15 +24,16 @@ SIZES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 5e8)  # generator and
 
 @dataclasses.dataclass(frozen=True)
 class GAN:
-    """Sizes and rules of a two-player game (Goodfellow et al. 2014), by default that of R3GAN (Huang et al. 2501.05441).
+    """Sizes and rules of a two-player game (Goodfellow et al. 2014), by default R3GAN's (2501.05441).
 
-    The discriminator ("disc") minimises the relativistic pairing loss plus gamma/2 of R1 and of R2, exact penalties of
-    each example's gradient; then the generator ("gen") moves against the discriminator just updated. Bodies: "tokens"
-    (patches and attention, matrix products only), "conv" (R3GAN's residual blocks), "dcgan" (Radford et al. 2015). None
-    normalises across the batch. `width` scales both players, which mirror each other; `critic_width` and
-    `critic_layers` hold the discriminator apart. The latents have the same size in every member, so the same ones can
-    be drawn for all. Recipe: Adam with beta1 = 0 and an average of the generator's weights (`optim.ema`), no weight
-    decay. Images are in [-1, 1] for the networks, 0 .. levels-1 outside.
+    The discriminator ("disc") minimises the relativistic pairing loss plus gamma/2 of R1 and of R2, exact
+    penalties of each example's gradient; then the generator ("gen") moves against the discriminator just
+    updated. Bodies: "tokens" (patches and attention, matrix products only), "conv" (R3GAN's residual blocks),
+    "dcgan" (Radford et al. 2015). None normalises across the batch. `width` scales both players, which mirror
+    each other; `critic_width` and `critic_layers` hold the discriminator apart. The latents have the same
+    size in every member, so the same ones can be drawn for all. Recipe: Adam with beta1 = 0 and an average of
+    the generator's weights (`optim.ema`), no weight decay. Images are in [-1, 1] for the networks, 0 ..
+    levels-1 outside.
     """
 
     reads: ClassVar[str] = "images"
@@ -54,11 +53,11 @@ class GAN:
     groups: int = 1  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
     expansion: int = 1  # conv: middle channels over outer ones (R3GAN: 2, with groups)
     loss: str = "relativistic"
-    gamma: float = 1.0  # weight of R1 and R2; 0: none
+    gamma: float = 0.3  # weight of R1 and R2; 0: none. Letters of 16 pixels: 0.3 and 1 end alike
     penalise: str = "both"  # "real": R1 alone; "fake": R2 alone
     disc_steps: int = 1  # updates of the discriminator for each of the generator
     augment: str = ""  # "translation,colour,cutout" or some of them (DiffAugment)
-    augment_probability: float = 1.0  # of each policy for each image; fixed, because an adaptive one (ADA) is state
+    augment_probability: float = 1.0  # of each policy for each image; fixed: an adaptive one (ADA) is state
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -73,12 +72,13 @@ class GAN:
         if self.image_size % self.patch_size:
             raise ValueError(f"GAN.patch={self.patch} must divide image_size={self.image_size}")
         if self.levels < 2 or self.gamma < 0 or not 0 <= self.augment_probability <= 1:
-            raise ValueError(f"GAN needs levels >= 2, gamma >= 0 and 0 <= augment_probability <= 1, not {self.levels}, "
-                             f"{self.gamma} and {self.augment_probability}")
+            raise ValueError("GAN needs levels >= 2, gamma >= 0 and 0 <= augment_probability <= 1, not "
+                             f"{self.levels}, {self.gamma} and {self.augment_probability}")
         unknown = set(self.policies) - set(POLICIES)
         if unknown:
-            raise ValueError(f"GAN.augment has {sorted(unknown)}; write some of {','.join(POLICIES)}, or nothing")
-        if self.body == "conv" and any(w * self.expansion % self.groups for w in (self.width, self.critic_sizes[0])):
+            raise ValueError(f"GAN.augment has {sorted(unknown)}; write some of {','.join(POLICIES)}")
+        widths = self.width, self.critic_sizes[0]
+        if self.body == "conv" and any(width * self.expansion % self.groups for width in widths):
             raise ValueError(f"GAN.groups={self.groups} must divide width * expansion of both players")
 
     # ---- the protocol of families
@@ -91,11 +91,11 @@ class GAN:
         return (Player("disc", self.disc_loss),) * self.disc_steps + (Player("gen", self.gen_loss),)
 
     def disc_loss(self, params, batch, key):
-        """Mean nats a pair, with penalties. Metrics: mean logits, their difference, "adversarial", "r1", "r2"."""
+        """Mean nats a pair, with penalties. Metrics: logits, their difference, "adversarial", "r1", "r2"."""
         z_key, augment_key = jax.random.split(key)
         real, fake = self._pixels(batch["image"]), self._generate(params, batch, z_key)
-        twice = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), {k: v for k, v in batch.items() if k != "image"})
-        twice["example"] = 2 * twice["example"] + jnp.arange(twice["example"].shape[0]) % 2  # each its own draws
+        twice = {name: jnp.repeat(x, 2, axis=0) for name, x in batch.items() if name != "image"}
+        twice["example"] = 2 * twice["example"] + jnp.arange(2 * real.shape[0]) % 2  # each its own draws
 
         def critic(images):
             return self._judge(params, images, twice, augment_key)
@@ -110,9 +110,10 @@ class GAN:
         return _gan_losses.generator_loss(self.loss, real, fake)
 
     def evaluate(self, params, batch, key):
-        """Sums and counts of what describes the game (no measure of quality): "relativistic_loss" (nats a pair),
-        "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy" (shares with
-        D(real) > 0 and D(fake) < 0, of meaning for losses that are not relativistic), unaugmented."""
+        """Sums and counts of what describes the game (no measure of quality): "relativistic_loss" (nats a
+        pair), "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy"
+        (shares with D(real) > 0 and D(fake) < 0, of meaning for losses that are not relativistic),
+        unaugmented."""
         disc = self.module(params, "disc")
         real = disc(self._pixels(batch["image"]), batch)
         fake = disc(self._generate(params, batch, key), batch)
@@ -133,7 +134,7 @@ class GAN:
     # ---- images
 
     def sample(self, params, batch, key):
-        """uint8 [B, H, W, C], an image for each of batch["example"], of its label or caption if there is one."""
+        """uint8 [B, H, W, C], an image for each of batch["example"], of its label or caption."""
         return self._levels(self._generate(params, batch, key))
 
     def pictures(self, params, batch, key):
@@ -166,8 +167,12 @@ class GAN:
         key = jax.eval_shape(lambda: jax.random.key(0))
         params = jax.eval_shape(self.init, key)
         batch = jax.eval_shape(lambda key: self.example_batch(1, key), key)
+
+        def judge(params, batch):
+            return self.module(params, "disc")(self._pixels(batch["image"]), batch)
+
         return {"gen": cost.flops(self._generate, params, batch, key),
-                "disc": cost.flops(lambda p, b: self.module(p, "disc")(self._pixels(b["image"]), b), params, batch)}
+                "disc": cost.flops(judge, params, batch)}
 
     def _network(self, params, z, batch):
         return self.module(params, "gen")(z, batch)
@@ -184,7 +189,8 @@ class GAN:
         return images.astype(jnp.float32) * (2 / (self.levels - 1)) - 1
 
     def _levels(self, images):
-        return jnp.clip(jnp.round((images + 1) * ((self.levels - 1) / 2)), 0, self.levels - 1).astype(jnp.uint8)
+        top = self.levels - 1
+        return jnp.clip(jnp.round((images + 1) * (top / 2)), 0, top).astype(jnp.uint8)
 
     # ---- sizes
 
@@ -220,51 +226,18 @@ class GAN:
 
     @classmethod
     def ladder(cls, size, **overrides):
-        """The GAN with about `size` parameters, both players together, within 20% (dcgan: 35%) from 2e4.
+        """The GAN with about `size` parameters, both players together, within 20% from 1e4 to 5e8.
 
-        Depth follows width: tokens as the Transformer's ladder, layers = 3 (width/64)^(2/3), at least 1; conv
-        (width/16)^(1/3) blocks at each resolution, at least 1; and the sizes that these two leave open are filled by
-        one layer more or fewer. Parameters are counted with the overrides in place, so that a size means the same for
-        every image size, and a given `critic_width` is part of it.
+        Parameters are counted with the overrides in place, so that a size means the same for every image
+        size, and a given `critic_width` is part of it. How depth follows width: see `_gan_ladder`.
         """
         if not 5e3 <= size <= 2e9:
             raise ValueError(f"GAN.ladder takes sizes from 5e3 to 2e9 parameters, not {size:g}")
-        fixed = cls(**overrides)
-        if {"width", "layers"} <= set(overrides):
-            return fixed
-        rungs = [r for r in _rungs(fixed.body) if all(r[k] == overrides[k] for k in set(r) & set(overrides))]
-        rungs = rungs or [{k: v for k, v in overrides.items() if k in ("width", "layers")}]
-
-        def count(rung):
-            return _count(dataclasses.replace(fixed, **rung))
-
-        index = bisect.bisect_left(rungs, size, key=count)
-        near = rungs[max(0, index - 2):index + 3]
-        return dataclasses.replace(fixed, **min(near, key=lambda rung: abs(math.log(count(rung) / size))))
+        return _gan_ladder.nearest(cls(**overrides), size, overrides)
 
     @classmethod
     def sizes(cls):
         return SIZES
-
-
-@functools.cache
-def _rungs(body):
-    """Widths and layers in order of parameters."""
-    rungs = []
-    for unit, stop in ((4, 64), (8, 128), (16, 256), (32, 512), (64, 2049)) if body == "tokens" else (
-            (1, 16), (2, 32), (4, 64), (8, 128), (16, 2049)):
-        start = rungs[-1][0] + unit if rungs else 8 if body == "tokens" else 2
-        for width in range(start - start % unit, stop, unit):
-            rule = max(1.0, 3 * (width / 64) ** (2 / 3) if body == "tokens" else (width / 16) ** (1 / 3))
-            depths = [1] if body == "dcgan" else [n for n in range(1, 100) if abs(n - rule) < 1]
-            rungs += [(width, layers) for layers in depths]
-    rungs = sorted(rungs, key=lambda rung: rung[0] ** 2 * (rung[1] + (body != "tokens")))
-    return [{"width": width, "layers": layers} for width, layers in rungs]
-
-
-@functools.lru_cache(maxsize=4096)
-def _count(family):
-    return cost.param_count(family)["total"]
 
 
 def _build(family, player, key):

@@ -37,8 +37,11 @@ EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, 
 
 
 def load(path: str):
-    """The config file as a module: `get_config()`, `sweep(config)` and, if there is a forecast, `target(config, rate)`."""
-    spec = importlib.util.spec_from_file_location("config_file", path)
+    """The config file as a module: `get_config()`, `sweep(config)` and, if there is a forecast, `target(config, rate)`.
+
+    What follows a colon in `path` is the argument of its `get_config`.
+    """
+    spec = importlib.util.spec_from_file_location("config_file", path.partition(":")[0])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -87,7 +90,8 @@ def _field_sentence(argv, error):
     path = next((a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")), None)
     if path is None:
         return str(error).strip("'\"")
-    names = list(_paths(load(path.partition(":")[0]).get_config()))
+    _, colon, argument = path.partition(":")
+    names = list(_paths(load(path).get_config(*[argument] * bool(colon))))
     unknown = [g for g in given if g not in names]
     if not unknown:
         return str(error).strip("'\"")

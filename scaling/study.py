@@ -159,8 +159,8 @@ class Study:
         """What the best models of each size make, into the workdir."""
         frame = trends.clean(records.load(self.workdir), self.definition.metric)
         showcase.write(self.workdir, self.runner, frame, self.definition.metric, self.definition.prompts)
-        e = self.definition.sweep[0]
-        judge = self.runner.judge(e) if self.runner.sources else None
+        most = max(self.plan.runs, key=lambda run: run.experiment.data.unique or float("inf")).experiment
+        judge = self.runner.judge(most)
         if judge is not None:  # what the data's own images would score, as samples
             sizes = sorted({run.experiment.data.unique or run.experiment.data.seen for run in self.plan.runs})
             files.write_json(self.workdir / "baselines.json", {"floor": judge.floor(), "memoriser": [

@@ -1,0 +1,37 @@
+"""The VAE and the GAN of `scaling.families` again, in plain eager torch, for `tools.bench_images`.
+
+Sizes are read off a family of the package; networks, losses and updates are written as a user of torch would:
+`nn.Conv2d` in channels-last memory, `scaled_dot_product_attention`, one product for queries, keys and values,
+fused AdamW. Given the package's weights and noise, losses and gradient norms are the package's to six digits.
+Matrices start as the package's do. Only machines that have torch import this.
+"""
+
+import torch
+from torch import nn
+
+from tools import _torch_gan, _torch_vae
+
+
+def trainer(family, optim):
+    """(step, parameters): `step(images)` does one update of every player on uint8 images [B, H, W, 1]."""
+    modules = _torch_vae.VAE(family) if hasattr(family, "likelihood") else _torch_gan.GAN(family)
+    modules = modules.to(memory_format=torch.channels_last)
+    adams = {name: _adamw(module, optim) for name, module in modules.players()}
+
+    def step(images):
+        pixels = images.permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1
+        for name, module in modules.players():
+            parameters = list(module.parameters())
+            grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(pixels), parameters)
+            for parameter, grad in zip(parameters, grads):
+                parameter.grad = grad
+            nn.utils.clip_grad_norm_(parameters, optim.clip)
+            adams[name].step()
+
+    return step, sum(p.numel() for p in modules.parameters())
+
+
+def _adamw(module, o):
+    groups = [{"params": [p for p in module.parameters() if (p.ndim > 1) == matrices], "weight_decay": decay}
+              for matrices, decay in ((True, o.weight_decay), (False, 0.0))]
+    return torch.optim.AdamW(groups, o.learning_rate, (o.beta1, o.beta2), o.epsilon, fused=True)

@@ -51,7 +51,7 @@ def define(module, config) -> study.Definition:
     target = getattr(module, "target", None)
     return study.Definition(
         title=config.title, metric=config.metric, sweep=module.sweep(config), prompts=tuple(config.prompts),
-        law=config.law, target=target and (lambda rate: target(config, rate)), config=config.to_dict())
+        law=config.law, beside=tuple(config.beside), target=target and (lambda rate: target(config, rate)), config=config.to_dict())
 
 
 def main(argv):

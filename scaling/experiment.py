@@ -101,8 +101,8 @@ def config(family: str = "transformer", **changes) -> config_dict.ConfigDict:
     """A config in which every field of an experiment is present and can be overridden by a flag.
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value
-    given there wins over the ladder's. A study's own fields are there too: its title, the metric that is fitted, the
-    law, and prompts for text.
+    given there wins over the ladder's. A study's own fields are there too: its title, the metric that is fitted
+    and forecast, others that are fitted beside it, the law, and prompts for text.
     """
     cls = families.find(family)
     data = spec.KINDS[cls.reads]()
@@ -114,7 +114,7 @@ def config(family: str = "transformer", **changes) -> config_dict.ConfigDict:
         laddered = small[f.name] != large[f.name]
         sizes[f.name] = config_dict.placeholder(type(small[f.name])) if laddered else small[f.name]
     rest = {**fields(Experiment()), "data": data}
-    study = {"title": "", "metric": "", "law": "chinchilla", "prompts": ()}
+    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": ()}
     out = config_dict.ConfigDict({"family": sizes, **study, **{k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v
                                                       for k, v in rest.items() if k != "family"}})
     out.update_from_flattened_dict(changes)

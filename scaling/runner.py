@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import time
 
@@ -93,20 +94,18 @@ class Runner:
 
     def evaluation(self, experiment) -> dict:
         """{split: batches stacked on the first axis}, the same for every run on the same data."""
-        source = self.source(experiment)
-        key = (id(source), experiment.data.batch, experiment.data.evaluated)
+        source, spec = self.source(experiment), experiment.data
+        key = (id(source), spec.batch, spec.evaluated)
         if key not in self.evaluations:
-            size = experiment.data.batch
-            self.evaluations[key] = {split: jax.tree.map(
-                lambda x: x[:len(x) // size * size].reshape(-1, size, *x.shape[1:]),
-                source.evaluation(split, experiment.data.evaluated)) for split in source.splits}
+            self.evaluations[key] = {split: jax.tree.map(functools.partial(_batches, spec), source.evaluation(
+                split, spec.evaluated)) for split in source.splits}
         return self.evaluations[key]
 
     def evaluation_work(self, experiment) -> float:
         """FLOPs of evaluating one run."""
-        sequences = sum(len(x) * experiment.data.batch for split in self.evaluation(experiment).values()
-                        for x in list(split.values())[:1])
-        return sequences * cost.forward_flops(experiment.family, 1)
+        examples = sum(len(x) * len(x[0]) for split in self.evaluation(experiment).values()
+                       for x in list(split.values())[:1])
+        return examples * cost.forward_flops(experiment.family, 1)
 
     def work(self, plan: sweep.Plan) -> float:
         """FLOPs of training and evaluating a plan: what the progress bar counts."""
@@ -114,6 +113,14 @@ class Runner:
 
     def _done(self, pack) -> bool:
         return all(self.records.done(run.fingerprint) for run in _runs(pack))
+
+
+def _batches(spec, x):
+    """Rows of an evaluation set as batches: each as many training batches as divide them and are taken at once."""
+    training = len(x) // spec.batch
+    most = max(1, spec.at_once // spec.per_step)
+    together = max(n for n in range(1, most + 1) if training % n == 0)
+    return x[:training * spec.batch].reshape(-1, together * spec.batch, *x.shape[1:])
 
 
 def _runs(pack):

@@ -25,6 +25,7 @@ class Definition:
     target: object  # learning rate -> Experiment, or None
     prompts: tuple[str, ...] = ()
     law: str = "chinchilla"  # a form of scaling.laws in N and D
+    beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
     config: dict = dataclasses.field(default_factory=dict)
 
 
@@ -121,7 +122,18 @@ class Study:
             say(f"no frontier: {error}")
         laws.save(self.workdir / "fit.json", fit, boot, frontier)
         say(laws.table(fit, boot))
+        self.fit_beside(cells, say)
         return fit, boot
+
+    def fit_beside(self, cells, say):
+        """The same law of other metrics of the same runs, into fits/<metric>.json."""
+        for metric in self.definition.beside:
+            try:
+                fit = laws.fit(cells, self.definition.law, data=self.data, loss=metric, delta="noise-scaled",
+                               weights=cells["seeds"])
+                laws.save(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
+            except laws.LawError as error:
+                say(f"no fit of {metric}: {error}")
 
     def forecast(self, fit, boot, say):
         """Writes the forecast unless there is one, only then trains its target, and checks it."""
@@ -177,7 +189,7 @@ class Study:
             took = {k: before.get(k, v) for k, v in took.items()}
         files.write_json(path, {
             "title": self.definition.title, "command": self.command, "config": self.definition.config,
-            "metric": self.definition.metric, "unit": self.unit, "law": self.definition.law,
+            "metric": self.definition.metric, "unit": self.unit, "law": self.definition.law, "beside": self.definition.beside,
             "family": families.name(self.definition.sweep[0].family), "plan": self._plan(), "versions": records.versions(),
             "git_commit": records.git_commit(), **took})
 

@@ -204,11 +204,8 @@ class Program:
 
     def evaluate(self, state: State, batches) -> dict[str, np.ndarray]:
         """{metric: [runs]} over batches stacked on the first axis."""
-        totals = None
-        for index, batch in enumerate(_unstacked(batches)):
-            found = self.evaluate_call(state, np.int32(index), batch)
-            totals = found if totals is None else jax.tree.map(jnp.add, totals, found)
-        return means(totals)
+        found = [self.evaluate_call(state, np.int32(index), batch) for index, batch in enumerate(_unstacked(batches))]
+        return means(jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *found))
 
     def sample(self, state: State, batches, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the batches in turn."""

@@ -196,6 +196,8 @@ def fill_images(workdir, without=()):
     known = laws.forecast.hashes(runs)
     if "fit" not in without:
         laws.save(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
+        kid = laws.fit(points.assign(kid=points["fd_infinity"] ** 0.5), data="examples_seen", loss="kid")
+        laws.save(workdir / "fits" / "kid.json", kid, laws.bootstrap(kid, draws=60))
     if "forecast" not in without:
         laws.forecast.write(workdir / "forecast.json", fit, boot, about, known)
         laws.forecast.check(workdir / "forecast.json", target["fd_infinity"], known)

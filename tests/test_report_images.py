@@ -15,7 +15,7 @@ from report_study import FLOOR, GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_imag
 
 from scaling import report
 from scaling.records import Records
-from scaling.report import figures, pictures, quantities, trends, words
+from scaling.report import figures, pictures, quantities, reading, sections, trends, words
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,13 @@ def test_the_figures_are_all_there(text):
                      "curves-gen", "curves-disc", *beside}
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_law_of_another_metric_has_a_row_of_its_own_parameters(workdir, text):
+    study = reading.read(workdir)
+    row = dict(sections.content(study)["others"]["rows"])[quantities.metric("kid").label]
+    assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"])) and "The same law of other metrics" in text
+    assert study.showing("kid").law(1e5, 1e5) == pytest.approx(study.law(1e5, 1e5) ** 0.5, rel=0.5)
 
 
 def test_pictures_are_embedded_as_they_are_by_ascending_size(workdir, text):

@@ -72,6 +72,7 @@ class Text(_Data):
     evaluation_tokens: int = 2**16  # tokens of each evaluation set
 
     unit: ClassVar[str] = "tokens"
+    at_once: ClassVar[int] = 2**14  # units that are evaluated together, or one training batch
     positive: ClassVar[tuple[str, ...]] = ("length",)
 
     @property
@@ -120,6 +121,7 @@ class Images(_Data):
     critic_steps: int = 0  # steps that a fresh critic of the samples is trained for; 0 is no critic
 
     unit: ClassVar[str] = "examples"
+    at_once: ClassVar[int] = 256
     positive: ClassVar[tuple[str, ...]] = ("size", "channels", "levels")
 
     @property

@@ -23,6 +23,7 @@ class Study:
     unit: quantities.Unit
     study: dict | None = None
     fit: dict | None = None
+    fits: dict[str, dict] = field(default_factory=dict)     # of other metrics of the same runs
     forecast: dict | None = None
     forecast_check: dict | None = None
     samples: list | None = None
@@ -44,9 +45,10 @@ class Study:
                 and not (name.startswith(self.metric) or self.metric.startswith(name))]
 
     def showing(self, metric: str) -> Study:
-        """The same runs, tuned for what the study is fitted to, seen by another metric: without law and
-        forecast."""
-        return dataclasses.replace(self, metric=metric, fit=None, forecast=None, forecast_check=None)
+        """The same runs, tuned for what the study is fitted to, seen by another metric: with its law, if one
+        was fitted, and without forecast."""
+        return dataclasses.replace(self, metric=metric, fit=self.fits.get(metric), forecast=None,
+                                   forecast_check=None)
 
     def law(self, params, data):
         """The fitted law at N and D; None where there is none in those."""
@@ -66,6 +68,10 @@ def read(workdir) -> Study:
             found[name], missing[name] = None, f"{name}.json cannot be read: {error.__cause__ or error}."
         if found[name] is None:
             missing.setdefault(name, f"{name}.json is not in the workdir yet.")
+    try:
+        found["fits"] = {path.stem: files.read_json(path) for path in sorted((workdir / "fits").glob("*.json"))}
+    except ValueError as error:
+        missing["fits"] = f"fits/ cannot be read: {error.__cause__ or error}."
     found["pictures"], lost = pictures.read(workdir, found["pictures"] or [])
     if lost:
         missing["some pictures"] = lost

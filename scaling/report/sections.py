@@ -18,7 +18,7 @@ def content(study) -> dict:
     return {"title": (study.study or {}).get("title") or "Scaling study", "measure": study.measure,
             "unit": study.unit, "verdict": verdict(study), "facts": facts(study), "matrix": matrix(study),
             "monotone": monotone(study), "beside": study.beside,
-            "law": law(study), "remarks": remarks(study), "diagnostics": diagnostics(study),
+            "law": law(study), "others": others(study), "remarks": remarks(study), "diagnostics": diagnostics(study),
             "diverged": diverged(study), "samples": samples(study), "grids": pictures.grids(study),
             "examination": pictures.examination(study), "columns": table.columns(study),
             "rows": table.rows(study), "made": made(study)}
@@ -137,6 +137,22 @@ def law(study) -> list[dict]:
     return [{"name": SYMBOL.get(name, name), "value": number(value),
              "interval": " to ".join(map(number, intervals[name])) if name in intervals else NOTHING}
             for name, value in ((study.fit or {}).get("params") or {}).items()]
+
+
+def others(study) -> dict | None:
+    """The same law of the metrics beside the one that is forecast: one row each, a column for each parameter."""
+    if not study.fits:
+        return None
+    names = list(dict.fromkeys(name for fit in study.fits.values() for name in fit["params"]))
+    seen = [study.showing(metric) for metric in study.fits]
+    return {"columns": [SYMBOL.get(name, name) for name in names],
+            "rows": [(one.measure.label, [_with_interval(one.fit, name) for name in names]) for one in seen]}
+
+
+def _with_interval(fit, name) -> str:
+    interval = (fit.get("intervals") or {}).get(name)
+    value = number(fit["params"][name]) if name in fit["params"] else NOTHING
+    return f"{value} ({' to '.join(map(number, interval))})" if interval else value
 
 
 def remarks(study) -> list[str]:

@@ -1,0 +1,41 @@
+"""How a VAE scales: bits per dimension of rendered letters against size and data, and a forecast ten times further.
+
+    python -m experiments.run --config=configs/vae_scaling.py --workdir=runs/vae
+
+PLACEHOLDER
+"""
+
+from scaling import experiment
+from scaling.sweep import chain, grid
+
+
+def get_config(scale="full"):
+    config = experiment.config("vae")
+    config.title = "Hierarchical VAEs on rendered letters"
+    config.metric, config.beside = "bits_per_dim", ("distortion",)
+    config.family.components = 3  # of the likelihood; five cost a third more at the smallest size
+    config.data.update({"name": "glyphs/letters", "size": 16, "levels": 16, "batch": 32, "evaluation_examples": 4096})
+    config.optim.update({"name": "muon", "warmup": 20, "ema": 0.99})
+    config.sizes = (1e4, 4e4, 1.5e5, 5e5)
+    config.examples = (8_000, 16_000, 32_000, 64_000)
+    config.learning_rates = (2e-3, 4e-3, 8e-3, 1.6e-2)
+    config.centre, config.seeds = 4e4, 3
+    config.target_size, config.target_examples = 1.5e6, 160_000
+    if scale == "quick":
+        config.sizes, config.examples, config.learning_rates = (1e4, 4e4, 1.5e5), (8_000, 16_000, 32_000), (4e-3, 8e-3)
+        config.seeds, config.target_size, config.target_examples = 1, 3e5, 64_000
+    return config
+
+
+def sweep(config):
+    base = experiment.from_config(config)
+    sizes = {size: experiment.family_at(config, size) for size in config.sizes}
+    everywhere = {"optim.learning_rate": list(config.learning_rates), "data.examples": list(config.examples)}
+    return chain(grid(base, {"family": list(sizes.values()), **everywhere}),
+                 grid(base, {"family": [sizes[config.centre]], "seed": list(range(config.seeds)), **everywhere}))
+
+
+def target(config, learning_rate):
+    return experiment.from_config(config).replace({
+        "family": experiment.family_at(config, config.target_size), "data.examples": config.target_examples,
+        "optim.learning_rate": learning_rate})

@@ -6,7 +6,7 @@ PLACEHOLDER
 """
 
 from scaling import experiment
-from scaling.sweep import chain, grid
+from scaling.sweep import chain, grid, where
 
 
 def get_config(scale="full"):
@@ -18,24 +18,28 @@ def get_config(scale="full"):
     config.optim.update({"beta1": 0.0, "beta2": 0.99, "epsilon": 1e-8, "weight_decay": 0.0, "clip": 0.0, "warmup": 20,
                          "ema": 0.99})
     config.sizes = (1e4, 4e4, 1.5e5, 5e5)
-    config.examples = (6_400, 12_800, 25_600)
-    config.learning_rates = (4e-3, 8e-3)
+    config.examples = (4_800, 9_600, 19_200)
+    config.learning_rates, config.outer_rates = (4e-3, 8e-3), (2e-3, 1.6e-2)  # at every size; at the smaller half too
     config.centre, config.seeds = 4e4, 3
     config.unique_examples = (128, 2048)  # of the centre's longest run: data that repeat
-    config.target_size, config.target_examples = 1.5e6, 89_600
+    config.target_size, config.target_examples = 1.5e6, 33_600
     if scale == "quick":
-        config.sizes, config.examples = (1e4, 4e4, 1.5e5), (6_400, 12_800)
+        config.sizes, config.examples = (1e4, 4e4, 1.5e5), (4_800, 9_600)
         config.seeds, config.unique_examples = 1, (128,)
-        config.target_size, config.target_examples = 3e5, 38_400
+        config.target_size, config.target_examples = 3e5, 24_000
     return config
 
 
 def sweep(config):
     base = experiment.from_config(config)
-    sizes = {size: experiment.family_at(config, size) for size in config.sizes}
-    rates, centre = {"optim.learning_rate": list(config.learning_rates)}, {"family": [sizes[config.centre]]}
-    examples = {"data.examples": list(config.examples)}
-    return chain(grid(base, {"family": list(sizes.values()), **rates, **examples}),
+    sizes = [experiment.family_at(config, size) for size in config.sizes]
+    centre = {"family": [experiment.family_at(config, config.centre)]}
+    rates, examples = {"optim.learning_rate": list(config.learning_rates)}, {"data.examples": list(config.examples)}
+    # the largest size stops one amount of data short: that corner would cost half as much as all the rest
+    largest = where(grid(base, {"family": sizes[-1:], **rates, **examples}),
+                    data=lambda data: data.examples < config.examples[-1])
+    return chain(grid(base, {"family": sizes[:-1], **rates, **examples}), largest,
+                 grid(base, {"family": sizes[:len(sizes) // 2], "optim.learning_rate": list(config.outer_rates), **examples}),
                  grid(base, {**centre, "seed": list(range(config.seeds)), **rates, **examples}),
                  grid(base, {**centre, **rates, "data.examples": [config.examples[-1]],
                              "data.unique_examples": list(config.unique_examples)}))

@@ -19,7 +19,7 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from scaling import checkpoint, data, experiment, files, laws, logs, records, runner, study  # noqa: E402
+from scaling import checkpoint, data, evaluate, experiment, files, laws, logs, records, runner, study  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -32,8 +32,8 @@ _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of trainin
 _LOG_EVERY = flags.DEFINE_integer("log_every", 4, "Steps that one point of a training curve averages.")
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
-EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, files.WorkdirError, files.DiskFull, laws.LawError, logs.LogError,
-            records.RecordError)
+EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,
+            files.DiskFull, laws.LawError, logs.LogError, records.RecordError)
 
 
 def load(path: str):
@@ -51,7 +51,8 @@ def define(module, config) -> study.Definition:
     target = getattr(module, "target", None)
     return study.Definition(
         title=config.title, metric=config.metric, sweep=module.sweep(config), prompts=tuple(config.prompts),
-        law=config.law, beside=tuple(config.beside), target=target and (lambda rate: target(config, rate)), config=config.to_dict())
+        law=config.law, beside=tuple(config.beside), config=config.to_dict(),
+        target=target and (lambda rate: target(config, rate)))
 
 
 def main(argv):

@@ -108,7 +108,8 @@ class Study:
         try:
             # runs of a few minutes miss the law by more than Huber's usual delta: one of the noise's own size
             # weighs them as a normal error would, and still discounts outliers
-            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric, delta="noise-scaled", weights=cells["seeds"])
+            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric,
+                           delta="noise-scaled", weights=cells["seeds"])
         except laws.LawError as error:
             say(f"no fit: {error}")
             return None, None

@@ -146,7 +146,8 @@ def step_flops(experiment) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def _step_flops(family, batch, optimiser):
-    e = experiments.Experiment(family=family, data=spec.KINDS[family.reads]()).replace({"data.batch": batch, "optim.name": optimiser})
+    e = experiments.Experiment(family=family, data=spec.KINDS[family.reads]())
+    e = e.replace({"data.batch": batch, "optim.name": optimiser})
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     state = jax.eval_shape(lambda: train.init(e))
     return float(cost.flops(lambda state, examples: train.step(e, train.TRUNK, state, examples), state, examples))

@@ -18,6 +18,7 @@ class Training:
     def __init__(self, runner, pack: sweep.Pack):
         self.runner, self.pack, self.options, self.progress = runner, pack, runner.options, runner.progress
         self.program = runner.program(pack)
+        runner.judge(pack.experiment)  # so that what is wrong with it is said before anything is trained
         self.experiments = [trunk.runs[-1].experiment for trunk in pack.trunks]
         self.step_flops = sweep.step_flops(pack.experiment) * len(pack.trunks)
         self.directory = runner.workdir / "checkpoints" / pack.name

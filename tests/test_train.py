@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling import experiment as X
-from scaling import families, optim, sharding, train
+from scaling import checkpoint, families, optim, sharding, train
 from sources import ExampleSource, tiny
 
 FAMILIES = [families.name(cls) for cls in families.all()]
@@ -106,6 +106,33 @@ def test_many_calls_equal_one_call_bit_for_bit(e):
     often, b = train_pack([e], calls=(1, 3, 2))
     np.testing.assert_array_equal(once, often)
     close(a, b, 0)
+
+
+def test_restored_from_a_checkpoint_equals_uninterrupted_bit_for_bit(e, tmp_path):
+    once, a = train_pack([e])
+    before, state = train_pack([e], calls=(4,))
+    saved = checkpoint.Checkpoints(tmp_path / "saved")
+    saved.save(4, state, {})
+    saved.close()
+    program = train.Program(e, ExampleSource(e.family, e.data.batch), 1)
+    state, _ = checkpoint.Checkpoints(tmp_path / "saved").restore(4, program.abstract)
+    after, b = train_pack([e], calls=(2,), state=state)
+    np.testing.assert_array_equal(once, np.concatenate([before, after], 1))
+    close(a, b, 0)
+
+
+def test_convolutions_are_kept_out_of_compiled_loops_on_cpu_and_only_they():
+    e = tiny("gan", **{"microbatch": 4})
+    convolved = e.replace({"family": type(e.family)(body="conv", width=4)})
+    programs = [train.Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
+    assert [program.loop for program in programs] == [True, False]
+    assert programs[1].pieces == 2
+    lowered = [program.advance_call.lower(program.abstract, program._knobs([x]), program._spans([train.TRUNK]),
+                                          np.int32(1), {}).as_text() for program, x in zip(programs, (e, convolved))]
+    assert "stablehlo.convolution" in lowered[1] and "stablehlo.while" not in lowered[1]
+    assert "stablehlo.convolution" not in lowered[0] and "stablehlo.while" in lowered[0]
+    state, metrics = programs[1].advance(programs[1].init([convolved]), [convolved], [train.TRUNK], 3)
+    assert int(state.step[0]) == 3 and metrics["disc/loss"].shape == (1, 3)
 
 
 def test_a_step_outside_a_loop_equals_one_inside(e):

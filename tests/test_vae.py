@@ -16,7 +16,8 @@ from scaling import experiment as X
 from scaling.data import spec
 from scaling.families._vae_likelihoods import centred
 from scaling.families._vae_network import Shifts
-from scaling.families.vae import VAE, _weights
+from scaling.families._vae_sizes import weights as matrix_weights
+from scaling.families.vae import VAE
 
 TINY = VAE(image_size=8, levels=16, width=8, layers=3, schedule="1x1,2x2", latents=2, components=2,
            scan=True)
@@ -266,7 +267,7 @@ def test_pictures_and_samples_are_levels():
 @pytest.mark.parametrize("image_size", [16, 32, 64])
 def test_the_ladder_is_near_its_sizes_and_ascends(body, image_size):
     rungs = [VAE.ladder(size, body=body, image_size=image_size) for size in VAE.sizes()]
-    weights = [_weights(f) for f in rungs]
+    weights = [matrix_weights(f) for f in rungs]
     assert all(abs(n / size - 1) < 0.15 for n, size in zip(weights, VAE.sizes()))
     assert all(a < b for a, b in zip(weights, weights[1:]))
     assert VAE.sizes()[0] == 1e4 and VAE.sizes()[-1] == pytest.approx(1e9)
@@ -277,7 +278,7 @@ def test_the_ladder_is_near_its_sizes_and_ascends(body, image_size):
 def test_the_ladder_counts_what_is_there(changes, size):
     f = VAE.ladder(size, **changes)
     counted = axes.count(jax.eval_shape(f.init, KEY))
-    assert _weights(f) == pytest.approx(counted["non_embedding"], rel=0.12 if size < 1e5 else 0.02)
+    assert matrix_weights(f) == pytest.approx(counted["non_embedding"], rel=0.12 if size < 1e5 else 0.02)
 
 
 def test_a_plain_vae_has_one_latent_vector():

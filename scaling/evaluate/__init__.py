@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 from scaling.evaluate import critic, features, metrics
+from scaling.evaluate.errors import EvaluateError
 
 NEIGHBOURS = 5      # of the balls behind precision, recall, density and coverage (Naeem et al. 2020)
 NEARER = 0.01       # share of held-out real images that count as memorised
@@ -83,8 +84,8 @@ class Judge:
         `memorised` sees copies of the first 2 `samples` training images.
         """
         if not 0 < d <= self.source.unique_examples:
-            raise ValueError(f"a memoriser of {d} images needs as many unique training images; the source "
-                             f"has {self.source.unique_examples}")
+            raise EvaluateError(f"a memoriser of {d} images needs as many unique training images; the source "
+                                f"has {self.source.unique_examples}")
         known = min(d, MEMORY * self.samples)
         return self(self._images(np.random.default_rng(0).integers(known, size=self.samples)))
 
@@ -108,11 +109,11 @@ class Judge:
     def _checked(self, images):
         images, shape = np.asarray(images), self._reference.shape[1:]
         if images.ndim != 4 or images.shape[1:] != shape or images.dtype != np.uint8 or len(images) < 16:
-            raise ValueError(f"images to judge must be uint8 [n >= 16, {', '.join(map(str, shape))}], not "
-                             f"{images.dtype} {list(images.shape)}")
+            raise EvaluateError(f"images to judge must be uint8 [n >= 16, {', '.join(map(str, shape))}], not "
+                                f"{images.dtype} {list(images.shape)}")
         if images.max() >= self.source.levels:
-            raise ValueError(f"images to judge have the value {images.max()}, but the data have levels="
-                             f"{self.source.levels}: write values 0..{self.source.levels - 1}")
+            raise EvaluateError(f"images to judge have the value {images.max()}, but the data have levels="
+                                f"{self.source.levels}: write values 0..{self.source.levels - 1}")
         return images
 
     def _images(self, indices):

@@ -16,6 +16,7 @@ from flax import nnx
 
 from scaling import axes, logs, nn
 from scaling.evaluate import weights
+from scaling.evaluate.errors import EvaluateError
 
 VERSION = 1  # raise it when anything here changes that is not in the recipe: caches are made again
 
@@ -97,8 +98,8 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     from scaling import data
     from scaling.data import cache
     if size < 8:
-        raise ValueError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
-                         "features='random' or 'pca'")
+        raise EvaluateError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
+                            "features='random' or 'pca'")
     source = data.load_images(recipe.source, size=size, channels=channels, levels=levels, batch=recipe.batch,
                               label="character", data_dir=data_dir, progress=progress)
     decided = dataclasses.asdict(recipe) | {"data": source.fingerprint, "size": size, "channels": channels,

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from scaling.evaluate import classifier, dinov2, inception, resize, weights
+from scaling.evaluate.errors import EvaluateError
 
 COMPONENTS = 64    # of the PCA and the random network
 HIDDEN = 512       # of the random network
@@ -75,12 +76,12 @@ def find(name: str, judged: Judged) -> FeatureExtractor:
     """The extractor `name`, or `name/resize rule`, for these data."""
     kind, _, rule = name.partition("/")
     if kind not in MAKERS or (rule and kind != "inception"):
-        raise ValueError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or "
-                         f"inception/RULE with one of {', '.join(INCEPTION_RULES)}")
+        raise EvaluateError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or "
+                            f"inception/RULE with one of {', '.join(INCEPTION_RULES)}")
     if kind in ("inception", "dinov2") and not judged.weights:
         network = (inception if kind == "inception" else dinov2).NETWORK
-        raise ValueError(f"features={name!r} need the file of their weights: give its path as `weights`; it "
-                         f"is {network}")
+        raise EvaluateError(f"features={name!r} need the file of their weights: give its path as `weights`; it "
+                            f"is {network}")
     return MAKERS[kind](judged, *([rule] if rule else []))
 
 
@@ -152,7 +153,7 @@ INCEPTION_RULES = ("tf1", "pytorch-fid", "clean-fid")
 
 def fid(judged, rule="clean-fid"):
     if rule not in INCEPTION_RULES:
-        raise ValueError(f"resize rule {rule!r} is not known; write one of {', '.join(INCEPTION_RULES)}")
+        raise EvaluateError(f"resize rule {rule!r} is not known; write one of {', '.join(INCEPTION_RULES)}")
     return _pretrained("inception", judged, inception, inception.Inception, resize.RULES[rule], 32,
                        lambda network: inception.SHA256)
 

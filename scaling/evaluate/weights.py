@@ -15,6 +15,8 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
+from scaling.evaluate.errors import EvaluateError
+
 _TYPES = {"DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16,
           "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32,
           "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_}
@@ -24,7 +26,7 @@ _SAFETENSORS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16":
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-class WeightsError(ValueError):
+class WeightsError(EvaluateError):
     """A weights file that is not there, cannot be read, or belongs to another network."""
 
 

@@ -4,15 +4,14 @@ import dataclasses
 import functools
 import itertools
 import math
-import re
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
-from scaling.families import Player
+from scaling.families import Player, _vae_sizes
 from scaling.families import _vae_pictures as pictures
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
@@ -24,13 +23,6 @@ CHOICES = {
 }
 IMPORTANCE_SAMPLES = 64
 ACTIVE = 0.01  # nats; a unit whose mean KL is higher is active (Burda et al. 1509.00519, section 5, in spirit)
-
-
-class Stage(NamedTuple):
-    grid: int  # cells of a side
-    blocks: int  # of the decoder
-    encoder: int  # blocks of the encoder
-    stochastic: bool  # whether the decoder's blocks have latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +86,7 @@ class VAE:
             raise ValueError(f"VAE.patch={self.cell} must divide image_size={self.image_size}")
         if self.width % self.attention_heads:
             raise ValueError(f"VAE.heads={self.heads} must divide width={self.width}")
-        _stages(self)
+        _vae_sizes.stages(self)
 
     @property
     def cell(self) -> int:
@@ -129,10 +121,10 @@ class VAE:
         return sum(stage.blocks for stage in self.stages) ** -0.5
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[_vae_sizes.Stage, ...]:
         """The schedule, coarse to fine. When not given: a third of the tokens' blocks, or a quarter of the
         convolutions' for each of 1, size/4, size/2 and size, at least one; what is left over goes to the finest."""
-        return _stages(self)
+        return _vae_sizes.stages(self)
 
     def init(self, key):
         return {"model": nnx.state(network(self, key))}
@@ -263,7 +255,8 @@ class VAE:
         """
         if not 8e3 <= size <= 2e9:
             raise ValueError(f"VAE.ladder takes sizes from 8e3 to 2e9 parameters, not {size:g}")
-        return min(_rungs(cls, tuple(sorted(overrides.items()))), key=lambda f: abs(math.log(_weights(f) / size)))
+        rungs = _vae_sizes.rungs(cls, tuple(sorted(overrides.items())))
+        return min(rungs, key=lambda f: abs(math.log(_vae_sizes.weights(f) / size)))
 
     @classmethod
     def sizes(cls):
@@ -278,61 +271,3 @@ def _sums(x):
 @functools.lru_cache(maxsize=256)
 def _graphdef(family):
     return nnx.graphdef(nnx.eval_shape(lambda: network(family, jax.random.key(0))))
-
-
-@functools.lru_cache(maxsize=1024)
-def _stages(f):
-    finest, stages = f.image_size // f.cell, []
-    if f.schedule:
-        for part in f.schedule.split(","):
-            found = re.fullmatch(r"\s*(\d+)([xd])(\d+)\s*", part)
-            if not found or int(found[3]) < 1:
-                raise ValueError(f"VAE.schedule has {part!r}; write <cells of a side>x<blocks>, such as '1x1,4x2', with "
-                                 "d for x where blocks have no latents")
-            stages.append((int(found[1]), int(found[3]), found[2] == "x"))
-    elif f.body == "linear":
-        stages = [(finest, f.layers, True)]
-    else:
-        grids = [g for g in (1, finest // 4, finest // 2) if g] if f.body == "conv" else [1]
-        grids = sorted({g for g in grids if finest % g == 0} | {finest})
-        share = max(1, f.layers // (len(grids) if f.body == "conv" else 3))
-        counts = [share] * (len(grids) - 1)
-        counts.append(max(1, f.layers - sum(counts)))
-        stages = [(g, n, not f.plain) for g, n in zip(grids, counts)]
-        if f.plain:
-            stages = [(1, 1, True)] + ([(1, counts[0] - 1, False)] if counts[0] > 1 else []) + stages[1:]
-    grids = [g for g, _, _ in stages]
-    if grids[-1] != finest or any(b % a for a, b in zip(grids, grids[1:])) or not any(s for _, _, s in stages):
-        raise ValueError(f"VAE.schedule has the grids {grids}; each must be a multiple of the one before it, the last "
-                         f"{finest} (image_size / patch), and at least one stage must have latents (x)")
-    deep = f.body != "linear"
-    return tuple(Stage(g, n, math.ceil(n / 2) if deep else 0, s) for g, n, s in stages)
-
-
-def _weights(f):
-    """The entries of all matrices and kernels that are not tables."""
-    width, hidden, latents = f.width, f.hidden, f.channels_latent
-    pixels = LIKELIHOODS[f.likelihood].outputs(f) + f.channels
-    total = f.cell**2 * width * pixels + (6 * width**2 if f.caption else 0)
-    for stage in f.stages:
-        kernels = 2 * hidden**2 * (9 if stage.grid > 2 else 1)
-        block = {"conv": 2 * width * hidden + kernels, "tokens": 4 * width**2 + 2 * width * hidden, "linear": 0}[f.body]
-        heads = {"conv": 3 * width * hidden + 2 * kernels + 4 * hidden * latents,
-                 "tokens": 3 * width**2 + 4 * width * latents, "linear": 6 * width * latents}[f.body] + latents * width
-        total += stage.encoder * block + stage.blocks * (block + stage.stochastic * heads)
-    return total
-
-
-@functools.lru_cache(maxsize=64)
-def _rungs(cls, overrides):
-    """Members of all sizes with these fields, whatever they leave open."""
-    given, rungs = dict(overrides), []
-    conv = given.get("body", cls.body) == "conv"
-    widths = [unit * n for unit in (1, 2, 4, 8, 16, 32, 64, 128, 256) for n in range(8, 16)]
-    for width in [given["width"]] if "width" in given else widths:
-        least, at_32 = (4, 4) if conv else (2, 2)
-        rule = max(least, at_32 * math.sqrt(width / 32))
-        around = range(max(least, math.floor(rule)), math.ceil(rule) + 1)
-        for layers in [given["layers"]] if "layers" in given else around:
-            rungs.append(cls(**{"width": width, "layers": layers, "scan": layers > 8} | given))
-    return rungs

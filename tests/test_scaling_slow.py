@@ -1,0 +1,34 @@
+"""The quick versions of the image studies, as a user starts them: what they are meant to show, they show."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scaling import records
+from scaling.report import trends
+
+ROOT = pathlib.Path(__file__).parent.parent
+METRIC = {"vae": "bits_per_dim", "gan": "fd_infinity_relative"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", METRIC)
+def test_the_quick_study_improves_with_size_and_data_and_checks_its_forecast(family, tmp_path):
+    flags = [f"--config={ROOT}/configs/{family}_scaling.py:quick", f"--workdir={tmp_path}"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")}
+    ran = subprocess.run([sys.executable, "-m", "experiments.run", *flags], cwd=ROOT, env=environment,
+                         capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    metric = METRIC[family]
+    cells = trends.tuned(trends.clean(records.load(tmp_path), metric), metric)
+    table = cells.pivot(index=trends.PARAMS, columns="data", values=metric).to_numpy()
+    assert table.shape[0] >= 3 and np.isfinite(table).all()
+    assert (table[-1] < table[0]).all() and (table[:, -1] < table[:, 0]).all()
+    check = json.loads((tmp_path / "forecast_check.json").read_text())
+    assert check["observed"] < table[np.isfinite(table)].min() * 1.02  # more of both is better than any of the sweep
+    assert "data:image/png" in (tmp_path / "report" / "index.html").read_text()

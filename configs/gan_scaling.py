@@ -24,7 +24,7 @@ def get_config(scale="full"):
     config.unique_examples = (128, 2048)  # of the centre's longest run: data that repeat
     config.target_size, config.target_examples = 1.5e6, 33_600
     if scale == "quick":
-        config.sizes, config.examples = (1e4, 4e4, 1.5e5), (4_800, 9_600)
+        config.sizes, config.examples = (1e4, 4e4, 1.5e5), (2_400, 4_800, 9_600)
         config.seeds, config.unique_examples = 1, (128,)
         config.target_size, config.target_examples = 3e5, 24_000
     return config

@@ -6,7 +6,7 @@ PLACEHOLDER
 """
 
 from scaling import experiment
-from scaling.sweep import chain, grid
+from scaling.sweep import chain, grid, where
 
 
 def get_config(scale="full"):
@@ -20,19 +20,21 @@ def get_config(scale="full"):
     config.examples = (8_000, 16_000, 32_000, 64_000)
     config.learning_rates = (2e-3, 4e-3, 8e-3, 1.6e-2)
     config.centre, config.seeds = 4e4, 3
-    config.target_size, config.target_examples = 1.5e6, 160_000
+    config.target_size, config.target_examples = 1.5e6, 80_000
     if scale == "quick":
         config.sizes, config.examples, config.learning_rates = (1e4, 4e4, 1.5e5), (8_000, 16_000, 32_000), (4e-3, 8e-3)
-        config.seeds, config.target_size, config.target_examples = 1, 3e5, 64_000
+        config.seeds, config.target_size, config.target_examples = 1, 3e5, 80_000
     return config
 
 
 def sweep(config):
     base = experiment.from_config(config)
-    sizes = {size: experiment.family_at(config, size) for size in config.sizes}
+    sizes = [experiment.family_at(config, size) for size in config.sizes]
+    centre = {"family": [experiment.family_at(config, config.centre)], "seed": list(range(config.seeds))}
     everywhere = {"optim.learning_rate": list(config.learning_rates), "data.examples": list(config.examples)}
-    return chain(grid(base, {"family": list(sizes.values()), **everywhere}),
-                 grid(base, {"family": [sizes[config.centre]], "seed": list(range(config.seeds)), **everywhere}))
+    # the largest size stops one amount of data short: that corner would cost a third of the whole sweep
+    largest = where(grid(base, {"family": sizes[-1:], **everywhere}), data=lambda data: data.examples < config.examples[-1])
+    return chain(grid(base, {"family": sizes[:-1], **everywhere}), largest, grid(base, {**centre, **everywhere}))
 
 
 def target(config, learning_rate):

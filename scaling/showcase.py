@@ -6,7 +6,6 @@ Which of it a study has follows from what its family can do. Everything is writt
 import io
 
 import jax
-import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from scaling import checkpoint, experiment as experiments, files, generate, trai
 from scaling.report import trends
 
 EXAMPLES = 32  # images that pictures are made from
+EXAMINED = 512  # examples that costly metrics are of
 SCALE = 4  # screen pixels a pixel
 
 
@@ -92,9 +92,17 @@ def png(images: np.ndarray, levels: int, gap: int = 1) -> bytes:
 
 
 def _examined(model):
-    call = jax.jit(model.experiment.family.examine)
-    totals = None
+    """Costly metrics with the usual ones beside them, all of the first `EXAMINED` examples."""
+    family, found, seen = model.experiment.family, [], 0
+
+    @jax.jit
+    def both(params, batch, key):
+        return dict(family.evaluate(params, batch, key)) | dict(family.examine(params, batch, key))
+
     for index, batch in enumerate(model.batches()):
-        found = call(model.params, batch, jax.random.fold_in(jax.random.key(0), index))
-        totals = found if totals is None else jax.tree.map(jnp.add, totals, found)
+        found.append(both(model.params, batch, jax.random.fold_in(jax.random.key(0), index)))
+        seen += len(batch["example"])
+        if seen >= EXAMINED:
+            break
+    totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *found)
     return {name: float(value) for name, value in train.means(totals).items()}

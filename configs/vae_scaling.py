@@ -2,7 +2,15 @@
 
     python -m experiments.run --config=configs/vae_scaling.py --workdir=runs/vae
 
-PLACEHOLDER
+Token VAEs over a factor of 50 in parameters, on four amounts of data over a factor of 8, four learning rates at every size
+(muP's multipliers carry them over widths; the sweep shows how far), three seeds at the centre; the law
+L(N, D) = E + A N^-alpha + B D^-beta of the negative ELBO, and of the distortion alone; and the forecast of a run of ten
+times the compute of the largest fitted one, written before that run is trained. `:quick` is a smaller version.
+
+Cost: two CPU cores, about half an hour; 93 runs in 5 programs, 4.0e13 FLOPs.
+Expect: the tuned bound falls at every step in N and in D, from 1.21 to 0.92 bits per dimension; E 0.56, alpha 0.31, beta
+0.21, all wide. The forecast was 0.864, 90% [0.832, 0.898], the observed 0.815: 5.6% better than the law and outside. Runs
+this short are limited by their number of steps, and larger models gain more from data than an additive law allows.
 """
 
 from scaling import experiment

@@ -267,8 +267,9 @@ def test_broken_curves(changes, step):
 
 
 def test_lost_coverage_is_a_broken_game_and_a_curve_without_the_metrics_is_not():
-    assert small().broken(flat(), {"coverage": 0.5}) is None
-    assert small().broken(flat(), {"coverage": 0.001})[0] == 190
+    assert small().broken(flat(), {"coverage": 0.5, "recall": 0.0}) is None
+    assert small().broken(flat(), {"coverage": 0.001, "recall": 0.9}) is None  # varied, only not yet good
+    assert small().broken(flat(), {"coverage": 0.001, "recall": 0.0})[0] == 190
     assert small().broken({"step": np.arange(5), "gen/loss": np.full(5, 1e9)}) is None
 
 

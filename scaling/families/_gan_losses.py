@@ -28,7 +28,7 @@ LASTING = 3
 RELATIVISTIC = 15.0  # mean of D(real) - D(fake), either sign: e^-15 is all the gradient a generator gets
 CRITIC_LOSS = (1e-3, 30.0)  # nats: the critic has won, or no longer tells real from generated at all
 SLOPE = 100.0  # R1 or R2 over the median of what it was until then
-COVERAGE = 0.02  # share of real images with a generated one near: fewer is a collapse
+COLLAPSE = 0.02  # of coverage and of recall; coverage alone is as low early in training, when samples are varied but bad
 
 
 def logits_and_slopes(critic, images):
@@ -81,7 +81,7 @@ def broken(curve, metrics=None):
 
     `curve` is {"step" and metrics such as "disc/r1": array over logged points} of one run, as the train step
     names them; metrics that are not there, and points at which one is NaN (not logged), are not looked at.
-    `metrics`, of the finished run, may hold "coverage".
+    `metrics`, of the finished run, may hold "coverage" and "recall".
     """
     found = []
     for name in _TESTS.keys() & curve.keys():
@@ -93,9 +93,10 @@ def broken(curve, metrics=None):
         if over:
             step, value = int(steps[over[0]]), values[over[0]]
             found.append((step, f"{name} is {value:.3g} at step {step} and no better at the points after it"))
-    coverage = (metrics or {}).get("coverage")
-    if coverage is not None and coverage < COVERAGE:
-        found.append((int(curve["step"][-1]), f"coverage is {coverage:.3g}: the generator has collapsed"))
+    covered = [(metrics or {}).get(name) for name in ("coverage", "recall")]
+    if None not in covered and max(covered) < COLLAPSE:
+        found.append((int(curve["step"][-1]), f"coverage is {covered[0]:.3g} and recall {covered[1]:.3g}: the generator "
+                                              "has collapsed"))
     return min(found, default=None)
 
 

@@ -97,8 +97,7 @@ class Study:
         metric = self.definition.metric
         frame = trends.clean(records.load(self.workdir), metric)
         runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
-        most = runs.groupby([trends.PARAMS, "data"])["unique"].transform("max")
-        return runs, trends.tuned(runs[runs["unique"] == most], metric)
+        return runs, trends.tuned(runs, metric)
 
     def fit(self, say):
         """The law of the tuned runs with its bootstrap, written to fit.json; (None, None) when there are too few."""

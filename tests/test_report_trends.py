@@ -88,6 +88,14 @@ def test_a_metric_that_rises_is_tuned_upwards():
     assert trends.tuned(runs, "missed")["learning_rate"].tolist() == [0.1]
 
 
+def test_runs_on_repeated_data_are_not_tuned_against_runs_on_fresh_data():
+    runs = trends.clean(pd.DataFrame([
+        {"params_non_embedding": 10, "examples_seen": 100, "examples_unique": unique, "learning_rate": 0.1, "seed": 0,
+         "fd_infinity": distance, "fingerprint": str(unique)} for unique, distance in ((20, 0.1), (100, 0.2))]), "fd_infinity")
+    assert trends.tuned(runs, "fd_infinity")["fingerprint"].tolist() == ["100"]
+    assert sorted(trends.repeated(runs, "fd_infinity")["fingerprint"]) == ["100", "20"]
+
+
 def test_the_error_of_a_cell_joins_seeds_and_evaluation():
     cells = pd.DataFrame({"kid": [1.0] * 4, "kid_seeds_se": [3.0, np.nan, 3.0, np.nan],
                           "kid_se": [4.0, 4.0, np.nan, np.nan]})

@@ -99,9 +99,13 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 def tuned(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
     """The best of `trials` at each (N, D): one row each, none where all diverged.
 
+    Unless the amount of unique data is among `by`, only runs with the most of it at their (N, D) take part.
     Best is the best mean over seeds. A rate at which a seed diverged loses to every rate at which none did:
     the mean of the survivors would reward the luck of surviving.
     """
+    if "unique" not in by:
+        most = runs.groupby([PARAMS, "data"])["unique"].transform("max")
+        runs = runs[(runs["unique"] == most) | most.isna()]
     return best(trials(runs, metric), metric, by)
 
 

@@ -2,7 +2,17 @@
 
     python -m experiments.run --config=configs/gan_scaling.py --workdir=runs/gan
 
-PLACEHOLDER
+Token GANs (R3GAN's game) over a factor of 50 in parameters, generator and discriminator together, on three amounts of data
+over a factor of 4, two learning rates at every size and two more at the smaller half, three seeds at the centre, and there
+runs that repeat few images. The law L(N, D) = E + A N^-alpha + B D^-beta of the Fréchet distance at infinitely many
+samples, over the trace of the real covariance, in the space of a character classifier; the same of the kernel distance, of
+1 - coverage and of a fresh critic's advantage; and the forecast of a run of ten times the compute of the largest fitted one,
+written before that run is trained. `:quick` is a smaller version.
+
+Cost: two CPU cores, a quarter of an hour; 51 runs in 7 programs, 2.4e13 FLOPs.
+Expect: the tuned distance falls at every step in N and in D, from 0.26 to 0.08 (real images against real: 0.001); alpha 0.44,
+90% [0.33, 0.73], beta 0.83 [0.67, 1.60], no floor E that shows. The forecast was 0.0436 [0.0386, 0.0703], the observed
+0.0411: inside. At this budget D works as the number of steps: 2,048 different images serve as well as 19,200, 128 do not.
 """
 
 from scaling import experiment

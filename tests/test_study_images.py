@@ -27,7 +27,8 @@ def study(tmp_path_factory):
             workdir = tmp_path_factory.mktemp("runs") / family
             flags = [f"--config={ROOT}/tests/tiny_images.py:{family}", f"--workdir={workdir}"]
             environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
+                "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false "
+                             "--xla_backend_optimization_level=0",  # most of the time is compiling
                 "JAX_PLATFORMS": "cpu", "SCALING_DATA_DIR": str(data), "PYTHONPATH": str(ROOT)}
             ran = subprocess.run([sys.executable, "-m", "experiments.run", *flags], cwd=ROOT, env=environment,
                                  capture_output=True, text=True, timeout=600)

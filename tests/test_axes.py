@@ -90,7 +90,7 @@ def test_a_wrong_number_of_names_and_a_nameless_parameter_are_refused():
 def test_an_unknown_family_is_refused_with_the_nearest_name():
     for cls in families.all():
         assert families.find(cls.__name__.upper()) is cls
-    with pytest.raises(ValueError, match="did you mean 'transformer'"):
+    with pytest.raises(ValueError, match="nearest: transformer"):
         families.find("transfomer")
 
 

@@ -76,10 +76,12 @@ class Runner:
     def judge(self, experiment):
         """What scores samples of models trained on this data, or None."""
         source = self.source(experiment)
-        key = (id(source), experiment.data.samples) if hasattr(experiment.family, "sample") else None
-        if key is not None and key not in self.judges:
+        if not hasattr(experiment.family, "sample"):
+            return None
+        key = (id(source), json.dumps(experiment.data.judge_fields()))
+        if key not in self.judges:
             self.judges[key] = experiment.data.judge(source)
-        return self.judges.get(key)
+        return self.judges[key]
 
     def content(self, experiment) -> str:
         return self.source(experiment).fingerprint

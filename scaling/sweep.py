@@ -158,10 +158,11 @@ def counts(experiment, available: int) -> dict[str, float]:
     params = cost.param_count(experiment.family)
     data = experiment.data
     seen = data.steps * data.per_step
+    players = params["by_player"] if len(params["by_player"]) > 1 else {}
+    each = cost.player_flops(experiment.family, data.batch) if players else {}
     return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
-            **{f"params_{player}": n for player, n in params["by_player"].items() if len(params["by_player"]) > 1},
+            **{f"params_{player}": n for player, n in players.items()},
             f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
             "flops": step_flops(experiment) * experiment.steps,
-            **{f"flops_{player}": n * experiment.steps for player, n in cost.player_flops(
-                experiment.family, data.batch).items() if len(params["by_player"]) > 1},
+            **{f"flops_{player}": n * experiment.steps for player, n in each.items()},
             "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

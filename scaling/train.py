@@ -118,22 +118,19 @@ def _gradients(loss, own, batch, key, pieces, loop):
 
 
 def evaluate(experiment, state: State, index, batch) -> dict[str, tuple[jax.Array, ...]]:
-    """The family's sums over batch number `index` of an evaluation set, by the averaged weights if there are any."""
-    params, key = _evaluated(state, batch, index)
-    return dict(experiment.family.evaluate(params, _numbered(batch, index), key))
+    """The family's sums over batch number `index` of an evaluation set, by the averaged weights if there are any, with
+    the same noise for every run."""
+    return dict(experiment.family.evaluate(state.ema or state.params, numbered(batch, index), jax.random.key(0)))
 
 
 def sample(experiment, state: State, index, batch) -> jax.Array:
     """What the family draws under the conditions of batch number `index` of an evaluation set."""
-    params, key = _evaluated(state, batch, index)
-    return experiment.family.sample(params, _numbered(batch, index), jax.random.fold_in(key, 1))
+    key = jax.random.fold_in(jax.random.key(0), 1)
+    return experiment.family.sample(state.ema or state.params, numbered(batch, index), key)
 
 
-def _evaluated(state, batch, index):
-    return state.ema or state.params, jax.random.key(0)  # the same noise for every run
-
-
-def _numbered(batch, index):
+def numbered(batch, index):
+    """The batch with "example", the numbers of its examples in the evaluation set of which it is batch `index`."""
     size = jax.tree.leaves(batch)[0].shape[0]
     return {**batch, "example": jnp.int32(index) * size + jnp.arange(size, dtype=jnp.int32)}
 

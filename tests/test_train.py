@@ -68,8 +68,7 @@ MESHES = [("data=8", "replicated", 1), ("run=4,data=2", "replicated", 4), ("fsdp
 def dividing(e, mesh, layout):
     """The experiment with the smallest member of its family's ladder that the layout can divide."""
     for size in type(e.family).sizes():
-        data = {k: v for k, v in e.data.family_fields().items()}
-        found = e.replace({"family": type(e.family).ladder(size, **data), "layout": layout})
+        found = e.replace({"family": type(e.family).ladder(size, **e.data.family_fields()), "layout": layout})
         try:
             sharding.check(found, sharding.make_mesh(4, mesh, layout))
             return found

@@ -165,7 +165,7 @@ def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
     of TFDS's name, version and split sizes; duplicates are as the data set has them.
     """
     builder = tfds_builder(name, data_dir)
-    field = _text_feature(name, builder.info.features)
+    field = tfds_feature(name, builder.info.features, "text")
     sizes = {split: (info.num_examples, info.num_bytes) for split, info in builder.info.splits.items()}
     splits = tuple(split for split in ("validation", "test") if split in sizes)
 
@@ -182,12 +182,14 @@ def tfds(name: str, data_dir: pathlib.Path) -> Corpus:
     return Corpus(f"tfds:{name}", fingerprint, splits or ("document",), documents)
 
 
-def _text_feature(name: str, features) -> str:
+def tfds_feature(name: str, features, wanted: str) -> str:
+    """The feature called `wanted`, "text" or "image", or else the only one of that kind; raises DataError."""
     from tensorflow_datasets import features as kinds
-    found = [key for key, value in dict(features).items() if isinstance(value, kinds.Text)]
-    if "text" in found or len(found) == 1:
-        return "text" if "text" in found else found[0]
-    raise DataError(f"tfds:{name} has no feature called 'text', nor only one text feature; "
+    kind = {"text": kinds.Text, "image": kinds.Image}[wanted]
+    found = [key for key, value in dict(features).items() if isinstance(value, kind)]
+    if wanted in found or len(found) == 1:
+        return wanted if wanted in found else found[0]
+    raise DataError(f"tfds:{name} has no feature called {wanted!r}, nor only one {wanted} feature; "
                     f"it has {', '.join(dict(features))}")
 
 

@@ -91,7 +91,7 @@ def find(name: str, root: pathlib.Path, size: int, channels: int, resize: str, c
     """The TFDS data set called `name`, prepared under `root` unless it is there; raises DataError."""
     from scaling.data import builders  # noqa: F401  (makes the data sets of this package known to TFDS)
     builder = corpus.tfds_builder(name, root)
-    field = _image_feature(name, builder.info.features)
+    field = corpus.tfds_feature(name, builder.info.features, "image")
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     described = [VERSION, builder.info.full_name, sorted(sizes.items()), field, size, channels, resize, crop]
     state = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
@@ -187,12 +187,3 @@ def _labels(features) -> dict[str, list[str]]:
         elif isinstance(feature, kinds.Tensor) and feature.shape == () and feature.np_dtype == np.bool_:
             out[path] = ["no", "yes"]
     return out
-
-
-def _image_feature(name: str, features) -> str:
-    from tensorflow_datasets import features as kinds
-    found = [key for key, value in dict(features).items() if isinstance(value, kinds.Image)]
-    if "image" in found or len(found) == 1:
-        return "image" if "image" in found else found[0]
-    raise DataError(f"tfds:{name} has no feature called 'image', nor only one image feature; "
-                    f"it has {', '.join(dict(features))}")

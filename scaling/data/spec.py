@@ -43,6 +43,10 @@ class _Data:
         """How many different units the source gives this experiment."""
         return getattr(source, f"unique_{self.unit}")
 
+    def judge_fields(self) -> dict:
+        """Arguments of the judge beside its source: equal ones give the same judge; empty where there is none."""
+        return {}
+
     def judge(self, source):
         """What scores the samples of a trained model, if there is such a thing for this data."""
         return None
@@ -143,12 +147,15 @@ class Images(_Data):
         from scaling import data
         return data.load_images(**self.source_fields())
 
-    def judge(self, source):
+    def judge_fields(self) -> dict:
         if not self.samples:
-            return None
+            return {}
+        names = ("features", "samples", "critic_steps", "weights")
+        return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
+
+    def judge(self, source):
         from scaling import evaluate
-        return evaluate.Judge(source, features=self.features, samples=self.samples, critic_steps=self.critic_steps,
-                              weights=self.weights, data_dir=self.data_dir or None)
+        return evaluate.Judge(source, **self.judge_fields()) if self.judge_fields() else None
 
 
 KINDS = {"text": Text, "images": Images}

@@ -1,20 +1,28 @@
-"""Scaling-law forms: a law's inputs, its linear and nonlinear parameters, and how its terms are computed.
+"""What a law is: inputs, amplitudes that enter linearly, nonlinear parameters with bounds, and a formula.
 
-Every form here is a sum of terms, each a nonnegative amplitude times a feature that depends on the inputs and
-on the nonlinear parameters:
+    loss = sum_j sign_j * amplitude_j * exp(g_j(parameters, log inputs))
 
-    loss = sum_j amplitude_j * exp(g_j(theta, log inputs))
+Given the nonlinear parameters the amplitudes have an exact solution (`projection`), and the derivatives that the
+optimiser needs follow from the formula itself (`jets`). A law of your own is a few lines:
 
-Amplitudes are linear, so given theta they have an exact solution (variable projection, `projection`), and
-the derivatives the optimiser needs all follow from g and dg/dtheta (`newton`). A new law is a new `Form`:
-name its inputs, amplitudes and nonlinear parameters with their bounds, and write `log_terms`.
+    forms.register(Form(
+        name="logarithmic", formula="E + A / (1 + c log x)", source="my notebook", inputs=("x",),
+        amplitudes=(Amplitude("E"), Amplitude("A")), nonlinear=(Parameter("c", 1e-3, 1e3, log=True),),
+        terms=lambda p, log: (0.0, -np.log1p(p.c * log.x)), centred=()))
+
+`terms` gives the logarithm of every amplitude's feature, in NumPy, of `p`, the parameters, and `log`, the logarithms
+of the inputs. The laws that come with the package are in `catalogue`.
 """
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
+
+from scaling.laws.jets import Jet
 
 
 class LawError(ValueError):
@@ -22,120 +30,214 @@ class LawError(ValueError):
 
 
 @dataclass(frozen=True)
+class Amplitude:
+    """A linear parameter in [low, high], low 0 or -inf; its term is subtracted where sign is -1."""
+    name: str
+    low: float = 0.0
+    high: float = np.inf
+    sign: float = 1.0
+
+
+@dataclass(frozen=True)
 class Parameter:
-    """A nonlinear parameter and the closed interval it is searched in."""
+    """A nonlinear parameter and the closed interval it is searched in.
+
+    log: it is positive and searched in its logarithm. unit: the input in whose unit it is measured, if any; then its
+    bounds are multiples of the smallest and of the largest value of that input, until `Form.placed` makes them numbers.
+    """
     name: str
     low: float
     high: float
+    log: bool = False
+    unit: str = ""
+    relative: bool = False
 
 
 @dataclass(frozen=True)
 class Form:
-    """A law as a sum of amplitudes times features.
+    """A law. `fixed` {name: value} and `tied` {name: other name} parameters are not fitted; `free` ones are.
 
-    log_terms(theta, logs) takes theta [batch, K] and logs [I, n] (natural logarithms of the inputs, in the
-    order of `inputs`) and returns (g, dg): g [batch, J, n], the logarithm of each amplitude's feature, and
-    its derivative dg [J, K, n] (when g is linear in theta) or [batch, J, K, n]. Second derivatives of
-    g are left out of the Newton step (powers have none): other forms take more steps to the same optimum.
-
-    scale_free says that changing an input's unit only rescales amplitudes, as it does for powers; the
-    optimiser then works with centred logarithms, which makes fits independent of units and well conditioned.
+    centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
+    parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
+    None is all of them. shift(values, centre), where it is not enough that parameters with a `unit` are divided by it,
+    maps {name: nonlinear value} for inputs to those for inputs / exp(centre), {input: number}.
+    constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
+    literature, computed from the fitted ones.
     """
     name: str
     formula: str
     source: str
     inputs: tuple[str, ...]
-    amplitudes: tuple[str, ...]
+    amplitudes: tuple[Amplitude, ...]
     nonlinear: tuple[Parameter, ...]
-    log_terms: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    scale_free: bool = True
+    terms: Callable
+    centred: tuple[str, ...] | None = None
+    shift: Callable | None = None
+    constant: tuple[str, ...] = ()
+    derived: Callable | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Parameter names in the order of the optimiser's vector: amplitudes, then nonlinear parameters."""
-        return self.amplitudes + tuple(p.name for p in self.nonlinear)
+        """Parameter names in the order of vectors: amplitudes, then nonlinear parameters."""
+        return tuple(p.name for p in (*self.amplitudes, *self.nonlinear))
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the parameters that are fitted."""
+        return tuple(name for name in self.names if name not in self.fixed and name not in self.tied)
 
     @property
     def low(self) -> np.ndarray:
-        return np.array([0.0] * len(self.amplitudes) + [p.low for p in self.nonlinear])
+        return np.array([p.low for p in (*self.amplitudes, *self.nonlinear)])
 
     @property
     def high(self) -> np.ndarray:
-        return np.array([np.inf] * len(self.amplitudes) + [p.high for p in self.nonlinear])
+        return np.array([p.high for p in (*self.amplitudes, *self.nonlinear)])
+
+    def parameter(self, name: str) -> Amplitude | Parameter:
+        for p in (*self.amplitudes, *self.nonlinear):
+            if p.name == name:
+                return p
+        raise LawError(f"{self.name} has no parameter {name!r}; it has {', '.join(self.names)}")
+
+    # ------------------------------------------------------------------------------- the same law, restricted
 
     def bounded(self, bounds: Mapping[str, tuple[float, float]]) -> Form:
-        """The same form with other bounds on some nonlinear parameters."""
-        own = [p.name for p in self.nonlinear]
-        for name in bounds:
-            if name not in own:
-                raise LawError(f"cannot bound {name!r}: the nonlinear parameters of {self.name} are "
-                               f"{', '.join(own)}")
+        """The same form with other bounds on some parameters."""
         for name, (low, high) in bounds.items():
+            p = self.parameter(name)
             if not low < high:
                 raise LawError(f"bounds of {name!r} must be (low, high) with low < high, got ({low}, {high})")
-        ends = {p.name: bounds.get(p.name, (p.low, p.high)) for p in self.nonlinear}
-        return replace(self, nonlinear=tuple(Parameter(name, float(low), float(high))
-                                             for name, (low, high) in ends.items()))
+            if getattr(p, "log", False) and low <= 0:
+                raise LawError(f"{name!r} is positive: its lower bound must be above 0, got {low}")
+
+        def change(p):
+            if p.name not in bounds:
+                return p
+            low, high = map(float, bounds[p.name])
+            extra = {"relative": False} if isinstance(p, Parameter) else {}
+            return replace(p, low=low, high=high, **extra)
+        return replace(self, amplitudes=tuple(map(change, self.amplitudes)),
+                       nonlinear=tuple(map(change, self.nonlinear)))
+
+    def with_fixed(self, values: Mapping[str, float]) -> Form:
+        """The same form with some parameters held at values."""
+        for name, value in values.items():
+            self.parameter(name)
+            if not np.isfinite(value):
+                raise LawError(f"cannot fix {name!r} at {value}")
+            if getattr(self.parameter(name), "log", False) and value <= 0:
+                raise LawError(f"{name!r} is positive; it cannot be fixed at {value:g}")
+        return replace(self, fixed={**self.fixed, **{k: float(v) for k, v in values.items()}})
+
+    def with_tied(self, pairs: Mapping[str, str]) -> Form:
+        """The same form where each name of `pairs` always equals the parameter it is mapped to."""
+        for name, other in pairs.items():
+            one, two = self.parameter(name), self.parameter(other)
+            if name == other or other in pairs or other in self.tied:
+                raise LawError(f"cannot tie {name!r} to {other!r}: {other!r} must be a free or fixed parameter")
+            if type(one) is not type(two) or getattr(one, "log", 0) != getattr(two, "log", 0):
+                raise LawError(f"cannot tie {name!r} to {other!r}: one is searched on another scale than the other")
+        return replace(self, tied={**self.tied, **pairs})
+
+    def placed(self, logs: np.ndarray) -> Form:
+        """The same form with bounds that are multiples of an input's range made numbers, for logs [I, n]."""
+        def place(p: Parameter) -> Parameter:
+            if not (p.unit and p.relative):
+                return p
+            values = logs[self.inputs.index(p.unit)]
+            return replace(p, low=p.low * float(np.exp(values.min())), high=p.high * float(np.exp(values.max())),
+                           relative=False)
+        return replace(self, nonlinear=tuple(map(place, self.nonlinear)))
+
+    # ------------------------------------------------------------------------------------------------ values
 
     def predict(self, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
-        """Loss [batch, n] of parameter vectors [batch, J + K] at logs [I, n]."""
+        """Loss [batch, n] of parameter vectors [batch, J + K] at logs [I, n], natural logarithms of the inputs."""
         count = len(self.amplitudes)
-        g, _ = self.log_terms(vectors[:, count:], logs)
-        return np.einsum("bj,bjn->bn", vectors[:, :count], np.exp(g))
+        return np.einsum("bj,bjn->bn", vectors[:, :count], self.features(vectors[:, count:], logs))
+
+    def features(self, theta: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        """What amplitudes multiply, with its sign, [batch, J, n], at nonlinear parameters [batch, K]."""
+        g = np.stack([np.broadcast_to(g, (len(theta), logs.shape[1])) for g in self._terms(theta, logs)], axis=1)
+        return np.array([a.sign for a in self.amplitudes])[:, None] * np.exp(g)
+
+    def jets(self, coordinates: np.ndarray, logs: np.ndarray) -> list[Jet]:
+        """g_j with derivatives by the nonlinear parameters' coordinates [batch, K] (logarithms of those that are
+        searched so), at logs [I, n]."""
+        p = {}
+        for k, parameter in enumerate(self.nonlinear):
+            z = coordinates[:, k, None]
+            if parameter.log:
+                value = np.exp(z)
+                p[parameter.name] = Jet(value, {k: value}, {(k, k): value})
+            else:
+                p[parameter.name] = Jet(z, {k: np.ones(())})
+        terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
+        return [g if isinstance(g, Jet) else Jet(np.asarray(g, float)) for g in terms]
+
+    def _terms(self, theta: np.ndarray, logs: np.ndarray) -> list[np.ndarray]:
+        p = {parameter.name: theta[:, k, None] for k, parameter in enumerate(self.nonlinear)}
+        terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
+        if len(terms) != len(self.amplitudes):
+            raise LawError(f"{self.name} has {len(self.amplitudes)} amplitudes but its formula gives {len(terms)} terms")
+        return [np.asarray(g, float) for g in terms]
+
+    # ----------------------------------------------------------------------------------------- other units
+
+    def centre(self, logs: np.ndarray) -> np.ndarray:
+        """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed or tied parameter has a unit."""
+        touched = {*self.fixed, *self.tied, *self.tied.values()}
+        united = {p.name for p in self.nonlinear if p.unit or self.shift}
+        united |= {a.name for a, g in zip(self.amplitudes, self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1]))
+                   if np.ndim(g)}
+        if touched & united:
+            return np.zeros(len(logs))
+        inputs = self.inputs if self.centred is None else self.centred
+        return np.array([values.mean() if name in inputs else 0.0 for name, values in zip(self.inputs, logs)])
 
     def rescale(self, vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        """Amplitudes fitted to logs - centre [I], expressed for logs. vectors [batch, J + K]."""
+        """Parameters [batch, P] for logs, expressed for logs - centre [I]."""
         if not np.any(centre):
             return vectors
         count = len(self.amplitudes)
-        g, _ = self.log_terms(vectors[:, count:], -np.asarray(centre, float)[:, None])
-        return np.concatenate([vectors[:, :count] * np.exp(g[:, :, 0]), vectors[:, count:]], axis=1)
+        named = dict(zip(self.inputs, map(float, centre)))
+        theta = vectors[:, count:].copy()
+        if self.shift:
+            values = self.shift({p.name: theta[:, k] for k, p in enumerate(self.nonlinear)}, named)
+            theta = np.stack([values[p.name] for p in self.nonlinear], axis=1)
+        else:
+            for k, p in enumerate(self.nonlinear):
+                if p.unit:
+                    theta[:, k] *= np.exp(-named[p.unit])
+        before = self._terms(vectors[:, count:], np.asarray(centre, float)[:, None])
+        after = self._terms(theta, np.zeros((len(centre), 1)))
+        ratio = [np.broadcast_to(np.exp(b - a), (len(theta), 1))[:, 0] for b, a in zip(before, after)]
+        return np.concatenate([vectors[:, :count] * np.stack(ratio, axis=1), theta], axis=1)
 
 
-def power_terms(inputs: tuple[str, ...], nonlinear: tuple[str, ...], terms: Mapping[str, Mapping[str, str]]):
-    """log_terms of a sum of products of powers. terms: {amplitude: {input: exponent}}, each a factor
-    input^-exponent."""
-    pattern = np.zeros((len(terms), len(nonlinear), len(inputs)))
-    for j, factors in enumerate(terms.values()):
-        for name, exponent in factors.items():
-            pattern[j, nonlinear.index(exponent), inputs.index(name)] = -1.0
-
-    def log_terms(theta: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        dg = pattern @ logs
-        return np.tensordot(theta, dg, axes=(1, 1)), dg
-
-    return log_terms
+FORMS: dict[str, Form] = {}
+FAMILIES: dict[str, Callable[[int], Form]] = {}  # prefix of a name -> form of a number, such as bnsl3
 
 
-EXPONENT = (0.01, 4.0)  # below 0.01 a power over any measurable range is a constant; above 4 it is a step
-
-CHINCHILLA = Form(
-    name="chinchilla",
-    formula="E + A N^-alpha + B D^-beta",
-    source="Hoffmann et al. 2022 (arXiv:2203.15556), equation 2",
-    inputs=("N", "D"),
-    amplitudes=("E", "A", "B"),
-    nonlinear=(Parameter("alpha", *EXPONENT), Parameter("beta", *EXPONENT)),
-    log_terms=power_terms(("N", "D"), ("alpha", "beta"), {"E": {}, "A": {"N": "alpha"}, "B": {"D": "beta"}}),
-)
-
-SATURATING_POWER = Form(
-    name="saturating_power",
-    formula="E + A x^-alpha",
-    source="Henighan et al. 2020 (arXiv:2010.14701), equation 1.1",
-    inputs=("x",),
-    amplitudes=("E", "A"),
-    nonlinear=(Parameter("alpha", *EXPONENT),),
-    log_terms=power_terms(("x",), ("alpha",), {"E": {}, "A": {"x": "alpha"}}),
-)
-
-FORMS = {form.name: form for form in (CHINCHILLA, SATURATING_POWER)}
+def register(form: Form) -> Form:
+    """Make a form known by its name, so that `fit`, the command line and saved fits find it."""
+    FORMS[form.name] = form
+    return form
 
 
 def get(form: str | Form) -> Form:
     """A form by name; a Form is returned as it is, so that a user's own need not be registered."""
+    from scaling.laws import catalogue  # noqa: F401  (registers what comes with the package)
     if isinstance(form, Form):
         return form
+    prefix = str(form).rstrip("0123456789")
+    if form not in FORMS and prefix in FAMILIES and form != prefix:
+        return FAMILIES[prefix](int(form[len(prefix):]))
     if form not in FORMS:
-        raise LawError(f"unknown form {form!r}; the forms are {', '.join(FORMS)}")
+        near = difflib.get_close_matches(str(form), FORMS, n=1, cutoff=0.5)
+        raise LawError(f"unknown form {form!r}" + (f", did you mean {near[0]!r}?" if near else "")
+                       + f" The forms are {', '.join(FORMS)}")
     return FORMS[form]

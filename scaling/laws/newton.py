@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scaling.laws.forms import Form
+from scaling.laws.objectives import Objective
 
 CHUNK = 1 << 16  # numbers in an array [rows, n] of one chunk: keeps the working set in cache
 
@@ -49,55 +50,117 @@ class Point(NamedTuple):
         return Point(*(a[keep] for a in self))
 
 
-def huber(residual: np.ndarray, delta: float) -> np.ndarray:
-    """r^2/2 within delta, delta (|r| - delta/2) beyond (Huber 1964); delta = inf is least squares."""
-    size = np.abs(residual)
-    return np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
-
-
 def _dot(values: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Sum over points of values [batch, n] times features [n] (shared by the batch) or [batch, n]."""
-    return values @ features if features.ndim == 1 else (values * features).sum(-1)
+    """Sum over points of values [batch, n] times features: a number, [n] (shared by the batch) or [batch, n or 1]."""
+    features = np.asarray(features)
+    if features.ndim == 0:
+        return values.sum(-1) * features
+    if features.ndim == 1:
+        return values @ features if len(features) == values.shape[1] else values.sum(-1) * features[0]
+    return (values * features).sum(-1)
 
 
-def evaluate(form: Form, vectors, logs, target, weights, delta: float, space: str) -> Point:
-    """Objective and derivatives at vectors [batch, P]. target: the loss, in space "log" its logarithm."""
-    count, size = len(form.amplitudes), vectors.shape[1]
-    g, dg = form.log_terms(vectors[:, count:], logs)
-    slope = np.exp(g, out=g)                                    # d loss / d amplitude, [batch, J, n]
-    part = vectors[:, :count, None] * slope
+class Problem(NamedTuple):
+    """Rows that are fitted side by side: `target` is the loss in the objective's space, [batch, n]; `basis` [P, F] and
+    `offset` [P] make all parameters out of the free ones, which is how they are tied and fixed."""
+    form: Form
+    logs: np.ndarray
+    target: np.ndarray
+    weights: np.ndarray
+    objective: Objective
+    delta: float
+    basis: np.ndarray
+    offset: np.ndarray
+
+    def rows(self, keep: np.ndarray) -> Problem:
+        return self._replace(target=self.target[keep], weights=self.weights[keep])
+
+
+def basis_of(form: Form) -> tuple[np.ndarray, np.ndarray]:
+    """(basis, offset) of a form's fixed and tied parameters, in the optimiser's coordinates."""
+    names, free = form.names, form.free
+    basis, offset = np.zeros((len(names), len(free))), np.zeros(len(names))
+    for i, name in enumerate(names):
+        source = form.tied.get(name, name)
+        if source in form.fixed:
+            value = form.fixed[source]
+            offset[i] = np.log(value) if getattr(form.parameter(source), "log", False) else value
+        else:
+            basis[i, free.index(source)] = 1.0
+    return basis, offset
+
+
+def coordinates(form: Form, vectors: np.ndarray) -> np.ndarray:
+    """Parameters [batch, P] as the optimiser sees them: logarithms of those that are searched so."""
+    out = np.array(vectors, float)
+    logged = _logged(form)
+    out[:, logged] = np.log(out[:, logged])
+    return out
+
+
+def parameters(form: Form, points: np.ndarray) -> np.ndarray:
+    """The inverse of `coordinates`."""
+    out = np.array(points, float)
+    logged = _logged(form)
+    out[:, logged] = np.exp(out[:, logged])
+    return out
+
+
+def _logged(form: Form) -> np.ndarray:
+    return np.array([False] * len(form.amplitudes) + [p.log for p in form.nonlinear])
+
+
+def evaluate(problem: Problem, free: np.ndarray) -> Point:
+    """Objective and derivatives at free coordinates [batch, F]; of squares, half their sum."""
+    form, objective, delta = problem.form, problem.objective, problem.delta
+    full = free @ problem.basis.T + problem.offset
+    count, size, n = len(form.amplitudes), full.shape[1], problem.logs.shape[1]
+    jets = form.jets(full[:, count:], problem.logs)
+    slope = np.empty((len(full), count, n))                     # d loss / d amplitude
+    for j, (jet, amplitude) in enumerate(zip(jets, form.amplitudes)):
+        slope[:, j] = np.exp(jet.value) if amplitude.sign > 0 else -np.exp(jet.value)
+    part = full[:, :count, None] * slope
     total = part.sum(1)
-    if space == "log":
-        residual = np.log(total) - target
-        inverse = (1.0 / total)[:, None]
+    if objective.space == "linear":
+        residual = total - problem.target
+    else:
+        residual = np.log(total + objective.shift) - problem.target
+        inverse = (1.0 / (total + objective.shift))[:, None]
         slope *= inverse
         part *= inverse
-    else:
-        residual = total - target
+    weights = problem.weights if objective.quantile == 0.5 else problem.weights * objective.sides(-residual)
     distance = np.abs(residual)
+    near = np.minimum(distance, delta)
     inside = weights * (distance <= delta)
     pull = weights * np.clip(residual, -delta, delta)           # derivative of the loss by the residual
     reweighted = weights * np.minimum(1.0, delta / np.maximum(distance, 1e-300))
-    objective = (weights * huber(residual, delta)).sum(-1)
+    value = (weights * near * (distance - 0.5 * near)).sum(-1)
 
-    jacobian = np.zeros((len(vectors), size, total.shape[1]))
+    jacobian = np.zeros((len(full), size, n))
     jacobian[:, :count] = slope
-    used = [(j, k) for k in range(size - count) for j in range(count) if np.any(dg[..., j, k, :])]
-    for j, k in used:
-        jacobian[:, count + k] += part[:, j] * dg[..., j, k, :]
+    for j, jet in enumerate(jets):
+        for k, d in jet.first.items():
+            jacobian[:, count + k] += part[:, j] * d
+    hessian = np.zeros((len(full), size, size))                 # first what the curvature of the law itself adds
+    pulled = pull[:, None] * part if jets else part
+    for j, jet in enumerate(jets):
+        for k, d in jet.first.items():
+            hessian[:, j, count + k] += _dot(pull * slope[:, j], d)
+            for m, e in jet.first.items():
+                if k <= m:
+                    hessian[:, count + k, count + m] += _dot(pulled[:, j], np.multiply(d, e))
+        for (k, m), d in jet.second.items():
+            hessian[:, count + k, count + m] += _dot(pulled[:, j], d)
+    upper = np.triu(hessian, 1)
+    hessian += upper.transpose(0, 2, 1)
+    if len(problem.basis) != free.shape[1] or problem.offset.any():
+        jacobian = np.einsum("pf,bpn->bfn", problem.basis, jacobian)
+        hessian = problem.basis.T @ hessian @ problem.basis
     transposed = jacobian.transpose(0, 2, 1)
     gradient = (jacobian @ pull[:, :, None])[:, :, 0]
     safe = (jacobian * reweighted[:, None]) @ transposed
-    hessian = (jacobian * (inside - pull if space == "log" else inside)[:, None]) @ transposed
-    for j, k in used:                                           # what the curvature of the law itself adds
-        mixed = _dot(pull * slope[:, j], dg[..., j, k, :])
-        hessian[:, j, count + k] += mixed
-        hessian[:, count + k, j] += mixed
-        for i, m in used:
-            if i == j:
-                bend = dg[..., j, k, :] * dg[..., j, m, :]
-                hessian[:, count + k, count + m] += _dot(pull * part[:, j], bend)
-    return Point(objective, gradient, hessian, safe)
+    hessian += (jacobian * (inside if objective.space == "linear" else inside - pull)[:, None]) @ transposed
+    return Point(value, gradient, hessian, safe)
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,47 +188,77 @@ def solve(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.where(definite, x, 0.0).T, definite
 
 
-def minimise(form: Form, start, logs, loss, weights=1.0, *, delta: float = 1e-3, space: str = "log",
+def minimise(form: Form, start, logs, loss, weights=1.0, *, objective: Objective = Objective(),
              iterations: int = 300, tolerance: float = 1e-14) -> Result:
     """Minimise from every row of start [batch, P] to convergence; rows are independent problems.
 
-    logs [I, n] are shared; loss (positive) and weights (nonnegative) are [n], or [batch, n] where each row
-    has its own. A row has converged when a full Newton step would lower its objective by less than
-    `tolerance` of it.
+    logs [I, n] are shared; loss (positive) and weights (nonnegative) are [n], or [batch, n] where each row has its own.
+    A row has converged when a full Newton step would lower its objective by less than `tolerance` of it.
     """
     start = np.atleast_2d(np.asarray(start, float))
     batch, n = len(start), logs.shape[1]
-    target = np.broadcast_to(np.log(loss) if space == "log" else np.asarray(loss, float), (batch, n))
+    basis, offset = basis_of(form)
+    target = np.broadcast_to(objective.transform(loss), (batch, n))
     weights = np.broadcast_to(np.asarray(weights, float), (batch, n))
+    with np.errstate(all="ignore"):
+        ends = [coordinates(form, end[None])[0] for end in (form.low, form.high)]
+    first = [form.names.index(name) for name in form.free]
+    low, high = ends[0][first], ends[1][first]
+    free = np.clip(coordinates(form, start)[:, first], low, high)
     rows = max(1, CHUNK // n)
-    pieces = [_minimise(form, start[i:i + rows], logs, target[i:i + rows], weights[i:i + rows], delta, space,
-                        iterations, tolerance) for i in range(0, batch, rows)]
-    vectors, objective, converged, used = zip(*pieces)
-    return Result(np.concatenate(vectors), np.concatenate(objective), np.concatenate(converged), max(used))
+    pieces = []
+    for i in range(0, batch, rows):
+        cut = slice(i, i + rows)
+        problem = Problem(form, logs, target[cut], weights[cut], objective, objective.delta, basis, offset)
+        if objective.kind == "absolute":
+            pieces.append(_absolute(problem, free[cut], low, high, iterations, tolerance))
+        else:
+            pieces.append(_minimise(problem, free[cut], low, high, iterations, tolerance))
+    points, values, converged, used = zip(*pieces)
+    values = np.concatenate(values) * (2.0 if objective.kind == "mse" else 1.0)
+    full = np.concatenate(points) @ basis.T + offset
+    return Result(parameters(form, full), values, np.concatenate(converged), max(used))
 
 
-def _minimise(form, start, logs, target, weights, delta, space, iterations, tolerance) -> Result:
-    low, high = form.low, form.high
-    count, size = len(form.amplitudes), start.shape[1]
-    reach = np.array([np.inf] * count + [1.0] * (size - count))  # longest step in an exponent
-    floor = 1e-28 * target.shape[1]                              # the objective of rounding errors alone
-    identity = np.eye(size)
-    final, best = np.clip(start, low, high), np.full(len(start), np.inf)
+def _absolute(problem: Problem, free, low, high, iterations, tolerance) -> Result:
+    """Least absolute values as the limit of Huber losses, each from the optimum of the one before."""
+    with np.errstate(all="ignore"):
+        scale = max(float(np.median(_gap(problem, free))), 1e-12)
+    for delta in scale * 10.0 ** -np.arange(8):
+        found = _minimise(problem._replace(delta=delta), free, low, high, iterations, tolerance)
+        free = found.vectors
+    return found._replace(objective=problem.objective.value(_gap(problem, free), problem.weights))
+
+
+def _gap(problem: Problem, free):
+    """Residuals, observed minus predicted, [batch, n]."""
+    vectors = parameters(problem.form, free @ problem.basis.T + problem.offset)
+    return problem.target - problem.objective.transform(problem.form.predict(vectors, problem.logs))
+
+
+def _minimise(problem: Problem, start, low, high, iterations, tolerance) -> Result:
+    amplitude = problem.basis[:len(problem.form.amplitudes)].any(0)
+    reach = np.where(amplitude, np.inf, 1.0)                     # longest step in a nonlinear coordinate
+    floor = 1e-28 * problem.logs.shape[1]                        # the objective of rounding errors alone
+    identity = np.eye(start.shape[1])
+    final, best = start.copy(), np.full(len(start), np.inf)
     converged, live = np.zeros(len(start), bool), np.arange(len(start))
-    vectors = final.copy()
-    damping = np.ones(len(start))
+    vectors, damping, used = start.copy(), np.ones(len(start)), 0
     with np.errstate(all="ignore"):                              # a step too far gives inf or nan: refused
-        point = evaluate(form, vectors, logs, target, weights, delta, space)
+        point = evaluate(problem, vectors)
         for used in range(1, iterations + 1):
             held = ((vectors <= low) & (point.gradient > 0)) | ((vectors >= high) & (point.gradient < 0))
-            gradient = np.where(held, 0.0, point.gradient)
-            ridge = 1e-12 * np.trace(point.safe, axis1=1, axis2=2)[:, None, None] * identity
-            matrix = point.hessian + damping[:, None, None] * (point.safe + ridge)
+            # columns of unit length, so that no unit of a parameter can hide another one in rounding errors
+            size = np.sqrt(np.einsum("bii->bi", point.safe))
+            size = np.where(size > 0, size, 1.0)
+            gradient = np.where(held, 0.0, point.gradient / size)
+            matrix = point.hessian + damping[:, None, None] * point.safe
+            matrix = matrix / (size[:, :, None] * size[:, None, :]) + 1e-12 * identity
             matrix = np.where(held[:, :, None] | held[:, None, :], identity, matrix)
             step, definite = solve(matrix, gradient)
             decrement = (gradient * step).sum(1)
-            trial = np.clip(vectors - np.clip(step, -reach, reach), low, high)
-            new = evaluate(form, trial, logs, target, weights, delta, space)
+            trial = np.clip(vectors - np.clip(step / size, -reach, reach), low, high)
+            new = evaluate(problem, trial)
             better = definite & (new.objective < point.objective)
             small = definite & (damping <= 1.0) & (decrement <= tolerance * point.objective)
             finished = small | (point.objective <= floor) | (damping > 1e10)
@@ -178,5 +271,5 @@ def _minimise(form, start, logs, target, weights, delta, space, iterations, tole
                 if not keep.any():
                     break
                 live, vectors, damping, point = live[keep], vectors[keep], damping[keep], point.rows(keep)
-                target, weights = target[keep], weights[keep]
+                problem = problem.rows(keep)
     return Result(final, best, converged, used)

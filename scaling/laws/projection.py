@@ -1,7 +1,8 @@
-"""Starting points by variable projection over a grid of exponents.
+"""Starting points by variable projection over the nonlinear parameters.
 
-Golub and Pereyra 1973: a sum of amplitudes times features is, for given nonlinear parameters, a linear
-least-squares problem, so a search is needed over the nonlinear parameters alone.
+Golub and Pereyra 1973: a sum of amplitudes times features is, for given nonlinear parameters, a linear least-squares
+problem, so a search is needed over the nonlinear parameters alone: a grid for one or two of them, a low-discrepancy
+sequence for more.
 """
 from __future__ import annotations
 
@@ -11,52 +12,114 @@ import numpy as np
 
 from scaling.laws import newton
 from scaling.laws.forms import Form
+from scaling.laws.objectives import Objective
+
+GRID = {1: 81, 2: 21}     # points an axis
+SEQUENCE = 4096           # points for three parameters and more
+APART = 0.08              # of the search box: starts closer than this are one
 
 
-def _grid(form: Form) -> np.ndarray:
-    """Points [G, K] over the nonlinear parameters, evenly spaced in the logarithm where bounds allow it."""
-    count = {1: 41, 2: 21, 3: 9}.get(len(form.nonlinear), 5)
-    axes = [np.geomspace(p.low, p.high, count) if p.low > 0 else np.linspace(p.low, p.high, count)
-            for p in form.nonlinear]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+def search_points(form: Form, count: int | None = None) -> np.ndarray:
+    """Nonlinear parameters [G, K] that cover the bounds of those that are searched, evenly in their own coordinates.
+
+    Exponents, whose lower bound is positive, are covered evenly in their logarithm.
+    """
+    full = form.names[len(form.amplitudes):]
+    searched = [p for p in form.nonlinear if p.name in form.free]
+    size = len(searched)
+    if size in GRID and count is None:
+        axes = [np.linspace(0.0, 1.0, GRID[size])] * size
+        unit = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+    else:  # Roberts' sequence: multiples of powers of the generalised golden ratio, modulo 1
+        golden = 2.0
+        for _ in range(60):
+            golden = (1.0 + golden) ** (1.0 / (size + 1))
+        steps = golden ** -np.arange(1.0, size + 1)
+        unit = (0.5 + np.arange(1, (count or SEQUENCE) + 1)[:, None] * steps) % 1.0
+    found = {}
+    for k, p in enumerate(searched):
+        if p.low > 0:
+            found[p.name] = np.clip(p.low * (p.high / p.low) ** unit[:, k], p.low, p.high)
+        else:
+            found[p.name] = p.low + (p.high - p.low) * unit[:, k]
+    rows = max(len(unit), 1)
+
+    def column(name):
+        source = form.tied.get(name, name)
+        return np.full(rows, form.fixed[source]) if source in form.fixed else found[source]
+    return np.stack([column(name) for name in full], axis=1) if full else np.zeros((1, 0))
 
 
-def _amplitudes(features: np.ndarray, weights: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Nonnegative least squares of loss [n] on features [G, J, n]: the best feasible of all sets of terms."""
-    grid, count, _ = features.shape
-    size = np.sqrt((features ** 2 * weights).sum(2))
-    scaled = features / size[:, :, None]
+def amplitudes(form: Form, features: np.ndarray, weights: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Least squares of loss [n] on features [G, J, n] (with their signs) within the amplitudes' bounds, and with those
+    that are fixed or tied: [G, J]. The best feasible of all sets of terms."""
+    names = [a.name for a in form.amplitudes]
+    free = [name for name in names if name in form.free]
+    mixed = np.array([[1.0 if form.tied.get(name, name) == other else 0.0 for other in free] for name in names])
+    held = np.array([form.fixed.get(form.tied.get(name, name), 0.0) for name in names])
+    target = loss - np.einsum("j,gjn->gn", held, features)
+    if not free:
+        return np.broadcast_to(held, features.shape[:2])
+    own = np.einsum("jf,gjn->gfn", mixed.reshape(len(names), len(free)), features)
+    grid, count, _ = own.shape
+    size = np.sqrt((own ** 2 * weights).sum(2))
+    size = np.where((size > 0) & np.isfinite(size), size, 1.0)
+    scaled = np.nan_to_num(own / size[:, :, None], posinf=0.0, neginf=0.0)
     gram = np.einsum("gjn,gkn,n->gjk", scaled, scaled, weights) + 1e-13 * np.eye(count)
-    right = np.einsum("gjn,n->gj", scaled, weights * loss)
+    right = np.einsum("gjn,gn->gj", scaled, weights * target)
+    signed = np.array([form.parameter(name).low < 0 for name in free])
     best, found = np.full(grid, -np.inf), np.zeros((grid, count))
     for members in itertools.product((False, True), repeat=count):
         take = np.flatnonzero(members)
         part = np.linalg.solve(gram[:, take][:, :, take], right[:, take, None])[:, :, 0]
-        explained = np.where((part >= 0).all(1), (part * right[:, take]).sum(1), -np.inf)
+        feasible = ((part >= 0) | signed[take]).all(1)
+        explained = np.where(feasible, (part * right[:, take]).sum(1), -np.inf)
         better = explained > best
         best = np.where(better, explained, best)
         found[better] = 0.0
         found[np.ix_(better, take)] = part[better]
-    return found / size
+    return held + (found / size) @ mixed.T
 
 
-def grid_starts(form: Form, logs, loss, weights, delta: float, space: str, starts: int) -> np.ndarray:
-    """Starting vectors [s, P]: amplitudes solved at every grid point, ranked by the objective itself."""
-    theta = _grid(form)
-    g, _ = form.log_terms(theta, logs)
-    features = np.exp(g)
-    relative = weights / loss ** 2 if space == "log" else weights
-    amplitudes = _amplitudes(features, relative, loss)
-    predicted = np.maximum(np.einsum("gj,gjn->gn", amplitudes, features), 1e-300)
-    residual = np.log(predicted / loss) if space == "log" else predicted - loss
-    score = (weights * newton.huber(residual, delta)).sum(1)
-    sides = [np.unique(theta[:, k]).size for k in range(theta.shape[1])]
-    cube = np.pad(score.reshape(sides), 1, constant_values=np.inf)
-    inner = tuple(slice(1, -1) for _ in sides)
-    local = np.ones(sides, bool)
-    for k in range(len(sides)):
-        for shift in (-1, 1):
-            local &= cube[inner] <= np.roll(cube, shift, axis=k)[inner]
-    order = np.lexsort((score, ~local.ravel()))[:starts]
-    order = np.unique(np.concatenate([order, np.argsort(score)[:starts // 2]]))
-    return np.concatenate([amplitudes[order], theta[order]], axis=1)
+def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, seed: int | None = None) -> np.ndarray:
+    """Starting vectors [s, P]: amplitudes solved at every point of the search, ranked by the objective itself, the
+    best first and no two of them close. With a seed, `wanted` random ones instead."""
+    theta = search_points(form)
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        theta = search_points(form, 64 * wanted)[rng.permutation(64 * wanted)[:wanted]]
+    relative = weights if objective.space == "linear" else weights / (loss + objective.shift) ** 2
+    solved, score = [], []
+    rows = max(1, 64 * newton.CHUNK // (logs.shape[1] * len(form.amplitudes)))
+    with np.errstate(all="ignore"):
+        for i in range(0, len(theta), rows):
+            g = form.features(theta[i:i + rows], logs)
+            found = amplitudes(form, g, relative, loss)
+            predicted = np.einsum("gj,gjn->gn", found, g)
+            value = objective.value(objective.residuals(loss, predicted), weights)
+            solved.append(found)
+            score.append(np.where(np.isfinite(value), value, np.inf))
+    vectors, score = np.concatenate([np.concatenate(solved), theta], axis=1), np.concatenate(score)
+    if seed is not None:
+        return vectors[np.isfinite(score)]
+    order = np.argsort(score, kind="stable")
+    order = order[np.isfinite(score[order])]
+    place = _in_box(form, theta)
+    kept: list[int] = []
+    for i in order[:2000]:
+        if all(np.abs(place[i] - place[j]).max(initial=0.0) > APART for j in kept):
+            kept.append(i)
+        if len(kept) == wanted:
+            break
+    close = [i for i in order[:wanted // 2] if i not in kept]  # narrow valleys: several along their floor
+    return vectors[[*kept, *close]]
+
+
+def _in_box(form: Form, theta: np.ndarray) -> np.ndarray:
+    """theta [G, K] with the search box as the unit cube."""
+    out = np.empty_like(theta)
+    for k, p in enumerate(form.nonlinear):
+        ends = np.log([p.low, p.high]) if p.low > 0 else np.array([p.low, p.high])
+        values = np.log(np.maximum(theta[:, k], 1e-300)) if p.low > 0 else theta[:, k]
+        out[:, k] = (values - ends[0]) / (ends[1] - ends[0])
+    return out

@@ -1,0 +1,202 @@
+"""The laws that come with the package. Importing `scaling.laws` registers them; `forms.get(name)` finds them.
+
+Parameters that have a unit are searched within so many times the range of the data in that unit.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.laws.forms import FAMILIES, Amplitude, Form, LawError, Parameter, register
+from scaling.laws.jets import Jet, apply
+
+EXPONENT = (0.01, 4.0)  # below 0.01 a power over any measurable range is a constant; above 4 it is a step
+E, A, B = Amplitude("E"), Amplitude("A"), Amplitude("B")
+
+
+def exponent(name: str) -> Parameter:
+    return Parameter(name, *EXPONENT)
+
+
+# ------------------------------------------------------------------------------------------------ one input
+
+POWER = register(Form(
+    "power", "A x^-alpha", "Hestness et al. 2017 (arXiv:1712.00409)", ("x",), (A,), (exponent("alpha"),),
+    lambda p, log: (-p.alpha * log.x,)))
+
+SATURATING_POWER = register(Form(
+    "saturating_power", "E + A x^-alpha", "Henighan et al. 2020 (arXiv:2010.14701), equation 1.1",
+    ("x",), (E, A), (exponent("alpha"),), lambda p, log: (0.0, -p.alpha * log.x)))
+
+RISING_POWER = register(Form(
+    "rising_power", "E - A x^-alpha", "Ghorbani et al. 2021 (arXiv:2109.07740), for metrics that grow, such as BLEU",
+    ("x",), (E, Amplitude("A", sign=-1.0)), (exponent("alpha"),), lambda p, log: (0.0, -p.alpha * log.x)))
+
+SHIFTED_POWER = register(Form(
+    "shifted_power", "E + A (x + d)^-alpha", "Zhai et al. 2021 (arXiv:2106.04560), equation 1",
+    ("x",), (E, A), (exponent("alpha"), Parameter("d", 1e-3, 1e3, log=True, unit="x", relative=True)),
+    lambda p, log: (0.0, -p.alpha * np.logaddexp(log.x, np.log(p.d)))))
+
+
+def _odds(level, alpha):
+    """v with v - alpha log(1 - exp(v)) = level: the logarithm of the share of its way that M4's loss has still to go."""
+    t, a = (np.asarray(x.value if isinstance(x, Jet) else x, float) for x in (level, alpha))
+    t, a = np.broadcast_arrays(t, a)
+    v = np.minimum(np.where(t < 0, t, -1e-3 - np.exp(-np.minimum(t, 700 * a) / a)), -1e-300)
+    low, high = np.full(t.shape, -np.inf), np.zeros(t.shape)
+    with np.errstate(all="ignore"):
+        for _ in range(100):  # Newton, kept between the ends that are known: the left side grows with v
+            gap = v - a * np.log(-np.expm1(v)) - t
+            low, high = np.where(gap < 0, v, low), np.where(gap > 0, v, high)
+            new = v - gap / (1.0 + a * np.exp(v) / -np.expm1(v))
+            outside = ~((new > low) & (new < high))
+            middle = np.where(np.isfinite(low), 0.5 * (low + high), 2.0 * high - 1.0)
+            new = np.where(outside, middle, new)
+            done = np.abs(new - v) <= 1e-15 * np.abs(v)
+            v = np.where(gap == 0, v, new)
+            if np.all(done | (gap == 0)):
+                break
+    if not isinstance(level, Jet) and not isinstance(alpha, Jet):
+        return v
+    u = np.exp(v)
+    rest = -np.expm1(v)                       # 1 - u
+    odds = u / rest
+    slope = 1.0 / (1.0 + a * odds)            # dv / d level
+    by_alpha = np.log(rest) * slope
+    bend = a * odds / rest                    # second derivative of the left side by v
+    return apply(v, (level, alpha), [slope, by_alpha], {
+        (0, 0): -bend * slope ** 3, (0, 1): -(odds + bend * by_alpha) * slope * slope,
+        (1, 1): -(2.0 * odds * by_alpha + bend * by_alpha ** 2) * slope})
+
+
+M4 = register(Form(
+    "m4", "E + A u(x), u / (1 - u)^alpha = (x / x0)^-c",
+    "Alabdulmohsin et al. 2022 (arXiv:2209.06640), M4: (y - E) / (y0 - y)^alpha = b x^-c with y0 = E + A",
+    ("x",), (E, A), (Parameter("alpha", 0.05, 10.0, log=True), exponent("c"),
+                     Parameter("x0", 1e-6, 1e3, log=True, unit="x", relative=True)),
+    lambda p, log: (0.0, _odds(-p.c * (log.x - np.log(p.x0)), p.alpha)),
+    derived=lambda p: {"y0": p["E"] + p["A"]}))
+
+
+def bnsl(breaks: int = 1) -> Form:
+    """A smoothly broken power law with any number of breaks; with one its name is "bnsl", else "bnsl2", ..."""
+    if breaks < 1:
+        raise LawError("a broken power law needs at least one break; with none it is saturating_power")
+    suffix = [str(i + 1) for i in range(breaks)]
+
+    def terms(p, log):
+        g = -p.c0 * log.x
+        for i in suffix:
+            d, f = getattr(p, f"d{i}"), getattr(p, f"f{i}")
+            g = g - getattr(p, f"c{i}") * f * np.logaddexp(0.0, (log.x - np.log(d)) / f)
+        return 0.0, g
+
+    nonlinear = [Parameter("c0", -2.0, 4.0)]
+    for i in suffix:
+        nonlinear += [Parameter(f"c{i}", -10.0, 10.0), Parameter(f"d{i}", 0.1, 10.0, log=True, unit="x", relative=True),
+                      Parameter(f"f{i}", 1e-3, 10.0, log=True)]
+    return Form("bnsl" if breaks == 1 else f"bnsl{breaks}",
+                "E + A x^-c0 " + " ".join(f"(1 + (x/d{i})^(1/f{i}))^(-c{i} f{i})" for i in suffix),
+                "Caballero et al. 2022 (arXiv:2210.14891), equation 1", ("x",), (E, A), tuple(nonlinear), terms)
+
+
+register(bnsl())
+FAMILIES["bnsl"] = bnsl
+
+# ------------------------------------------------------------------------------------- parameters and data
+
+CHINCHILLA = register(Form(
+    "chinchilla", "E + A N^-alpha + B D^-beta", "Hoffmann et al. 2022 (arXiv:2203.15556), equation 2",
+    ("N", "D"), (E, A, B), (exponent("alpha"), exponent("beta")),
+    lambda p, log: (0.0, -p.alpha * log.N, -p.beta * log.D)))
+
+TIED_CHINCHILLA = register(Form(
+    "tied_chinchilla", "E + A N^-alpha + B D^-alpha", "Gadre et al. 2024 (arXiv:2403.08540), section 2",
+    ("N", "D"), (E, A, B), (exponent("alpha"),), lambda p, log: (0.0, -p.alpha * log.N, -p.alpha * log.D)))
+
+OVERTRAINING = register(Form(
+    "overtraining", "E + (A M^eta + B M^-eta) C^-eta, M = D / N", "Gadre et al. 2024 (arXiv:2403.08540), equation 4",
+    ("C", "M"), (E, A, B), (exponent("eta"),),
+    lambda p, log: (0.0, p.eta * (log.M - log.C), -p.eta * (log.M + log.C))))
+
+
+def _kaplan_shift(p, centre):
+    return {**p, "log_ratio": p["log_ratio"] - centre["D"] + p["alpha"] / p["beta"] * centre["N"]}
+
+
+KAPLAN = register(Form(
+    "kaplan", "A (N^(-alpha/beta) + e^log_ratio / D)^beta; (N_c/N)^alpha at infinite D, (D_c/D)^beta at infinite N",
+    "Kaplan et al. 2020 (arXiv:2001.08361), equation 1.5", ("N", "D"), (A,),
+    (exponent("alpha"), exponent("beta"), Parameter("log_ratio", -25.0, 25.0)),
+    lambda p, log: (p.beta * np.logaddexp(-p.alpha / p.beta * log.N, p.log_ratio - log.D),),
+    shift=_kaplan_shift,
+    derived=lambda p: {"N_c": p["A"] ** (1 / p["alpha"]), "D_c": np.exp(p["log_ratio"]) * p["A"] ** (1 / p["beta"])}))
+
+INTERACTION = register(Form(
+    "interaction", "E + A N^-alpha + B D^-beta + G N^-alpha D^-beta", "Chinchilla with a product term of either sign",
+    ("N", "D"), (E, A, B, Amplitude("G", low=-np.inf)), (exponent("alpha"), exponent("beta")),
+    lambda p, log: (0.0, -p.alpha * log.N, -p.beta * log.D, -p.alpha * log.N - p.beta * log.D)))
+
+
+def _farseer_shift(p, centre):
+    by_size = {"a1": "alpha", "a2": "beta", "a3": "gamma"}  # each enters as a N^power
+    return {**p, **{a: p[a] * np.exp(p[power] * centre["N"]) for a, power in by_size.items()}}
+
+
+FARSEER = register(Form(
+    "farseer", "E exp(a3 N^gamma) + B exp(a2 N^beta) D^-(b exp(a1 N^alpha))",
+    "Li et al. 2025 (arXiv:2506.10972), equation 4, with E = exp(b3), B = exp(b2), b = exp(b1)", ("N", "D"), (E, B),
+    (Parameter("a1", -5.0, 5.0), Parameter("alpha", -1.0, 1.0), Parameter("b", 0.01, 4.0, log=True),
+     Parameter("a2", -20.0, 20.0), Parameter("beta", -1.0, 1.0), Parameter("a3", -5.0, 5.0), Parameter("gamma", -1.0, 1.0)),
+    lambda p, log: (p.a3 * np.exp(p.gamma * log.N),
+                    p.a2 * np.exp(p.beta * log.N) - p.b * np.exp(p.a1 * np.exp(p.alpha * log.N)) * log.D),
+    centred=("N",), shift=_farseer_shift))
+
+
+def _effective(log_total, log_unique, rate):
+    """log of U (1 + R (1 - exp(-r / R))), r the repetitions of total over U, R = rate; U itself where nothing repeats."""
+    repeats = np.maximum(np.expm1(np.maximum(log_total - log_unique, 0.0)), 0.0)
+    return log_unique + np.log1p(-rate * np.expm1(-repeats / rate))
+
+
+def _data_constrained(p, log):
+    ratio = p.beta / p.alpha
+    best = np.log(p.G) + ratio * (log.U + np.log(p.G))          # log N_opt(U): no excess parameters up to here
+    return (0.0, -p.alpha * _effective(log.N, np.minimum(log.N, best), p.R_N),
+            -p.beta * _effective(log.D, np.minimum(log.D, log.U), p.R_D))
+
+
+DATA_CONSTRAINED = register(Form(
+    "data_constrained", "E + A / N'^alpha + B / D'^beta, D' = U_D (1 + R_D (1 - exp(-(D/U_D - 1) / R_D))) and N' alike "
+    "with U_N = min(N, G (G U)^(beta/alpha)) and R_N", "Muennighoff et al. 2023 (arXiv:2305.16264), equations 5 and 6",
+    ("N", "D", "U"), (E, A, B),
+    (exponent("alpha"), exponent("beta"), Parameter("R_D", 0.1, 1e4, log=True), Parameter("R_N", 0.1, 1e4, log=True),
+     Parameter("G", 1e-3, 1e3, log=True)), _data_constrained, centred=(), constant=("U",)))
+
+# ------------------------------------------------------------------------------------- more inputs, and links
+
+
+def _experts_shift(p, centre):
+    return {"a": p["a"] + p["c"] * centre["experts"], "b": p["b"] + p["c"] * centre["N"], "c": p["c"]}
+
+
+EXPERTS = register(Form(
+    "experts", "A N^-a experts^-b exp(-c log N log experts)",
+    "Clark et al. 2022 (arXiv:2202.01169), equation 1: bilinear in the logarithms, loss in logarithms too",
+    ("N", "experts"), (A,), (Parameter("a", -2.0, 4.0), Parameter("b", -2.0, 4.0), Parameter("c", -1.0, 1.0)),
+    lambda p, log: (-p.a * log.N - p.b * log.experts - p.c * log.N * log.experts,), shift=_experts_shift))
+
+DOWNSTREAM = register(Form(
+    "downstream", "epsilon - k exp(-gamma L)", "Gadre et al. 2024 (arXiv:2403.08540), equation 5: top-1 error from loss",
+    ("L",), (Amplitude("epsilon"), Amplitude("k", sign=-1.0)), (Parameter("gamma", 1e-2, 1e2, log=True),),
+    lambda p, log: (0.0, -p.gamma * np.exp(log.L)), centred=()))
+
+SIGMOID = register(Form(
+    "sigmoid", "floor + span / (1 + exp(-slope (L - middle)))", "Ruan et al. 2024 (arXiv:2405.10938): error from loss",
+    ("L",), (Amplitude("floor"), Amplitude("span")),
+    (Parameter("slope", 1e-2, 1e3, log=True), Parameter("middle", 0.3, 3.0, log=True, unit="L", relative=True)),
+    lambda p, log: (0.0, -np.logaddexp(0.0, -p.slope * (np.exp(log.L) - p.middle))), centred=()))
+
+TRANSFER = register(Form(
+    "transfer", "k D_F^alpha N^beta", "Hernandez et al. 2021 (arXiv:2102.01293), equation 1.1: effective data transferred",
+    ("D_F", "N"), (Amplitude("k"),), (exponent("alpha"), exponent("beta")),
+    lambda p, log: (p.alpha * log.D_F + p.beta * log.N,)))

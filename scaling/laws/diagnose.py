@@ -1,9 +1,16 @@
-"""What a fit cannot know, said in words."""
+"""What a fit cannot know, said in words.
+
+`diagnose` asks what costs next to nothing, and is part of every fit; `examine` adds a profile of every parameter.
+`locate` says what published values are under these data, `extrapolation` how far a prediction reaches. Tests of
+the residuals are in `structure`.
+"""
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from scaling.laws.fitting import Fit
@@ -12,13 +19,16 @@ NOTHING = 1e-6         # of the loss: a term that is nowhere larger is absent
 LEVELS_APART = 0.01    # inputs closer than 1% are one level
 CONFOUNDED = 0.95      # |correlation| of two inputs' logarithms
 ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameters agree to three digits
+APART = 0.1            # optima differ when a nonlinear parameter differs by more than this share of itself
+FAR = 6.0              # noise standard deviations from which a run is an outlier
+WEAK = 4.0             # an interval whose ends differ by more than this factor says little
+ROUNDING = 0.1         # of the objective a degree of freedom: what rounded values may lose and still be an optimum
 
 
 class Diagnostic(str):
     """One warning: a sentence, with what it is about for programs.
 
-    code: what is wrong, a word or two joined by hyphens. about: the parameters or inputs
-    concerned, by name.
+    code: what is wrong, a word or two joined by hyphens. about: the parameters, inputs or columns concerned.
     """
     code: str
     about: tuple[str, ...]
@@ -39,90 +49,229 @@ class Diagnostic(str):
         return cls(content["message"], content["code"], content["about"])
 
 
+def diagnose(fit: Fit) -> list[Diagnostic]:
+    """Warnings about a fit, one sentence each; empty when there is nothing to say."""
+    from scaling.laws import structure
+    checks = (vanishing, at_bound, few_levels, confounded, duplicates, degrees_of_freedom, rival_optima,
+              ill_conditioned, outliers, structure.residual_structure, structure.lack_of_fit)
+    return [said for check in checks for said in check(fit)]
+
+
+def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
+    """`diagnose`, and what the profile of every free parameter says: is it identified by these data at all?"""
+    from scaling.laws.profile import profile
+    said = list(diagnose(fit))
+    nonlinear = {p.name for p in fit.form.nonlinear}
+    for name in fit.form.free:
+        shape = profile(fit, name, level=level)
+        low, high = shape.interval
+        if shape.flat:
+            said.append(Diagnostic(
+                f"{name} is not identified: its profile is flat to a bound, and values from {low:.3g} to {high:.3g} "
+                f"fit as well as {fit.params[name]:.3g} at the {level:.0%} level.", "flat-profile", name))
+        elif name in nonlinear and (low * high <= 0 or max(low / high, high / low) > WEAK):
+            said.append(Diagnostic(
+                f"{name} is weakly identified: {fit.params[name]:.3g} with a {level:.0%} profile interval from "
+                f"{low:.3g} to {high:.3g}.", "weak-profile", name))
+    return said
+
+
+# ------------------------------------------------------------------------------------------------- the data
+
 def levels(logs: np.ndarray) -> int:
-    """Distinct values of an input, given its logarithms: sorted values closer than 1% to the last are one
-    level."""
+    """Distinct values of an input, given its logarithms: sorted values closer than 1% to the last are one level."""
     return int((np.diff(np.sort(logs)) > LEVELS_APART).sum()) + 1
 
 
+def few_levels(fit: Fit) -> Iterator[Diagnostic]:
+    for name, values in zip(fit.form.inputs, fit.logs):
+        if name not in fit.form.constant and (count := levels(values)) < 4:
+            yield Diagnostic(f"{name} has {count} distinct levels: a constant and a power of {name} need at least "
+                             "3, and 4 to show misfit.", "few-levels", name)
+
+
+def confounded(fit: Fit) -> Iterator[Diagnostic]:
+    varied = [(name, values) for name, values in zip(fit.form.inputs, fit.logs) if levels(values) > 1]
+    for i, (first, one) in enumerate(varied):
+        for second, other in varied[i + 1:]:
+            if abs(r := np.corrcoef(one, other)[0, 1]) > CONFOUNDED:
+                yield Diagnostic(
+                    f"{first} and {second} are confounded (correlation of logarithms {r:.3f}): their terms cannot "
+                    "be told apart; vary one at a fixed value of the other.", "confounded", (first, second))
+
+
+def duplicates(fit: Fit) -> Iterator[Diagnostic]:
+    """Rows equal in every input and in the measurement: two runs of training never agree to the last bit."""
+    table = pd.DataFrame(np.vstack([fit.logs, fit.y]).T)
+    again = np.flatnonzero(table.duplicated())
+    if again.size:
+        first = np.flatnonzero((table == table.iloc[again[0]]).all(axis=1))[0]
+        row, original = fit.runs.rows[again[0]], fit.runs.rows[first]
+        yield Diagnostic(f"{again.size} of {len(table)} rows repeat another in every input and in the measurement "
+                         f"(row {row} is row {original}): a run that counts twice makes intervals too narrow.",
+                         "duplicates")
+
+
+def degrees_of_freedom(fit: Fit) -> Iterator[Diagnostic]:
+    spare, free = fit.degrees_of_freedom, len(fit.form.free)
+    if spare < max(free, 5):
+        what = ("the noise is hardly known, and intervals rest on very little" if spare > 0 else
+                "the law passes through the points whatever they are, so nothing is known of its error")
+        yield Diagnostic(f"{spare} {'degree' if spare == 1 else 'degrees'} of freedom ({len(fit.y)} points, "
+                         f"{free} parameters): {what}.", "degrees-of-freedom")
+
+
+# ------------------------------------------------------------------------------------------- the parameters
+
+def vanishing(fit: Fit) -> Iterator[Diagnostic]:
+    count = len(fit.form.amplitudes)
+    values = fit.vector[:count, None] * fit.form.features(fit.vector[None, count:], fit.logs)[0]
+    for amplitude, term in zip(fit.form.amplitudes, values):
+        if amplitude.name in fit.form.free and np.abs(term / fit.predicted).max() < NOTHING:
+            where = "at its bound 0" if fit.params[amplitude.name] == 0 else "as good as 0"
+            yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent that "
+                             "only it has.", "vanishes", amplitude.name)
+
+
+def at_bound(fit: Fit) -> Iterator[Diagnostic]:
+    for name in fit.form.free:
+        p, value = fit.form.parameter(name), fit.params[name]
+        near = 1e-9 * max(abs(p.low), abs(value))
+        if value - near <= p.low and (p in fit.form.nonlinear or p.low > 0) or value + near >= p.high:
+            yield Diagnostic(f"{name} = {value:.4g} is at a bound of [{p.low:.4g}, {p.high:.4g}]: not identified by "
+                             "these data.", "at-bound", name)
+
+
 def jacobian(form, vector: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """d log loss / d parameter, [n, P], at a parameter vector in the units of logs [I, n]."""
+    """d log loss / d free parameter, [n, free], at a parameter vector in the units of logs [I, n].
+
+    A nonlinear parameter moves with its features held at a geometric mean of 1 over the points, if their
+    amplitudes are free: that takes out what is only a choice of units (A and alpha of A N^-alpha, far from
+    N = 1). Those searched in logarithms have derivatives by their logarithm.
+    """
+    from scaling.laws import newton
     count = len(form.amplitudes)
-    g, dg = form.log_terms(vector[None, count:], logs)
-    feature = np.exp(g[0])
-    part = vector[:count, None] * feature
-    slope = np.einsum("jn,jkn->kn", part, dg if dg.ndim == 3 else dg[0])
-    return (np.concatenate([feature, slope]) / part.sum(0)).T
+    jets = form.jets(newton.coordinates(form, vector[None])[:, count:], logs)
+    features = form.features(vector[None, count:], logs)[0]
+    out = np.zeros((len(form.names), logs.shape[1]))
+    out[:count] = features
+    for amplitude, value, feature, jet in zip(form.amplitudes, vector, features, jets):
+        for k, slope in jet.first.items():
+            slope = np.broadcast_to(slope, (1, logs.shape[1]))[0]
+            out[count + k] += value * feature * (slope - (slope.mean() if amplitude.name in form.free else 0.0))
+    basis, _ = newton.basis_of(form)
+    return (out / (vector[:count] @ features)).T @ basis
 
 
 def condition_number(form, vector: np.ndarray, logs: np.ndarray) -> float:
-    """Condition number of the Jacobian with columns of unit length and centred logarithms; inf if a column is
-    zero.
-
-    Parameters at zero amplitude take their exponents with them (their columns vanish), hence inf.
-    """
+    """Condition number of the Jacobian with columns of unit length; inf if one is zero, as those of the exponents
+    of a zero amplitude are."""
     columns = jacobian(form, vector, logs)
     size = np.linalg.norm(columns, axis=0)
     return float(np.linalg.cond(columns / size)) if np.all(size > 0) else float("inf")
 
 
-def diagnose(fit: Fit) -> list[Diagnostic]:
-    """Warnings about a fit, one sentence each, worst first; empty when there is nothing to say."""
-    form, n, logs = fit.form, len(fit.points), fit.logs
-    said = []
-    share = jacobian(form, fit.vector, logs)[:, :len(form.amplitudes)] * fit.vector[:len(form.amplitudes)]
-    for name, largest in zip(form.amplitudes, share.max(0)):
-        if largest < NOTHING:
-            said.append(Diagnostic(f"{name} is at its bound 0: the data do not show this term, nor an "
-                                   "exponent that only it has.", "vanishes", name))
-    for p in form.nonlinear:
-        value = fit.params[p.name]
-        if value <= p.low or value >= p.high:
-            said.append(Diagnostic(f"{p.name} = {value:.4g} is at a bound of [{p.low:g}, {p.high:g}]: not "
-                                   "identified by these data.", "at-bound", p.name))
-    for name, values in zip(form.inputs, logs):
-        if (count := levels(values)) < 4:
-            said.append(Diagnostic(f"{name} has {count} distinct levels: a constant and a power of {name} "
-                                   "need at least 3, and 4 to show misfit.", "few-levels", name))
-    for i, first in enumerate(form.inputs):
-        for j in range(i + 1, len(form.inputs)):
-            r = np.corrcoef(logs[i], logs[j])[0, 1]
-            if abs(r) > CONFOUNDED:
-                said.append(Diagnostic(
-                    f"{first} and {form.inputs[j]} are confounded (correlation of logarithms {r:.3f}): "
-                    "their terms cannot be told apart; vary one at a fixed value of the other.",
-                    "confounded", (first, form.inputs[j])))
-    if (spare := fit.degrees_of_freedom) < len(form.names):
-        said.append(Diagnostic(f"{spare} degrees of freedom ({n} points, {len(form.names)} parameters): "
-                               "intervals rest on very little.", "degrees-of-freedom"))
-    centre = logs.mean(1) if form.scale_free else np.zeros(len(logs))
-    condition = condition_number(form, form.rescale(fit.vector[None], -centre)[0], logs - centre[:, None])
-    if condition > ILL_CONDITIONED:
-        said.append(Diagnostic(
-            f"The parameters are poorly determined together (condition number {condition:.2g}): predictions "
-            "inside the data may be good, single parameters and far extrapolation are not.",
-            "ill-conditioned", form.names))
-    said.extend(_rivals(fit))
-    size = np.abs(fit.residuals)
-    if fit.noise > 1e-12 and (count := int((size > 6 * fit.noise).sum())):
+def ill_conditioned(fit: Fit) -> Iterator[Diagnostic]:
+    if (condition := condition_number(fit.form, fit.vector, fit.logs)) > ILL_CONDITIONED:
+        yield Diagnostic(f"The parameters are poorly determined together (condition number {condition:.2g}): "
+                         "predictions inside the data may be good, single parameters and far extrapolation are "
+                         "not.", "ill-conditioned", fit.form.free)
+
+
+def _differ(fit: Fit, one: Mapping, other: Mapping) -> list[str]:
+    """Free nonlinear parameters in which two optima differ."""
+    return [p.name for p in fit.form.nonlinear if p.name in fit.form.free
+            and abs(one[p.name] - other[p.name]) > APART * max(abs(one[p.name]), abs(other[p.name]))]
+
+
+def _unit(fit: Fit) -> float:
+    """The objective a degree of freedom: differences below 3 of it are within noise (an F-like ratio)."""
+    return fit.objective / max(fit.degrees_of_freedom, 1)
+
+
+def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
+    best = fit.optima.iloc[0]
+    near = fit.optima[fit.optima["objective"] - best["objective"] < 3 * _unit(fit)].iloc[1:]
+    rivals = [(row, names) for _, row in near.iterrows() if (names := _differ(fit, row, best))]
+    if rivals:
+        row, names = rivals[0]
+        values = ", ".join(f"{name} = {row[name]:.3g} instead of {best[name]:.3g}" for name in names)
+        yield Diagnostic(f"{len(rivals)} other optima found are as good within noise (the nearest has {values}, "
+                         f"objective {row['objective']:.6g} against {best['objective']:.6g}): the parameters are "
+                         "not identified by these data.", "rival-optima", names)
+
+
+def outliers(fit: Fit) -> Iterator[Diagnostic]:
+    size = np.where(fit.weights > 0, np.abs(fit.residuals), 0.0)
+    if fit.noise > 1e-12 and (count := int((size > FAR * fit.noise).sum())):
         worst = int(np.argmax(size))
-        said.append(Diagnostic(
-            f"{count} of {n} points lie more than 6 noise standard deviations off; the farthest is row {worst} "
-            f"(residual {fit.residuals[worst]:+.2%}).", "outliers"))
-    return said
+        residual = f"{fit.residuals[worst]:{'+.3g' if fit.spec.space == 'linear' else '+.2%'}}"
+        yield Diagnostic(f"{count} of {len(size)} points lie more than {FAR:.0f} noise standard deviations off; the "
+                         f"farthest is row {fit.runs.rows[worst]} (residual {residual}).", "outliers")
 
 
-def _rivals(fit: Fit) -> list[Diagnostic]:
-    """Other optima whose objective is within the noise of the best: an F-like ratio below 3 on the
-    objective."""
-    best = fit.optima["objective"].iloc[0]
-    margin = 3.0 * best / max(fit.degrees_of_freedom, 1)
-    near = fit.optima.iloc[1:][fit.optima["objective"].iloc[1:] - best < margin]
-    if near.empty:
-        return []
-    other = near.iloc[0]
-    values = ", ".join(f"{p.name} = {other[p.name]:.3g}" for p in fit.form.nonlinear)
-    return [Diagnostic(
-        f"{len(near)} other optima found are as good within noise (the nearest at {values}, objective "
-        f"{other['objective']:.6g} against {best:.6g}): the parameters are not identified by these data.",
-        "rival-optima", [p.name for p in fit.form.nonlinear])]
+# ---------------------------------------------------------------------------------- questions a user may ask
+
+def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
+    """What given (published) parameter values are under this fit's data and objective.
+
+    Descends from them. code "global-optimum": they are the best optimum found, to rounding; "local-optimum":
+    an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every free
+    parameter is given.
+    """
+    from scaling.laws.fitting import Scale
+    from scaling.laws.forms import LawError
+    form = fit.form
+    if missing := [name for name in form.free if name not in values]:
+        raise LawError(f"locate needs a value of {', '.join(missing)} too: every free parameter of {form.name}")
+    if unknown := [name for name in values if name not in form.names]:
+        raise LawError(f"{form.name} has no parameter {unknown[0]!r}; it has {', '.join(form.names)}")
+    given = {**fit.params, **{name: float(values[name]) for name in form.free}}
+    given |= {name: given[other] for name, other in form.tied.items()}
+    vector = np.clip([given[name] for name in form.names], form.low, form.high)
+    before = float(fit.spec.value(fit.spec.residuals(fit.y, form.predict(vector[None], fit.logs)[0]), fit.weights))
+    scale = Scale(form, fit.logs, fit.y, fit.spec)
+    found = scale.minimise(scale.enter(vector[None]), fit.y, fit.weights)
+    end = dict(zip(form.names, scale.restore(found.vectors)[0]))
+    after, unit = float(found.objective[0]) * scale.factor, _unit(fit)
+    best = fit.params if fit.objective <= after else end
+    least = min(after, fit.objective)
+    text, about = ", ".join(f"{name} = {values[name]:.4g}" for name in form.free), form.free
+    if before - after > ROUNDING * unit or _differ(fit, given, end):
+        to = ", ".join(f"{name} = {end[name]:.4g}" for name in form.free)
+        return Diagnostic(f"{text} is no optimum of these data: from there the objective falls from {before:.6g} to "
+                          f"{after:.6g} at {to}" + ("." if after <= least + ROUNDING * unit else
+                                                    f", and the best found is {least:.6g}."), "no-optimum", about)
+    if not _differ(fit, end, best):
+        return Diagnostic(f"{text} is the best optimum found (objective {after:.6g}).", "global-optimum", about)
+    how = "within noise" if after - least < 3 * unit else "beyond noise"
+    to = ", ".join(f"{name} = {best[name]:.4g}" for name in form.free)
+    return Diagnostic(f"{text} is only a local optimum: its objective is {after:.8g}, but {to} has {least:.8g} (better "
+                      f"{how}).", "local-optimum", about)
+
+
+def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:
+    """How far one prediction reaches beyond the runs that were fitted; None where it does not.
+
+    It does where an input lies outside its range, or where the law's own standard error, from the Jacobian, is more
+    than 1.5 times that at the least certain of the runs: a combination of inputs that none of them was near.
+    """
+    from scaling.laws.fitting import input_logs
+    at = input_logs(fit.form, (), inputs)[0][:, :1]
+    beyond = []
+    for name, value, values in zip(fit.form.inputs, at[:, 0], fit.logs):
+        for gap, word in ((value - values.max(), "largest"), (values.min() - value, "smallest")):
+            if gap > LEVELS_APART:
+                end = np.exp(values.max() if word == "largest" else values.min())
+                beyond.append(f"{name} = {np.exp(value):.3g} is a factor {np.exp(gap):.3g} past the {word} fitted, "
+                              f"{end:.3g}")
+    rows = jacobian(fit.form, fit.vector, np.hstack([fit.logs, at]))
+    size = np.maximum(np.linalg.norm(rows[:-1], axis=0), 1e-300)
+    spread = np.sqrt(np.einsum("nk,kl,nl->n", rows / size, np.linalg.pinv((rows[:-1] / size).T @ (rows[:-1] / size)),
+                               rows / size))
+    ratio = float(spread[-1] / spread[:-1].max())
+    if not beyond and ratio <= 1.5:
+        return None
+    where = "; ".join(beyond) if beyond else "no fitted run is near this combination of inputs"
+    return Diagnostic(f"{where}. The law's standard error there is {ratio:.2g} times its largest at a fitted run, if "
+                      "the form still holds.", "extrapolation", fit.form.inputs)

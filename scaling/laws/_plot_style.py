@@ -54,18 +54,21 @@ def dress(axes: Axes, x: str, y: str, labels: str = "", log_x: bool = True, grid
 
 
 def amount(value: float) -> str:
-    """A number on a logarithmic axis: 300M, and 10²¹ where suffixes end."""
-    return words.count(value) if 1e-3 <= value < 9e14 else words.power(value, 1)
+    """A number on an axis: 0.25, 300M, and 10²¹ where suffixes end."""
+    if value < 0 or value < 1e-3 or 1 <= value < 1e3:
+        return words.short(value)
+    return words.count(value) if value < 9e14 else power(value)
 
 
-def finish(axes: Axes, ends=(), log_y: bool = True, linear_x: bool = False) -> None:
+def power(value: float) -> str:
+    """FLOPs to two digits: 10²¹, 3 × 10²⁰, 6.4 × 10¹⁹."""
+    return words.power(value, 2).replace(".0 ×", " ×").removeprefix("1 × ")
+
+
+def finish(axes: Axes, ends=(), log_y: bool = True) -> None:
     """Ticks a person can read, and `ends`: (y, text, colour) written at the right, apart from one another."""
-    if linear_x:
-        ticks = axes.xaxis.get_major_locator()
-        plot.finish(axes, ends, ticks=words.short, log_y=log_y)
-        axes.xaxis.set_major_locator(ticks)
-        return
     plot.finish(axes, ends, ticks=amount, log_y=log_y)
+    axes.yaxis.set_major_formatter(lambda value, _: amount(value))
 
 
 def note(figure: Figure, text: str) -> None:

@@ -1,0 +1,58 @@
+"""Figures over compute: slices of equal compute with their minima, and the compute-optimal frontier."""
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.laws._plot_style import BAND, COLOURS, DOT, dress, finish, named, note, panels, power, ramp, styled
+from scaling.report import words
+
+SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
+
+
+@styled
+def isoflop(found) -> Figure:
+    """Left: the slices, their curves, and the minimum of each (diamond; a cross where the slice is flagged and left out of
+    the lines). Then N* and D* against compute with their intervals, the fitted line and its band."""
+    figure, axes = panels(1, 3, width=4.4)
+    slices, table = found.slices, found.table
+    colours = ramp("C", len(slices))
+    panel, ends = dress(axes[0, 0], named(found.runs.columns, "N"), found.runs.columns["y"], "FLOPs"), []
+    for row, (part, colour) in enumerate(zip(slices, colours)):
+        panel.plot(np.exp(part.logs["N"]), part.loss, color=colour, **DOT)
+        x, y = found.curve(row)
+        if np.isfinite(y).all():
+            panel.plot(x, y, color=colour, linewidth=1.2, zorder=3)
+        here = table.iloc[row]
+        if np.isfinite([here["params"], here["loss"]]).all():
+            panel.plot(here["params"], here["loss"], **_mark(here["used"]))
+        ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colour))
+    finish(panel, ends)
+    for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
+        low, high = found.interval(slope)
+        title = f"{SYMBOLS[role]}* ~ C^{slope}, {slope} = {words.number(getattr(found, slope), 3)}"
+        dress(axis, "FLOPs", f"{title} [{words.number(low, 3)}, {words.number(high, 3)}]")
+        ends = table["flops"].min(), table["flops"].max()
+        grid = np.geomspace(ends[0] / 1.5, ends[1] * 1.5, 40)
+        line = found.predict(grid)
+        axis.plot(grid, line[role], color=COLOURS.accent, linewidth=1.4, zorder=3)
+        axis.fill_between(grid, line[f"{role}_low"], line[f"{role}_high"], color=COLOURS.accent, **BAND)
+        for (_, here), colour in zip(table.iterrows(), colours):
+            if np.isfinite(here[role]):
+                error = [[here[role] - min(here[f"{role}_low"], here[role])],
+                         [max(here[f"{role}_high"], here[role]) - here[role]]]
+                axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
+                axis.plot(here["flops"], here[role], **_mark(here["used"]))
+        finish(axis)
+    left_out = [f"{power(here['flops'])}: {here['flags']}" for _, here in table.iterrows() if not here["used"]]
+    note(figure, f"{found.method}; {found.level:.0%} intervals"
+         + ("; left out: " + ", ".join(left_out) if left_out else ""))
+    return figure
+
+
+def _mark(used: bool) -> dict:
+    """A diamond for a minimum that counts, a cross for one that does not."""
+    return {"linestyle": "none", "zorder": 6, "color": COLOURS.accent,
+            **({"marker": "D", "markersize": 5, "markeredgecolor": COLOURS.paper, "markeredgewidth": 0.6} if used else
+               {"marker": "x", "markersize": 6.5, "markeredgewidth": 1.6})}

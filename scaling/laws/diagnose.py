@@ -22,7 +22,7 @@ ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameter
 APART = 0.1            # optima differ when a nonlinear parameter differs by more than this share of itself
 FAR = 6.0              # noise standard deviations from which a run is an outlier
 WEAK = 4.0             # an interval whose ends differ by more than this factor says little
-ROUNDING = 0.1         # of the objective a degree of freedom: what rounded values may lose and still be an optimum
+ROUNDING = 0.5         # of the objective a degree of freedom: what rounded values may lose and still be an optimum
 
 
 class Diagnostic(str):
@@ -78,9 +78,18 @@ def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
 
 # ------------------------------------------------------------------------------------------------- the data
 
+def level_of(logs: np.ndarray) -> np.ndarray:
+    """Which level of an input each run is at, from 0 at the lowest, given its logarithms [n]: sorted values closer
+    than 1% to the last are one level."""
+    order = np.argsort(logs, kind="stable")
+    index = np.zeros(len(logs), int)
+    index[order[1:]] = np.cumsum(np.diff(logs[order]) > LEVELS_APART)
+    return index
+
+
 def levels(logs: np.ndarray) -> int:
-    """Distinct values of an input, given its logarithms: sorted values closer than 1% to the last are one level."""
-    return int((np.diff(np.sort(logs)) > LEVELS_APART).sum()) + 1
+    """How many distinct levels an input has."""
+    return int(level_of(logs).max()) + 1
 
 
 def few_levels(fit: Fit) -> Iterator[Diagnostic]:

@@ -1,4 +1,4 @@
-"""What commands that fit laws share: where the runs come from, which column is what, how a law is fitted to them.
+"""What commands that fit laws share: where runs come from, which column is what, how a law is fitted.
 
 A command imports this module and declares its flags its own: flags.adopt_module_key_flags(_points).
 """
@@ -10,24 +10,24 @@ from absl import app, flags
 from scaling import files, laws
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV, Parquet or JSON lines.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study of experiments.run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of an experiments.run.")
 _LAW = flags.DEFINE_string("law", "chinchilla", "The law's form; --law=list lists them.")
 _Y = flags.DEFINE_string("y", None, "Column of the metric. Columns left out are found by their usual names.")
 _PARAMS = flags.DEFINE_string("params", None, "Column of N, the parameters.")
 _DATA = flags.DEFINE_string("data", None, "Column of D, the tokens or examples seen.")
 _COMPUTE = flags.DEFINE_string("compute", None, "Column of C, the training FLOPs.")
 _UNIQUE = flags.DEFINE_string("unique", None, "Column of U, the unique tokens or examples.")
-_COLUMNS = flags.DEFINE_string("columns", None, "Columns of a law's other inputs: x=width,experts=num_experts.")
-_WHERE = flags.DEFINE_string("where", None, "Which rows: an expression of columns, such as 'kept and flops < 1e21'.")
-_LOSS = flags.DEFINE_string("loss", "huber_log", "Objective: huber, mse or absolute, each also with _log or _log1p.")
+_COLUMNS = flags.DEFINE_string("columns", None, "Columns of other inputs of a law: x=width,experts=num_experts.")
+_WHERE = flags.DEFINE_string("where", None, "Which rows, in columns: 'kept and flops < 1e21'.")
+_LOSS = flags.DEFINE_string("loss", "huber_log", "Objective: huber, mse, absolute; also with _log or _log1p.")
 _DELTA = flags.DEFINE_string("delta", "1e-3", "Huber's delta, or noise: as large as the noise makes best.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Column of weights; 2 counts a run twice.")
 _FIX = flags.DEFINE_string("fix", None, "Parameters that are not fitted: E=1.69.")
 _TIE = flags.DEFINE_string("tie", None, "Parameters that equal another: beta=alpha.")
 _BOUNDS = flags.DEFINE_string("bounds", None, "Where parameters are searched: alpha=0.1:1,beta=0.1:1.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of starts and resamples.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples for the intervals.")
-_CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampled whole, for rows that share a run.")
+_CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampled whole (rows that share a run).")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Of the intervals.")
 
 
@@ -61,7 +61,8 @@ def columns() -> dict[str, str]:
 def runs() -> laws.Runs:
     """The runs of --points or --workdir; flags.Error where neither or both are named."""
     if (_POINTS.value is None) == (_WORKDIR.value is None):
-        raise flags.Error("name the runs: either --points=FILE, a table with a row a run, or --workdir=DIR, a study")
+        raise flags.Error("name the runs: either --points=FILE, a table with a row a run, "
+                          "or --workdir=DIR, a study")
     if _POINTS.value is not None:
         return laws.Runs.from_csv(_POINTS.value, where=_WHERE.value, **columns())
     found = laws.Runs.from_workdir(_WORKDIR.value, metric=_Y.value)
@@ -78,10 +79,10 @@ def options() -> dict:
     try:
         delta = _DELTA.value if _DELTA.value == "noise" else float(_DELTA.value)
     except ValueError:
-        raise flags.Error(f"--delta takes a positive number or the word noise, got {_DELTA.value!r}") from None
+        raise flags.Error(f"--delta takes a positive number or the word noise, "
+                          f"got {_DELTA.value!r}") from None
     return {"loss": _LOSS.value, "delta": delta, "weights": _WEIGHTS.value, "fix": pairs(_FIX.value, "fix"),
-            "tie": pairs(_TIE.value, "tie", str), "bounds": pairs(_BOUNDS.value, "bounds", _ends),
-            "seed": _SEED.value}
+            "tie": pairs(_TIE.value, "tie", str), "bounds": pairs(_BOUNDS.value, "bounds", _ends)}
 
 
 def law() -> str:
@@ -107,8 +108,8 @@ def parse(argv):
 
 
 def run(main) -> None:
-    """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2 for flags
-    and 1 for the rest."""
+    """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2 for
+    flags and 1 for the rest."""
     def guarded(argv):
         try:
             if len(argv) > 1:

@@ -1,18 +1,21 @@
 """Forecasts on record: written before the run exists, never rewritten, and checked against it once.
 
-`write` makes one file that holds the target, the predicted loss with its interval, the law, and a hash of
-every record the law was fitted to. `check` refuses if any of that changed, and writes its verdict beside the
-forecast.
+`predict` says what a target's metric will be. `write` puts that into one new file, with the law, how it was
+fitted, and a hash of every run it was fitted to. `check` refuses if any of that changed, and writes its
+verdict beside the forecast.
+
+The hash tells whoever reads a forecast that it is as it was written. That it was written before the run is
+for its owner to show: commit the file, or publish the hash, where others see the date.
 """
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import hashlib
 import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,131 +23,120 @@ from etils import epath
 
 import scaling
 from scaling import files
-from scaling.laws.fitting import Fit
+from scaling.laws import evidence
+from scaling.laws.evidence import hashes, record_hash  # noqa: F401  (part of this module's interface)
 from scaling.laws.forms import LawError
-from scaling.laws.uncertainty import Bootstrap
+from scaling.laws.prediction import in_space, predict
+from scaling.laws.twostep import TwoStep, two_step  # noqa: F401
 
-CHECK = "forecast_check.json"
+def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) -> dict:
+    """Predict the target (see `predict`), write it to `path`, a new file, and return what was written.
 
+    records: everything that had been measured: a table (its path, a DataFrame, Runs), the path of a workdir,
+    or {fingerprint: hash} of records, see `hashes`; by default the fitted runs. Of a table, rows that have
+    the metric count.
 
-def _canonical(value) -> str:
-    """One text for one content: sorted keys, no spaces, NumPy values and NaN as `files.dumps` writes them."""
-    return json.dumps(json.loads(files.dumps(value)), sort_keys=True, separators=(",", ":"))
-
-
-def record_hash(record: Mapping) -> str:
-    """SHA-256 of a record's content, whatever the order of its keys."""
-    return hashlib.sha256(_canonical(dict(record)).encode()).hexdigest()
-
-
-def hashes(records: Iterable[Mapping]) -> dict[str, str]:
-    """{fingerprint: record_hash} of records, each a dict with a "fingerprint"."""
-    return {record["fingerprint"]: record_hash(record) for record in records}
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def write(path, fit: Fit, boot: Bootstrap, target: Mapping, records: Mapping[str, str],
-          level: float = 0.9) -> dict:
-    """Predict the target's loss, write it to `path` (a new file), and return what was written.
-
-    target: a dict with the law's input columns (params_non_embedding, tokens_seen, ...), and if known "flops"
-    and "fingerprint"; all of it is kept. records: {fingerprint: hash}, see `hashes`, of every run the fit
-    used. The interval is a prediction interval: uncertainty of the law and the noise of one run.
-    compute_ratio is the target's "flops" over the largest of the fitted points, None where either is not
-    known.
-
-    Raises LawError if the file exists, if the target is among the records, or if fitted points have no
-    record.
+    Raises LawError if the file exists, if the target is among the records, or if fitted runs have none.
     """
     path = epath.Path(path)
-    target = dict(target)
-    if boot.fit is not fit:
-        raise LawError("the bootstrap belongs to another fit")
-    for name in fit.form.inputs:
-        if fit.columns[name] not in target:
-            raise LawError(f"the target lacks {fit.columns[name]!r}; it has {', '.join(map(str, target))}")
-    if target.get("fingerprint") in records:
-        raise LawError(f"the target {target['fingerprint']} is already among the records: "
-                       "that would be no forecast")
-    if not records:
+    content = {"time": _now()} | predict(fit, boot, target, level)
+    measured = [content["metric"]] + ([fit.runs.columns["L"]] if isinstance(fit, TwoStep) else [])
+    known, table, columns = evidence.gather(fit.runs if records is None else records, measured)
+    _refuse_known(fit, content["target"], content["metric"], known, table)
+    if not known:
         raise LawError("a forecast names the records it was made from, and none were given")
-    if "fingerprint" in fit.points:
-        if lost := sorted(set(fit.points["fingerprint"]) - set(records)):
+    if columns is None and "fingerprint" in fit.runs.frame:
+        if lost := sorted(set(fit.runs.frame["fingerprint"]) - set(known)):
             raise LawError(f"no record was given for fitted runs {', '.join(map(str, lost))}")
-    at = [float(target[fit.columns[name]]) for name in fit.form.inputs]
-    largest = float(fit.points["flops"].max()) if "flops" in fit.points else None
-    content = {
-        "time": _now(), "target": target, "predicted": fit.predict(*at),
-        "interval": list(boot.predict(*at, level=level)),
-        "confidence": list(boot.predict(*at, level=level, noise=False)), "level": level,
-        "compute_ratio": float(target["flops"]) / largest if largest and "flops" in target else None,
-        "metric": fit.columns["loss"], "form": fit.form.name,
-        "fit": fit.to_json() | {"points": len(fit.points)},
-        "bootstrap": boot.to_json(level), "diagnostics": [*fit.diagnostics, *boot.diagnostics],
-        "records": dict(sorted(records.items())),
+    content |= {
+        "form": fit.form.name, "formula": fit.form.formula, "inputs": list(fit.form.inputs),
+        "columns": dict(fit.runs.columns),
+        "objective": {"name": fit.spec.name} | dataclasses.asdict(fit.spec),
+        "fit": fit.to_json(), "bootstrap": boot.to_json(level), "manifest": fit.manifest,
+        "source": fit.runs.source, "records": known, "record_columns": columns,
+        "measured": measured,
+        "records_hash": evidence.digest(sorted(known.values())),
         "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
                      "numpy": np.__version__, "pandas": pd.__version__},
     }
     content = json.loads(files.dumps(content))
-    content["hash"] = record_hash(content)
+    content["hash"] = evidence.digest(content)
     try:
-        files.atomic_write(path, files.dumps(content, indent=1) + "\n", exclusive=True)
+        files.atomic_write(path, _text(content), exclusive=True)
     except FileExistsError:
         raise LawError(f"{os.fspath(path)} exists, and a forecast is never overwritten; "
                        "write to another path") from None
     return content
 
 
+def _refuse_known(fit, target: Mapping, metric: str, known: Mapping, table) -> None:
+    if target.get("fingerprint") in known:
+        raise LawError(f"the target {target['fingerprint']} is already among the records: "
+                       "that would be no forecast")
+    for frame in (fit.runs.frame, table):
+        rows = [] if frame is None else _rows(frame, target, fit.runs.columns, fit.form.inputs)
+        if len(rows):
+            raise LawError(f"the target is already among the records ({metric} = {frame[metric].iloc[rows[0]]:.6g} "
+                           f"in row {frame.index[rows[0]]}): that would be no forecast; name a run nobody has "
+                           "trained, or leave this one out of the records")
+
+
+def _rows(table, target: Mapping, columns: Mapping, inputs) -> np.ndarray:
+    """Rows of the table that are the target. Compute follows from N and D, and is counted in several ways:
+    only a law in C goes by it."""
+    compute = {columns.get("C")} - {columns.get(name) for name in inputs}
+    return evidence.rows_of(table, {name: value for name, value in target.items() if name not in compute})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _text(content: Mapping) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def read(path) -> dict:
-    """The forecast at `path`; raises LawError if it was changed since it was written."""
+    """The forecast at `path`; raises LawError if any byte of it was changed since it was written."""
     path = epath.Path(path)
     try:
-        content = json.loads(path.read_text())
+        text = path.read_bytes().decode()
+        content = json.loads(text)
     except FileNotFoundError:
         raise LawError(f"there is no forecast at {os.fspath(path)}") from None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise LawError(f"{os.fspath(path)} is not a forecast ({error})") from None
-    if not isinstance(content, dict) or content.get("hash") != _own_hash(content):
-        raise LawError(f"{os.fspath(path)} was changed after it was written: its content does not "
-                       "match its own hash")
+    own = {key: value for key, value in content.items() if key != "hash"} if isinstance(content, dict) else {}
+    if not own or content.get("hash") != evidence.digest(own) or text != _text(content):
+        raise LawError(f"{os.fspath(path)} was changed after it was written: its content does not match "
+                       "its own hash; restore it")
     return content
 
 
-def _own_hash(content: Mapping) -> str:
-    return record_hash({key: value for key, value in content.items() if key != "hash"})
+def check(path, observed: float | None = None, records=None) -> dict:
+    """Score the forecast at `path`, write <its name>_check.json beside it, and return what was written.
 
+    observed: the target's metric; None to look for it in the records. records: what `write` takes, as it is
+    now, by default where the fitted runs were read from; other runs may have joined. error is observed minus
+    predicted; rank the share of the predictive distribution below the observation; z the distance from its
+    median in units of its spread. Checking again with the same observation returns what is there.
 
-def check(path, observed: float, records: Mapping[str, str]) -> dict:
-    """Score the forecast at `path` against the observed loss; write forecast_check.json beside it, and return
-    it.
-
-    records: {fingerprint: hash} as they are now; others than those forecast from may have joined. error is
-    observed minus predicted, relative_error that over predicted. Checking again with the same observation
-    returns what is there.
-
-    Raises LawError if the forecast or any record it was made from has changed or is missing, naming them, or
-    if it was already checked against another observation.
+    Raises LawError if the forecast or a record it was made from has changed or is missing, naming them, if no
+    observation is found, or if it was already checked against another.
     """
     content = read(path)
-    missing = [name for name in content["records"] if name not in records]
-    changed = [name for name, value in content["records"].items() if records.get(name, value) != value]
-    if missing or changed:
-        both = {"missing": missing, "changed": changed}
-        said = [f"{what}: {', '.join(names)}" for what, names in both.items() if names]
-        raise LawError(f"the records this forecast was made from are not as they were ({'; '.join(said)}); "
+    records = content.get("source", {}).get("path") if records is None else records
+    if records is None:
+        raise LawError("say which records the forecast was made from, as they are now: records=...")
+    known, table, _ = evidence.gather(records, content["measured"], content["record_columns"],
+                                      content["records"])
+    if gone := evidence.lost(content["records"], known):
+        raise LawError(f"the records this forecast was made from are not as they were ({gone}); "
                        "restore them, or make a new forecast of a run nobody has trained")
-    observed = float(observed)
-    if not (math.isfinite(observed) and observed > 0):
-        raise LawError(f"the observed loss must be positive and finite, got {observed}")
-    predicted, (low, high) = content["predicted"], content["interval"]
-    result = {"observed": observed, "predicted": predicted, "interval": [low, high],
-              "level": content["level"],
-              "error": observed - predicted, "relative_error": observed / predicted - 1.0,
-              "inside": low <= observed <= high, "time": _now(), "forecast_hash": content["hash"]}
-    beside = epath.Path(path).parent / CHECK
+    observed = _found(content, table) if observed is None else float(observed)
+    result = _score(content, observed) | {"time": _now(), "forecast_hash": content["hash"]}
+    path = epath.Path(path)
+    beside = path.parent / f"{path.stem}_check.json"
     try:
         files.atomic_write(beside, files.dumps(result, indent=1) + "\n", exclusive=True)
     except FileExistsError:
@@ -154,3 +146,35 @@ def check(path, observed: float, records: Mapping[str, str]) -> dict:
                            "a forecast is checked once") from None
         return earlier
     return result
+
+
+def _found(content: Mapping, table) -> float:
+    """The target's metric, from a table of the records as they are now."""
+    target, metric = content["target"], content["metric"]
+    rows = [] if table is None else _rows(table, target, content["columns"], content["inputs"])
+    if len(rows) != 1:
+        about = ", ".join(f"{name} = {value}" for name, value in target.items() if np.ndim(value) == 0)
+        raise LawError(f"{len(rows) or 'none'} of the records {'are' if len(rows) > 1 else 'is'} the target "
+                       f"({about}); say what was observed, observed=...")
+    return float(table[metric].iloc[rows[0]])
+
+
+def _score(content: Mapping, observed: float) -> dict:
+    predicted, (low, high), kept = content["predicted"], content["interval"], content["distribution"]
+    if not math.isfinite(observed) or (kept["space"] == "log" and observed <= 0):
+        wanted = "positive and finite" if kept["space"] == "log" else "finite"
+        raise LawError(f"the observed {content['metric']} must be {wanted}, got {observed}")
+    median = kept["values"][kept["levels"].index(0.5)]
+    off = float(np.subtract(*in_space(kept["space"], [observed, median])))
+    z = off / kept["spread"] if kept["spread"] else math.copysign(math.inf, off) if off else 0.0
+    error, inside = observed - predicted, low <= observed <= high
+    share = f" ({error / abs(predicted):+.2%})" if predicted else ""
+    verdict = (f"{content['metric']} was forecast as {predicted:.5g} and observed as {observed:.5g}{share}: "
+               f"{'inside' if inside else 'outside'} the {content['level']:.0%} interval "
+               f"[{low:.5g}, {high:.5g}], "
+               f"{abs(z):.1f} standard deviations {'above' if z > 0 else 'below'} its middle. "
+               f"The forecast {'held' if inside else 'missed'}.")
+    return {"observed": observed, "predicted": predicted, "interval": [low, high], "level": content["level"],
+            "error": error, "relative_error": error / abs(predicted) if predicted else None, "inside": inside,
+            "z": z, "rank": float(np.interp(observed, kept["values"], kept["levels"], left=0.0, right=1.0)),
+            "verdict": verdict}

@@ -1,19 +1,18 @@
 """Intervals by refitting: every resample is fitted to convergence, all of them in one batch.
 
-Three ways to resample:
+case: rows with replacement (Efron 1979). Assumes nothing of the noise, but a resample of a small grid may leave out
+    whole levels of an input, and its distribution is coarse.
+cluster: whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for runs that share something: a
+    trunk, a data order, a tuned recipe, a size.
+noise: the fitted law plus normal noise in the objective's space (a parametric bootstrap).
+wild: the fitted law plus each run's own residual times a random sign (Wu 1986; Liu 1988): the noise may differ from
+    run to run, and the points stay where they are. wild cluster: one sign a cluster (Cameron, Gelbach and Miller
+    2008), for clusters too few to resample. `resample.errors` tells how residuals are made as large as the errors.
 
-case: rows with replacement (Efron 1979). Assumes nothing about the noise, but with few points a resample of a
-    grid may leave out whole levels of an input, and its distribution is coarse.
-cluster: whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for points that share a run.
-noise: the fitted law plus normal noise in log loss (a parametric bootstrap). The noise's standard deviation
-    is the residuals' with n - P degrees of freedom, and is itself drawn, from the chi-square distribution,
-    for every resample, which widens intervals as Student's t does. The default below 20 points a parameter:
-    in simulations of 4 x 4 and 5 x 4 grids with normal noise, 90% intervals of parameters and of a forecast
-    cover 89 to 94% of the time (93 to 96% with heavy tails, t with 3 degrees of freedom); a wild bootstrap of
-    a fit with a small delta, which passes through P of the points, covers 65 to 80%.
-
-Intervals are percentiles of the refits. A prediction interval adds a draw of the noise to every refit's
-prediction, so it is where one new run should fall; without noise it is where the law itself should be.
+In "noise" and both "wild" the size of the noise is itself drawn for every resample, from the chi-square distribution of
+its degrees of freedom, which widens intervals as Student's t does. Intervals are percentiles of the refits. A prediction
+interval adds a draw of the noise to every refit's prediction, so it is where one new run should fall; without noise it is
+where the law itself should be.
 """
 from __future__ import annotations
 
@@ -23,56 +22,75 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scaling.laws import newton
-from scaling.laws.fitting import Fit, Scale, input_logs
+from scaling.laws import resample
+from scaling.laws.diagnose import Diagnostic
+from scaling.laws.fitting import Fit, input_logs, refit
 from scaling.laws.forms import LawError
 
-PLENTY = 20  # points a parameter from which rows are resampled by default
+METHODS = ("auto", "case", "cluster", "noise", "wild", "wild cluster")
+PLENTY = 20    # points a parameter from which rows are resampled by default
+MANY = 20      # clusters from which they are resampled whole by default
+SHARE = 0.02   # of refits at a bound from which that is said
 
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
     fit: Fit
     draws: pd.DataFrame          # one refit a row, one parameter a column, in the units of the data
-    noise: np.ndarray            # [draws] standard deviation of one run's log loss, itself uncertain
-    method: str                  # "case", "cluster" or "noise"
+    noise: np.ndarray            # [draws] standard deviation of one run's residual, itself uncertain
+    method: str                  # what was done: one of METHODS, never "auto"
     seed: int
-    cluster: str | None = None
-    diagnostics: list[str] = field(default_factory=list)
+    cluster: str | None = None   # the column, or that labels were given
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def interval(self, quantity: str | Callable[[pd.DataFrame], object], level: float = 0.9):
-        """Percentile interval of a parameter, or of any function of them: interval(lambda p: p.beta /
-        (p.alpha + p.beta))."""
+        """Percentile interval (low, high) of a parameter, or of any function of all of them.
+
+        quantity: a name (of `fit.derived` too), or a callable that takes `draws` and returns [draws] or [draws, k]:
+        interval(lambda p: p.beta / (p.alpha + p.beta)).
+        """
         if callable(quantity):
-            return percentiles(np.asarray(quantity(self.draws), float), level)
-        if quantity not in self.draws.columns:
-            raise LawError(f"no parameter {quantity!r}; the parameters are {', '.join(self.draws.columns)}")
-        return percentiles(self.draws[quantity].to_numpy(), level)
+            values = np.asarray(quantity(self.draws), float)
+            if values.shape[:1] != (len(self.draws),):
+                raise LawError(f"the quantity must have one value a draw, {len(self.draws)}; it has shape {values.shape}")
+            return percentiles(values, level)
+        return percentiles(self._values(quantity), level)
+
+    def _values(self, name: str) -> np.ndarray:
+        if name in self.draws.columns:
+            return self.draws[name].to_numpy()
+        if name in self.fit.derived:
+            return np.asarray(self.fit.form.derived({k: self.draws[k].to_numpy() for k in self.draws})[name], float)
+        names = ", ".join([*self.draws.columns, *self.fit.derived])
+        raise LawError(f"no parameter {name!r}; the parameters are {names}")
 
     def samples(self, *inputs, noise: bool = False, **named) -> np.ndarray:
-        """Predictions of every refit at the form's inputs, [draws, *broadcast shape]; with the noise of one
-        run if asked."""
+        """Predictions of every refit at the form's inputs, [draws, *broadcast shape]; with the noise of one run if
+        asked, drawn once a refit, so that points of one curve move together."""
         logs, shape = input_logs(self.fit.form, inputs, named)
         values = self.fit.form.predict(self.draws.to_numpy(), logs)
         if noise:  # its own stream, so that predictions do not depend on what was asked before
-            normal = np.random.default_rng([self.seed, 1]).standard_normal((len(values), 1))
-            values = values * np.exp(self.noise[:, None] * normal)
+            spec, rng = self.fit.spec, np.random.default_rng([self.seed, 1])
+            if spec.quantile == 0.5:
+                shift = self.noise * rng.standard_normal(len(values))
+            else:  # errors about a quantile are not centred on it: the residuals themselves
+                shift = rng.choice(self.fit.residuals, len(values), p=self.fit.weights / self.fit.weights.sum())
+            values = resample.restored(spec, spec.transform(values) + shift[:, None])
         return values.reshape(len(values), *shape)
 
     def predict(self, *inputs, level: float = 0.9, noise: bool = True, **named):
-        """(low, high) of the loss at the form's inputs: of one new run, or with noise=False of the law
-        itself."""
+        """(low, high) of the loss at the form's inputs: of one new run, or with noise=False of the law itself."""
         return percentiles(self.samples(*inputs, noise=noise, **named), level)
 
     def standard_errors(self) -> dict[str, float]:
         return {name: float(self.draws[name].std(ddof=1)) for name in self.draws.columns}
 
     def to_json(self, level: float = 0.9) -> dict:
-        return {"method": self.method, "draws": len(self.draws), "seed": self.seed,
-                "cluster": self.cluster, "level": level,
-                "intervals": {name: list(self.interval(name, level)) for name in self.draws.columns},
+        names = [*self.draws.columns, *self.fit.derived]
+        return {"method": self.method, "draws": len(self.draws), "seed": self.seed, "cluster": self.cluster,
+                "level": level, "intervals": {name: list(self.interval(name, level)) for name in names},
                 "standard_errors": self.standard_errors(), "noise": float(np.median(self.noise)),
-                "diagnostics": list(self.diagnostics)}
+                "diagnostics": [said.to_json() for said in self.diagnostics]}
 
 
 def percentiles(values: np.ndarray, level: float):
@@ -83,79 +101,93 @@ def percentiles(values: np.ndarray, level: float):
     return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
 
 
-def refit(fit: Fit, losses: np.ndarray, weights: np.ndarray) -> newton.Result:
-    """Fit the same points with other losses and weights, each [batch, n] or [n].
+def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, seed: int = 0) -> Bootstrap:
+    """Refit `draws` resamples of a fit (the module's docstring says what each method assumes).
 
-    Starts from every optimum the fit found within a factor 2 of its best, and keeps the best result. Few
-    points and a small delta make a rough objective; there the way leads through the smoother problem with ten
-    times the delta, which takes fewer steps. In one resample of some hundred a near-equal optimum (1% or
-    less) wins. Vectors are in the units of the data.
+    method "auto": with a cluster (a column of the runs, or one label a run) "cluster" from 20 clusters on, else "wild
+    cluster"; without one "case" from 20 points a parameter on, else "noise". "wild" with a cluster is "wild cluster".
+
+    Raises LawError for unknown methods or columns, and where no degrees of freedom are left to judge the noise by.
     """
-    form, logs = fit.form, fit.logs
-    scale = Scale.of(form, logs, fit.loss, fit.delta, fit.space)
-    rivals = fit.optima[fit.optima["objective"] <= 2 * fit.optima["objective"].iloc[0]].head(3)
-    batch = max(np.ndim(losses) == 2 and len(losses), np.ndim(weights) == 2 and len(weights), 1)
-    data = logs - scale.centre[:, None], losses / scale.unit, weights
-    best = None
-    for start in scale.apply(form, rivals[list(form.names)].to_numpy()):
-        vectors = np.tile(start, (batch, 1))
-        if logs.shape[1] < PLENTY * len(form.names):
-            vectors = newton.minimise(form, vectors, *data, delta=10 * scale.delta, space=fit.space,
-                                      tolerance=1e-4).vectors
-        found = newton.minimise(form, vectors, *data, delta=scale.delta, space=fit.space)
-        best = found if best is None else best.better(found)
-    return best._replace(vectors=scale.restore(form, best.vectors),
-                         objective=best.objective * scale.objective)
-
-
-def bootstrap(fit: Fit, draws: int = 1000, seed: int = 0, cluster: str | None = None,
-              method: str = "auto") -> Bootstrap:
-    """Refit `draws` resamples. cluster: a column of the points, whose groups are then resampled whole.
-
-    method "auto" takes "cluster" when a cluster is named, "case" from 20 points a parameter on, else "noise"
-    (see the module's docstring for what each assumes).
-    """
-    n, spare = len(fit.points), fit.degrees_of_freedom
-    if method == "auto":
-        method = "cluster" if cluster else "case" if n >= PLENTY * len(fit.form.names) else "noise"
-    if method not in ("case", "cluster", "noise"):
-        raise LawError(f"method must be 'auto', 'case', 'cluster' or 'noise', got {method!r}")
-    if (method == "cluster") != (cluster is not None):
-        raise LawError("method 'cluster' and the argument cluster=<column> go together")
-    if spare < 1:
-        raise LawError(f"{n} points and {len(fit.form.names)} parameters leave no degrees of freedom to "
-                       "judge the noise by")
     if draws < 2:
         raise LawError(f"draws must be at least 2, got {draws}")
-    said = []
+    if (spare := fit.degrees_of_freedom) < 1:
+        raise LawError(f"{len(fit.y)} points and {len(fit.form.free)} parameters leave no degrees of freedom to judge "
+                       "the noise by")
+    numbers, name = resample.groups(fit, cluster)
+    count = int(numbers.max()) + 1
+    method = _method(fit, method, cluster is not None, count)
+    if cluster is not None:
+        spare = min(spare, count - 1)
     rng = np.random.default_rng([seed, 0])
-    spread = np.sqrt((fit.weights * fit.residuals ** 2).sum() / fit.weights.sum() * n / spare)
-    noise = spread * np.sqrt(spare / rng.chisquare(spare, draws))
-    if method == "noise":
-        predicted = fit.form.predict(fit.vector[None], fit.logs)
-        losses, weights = predicted * np.exp(noise[:, None] * rng.standard_normal((draws, n))), fit.weights
+    widen = np.sqrt(spare / rng.chisquare(spare, draws))
+    noise = spread(fit) * widen
+    y, weights = fit.y, fit.weights
+    if method in ("case", "cluster"):
+        weights = weights * rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, numbers]
     else:
-        if method == "cluster" and cluster not in fit.points.columns:
-            there = ", ".join(map(str, fit.points.columns))
-            raise LawError(f"no column {cluster!r} to cluster by; the columns are {there}")
-        labels = fit.points.index if method == "case" else fit.points[cluster]
-        groups = pd.factorize(labels, use_na_sentinel=False)[0]
-        count = int(groups.max()) + 1
-        if count < 2:
-            raise LawError(f"column {cluster!r} holds a single cluster; resampling needs several")
-        if method == "cluster" and count < 10:
-            said.append(f"Only {count} clusters of {cluster}: intervals from resampling them are too narrow.")
-        losses = fit.loss
-        weights = fit.weights * rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, groups]
-    found = refit(fit, losses, weights)
-    frame = pd.DataFrame(found.vectors, columns=list(fit.form.names))
-    if (failed := int((~found.converged).sum())):
-        said.append(f"{failed} of {draws} refits did not converge.")
-    for name in fit.form.amplitudes:
-        if (share := float((frame[name] == 0).mean())) > 0.02:
-            said.append(f"{name} = 0 in {share:.0%} of the refits: its interval ends at the bound.")
-    for p in fit.form.nonlinear:
-        if (share := float(((frame[p.name] <= p.low) | (frame[p.name] >= p.high)).mean())) > 0.02:
-            said.append(f"{p.name} is at a bound of [{p.low:g}, {p.high:g}] in {share:.0%} of the "
-                        "refits: its interval is set by the bound.")
-    return Bootstrap(fit, frame, noise, method, seed, cluster, said)
+        if method == "noise":
+            size = np.sqrt(np.divide(weights.mean(), weights, out=np.ones(len(y)), where=weights > 0))
+            moved = noise[:, None] * size * rng.standard_normal((draws, len(y)))
+        else:
+            moved = (widen[:, None] * resample.signs(draws, count, rng))[:, numbers] * resample.errors(fit, numbers)
+        y = resample.restored(fit.spec, fit.spec.transform(fit.predicted) + moved)
+    found = refit(fit, y, weights)
+    finite = np.isfinite(found.vectors).all(1)
+    frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
+    said = _clusters(numbers, name, method) if cluster is not None else []
+    if (failed := int((~(found.converged & finite)).sum())):
+        said.append(Diagnostic(f"{failed} of {draws} refits did not converge.", "refits-failed"))
+    return Bootstrap(fit, frame, noise[finite], method, seed, name or None, said + _bounds(fit, frame))
+
+
+def spread(fit: Fit) -> float:
+    """Standard deviation of one run's residual, at the mean weight, with the fit's degrees of freedom."""
+    square = (fit.weights * fit.residuals ** 2).sum() / fit.weights.sum()
+    return float(np.sqrt(square * (fit.weights > 0).sum() / fit.degrees_of_freedom))
+
+
+def _method(fit: Fit, method: str, clustered: bool, count: int) -> str:
+    if method not in METHODS:
+        raise LawError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    one_sided = fit.spec.quantile != 0.5
+    if method == "auto":
+        if clustered:
+            return "cluster" if count >= MANY or one_sided else "wild cluster"
+        return "case" if one_sided or len(fit.y) >= PLENTY * len(fit.form.free) else "noise"
+    if clustered and method == "wild":
+        method = "wild cluster"
+    if clustered != (method in ("cluster", "wild cluster")):
+        raise LawError(f"method {method!r} takes every run as independent; with cluster= say 'cluster' or 'wild'"
+                       if clustered else f"method {method!r} needs cluster=, a column of the runs or one label a run")
+    if one_sided and method not in ("case", "cluster"):
+        raise LawError(f"method {method!r} takes errors as symmetric about the law, but quantile={fit.spec.quantile:g} "
+                       "fits one side of them; use method='case' or 'cluster'")
+    return method
+
+
+def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
+    """How many clusters there are, counted by their sizes too (Carter, Schnepel and Steigerwald 2017): few large ones
+    are worth little more than themselves."""
+    sizes = np.bincount(numbers)
+    worth = sizes.sum() ** 2 / (sizes ** 2).sum()
+    if worth >= MANY:
+        return []
+    counted = f"{len(sizes)} clusters of {name}" + (
+        f", worth {worth:.1f} equal ones" if worth < 0.75 * len(sizes) else "")
+    if method == "cluster":
+        advice = "intervals from resampling so few are unreliable, mostly too narrow; method='wild' is better"
+    else:
+        advice = f"intervals rest on {len(sizes) - 1} degrees of freedom, and on the clusters being alike"
+    return [Diagnostic(f"{counted}: {advice}.", "few-clusters", name)]
+
+
+def _bounds(fit: Fit, frame: pd.DataFrame) -> list[Diagnostic]:
+    said = []
+    for name in fit.form.free:
+        p = fit.form.parameter(name)
+        share = float(((frame[name] <= p.low) | (frame[name] >= p.high)).mean())
+        if share > SHARE:
+            said.append(Diagnostic(f"{name} is at a bound of [{p.low:.4g}, {p.high:.4g}] in {share:.0%} of the refits: its "
+                                   "interval is set by the bound.", "refits-at-bound", name))
+    return said

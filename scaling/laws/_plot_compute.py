@@ -56,3 +56,43 @@ def _mark(used: bool) -> dict:
     return {"linestyle": "none", "zorder": 6, "color": COLOURS.accent,
             **({"marker": "D", "markersize": 5, "markeredgecolor": COLOURS.paper, "markeredgewidth": 0.6} if used else
                {"marker": "x", "markersize": 6.5, "markeredgewidth": 1.6})}
+
+
+@styled
+def frontier(table, fit=None) -> Figure:
+    """N*, D* and the loss at the compute-optimal allocation, against FLOPs (what `laws.frontier` returned; more budgets
+    make smoother lines). Band: the interval, where there was a bootstrap. Dotted, about N*: the sizes that cost at most
+    0.1% of the loss. With the fit, its runs are dots: what lies right of them is extrapolated."""
+    figure, axes = panels(1, 3, width=4.3)
+    table = table.sort_values("flops")
+    x = table["flops"].to_numpy()
+    for axis, role in zip(axes[0], ("params", "data", "loss")):
+        label = f"{SYMBOLS[role]}*" if role != "loss" else "loss at the optimum"
+        dress(axis, "FLOPs", label)
+        if role == "params":
+            _within(axis, x, table[["params_within_low", "params_within_high"]].to_numpy(float).T)
+        if f"{role}_low" in table:
+            _filled(axis, x, table[f"{role}_low"], table[f"{role}_high"], COLOURS.accent, BAND)
+        axis.plot(x, table[role], "o-" if len(x) < 8 else "-", color=COLOURS.accent, linewidth=1.5, markersize=4, zorder=4)
+        if fit is not None:
+            values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
+            axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})
+        finish(axis)
+    said = ["dotted: sizes within 0.1% of the lowest loss"]
+    if "params_low" in table:
+        said.insert(0, "band: interval of the law's own optimum")
+    note(figure, "; ".join(said + ["dots: the fitted runs"] * (fit is not None)))
+    return figure
+
+
+def _within(axes: Axes, x: np.ndarray, ends: np.ndarray) -> None:
+    for end in ends:
+        axes.plot(x, end, "_" if len(x) == 1 else "", linestyle=(0, (1, 1.6)), color=COLOURS.ink, linewidth=1.1,
+                  markersize=12, zorder=4)
+
+
+def _filled(axes: Axes, x, low, high, colour: str, look) -> None:
+    """A band; over a single x a bar of it."""
+    if len(x) == 1:
+        x, low, high = np.array([x[0] / 1.1, x[0] * 1.1]), np.repeat(low, 2), np.repeat(high, 2)
+    axes.fill_between(x, np.asarray(low, float), np.asarray(high, float), color=colour, **look)

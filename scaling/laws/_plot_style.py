@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scaling import files
 from scaling.report import palette, plot, svg, words
 
 COLOURS = palette.Palette((), ())
@@ -69,6 +70,11 @@ def finish(axes: Axes, ends=(), log_y: bool = True) -> None:
     """Ticks a person can read, and `ends`: (y, text, colour) written at the right, apart from one another."""
     plot.finish(axes, ends, ticks=amount, log_y=log_y)
     axes.yaxis.set_major_formatter(lambda value, _: amount(value))
+
+
+def save(path, figure: Figure, dpi: int = 200) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    files.atomic_write(path, svg.to_png(figure, COLOURS, dpi))
 
 
 def note(figure: Figure, text: str) -> None:

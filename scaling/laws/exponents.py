@@ -4,7 +4,7 @@ law       from a fitted law, locally at a budget and over a range of budgets (Ho
           approach 3; a law that is no sum of powers of N and D has exponents that change with C)
 isoflop   from the minima of slices of equal compute (approach 2)
 envelope  from the runs that no cheaper or equally cheap run beats (Kaplan et al. 2020, arXiv:2001.08361, figure 14, and
-          approach 1, there with the points of learning curves as runs); the law's own lucky runs bias it
+          approach 1, both with the points of learning curves as runs); a lucky run is chosen before a typical one
 
 Whether N and C count embeddings changes an exponent at small scale from near 0.5 to near 0.75 (Pearce and Song 2024,
 arXiv:2406.12907; Porian et al. 2024, arXiv:2406.19146): so every row says what N and C count, and `also` adds rows in

@@ -255,8 +255,8 @@ def _diagnose(table, slices, found, lines, method, keep) -> list[Diagnostic]:
         good, at = np.isfinite(cubic), np.log([part.flops for part, _ in parts])
         other = f" (cubics give a = {np.polyfit(at[good], cubic[good], 1)[0]:.4g})" if good.sum() > 1 else ""
         said.append(Diagnostic(f"The slices reach a factor of {np.exp(reach):.3g} from their minima, where parabolas are "
-                               f"biased: a = {lines['a']:.4g}{other} is to be trusted less than the exponent of a law "
-                               "fitted to all runs.", "approach-2-bias", ("a", "b")))
+                               f"biased, in N* and, unless all slices are centred alike, in a = {lines['a']:.4g}{other}: "
+                               "trust a law fitted to all runs before these.", "approach-2-bias", ("a", "b")))
     return said
 
 

@@ -58,8 +58,9 @@ def grouped(runs: Runs, budgets, tolerance: float) -> list[Slice]:
     label = _labels(runs, x, budgets, np.log1p(tolerance))
     slices = []
     for value in np.unique(label[label >= 0]):
-        here = label == value
-        flops = float(np.exp(x[here].mean())) if np.ptp(x[here]) else float(runs.values("C")[here][0])
+        here = np.flatnonzero(label == value)
+        here = here[np.lexsort([loss[here], logs["N"][here]])]  # so that results do not depend on the order of runs
+        flops = float(np.exp(x[here].mean()))
         slices.append(Slice(flops, runs.rows[here], {role: v[here] for role, v in logs.items()}, loss[here],
                             float(np.ptp(x[here]))))
     return sorted(slices, key=lambda part: part.flops)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from scaling.laws._plot_style import BAND, COLOURS, DOT, dress, finish, named, note, panels, power, ramp, styled
 from scaling.report import words
 
+MOST = 9  # labels of slices beside one panel
 SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
 
 
@@ -16,19 +17,20 @@ def isoflop(found) -> Figure:
     """Left: the slices, their curves, and the minimum of each (diamond; a cross where the slice is flagged and left out of
     the lines). Then N* and D* against compute with their intervals, the fitted line and its band."""
     figure, axes = panels(1, 3, width=4.4)
-    slices, table = found.slices, found.table
-    colours = ramp("C", len(slices))
+    table = found.table
+    curved = [row for row, flags in enumerate(table["flags"]) if "few" not in flags.split("; ")]
+    colours = dict(zip(curved, ramp("C", len(curved))))
     panel, ends = dress(axes[0, 0], named(found.runs.columns, "N"), found.runs.columns["y"], "FLOPs"), []
-    for row, (part, colour) in enumerate(zip(slices, colours)):
-        panel.plot(np.exp(part.logs["N"]), part.loss, color=colour, **DOT)
-        x, y = found.curve(row)
-        if np.isfinite(y).all():
-            panel.plot(x, y, color=colour, linewidth=1.2, zorder=3)
+    for row, part in enumerate(found.slices):
+        if row not in colours:
+            panel.plot(np.exp(part.logs["N"]), part.loss, **DOT | {"color": COLOURS.grid, "zorder": 2})
+            continue
+        panel.plot(np.exp(part.logs["N"]), part.loss, color=colours[row], **DOT)
+        panel.plot(*found.curve(row), color=colours[row], linewidth=1.2, zorder=3)
         here = table.iloc[row]
-        if np.isfinite([here["params"], here["loss"]]).all():
-            panel.plot(here["params"], here["loss"], **_mark(here["used"]))
-        ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colour))
-    finish(panel, ends)
+        panel.plot(here["params"], here["loss"], **_mark(here["used"]))
+        ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colours[row]))
+    finish(panel, ends[::-(-len(ends) // MOST)])
     for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
         low, high = found.interval(slope)
         title = f"{SYMBOLS[role]}* ~ C^{slope}, {slope} = {words.number(getattr(found, slope), 3)}"
@@ -38,17 +40,23 @@ def isoflop(found) -> Figure:
         line = found.predict(grid)
         axis.plot(grid, line[role], color=COLOURS.accent, linewidth=1.4, zorder=3)
         axis.fill_between(grid, line[f"{role}_low"], line[f"{role}_high"], color=COLOURS.accent, **BAND)
-        for (_, here), colour in zip(table.iterrows(), colours):
-            if np.isfinite(here[role]):
-                error = [[here[role] - min(here[f"{role}_low"], here[role])],
-                         [max(here[f"{role}_high"], here[role]) - here[role]]]
-                axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
-                axis.plot(here["flops"], here[role], **_mark(here["used"]))
+        for row, colour in colours.items():
+            here = table.iloc[row]
+            error = [[here[role] - min(here[f"{role}_low"], here[role])],
+                     [max(here[f"{role}_high"], here[role]) - here[role]]]
+            axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
+            axis.plot(here["flops"], here[role], **_mark(here["used"]))
         finish(axis)
-    left_out = [f"{power(here['flops'])}: {here['flags']}" for _, here in table.iterrows() if not here["used"]]
-    note(figure, f"{found.method}; {found.level:.0%} intervals"
-         + ("; left out: " + ", ".join(left_out) if left_out else ""))
+    note(figure, "; ".join([f"{found.method}; {found.level:.0%} intervals", *_left_out(table, curved)]))
     return figure
+
+
+def _left_out(table, curved: list[int]) -> list[str]:
+    """Why the slices that the lines do not rest on are left out; those without a curve are counted."""
+    said = [f"{power(here['flops'])} left out: {here['flags']}" for _, here in table.iloc[curved].iterrows()
+            if not here["used"]]
+    few = len(table) - len(curved)
+    return said + [f"pale: {words.plural(few, 'slice')} of too few sizes for a curve"] * bool(few)
 
 
 def _mark(used: bool) -> dict:
@@ -87,8 +95,10 @@ def frontier(table, fit=None) -> Figure:
 
 def _within(axes: Axes, x: np.ndarray, ends: np.ndarray) -> None:
     for end in ends:
-        axes.plot(x, end, "_" if len(x) == 1 else "", linestyle=(0, (1, 1.6)), color=COLOURS.ink, linewidth=1.1,
-                  markersize=12, zorder=4)
+        if len(x) == 1:
+            axes.plot(x, end, "_", color=COLOURS.ink, markersize=14, zorder=4)
+        else:
+            axes.plot(x, end, linestyle=(0, (1, 1.6)), color=COLOURS.ink, linewidth=1.1, zorder=4)
 
 
 def _filled(axes: Axes, x, low, high, colour: str, look) -> None:

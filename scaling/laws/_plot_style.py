@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -80,6 +81,7 @@ def save(path, figure: Figure, dpi: int = 200) -> None:
 def note(figure: Figure, text: str) -> None:
     """A remark under the whole figure: what a reader must know to read it rightly."""
     if text:
+        text = textwrap.fill(text, int(16 * figure.get_figwidth()))
         figure.supxlabel(text, fontsize=9, color=COLOURS.muted)
 
 

@@ -142,14 +142,15 @@ def suggestion(found) -> Figure:
 
 
 def _budgets(axes) -> None:
-    """Dashed lines of equal 6 N D, one a decade, with their FLOPs."""
+    """Dashed lines of equal 6 N D, at most eight decades of it, with their FLOPs where they enter the panel."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    for decade in range(int(np.ceil(np.log10(6 * left * bottom))), int(np.log10(6 * right * top)) + 1):
+    first, last = np.ceil(np.log10(6 * left * bottom)), np.floor(np.log10(6 * right * top))
+    for compute in 10.0 ** np.arange(first, last + 1, max(1, (last - first) // 8)):
         x = np.array([left, right])
-        y = 10.0 ** decade / (6 * x)
-        axes.plot(x, y, color=COLOURS.grid, linewidth=0.9, dashes=(4, 3), zorder=1)
-        end = min(max(10.0 ** decade / (6 * top), left), right)
-        axes.annotate(power(10.0 ** decade), (end, min(10.0 ** decade / (6 * end), top)), xytext=(2, -2),
-                      textcoords="offset points", fontsize=8, color=COLOURS.muted, va="top", rotation=0)
+        axes.plot(x, compute / (6 * x), color=COLOURS.muted, alpha=0.45, linewidth=0.8, dashes=(4, 3), zorder=1)
+        at = max(compute / (6 * top), left)
+        axes.annotate(power(compute), (at, compute / (6 * at)), xytext=(5, -3), textcoords="offset points", fontsize=8,
+                      color=COLOURS.muted, va="top", zorder=7, bbox={"facecolor": COLOURS.paper, "alpha": 0.8,
+                                                                     "linewidth": 0, "pad": 0.8})
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from scaling import files
 from scaling.report import palette, plot, svg, words
@@ -70,6 +71,9 @@ def power(value: float) -> str:
 def finish(axes: Axes, ends=(), log_y: bool = True) -> None:
     """Ticks a person can read, and `ends`: (y, text, colour) written at the right, apart from one another."""
     plot.finish(axes, ends, ticks=amount, log_y=log_y)
+    bottom, top = axes.get_ylim()
+    if axes.get_yscale() == "log" and 1.8 < top / bottom <= 8:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), numticks=9))
     axes.yaxis.set_major_formatter(lambda value, _: amount(value))
 
 
@@ -81,7 +85,7 @@ def save(path, figure: Figure, dpi: int = 200) -> None:
 def note(figure: Figure, text: str) -> None:
     """A remark under the whole figure: what a reader must know to read it rightly."""
     if text:
-        text = textwrap.fill(text, int(16 * figure.get_figwidth()))
+        text = textwrap.fill(text, int(12.5 * figure.get_figwidth()))
         figure.supxlabel(text, fontsize=9, color=COLOURS.muted)
 
 

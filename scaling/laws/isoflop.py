@@ -127,11 +127,11 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
         raise LawError(f"draws must be at least 2 and level between 0 and 1, got {draws} and {level}")
     runs, rng = of(runs, **columns), np.random.default_rng([seed, 2])
     slices = grouped(runs, budgets, tolerance)
-    found = []
-    for part in slices:
-        odd = outliers(part.logs["N"], part.loss, DEGREE[method])
-        found.append(_optimum(part.without(odd) if drop_outliers else part, method, draws, rng)
-                     | {"odd": [int(row) for row in part.rows[odd]]})
+    odd = [outliers(part.logs["N"], part.loss, DEGREE[method]) for part in slices]
+    rows = [[int(row) for row in part.rows[mask]] for part, mask in zip(slices, odd)]
+    if drop_outliers:
+        slices = [part.without(mask) for part, mask in zip(slices, odd)]
+    found = [_optimum(part, method, draws, rng) | {"odd": these} for part, these in zip(slices, rows)]
     flags = [_flags(one, part, method) for one, part in zip(found, slices)]
     usable = [np.isfinite([one["params"], one["data"], one["loss"]]).all() for one in found]
     used = [ok and (keep == "all" or not set(said) & set(FATAL)) for ok, said in zip(usable, flags)]

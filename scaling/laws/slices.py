@@ -102,8 +102,7 @@ def lowest(method: str, x: np.ndarray, y: np.ndarray) -> Lowest:
     centre, scale = x.mean(), np.ptp(x)
     c = np.polyfit((x - centre) / scale, y, 2 if method != "cubic" else 3)
     if method == "akima":
-        where, value, inside = _lowest_of_pieces(_akima(x, y))
-        return Lowest(where, value, inside & (c[0] > 0))
+        return Lowest(*_lowest_of_pieces(_akima(x, y), x), c[0] > 0)
     t, convex = _stationary(*c[:3]) if method == "cubic" else (-c[1] / (2 * c[0]), c[0] > 0)
     value = np.zeros_like(t)
     for one in c:
@@ -129,20 +128,17 @@ def _akima(x: np.ndarray, y: np.ndarray):
                                np.add.reduceat(y[order], first, axis=0) / count[:, None])
 
 
-def _lowest_of_pieces(curve):
-    """(where, value, inside) of a piecewise cubic's lowest point, [batch] each; inside: not at an end."""
+def _lowest_of_pieces(curve, x):
+    """(where, value) of a piecewise cubic's lowest point, [batch] each; an end of it is the smallest or largest x."""
     start, width = curve.x[:-1, None], np.diff(curve.x)[:, None]
     t, has = _stationary(*curve.c[:3])
     has &= (t >= 0) & (t <= width)
     t = np.where(has, t, 0.0)
     c0, c1, c2, c3 = curve.c
-    value = np.where(has, ((c0 * t + c1) * t + c2) * t + c3, np.inf)
-    ends = curve(curve.x[[0, -1]])
-    candidates = np.concatenate([value, ends])
-    where = np.concatenate([start + t, np.broadcast_to(curve.x[[0, -1], None], ends.shape)])
-    best = candidates.argmin(0)[None]
-    return (np.take_along_axis(where, best, 0)[0], np.take_along_axis(candidates, best, 0)[0],
-            best[0] < len(value))
+    value = np.concatenate([np.where(has, ((c0 * t + c1) * t + c2) * t + c3, np.inf), curve(curve.x[[0, -1]])])
+    where = np.concatenate([start + t, np.broadcast_to([[x.min()], [x.max()]], (2, t.shape[1]))])
+    best = value.argmin(0)[None]
+    return np.take_along_axis(where, best, 0)[0], np.take_along_axis(value, best, 0)[0]
 
 
 def residuals(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:

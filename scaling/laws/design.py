@@ -40,8 +40,9 @@ class Suggestion:
     (FLOPs of it alone), gain (the share by which the target's variance would grow without it), gain_per_flop; with a way
     to run also batch and y.
 
-    Standard errors of the target, now and as expected with the runs, are relative (shares of it) where `relative`.
-    cost is of all runs together, which may be less than their sum. fit and boot are after the last batch.
+    Standard errors of the target, now, as expected with the runs, and as found where they were run, are relative (shares
+    of it) where `relative`. cost is of all runs together, which may be less than their sum. fit and boot are after the
+    last batch.
     """
     runs: pd.DataFrame
     target: str
@@ -53,6 +54,7 @@ class Suggestion:
     cost: float
     fit: Fit
     boot: Bootstrap
+    se_found: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -62,7 +64,7 @@ class Suggestion:
 
     def to_json(self) -> dict:
         return {"target": self.target, "estimate": float(self.estimate), "se_now": float(self.se_now),
-                "se_after": float(self.se_after), "relative": self.relative, "budget": float(self.budget),
+                "se_after": float(self.se_after), "se_found": self.se_found, "relative": self.relative, "budget": float(self.budget),
                 "cost": float(self.cost), "variance_per_flop": float(self.variance_per_flop),
                 "form": self.fit.form.name, "notes": list(self.notes),
                 "runs": [{name: float(value) if isinstance(value, float) else int(value) for name, value in row.items()}
@@ -128,9 +130,10 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
         bought.append(chosen)
         if most and sum(map(len, bought)) >= most:
             break
-    after = first * np.exp(change / 2) if run is None else _standard_error(target, boot)[1]
-    return Suggestion(pd.concat(bought, ignore_index=True), target.name, target.shown(center), first, after, target.log,
-                      float(budget), spent, boot.fit, boot, _notes(boot.fit))
+    found = None if run is None else _standard_error(target, boot)[1]
+    return Suggestion(pd.concat(bought, ignore_index=True), target.name, target.shown(center), first,
+                      float(first * np.exp(change / 2)), target.log, float(budget), spent, boot.fit, boot, found,
+                      _notes(boot.fit))
 
 
 def simulate(law: str | Form | Callable, params: Mapping[str, float] | None = None, noise: float = 0.01,

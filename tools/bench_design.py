@@ -1,0 +1,169 @@
+"""What choosing runs by `laws.suggest` gains over a log-uniform grid and over random choice of equal cost.
+
+    python tools/bench_design.py --seeds=100
+    python tools/bench_design.py --seeds=20 --studies=chinchilla,farseer
+
+Each study plants a surface, buys a small first grid, and spends three times its cost on more runs, chosen by each of the
+strategies; the law is fitted to all runs, and the error of its answer to the question is counted over seeds. RMSE is
+of the logarithm of a loss or a size (0.01 is 1%), or of an exponent itself. `ratio` is a strategy's RMSE over that of
+the suggested runs, above 1 where suggesting wins, with its standard error (jackknife over seeds, which are paired).
+`expected` is the standard error that was promised when the runs were chosen (root mean square over seeds).
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scaling.laws import allocation, design
+from scaling.laws.fitting import Fit, fit
+
+# Besiroglu et al. 2024 (arXiv:2404.10102), table 1
+CHINCHILLA = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+STRATEGIES = ("first", "random", "grid", "suggest", "batches")
+
+
+def chinchilla(N, D):
+    p = CHINCHILLA
+    return p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"]
+
+
+def farseer(N, D):
+    """A surface of the kind of Li et al. 2025 (arXiv:2506.10972): the exponent of D falls with N."""
+    return (np.exp(-0.021 * N ** 0.169 - 0.091)
+            + np.exp(88.01 * N ** -0.1 - 5.287) * D ** -np.exp(-0.124 * N ** 0.123 + 0.424))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A surface, the law fitted to it, what is asked of it, and the true answer in the target's own scale."""
+    surface: Callable
+    law: str
+    target: design.Target
+    truth: float
+    levels: int = 3       # of the first grid, in N and in D
+    noise: float = 0.005
+    more: float = 3.0     # budget over the cost of the first grid
+    starts: int | None = None
+    sizes: tuple[float, float] = (5e7, 4e8)
+    data: tuple[float, float] = (1e9, 8e9)
+
+
+FAR = {"N": 1.5e10, "D": 3e11}        # a thousand times the compute of the first grid's largest run
+FARTHER = {"N": 2.5e10, "D": 1e12}
+WIDE = {"sizes": (2e8, 1.6e9), "data": (4e9, 3.2e10), "noise": 0.002}
+EXACT = pd.DataFrame([CHINCHILLA])
+
+
+def best_size(compute: float) -> float:
+    """log N* of the planted additive law at 6 N D = compute: Hoffmann et al. 2022, equation 4."""
+    p = CHINCHILLA
+    ratio = np.log(p["alpha"] * p["A"] / (p["beta"] * p["B"]))
+    return (ratio + p["beta"] * np.log(compute / 6)) / (p["alpha"] + p["beta"])
+
+
+STUDIES = {
+    "chinchilla": Study(chinchilla, "chinchilla", design.loss_at(**FAR), np.log(chinchilla(**FAR))),
+    "best_size": Study(chinchilla, "chinchilla", design.best_size(1e22), best_size(1e22)),
+    "alpha": Study(chinchilla, "chinchilla", design.quantity("alpha"), CHINCHILLA["alpha"]),
+    "farseer": Study(farseer, "farseer", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)), levels=4, starts=6, **WIDE),
+    "interaction": Study(farseer, "interaction", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)), **WIDE),
+    "wrong_law": Study(farseer, "chinchilla", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)), **WIDE),
+}
+
+
+def points(study: Study, levels: tuple[int, int], beyond: float = 1.0) -> pd.DataFrame:
+    """A log-uniform grid over the first grid's range, or `beyond` times further on all sides, with costs."""
+    axes = [np.geomspace(low / beyond, high * beyond, count)
+            for (low, high), count in zip((study.sizes, study.data), levels)]
+    n, d = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    return pd.DataFrame({"N": n, "D": d, "cost": allocation.six_n_d(n, d)})
+
+
+def grid(study: Study, budget: float) -> pd.DataFrame:
+    """The log-uniform grid over all candidates' range, less runs of over a quarter of the budget, that spends most."""
+    found = []
+    for levels in np.ndindex(12, 12):
+        frame = points(study, (levels[0] + 2, levels[1] + 2), design.BEYOND)
+        frame = frame[frame["cost"] <= budget / 4]
+        if frame["cost"].sum() <= budget:
+            found.append(frame)
+    return max(found, key=lambda frame: frame["cost"].sum())
+
+
+def random(study: Study, budget: float, rng) -> pd.DataFrame:
+    """Candidates in random order, each that still fits the budget."""
+    frame, taken, left = points(study, (15, 15), design.BEYOND), [], budget
+    for i in rng.permutation(len(frame)):
+        if frame["cost"][i] <= left:
+            taken.append(i)
+            left -= frame["cost"][i]
+    return frame.loc[taken]
+
+
+def error(study: Study, law: Fit) -> float:
+    return float(study.target.values(law, law.vector[None])[0] - study.truth)
+
+
+def contest(study: Study, seed: int, strategies=STRATEGIES) -> dict[str, float]:
+    """{strategy: error of its answer} for one seed, and the standard errors promised, as "suggest expected"."""
+    rng = np.random.default_rng([seed, 1])
+    run = design.simulate(study.surface, noise=study.noise, seed=seed)
+    first = points(study, (study.levels, study.levels))
+    budget = study.more * first["cost"].sum()
+    law = fit(first.assign(loss=run(first)), study.law, delta="noise", starts=study.starts)
+    boot = design.bootstrap(law, draws=200, seed=seed)
+    out = {"first": error(study, law)}
+    candidates = points(study, (15, 15), design.BEYOND)
+    for strategy in strategies:
+        if strategy in ("suggest", "batches"):
+            found = design.suggest(boot, candidates, budget, target=study.target, run=run,
+                                   batches=3 if strategy == "batches" else 1)
+            out[strategy] = error(study, found.fit)
+            out[f"{strategy} expected"] = found.se_after
+        elif strategy != "first":
+            more = grid(study, budget) if strategy == "grid" else random(study, budget, rng)
+            bought = pd.concat([law.runs.frame, more.assign(loss=run(more))], ignore_index=True)
+            out[strategy] = error(study, law.again(bought))
+    return out
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def ratio(other: np.ndarray, own: np.ndarray) -> tuple[float, float]:
+    """RMSE of `other` over that of `own`, paired, with its jackknife standard error."""
+    n, keep = len(own), ~np.eye(len(own), dtype=bool)
+    left = np.array([rms(other[k]) / rms(own[k]) for k in keep])
+    return rms(other) / rms(own), float(np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=100, help="simulated studies of each kind")
+    parser.add_argument("--studies", default=",".join(STUDIES), help="which, separated by commas")
+    options = parser.parse_args()
+    for name in options.studies.split(","):
+        if name not in STUDIES:
+            parser.error(f"no study {name!r}; there are {', '.join(STUDIES)}")
+        study, start = STUDIES[name], time.perf_counter()
+        rows = pd.DataFrame([contest(study, seed) for seed in range(options.seeds)])
+        print(f"\n{name}: {study.surface.__name__} surface fitted by {study.law}, {study.target.name}; "
+              f"{options.seeds} seeds, {(time.perf_counter() - start) / options.seeds:.1f} s each")
+        print(f"{'strategy':>10} {'RMSE':>9} {'median':>9} {'bias':>9} {'expected':>9} {'over suggest':>16} {'over batches':>16}")
+        for strategy in STRATEGIES:
+            e = rows[strategy].to_numpy()
+            promised = rows.get(f"{strategy} expected")
+            cells = [f"{rms(e):9.4f}", f"{np.median(np.abs(e)):9.4f}", f"{e.mean():+9.4f}",
+                     " " * 9 if promised is None else f"{rms(promised):9.4f}"]
+            cells += ["{:8.2f} +- {:4.2f}".format(*ratio(e, rows[own].to_numpy())) for own in ("suggest", "batches")]
+            print(f"{strategy:>10} {' '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,8 @@
 """IsoFLOP analysis: exact where it can be, flagged where it cannot, biased where slices are wide; published numbers."""
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -175,6 +177,10 @@ def test_with_fewer_than_two_good_budgets_nothing_is_claimed():
         isoflop(rising)
     with pytest.raises(LawError, match="two budgets"):
         isoflop(bowls(budgets=[1e20]))
+    with pytest.raises(LawError, match="have one compute, 1e"):
+        isoflop(bowls(budgets=[1e20]).loc[np.repeat(np.arange(7), 2)].assign(part=[0, 1] * 7), budgets="part")
+    with pytest.raises(LawError, match="no 3 of the 6 runs have about equal compute"):
+        isoflop(bowls(steps=np.zeros(1)))
     two = isoflop(bowls(budgets=[1e20, 1e21]))
     assert two.loss is None and np.isnan(two.predict(1e22)["loss"][0])
     assert any(said.code == "degrees-of-freedom" for said in two.diagnostics)
@@ -195,6 +201,10 @@ def test_budgets_are_grouped_given_or_named():
     assert without.table["flops"].to_numpy() == pytest.approx(BUDGETS) and without.a == pytest.approx(0.5, abs=1e-7)
     for column in ("params", "tokens"):
         assert isoflop(runs.drop(columns=column), draws=10).a == pytest.approx(0.5, abs=1e-7)
+    between = bowls(budgets=np.geomspace(2e19, 9e19, 30), steps=np.array([0.7]), bend=0.9)  # runs of no sweep
+    among = isoflop(pd.concat([runs, between]), draws=10)
+    assert len(among.table) == 6 and among.a == pytest.approx(0.5, abs=0.05)
+    assert any(said.code == "no-slice" for said in among.diagnostics)
     with pytest.raises(LawError, match="no column 'group' of budgets; the columns are params"):
         isoflop(runs, budgets="group")
 
@@ -247,8 +257,14 @@ def test_wide_slices_that_are_centred_alike_bias_the_size_but_not_its_exponent()
     assert bias["parabola"] > 0.2 and bias["cubic"] < 0.5 * bias["parabola"]
 
 
+def test_importing_the_analysis_imports_neither_scipy_nor_jax():
+    code = ("import sys; from scaling.laws import allocation, exponents, isoflop; "
+            "sys.exit(', '.join({'scipy', 'jax', 'matplotlib'} & set(sys.modules)))")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_results_serialise():
-    found = isoflop(pd.concat([bowls(), bowls(budgets=[1e22], steps=np.zeros(2))]), draws=20)
+    found = isoflop(pd.concat([bowls(), bowls(budgets=[1e22], steps=np.zeros(3))]), draws=20)
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert content["table"][-1]["params"] is None and content["table"][-1]["flags"] == "few"
     assert content["params"]["a"] == found.a and content["diagnostics"][0]["code"] == "refused"

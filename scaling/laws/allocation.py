@@ -187,7 +187,8 @@ class _Budget:
 
     def __init__(self, surface: _Surface, log_compute: float, given: dict):
         self.surface, self.log_compute, self.given = surface, log_compute, given
-        own = np.log(surface.cost(np.exp(surface.sizes), np.exp(surface.seen)))
+        with np.errstate(all="ignore"):
+            own = np.log(surface.cost(np.exp(surface.sizes), np.exp(surface.seen)))
         # an optimum moves by no more than compute does
         self.low = surface.sizes.min() - BEYOND - max(own.min() - log_compute, 0.0)
         self.high = surface.sizes.max() + BEYOND + max(log_compute - own.max(), 0.0)

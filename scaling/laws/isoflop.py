@@ -31,6 +31,11 @@ from scaling.laws.slices import DEGREE, Slice, grouped, lowest, outliers, residu
 from scaling.laws.uncertainty import percentiles
 
 FATAL = ("few", "not convex", "edge")
+MEANING = {"few": "too few sizes for a curve", "not convex": "no minimum but a maximum or a slope",
+           "edge": "the minimum at or beyond the smallest or largest size",
+           "one-sided": "only one size on one side of the minimum",
+           "uncertain": "no minimum inside in over 5% of resamples", "outliers": "runs far off the curve",
+           "budget spread": "compute that varies by over 20%"}
 ROLES = {"params": "N", "data": "D"}
 WIDE = 4.0          # a slice that reaches farther than this factor from its minimum is no parabola
 DOUBTFUL = 0.05     # share of resamples in which a slice has no minimum inside it
@@ -112,9 +117,9 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     """Minima of slices of equal compute, and the powers of compute that they follow.
 
     runs: Runs, a DataFrame or a path; `columns` as in Runs (y, params, data, compute). Compute is the column C, else 6
-    N D; N or D without a column is C / (6 D), C / (6 N). budgets: None groups runs whose compute is closer than
-    `tolerance` (relative) to the next; or FLOPs, to which runs within the tolerance are assigned; or a column that
-    names the slices. keep: "sound" budgets only, or "all" that have a minimum or a maximum, as published analyses often
+    N D; N or D without a column is C / (6 D), C / (6 N). budgets: None looks for three or more runs whose compute
+    is within a factor 1 + tolerance of one another, most runs first; or FLOPs, to which runs within that factor are
+    assigned; or a column that names the slices. keep: "sound" budgets only, or "all" that have a minimum or a maximum, as published analyses often
     do. drop_outliers leaves out runs whose studentised residual is beyond the 1% of a slice's largest.
 
     Raises LawError when fewer than two budgets can be used, naming what is wrong with each.
@@ -127,6 +132,7 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
         raise LawError(f"draws must be at least 2 and level between 0 and 1, got {draws} and {level}")
     runs, rng = of(runs, **columns), np.random.default_rng([seed, 2])
     slices = grouped(runs, budgets, tolerance)
+    alone = len(runs) - sum(len(part.rows) for part in slices)
     odd = [outliers(part.logs["N"], part.loss, DEGREE[method]) for part in slices]
     rows = [[int(row) for row in part.rows[mask]] for part, mask in zip(slices, odd)]
     if drop_outliers:
@@ -142,19 +148,13 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     table = pd.DataFrame([_row(*each, level) for each in zip(found, slices, flags, used)])
     kept = [one for one, ok in zip(found, used) if ok]
     log_compute = np.log(table["flops"][table["used"]].to_numpy())
-    lines, drawn, z = {}, {}, rng.standard_normal((len(kept), draws))
-    for name, (slope, intercept), sign in (("params", ("a", "a0"), 1.0), ("data", ("b", "b0"), -1.0),
-                                           ("loss", ("loss_exponent", None), 1.0)):
-        here, many = (np.stack([one[key] for one in kept]) for key in (name, f"{name}_draws"))
-        line = np.polyfit(log_compute, here, 1)
-        many = np.polyfit(log_compute, _scattered(here, np.polyval(line, log_compute), many, sign * z, 2, rng), 1)
-        for values, out in ((line, lines), (many, drawn)):
-            if intercept:
-                out |= {slope: values[0], intercept: values[1] / np.log(10)}
-            else:
-                out |= {slope: -values[0]}
+    if np.ptp(log_compute) < LEVELS_APART:
+        raise LawError(f"the {len(kept)} usable slices have one compute, {table['flops'][table['used']].iloc[0]:.3g} FLOPs; "
+                       "a power of compute needs several")
+    z = rng.standard_normal((len(kept), draws))
+    lines, drawn = _lines(kept, log_compute, z, rng)
     law, law_draws = _loss_law(kept, log_compute, z, rng)
-    said = _diagnose(table, slices, found, lines, method, keep)
+    said = _diagnose(table, slices, found, lines, method, keep, alone)
     return IsoFlop(runs, slices, method, keep, level, table, **lines, draws=pd.DataFrame(drawn), loss=law,
                    loss_draws=law_draws, diagnostics=said)
 
@@ -206,6 +206,8 @@ def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> 
     row = {"flops": part.flops, "runs": len(part.rows), "sizes": levels(part.logs["N"])}
     for name in ("params", "data", "loss"):
         row |= _banded(name, float(np.exp(one[name])), np.exp(one[f"{name}_draws"]), level)
+        if "few" in flags:  # nothing is left to judge the noise by
+            row |= {f"{name}_low": np.nan, f"{name}_high": np.nan}
     return row | {"outliers": one["odd"], "flags": "; ".join(flags), "used": used}
 
 
@@ -217,6 +219,19 @@ def _scattered(here, fitted, draws, z, parameters: int, rng) -> np.ndarray:
     within = np.mean((np.median(np.abs(draws - np.median(draws, axis=1, keepdims=True)), axis=1) / 0.6745) ** 2)
     total = np.sum((here - fitted) ** 2) / rng.chisquare(spare, draws.shape[1])
     return draws + np.sqrt(np.maximum(total - within, 0.0)) * z
+
+
+def _lines(kept: list[dict], log_compute, z, rng) -> tuple[dict, dict]:
+    """({a, a0, b, b0, loss_exponent}, draws of each): straight lines through the optima, in the logarithms."""
+    lines, drawn = {}, {}
+    for name, sign in (("params", 1.0), ("data", -1.0), ("loss", 1.0)):  # what moves N* up moves D* down
+        here, many = (np.stack([one[key] for one in kept]) for key in (name, f"{name}_draws"))
+        line = np.polyfit(log_compute, here, 1)
+        many = _scattered(here, np.polyval(line, log_compute), many, sign * z, 2, rng)
+        for (slope, start), out in ((line, lines), (np.polyfit(log_compute, many, 1), drawn)):
+            out |= {"loss_exponent": -slope} if name == "loss" else \
+                dict(zip(("a", "a0") if name == "params" else ("b", "b0"), (slope, start / np.log(10))))
+    return lines, drawn
 
 
 def _loss_law(kept: list[dict], log_compute, z, rng) -> tuple[Fit | None, np.ndarray | None]:
@@ -231,19 +246,17 @@ def _loss_law(kept: list[dict], log_compute, z, rng) -> tuple[Fit | None, np.nda
     return law, refit(law, np.exp(spread).T, law.weights).vectors
 
 
-def _diagnose(table, slices, found, lines, method, keep) -> list[Diagnostic]:
+def _diagnose(table, slices, found, lines, method, keep, alone) -> list[Diagnostic]:
     said, used = [], table["used"].to_numpy()
-    for words, code in (*((f, "refused" if keep == "sound" else "kept") for f in FATAL), ("one-sided", "edge"),
-                        ("uncertain", "edge"), ("outliers", "outliers"), ("budget spread", "budgets")):
-        rows = table[table["flags"].str.split("; ").map(lambda these: words in these)]
+    if alone:
+        said.append(Diagnostic(f"{alone} runs have no budget in common with two others and "
+                               "are left out.", "no-slice", ("C",)))
+    for flag, meaning in MEANING.items():
+        rows = table[table["flags"].str.split("; ").map(lambda flags: flag in flags)]
+        code = flag if flag not in FATAL else "refused" if keep == "sound" else "kept"
+        done = {"refused": "; left out", "kept": "; used all the same (keep='all')"}.get(code, "")
         if len(rows):
-            what = {"few": "too few sizes for a curve", "not convex": "no minimum but a maximum or a slope",
-                    "edge": "the minimum at or beyond the smallest or largest size",
-                    "one-sided": "only one size on one side of the minimum",
-                    "uncertain": "no minimum inside in over 5% of resamples",
-                    "outliers": "runs far off the curve", "budget spread": "compute that varies by over 20%"}[words]
-            done = {"refused": "; left out", "kept": "; used all the same (keep='all')"}.get(code, "")
-            said.append(Diagnostic(f"{len(rows)} of {len(table)} budgets have {what}: "
+            said.append(Diagnostic(f"{len(rows)} of {len(table)} budgets have {meaning}: "
                                    f"{', '.join(f'{c:.3g}' for c in rows['flops'])}{done}.", code, ("N", "D")))
     if used.sum() < 4:
         said.append(Diagnostic(f"The lines rest on {used.sum()} budgets: their slopes are hardly checked by the data.",

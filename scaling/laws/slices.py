@@ -12,6 +12,7 @@ from scaling.laws.runs import Runs
 
 # The degree of the polynomial that a method fits; of the one whose residuals are the noise where it interpolates.
 DEGREE = {"parabola": 2, "cubic": 3, "akima": 3}
+ALONE = 3          # fewer runs of about equal compute are no slice
 OUTLYING = 0.01    # chance that the farthest of a slice of normal residuals is called an outlier
 
 
@@ -63,6 +64,9 @@ def grouped(runs: Runs, budgets, tolerance: float) -> list[Slice]:
         flops = float(np.exp(x[here].mean()))
         slices.append(Slice(flops, runs.rows[here], {role: v[here] for role, v in logs.items()}, loss[here],
                             float(np.ptp(x[here]))))
+    if not slices:
+        raise LawError(f"no {ALONE} of the {len(runs)} runs have about equal compute (within {tolerance:.0%}); an isoFLOP "
+                       "analysis needs several sizes at each budget; set tolerance= or budgets=, or fit a law instead")
     return sorted(slices, key=lambda part: part.flops)
 
 
@@ -73,9 +77,15 @@ def _labels(runs: Runs, x: np.ndarray, budgets, apart: float) -> np.ndarray:
             raise LawError(f"no column {budgets!r} of budgets; the columns are {', '.join(map(str, runs.frame))}")
         return pd.factorize(runs.frame[budgets])[0]
     if budgets is None:
-        order = np.argsort(x, kind="stable")
-        label = np.empty(len(x), int)
-        label[order] = np.concatenate([[0], np.cumsum(np.diff(x[order]) > apart)])
+        label, order = np.full(len(x), -1), np.argsort(x, kind="stable")
+        while len(order):  # the fullest window of compute is a slice, then the fullest of what is left
+            last = np.searchsorted(x[order], x[order] + apart, side="right")
+            first = int(np.argmax(last - np.arange(len(order))))
+            here = slice(first, last[first])
+            if len(order[here]) < ALONE:
+                break
+            label[order[here]] = label.max() + 1
+            order = np.delete(order, here)
         return label
     given = np.atleast_1d(np.asarray(budgets, float))
     if not np.all(np.isfinite(given) & (given > 0)):

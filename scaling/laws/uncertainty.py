@@ -120,25 +120,29 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
     if cluster is not None:
         spare = min(spare, count - 1)
     rng = np.random.default_rng([seed, 0])
-    widen = np.sqrt(spare / rng.chisquare(spare, draws))
-    noise = spread(fit) * widen
-    y, weights = fit.y, fit.weights
-    if method in ("case", "cluster"):
-        weights = weights * rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, numbers]
-    else:
-        if method == "noise":
-            size = np.sqrt(np.divide(weights.mean(), weights, out=np.ones(len(y)), where=weights > 0))
-            moved = noise[:, None] * size * rng.standard_normal((draws, len(y)))
-        else:
-            moved = (widen[:, None] * resample.signs(draws, count, rng))[:, numbers] * resample.errors(fit, numbers)
-        y = resample.restored(fit.spec, fit.spec.transform(fit.predicted) + moved)
-    found = refit(fit, y, weights)
+    noise = spread(fit) * np.sqrt(spare / rng.chisquare(spare, draws))
+    found = refit(fit, *resamples(fit, method, numbers, noise, rng))
     finite = np.isfinite(found.vectors).all(1)
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
     said = _clusters(numbers, name, method) if cluster is not None else []
     if (failed := int((~(found.converged & finite)).sum())):
         said.append(Diagnostic(f"{failed} of {draws} refits did not converge.", "refits-failed"))
     return Bootstrap(fit, frame, noise[finite], method, seed, name or None, said + _bounds(fit, frame))
+
+
+def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
+    """(losses, weights) of as many resamples as noise [draws] has standard deviations, each [draws, n] or, where all
+    have the same, [n]; numbers as from `resample.groups`."""
+    draws, n, count = len(noise), len(fit.y), int(numbers.max()) + 1
+    if method in ("case", "cluster"):
+        return fit.y, fit.weights * rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, numbers]
+    if method == "noise":  # weights are taken as one over the variance
+        size = np.sqrt(np.divide(fit.weights.mean(), fit.weights, out=np.ones(n), where=fit.weights > 0))
+        moved = noise[:, None] * size * rng.standard_normal((draws, n))
+    else:
+        relative = noise / max(spread(fit), 1e-300)
+        moved = (relative[:, None] * resample.signs(draws, count, rng))[:, numbers] * resample.errors(fit, numbers)
+    return resample.restored(fit.spec, fit.spec.transform(fit.predicted) + moved), fit.weights
 
 
 def spread(fit: Fit) -> float:

@@ -1,4 +1,5 @@
-"""IsoFLOP analysis: exact where it can be, flagged where it cannot, biased where slices are wide; published numbers."""
+"""IsoFLOP analysis: exact where it can be, flagged where it cannot, biased where slices are wide; published
+numbers."""
 import dataclasses
 import json
 import subprocess
@@ -19,7 +20,8 @@ SKEWED = {"E": 1.69, "A": 60.0, "B": 2e4, "alpha": 0.2, "beta": 0.45}
 
 
 def bowls(a=0.5, a0=-1.0, bend=0.02, budgets=BUDGETS, steps=np.linspace(-1.2, 1.2, 7), lowest=None):
-    """Runs whose loss is a parabola in log N at each budget, `steps` from its minimum at log10 N = a0 + a log10 C."""
+    """Runs whose loss is a parabola in log N at each budget, `steps` from its minimum at log10 N = a0 + a
+    log10 C."""
     rows = []
     for C in budgets:
         log_n = np.log(10) * a0 + a * np.log(C) + steps
@@ -259,7 +261,7 @@ def test_wide_slices_that_are_centred_alike_bias_the_size_but_not_its_exponent()
 
 def test_importing_the_analysis_imports_neither_scipy_nor_jax():
     code = ("import sys; from scaling.laws import allocation, exponents, isoflop; "
-            "sys.exit(', '.join({'scipy', 'jax', 'matplotlib'} & set(sys.modules)))")
+            "sys.exit(', '.join({'scipy', 'jax', 'matplotlib'} & set(sys.modules)) or None)")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,12 +1,12 @@
 """The compute-optimal frontier: for a budget C, the N*, D* and loss that a fitted law calls best.
 
-    frontier(law, [1e21, 1e22])                                   # C = 6 N D, the law's own N
-    frontier(law, 1e22, cost=counted(runs), boot=boot)            # the FLOPs that the runs counted, with intervals
-    frontier(law, 1e22, U=1e11)                                   # with 1e11 unique tokens, for a law of repeated data
-    frontier(law, 1e22, cost=lambda N, D: 6 * N * D + 2 * N * 1e13)     # and 1e13 tokens to be generated afterwards
+    frontier(law, [1e21, 1e22])                             # C = 6 N D, the law's own N
+    frontier(law, 1e22, cost=counted(runs), boot=boot)      # FLOPs as the runs counted them; intervals
+    frontier(law, 1e22, U=1e11)                             # a law of repeated data, 1e11 unique tokens
+    frontier(law, 1e24, lambda N, D: 6 * N * D + 2 * N * 1e13)      # 1e13 tokens are generated later
 
-Any law whose loss depends on N and D is taken: of N and D themselves, of C and M = D / N, and of these and other inputs
-that are given.
+Any law whose loss depends on N and D is taken: of N and D themselves, of C and M = D / N, and of these and
+other inputs that are given.
 """
 from __future__ import annotations
 
@@ -16,91 +16,32 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling.laws.diagnose import levels
+from scaling.laws.counts import counted, recount, six_n_d
 from scaling.laws.fitting import Fit
 from scaling.laws.forms import LawError
-from scaling.laws.runs import Runs, of
 from scaling.laws.uncertainty import Bootstrap, percentiles
 
 WITHIN = 1e-3         # of the optimal loss: sizes that cost no more are as good
 GRID = 129            # values of log N looked at in one zoom
 FOLLOW = ("N", "D", "C", "M")  # inputs that follow from N and D
 FAR = 80.0            # how far outside the runs' data, in logarithms, an affordable D is looked for
-BEYOND = np.log(1e6)  # how far outside the runs' sizes an optimum is looked for, beyond what the budget alone allows
+BEYOND = np.log(1e6)  # how far outside the runs' sizes an optimum is looked for, if the budget is theirs
 
 
-def six_n_d(N, D):
-    """Training FLOPs of a dense model by the usual count, 6 N D (Kaplan et al. 2020, arXiv:2001.08361,
-    section 2.1)."""
-    return 6.0 * N * D
-
-
-def counted(runs, **columns: str) -> Callable:
-    """cost(N, D) in FLOPs as runs counted them: the column C over D of each size, as a parabola in the logarithms of N.
-
-    Beyond the sizes of the runs the curve goes straight on, since a parabola would turn around. runs, columns: as
-    `fit` takes them. With fewer than three sizes the parabola is a line, or 6 N D scaled to the one size.
-    """
-    runs = of(runs, **columns)
-    x = np.log(runs.positive("N"))
-    each = np.log(runs.positive("C")) - np.log(runs.positive("D"))
-    degree = min(2, levels(x) - 1)
-    curve = np.polyfit(x, each, degree) if degree else np.array([1.0, np.mean(each - x)])
-    low, high = x.min(), x.max()
-
-    def cost(N, D):
-        log_size = np.log(N)
-        inside = np.clip(log_size, low, high)
-        return D * np.exp(np.polyval(curve, inside) + np.polyval(np.polyder(curve), inside) * (log_size - inside))
-    return cost
-
-
-def recount(runs, column: str, **columns: str) -> Callable:
-    """N of the law -> another count of the same models, such as params_total, as the runs have both.
-
-    The logarithm of their ratio is interpolated between sizes by cubics with continuous slopes (exact at the sizes;
-    several runs of one are averaged) and beyond them goes straight on, towards a ratio of 1 at most.
-    """
-    runs = of(runs, **columns)
-    if column not in runs.frame:
-        raise LawError(f"no column {column!r} to count N by; the columns are {', '.join(map(str, runs.frame))}")
-    x = np.log(runs.positive("N"))
-    other = runs.frame[column].to_numpy(float)
-    if not np.all(np.isfinite(other) & (other > 0)):
-        raise LawError(f"column {column!r} must be positive and finite in every run to count N by")
-    mean = pd.Series(np.log(other) - x).groupby(x).mean()
-    sizes, ratio = mean.index.to_numpy(), mean.to_numpy()
-    slope = np.gradient(ratio, sizes) if len(sizes) > 1 else np.zeros(1)
-
-    def count(N):
-        at = np.log(N)
-        inside = np.clip(at, sizes[0], sizes[-1])
-        i = np.clip(np.searchsorted(sizes, inside) - 1, 0, max(len(sizes) - 2, 0))
-        j = np.minimum(i + 1, len(sizes) - 1)
-        width = np.where(i < j, sizes[j] - sizes[i], 1.0)
-        t = (inside - sizes[i]) / width
-        value = (ratio[i] + t * t * (3 - 2 * t) * (ratio[j] - ratio[i])
-                 + width * t * (1 - t) * ((1 - t) * slope[i] - t * slope[j]))
-        line = value + np.where(at < inside, slope[0], slope[-1]) * (at - inside)
-        same = np.sign(line) == np.sign(value)  # beyond the runs' sizes neither count overtakes the other
-        return np.exp(at + np.where((at == inside) | same, line, 0.0))
-    return count
-
-
-def frontier(fit: Fit, compute, cost: Callable | None = None, boot: Bootstrap | None = None, level: float = 0.9,
-             also: tuple[str, ...] = (), **given) -> pd.DataFrame:
-    """Compute-optimal allocation at each budget in `compute` (FLOPs): one row each, with columns flops, params, data,
-    loss and params_within_low, params_within_high: the sizes between which the loss stays within 0.1% of the best at
-    the same cost (NaN where it does at every affordable size that is looked at).
+def frontier(fit: Fit, compute, cost: Callable | None = None, boot: Bootstrap | None = None,
+             level: float = 0.9, also: tuple[str, ...] = (), **given) -> pd.DataFrame:
+    """Compute-optimal allocation at each budget in `compute` (FLOPs): one row each, with columns flops,
+    params, data, loss and params_within_low, params_within_high: the sizes between which the loss stays
+    within 0.1% of the best at the same cost (NaN where it does at every affordable size that is looked at).
 
     cost(N, D) -> FLOPs, for arrays, growing with D; by default 6 N D. With a Bootstrap, percentile intervals
     of the law's own optimum (not of a single noisy run) follow as params_low, params_high, data_low, ...,
-    loss_high. For 6 N D and the additive law this is Hoffmann et al. 2022, equation 4. also: columns of the runs that
-    count the same models' parameters in another way (params_total), added for N* by `recount` under their own names.
-    given: other inputs of the law, U=..., a number or one for each budget.
+    loss_high. For 6 N D and the additive law this is Hoffmann et al. 2022, equation 4. also: columns of the
+    runs that count the same models' parameters in another way (params_total), added for N* by `recount` under
+    their own names. given: other inputs of the law, U=..., a number or one for each budget.
 
-    An optimum is looked for up to a factor 1e6 beyond the runs' sizes (and beyond that, of the ratio of the budget to
-    theirs). Raises LawError where there is none, and for laws that do not depend on N and D.
+    An optimum is looked for up to a factor 1e6 beyond the runs' sizes (and beyond that, of the ratio of the
+    budget to theirs). Raises LawError where there is none, and for laws that do not depend on N and D.
     """
     budgets = _budgets(compute)
     surface = _Surface(fit, len(budgets), cost or six_n_d, given)
@@ -112,8 +53,8 @@ def frontier(fit: Fit, compute, cost: Callable | None = None, boot: Bootstrap | 
         if not np.isfinite(best.loss[0]):
             raise LawError(f"no model costs as little as {budget:.3g} FLOPs, by the cost that was given")
         if not best.inside[0]:
-            raise LawError(f"the fit shows no trade-off of N against D at {budget:.3g} FLOPs (a term is zero or one "
-                           "always wins), so no allocation is optimal; see fit.diagnostics")
+            raise LawError(f"the fit shows no trade-off of N against D at {budget:.3g} FLOPs (a term is zero "
+                           "or one always wins), so no allocation is optimal; see fit.diagnostics")
         row = {"flops": budget} | {name: values[0] for name, values in best.named(others).items()}
         row["params_within_low"], row["params_within_high"] = place.within(fit.vector[None], best)
         if boot is not None:
@@ -125,7 +66,8 @@ def frontier(fit: Fit, compute, cost: Callable | None = None, boot: Bootstrap | 
 
 
 def optima(fit: Fit, compute, vectors: np.ndarray, cost: Callable | None = None, **given) -> Optimum:
-    """The optima of parameter vectors [batch, P] at budgets: an Optimum of arrays [batch, budgets]; as `frontier`."""
+    """The optima of parameter vectors [batch, P] at budgets: an Optimum of arrays [batch, budgets]; as
+    `frontier`."""
     budgets = _budgets(compute)
     surface = _Surface(fit, len(budgets), cost or six_n_d, given)
     found = [surface.at(budget, i).optimum(vectors) for i, budget in enumerate(budgets)]
@@ -140,7 +82,8 @@ def _budgets(compute) -> np.ndarray:
 
 
 class Optimum(NamedTuple):
-    """log N*, log D*, the loss there, and whether it is a minimum; else the better end of the sizes looked at."""
+    """log N*, log D*, the loss there, and whether it is a minimum; else the better end of the sizes looked
+    at."""
     log_params: np.ndarray
     log_data: np.ndarray
     loss: np.ndarray
@@ -162,13 +105,14 @@ class _Surface:
             raise LawError(f"a frontier needs a law in N and D (or in C and M); {self.form.name} is in "
                            f"{', '.join(self.form.inputs)}")
         if set(given) != set(further):
-            raise LawError(f"a frontier of {self.form.name} is at given {', '.join(further) or 'nothing else'}, but "
-                           f"{', '.join(given) or 'nothing'} was given; write frontier(fit, compute"
-                           f"{''.join(f', {name}=...' for name in further)})")
+            wanted, got = (", ".join(names) or "nothing else" for names in (further, given))
+            raise LawError(f"a frontier of {self.form.name} is at given {wanted}, but {got} was given; write "
+                           f"frontier(fit, compute{''.join(f', {name}=...' for name in further)})")
         self.given = {name: np.asarray(values, float) for name, values in given.items()}
         for name, values in self.given.items():
             if not np.all(np.isfinite(values) & (values > 0)) or values.size not in (1, budgets):
-                raise LawError(f"{name} must be positive and finite, one number or one for each of {budgets} budgets")
+                raise LawError(f"{name} must be positive and finite, one number or one for each of {budgets} "
+                               "budgets")
         if {"N", "D"} <= set(runs.columns):
             self.sizes, self.seen = np.log(runs.positive("N")), np.log(runs.positive("D"))
         else:
@@ -194,8 +138,8 @@ class _Budget:
         self.high = surface.sizes.max() + BEYOND + max(log_compute - own.max(), 0.0)
 
     def affordable(self, log_params: np.ndarray) -> np.ndarray:
-        """log D with cost(N, D) = C, NaN where even next to no data costs more. By Newton in logarithms, which takes
-        one step where the cost is proportional to D, between ends that close in."""
+        """log D with cost(N, D) = C, NaN where even next to no data costs more. By Newton in logarithms,
+        which takes one step where the cost is proportional to D, between ends that close in."""
         def gap(x):
             with np.errstate(all="ignore"):
                 cost = self.surface.cost(np.exp(log_params), np.exp(np.broadcast_to(x, log_params.shape)))
@@ -205,8 +149,8 @@ class _Budget:
         first, last = gap(low), gap(high)
         possible = first < 0
         if not (np.all(last > first) and np.all(last[possible] > 0)):
-            raise LawError("the cost could not be solved for D: cost(N, D) must be positive and grow with D, for "
-                           "arrays N and D")
+            raise LawError("the cost could not be solved for D: cost(N, D) must be positive and grow with D, "
+                           "for arrays N and D")
         here = gap(x)
         step = x - here
         for _ in range(100):
@@ -223,12 +167,14 @@ class _Budget:
         """[batch, n], infinite where log_data is NaN."""
         known = np.isfinite(log_data)
         n, d = log_params[known], log_data[known]
-        logs = {"N": n, "D": d, "M": d - n, **{name: np.full(len(n), value) for name, value in self.given.items()}}
+        logs = {"N": n, "D": d, "M": d - n}
+        logs |= {name: np.full(len(n), value) for name, value in self.given.items()}
         if "C" in self.surface.form.inputs:
             logs["C"] = np.log(self.surface.training(np.exp(n), np.exp(d)))
+        inputs = np.stack([logs[name] for name in self.surface.form.inputs])
         out = np.full((len(vectors), len(log_params)), np.inf)
         with np.errstate(all="ignore"):
-            out[:, known] = self.surface.form.predict(vectors, np.stack([logs[k] for k in self.surface.form.inputs]))
+            out[:, known] = self.surface.form.predict(vectors, inputs)
         return np.where(np.isnan(out), np.inf, out)
 
     def optimum(self, vectors: np.ndarray) -> Optimum:
@@ -260,7 +206,8 @@ class _Budget:
         return Optimum(found, self.affordable(found), here, inside)
 
     def within(self, vector: np.ndarray, best: Optimum) -> tuple[float, float]:
-        """The sizes around N* where the loss comes to exceed its optimum by WITHIN, NaN where it never does."""
+        """The sizes around N* where the loss comes to exceed its optimum by WITHIN, NaN where it never
+        does."""
         ends = []
         for side in (self.low, self.high):
             inner, outer = best.log_params[0], side

@@ -1,20 +1,22 @@
-"""IsoFLOP analysis (Hoffmann et al. 2022, arXiv:2203.15556, approach 2): runs of equal compute are a slice, each slice
-has a best size, and best sizes follow a power of compute.
+"""IsoFLOP analysis (Hoffmann et al. 2022, arXiv:2203.15556, approach 2): runs of equal compute are a slice,
+each slice has a best size, and best sizes follow a power of compute.
 
     found = isoflop("runs.csv", method="parabola")
     found.table, found.a, found.interval("a"), found.predict(1e24)
 
-A slice is a function of log N (and, separately, of log D): a parabola by least squares, a cubic by least squares, or
-Akima's interpolation (Akima 1970; used for slices by Porian et al. 2024, arXiv:2406.19146). Then log10 N* = a0 + a
-log10 C, and the same for D* with b0, b, by least squares.
+A slice is a function of log N (and, separately, of log D): a parabola by least squares, a cubic by least
+squares, or Akima's interpolation (Akima 1970; used for slices by Porian et al. 2024, arXiv:2406.19146). Then
+log10 N* = a0 + a log10 C, and the same for D* with b0, b, by least squares.
 
-Of what a slice can be wrong in, `flags` of the table tells. FATAL ones give no optimum and are left out of the lines
-unless keep="all"; the others are warnings. Parabolas are biased where slices are wide and the law is not symmetric in N
-and D (Czech et al. 2026, arXiv:2603.22339): a diagnostic then says so, with the exponent that cubics give.
+Of what a slice can be wrong in, `flags` of the table tells. FATAL ones give no optimum and are left out of
+the lines unless keep="all"; the others are warnings. Parabolas are biased where slices are wide and the law
+is not symmetric in N and D (Czech et al. 2026, arXiv:2603.22339): a diagnostic then says so, with the
+exponent that cubics give.
 
-Intervals: the runs of a slice are resampled by their residuals (from the parabola, or from a cubic for the other two),
-and a slice's optimum is moved further by as much as the optima scatter about the line beyond that (a random effect of
-budgets; its size is drawn too, from the chi-square distribution, so that few budgets give wide intervals).
+Intervals: the runs of a slice are resampled by their residuals (from the parabola, or from a cubic for the
+other two), and a slice's optimum is moved further by as much as the optima scatter about the line beyond that
+(a random effect of budgets; its size is drawn too, from the chi-square distribution, so that few budgets give
+wide intervals).
 """
 from __future__ import annotations
 
@@ -27,28 +29,22 @@ from scaling.laws.diagnose import LEVELS_APART, Diagnostic, levels
 from scaling.laws.fitting import Fit, fit, refit
 from scaling.laws.forms import LawError
 from scaling.laws.runs import Runs, of
-from scaling.laws.slices import DEGREE, Slice, grouped, lowest, outliers, residuals
+from scaling.laws.slices import DEGREE, FATAL, FLAGS, Slice, flaws, grouped, lowest, optimum, outliers
 from scaling.laws.uncertainty import percentiles
 
-FATAL = ("few", "not convex", "edge")
-MEANING = {"few": "too few sizes for a curve", "not convex": "no minimum but a maximum or a slope",
-           "edge": "the minimum at or beyond the smallest or largest size",
-           "one-sided": "only one size on one side of the minimum",
-           "uncertain": "no minimum inside in over 5% of resamples", "outliers": "runs far off the curve",
-           "budget spread": "compute that varies by over 20%"}
-ROLES = {"params": "N", "data": "D"}
 WIDE = 4.0          # a slice that reaches farther than this factor from its minimum is no parabola
-DOUBTFUL = 0.05     # share of resamples in which a slice has no minimum inside it
 
 
 @dataclass(frozen=True, eq=False)
 class IsoFlop:
-    """table: one row a budget: flops, runs, sizes (distinct N), params, data and loss at the minimum with _low and
-    _high, outliers (row numbers in the source), flags (words joined by "; "), used (whether the lines rest on it).
+    """table: one row a budget: flops, runs, sizes (distinct N), params, data and loss at the minimum with
+    _low and _high, outliers (row numbers in the source), flags (words joined by "; "), used (whether the
+    lines rest on it).
 
-    log10 params = a0 + a log10 flops, log10 data = b0 + b log10 flops, and loss falls as flops^-loss_exponent, without an
-    irreducible loss; draws [draws] of these five. loss: the law of the minima in flops (a Fit of saturating_power, or of
-    power for three budgets; with draws [draws, P]), None below three."""
+    log10 params = a0 + a log10 flops, log10 data = b0 + b log10 flops, and loss falls as
+    flops^-loss_exponent, without an irreducible loss; draws [draws] of these five. loss: the law of the
+    minima in flops (a Fit of saturating_power, or of power for three budgets; with draws [draws, P]), None
+    below three."""
     runs: Runs
     slices: list[Slice]
     method: str
@@ -72,8 +68,8 @@ class IsoFlop:
         return percentiles(self.draws[name].to_numpy(), level or self.level)
 
     def predict(self, compute) -> pd.DataFrame:
-        """The optimum at budgets in FLOPs, one row each: flops, params, data and loss (NaN without a law of it), each
-        with _low and _high."""
+        """The optimum at budgets in FLOPs, one row each: flops, params, data and loss (NaN without a law of
+        it), each with _low and _high."""
         compute = np.atleast_1d(np.asarray(compute, float))
         if not np.all(np.isfinite(compute) & (compute > 0)):
             raise LawError("compute budgets must be positive and finite")
@@ -81,7 +77,8 @@ class IsoFlop:
         for role, slope, intercept in (("params", "a", "a0"), ("data", "b", "b0")):
             values = 10.0 ** np.add.outer(self.draws[intercept].to_numpy(), np.zeros(len(x))) \
                 * compute ** self.draws[slope].to_numpy()[:, None]
-            columns |= _banded(role, 10.0 ** (getattr(self, intercept) + getattr(self, slope) * x), values, self.level)
+            here = 10.0 ** (getattr(self, intercept) + getattr(self, slope) * x)
+            columns |= _banded(role, here, values, self.level)
         here, values = np.full(len(x), np.nan), np.full((1, len(x)), np.nan)
         if self.loss is not None:
             here, values = (self.loss.form.predict(v, np.log(compute)[None])
@@ -97,11 +94,14 @@ class IsoFlop:
     def to_json(self) -> dict:
         """Everything but the runs and draws, as plain JSON values."""
         plain = self.table.astype(object).where(self.table.notna(), None)
-        return {"method": self.method, "keep": self.keep, "level": self.level, "table": plain.to_dict("records"),
+        law = None if self.loss is None else {"form": self.loss.form.name, "params": self.loss.params}
+        return {"method": self.method, "keep": self.keep, "level": self.level,
+                "table": plain.to_dict("records"),
                 "params": {name: float(getattr(self, name)) for name in self.draws},
-                "intervals": {name: list(self.interval(name)) for name in self.draws}, "draws": len(self.draws),
-                "loss": None if self.loss is None else {"form": self.loss.form.name, "params": self.loss.params},
-                "diagnostics": [said.to_json() for said in self.diagnostics], "manifest": self.runs.manifest()}
+                "intervals": {name: list(self.interval(name)) for name in self.draws},
+                "draws": len(self.draws), "loss": law,
+                "diagnostics": [said.to_json() for said in self.diagnostics],
+                "manifest": self.runs.manifest()}
 
     def __str__(self) -> str:
         lines = [self.table.to_string(index=False, float_format="{:.4g}".format)]
@@ -113,14 +113,16 @@ class IsoFlop:
 
 
 def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1, keep: str = "sound",
-            drop_outliers: bool = False, draws: int = 1000, level: float = 0.9, seed: int = 0, **columns) -> IsoFlop:
+            drop_outliers: bool = False, draws: int = 1000, level: float = 0.9, seed: int = 0,
+            **columns) -> IsoFlop:
     """Minima of slices of equal compute, and the powers of compute that they follow.
 
-    runs: Runs, a DataFrame or a path; `columns` as in Runs (y, params, data, compute). Compute is the column C, else 6
-    N D; N or D without a column is C / (6 D), C / (6 N). budgets: None looks for three or more runs whose compute
-    is within a factor 1 + tolerance of one another, most runs first; or FLOPs, to which runs within that factor are
-    assigned; or a column that names the slices. keep: "sound" budgets only, or "all" that have a minimum or a maximum, as published analyses often
-    do. drop_outliers leaves out runs whose studentised residual is beyond the 1% of a slice's largest.
+    runs: Runs, a DataFrame or a path; `columns` as in Runs (y, params, data, compute). Compute is the column
+    C, else 6 N D; N or D without a column is C / (6 D), C / (6 N). budgets: None looks for three or more runs
+    whose compute is within a factor 1 + tolerance of one another, most runs first; or FLOPs, to which runs
+    within that factor are assigned; or a column that names the slices. keep: "sound" budgets only, or "all"
+    that have a minimum or a maximum, as published analyses often do. drop_outliers leaves out runs whose
+    studentised residual is beyond the 1% of a slice's largest.
 
     Raises LawError when fewer than two budgets can be used, naming what is wrong with each.
     """
@@ -137,19 +139,20 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     rows = [[int(row) for row in part.rows[mask]] for part, mask in zip(slices, odd)]
     if drop_outliers:
         slices = [part.without(mask) for part, mask in zip(slices, odd)]
-    found = [_optimum(part, method, draws, rng) | {"odd": these} for part, these in zip(slices, rows)]
-    flags = [_flags(one, part, method) for one, part in zip(found, slices)]
+    found = [optimum(part, method, draws, rng) | {"odd": these} for part, these in zip(slices, rows)]
+    flags = [flaws(one, part, method) for one, part in zip(found, slices)]
     usable = [np.isfinite([one["params"], one["data"], one["loss"]]).all() for one in found]
     used = [ok and (keep == "all" or not set(said) & set(FATAL)) for ok, said in zip(usable, flags)]
     if sum(used) < 2:
-        wrong = "; ".join(f"{part.flops:.3g} ({', '.join(said)})" for part, said in list(zip(slices, flags))[:6] if said)
-        raise LawError(f"a power of compute needs two budgets with a minimum inside, but {sum(used)} of {len(slices)} "
-                       f"have one: {wrong}; add sizes around the minima, or set budgets= or tolerance=")
+        bad = [f"{part.flops:.3g} ({', '.join(said)})" for part, said in zip(slices, flags) if said][:6]
+        raise LawError(f"a power of compute needs two budgets with a minimum inside, but {sum(used)} of "
+                       f"{len(slices)} have one: {'; '.join(bad)}; add sizes around the minima, or set "
+                       "budgets= or tolerance=")
     table = pd.DataFrame([_row(*each, level) for each in zip(found, slices, flags, used)])
     kept = [one for one, ok in zip(found, used) if ok]
     log_compute = np.log(table["flops"][table["used"]].to_numpy())
     if np.ptp(log_compute) < LEVELS_APART:
-        raise LawError(f"the {len(kept)} usable slices have one compute, {table['flops'][table['used']].iloc[0]:.3g} FLOPs; "
+        raise LawError(f"the {len(kept)} usable slices have one compute, {np.exp(log_compute[0]):.3g} FLOPs; "
                        "a power of compute needs several")
     z = rng.standard_normal((len(kept), draws))
     lines, drawn = _lines(kept, log_compute, z, rng)
@@ -157,49 +160,6 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     said = _diagnose(table, slices, found, lines, method, keep, alone)
     return IsoFlop(runs, slices, method, keep, level, table, **lines, draws=pd.DataFrame(drawn), loss=law,
                    loss_draws=law_draws, diagnostics=said)
-
-
-def _optimum(part: Slice, method: str, draws: int, rng) -> dict:
-    """Of one slice: log N*, log D* and the log of the loss there (params, data, loss), with draws of each; whether the
-    minimum is inside the slice, in which share of the draws, and whether the slice is convex."""
-    out = {"convex": True, "inside": True, "share": 1.0}
-    noise = residuals(part.logs["N"], part.loss, DEGREE[method])
-    drawn = part.loss[:, None] + rng.choice(noise, (len(noise), draws))
-    for name, role in ROLES.items():
-        x = part.logs[role]
-        here, many = (lowest(method, x, y) for y in (part.loss[:, None], drawn))
-        within = many.convex & (many.where > x.min()) & (many.where < x.max())
-        good = many.where[within] if within.any() else np.full(1, here.where[0])
-        out |= {name: here.where[0], f"{name}_draws": np.where(within, many.where, rng.choice(good, draws)),
-                "convex": out["convex"] and bool(here.convex[0]), "share": min(out["share"], float(within.mean())),
-                "inside": out["inside"] and bool(x.min() < here.where[0] < x.max())}
-        if role == "N":
-            with np.errstate(invalid="ignore"):
-                value, values = np.log(here.value[0]), np.log(many.value)
-            within &= np.isfinite(values)
-            good = values[within] if within.any() else np.full(1, value)
-            out |= {"loss": value, "loss_draws": np.where(within, values, rng.choice(good, draws))}
-    return out
-
-
-def _flags(one: dict, part: Slice, method: str) -> list[str]:
-    """What is wrong with a slice: FATAL words first, then warnings."""
-    x, said = part.logs["N"], []
-    if levels(x) < DEGREE[method] + 2:  # one size more than the curve has coefficients
-        return ["few"]
-    if not one["convex"]:
-        return ["not convex"]
-    if not one["inside"]:
-        return ["edge"]
-    if min(levels(x[x < one["params"]]), levels(x[x > one["params"]])) < 2:
-        said.append("one-sided")   # a single size beyond the minimum holds it
-    if one["share"] < 1 - DOUBTFUL:
-        said.append("uncertain")
-    if one["odd"]:
-        said.append("outliers")
-    if part.spread > LEVELS_APART * 20:
-        said.append("budget spread")
-    return said
 
 
 def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> dict:
@@ -212,17 +172,20 @@ def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> 
 
 
 def _scattered(here, fitted, draws, z, parameters: int, rng) -> np.ndarray:
-    """draws [budgets, draws] of optima, moved by z times the scatter of `here` about `fitted` beyond the draws' own."""
+    """draws [budgets, draws] of optima, moved by z times the scatter of `here` about `fitted` beyond the
+    draws' own."""
     spare = len(here) - parameters
     if spare < 1:
         return draws
-    within = np.mean((np.median(np.abs(draws - np.median(draws, axis=1, keepdims=True)), axis=1) / 0.6745) ** 2)
+    off = np.abs(draws - np.median(draws, axis=1, keepdims=True))
+    within = np.mean((np.median(off, axis=1) / 0.6745) ** 2)
     total = np.sum((here - fitted) ** 2) / rng.chisquare(spare, draws.shape[1])
     return draws + np.sqrt(np.maximum(total - within, 0.0)) * z
 
 
 def _lines(kept: list[dict], log_compute, z, rng) -> tuple[dict, dict]:
-    """({a, a0, b, b0, loss_exponent}, draws of each): straight lines through the optima, in the logarithms."""
+    """({a, a0, b, b0, loss_exponent}, draws of each): straight lines through the optima, in the
+    logarithms."""
     lines, drawn = {}, {}
     for name, sign in (("params", 1.0), ("data", -1.0), ("loss", 1.0)):  # what moves N* up moves D* down
         here, many = (np.stack([one[key] for one in kept]) for key in (name, f"{name}_draws"))
@@ -251,25 +214,27 @@ def _diagnose(table, slices, found, lines, method, keep, alone) -> list[Diagnost
     if alone:
         said.append(Diagnostic(f"{alone} runs have no budget in common with two others and "
                                "are left out.", "no-slice", ("C",)))
-    for flag, meaning in MEANING.items():
+    for flag, meaning in FLAGS.items():
         rows = table[table["flags"].str.split("; ").map(lambda flags: flag in flags)]
         code = flag if flag not in FATAL else "refused" if keep == "sound" else "kept"
         done = {"refused": "; left out", "kept": "; used all the same (keep='all')"}.get(code, "")
         if len(rows):
             said.append(Diagnostic(f"{len(rows)} of {len(table)} budgets have {meaning}: "
-                                   f"{', '.join(f'{c:.3g}' for c in rows['flops'])}{done}.", code, ("N", "D")))
+                                   f"{', '.join(f'{c:.3g}' for c in rows['flops'])}{done}.", code,
+                                   ("N", "D")))
     if used.sum() < 4:
-        said.append(Diagnostic(f"The lines rest on {used.sum()} budgets: their slopes are hardly checked by the data.",
-                               "degrees-of-freedom", ("a", "b")))
+        said.append(Diagnostic(f"The lines rest on {used.sum()} budgets: their slopes are hardly checked by "
+                               "the data.", "degrees-of-freedom", ("a", "b")))
     parts = [(part, one) for part, one, ok in zip(slices, found, used) if ok]
     reach = float(np.median([np.abs(part.logs["N"] - one["params"]).max() for part, one in parts]))
     if method == "parabola" and np.exp(reach) > WIDE:
         cubic = np.array([lowest("cubic", part.logs["N"], part.loss[:, None]).where[0] for part, _ in parts])
         good, at = np.isfinite(cubic), np.log([part.flops for part, _ in parts])
         other = f" (cubics give a = {np.polyfit(at[good], cubic[good], 1)[0]:.4g})" if good.sum() > 1 else ""
-        said.append(Diagnostic(f"The slices reach a factor of {np.exp(reach):.3g} from their minima, where parabolas are "
-                               f"biased, in N* and, unless all slices are centred alike, in a = {lines['a']:.4g}{other}: "
-                               "trust a law fitted to all runs before these.", "approach-2-bias", ("a", "b")))
+        said.append(Diagnostic(f"The slices reach a factor of {np.exp(reach):.3g} from their minima, where "
+                               "parabolas are biased, in N* and, unless all slices are centred alike, in a = "
+                               f"{lines['a']:.4g}{other}: trust a law fitted to all runs before these.",
+                               "approach-2-bias", ("a", "b")))
     return said
 
 

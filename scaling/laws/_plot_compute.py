@@ -28,7 +28,8 @@ def isoflop(found) -> Figure:
         panel.plot(np.exp(part.logs["N"]), part.loss, color=colours[row], **DOT)
         panel.plot(*found.curve(row), color=colours[row], linewidth=1.2, zorder=3)
         here = table.iloc[row]
-        panel.plot(here["params"], here["loss"], **_mark(here["used"]))
+        if _within_slice(part, here, "params"):
+            panel.plot(here["params"], here["loss"], **_mark(here["used"]))
         ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colours[row]))
     finish(panel, ends[::-(-len(ends) // MOST)])
     for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
@@ -42,6 +43,8 @@ def isoflop(found) -> Figure:
         axis.fill_between(grid, line[f"{role}_low"], line[f"{role}_high"], color=COLOURS.accent, **BAND)
         for row, colour in colours.items():
             here = table.iloc[row]
+            if not _within_slice(found.slices[row], here, role):
+                continue
             error = [[here[role] - min(here[f"{role}_low"], here[role])],
                      [max(here[f"{role}_high"], here[role]) - here[role]]]
             axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
@@ -49,6 +52,12 @@ def isoflop(found) -> Figure:
         finish(axis)
     note(figure, "; ".join([f"{found.method}; {found.level:.0%} intervals", *_left_out(table, curved)]))
     return figure
+
+
+def _within_slice(part, here, role: str) -> bool:
+    """Whether a slice's minimum lies among its runs: one far beyond them would stretch the axes and say nothing."""
+    logs = part.logs[SYMBOLS[role]]
+    return bool(here["used"]) or logs.min() <= np.log(here[role]) <= logs.max()
 
 
 def _left_out(table, curved: list[int]) -> list[str]:

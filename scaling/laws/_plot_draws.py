@@ -86,3 +86,38 @@ def _marginal(axes: Axes, boot, name: str, scale: str, limits, level: float) -> 
     axes.set_yticks([])
     axes.set_title(f"{name} = {words.number(boot.fit.params[name], 3)}", fontsize=9.5, color=COLOURS.ink,
                    loc="center")
+
+
+@styled
+def profile(profiles) -> Figure:
+    """The least objective with one parameter held at each value, for one Profile or several. Its unit is the rise that noise
+    explains at the profile's level: below the dashed line at 1 lies the interval (shaded). An end that is a bound, where
+    the data do not identify the parameter, is said."""
+    profiles = [profiles] if hasattr(profiles, "parameter") else list(profiles)
+    columns = min(len(profiles), 3)
+    rows = -(-len(profiles) // columns)
+    figure, axes = panels(rows, columns, width=3.7, height=2.9)
+    for panel in axes.ravel()[len(profiles):]:
+        panel.remove()
+    for panel, found in zip(axes.ravel(), profiles):
+        _profile(panel, found)
+    note(figure, f"objective above its minimum, over the rise that noise explains; shaded: {profiles[0].level:.0%} interval")
+    return figure
+
+
+def _profile(axes: Axes, found) -> None:
+    best, value = found.fit.objective, found.fit.params[found.parameter]
+    rise = (found.objective - best) / (found.cut - best)
+    low, high = (float(np.clip(end, found.values.min(), found.values.max())) for end in found.interval)
+    shown = rise < 3.0
+    wide = found.values[shown].min() > 0 and found.values[shown].max() / found.values[shown].min() > 8
+    dress(axes, "", f"{found.parameter} = {words.number(value, 3)}"
+          + ("  not identified" if found.flat else f"  [{words.number(found.interval[0], 3)}, "
+             f"{words.number(found.interval[1], 3)}]"), log_x=wide)
+    axes.axvspan(low, high, color=COLOURS.accent, alpha=0.12, linewidth=0)
+    axes.axhline(1, color=COLOURS.muted, linewidth=0.9, dashes=(4, 2.5))
+    axes.plot(found.values[shown], rise[shown], ".-", color=HUES[0], markersize=5, linewidth=1.3, zorder=3)
+    axes.plot(value, 0, "o", color=COLOURS.accent, markersize=5, zorder=4)
+    axes.set_ylim(min(-0.12, 1.1 * rise.min()), max(1.6, min(3.0, 1.05 * rise[shown].max())))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 5, 10]))
+    _few_ticks(axes.xaxis, "log" if wide else "linear", axes.get_xlim())

@@ -77,7 +77,7 @@ def finish(axes: Axes, ends=(), log_y: bool = True) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: amount(value))
 
 
-def save(path, figure: Figure, dpi: int = 200) -> None:
+def save(path, figure: Figure, dpi: int = 160) -> None:
     """Write a figure as PNG, whole or not at all."""
     files.atomic_write(path, svg.to_png(figure, COLOURS, dpi))
 

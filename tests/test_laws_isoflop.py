@@ -137,7 +137,7 @@ def test_minima_beyond_the_runs_are_flagged_and_left_out(shift, side, method):
     lost = bowls(budgets=[1e22], steps=np.linspace(-1.2, 1.2, 7) + side * shift)
     found = isoflop(pd.concat([sound, lost]), method, draws=20)
     assert list(found.table["flags"][:-1]) == [""] * 6 and list(found.table["used"]) == [True] * 6 + [False]
-    assert found.table["flags"].iloc[-1] == "edge"
+    assert found.table["flags"].iloc[-1] == "edge" and np.isnan(found.table["params_low"].iloc[-1])
     assert found.a == pytest.approx(0.5, abs=1e-3)
     assert any(said.code == "refused" and "1e+22" in said for said in found.diagnostics)
 

@@ -38,8 +38,8 @@ WIDE = 4.0          # a slice that reaches farther than this factor from its min
 @dataclass(frozen=True, eq=False)
 class IsoFlop:
     """table: one row a budget: flops, runs, sizes (distinct N), params, data and loss at the minimum with
-    _low and _high, outliers (row numbers in the source), flags (words joined by "; "), used (whether the
-    lines rest on it).
+    _low and _high (NaN where a flag is FATAL), outliers (row numbers in the source), flags (words joined by
+    "; "), used (whether the lines rest on it).
 
     log10 params = a0 + a log10 flops, log10 data = b0 + b log10 flops, and loss falls as
     flops^-loss_exponent, without an irreducible loss; draws [draws] of these five. loss: the law of the
@@ -166,7 +166,7 @@ def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> 
     row = {"flops": part.flops, "runs": len(part.rows), "sizes": levels(part.logs["N"])}
     for name in ("params", "data", "loss"):
         row |= _banded(name, float(np.exp(one[name])), np.exp(one[f"{name}_draws"]), level)
-        if "few" in flags:  # nothing is left to judge the noise by
+        if set(flags) & set(FATAL):
             row |= {f"{name}_low": np.nan, f"{name}_high": np.nan}
     return row | {"outliers": one["odd"], "flags": "; ".join(flags), "used": used}
 

@@ -10,20 +10,21 @@ which is the truth of that simulation; the cut is the wanted percentile of the d
 """
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 
 from scaling.laws import resample
 from scaling.laws.diagnose import Diagnostic
-from scaling.laws.fitting import Fit, refit
+from scaling.laws.fitting import Fit, Scale, refit
 from scaling.laws.forms import LawError
 from scaling.laws.uncertainty import resamples, spread
 
 DRAWS = 200       # resamples that the cut of an objective that is no likelihood is measured from
-FARTHEST = 1e6    # of the larger of value and first step: where a search towards an infinite bound ends
-CLOSE = 0.02      # of the cut: how near the objective at an end of the interval must come to it
+FARTHEST = 1e6    # of the value: where a search towards an infinite bound ends
+FIRST = 0.03      # of the value: the first step of that search
+CLOSE = 0.03      # of the cut: how near the objective at an end of the interval must come to it
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,24 +58,22 @@ class _Path:
 
     def __call__(self, value: float) -> float:
         if value not in self.done:
-            near = min(self.done, key=lambda other: abs(other - value))
-            held = _held(self.fit, self.parameter, value, self.done[near][1])
-            found = refit(held, self.fit.y, self.fit.weights)
-            self.done[value] = float(found.objective[0]), found.vectors[0]
+            fit, near = self.fit, min(self.done, key=lambda other: abs(other - value))
+            form = fit.form.with_fixed({self.parameter: value})
+            scale = Scale(form, fit.logs, fit.y, fit.spec)
+            start = scale.enter(np.vstack([self.done[near][1], fit.optima[list(form.names)].head(3)]).astype(float))
+            if fit.spec.kind == "huber":  # a small delta makes a rough objective: come to it from a smoother one too
+                smooth = scale.objective.with_delta(10 * scale.objective.delta)
+                start = np.vstack([start, scale.minimise(start[:1], fit.y, fit.weights, smooth, tolerance=1e-4).vectors])
+            found = scale.minimise(start, fit.y, fit.weights)
+            best = int(np.argmin(np.nan_to_num(found.objective, nan=np.inf)))
+            self.done[value] = float(found.objective[best]) * scale.factor, scale.restore(found.vectors[[best]])[0]
         return self.done[value][0]
 
 
-def _held(fit: Fit, parameter: str, value: float, start: np.ndarray | None = None) -> Fit:
-    """The fit with a parameter held at a value; start [P]: an optimum to start from before the fit's own."""
-    optima = fit.optima.head(2)
-    if start is not None:
-        first = pd.DataFrame([start], columns=list(fit.form.names)).assign(objective=fit.objective)
-        optima = pd.concat([first, optima], ignore_index=True)
-    return replace(fit, form=fit.form.with_fixed({parameter: value}), optima=optima)
-
-
-def profile(fit: Fit, parameter: str, points: int = 25, level: float = 0.9, cluster=None, seed: int = 0) -> Profile:
-    """The profile of a free parameter, at `points` values over a little more than its interval.
+def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=None, seed: int = 0) -> Profile:
+    """The profile of a free parameter: at `points` values over a little more than its interval, or at those given; those
+    that the search for the interval tried are kept too.
 
     cluster: a column of the runs, or one label a run, whose runs share errors; the cut then comes from wild cluster
     resamples whatever the objective. Raises LawError for a parameter that is not fitted, and where no degrees of
@@ -95,7 +94,8 @@ def profile(fit: Fit, parameter: str, points: int = 25, level: float = 0.9, clus
         end, crossed = _search(path, fit.params[parameter], bound, fit.objective + rise, rise)
         ends.append(end)
         reached.append(not crossed)
-    _fill(path, ends, points, bounds)
+    for value in _grid(path, ends, points, bounds) if np.ndim(points) == 0 else np.asarray(points, float):
+        path(float(value))
     values = np.array(sorted(path.done))
     objective = np.array([path.done[value][0] for value in values])
     said = []
@@ -104,7 +104,8 @@ def profile(fit: Fit, parameter: str, points: int = 25, level: float = 0.9, clus
         said.append(Diagnostic(f"The profile of {parameter} found a lower objective, {objective.min():.6g} at {best:.4g}, "
                                f"than the fit's {fit.objective:.6g}: fit again with more starts.", "better-optimum",
                                parameter))
-    return Profile(fit, parameter, values, objective, fit.objective + rise, level, (ends[0], ends[1]), any(reached), said)
+    return Profile(fit, parameter, values, objective, fit.objective + rise, level, (float(ends[0]), float(ends[1])),
+                   any(reached), said)
 
 
 def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
@@ -113,51 +114,62 @@ def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
     if fit.spec.is_likelihood and cluster is None:
         variance = fit.objective / fit.degrees_of_freedom
         return float(variance * special.stdtrit(fit.degrees_of_freedom, (1 + level) / 2) ** 2)
+    if cluster is not None and not isinstance(cluster, str):
+        cluster = tuple(np.ravel(np.asarray(cluster)).tolist())
+    y, weights, free = _simulated(fit, cluster, seed)
+    held = refit(replace(fit, form=fit.form.with_fixed({parameter: fit.params[parameter]})), y, weights).objective
+    return float(np.quantile(np.maximum(held - free, 0.0), level))
+
+
+@functools.lru_cache(maxsize=2)
+def _simulated(fit: Fit, cluster: str | tuple | None, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(losses, weights, least objective) of resamples, the same for each parameter of a fit."""
     numbers, _ = resample.groups(fit, cluster)
     spare = fit.degrees_of_freedom if cluster is None else min(fit.degrees_of_freedom, int(numbers.max()))
     rng = np.random.default_rng([seed, 2])
     noise = spread(fit) * np.sqrt(spare / rng.chisquare(spare, DRAWS))
-    data = resamples(fit, "wild" if fit.spec.quantile == 0.5 else "case", numbers, noise, rng)
-    free, held = (refit(law, *data).objective for law in (fit, _held(fit, parameter, fit.params[parameter])))
-    return float(np.quantile(np.maximum(held - free, 0.0), level))
+    y, weights = resamples(fit, "wild" if fit.spec.quantile == 0.5 else "case", numbers, noise, rng)
+    return y, weights, refit(fit, y, weights).objective
 
 
 def _search(path: _Path, start: float, bound: float, cut: float, rise: float) -> tuple[float, bool]:
-    """(where the objective crosses the cut between the start and a bound, True), or (the bound, False)."""
+    """(where the objective crosses the cut between the start and a bound, True), or (the bound, False).
+
+    Every step is guessed from the parabola through the fit and the last point, and halves what is left where that is
+    no guess.
+    """
     sign = 1.0 if bound > start else -1.0
-    step = max(abs(start), 1e-6) * 1e-3
-    limit = min(abs(bound - start), FARTHEST * max(abs(start), 1e-6))
-    if not limit > 1e-12 * abs(start):
+    size = max(abs(start), 1e-6)
+    limit, step = min(abs(bound - start), FARTHEST * size), FIRST * size
+    if not limit > 1e-12 * size:
         return bound, False
-    inside, outside = 0.0, None
-    while outside is None:  # longer and longer steps, each guessed from the parabola through the last point
+    inside, outside = 0.0, np.inf
+    for _ in range(60):
         step = min(step, limit)
-        gap = path(start + sign * step) - (cut - rise)
-        if gap > rise:
-            outside = step
-        elif step == limit:
+        above = path(start + sign * step) - (cut - rise)
+        if abs(above - rise) < CLOSE * rise:
+            return start + sign * step, True
+        if above < rise and step == limit:
             return bound, False
-        else:
-            inside, step = step, step * min(max(1.3 * np.sqrt(rise / max(gap, 1e-300)), 1.5), 4.0)
-    for _ in range(20):  # halving, and where the parabola through the outer point says
-        middle = outside * np.sqrt(rise / max(path(start + sign * outside) - (cut - rise), 1e-300))
-        if not inside < middle < outside:
-            middle = 0.5 * (inside + outside)
-        gap = path(start + sign * middle) - cut
-        if abs(gap) < CLOSE * rise:
-            return start + sign * middle, True
-        inside, outside = (middle, outside) if gap < 0 else (inside, middle)
-    return start + sign * 0.5 * (inside + outside), True
+        inside, outside = (step, outside) if above < rise else (inside, step)
+        guess = step * min(np.sqrt(rise / max(above, 1e-300)), 6.0)
+        if not inside < guess < outside or outside - inside < 0.1 * outside:
+            guess = 0.5 * (inside + outside) if np.isfinite(outside) else 2.0 * step
+        elif not np.isfinite(outside):
+            guess = max(guess, 1.5 * step)
+        if outside - inside < 1e-6 * outside:  # the objective jumps there, from one optimum to another
+            break
+        step = guess
+    return start + sign * 0.5 * (inside + min(outside, limit)), True
 
 
-def _fill(path: _Path, ends: list[float], points: int, bounds) -> None:
-    """Fits at even distances over a little more than the interval, or over what was searched where it has no end."""
+def _grid(path: _Path, ends: list[float], points: int, bounds) -> np.ndarray:
+    """Values at even distances over a little more than the interval, or over what was searched where it has no end;
+    from the fit's own outwards, so that each starts from its neighbour."""
     known = sorted(path.done)
     low, high = (end if np.isfinite(end) else known[k] for k, end in zip((0, -1), ends))
     margin = 0.2 * (high - low)
     low, high = max(low - margin, bounds.low), min(high + margin, bounds.high)
-    wide = low > 0 and high / low > 30
-    grid = np.geomspace(low, high, points) if wide else np.linspace(low, high, points)
+    grid = np.geomspace(low, high, points) if low > 0 and high / low > 30 else np.linspace(low, high, points)
     middle = int(np.searchsorted(grid, path.fit.params[path.parameter]))
-    for value in [*grid[middle:], *grid[:middle][::-1]]:
-        path(float(value))
+    return np.concatenate([grid[middle:], grid[:middle][::-1]])

@@ -27,7 +27,9 @@ class Comparison:
     cv_mape: mape of runs whose whole size (or cluster) was left out;
     aicc, bic: differences to the lowest of each, only where the objective is a likelihood.
 
-    Laws tied with the best are ordered by cv_mape, the others by mape. notes: what else to know, in sentences.
+    Of laws tied with the best, those tied in cv_mape too come first, the one with the fewest parameters
+    leading; then the rest of the tied by cv_mape, then all others by mape. notes: what else to know, in
+    sentences.
     """
     table: pd.DataFrame
     holdout: Holdout
@@ -50,12 +52,13 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
             **options) -> Comparison:
     """Rank laws on the same runs: by held-out error first, then by cross-validation.
 
-    runs, cuts, by, level, draws and options are those of `holdout`; without cuts, those of its that leave every law
-    enough runs. laws: names or Forms, by default all whose inputs the runs have. Cross-validation leaves out whole
-    clusters (a column), by default whole model sizes (whole levels of `by` where there is no N), spread over `folds`.
-    Laws whose held-out errors differ by less than the standard error of that difference are tied (the rule of
-    Breiman et al. 1984, section 3.4.3), and cross-validation decides. AICc and BIC (Burnham and Anderson 2002) join
-    only under an objective that is a likelihood.
+    runs, cuts, by, level, draws and options are those of `holdout`; without cuts, those of its that leave
+    every law enough runs. laws: names or Forms, by default all whose inputs the runs have. Cross-validation
+    leaves out whole clusters (a column), by default whole model sizes (whole levels of `by` where there is no
+    N), spread over `folds`. Laws whose held-out errors differ by less than the standard error of that
+    difference are tied, and cross-validation decides; where it is tied too, the law with the fewest
+    parameters leads (the rule of Breiman et al. 1984, section 3.4.3). AICc and BIC (Burnham and Anderson
+    2002) join only under a likelihood.
     """
     if laws is None and not isinstance(runs, Fit):
         laws = _possible(runs)
@@ -68,26 +71,32 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
         values = axis(runs, by)
         possible = default_cuts(values)
         cuts = [cut for cut in possible if (values < cut).sum() > most + 1] or possible[-1:]
-    scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster, **shared)
+    scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster,
+                     **shared)
     fits = {name: fit(runs, form, **shared) for name, form in named.items()}
     labels, groups = _folds(runs, by, folds, cluster)
+    held = scored.points.assign(error=(scored.points.predicted / scored.points.observed - 1).abs()).pivot(
+        index=["cut", "row"], columns="law", values="error")[list(named)]
+    left = pd.DataFrame({name: np.abs(cross_validate(law, labels) / law.y - 1) for name, law in fits.items()})
     table = scored.table.groupby("law", sort=False)[
-        [c for c in ("mape", "bias", "rmse", "coverage") if c in scored.table]].mean().reset_index()
-    table.insert(1, "parameters", [len(named[name].free) for name in table.law])
-    table["cv_mape"] = [cross_validate(fits[name], labels) for name in table.law]
-    table.insert(2, "tied", table.law.isin(_tied(scored)))
-    notes = [f"cross-validation left out whole {groups}, {labels.max() + 1} folds of them"]
+        [c for c in ("mape", "bias", "rmse", "coverage") if c in scored.table]].mean()
+    table.insert(0, "parameters", [len(named[name].free) for name in table.index])
+    table.insert(1, "tied", tied(held, held.index.get_level_values("cut")))
+    table["cv_mape"] = left.mean(skipna=False)
+    notes = [f"cross-validation left out whole {groups}, in {labels.max() + 1} folds"]
     spec = next(iter(fits.values())).spec
     if spec.is_likelihood:
-        table[["aicc", "bic"]] = [criteria(fits[name]) for name in table.law]
+        table[["aicc", "bic"]] = [criteria(fits[name]) for name in table.index]
         table[["aicc", "bic"]] -= table[["aicc", "bic"]].min()
     else:
         notes.append(f"no AICc or BIC: the {spec} is not a likelihood; fit with loss='mse_log' to have them")
-    key = np.where(table.tied, table.cv_mape, table.mape)
-    table = table.iloc[np.lexsort((key, ~table.tied))].reset_index(drop=True)
+    both = table.tied.copy()
+    both[both] = tied(left[both.index[both]], np.zeros(len(left)))
+    key = np.where(both, table.parameters, np.where(table.tied, table.cv_mape, table.mape))
+    table = table.iloc[np.lexsort((table.cv_mape, key, ~both, ~table.tied))].reset_index()
     if table.tied.sum() > 1:
-        notes.append(f"{', '.join(table.law[table.tied])} predict held-out runs equally well, within one standard "
-                     "error: these data do not tell them apart")
+        notes.append(f"{', '.join(table.law[table.tied])} predict held-out runs equally well, within one "
+                     "standard error: these data do not tell them apart")
     return Comparison(table, scored, fits, notes)
 
 
@@ -99,22 +108,18 @@ def _possible(runs) -> list[str]:
     return [name for name, form in forms.FORMS.items() if set(form.inputs) <= roles]
 
 
-def _tied(scored: Holdout) -> list[str]:
-    """Laws whose held-out error is within one standard error, of the paired difference, of the lowest."""
-    points = scored.points
-    by_law = points.assign(error=(points.predicted / points.observed - 1).abs()).pivot(
-        index=["cut", "row"], columns="law", values="error")
-    means = by_law.groupby("cut").mean().mean()
-    best = means.idxmin()
-    gap = by_law.sub(by_law[best], axis=0)
-    cells = gap.groupby("cut")
-    spread = np.sqrt((cells.var() / cells.count().clip(lower=2)).mean())
-    return [law for law in means.index if means[law] - means[best] <= spread[law]]
+def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
+    """Which laws (columns of errors [runs, laws]) have a mean error within one standard error, of the paired
+    difference, of the lowest; errors are averaged within each cut, then over cuts."""
+    means = errors.groupby(cuts).mean().mean()
+    gap = errors.sub(errors[means.idxmin()], axis=0).groupby(cuts)
+    spread = np.sqrt((gap.var() / gap.count()).mean().fillna(0.0))
+    return (means - means.min() <= spread).to_numpy()
 
 
 def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.ndarray, str]:
-    """(fold of each run, what is left out whole). Groups in order of size go to the folds in turn, so that every
-    fold has small and large ones."""
+    """(fold of each run, what is left out whole). Groups in order of size go to the folds in turn, so that
+    every fold has small and large ones."""
     if folds < 2:
         raise LawError(f"cross-validation needs at least 2 folds, got {folds}")
     if cluster is not None:
@@ -132,20 +137,19 @@ def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.nda
     return labels % min(folds, labels.max() + 1), name
 
 
-def cross_validate(law: Fit, labels: np.ndarray) -> float:
-    """Mean |predicted / observed - 1| of each run under the fit to all folds but its own; NaN where a fold leaves
-    fewer runs than parameters."""
+def cross_validate(law: Fit, labels: np.ndarray) -> np.ndarray:
+    """The prediction of each run [n] by the fit to all folds but its own; NaN where a fold leaves fewer runs
+    than parameters."""
     held = labels[None] == np.arange(labels.max() + 1)[:, None]
     if (~held).sum(1).min() < len(law.form.free):
-        return float("nan")
+        return np.full(len(labels), np.nan)
     found = refit(law, law.y, law.weights * ~held)
-    predicted = law.form.predict(found.vectors, law.logs)[labels, np.arange(len(labels))]
-    return float(np.abs(predicted / law.y - 1).mean())
+    return law.form.predict(found.vectors, law.logs)[labels, np.arange(len(labels))]
 
 
 def criteria(law: Fit) -> tuple[float, float]:
-    """(AICc, BIC) of a least-squares fit with normal noise of unknown size, which counts as a parameter; AICc is
-    infinite where there are too few runs for its correction."""
+    """(AICc, BIC) of a least-squares fit with normal noise of unknown size, which counts as a parameter; AICc
+    is infinite where there are too few runs for its correction."""
     n, k = int((law.weights > 0).sum()), len(law.form.free) + 1
     deviance = n * np.log(max(law.objective, 1e-300) / n)
     correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf

@@ -1,8 +1,8 @@
 """What a fit cannot know, said in words.
 
-`diagnose` asks what costs next to nothing, and is part of every fit; `examine` adds a profile of every parameter.
-`locate` says what published values are under these data, `extrapolation` how far a prediction reaches. Tests of
-the residuals are in `structure`.
+`diagnose` asks what costs next to nothing, and is part of every fit; `examine` adds a profile of every
+parameter. `locate` says what published values are under these data, `extrapolation` how far a prediction
+reaches. Tests of the residuals are in `structure`.
 """
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scaling.laws.sensitivity import condition_number, is_at_bound, relative_errors, relative_spread
+
 if TYPE_CHECKING:
     from scaling.laws.fitting import Fit
 
@@ -19,10 +21,11 @@ NOTHING = 1e-6         # of the loss: a term that is nowhere larger is absent
 LEVELS_APART = 0.01    # inputs closer than 1% are one level
 CONFOUNDED = 0.95      # |correlation| of two inputs' logarithms
 ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameters agree to three digits
+UNSURE = 0.5           # relative standard error from which a parameter is as good as unknown
 APART = 0.1            # optima differ when a nonlinear parameter differs by more than this share of itself
 FAR = 6.0              # noise standard deviations from which a run is an outlier
 WEAK = 4.0             # an interval whose ends differ by more than this factor says little
-ROUNDING = 0.5         # of the objective a degree of freedom: what rounded values may lose and still be an optimum
+ROUNDING = 0.5         # of the objective a degree of freedom: what values rounded in print may lose
 
 
 class Diagnostic(str):
@@ -53,34 +56,37 @@ def diagnose(fit: Fit) -> list[Diagnostic]:
     """Warnings about a fit, one sentence each; empty when there is nothing to say."""
     from scaling.laws import structure
     checks = (vanishing, at_bound, few_levels, confounded, duplicates, degrees_of_freedom, rival_optima,
-              ill_conditioned, outliers, structure.residual_structure, structure.lack_of_fit)
+              ill_conditioned, undetermined, outliers, structure.residual_structure, structure.lack_of_fit)
     return [said for check in checks for said in check(fit)]
 
 
 def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
-    """`diagnose`, and what the profile of every free parameter says: is it identified by these data at all?"""
+    """`diagnose`, and what the profile of every free parameter says: is it identified by these data at
+    all?"""
     from scaling.laws.profile import profile
     said = list(diagnose(fit))
     nonlinear = {p.name for p in fit.form.nonlinear}
     for name in fit.form.free:
-        shape = profile(fit, name, level=level)
+        shape = profile(fit, name, points=(), level=level)
         low, high = shape.interval
+        said.extend(shape.diagnostics)
         if shape.flat:
             said.append(Diagnostic(
-                f"{name} is not identified: its profile is flat to a bound, and values from {low:.3g} to {high:.3g} "
-                f"fit as well as {fit.params[name]:.3g} at the {level:.0%} level.", "flat-profile", name))
+                f"{name} is not identified: its profile is flat to a bound, and values from {low:.3g} to "
+                f"{high:.3g} fit as well as {fit.params[name]:.3g} at the {level:.0%} "
+                "level.", "flat-profile", name))
         elif name in nonlinear and (low * high <= 0 or max(low / high, high / low) > WEAK):
             said.append(Diagnostic(
-                f"{name} is weakly identified: {fit.params[name]:.3g} with a {level:.0%} profile interval from "
-                f"{low:.3g} to {high:.3g}.", "weak-profile", name))
+                f"{name} is weakly identified: {fit.params[name]:.3g} with a {level:.0%} profile interval "
+                f"from {low:.3g} to {high:.3g}.", "weak-profile", name))
     return said
 
 
 # ------------------------------------------------------------------------------------------------- the data
 
 def level_of(logs: np.ndarray) -> np.ndarray:
-    """Which level of an input each run is at, from 0 at the lowest, given its logarithms [n]: sorted values closer
-    than 1% to the last are one level."""
+    """Which level of an input each run is at, from 0 at the lowest, given its logarithms [n]: sorted values
+    closer than 1% to the last are one level."""
     order = np.argsort(logs, kind="stable")
     index = np.zeros(len(logs), int)
     index[order[1:]] = np.cumsum(np.diff(logs[order]) > LEVELS_APART)
@@ -95,8 +101,8 @@ def levels(logs: np.ndarray) -> int:
 def few_levels(fit: Fit) -> Iterator[Diagnostic]:
     for name, values in zip(fit.form.inputs, fit.logs):
         if name not in fit.form.constant and (count := levels(values)) < 4:
-            yield Diagnostic(f"{name} has {count} distinct levels: a constant and a power of {name} need at least "
-                             "3, and 4 to show misfit.", "few-levels", name)
+            yield Diagnostic(f"{name} has {count} distinct levels: a constant and a power of {name} need at "
+                             "least 3, and 4 to show misfit.", "few-levels", name)
 
 
 def confounded(fit: Fit) -> Iterator[Diagnostic]:
@@ -105,8 +111,9 @@ def confounded(fit: Fit) -> Iterator[Diagnostic]:
         for second, other in varied[i + 1:]:
             if abs(r := np.corrcoef(one, other)[0, 1]) > CONFOUNDED:
                 yield Diagnostic(
-                    f"{first} and {second} are confounded (correlation of logarithms {r:.3f}): their terms cannot "
-                    "be told apart; vary one at a fixed value of the other.", "confounded", (first, second))
+                    f"{first} and {second} are confounded (correlation of logarithms {r:.3f}): their terms "
+                    "cannot be told apart; vary one at a fixed value of the "
+                    "other.", "confounded", (first, second))
 
 
 def duplicates(fit: Fit) -> Iterator[Diagnostic]:
@@ -116,8 +123,9 @@ def duplicates(fit: Fit) -> Iterator[Diagnostic]:
     if again.size:
         first = np.flatnonzero((table == table.iloc[again[0]]).all(axis=1))[0]
         row, original = fit.runs.rows[again[0]], fit.runs.rows[first]
-        yield Diagnostic(f"{again.size} of {len(table)} rows repeat another in every input and in the measurement "
-                         f"(row {row} is row {original}): a run that counts twice makes intervals too narrow.",
+        yield Diagnostic(f"{again.size} of {len(table)} rows repeat another in every input and in the "
+                         f"measurement (row {row} is row {original}): a run that counts twice makes "
+                         "intervals too narrow.",
                          "duplicates")
 
 
@@ -138,53 +146,35 @@ def vanishing(fit: Fit) -> Iterator[Diagnostic]:
     for amplitude, term in zip(fit.form.amplitudes, values):
         if amplitude.name in fit.form.free and np.abs(term / fit.predicted).max() < NOTHING:
             where = "at its bound 0" if fit.params[amplitude.name] == 0 else "as good as 0"
-            yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent that "
-                             "only it has.", "vanishes", amplitude.name)
+            yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent "
+                             "that only it has.", "vanishes", amplitude.name)
 
 
 def at_bound(fit: Fit) -> Iterator[Diagnostic]:
     for name in fit.form.free:
         p, value = fit.form.parameter(name), fit.params[name]
-        near = 1e-9 * max(abs(p.low), abs(value))
-        if value - near <= p.low and (p in fit.form.nonlinear or p.low > 0) or value + near >= p.high:
-            yield Diagnostic(f"{name} = {value:.4g} is at a bound of [{p.low:.4g}, {p.high:.4g}]: not identified by "
-                             "these data.", "at-bound", name)
-
-
-def jacobian(form, vector: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """d log loss / d free parameter, [n, free], at a parameter vector in the units of logs [I, n].
-
-    A nonlinear parameter moves with its features held at a geometric mean of 1 over the points, if their
-    amplitudes are free: that takes out what is only a choice of units (A and alpha of A N^-alpha, far from
-    N = 1). Those searched in logarithms have derivatives by their logarithm.
-    """
-    from scaling.laws import newton
-    count = len(form.amplitudes)
-    jets = form.jets(newton.coordinates(form, vector[None])[:, count:], logs)
-    features = form.features(vector[None, count:], logs)[0]
-    out = np.zeros((len(form.names), logs.shape[1]))
-    out[:count] = features
-    for amplitude, value, feature, jet in zip(form.amplitudes, vector, features, jets):
-        for k, slope in jet.first.items():
-            slope = np.broadcast_to(slope, (1, logs.shape[1]))[0]
-            out[count + k] += value * feature * (slope - (slope.mean() if amplitude.name in form.free else 0.0))
-    basis, _ = newton.basis_of(form)
-    return (out / (vector[:count] @ features)).T @ basis
-
-
-def condition_number(form, vector: np.ndarray, logs: np.ndarray) -> float:
-    """Condition number of the Jacobian with columns of unit length; inf if one is zero, as those of the exponents
-    of a zero amplitude are."""
-    columns = jacobian(form, vector, logs)
-    size = np.linalg.norm(columns, axis=0)
-    return float(np.linalg.cond(columns / size)) if np.all(size > 0) else float("inf")
+        absent = p in fit.form.amplitudes and value == 0  # `vanishing` speaks of these
+        if is_at_bound(p, value) and not absent:
+            yield Diagnostic(f"{name} = {value:.4g} is at a bound of [{p.low:.4g}, {p.high:.4g}]: not "
+                             "identified by these data.", "at-bound", name)
 
 
 def ill_conditioned(fit: Fit) -> Iterator[Diagnostic]:
     if (condition := condition_number(fit.form, fit.vector, fit.logs)) > ILL_CONDITIONED:
         yield Diagnostic(f"The parameters are poorly determined together (condition number {condition:.2g}): "
-                         "predictions inside the data may be good, single parameters and far extrapolation are "
-                         "not.", "ill-conditioned", fit.form.free)
+                         "predictions inside the data may be good, single parameters and far extrapolation "
+                         "are not.", "ill-conditioned", fit.form.free)
+
+
+def undetermined(fit: Fit) -> Iterator[Diagnostic]:
+    """Amplitudes, and nonlinear parameters that cannot be negative, of which zero is within two standard
+    errors."""
+    unsure = {name: ratio for name, ratio in relative_errors(fit).items() if ratio > UNSURE and (
+        (p := fit.form.parameter(name)) in fit.form.amplitudes or p.low >= 0)}
+    if unsure:
+        values = ", ".join(f"{name} = {fit.params[name]:.3g} ({ratio:.2g})" for name, ratio in unsure.items())
+        yield Diagnostic(f"Not told from zero by these data: {values}; in brackets the standard error as a "
+                         "multiple of the value.", "undetermined", unsure)
 
 
 def _differ(fit: Fit, one: Mapping, other: Mapping) -> list[str]:
@@ -205,9 +195,9 @@ def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
     if rivals:
         row, names = rivals[0]
         values = ", ".join(f"{name} = {row[name]:.3g} instead of {best[name]:.3g}" for name in names)
-        yield Diagnostic(f"{len(rivals)} other optima found are as good within noise (the nearest has {values}, "
-                         f"objective {row['objective']:.6g} against {best['objective']:.6g}): the parameters are "
-                         "not identified by these data.", "rival-optima", names)
+        yield Diagnostic(f"{len(rivals)} other optima found are as good within noise (the nearest has "
+                         f"{values}, objective {row['objective']:.6g} against {best['objective']:.6g}): the "
+                         "parameters are not identified by these data.", "rival-optima", names)
 
 
 def outliers(fit: Fit) -> Iterator[Diagnostic]:
@@ -215,8 +205,9 @@ def outliers(fit: Fit) -> Iterator[Diagnostic]:
     if fit.noise > 1e-12 and (count := int((size > FAR * fit.noise).sum())):
         worst = int(np.argmax(size))
         residual = f"{fit.residuals[worst]:{'+.3g' if fit.spec.space == 'linear' else '+.2%'}}"
-        yield Diagnostic(f"{count} of {len(size)} points lie more than {FAR:.0f} noise standard deviations off; the "
-                         f"farthest is row {fit.runs.rows[worst]} (residual {residual}).", "outliers")
+        yield Diagnostic(f"{count} of {len(size)} points lie more than {FAR:.0f} noise standard deviations "
+                         f"off; the farthest is row {fit.runs.rows[worst]} (residual "
+                         f"{residual}).", "outliers")
 
 
 # ---------------------------------------------------------------------------------- questions a user may ask
@@ -225,20 +216,22 @@ def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
     """What given (published) parameter values are under this fit's data and objective.
 
     Descends from them. code "global-optimum": they are the best optimum found, to rounding; "local-optimum":
-    an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every free
-    parameter is given.
+    an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every
+    free parameter is given.
     """
     from scaling.laws.fitting import Scale
     from scaling.laws.forms import LawError
     form = fit.form
     if missing := [name for name in form.free if name not in values]:
-        raise LawError(f"locate needs a value of {', '.join(missing)} too: every free parameter of {form.name}")
+        raise LawError(f"locate needs a value of {', '.join(missing)} too: every free parameter of "
+                       f"{form.name}")
     if unknown := [name for name in values if name not in form.names]:
         raise LawError(f"{form.name} has no parameter {unknown[0]!r}; it has {', '.join(form.names)}")
     given = {**fit.params, **{name: float(values[name]) for name in form.free}}
     given |= {name: given[other] for name, other in form.tied.items()}
     vector = np.clip([given[name] for name in form.names], form.low, form.high)
-    before = float(fit.spec.value(fit.spec.residuals(fit.y, form.predict(vector[None], fit.logs)[0]), fit.weights))
+    predicted = form.predict(vector[None], fit.logs)[0]
+    before = float(fit.spec.value(fit.spec.residuals(fit.y, predicted), fit.weights))
     scale = Scale(form, fit.logs, fit.y, fit.spec)
     found = scale.minimise(scale.enter(vector[None]), fit.y, fit.weights)
     end = dict(zip(form.names, scale.restore(found.vectors)[0]))
@@ -248,22 +241,26 @@ def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
     text, about = ", ".join(f"{name} = {values[name]:.4g}" for name in form.free), form.free
     if before - after > ROUNDING * unit or _differ(fit, given, end):
         to = ", ".join(f"{name} = {end[name]:.4g}" for name in form.free)
-        return Diagnostic(f"{text} is no optimum of these data: from there the objective falls from {before:.6g} to "
-                          f"{after:.6g} at {to}" + ("." if after <= least + ROUNDING * unit else
-                                                    f", and the best found is {least:.6g}."), "no-optimum", about)
+        return Diagnostic(f"{text} is no optimum of these data: from there the objective falls from "
+                          f"{before:.6g} to {after:.6g} at "
+                          f"{to}" + ("." if after <= least + ROUNDING * unit else
+                                                    ", and the best found is "
+                                                    f"{least:.6g}."), "no-optimum", about)
     if not _differ(fit, end, best):
-        return Diagnostic(f"{text} is the best optimum found (objective {after:.6g}).", "global-optimum", about)
+        return Diagnostic(f"{text} is the best optimum found (objective "
+                          f"{after:.6g}).", "global-optimum", about)
     how = "within noise" if after - least < 3 * unit else "beyond noise"
     to = ", ".join(f"{name} = {best[name]:.4g}" for name in form.free)
-    return Diagnostic(f"{text} is only a local optimum: its objective is {after:.8g}, but {to} has {least:.8g} (better "
-                      f"{how}).", "local-optimum", about)
+    return Diagnostic(f"{text} is only a local optimum: its objective is {after:.8g}, but {to} has "
+                      f"{least:.8g} (better {how}).", "local-optimum", about)
 
 
 def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:
     """How far one prediction reaches beyond the runs that were fitted; None where it does not.
 
-    It does where an input lies outside its range, or where the law's own standard error, from the Jacobian, is more
-    than 1.5 times that at the least certain of the runs: a combination of inputs that none of them was near.
+    It does where an input lies outside its range, or where the law's own standard error, from the Jacobian,
+    is more than 1.5 times that at the least certain of the runs: a combination of inputs that none of them
+    was near.
     """
     from scaling.laws.fitting import input_logs
     at = input_logs(fit.form, (), inputs)[0][:, :1]
@@ -272,15 +269,11 @@ def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:
         for gap, word in ((value - values.max(), "largest"), (values.min() - value, "smallest")):
             if gap > LEVELS_APART:
                 end = np.exp(values.max() if word == "largest" else values.min())
-                beyond.append(f"{name} = {np.exp(value):.3g} is a factor {np.exp(gap):.3g} past the {word} fitted, "
-                              f"{end:.3g}")
-    rows = jacobian(fit.form, fit.vector, np.hstack([fit.logs, at]))
-    size = np.maximum(np.linalg.norm(rows[:-1], axis=0), 1e-300)
-    spread = np.sqrt(np.einsum("nk,kl,nl->n", rows / size, np.linalg.pinv((rows[:-1] / size).T @ (rows[:-1] / size)),
-                               rows / size))
-    ratio = float(spread[-1] / spread[:-1].max())
+                beyond.append(f"{name} = {np.exp(value):.3g} is a factor {np.exp(gap):.3g} past the {word} "
+                              f"fitted, {end:.3g}")
+    ratio = float(relative_spread(fit, at)[0])
     if not beyond and ratio <= 1.5:
         return None
     where = "; ".join(beyond) if beyond else "no fitted run is near this combination of inputs"
-    return Diagnostic(f"{where}. The law's standard error there is {ratio:.2g} times its largest at a fitted run, if "
-                      "the form still holds.", "extrapolation", fit.form.inputs)
+    return Diagnostic(f"{where}. The law's standard error there is {ratio:.2g} times its largest at a fitted "
+                      "run, if the form still holds.", "extrapolation", fit.form.inputs)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,38 +15,36 @@ from scaling.laws.fitting import Fit, fit
 from scaling.laws.forms import Form, LawError, get
 from scaling.laws.runs import Runs
 
-OWN = ("law", "fix", "tie", "bounds")   # settings that belong to one law; the others are shared in a comparison
+OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the others
 
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
     """table: one row a law and cut, with columns
 
-    law, cut, n_fit, n_test;
-    mape, mean |predicted / observed - 1|; bias, mean (predicted / observed - 1);
-    rmse, root mean square of log(predicted / observed);
-    coverage, share of held-out runs inside their prediction intervals at `level`; width, the median of
-    high / low - 1 of those intervals: a law may cover by knowing nothing;
-    then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6 N D, for laws that have one.
+    law, cut, n_fit, n_test; mape, mean |predicted / observed - 1|; bias, mean (predicted / observed - 1);
+    rmse, root mean square of log(predicted / observed); coverage, share of held-out runs inside their
+    prediction intervals at `level`; width, the median of high / low - 1 of those intervals: a law may cover
+    by knowing nothing; then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6
+    N D, for laws that have one.
 
-    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value cut by),
-    observed, predicted, low, high. fits: {(law, cut): Fit}.
+    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value cut
+    by), observed, predicted, low, high. fits: {(law, cut): Fit}.
     """
     table: pd.DataFrame
     points: pd.DataFrame
     fits: dict[tuple[str, float], Fit]
     by: str
     level: float
-    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict:
-        return {"by": self.by, "level": self.level, "table": records(self.table), "points": records(self.points),
-                "notes": list(self.notes)}
+        return {"by": self.by, "level": self.level, "table": records(self.table),
+                "points": records(self.points)}
 
     def __str__(self) -> str:
         scores = self.table[[c for c in SCORES if c in self.table]]
         return "\n".join([f"fitted below each cut of {self.by}, scored from it on", scores.to_string(
-            index=False, float_format=lambda v: f"{v:.4g}"), *self.notes])
+            index=False, float_format=lambda v: f"{v:.4g}")])
 
 
 SCORES = ("law", "cut", "n_fit", "n_test", "mape", "bias", "rmse", "coverage", "width")
@@ -62,7 +60,8 @@ def records(frame: pd.DataFrame) -> list[dict]:
 def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dict[str, Form], dict]:
     """(runs, {name: form}, the settings that all fits share) of what `holdout` and `compare` are called with.
 
-    A Fit brings its runs, its law with what is fixed, tied and bounded in it, and its settings; other laws join it.
+    A Fit brings its runs, its law with what is fixed, tied and bounded in it, and its settings; other laws
+    join it.
     """
     if isinstance(runs, Fit):
         shared = {k: v for k, v in runs.settings.items() if k not in OWN}
@@ -76,10 +75,11 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
         laws = ["chinchilla"]
     for name in OWN:
         if name in shared:
-            raise LawError(f"{name} belongs to one law: pass the law itself, laws=[forms.get(...).with_fixed(...)], or "
-                           "a Fit made with it")
+            raise LawError(f"{name} belongs to one law: pass the law itself, "
+                           "laws=[forms.get(...).with_fixed(...)], or a Fit made with it")
     if shared.get("weights") is not None and not isinstance(shared["weights"], str):
-        raise LawError("weights must be the name of a column here, so that every part of the runs keeps its own")
+        raise LawError("weights must be the name of a column here, so that every part of the runs keeps its "
+                       "own")
     named: dict[str, Form] = {}
     for form in [*forms, *map(get, laws)]:
         if form is named.setdefault(form.name, form):
@@ -119,14 +119,15 @@ def default_cuts(values: np.ndarray) -> list[float]:
 
 
 def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None, laws: Iterable | None = None,
-            by: str | None = None, *, level: float = 0.9, draws: int = 400, cluster=None, **options) -> Holdout:
+            by: str | None = None, *, level: float = 0.9, draws: int = 400, cluster: str | None = None,
+            **options) -> Holdout:
     """Fit each law to the runs below each cut and score it on those from the cut on.
 
-    runs: as `fit` takes them, or a Fit, whose law and settings are then used. cut or cuts: values of `by`; without
-    them the largest half, third and sixth are held out. by: "flops", an input or a column; by default compute where
-    it is known, else the law's first input. laws: names or Forms.
-    draws: of the bootstrap that makes the prediction intervals; 0 leaves coverage out. cluster: a column, for that
-    bootstrap. options: of `fit` (loss, delta, weights=<column>, ...).
+    runs: as `fit` takes them, or a Fit, whose law and settings are then used. cut or cuts: values of `by`;
+    without them the largest half, third and sixth are held out. by: "flops", an input or a column; by default
+    compute where it is known, else the law's first input. laws: names or Forms. draws: of the bootstrap that
+    makes the prediction intervals; 0 leaves coverage out. cluster: a column, for that bootstrap. options: of
+    `fit` (loss, delta, weights=<column>, ...).
 
     Raises LawError where a cut leaves too few runs below it to fit every law, or none above it.
     """
@@ -153,7 +154,8 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
     if not draws:
         table = table.drop(columns=["coverage", "width"])
     points = pd.concat(points, ignore_index=True)
-    return Holdout(table, points[["law", "cut", "row", "at", "observed", "predicted", "low", "high"]], fits, by, level)
+    points = points[["law", "cut", "row", "at", "observed", "predicted", "low", "high"]]
+    return Holdout(table, points, fits, by, level)
 
 
 def growth(law: Fit) -> dict[str, float]:
@@ -171,12 +173,13 @@ def _refuse(values: np.ndarray, cut: float, by: str, law: str, free: int) -> Non
         return
     ordered = np.sort(values)
     if len(ordered) <= free + 1:
-        raise LawError(f"{len(ordered)} runs are too few to hold any out: {law} has {free} parameters and needs "
-                       f"{free + 1} to be fitted")
+        raise LawError(f"{len(ordered)} runs are too few to hold any out: {law} has {free} parameters and "
+                       f"needs {free + 1} to be fitted")
     low = np.nextafter(ordered[free], np.inf)
     problem = (f"leaves {below} runs below it, and {law} with its {free} parameters needs {free + 1}" if above
                else "holds out no run")
-    raise LawError(f"the cut {by} = {cut:g} {problem}; choose one above {low:.4g} and at most {ordered[-1]:.4g}")
+    raise LawError(f"the cut {by} = {cut:g} {problem}; choose one above {low:.4g} and at most "
+                   f"{ordered[-1]:.4g}")
 
 
 def score(law: Fit, above: Runs, level: float = 0.9, draws: int = 400, cluster=None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What residuals still know: tests of whether they are noise, by ranks, so that one wild run does not decide.
 
-Together they fire in at most ALARM of the data sets that have nothing but noise, whatever their number (Bonferroni).
+Together they fire in at most ALARM of the data sets that have nothing but noise, whatever their number
+(Bonferroni).
 """
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ def normal_tail(z: float) -> float:
 def f_tail(ratio: float, numerator: float, denominator: float = math.inf) -> float:
     """P(F > ratio), by a cube-root transform to a normal variable (Paulson 1942), without SciPy's start-up.
 
-    With an infinite denominator that of chi-square / numerator (Wilson and Hilferty 1931). Within 20% at 1e-4 for
-    denominators from 3 on.
+    With an infinite denominator that of chi-square / numerator (Wilson and Hilferty 1931). Within 20% down to
+    1e-3 for denominators from 12 on; below, too large: it warns too seldom rather than too often.
     """
     a, b = 2 / (9 * numerator), 2 / (9 * denominator)
     root = ratio ** (1 / 3)
@@ -45,8 +46,8 @@ def ranks(values) -> np.ndarray:
 
 
 def serial(residuals: np.ndarray) -> float:
-    """P-value that neighbours in a sequence are no more alike than chance: Bartels' rank version of von Neumann's
-    ratio (Bartels 1982), one-sided. Sees trends and bends of any shape."""
+    """P-value that neighbours in a sequence are no more alike than chance: Bartels' rank version of von
+    Neumann's ratio (Bartels 1982), one-sided. Sees trends and bends of any shape."""
     n, r = len(residuals), ranks(residuals)
     ratio = (np.diff(r) ** 2).sum() / max((r ** 2).sum(), 1e-300)
     spread = math.sqrt(4 * (n - 2) * (5 * n * n - 2 * n - 9) / (5 * n * (n + 1) * (n - 1) ** 2))
@@ -80,7 +81,8 @@ def _orders(fit: Fit) -> dict[str, np.ndarray]:
 
 
 def _groups(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{column: (rows, labels)} of columns of text or truth with at least two groups of at least MEMBERS runs."""
+    """{column: (rows, labels)} of columns of text or truth with at least two groups of at least MEMBERS
+    runs."""
     found = {}
     for column in frame.columns:
         if pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):
@@ -109,28 +111,32 @@ def residual_structure(fit: Fit) -> Iterator[Diagnostic]:
     p, name = min((serial(residuals[order]), name) for name, order in sorted_by.items())
     if p < level:
         thirds = [show(np.median(part)) for part in np.array_split(residuals[sorted_by[name]], 3)]
-        yield Diagnostic(f"Residuals are not noise along {name} (neighbours are too alike, rank test p = {p:.1g}): "
-                         f"their medians are {', '.join(thirds)} in its lower, middle and upper third, a shape that "
-                         f"{fit.form.name} misses; extrapolation continues the error.", "residual-structure", name)
+        yield Diagnostic(f"Residuals are not noise along {name} (neighbours are too alike, rank test p = "
+                         f"{p:.1g}): their medians are {', '.join(thirds)} in its lower, middle and upper "
+                         f"third, a shape that {fit.form.name} misses; extrapolation continues the "
+                         "error.", "residual-structure", name)
     for column, (rows, labels) in groups.items():
         if (p := between(residuals[rows], labels)) < level:
             names = fit.runs.frame[column].iloc[rows].astype(str).to_numpy()
             centres = pd.Series(residuals[rows]).groupby(names).median().sort_values()
             yield Diagnostic(f"Residuals differ between groups of {column} (rank test p = {p:.1g}): from "
-                             f"{show(centres.iloc[0])} for {centres.index[0]} to {show(centres.iloc[-1])} for "
-                             f"{centres.index[-1]}; fit the groups apart, and resample whole groups for intervals.",
+                             f"{show(centres.iloc[0])} for {centres.index[0]} to {show(centres.iloc[-1])} "
+                             f"for {centres.index[-1]}; fit the groups apart, and resample whole groups for "
+                             "intervals.",
                              "group-structure", column)
     for name in list(orders)[-1:]:
         if (p := trend(np.abs(residuals), orders[name])) < level:
             order = sorted_by[name]
             ends = [np.median(np.abs(part)) for part in np.array_split(residuals[order], 3)]
-            yield Diagnostic(f"The noise is not even along {name} (rank test p = {p:.1g}): the median residual is "
-                             f"{show(ends[0])[1:]} in its lower third and {show(ends[2])[1:]} in its upper; weight "
-                             "runs by their noise, or intervals at large scale are wrong.", "uneven-noise", name)
+            yield Diagnostic(f"The noise is not even along {name} (rank test p = {p:.1g}): the median "
+                             f"residual is {show(ends[0])[1:]} in its lower third and {show(ends[2])[1:]} in "
+                             "its upper; weight runs by their noise, or intervals at large scale are "
+                             "wrong.", "uneven-noise", name)
 
 
 def lack_of_fit(fit: Fit) -> Iterator[Diagnostic]:
-    """Runs repeated at the same inputs agree better among themselves than with the law (F test of lack of fit)."""
+    """Runs repeated at the same inputs agree better among themselves than with the law (F test of lack of
+    fit)."""
     from scaling.laws.diagnose import Diagnostic
     cells = pd.Series(pd.MultiIndex.from_arrays(np.round(fit.logs, 9)).factorize()[0])
     residuals = pd.Series(fit.residuals)
@@ -142,6 +148,7 @@ def lack_of_fit(fit: Fit) -> Iterator[Diagnostic]:
     ratio = max((residuals ** 2).sum() - (within ** 2).sum(), 0.0) / lack / noise
     if (p := f_tail(ratio, lack, pure)) < ALARM / 2:
         times = math.sqrt(ratio)
-        yield Diagnostic(f"Repeated runs differ by {math.sqrt(noise):.2g} (standard deviation of the residual) but the "
-                         f"law misses their means by {times:.1f} times what that explains (F test p = {p:.1g}): the "
-                         f"error is {fit.form.name}'s own, and more seeds will not lower it.", "lack-of-fit")
+        yield Diagnostic(f"Repeated runs differ by {math.sqrt(noise):.2g} (standard deviation of the "
+                         f"residual) but the law misses their means by {times:.1f} times what that explains "
+                         f"(F test p = {p:.1g}): the error is {fit.form.name}'s own, and more seeds will not "
+                         "lower it.", "lack-of-fit")

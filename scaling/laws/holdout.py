@@ -67,12 +67,13 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
         shared = {k: v for k, v in runs.settings.items() if k not in OWN}
         own = get(runs.settings["law"]).bounded(runs.settings["bounds"])
         forms = [own.with_fixed(runs.settings["fix"]).with_tied(runs.settings["tie"])]
-        runs, laws = runs.runs, list(laws or [])
+        runs = runs.runs
     else:
         runs, shared, forms = tables.of(runs), {}, []
     shared = {**shared, **options}
-    if not (laws := [laws] if isinstance(laws, (str, Form)) else list(laws or [])) and not forms:
-        laws = ["chinchilla"]
+    laws = [laws] if isinstance(laws, (str, Form)) else ["chinchilla"] if laws is None and not forms else laws
+    if not (laws := list(laws or [])) and not forms:
+        raise LawError("name at least one law, laws=['chinchilla']")
     for name in OWN:
         if name in shared:
             raise LawError(f"{name} belongs to one law: pass the law itself, "

@@ -17,7 +17,7 @@ _PARAMS = flags.DEFINE_string("params", None, "Column of N, the parameters.")
 _DATA = flags.DEFINE_string("data", None, "Column of D, the tokens or examples seen.")
 _COMPUTE = flags.DEFINE_string("compute", None, "Column of C, the training FLOPs.")
 _UNIQUE = flags.DEFINE_string("unique", None, "Column of U, the unique tokens or examples.")
-_COLUMNS = flags.DEFINE_string("columns", None, "Columns of other inputs of a law: x=width,experts=num_experts.")
+_COLUMNS = flags.DEFINE_string("columns", None, "Columns of other inputs: x=width,experts=num_experts.")
 _WHERE = flags.DEFINE_string("where", None, "Which rows, in columns: 'kept and flops < 1e21'.")
 _LOSS = flags.DEFINE_string("loss", "huber_log", "Objective: huber, mse, absolute; also with _log or _log1p.")
 _DELTA = flags.DEFINE_string("delta", "1e-3", "Huber's delta, or noise: as large as the noise makes best.")
@@ -27,7 +27,7 @@ _TIE = flags.DEFINE_string("tie", None, "Parameters that equal another: beta=alp
 _BOUNDS = flags.DEFINE_string("bounds", None, "Where parameters are searched: alpha=0.1:1,beta=0.1:1.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples for the intervals.")
-_CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampled whole (rows that share a run).")
+_CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampled whole.")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Of the intervals.")
 
 
@@ -58,18 +58,27 @@ def columns() -> dict[str, str]:
     return {role: name for role, name in named.items() if name} | pairs(_COLUMNS.value, "columns", str)
 
 
-def runs() -> laws.Runs:
-    """The runs of --points or --workdir; flags.Error where neither or both are named."""
+def everything() -> laws.Runs:
+    """All runs of --points or --workdir, whatever --where says; flags.Error unless one of them is named."""
     if (_POINTS.value is None) == (_WORKDIR.value is None):
         raise flags.Error("name the runs: either --points=FILE, a table with a row a run, "
                           "or --workdir=DIR, a study")
     if _POINTS.value is not None:
-        return laws.Runs.from_csv(_POINTS.value, where=_WHERE.value, **columns())
-    found = laws.Runs.from_workdir(_WORKDIR.value, metric=_Y.value)
+        return laws.Runs.from_csv(_POINTS.value, **columns())
+    return laws.Runs.from_workdir(_WORKDIR.value, metric=_Y.value)
+
+
+def chosen(found: laws.Runs) -> laws.Runs:
+    """Those that --where asks for."""
     return found.where(_WHERE.value) if _WHERE.value else found
 
 
-def source() -> str:
+def runs() -> laws.Runs:
+    """The runs to fit."""
+    return chosen(everything())
+
+
+def source() -> str | None:
     """The path of --points or --workdir."""
     return _POINTS.value or _WORKDIR.value
 
@@ -108,8 +117,8 @@ def parse(argv):
 
 
 def run(main) -> None:
-    """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2 for
-    flags and 1 for the rest."""
+    """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2
+    for flags and 1 for the rest."""
     def guarded(argv):
         try:
             if len(argv) > 1:

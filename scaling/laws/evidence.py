@@ -64,12 +64,13 @@ def _cell(value):
     return float(value) if isinstance(value, Real) else str(value)
 
 
-def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None, names: Iterable[str] | None = None):
+def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None,
+           names: Iterable[str] | None = None):
     """({name: hash}, table, columns hashed) of the records in `source`.
 
     source: {fingerprint: hash}, which has no table; the path of a workdir, whose records are hashed whole
-    (those in `names`, by default all); or Runs, a DataFrame or the path of a table, of which the rows that have
-    a value in one of the columns `measured` are hashed, over `columns`, by default all.
+    (those in `names`, by default all); or Runs, a DataFrame or the path of a table, of which the rows that
+    have a value in one of the columns `measured` are hashed, over `columns`, by default all.
     """
     if isinstance(source, Mapping):
         return dict(source), None, None

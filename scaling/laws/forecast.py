@@ -76,9 +76,9 @@ def _refuse_known(fit, target: Mapping, metric: str, known: Mapping, table) -> N
     for frame in (fit.runs.frame, table):
         rows = [] if frame is None else _rows(frame, target, fit.runs.columns, fit.form.inputs)
         if len(rows):
-            raise LawError(f"the target is already among the records ({metric} = {frame[metric].iloc[rows[0]]:.6g} "
-                           f"in row {frame.index[rows[0]]}): that would be no forecast; name a run nobody has "
-                           "trained, or leave this one out of the records")
+            value, row = frame[metric].iloc[rows[0]], frame.index[rows[0]]
+            raise LawError(f"the target is already among the records ({metric} = {value:.6g} in row {row}): "
+                           "that would be no forecast; name a run nobody has trained, or leave this one out")
 
 
 def _rows(table, target: Mapping, columns: Mapping, inputs) -> np.ndarray:
@@ -125,9 +125,11 @@ def check(path, observed: float | None = None, records=None) -> dict:
     observation is found, or if it was already checked against another.
     """
     content = read(path)
-    records = content.get("source", {}).get("path") if records is None else records
     if records is None:
-        raise LawError("say which records the forecast was made from, as they are now: records=...")
+        records = content.get("source", {}).get("path")
+        if records is None or not epath.Path(records).exists():
+            raise LawError("say where the records are now that the forecast was made from"
+                           + (f": {records} is not there" if records else ""))
     known, table, _ = evidence.gather(records, content["measured"], content["record_columns"],
                                       content["records"])
     if gone := evidence.lost(content["records"], known):
@@ -155,7 +157,7 @@ def _found(content: Mapping, table) -> float:
     if len(rows) != 1:
         about = ", ".join(f"{name} = {value}" for name, value in target.items() if np.ndim(value) == 0)
         raise LawError(f"{len(rows) or 'none'} of the records {'are' if len(rows) > 1 else 'is'} the target "
-                       f"({about}); say what was observed, observed=...")
+                       f"({about}); say what was observed")
     return float(table[metric].iloc[rows[0]])
 
 

@@ -13,6 +13,7 @@ from scaling.laws.diagnose import Diagnostic
 from scaling.laws.forms import LawError
 from scaling.laws.runs import Runs
 from scaling.laws.twostep import TwoStep
+from scaling.laws.uncertainty import bootstrap, percentiles
 
 FAR = 10.0           # times beyond the runs in an input, from which a forecast is called far
 FAR_COMPUTE = 100.0  # and beyond the largest run's compute, the product of two inputs
@@ -30,7 +31,8 @@ def predict(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     predicted is the law's value. interval is a prediction interval: uncertainty of the law and the noise of
     one run; confidence is the law's alone. distribution holds quantiles of the draws behind the interval and
     their spread, half the width of the central 68.3%, in logarithms where `space` says so. compute_ratio is
-    the target's FLOPs over the largest of the fitted runs, None where either is not known.
+    the target's FLOPs over the largest of the fitted runs, None where either is not known. In two steps, loss
+    is what is predicted on the way, and direct what the law's form fitted to the metric itself would say.
     """
     if boot.fit is not fit:
         raise LawError("the bootstrap belongs to another fit")
@@ -40,16 +42,31 @@ def predict(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     low, high = in_space(space, np.quantile(draws, [1 - SIGMA, SIGMA]))
     interval, confidence = (list(map(float, boot.predict(**at, level=level, noise=n))) for n in (True, False))
     said = [*fit.diagnostics, *boot.diagnostics, *_reach(fit, at, ratio, interval)]
+    steps = _steps(fit, boot, at, level) if isinstance(fit, TwoStep) else {}
     return {"target": target, "metric": fit.runs.columns["y"], "predicted": float(fit.predict(**at)),
             "interval": interval, "confidence": confidence, "level": level,
             "distribution": {"levels": list(LEVELS), "values": np.quantile(draws, LEVELS).tolist(),
                              "space": space, "spread": float(high - low) / 2},
-            "compute_ratio": ratio, "diagnostics": [diagnostic.to_json() for diagnostic in said]}
+            "compute_ratio": ratio, "diagnostics": [diagnostic.to_json() for diagnostic in said]} | steps
 
 
 def in_space(space: str, values):
     """Values as they are, or their logarithms where `space` is "log"."""
     return np.log(values) if space == "log" else np.asarray(values, float)
+
+
+def _steps(two: TwoStep, boot, at: Mapping, level: float) -> dict:
+    """Of a forecast in two steps: the loss on the way, and what one step, fitted to the metric, would say."""
+    said = {"loss": {"metric": two.runs.columns["L"], "predicted": two.law.predict(**at),
+                     "interval": list(percentiles(boot.losses(**at, noise=True), level))}}
+    try:
+        direct = two.direct()
+        draws = bootstrap(direct, draws=len(boot.law), seed=boot.seed, cluster=boot.cluster)
+        interval = list(draws.predict(**at, level=level))
+        said["direct"] = {"predicted": direct.predict(**at), "interval": interval}
+    except LawError as error:
+        said["direct"] = {"refused": str(error)}
+    return said
 
 
 def _place(fit, target: Mapping) -> tuple[dict, dict, float | None]:

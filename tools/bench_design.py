@@ -53,6 +53,7 @@ class Study:
     data: tuple[float, float] = (1e9, 8e9)
 
 
+LATTICE = (11, 11)                    # candidates: steps of the square root of 2
 FAR = {"N": 1.5e10, "D": 3e11}        # a thousand times the compute of the first grid's largest run
 FARTHER = {"N": 2.5e10, "D": 1e12}
 WIDE = {"sizes": (2e8, 1.6e9), "data": (4e9, 3.2e10), "noise": 0.002}
@@ -77,8 +78,8 @@ STUDIES = {
 
 
 def points(study: Study, levels: tuple[int, int], beyond: float = 1.0) -> pd.DataFrame:
-    """A log-uniform grid over the first grid's range, or `beyond` times further on all sides, with costs."""
-    axes = [np.geomspace(low / beyond, high * beyond, count)
+    """A log-uniform grid over the first grid's range, or `beyond` times further up, with costs."""
+    axes = [np.geomspace(low, high * beyond, count)
             for (low, high), count in zip((study.sizes, study.data), levels)]
     n, d = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
     return pd.DataFrame({"N": n, "D": d, "cost": allocation.six_n_d(n, d)})
@@ -97,7 +98,7 @@ def grid(study: Study, budget: float) -> pd.DataFrame:
 
 def random(study: Study, budget: float, rng) -> pd.DataFrame:
     """Candidates in random order, each that still fits the budget."""
-    frame, taken, left = points(study, (15, 15), design.BEYOND), [], budget
+    frame, taken, left = points(study, LATTICE, design.BEYOND), [], budget
     for i in rng.permutation(len(frame)):
         if frame["cost"][i] <= left:
             taken.append(i)
@@ -118,7 +119,7 @@ def contest(study: Study, seed: int, strategies=STRATEGIES) -> dict[str, float]:
     law = fit(first.assign(loss=run(first)), study.law, delta="noise", starts=study.starts)
     boot = design.bootstrap(law, draws=200, seed=seed)
     out = {"first": error(study, law)}
-    candidates = points(study, (15, 15), design.BEYOND)
+    candidates = points(study, LATTICE, design.BEYOND)
     for strategy in strategies:
         if strategy in ("suggest", "batches"):
             found = design.suggest(boot, candidates, budget, target=study.target, run=run,

@@ -40,7 +40,7 @@ class Grid:
         table.index, table.columns = ([f"{name} = {x:.4g}" for x in axis]
                                       for name, axis in (("N", table.index), ("D", table.columns)))
         held = ", ".join(f"{name} = {x:.4g}" for name, x in self.held_out.items())
-        return "\n".join([f"{len(self.runs)} runs, {self.cost:.3g} of {self.budget:.3g} FLOPs each:", table.to_string(),
+        return "\n".join([f"{len(self.runs)} runs, {self.cost:.3g} of {self.budget:.3g} FLOPs; each costs", table.to_string(),
                           f"then forecast, before it is trained: {held}; expected standard error {self.se:.1%}"])
 
 

@@ -29,7 +29,7 @@ from scaling.laws.runs import Runs
 from scaling.laws.uncertainty import Bootstrap, bootstrap
 
 LEVELS = 17         # of each input in the default lattice, at most
-BEYOND = 4.0        # the default lattice reaches so many times below and above the data
+BEYOND = 4.0        # the default lattice reaches so many times above the data; below the smallest runs, laws bend
 SCALE_FLOOR = 1e-6  # of the noise: a law that fits exactly leaves none to weigh
 DISTRUST = ("residual-structure", "group-structure", "lack-of-fit")  # diagnostics of a law that is not the right one
 
@@ -73,7 +73,7 @@ class Suggestion:
     def __str__(self) -> str:
         def error(value):
             return f"{value:.2%}" if self.relative else f"{value:.3g}"
-        columns = {name: "{:.4g}".format for name in self.runs.columns if name not in ("seed", "batch", "gain")}
+        columns = {name: "{:.5g}".format for name in self.runs.columns if name not in ("seed", "batch", "gain")}
         table = self.runs.to_string(index=False, formatters=columns | {"gain": "{:.1%}".format})
         lines = [f"{self.target}: {self.estimate:.5g}, standard error now {error(self.se_now)}, expected after "
                  f"{error(self.se_after)}", f"{len(self.runs)} runs, {self.cost:.3g} of {self.budget:.3g} FLOPs:", table]
@@ -86,7 +86,7 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
     """Choose the runs within `budget` FLOPs that are expected to shrink the target's variance most.
 
     source: a fit, or better its bootstrap. candidates: a DataFrame with the law's inputs (by the law's names or the
-    data's columns) and perhaps "cost"; by default a lattice over and around the data. cost(N, D) -> FLOPs of one run,
+    data's columns) and perhaps "cost"; by default a lattice from the smallest runs to four times beyond the largest. cost(N, D) -> FLOPs of one run,
     for arrays, by default 6 N D; for a law of other inputs it takes those by name.
     target: {"N": ..., "D": ...}, the loss there; a parameter's name; a function of a DataFrame of parameters; or one
     of best_loss(C), best_size(C).
@@ -106,7 +106,7 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
         raise LawError("batches need a way to run: pass run=, or buy these runs and ask again")
     target = target_of(target)
     form = boot.fit.form
-    table = _priced(form, _lattice(boot.fit, budget, cost) if candidates is None else candidates, boot.fit.runs, cost)
+    table = _priced(form, _lattice(boot.fit) if candidates is None else candidates, boot.fit.runs, cost)
     together = together or (lambda frame, masks: masks @ frame["cost"].to_numpy(float))
     center, first = _standard_error(target, boot)
     bought, spent, change = [], 0.0, 0.0
@@ -159,14 +159,14 @@ def simulate(law: str | Form | Callable, params: Mapping[str, float] | None = No
 # ------------------------------------------------------------------------------------------------- candidates
 
 
-def _lattice(law: Fit, budget: float, cost: Callable | None) -> pd.DataFrame:
-    """Points over and around the data: steps of the square root of 2 or wider, what one run of the budget affords."""
+def _lattice(law: Fit) -> pd.DataFrame:
+    """Points from the smallest inputs of the data to beyond the largest, in steps of the square root of 2 or wider."""
     axes = []
     for name, logs in zip(law.form.inputs, law.logs):
         if name in law.form.constant and np.ptp(logs) == 0:
             axes.append(logs[:1])
             continue
-        low, high = logs.min() - np.log(BEYOND), logs.max() + np.log(BEYOND)
+        low, high = logs.min(), logs.max() + np.log(BEYOND)
         step = max(0.5 * np.log(2), (high - low) / (LEVELS - 1))
         axes.append(np.arange(low, high + 0.5 * step, step))
     points = np.exp(np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]))

@@ -16,6 +16,8 @@ from scaling.laws.forms import LawError
 from scaling.laws.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
 from scaling.laws.runs import Runs
 
+CLOSE = 0.01   # errors that differ by less than 1% of the lowest are no difference, whatever their standard error
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -61,7 +63,7 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
     2002) join only under a likelihood.
     """
     if laws is None and not isinstance(runs, Fit):
-        laws = _possible(runs)
+        laws = candidates(runs)
     runs, named, shared = contenders(runs, laws, options)
     if len(named) < 2:
         raise LawError("a comparison needs at least two laws: laws=['power', 'saturating_power', ...]")
@@ -71,10 +73,10 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
         values = axis(runs, by)
         possible = default_cuts(values)
         cuts = [cut for cut in possible if (values < cut).sum() > most + 1] or possible[-1:]
+    labels, groups = _folds(runs, by, folds, cluster)
     scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster,
                      **shared)
     fits = {name: fit(runs, form, **shared) for name, form in named.items()}
-    labels, groups = _folds(runs, by, folds, cluster)
     held = scored.points.assign(error=(scored.points.predicted / scored.points.observed - 1).abs()).pivot(
         index=["cut", "row"], columns="law", values="error")[list(named)]
     left = pd.DataFrame({name: np.abs(cross_validate(law, labels) / law.y - 1) for name, law in fits.items()})
@@ -100,8 +102,8 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
     return Comparison(table, scored, fits, notes)
 
 
-def _possible(runs) -> list[str]:
-    """Laws whose inputs are all columns of the runs."""
+def candidates(runs) -> list[str]:
+    """Names of the laws whose inputs are all columns of the runs."""
     from scaling.laws import runs as tables
     forms.get("power")  # all that come with the package are registered by now
     roles = set(tables.of(runs).columns)
@@ -112,9 +114,11 @@ def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
     """Which laws (columns of errors [runs, laws]) have a mean error within one standard error, of the paired
     difference, of the lowest; errors are averaged within each cut, then over cuts."""
     means = errors.groupby(cuts).mean().mean()
+    if means.isna().all():  # too few runs for any law to leave some out
+        return np.ones(len(means), bool)
     gap = errors.sub(errors[means.idxmin()], axis=0).groupby(cuts)
     spread = np.sqrt((gap.var() / gap.count()).mean().fillna(0.0))
-    return (means - means.min() <= spread).to_numpy()
+    return (means - means.min() <= spread + CLOSE * means.min()).to_numpy()
 
 
 def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.ndarray, str]:

@@ -33,36 +33,31 @@ RISING_POWER = register(Form(
 
 SHIFTED_POWER = register(Form(
     "shifted_power", "E + A (x + d)^-alpha", "Zhai et al. 2021 (arXiv:2106.04560), equation 1",
-    ("x",), (E, A), (exponent("alpha"), Parameter("d", 1e-3, 1e3, log=True, unit="x", relative=True)),
+    ("x",), (E, A), (exponent("alpha"), Parameter("d", 1e-3, 1e3, scale="log", unit="x", relative=True)),
     lambda p, log: (0.0, -p.alpha * np.logaddexp(log.x, np.log(p.d)))))
 
 
-def _odds(level, alpha):
-    """v with v - alpha log(1 - exp(v)) = level: the logarithm of the share of its way that M4's loss has still to go."""
+def _way_to_go(level, alpha):
+    """log u with u / (1 - u)^alpha = exp(level): of M4, the share of its way that the loss has still to go."""
     t, a = (np.asarray(x.value if isinstance(x, Jet) else x, float) for x in (level, alpha))
-    t, a = np.broadcast_arrays(t, a)
-    v = np.minimum(np.where(t < 0, t, -1e-3 - np.exp(-np.minimum(t, 700 * a) / a)), -1e-300)
-    low, high = np.full(t.shape, -np.inf), np.zeros(t.shape)
-    with np.errstate(all="ignore"):
-        for _ in range(100):  # Newton, kept between the ends that are known: the left side grows with v
-            gap = v - a * np.log(-np.expm1(v)) - t
-            low, high = np.where(gap < 0, v, low), np.where(gap > 0, v, high)
-            new = v - gap / (1.0 + a * np.exp(v) / -np.expm1(v))
-            outside = ~((new > low) & (new < high))
-            middle = np.where(np.isfinite(low), 0.5 * (low + high), 2.0 * high - 1.0)
-            new = np.where(outside, middle, new)
-            done = np.abs(new - v) <= 1e-15 * np.abs(v)
-            v = np.where(gap == 0, v, new)
-            if np.all(done | (gap == 0)):
-                break
+    w = np.where(t < 0, t, t / a)             # the log odds of u: nearly linear in the level, with slopes 1 and 1/alpha
+    for _ in range(30):                       # Halley's steps, cubic; the gap is alpha rest - rest + w - level
+        odds = np.exp(np.clip(w, -700.0, 700.0))
+        u = odds / (1.0 + odds)
+        slope = 1.0 + (a - 1.0) * u
+        newton = ((a - 1.0) * np.log1p(odds) + w - t) / slope
+        step = newton / np.maximum(1.0 - 0.5 * newton * (a - 1.0) * u * (1.0 - u) / slope, 0.5)
+        w = w - step
+        if np.abs(step).max() <= 1e-5:        # what is left is the cube of it
+            break
+    odds = np.exp(np.clip(w, -700.0, 700.0))
+    rest = -np.log1p(odds)
+    v = w + rest
     if not isinstance(level, Jet) and not isinstance(alpha, Jet):
         return v
-    u = np.exp(v)
-    rest = -np.expm1(v)                       # 1 - u
-    odds = u / rest
-    slope = 1.0 / (1.0 + a * odds)            # dv / d level
-    by_alpha = np.log(rest) * slope
-    bend = a * odds / rest                    # second derivative of the left side by v
+    slope = 1.0 / (1.0 + a * odds)            # of v by the level
+    by_alpha = rest * slope
+    bend = a * odds * (1.0 + odds)            # second derivative of v - alpha log(1 - e^v) by v
     return apply(v, (level, alpha), [slope, by_alpha], {
         (0, 0): -bend * slope ** 3, (0, 1): -(odds + bend * by_alpha) * slope * slope,
         (1, 1): -(2.0 * odds * by_alpha + bend * by_alpha ** 2) * slope})
@@ -71,9 +66,9 @@ def _odds(level, alpha):
 M4 = register(Form(
     "m4", "E + A u(x), u / (1 - u)^alpha = (x / x0)^-c",
     "Alabdulmohsin et al. 2022 (arXiv:2209.06640), M4: (y - E) / (y0 - y)^alpha = b x^-c with y0 = E + A",
-    ("x",), (E, A), (Parameter("alpha", 0.05, 10.0, log=True), exponent("c"),
-                     Parameter("x0", 1e-6, 1e3, log=True, unit="x", relative=True)),
-    lambda p, log: (0.0, _odds(-p.c * (log.x - np.log(p.x0)), p.alpha)),
+    ("x",), (E, A), (Parameter("alpha", 0.05, 10.0, scale="log"), Parameter("c", 0.01, 10.0),
+                     Parameter("x0", 1e-6, 1e3, scale="log", unit="x", relative=True)),
+    lambda p, log: (0.0, _way_to_go(-p.c * (log.x - np.log(p.x0)), p.alpha)),
     derived=lambda p: {"y0": p["E"] + p["A"]}))
 
 
@@ -92,8 +87,8 @@ def bnsl(breaks: int = 1) -> Form:
 
     nonlinear = [Parameter("c0", -2.0, 4.0)]
     for i in suffix:
-        nonlinear += [Parameter(f"c{i}", -10.0, 10.0), Parameter(f"d{i}", 0.1, 10.0, log=True, unit="x", relative=True),
-                      Parameter(f"f{i}", 1e-3, 10.0, log=True)]
+        nonlinear += [Parameter(f"c{i}", -10.0, 10.0, scale="symlog"), Parameter(f"d{i}", 0.1, 10.0, scale="log", unit="x", relative=True),
+                      Parameter(f"f{i}", 1e-3, 10.0, scale="log")]
     return Form("bnsl" if breaks == 1 else f"bnsl{breaks}",
                 "E + A x^-c0 " + " ".join(f"(1 + (x/d{i})^(1/f{i}))^(-c{i} f{i})" for i in suffix),
                 "Caballero et al. 2022 (arXiv:2210.14891), equation 1", ("x",), (E, A), tuple(nonlinear), terms)
@@ -128,7 +123,7 @@ KAPLAN = register(Form(
     "Kaplan et al. 2020 (arXiv:2001.08361), equation 1.5", ("N", "D"), (A,),
     (exponent("alpha"), exponent("beta"), Parameter("log_ratio", -25.0, 25.0)),
     lambda p, log: (p.beta * np.logaddexp(-p.alpha / p.beta * log.N, p.log_ratio - log.D),),
-    shift=_kaplan_shift,
+    shift=_kaplan_shift, shifted=("log_ratio",),
     derived=lambda p: {"N_c": p["A"] ** (1 / p["alpha"]), "D_c": np.exp(p["log_ratio"]) * p["A"] ** (1 / p["beta"])}))
 
 INTERACTION = register(Form(
@@ -145,11 +140,11 @@ def _farseer_shift(p, centre):
 FARSEER = register(Form(
     "farseer", "E exp(a3 N^gamma) + B exp(a2 N^beta) D^-(b exp(a1 N^alpha))",
     "Li et al. 2025 (arXiv:2506.10972), equation 4, with E = exp(b3), B = exp(b2), b = exp(b1)", ("N", "D"), (E, B),
-    (Parameter("a1", -5.0, 5.0), Parameter("alpha", -1.0, 1.0), Parameter("b", 0.01, 4.0, log=True),
+    (Parameter("a1", -5.0, 5.0), Parameter("alpha", -1.0, 1.0), Parameter("b", 0.01, 4.0, scale="log"),
      Parameter("a2", -20.0, 20.0), Parameter("beta", -1.0, 1.0), Parameter("a3", -5.0, 5.0), Parameter("gamma", -1.0, 1.0)),
     lambda p, log: (p.a3 * np.exp(p.gamma * log.N),
                     p.a2 * np.exp(p.beta * log.N) - p.b * np.exp(p.a1 * np.exp(p.alpha * log.N)) * log.D),
-    centred=("N",), shift=_farseer_shift))
+    centred=("N",), shift=_farseer_shift, shifted=("a1", "a2", "a3")))
 
 
 def _effective(log_total, log_unique, rate):
@@ -169,8 +164,8 @@ DATA_CONSTRAINED = register(Form(
     "data_constrained", "E + A / N'^alpha + B / D'^beta, D' = U_D (1 + R_D (1 - exp(-(D/U_D - 1) / R_D))) and N' alike "
     "with U_N = min(N, G (G U)^(beta/alpha)) and R_N", "Muennighoff et al. 2023 (arXiv:2305.16264), equations 5 and 6",
     ("N", "D", "U"), (E, A, B),
-    (exponent("alpha"), exponent("beta"), Parameter("R_D", 0.1, 1e4, log=True), Parameter("R_N", 0.1, 1e4, log=True),
-     Parameter("G", 1e-3, 1e3, log=True)), _data_constrained, centred=(), constant=("U",)))
+    (exponent("alpha"), exponent("beta"), Parameter("R_D", 0.1, 1e4, scale="log"), Parameter("R_N", 0.1, 1e4, scale="log"),
+     Parameter("G", 1e-3, 1e3, scale="log")), _data_constrained, centred=(), constant=("U",)))
 
 # ------------------------------------------------------------------------------------- more inputs, and links
 
@@ -183,17 +178,17 @@ EXPERTS = register(Form(
     "experts", "A N^-a experts^-b exp(-c log N log experts)",
     "Clark et al. 2022 (arXiv:2202.01169), equation 1: bilinear in the logarithms, loss in logarithms too",
     ("N", "experts"), (A,), (Parameter("a", -2.0, 4.0), Parameter("b", -2.0, 4.0), Parameter("c", -1.0, 1.0)),
-    lambda p, log: (-p.a * log.N - p.b * log.experts - p.c * log.N * log.experts,), shift=_experts_shift))
+    lambda p, log: (-p.a * log.N - p.b * log.experts - p.c * log.N * log.experts,), shift=_experts_shift, shifted=("a", "b")))
 
 DOWNSTREAM = register(Form(
     "downstream", "epsilon - k exp(-gamma L)", "Gadre et al. 2024 (arXiv:2403.08540), equation 5: top-1 error from loss",
-    ("L",), (Amplitude("epsilon"), Amplitude("k", sign=-1.0)), (Parameter("gamma", 1e-2, 1e2, log=True),),
+    ("L",), (Amplitude("epsilon"), Amplitude("k", sign=-1.0)), (Parameter("gamma", 1e-2, 1e2, scale="log"),),
     lambda p, log: (0.0, -p.gamma * np.exp(log.L)), centred=()))
 
 SIGMOID = register(Form(
     "sigmoid", "floor + span / (1 + exp(-slope (L - middle)))", "Ruan et al. 2024 (arXiv:2405.10938): error from loss",
     ("L",), (Amplitude("floor"), Amplitude("span")),
-    (Parameter("slope", 1e-2, 1e3, log=True), Parameter("middle", 0.3, 3.0, log=True, unit="L", relative=True)),
+    (Parameter("slope", 1e-2, 1e3, scale="log"), Parameter("middle", 0.3, 3.0, scale="log", unit="L", relative=True)),
     lambda p, log: (0.0, -np.logaddexp(0.0, -p.slope * (np.exp(log.L) - p.middle))), centred=()))
 
 TRANSFER = register(Form(

@@ -23,6 +23,8 @@ from scaling.laws.objectives import Objective
 from scaling.laws.runs import Runs
 
 STARTS = {1: 16, 2: 16, 3: 48}   # Newton starts by the number of parameters searched; for more, the last
+POLISHED = 8                     # of the starts that have not converged soon, how many go on
+SAME = 1e-5                      # optima whose predictions nowhere differ by more are one
 EFFICIENT = 1.345                # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
 
 
@@ -174,15 +176,22 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int, se
     if rough:
         eased = scale.minimise(start, y, weights, smooth, tolerance=1e-6, iterations=100).vectors
         start = np.concatenate([start, eased])
-    found = scale.minimise(start, y, weights)
+    found = scale.minimise(start, y, weights, iterations=100)
     if not np.isfinite(found.objective).any():
         raise LawError(f"no start of {form.name} reached a finite objective")
+    late = np.argsort(np.where(found.converged, np.inf, found.objective), kind="stable")[:POLISHED]
+    late = late[~found.converged[late] & (found.objective[late] <= 2 * found.objective.min())]
+    if late.size:  # narrow curved valleys, such as those of breaks beyond the data, take their time
+        again = scale.minimise(found.vectors[late], y, weights, iterations=3000)
+        for values, new in zip(found[:3], again):
+            values[late] = new
     kept: list[int] = []
     with np.errstate(all="ignore"):
-        place = newton.coordinates(form, found.vectors)[:, len(form.amplitudes):]
+        curves = scale.inner.predict(found.vectors, scale.logs)
     for i in np.argsort(found.objective, kind="stable"):
-        new = all(np.abs(place[i] - place[j]).max(initial=0.0) > 1e-3 for j in kept)
-        if new and np.isfinite(found.objective[i]):
+        finished = found.converged[i] or not kept
+        new = all(np.abs(curves[i] / curves[j] - 1).max() > SAME for j in kept)
+        if finished and new and np.isfinite(found.objective[i]):
             kept.append(i)
     best = found.objective[kept[0]]
     about = {"method": "variable projection, then damped Newton", "starts": len(start),
@@ -233,20 +242,16 @@ def jacobian_at(form: Form, vector, logs, objective: Objective = Objective()) ->
     """As `jacobian`, at any parameter vector [P] and any logs [I, n]."""
     count = len(form.amplitudes)
     vector = np.asarray(vector, float)
-    jets = form.jets(newton.coordinates(form, vector[None])[:, count:], logs)
+    jets = form.jets(vector[None, count:], logs)
     features = form.features(vector[None, count:], logs)[0]
     out = np.zeros((len(form.names), logs.shape[1]))
     out[:count] = features
     for j, jet in enumerate(jets):
         for k, d in jet.first.items():
             out[count + k] += vector[j] * features[j] * np.broadcast_to(d, (1, logs.shape[1]))[0]
-    for k, p in enumerate(form.nonlinear):
-        if p.log:
-            out[count + k] /= vector[count + k]
     if objective.space != "linear":
         out /= vector[:count] @ features + objective.shift
-    basis, _ = newton.basis_of(form)
-    return out.T @ basis
+    return out.T @ newton.basis_of(form)[0]
 
 
 def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_log", delta: float | str = 1e-3,
@@ -289,6 +294,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         spec = spec.with_delta(max(EFFICIENT * noise_scale(residuals, len(form.free)), 1e-9))
     vectors, objective, search = optimise(form, logs, y, weights, spec, many, seed)
     residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
+    form = form.opened(logs)
     result = Fit(
         form=form, params=dict(zip(form.names, map(float, vectors[0]))), objective=float(objective[0]), spec=spec,
         runs=runs, weights=weights, noise=noise_scale(residuals, len(form.free)),

@@ -7,7 +7,7 @@ optimiser needs follow from the formula itself (`jets`). A law of your own is a 
 
     forms.register(Form(
         name="logarithmic", formula="E + A / (1 + c log x)", source="my notebook", inputs=("x",),
-        amplitudes=(Amplitude("E"), Amplitude("A")), nonlinear=(Parameter("c", 1e-3, 1e3, log=True),),
+        amplitudes=(Amplitude("E"), Amplitude("A")), nonlinear=(Parameter("c", 1e-3, 1e3, scale="log"),),
         terms=lambda p, log: (0.0, -np.log1p(p.c * log.x)), centred=()))
 
 `terms` gives the logarithm of every amplitude's feature, in NumPy, of `p`, the parameters, and `log`, the logarithms
@@ -42,15 +42,36 @@ class Amplitude:
 class Parameter:
     """A nonlinear parameter and the closed interval it is searched in.
 
-    log: it is positive and searched in its logarithm. unit: the input in whose unit it is measured, if any; then its
-    bounds are multiples of the smallest and of the largest value of that input, until `Form.placed` makes them numbers.
+    scale: the coordinate that the optimiser moves along: "linear", "log" (of what is positive) or "symlog" (of what
+    spans orders of magnitude in either sign: asinh of 10 times the value). unit: the input in whose unit it is
+    measured, if any. relative: its bounds are multiples of the smallest and of the largest value of that input, until
+    `Form.placed` makes them numbers.
     """
     name: str
     low: float
     high: float
-    log: bool = False
+    scale: str = "linear"
     unit: str = ""
     relative: bool = False
+
+    @property
+    def log(self) -> bool:
+        return self.scale == "log"
+
+    def coordinate(self, value):
+        """The optimiser's coordinate of a value."""
+        return {"linear": np.asarray, "log": np.log, "symlog": lambda v: np.arcsinh(10.0 * v)}[self.scale](value)
+
+    def value(self, coordinate):
+        """The inverse of `coordinate`."""
+        return {"linear": np.asarray, "log": np.exp, "symlog": lambda z: 0.1 * np.sinh(z)}[self.scale](coordinate)
+
+    def jet(self, coordinate, k: int) -> Jet:
+        """The value at a coordinate, with derivatives by it as parameter k."""
+        value = self.value(coordinate)
+        if self.scale == "linear":
+            return Jet(value, {k: np.ones(())})
+        return Jet(value, {k: value if self.log else 0.1 * np.cosh(coordinate)}, {(k, k): value})
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,8 @@ class Form:
     centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
     parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
     None is all of them. shift(values, centre), where it is not enough that parameters with a `unit` are divided by it,
-    maps {name: nonlinear value} for inputs to those for inputs / exp(centre), {input: number}.
+    maps {name: nonlinear value} for inputs to those for inputs / exp(centre), {input: number}; `shifted` names those it
+    changes, whose bounds are those of centred inputs.
     constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
     literature, computed from the fitted ones.
     """
@@ -73,6 +95,7 @@ class Form:
     terms: Callable
     centred: tuple[str, ...] | None = None
     shift: Callable | None = None
+    shifted: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
     derived: Callable | None = None
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -110,7 +133,7 @@ class Form:
             p = self.parameter(name)
             if not low < high:
                 raise LawError(f"bounds of {name!r} must be (low, high) with low < high, got ({low}, {high})")
-            if getattr(p, "log", False) and low <= 0:
+            if getattr(p, "scale", "") == "log" and low <= 0:
                 raise LawError(f"{name!r} is positive: its lower bound must be above 0, got {low}")
 
         def change(p):
@@ -119,8 +142,9 @@ class Form:
             low, high = map(float, bounds[p.name])
             extra = {"relative": False} if isinstance(p, Parameter) else {}
             return replace(p, low=low, high=high, **extra)
+        plain = {"centred": ()} if set(bounds) & set(self.shifted) else {}  # the user's bounds are for inputs as they are
         return replace(self, amplitudes=tuple(map(change, self.amplitudes)),
-                       nonlinear=tuple(map(change, self.nonlinear)))
+                       nonlinear=tuple(map(change, self.nonlinear)), **plain)
 
     def with_fixed(self, values: Mapping[str, float]) -> Form:
         """The same form with some parameters held at values."""
@@ -128,7 +152,7 @@ class Form:
             self.parameter(name)
             if not np.isfinite(value):
                 raise LawError(f"cannot fix {name!r} at {value}")
-            if getattr(self.parameter(name), "log", False) and value <= 0:
+            if getattr(self.parameter(name), "scale", "") == "log" and value <= 0:
                 raise LawError(f"{name!r} is positive; it cannot be fixed at {value:g}")
         return replace(self, fixed={**self.fixed, **{k: float(v) for k, v in values.items()}})
 
@@ -138,7 +162,7 @@ class Form:
             one, two = self.parameter(name), self.parameter(other)
             if name == other or other in pairs or other in self.tied:
                 raise LawError(f"cannot tie {name!r} to {other!r}: {other!r} must be a free or fixed parameter")
-            if type(one) is not type(two) or getattr(one, "log", 0) != getattr(two, "log", 0):
+            if getattr(one, "scale", None) != getattr(two, "scale", None):
                 raise LawError(f"cannot tie {name!r} to {other!r}: one is searched on another scale than the other")
         return replace(self, tied={**self.tied, **pairs})
 
@@ -152,6 +176,13 @@ class Form:
                            relative=False)
         return replace(self, nonlinear=tuple(map(place, self.nonlinear)))
 
+    def opened(self, logs: np.ndarray) -> Form:
+        """The same form without the bounds that hold for centred inputs only."""
+        if not np.any(self.centre(logs)):
+            return self
+        return replace(self, nonlinear=tuple(replace(p, low=-np.inf, high=np.inf) if p.name in self.shifted else p
+                                             for p in self.nonlinear))
+
     # ------------------------------------------------------------------------------------------------ values
 
     def predict(self, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
@@ -164,17 +195,11 @@ class Form:
         g = np.stack([np.broadcast_to(g, (len(theta), logs.shape[1])) for g in self._terms(theta, logs)], axis=1)
         return np.array([a.sign for a in self.amplitudes])[:, None] * np.exp(g)
 
-    def jets(self, coordinates: np.ndarray, logs: np.ndarray) -> list[Jet]:
-        """g_j with derivatives by the nonlinear parameters' coordinates [batch, K] (logarithms of those that are
-        searched so), at logs [I, n]."""
-        p = {}
-        for k, parameter in enumerate(self.nonlinear):
-            z = coordinates[:, k, None]
-            if parameter.log:
-                value = np.exp(z)
-                p[parameter.name] = Jet(value, {k: value}, {(k, k): value})
-            else:
-                p[parameter.name] = Jet(z, {k: np.ones(())})
+    def jets(self, theta: np.ndarray, logs: np.ndarray, coordinates: bool = False) -> list[Jet]:
+        """g_j with derivatives by the nonlinear parameters [batch, K], or if told so by the coordinates that the
+        optimiser moves along, at logs [I, n]."""
+        p = {parameter.name: parameter.jet(theta[:, k, None], k) if coordinates else
+             Jet(theta[:, k, None], {k: np.ones(())}) for k, parameter in enumerate(self.nonlinear)}
         terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
         return [g if isinstance(g, Jet) else Jet(np.asarray(g, float)) for g in terms]
 
@@ -191,8 +216,9 @@ class Form:
         """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed or tied parameter has a unit."""
         touched = {*self.fixed, *self.tied, *self.tied.values()}
         united = {p.name for p in self.nonlinear if p.unit or self.shift}
-        united |= {a.name for a, g in zip(self.amplitudes, self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1]))
-                   if np.ndim(g)}
+        with np.errstate(all="ignore"):
+            terms = self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1])
+        united |= {a.name for a, g in zip(self.amplitudes, terms) if np.ndim(g)}
         if touched & united:
             return np.zeros(len(logs))
         inputs = self.inputs if self.centred is None else self.centred

@@ -83,31 +83,27 @@ def basis_of(form: Form) -> tuple[np.ndarray, np.ndarray]:
     for i, name in enumerate(names):
         source = form.tied.get(name, name)
         if source in form.fixed:
-            value = form.fixed[source]
-            offset[i] = np.log(value) if getattr(form.parameter(source), "log", False) else value
+            p = form.parameter(source)
+            offset[i] = p.coordinate(form.fixed[source]) if i >= len(form.amplitudes) else form.fixed[source]
         else:
             basis[i, free.index(source)] = 1.0
     return basis, offset
 
 
 def coordinates(form: Form, vectors: np.ndarray) -> np.ndarray:
-    """Parameters [batch, P] as the optimiser sees them: logarithms of those that are searched so."""
+    """Parameters [batch, P] as the optimiser sees them."""
     out = np.array(vectors, float)
-    logged = _logged(form)
-    out[:, logged] = np.log(out[:, logged])
+    for k, p in enumerate(form.nonlinear, len(form.amplitudes)):
+        out[:, k] = p.coordinate(out[:, k])
     return out
 
 
 def parameters(form: Form, points: np.ndarray) -> np.ndarray:
     """The inverse of `coordinates`."""
     out = np.array(points, float)
-    logged = _logged(form)
-    out[:, logged] = np.exp(out[:, logged])
+    for k, p in enumerate(form.nonlinear, len(form.amplitudes)):
+        out[:, k] = p.value(out[:, k])
     return out
-
-
-def _logged(form: Form) -> np.ndarray:
-    return np.array([False] * len(form.amplitudes) + [p.log for p in form.nonlinear])
 
 
 def evaluate(problem: Problem, free: np.ndarray) -> Point:
@@ -115,7 +111,7 @@ def evaluate(problem: Problem, free: np.ndarray) -> Point:
     form, objective, delta = problem.form, problem.objective, problem.delta
     full = free @ problem.basis.T + problem.offset
     count, size, n = len(form.amplitudes), full.shape[1], problem.logs.shape[1]
-    jets = form.jets(full[:, count:], problem.logs)
+    jets = form.jets(full[:, count:], problem.logs, coordinates=True)
     slope = np.empty((len(full), count, n))                     # d loss / d amplitude
     for j, (jet, amplitude) in enumerate(zip(jets, form.amplitudes)):
         slope[:, j] = np.exp(jet.value) if amplitude.sign > 0 else -np.exp(jet.value)
@@ -252,8 +248,8 @@ def _minimise(problem: Problem, start, low, high, iterations, tolerance) -> Resu
             size = np.sqrt(np.einsum("bii->bi", point.safe))
             size = np.where(size > 0, size, 1.0)
             gradient = np.where(held, 0.0, point.gradient / size)
-            matrix = point.hessian + damping[:, None, None] * point.safe
-            matrix = matrix / (size[:, :, None] * size[:, None, :]) + 1e-12 * identity
+            matrix = (point.hessian + damping[:, None, None] * point.safe) / (size[:, :, None] * size[:, None, :])
+            matrix += (damping[:, None, None] + 1e-12) * identity
             matrix = np.where(held[:, :, None] | held[:, None, :], identity, matrix)
             step, definite = solve(matrix, gradient)
             decrement = (gradient * step).sum(1)

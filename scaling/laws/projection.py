@@ -81,6 +81,45 @@ def amplitudes(form: Form, features: np.ndarray, weights: np.ndarray, loss: np.n
     return held + (found / size) @ mixed.T
 
 
+def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.ndarray:
+    """theta [G, K] with those parameters solved for in which the logarithm of the law's one term is linear, such as
+    exponents: for a guess of the constant E, log |loss - E| is a linear regression on them.
+
+    Only for laws of a constant and one term, A exp(g), whose exponents are free; others come back as they are.
+    """
+    changing = [j for j, jet in enumerate(form.jets(theta[:1], logs)) if np.ndim(jet.value)]
+    if len(changing) != 1 or len(form.amplitudes) > 2:
+        return theta
+    jet = form.jets(theta, logs)[changing[0]]
+    linear = [k for k, p in enumerate(form.nonlinear)
+              if k in jet.first and p.name in form.free and p.name not in form.tied.values()]
+    for pair in jet.second:                                      # of two that multiply each other, one at a time
+        if set(pair) <= set(linear):
+            linear.remove(pair[0])
+    if not linear:
+        return theta
+    amplitude = form.amplitudes[changing[0]]
+    share = (0.5 + np.arange(len(theta)) * np.sqrt(2.0)) % 1.0   # another irrational: its own low-discrepancy sequence
+    if len(form.amplitudes) == 1:
+        gap = np.broadcast_to(loss, (len(theta), len(loss)))
+    else:
+        span = np.ptp(loss) * 10.0 ** (4.0 * share - 3.0)        # from the edge of the data: E's distance beyond it
+        gap = loss - (loss.min() - span)[:, None] if amplitude.sign > 0 else (loss.max() + span)[:, None] - loss
+    slopes = np.stack([np.broadcast_to(jet.first[k], gap.shape) for k in linear], axis=1)   # [G, L, n]
+    known = jet.value - np.einsum("gl,gln->gn", theta[:, linear], slopes)
+    columns = np.concatenate([np.ones((len(theta), 1, gap.shape[1])), slopes], axis=1)
+    relative = weights * (gap / loss) ** 2                       # an error of log(gap) is loss / gap that of log(loss)
+    size = np.sqrt((columns ** 2 * relative[:, None]).sum(2))
+    scaled = columns / np.where(size > 0, size, 1.0)[:, :, None]
+    gram = np.einsum("gan,gbn,gn->gab", scaled, scaled, relative) + 1e-12 * np.eye(len(linear) + 1)
+    right = np.einsum("gan,gn->ga", scaled, relative * (np.log(gap) - known))
+    solved = np.linalg.solve(gram, right[:, :, None])[:, 1:, 0] / np.where(size > 0, size, 1.0)[:, 1:]
+    out = theta.copy()
+    low, high = form.low[-theta.shape[1]:], form.high[-theta.shape[1]:]
+    out[:, linear] = np.clip(solved, low[linear], high[linear])
+    return np.where(np.isfinite(out), out, theta)
+
+
 def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, seed: int | None = None) -> np.ndarray:
     """Starting vectors [s, P]: amplitudes solved at every point of the search, ranked by the objective itself, the
     best first and no two of them close. With a seed, `wanted` random ones instead."""
@@ -88,6 +127,9 @@ def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, s
     if seed is not None:
         rng = np.random.default_rng(seed)
         theta = search_points(form, 64 * wanted)[rng.permutation(64 * wanted)[:wanted]]
+    else:
+        with np.errstate(all="ignore"):  # a guess of E may lie where there is no logarithm: those starts are dropped
+            theta = np.concatenate([theta, solve_exponents(form, theta, logs, loss, weights)])
     relative = weights if objective.space == "linear" else weights / (loss + objective.shift) ** 2
     solved, score = [], []
     rows = max(1, 64 * newton.CHUNK // (logs.shape[1] * len(form.amplitudes)))

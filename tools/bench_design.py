@@ -4,8 +4,9 @@
     python tools/bench_design.py --seeds=20 --studies=chinchilla,farseer
 
 Each study plants a surface, buys a small first grid, and spends three times its cost on more runs, chosen by each of the
-strategies; the law is fitted to all runs, and the error of its answer to the question is counted over seeds. RMSE is
-of the logarithm of a loss or a size (0.01 is 1%), or of an exponent itself. `ratio` is a strategy's RMSE over that of
+strategies: `grid`, `random`, `suggest`, `batches` (suggest in three batches, refitted after each) and `sparse` (suggest with
+no more runs than the grid has); `first` buys nothing. The law is fitted to all runs, and the error of its answer to the
+question is counted over seeds. RMSE is of the logarithm of a loss or a size (0.01 is 1%), or of an exponent itself. `ratio` is a strategy's RMSE over that of
 the suggested runs, above 1 where suggesting wins, with its standard error (jackknife over seeds, which are paired).
 `expected` is the standard error that was promised when the runs were chosen (root mean square over seeds).
 """
@@ -24,7 +25,7 @@ from scaling.laws.fitting import Fit, fit
 
 # Besiroglu et al. 2024 (arXiv:2404.10102), table 1
 CHINCHILLA = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
-STRATEGIES = ("first", "random", "grid", "suggest", "batches")
+STRATEGIES = ("first", "random", "grid", "sparse", "suggest", "batches")
 
 
 def chinchilla(N, D):
@@ -121,9 +122,10 @@ def contest(study: Study, seed: int, strategies=STRATEGIES) -> dict[str, float]:
     out = {"first": error(study, law)}
     candidates = points(study, LATTICE, design.BEYOND)
     for strategy in strategies:
-        if strategy in ("suggest", "batches"):
+        if strategy in ("sparse", "suggest", "batches"):
             found = design.suggest(boot, candidates, budget, target=study.target, run=run,
-                                   batches=3 if strategy == "batches" else 1)
+                                   batches=3 if strategy == "batches" else 1,
+                                   most=len(grid(study, budget)) if strategy == "sparse" else None)
             out[strategy] = error(study, found.fit)
             out[f"{strategy} expected"] = found.se_after
         elif strategy != "first":

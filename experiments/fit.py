@@ -33,7 +33,7 @@ from etils import epath
 
 from experiments import _points
 from scaling import files, laws
-from scaling.laws import plots
+from scaling.laws import catalogue, plots  # noqa: F401  (catalogue: so that the laws are there to be listed)
 from scaling.laws.allocation import counted
 from scaling.laws.compare import compare
 from scaling.laws.holdout import holdout
@@ -75,6 +75,9 @@ def main():
     runs = _points.runs()
     fitted = laws.fit(runs, _points.law(), quantile=_QUANTILE.value, starts=_STARTS.value, **_points.options())
     draws = _points.resampling()
+    by = _BY.value or draws["cluster"]
+    if by is not None and by not in runs.frame.columns:
+        raise laws.LawError(f"no column {by!r} to colour residuals by; the columns are {', '.join(runs.frame.columns)}")
     boot = laws.bootstrap(fitted, method=_METHOD.value, **draws) if draws["draws"] else None
     print(laws.table(fitted, boot, _points.level()), flush=True)
     parts = []
@@ -83,7 +86,7 @@ def main():
         parts.append(part)
     if output is not None:
         drawings = {"fit": lambda: plots.fit(fitted, boot, _points.level()),
-                    "residuals": lambda: plots.residuals(fitted, _BY.value or draws["cluster"])}
+                    "residuals": lambda: plots.residuals(fitted, by)}
         if boot is not None:
             drawings["parameters"] = lambda: plots.bootstrap(boot, _points.level())
         drawings |= {part.name: part.draw for part in parts if part.draw}
@@ -121,7 +124,7 @@ def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
     level, cluster, seed = _points.level(), _points.resampling()["cluster"], _points.resampling()["seed"]
     if _PROFILE.value:
         found = [profile(fitted, name, level=level) for name in fitted.form.free]
-        yield Part("profiles", [one.to_json() for one in found], "\n".join(map(str, found)), lambda: plots.profile(found))
+        yield Part("profiles", [one.to_json() for one in found], _intervals(found), lambda: plots.profile(found))
     cuts, held = _numbers(_HOLDOUT.value, "holdout_compute") or None, None
     if _COMPARE.value:
         ranked = compare(fitted, _COMPARE.value, cuts=cuts, level=level, cluster=cluster)
@@ -148,6 +151,15 @@ def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
                    draw)
 
 
+def _intervals(profiles) -> str:
+    lines = [f"profiles: values that fit as well within noise, {profiles[0].level:.0%}"]
+    for one in profiles:
+        low, high = one.interval
+        said = ["not identified: flat up to a bound"] * one.flat + [str(each) for each in one.diagnostics]
+        lines.append(f"  {one.parameter:<12} [{low:.5g}, {high:.5g}]   {'; '.join(said)}".rstrip())
+    return "\n".join(lines)
+
+
 def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
     """All of fit.json but when and how it was made: what `laws.load` reads, and what the options asked for."""
     best = fitted.objective or 1.0
@@ -160,7 +172,8 @@ def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
 def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> None:
     """fit.json, then the figures, into `output`; refused where that holds another fit."""
     path = output / "fit.json"
-    if path.exists() and not _OVERWRITE.value and not _same(path, content):
+    other = path.exists() and not _same(path, content)
+    if other and not _OVERWRITE.value:
         raise files.WorkdirError(f"{path} holds another fit: name another --output, or replace it with --overwrite")
     files.open_workdir(output)
     made = {"time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -169,7 +182,7 @@ def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> 
     if _FIGURES.value:
         for name, draw in drawings.items():
             plots.save(output / f"{name}.png", draw())
-    for name in set(FIGURES) - set(drawings if _FIGURES.value else ()):  # of the fit that was here before
+    for name in set(FIGURES) - set(drawings if _FIGURES.value else ()) if other else ():  # of the fit that was here
         (output / f"{name}.png").unlink(missing_ok=True)
     print(f"\nwritten: {', '.join(sorted(each.name for each in output.iterdir()))} in {output}")
 

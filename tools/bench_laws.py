@@ -15,7 +15,8 @@ simulated runs. Without --points the runs are simulated like those that Besirogl
 Hoffmann et al.'s figure 4: 240 runs, of nine budgets, whose noise has heavy tails.
 
 Peers are left out with a sentence where they are not installed: pip install chinchilla vpnls (or, where the
-registry lacks it, vpnls from github.com/Open-Athena/vpnls). Run it on an idle machine.
+registry lacks it, vpnls from github.com/Open-Athena/vpnls). Seconds are the processor's, so that other programs on the
+machine hardly disturb them.
 """
 
 import argparse
@@ -69,12 +70,12 @@ def simulate(form: str, runs: int = RUNS, seed: int = 0) -> pd.DataFrame:
 
 
 def timed(function, repeats: int = 1):
-    """(what it returns, seconds of the fastest repeat)."""
+    """(what it returns, seconds of the processor in the fastest repeat)."""
     best = np.inf
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         result = function()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return result, best
 
 
@@ -118,8 +119,8 @@ def vpnls_solvers(loss: str):
 
     def solver(**options):
         def solve(N, D, y):  # in millions and billions, as its documentation has it: amplitudes are bounded
-            found = api.fit_vpnls(np.ascontiguousarray(N / 1e6), np.ascontiguousarray(D / 1e9),
-                                  np.ascontiguousarray(y), loss=None if loss == "mse" else api.huber(DELTA), **options)
+            found = api.fit_vpnls(N / 1e6, D / 1e9, np.array(y), loss=None if loss == "mse" else api.huber(DELTA),
+                                  **options)  # it wants arrays it could write to
             return {"E": found.E, "A": found.A * 1e6 ** found.alpha, "B": found.B * 1e9 ** found.beta,
                     "alpha": found.alpha, "beta": found.beta}
         return solve
@@ -141,11 +142,11 @@ def compare(runs, loss: str, solvers, draws) -> None:
 
     lowest = min(reached(params) for _, params, *_ in rows)
     print(f"\n{objective}, {len(y)} runs")
-    heads = "".join(f"{f'{n} resamples':>17}{'x':>8}" for n in draws)
+    heads = "".join(f"{f'{n} resamples':>17}{'x':>9}" for n in draws)
     print(f"  {'':<28}{'one fit':>10}{'x':>8}{'objective':>16}{'above':>10}{heads}")
     for name, params, seconds, resampled in rows:
         value = reached(params)
-        times = "".join(f"{clock(t, name != 'scaling'):>17}{t / base:>8.3g}"
+        times = "".join(f"{clock(t, name != 'scaling'):>17}{t / base:>9.3g}"
                         for t, base in zip(resampled, mine[3]))
         print(f"  {name:<28}{clock(seconds):>10}{seconds / mine[2]:>8.3g}{value:>16.9g}"
               f"{value / lowest - 1:>10.1e}{times}")

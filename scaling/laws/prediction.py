@@ -85,6 +85,8 @@ def _place(fit, target: Mapping) -> tuple[dict, dict, float | None]:
                 raise LawError
             at[name] = float(alone.values(name)[0])
         except LawError:
+            if name in roles:
+                raise LawError(f"{name} of the target is not a number: {named[roles[name]]!r}") from None
             known = f"{name} ({columns[name]!r})" if columns.get(name, name) != name else name
             there = ", ".join(map(str, target)) or "nothing"
             raise LawError(f"the target lacks {known}; it has {there}") from None

@@ -1,5 +1,4 @@
-"""A forecast is written once, cannot be edited unseen, stands on records that cannot change unseen, and is checked
-once."""
+"""A forecast is written once, cannot be edited unseen, nor can its records change unseen, and is checked once."""
 import functools
 import json
 import os
@@ -30,7 +29,8 @@ def grid(noise=0.004, seed=0):
     """20 runs of a planted surface with normal noise in log loss."""
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(1e9, 3e10, 4)))
     loss = surface(N, D) * np.exp(noise * np.random.default_rng(seed).standard_normal(20))
-    return pd.DataFrame({"params_non_embedding": N, "tokens_seen": D, "flops": 6 * N * D, "bits_per_byte": loss})
+    return pd.DataFrame({"params_non_embedding": N, "tokens_seen": D, "flops": 6 * N * D,
+                         "bits_per_byte": loss})
 
 
 RECORDS = [{"fingerprint": f"run{i}", "bits_per_byte": 3 - i / 50, "experiment": {"seed": i, "tags": [1, 2]}}
@@ -59,7 +59,7 @@ def tabled(tmp_path):
     return path, grid()
 
 
-# ------------------------------------------------------------------------------------------------ what it says
+# ---------------------------------------------------------------------------------------------- what it says
 
 def test_a_forecast_says_what_was_predicted_and_from_what(made):
     path, law, content = made
@@ -113,7 +113,8 @@ def test_counted_flops_are_not_replaced_by_6nd():
 
 def test_a_metric_may_grow_with_scale_and_change_its_sign(tmp_path):
     x = np.geomspace(1, 1e4, 12)
-    points = pd.DataFrame({"x": x, "score": 3 - 4 * x ** -0.4 + 0.02 * np.random.default_rng(0).standard_normal(12)})
+    noise = 0.02 * np.random.default_rng(0).standard_normal(12)
+    points = pd.DataFrame({"x": x, "score": 3 - 4 * x ** -0.4 + noise})
     assert points.score.min() < 0 < points.score.max()
     fit = laws.fit(laws.Runs.from_dataframe(points, y="score"), "rising_power", loss="mse")
     content = forecast.write(tmp_path / "f.json", fit, laws.bootstrap(fit, 100), {"x": 1e5})
@@ -139,7 +140,7 @@ def test_an_interval_that_cannot_be_missed_is_said():
     assert high - low > np.ptp(points["bits_per_byte"])
 
 
-# ------------------------------------------------------------------------------------- written and checked once
+# ---------------------------------------------------------------------------------- written and checked once
 
 def test_a_forecast_is_never_overwritten(made):
     path, law, _ = made
@@ -198,13 +199,14 @@ def test_several_forecasts_in_one_directory_have_a_check_each(tmp_path):
     for name, D in (("one", 1e11), ("two", 2e11)):
         forecast.write(tmp_path / f"{name}.json", *fitted(named=False), {"N": 1e10, "D": D})
         forecast.check(tmp_path / f"{name}.json", surface(1e10, D), grid())
-    assert {p.name for p in tmp_path.iterdir()} == {"one.json", "one_check.json", "two.json", "two_check.json"}
+    there = {p.name for p in tmp_path.iterdir()}
+    assert there == {"one.json", "one_check.json", "two.json", "two_check.json"}
 
 
 def test_scores_place_the_observation_in_the_predictive_distribution(made):
     _, law, content = made
     draws = fitted()[1].samples(1e10, 1e11, noise=True)
-    scores = [forecast._score(content, float(value)) for value in np.quantile(draws, [0.05, 0.5, 0.8413, 1.0])]
+    scores = [forecast._score(content, float(np.quantile(draws, q))) for q in (0.05, 0.5, 0.8413, 1.0)]
     assert [score["rank"] for score in scores] == pytest.approx([0.05, 0.5, 0.8413, 1.0], abs=0.01)
     assert scores[1]["z"] == pytest.approx(0.0, abs=1e-9) and scores[2]["z"] == pytest.approx(1.0, abs=0.25)
     for bad in (np.nan, -1.0, np.inf):
@@ -219,7 +221,7 @@ def test_a_miss_is_a_miss_and_later_runs_may_join(made):
     assert not result["inside"] and result["verdict"].endswith("The forecast missed.")
 
 
-# ----------------------------------------------------------------------------------------- nothing changes unseen
+# ------------------------------------------------------------------------------------ nothing changes unseen
 
 @functools.cache
 def text():
@@ -231,7 +233,8 @@ def text():
 
 
 @settings(max_examples=150, deadline=None)
-@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), how=st.sampled_from(["put", "cut", "in"]))
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255),
+       how=st.sampled_from(["put", "cut", "in"]))
 def test_a_forecast_with_any_byte_changed_is_refused(tmp_path_factory, place, byte, how):
     before = text()
     i = int(place * len(before))
@@ -288,7 +291,8 @@ def test_types_and_new_columns_do_not_change_a_row():
     other = pd.DataFrame({"kept": [True, False, True, None], "N": [1.0, 2.0, 3.0, 2.5],
                           "name": ["a", np.nan, "c", "d"], "new": 7})
     assert not evidence.lost(known, evidence.row_hashes(other, table.columns))
-    assert evidence.lost(known, evidence.row_hashes(other.assign(kept=True), table.columns)) == "changed: row 1"
+    flipped = other.assign(kept=True)
+    assert evidence.lost(known, evidence.row_hashes(flipped, table.columns)) == "changed: row 1"
     big = pd.DataFrame({"N": [2 ** 60]})
     assert evidence.lost(evidence.row_hashes(big, ["N"]), evidence.row_hashes(big + 1, ["N"]))
 
@@ -368,14 +372,15 @@ def test_hashes_do_not_depend_on_the_order_of_keys_or_numpys_types():
     record = {"a": 1, "b": {"c": [1.5, 2.0], "d": float("nan")}}
     again = {"b": {"d": np.float64("nan"), "c": np.array([1.5, 2.0])}, "a": np.int64(1)}
     assert forecast.record_hash(record) == forecast.record_hash(again)
-    for other in ({**record, "a": 2}, {**record, "e": None}, {**record, "b": {"c": [2.0, 1.5], "d": float("nan")}}):
+    for other in ({**record, "a": 2}, {**record, "e": None},
+                  {**record, "b": {"c": [2.0, 1.5], "d": float("nan")}}):
         assert forecast.record_hash(other) != forecast.record_hash(record)
 
 
-# -------------------------------------------------------------------------------------------------- calibration
+# ----------------------------------------------------------------------------------------------- calibration
 
 def ranks(studies, draws):
-    """Ranks of the runs that were forecast, in simulated studies of 12 runs, each of a tenfold extrapolation."""
+    """Ranks of the runs that were forecast, by simulated studies of 12 runs that extrapolate tenfold."""
     rng, found = np.random.default_rng(0), []
     x, target = np.geomspace(1e3, 1e6, 12), 1e7
 
@@ -389,8 +394,8 @@ def ranks(studies, draws):
 
 
 def test_forecasts_hold_as_often_as_they_say_in_a_small_simulation():
-    # Of 60 runs, fewer than 45 fall inside once in 290 times when 87% should, and all 60 once in 560 times when
-    # 90% should: a test for gross errors. The slow one below is the measurement.
+    # Of 60 runs, fewer than 45 fall inside once in 290 times when 87% should, and all 60 once in 560 times
+    # when 90% should: a test for gross errors. The slow one below is the measurement.
     inside = np.abs(ranks(60, 100) - 0.5) <= 0.45
     assert 45 <= inside.sum() < 60
 

@@ -99,6 +99,12 @@ class Study:
         runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
         return runs, trends.tuned(runs, metric)
 
+    def points(self, cells, metric) -> laws.Runs:
+        """The cells as runs to fit, with the names that the records give to N, D, C and the metric."""
+        source = {"kind": "workdir", "runs": len(cells)}
+        return laws.Runs.from_dataframe(cells, metric, params="params_non_embedding", data=self.data, compute="flops",
+                                        unique=f"{self.unit}_unique", source=source)
+
     def fit(self, say):
         """The law of the tuned runs with its bootstrap, written to fit.json; (None, None) when there are too few."""
         runs, cells = self.cells()
@@ -107,8 +113,7 @@ class Study:
         try:
             # runs of a few minutes miss the law by more than Huber's usual delta: one of the noise's own size
             # weighs them as a normal error would, and still discounts outliers
-            fit = laws.fit(cells, self.definition.law, data=self.data, loss=self.definition.metric,
-                           delta="noise-scaled", weights=cells["seeds"])
+            fit = laws.fit(self.points(cells, self.definition.metric), self.definition.law, delta="noise", weights="seeds")
         except laws.LawError as error:
             say(f"no fit: {error}")
             return None, None
@@ -117,7 +122,7 @@ class Study:
         budgets = np.geomspace(flops.min(), max(self.goal.flops() if self.goal else 0, flops.max()) * 2, 25)
         frontier = None
         try:
-            frontier = laws.frontier(fit, budgets, cost_of(cells, self.data), boot)
+            frontier = laws.frontier(fit, budgets, laws.counted(fit.runs), boot)
         except laws.LawError as error:
             say(f"no frontier: {error}")
         laws.save(self.workdir / "fit.json", fit, boot, frontier)
@@ -129,8 +134,7 @@ class Study:
         """The same law of other metrics of the same runs, into fits/<metric>.json."""
         for metric in self.definition.beside:
             try:
-                fit = laws.fit(cells, self.definition.law, data=self.data, loss=metric, delta="noise-scaled",
-                               weights=cells["seeds"])
+                fit = laws.fit(self.points(cells, metric), self.definition.law, delta="noise", weights="seeds")
                 laws.save(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")
@@ -210,23 +214,6 @@ class Study:
     def _hashes(self, fingerprints):
         done = [f for f in fingerprints if self.runner.records.done(f)]
         return laws.forecast.hashes(self.runner.records.read(f) for f in done)
-
-
-def cost_of(cells, data="tokens_seen"):
-    """(N, D) -> training FLOPs, through the counted FLOPs per unit of data of the sizes in `cells`, log-log quadratic
-    in N. `data` is the column of D."""
-    n = np.log(cells["params_non_embedding"].to_numpy(float))
-    each = np.log((cells["flops"] / cells[data]).to_numpy(float))
-    curve = np.polyfit(n, each, min(2, len(np.unique(n)) - 1))
-    # below and above the sizes seen, straight on: a parabola would turn around
-    low, high = n.min(), n.max()
-
-    def cost(params, seen):
-        x = np.log(params)
-        inside = np.clip(x, low, high)
-        return np.exp(np.polyval(curve, inside) + np.polyval(np.polyder(curve), inside) * (x - inside)) * seen
-
-    return cost
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:

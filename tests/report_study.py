@@ -89,7 +89,7 @@ def fill(workdir, without=()):
     target["finished"] = "2100-01-01T00:00:00+00:00"
     alive = pd.DataFrame([run for run in runs if not run["diverged"]])
     points = alive.loc[alive.groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].idxmin()]
-    fit = laws.fit(points)
+    fit = laws.fit(laws.Runs.from_dataframe(points, "bits_per_byte"))
     boot = laws.bootstrap(fit, draws=60)
     budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
     if "fit" not in without:
@@ -189,14 +189,14 @@ def fill_images(workdir, without=()):
     alive = pd.DataFrame([run for run in runs if not run["diverged"]])
     points = alive[alive["learning_rate"] == 4e-3].groupby(["params_non_embedding", "examples_seen"]).agg(
         {"fd_infinity": "min", "flops": "first", "fingerprint": "first"}).reset_index()
-    fit = laws.fit(points, data="examples_seen", loss="fd_infinity", delta="noise-scaled")
+    fit = laws.fit(laws.Runs.from_dataframe(points, "fd_infinity"), delta="noise")
     boot = laws.bootstrap(fit, draws=60)
     budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
     about = {name: target[name] for name in ("params_non_embedding", "examples_seen", "flops", "fingerprint")}
     known = laws.forecast.hashes(runs)
     if "fit" not in without:
         laws.save(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
-        kid = laws.fit(points.assign(kid=points["fd_infinity"] ** 0.5), data="examples_seen", loss="kid")
+        kid = laws.fit(laws.Runs.from_dataframe(points.assign(kid=points["fd_infinity"] ** 0.5), "kid"))
         laws.save(workdir / "fits" / "kid.json", kid, laws.bootstrap(kid, draws=60))
     if "forecast" not in without:
         laws.forecast.write(workdir / "forecast.json", fit, boot, about, known)

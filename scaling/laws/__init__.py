@@ -6,8 +6,10 @@ imports JAX.
     boot = laws.bootstrap(law)
     print(laws.table(law, boot))
 """
-from scaling.laws import forecast, forms
+from scaling.laws import catalogue, forecast, forms  # noqa: F401  (catalogue: so that forms.FORMS is full)
 from scaling.laws.allocation import frontier
+from scaling.laws.compare import compare
+from scaling.laws.counts import counted
 from scaling.laws.diagnose import Diagnostic
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.forms import Amplitude, Form, LawError, Parameter

@@ -239,7 +239,7 @@ def _minimise(problem: Problem, start, low, high, iterations, tolerance) -> Resu
     identity = np.eye(start.shape[1])
     final, best = start.copy(), np.full(len(start), np.inf)
     converged, live = np.zeros(len(start), bool), np.arange(len(start))
-    vectors, damping, used = start.copy(), np.ones(len(start)), 0
+    vectors, damping, used = start.copy(), np.full(len(start), 0.1), 0
     with np.errstate(all="ignore"):                              # a step too far gives inf or nan: refused
         point = evaluate(problem, vectors)
         for used in range(1, iterations + 1):
@@ -260,7 +260,7 @@ def _minimise(problem: Problem, start, low, high, iterations, tolerance) -> Resu
             finished = small | (point.objective <= floor) | (damping > 1e10)
             vectors = np.where(better[:, None], trial, vectors)
             point = new.where(better, point)
-            damping = np.where(better, np.maximum(damping * 0.2, 1e-10), np.maximum(damping, 1e-6) * 8.0)
+            damping = np.where(better, np.maximum(damping * 0.1, 1e-10), np.maximum(damping, 1e-6) * 8.0)
             final[live], best[live], converged[live] = vectors, point.objective, finished
             if finished.any():
                 keep = ~finished

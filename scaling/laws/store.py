@@ -5,67 +5,101 @@ import numpy as np
 import pandas as pd
 
 from scaling import files
+from scaling.laws import runs as tables
+from scaling.laws.diagnose import Diagnostic
 from scaling.laws.fitting import Fit
 from scaling.laws.forms import LawError, get
+from scaling.laws.objectives import Objective
 from scaling.laws.uncertainty import Bootstrap
 
-KEPT = ("flops", "fingerprint")  # columns of the points kept beside those the law uses
+KEPT = ("flops", "fingerprint")  # columns of the runs kept beside those the law uses
 
 
-def save(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None,
-         level: float = 0.9) -> dict:
-    """Write fit.json (atomically, replacing an older one) and return its content.
+def content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
+    """What `save` writes.
 
-    frontier: what `laws.frontier` returned; its columns are written under the names of the points' columns,
-    the loss's interval as lo and hi.
+    frontier: what `laws.frontier` returned; its columns are written under the names of the runs' columns, the loss's
+    interval as lo and hi.
     """
-    kept = [*dict.fromkeys([*fit.columns.values(), *(name for name in KEPT if name in fit.points)])]
-    points = fit.points[kept].to_dict("records")
-    content = fit.to_json() | {"points": points, "weights": fit.weights, "level": level}
+    columns = fit.runs.columns
+    used = [columns[role] for role in (*fit.form.inputs, "y") if role in columns]
+    kept = [*dict.fromkeys([*used, *(name for name in KEPT if name in fit.runs.frame)])]
+    out = fit.to_json() | {"points": fit.runs.frame[kept].to_dict("records"), "rows": fit.runs.rows,
+                           "weights": fit.weights, "level": level}
     if boot is not None:
-        content |= {"intervals": {name: list(boot.interval(name, level)) for name in fit.form.names},
-                    "bootstrap": boot.to_json(level), "diagnostics": [*fit.diagnostics, *boot.diagnostics]}
+        drawn = boot.to_json(level)
+        out |= {"intervals": drawn["intervals"] | {name: list(boot.interval(quantity, level))
+                                                   for name, quantity in _follows(fit).items()},
+                "standard_errors": drawn["standard_errors"], "bootstrap": drawn,
+                "diagnostics": out["diagnostics"] + drawn["diagnostics"]}
     if frontier is not None:
-        names = {"params": fit.columns["N"], "data": fit.columns["D"], "loss_low": "lo", "loss_high": "hi"}
-        content["frontier"] = frontier.rename(columns=names).to_dict("records")
-    files.write_json(path, content)
-    return content
+        names = {"params": columns.get("N", "N"), "data": columns.get("D", "D"), "loss_low": "lo", "loss_high": "hi"}
+        out["frontier"] = frontier.rename(columns=names).to_dict("records")
+    return out
+
+
+def save(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
+    """Write fit.json (atomically, replacing an older one) and return its content."""
+    written = content(fit, boot, frontier, level)
+    files.write_json(path, written)
+    return written
 
 
 def load(path) -> Fit:
-    """The Fit that `save` wrote, without its bootstrap. A form of the user's own must be in forms.FORMS."""
-    content = files.read_json(path)
+    """The Fit that `save` wrote, without its bootstrap. A form of the user's own must be registered."""
+    saved = files.read_json(path)
     try:
-        form = get(content["form"]).bounded({name: tuple(ends) for name, ends in content["bounds"].items()})
-        said = content["diagnostics"]
-        extra = content.get("bootstrap", {}).get("diagnostics", [])
-        return Fit(form=form, params=content["params"], objective=content["objective"],
-                   delta=content["delta"], space=content["space"], columns=content["columns"],
-                   points=pd.DataFrame(content["points"]),
-                   weights=np.asarray(content["weights"], float), noise=content["noise"],
-                   optima=pd.DataFrame(content["optima"]), diagnostics=said[:len(said) - len(extra)])
+        manifest, space = saved["manifest"], saved["space"]
+        form = get(saved["form"])
+        form = form.bounded({name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted})
+        form = form.with_fixed(saved["fixed"]).with_tied(saved["tied"])
+        runs = tables.Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),
+                           manifest["dropped"], manifest["source"])
+        form = form.opened(runs.inputs(form))
+        kind = saved["loss"].partition("_")[0]
+        delta = {"mse": np.inf, "absolute": 0.0}.get(kind, saved["delta"])
+        weights = np.asarray(saved["weights"], float)
+        settings = {"law": saved["form"], "loss": saved["loss"], "delta": saved["delta"] or 1e-3,
+                    "quantile": saved["quantile"], "weights": None if np.ptp(weights) == 0 else weights,
+                    "fix": saved["fixed"], "tie": saved["tied"]}
+        of_draws = [said["message"] for said in saved.get("bootstrap", {}).get("diagnostics", [])]
+        said = [Diagnostic.from_json(d) for d in saved["diagnostics"] if d["message"] not in of_draws]
+        return Fit(form=form, params=saved["params"], objective=saved["objective"],
+                   spec=Objective(kind, space, delta, saved["quantile"]), runs=runs, weights=weights,
+                   noise=saved["noise"], optima=pd.DataFrame(saved["optima"]), settings=settings,
+                   search=manifest["search"], diagnostics=said)
     except KeyError as missing:
         raise LawError(f"{path} is not a saved fit: it has no {missing}") from None
 
 
 def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
     """The fit as a few lines of text: parameters with intervals, what was minimised, and every warning."""
-    symbols = ", ".join(f"{name} = {fit.columns[name]}" for name in fit.form.inputs)
-    lines = [f"{fit.columns['loss']} = {fit.form.formula}    ({symbols})"]
-    quantities = [(name, value, name) for name, value in fit.params.items()]
-    if fit.form.name == "chinchilla":
-        def growth(p):  # of N* with C = 6 N D: Hoffmann et al. 2022, equation 4
-            return p["beta"] / (p["alpha"] + p["beta"])
-        quantities.append(("N* ~ C^a, a", growth(fit.params), growth))
-    for name, value, quantity in quantities:
+    columns = fit.runs.columns
+    symbols = ", ".join(f"{name} = {columns[name]}" for name in fit.form.inputs if columns.get(name, name) != name)
+    lines = [f"{columns['y']} = {fit.form.formula}" + (f"    ({symbols})" if symbols else "")]
+    follows = _follows(fit)
+    shown = {**fit.params, **fit.derived, **{name: quantity(fit.params) for name, quantity in follows.items()}}
+    for name, value in shown.items():
         line = f"  {name:<12} {value:>12.6g}"
-        if boot is not None:
-            low, high = boot.interval(quantity, level)
+        if name in fit.form.fixed:
+            line += "   fixed"
+        elif name in fit.form.tied:
+            line += f"   = {fit.form.tied[name]}"
+        elif boot is not None:
+            low, high = boot.interval(follows.get(name, name), level)
             line += f"   {level:.0%} [{low:.5g}, {high:.5g}]"
         lines.append(line)
-    lines.append(f"  {len(fit.points)} points; sum of Huber({fit.delta:.3g}) on {fit.space} residuals "
-                 f"{fit.objective:.6g}; noise {fit.noise:.2%} of the loss")
+    unit = "of the loss" if fit.spec.space == "log" else f"in {fit.spec.space} residuals"
+    noise = f"{fit.noise:.2%}" if fit.spec.space == "log" else f"{fit.noise:.4g}"
+    dropped = f", {len(fit.runs.dropped)} dropped" if fit.runs.dropped else ""
+    lines.append(f"  {len(fit.runs)} points{dropped}; {fit.spec} {fit.objective:.6g}; noise {noise} {unit}")
     if boot is not None:
         lines.append(f"  intervals: {len(boot.draws)} refits, {boot.method} bootstrap")
     lines.extend(f"  ! {said}" for said in [*fit.diagnostics, *(boot.diagnostics if boot else [])])
     return "\n".join(lines)
+
+
+def _follows(fit: Fit) -> dict:
+    """{name: function of parameters} of what is reported beside them: a of N* ~ C^a, C = 6 N D (Hoffmann et al. 2022,
+    equation 4)."""
+    return {"a_N": lambda p: p["beta"] / (p["alpha"] + p["beta"])} if fit.form.name == "chinchilla" else {}

@@ -60,7 +60,7 @@ def exponents(study) -> dict[str, tuple[float, float, float]]:
     """The fitted exponents of N and of D, by the columns that the law's inputs are; a law may have but
     one."""
     fit, found = study.fit or {}, {}
-    roles = {column: role for role, column in (fit.get("columns") or {}).items() if role != "loss"}
+    roles = {column: role for role, column in (fit.get("columns") or {}).items() if role != "y"}
     for symbol, column in (("N", PARAMS), ("D", study.unit.seen)):
         name = {"N": "alpha", "D": "beta", "x": "alpha"}.get(roles.get(column))
         if name in (fit.get("params") or {}):

@@ -172,7 +172,8 @@ def remarks(study) -> list[str]:
 
 def diagnostics(study) -> list[str]:
     """Sentences about the fit and the sweep that a reader should hold against them."""
-    out = list((study.fit or {}).get("diagnostics") or [])
+    said = (study.fit or {}).get("diagnostics") or []
+    out = [one["message"] if isinstance(one, dict) else str(one) for one in said]
     rates = trends.learning_rates(study.runs, study.metric)
     for (size, side, best), at in rates[rates["edge"] != ""].groupby([PARAMS, "edge", "best"])["data"]:
         out.append(f"At {count(size)} parameters and {', '.join(map(count, at))} {study.unit.name} the best "

@@ -195,9 +195,10 @@ def diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
 def predict(fit: Mapping | None, columns: Mapping[str, object]):
     """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's
     columns."""
-    if not fit or fit.get("form") not in forms.FORMS:
+    try:
+        form = forms.get((fit or {}).get("form"))
+    except forms.LawError:
         return None
-    form = forms.get(fit["form"])
     names = [(fit.get("columns") or {}).get(role) for role in form.inputs]
     if not set(names) <= set(columns):
         return None

@@ -33,8 +33,7 @@ from etils import epath
 
 from experiments import _points
 from scaling import files, laws
-from scaling.laws import catalogue, plots  # noqa: F401  (catalogue: so that the laws are there to be listed)
-from scaling.laws.allocation import counted
+from scaling.laws import plots, store
 from scaling.laws.compare import compare
 from scaling.laws.holdout import holdout
 from scaling.laws.isoflop import isoflop
@@ -139,7 +138,7 @@ def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
         yield Part("isoflop", slices.to_json(), f"slices of equal compute\n{slices}", lambda: plots.isoflop(slices))
     if _FRONTIER.value:
         budgets = sorted(_numbers(_FRONTIER.value, "frontier"))
-        cost = counted(fitted.runs) if _COST.value == "counted" else None
+        cost = laws.counted(fitted.runs) if _COST.value == "counted" else None
         table = laws.frontier(fitted, budgets, cost, boot, level)
 
         def draw():
@@ -165,8 +164,8 @@ def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
     best = fitted.objective or 1.0
     modes = [{"params": {name: row[name] for name in fitted.form.names}, "objective": row["objective"],
               "above_best": row["objective"] / best - 1} for row in fitted.optima.to_dict("records")]
-    more = {"modes": modes, "standard_errors": boot.standard_errors() if boot else None}
-    return laws.store.content(fitted, boot, level=_points.level()) | more | {part.name: part.content for part in parts}
+    asked = {part.name: part.content for part in parts}
+    return store.content(fitted, boot, level=_points.level()) | {"modes": modes} | asked
 
 
 def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> None:

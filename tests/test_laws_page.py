@@ -20,6 +20,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "laws.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")   # figures/all-fit.png is fits/all/fit.png of the page's commands
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?=$|[^\w.]|[kMBT%]\b|\.$|\.\s)")
 
 
@@ -90,7 +91,7 @@ def test_every_block_runs_and_prints_what_the_page_says(tmp_path):
 
 def test_readers_are_told_where_the_figures_are():
     text = PAGE.read_text()
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    pictures = PICTURE.findall(text)
     assert pictures and all((PAGE.parent / picture).exists() for picture in pictures)
 
 
@@ -106,15 +107,15 @@ def test_what_is_compared(expected, printed, same):
 
 
 def rewrite() -> None:
-    """Put what the blocks print now into the page, except where a block of text leaves lines out."""
+    """Put what the blocks print now into the page, except where a block of text leaves lines out; and its figures."""
     text = PAGE.read_text()
     with tempfile.TemporaryDirectory() as folder:
-        for expected, printed in run(text, folder):
-            if "..." not in expected.split("\n"):
-                text = text.replace(f"```text\n{expected}```", f"```text\n{printed.strip(chr(10))}\n```")
-        for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
-            source = pathlib.Path(folder, "fits", picture.removeprefix("figures/").replace("_", "/", 1))
-            (PAGE.parent / picture).write_bytes(source.read_bytes())
+        now = iter([expected if "..." in expected.split("\n") else printed.strip("\n") + "\n"
+                    for expected, printed in run(text, folder)])
+        text = BLOCK.sub(lambda match: f"```text\n{next(now)}```" if match[1] == "text" else match[0], text)
+        for picture in PICTURE.findall(text):
+            place, _, name = pathlib.Path(picture).name.partition("-")
+            (PAGE.parent / picture).write_bytes(pathlib.Path(folder, "fits", place, name).read_bytes())
     PAGE.write_text(text)
 
 

@@ -110,8 +110,8 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
 
 def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
     """By how much the objective at the true value exceeds its minimum, at most, with probability `level`."""
-    from scipy import special  # here, since importing the laws should not wait for it
     if fit.spec.is_likelihood and cluster is None:
+        from scipy import special  # here, since importing the laws should not wait for it
         variance = fit.objective / fit.degrees_of_freedom
         return float(variance * special.stdtrit(fit.degrees_of_freedom, (1 + level) / 2) ** 2)
     if cluster is not None and not isinstance(cluster, str):

@@ -94,7 +94,8 @@ def test_a_fit_is_scored_with_its_own_settings():
     law = fit(points, "chinchilla", loss="mse_log", fix={"alpha": 0.34}, weights="w")
     held = holdout(law, cut=5e19, laws=["tied_chinchilla"], draws=0)
     found = held.fits["chinchilla", 5e19]
-    expected = fit(points.query("6 * N * D < 5e19"), "chinchilla", loss="mse_log", fix={"alpha": 0.34}, weights="w")
+    below = points.query("6 * N * D < 5e19")
+    expected = fit(below, "chinchilla", loss="mse_log", fix={"alpha": 0.34}, weights="w")
     assert found.params == expected.params and found.params["alpha"] == 0.34
     assert held.fits["tied_chinchilla", 5e19].spec.name == "mse_log"
 
@@ -105,6 +106,18 @@ def test_a_law_and_the_same_law_restricted_are_two():
     assert list(held.table.law) == ["chinchilla", "chinchilla with 4 free"]
 
 
+def test_a_law_that_promises_too_much_is_named():
+    x = np.geomspace(1e3, 1e8, 60)
+    normal = np.random.default_rng(0).standard_normal(60)
+    points = {"x": x, "y": 12 * x ** -0.2 * (1 + (x / 1e6) ** 2) ** -0.1 * np.exp(0.002 * normal)}
+    held = holdout(points, cut=1e6, laws=["power"], draws=100)
+    said, = held.diagnostics
+    assert said.about == ("power",) and "held 0% of 24" in said and said in str(held)
+    assert held.to_json()["diagnostics"][0]["code"] == "under-coverage"
+    straight = {"x": x, "y": 12 * x ** -0.2 * np.exp(0.002 * normal)}
+    assert not holdout(straight, cut=1e6, laws=["power"], draws=100).diagnostics
+
+
 @pytest.mark.slow
 def test_coverage_of_a_true_law_is_about_the_level():
     tables = [holdout(grid(seed=seed), cuts=[1e20], draws=300).table for seed in range(60)]
@@ -112,7 +125,7 @@ def test_coverage_of_a_true_law_is_about_the_level():
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"cut": 7.5e17}, "leaves 5 runs below it, and chinchilla with its 5 parameters needs 6; choose one above"),
+    ({"cut": 7.5e17}, "leaves 5 runs below it, and chinchilla with its 5 parameters needs 6; choose one"),
     ({"cut": 1e30}, "holds out no run; choose one above"),
     ({"cuts": [1e20, 1e10]}, "the cut flops = 1e+10 leaves 0 runs"),
     ({"cut": 1e20, "cuts": [1e20]}, "not both"),
@@ -130,5 +143,5 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence(options, words):
 
 
 def test_too_few_runs_to_hold_any_out():
-    with pytest.raises(LawError, match="6 runs are too few to hold any out: chinchilla has 5 parameters and needs 6"):
+    with pytest.raises(LawError, match="6 runs are too few to hold any out: chinchilla has 5 parameters"):
         holdout(grid(3, 2), cut=1e19)

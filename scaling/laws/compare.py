@@ -16,7 +16,7 @@ from scaling.laws.forms import LawError
 from scaling.laws.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
 from scaling.laws.runs import Runs
 
-CLOSE = 0.01   # errors that differ by less than 1% of the lowest are no difference, whatever their standard error
+CLOSE = 0.01   # of the lowest error: less is no difference, whatever its standard error
 
 
 @dataclass(frozen=True, eq=False)

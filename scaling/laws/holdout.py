@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws import runs as tables
+from scaling.laws.diagnose import Diagnostic
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.forms import Form, LawError, get
 from scaling.laws.runs import Runs
 
+SHORT = 3.0                             # standard errors below its level from which coverage is short
 OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the others
 
 
@@ -22,14 +24,16 @@ OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share th
 class Holdout:
     """table: one row a law and cut, with columns
 
-    law, cut, n_fit, n_test; mape, mean |predicted / observed - 1|; bias, mean (predicted / observed - 1);
-    rmse, root mean square of log(predicted / observed); coverage, share of held-out runs inside their
-    prediction intervals at `level`; width, the median of high / low - 1 of those intervals: a law may cover
-    by knowing nothing; then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6
-    N D, for laws that have one.
+    law, cut, n_fit, n_test;
+    mape: mean |predicted / observed - 1|; bias: mean (predicted / observed - 1);
+    rmse: root mean square of log(predicted / observed);
+    coverage: share of held-out runs inside their prediction intervals at `level`; width: the median of
+    high / low - 1 of these, since a law may also cover by knowing nothing;
+    then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6 N D, where there is
+    one.
 
-    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value cut
-    by), observed, predicted, low, high. fits: {(law, cut): Fit}.
+    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value it
+    was cut by), observed, predicted, low, high. fits: {(law, cut): Fit}.
     """
     table: pd.DataFrame
     points: pd.DataFrame
@@ -37,14 +41,27 @@ class Holdout:
     by: str
     level: float
 
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """Of every law whose intervals held clearly less, over all cuts, than they said."""
+        said = []
+        for law, mine in self.points.dropna(subset=["low", "high"]).groupby("law", sort=False):
+            share = mine.observed.between(mine.low, mine.high).mean()
+            if self.level - share > SHORT * np.sqrt(self.level * (1 - self.level) / len(mine)):
+                said.append(Diagnostic(
+                    f"{law}: {self.level:.0%} prediction intervals held {share:.0%} of {len(mine)} held-out "
+                    "runs; beyond the fitted runs its error is larger than they say.", "under-coverage", law))
+        return said
+
     def to_json(self) -> dict:
         return {"by": self.by, "level": self.level, "table": records(self.table),
-                "points": records(self.points)}
+                "points": records(self.points), "diagnostics": [one.to_json() for one in self.diagnostics]}
 
     def __str__(self) -> str:
         scores = self.table[[c for c in SCORES if c in self.table]]
-        return "\n".join([f"fitted below each cut of {self.by}, scored from it on", scores.to_string(
-            index=False, float_format=lambda v: f"{v:.4g}")])
+        lines = scores.to_string(index=False, float_format=lambda v: f"{v:.4g}")
+        return "\n".join([f"fitted below each cut of {self.by}, scored from it on", lines,
+                          *(f"  ! {said}" for said in self.diagnostics)])
 
 
 SCORES = ("law", "cut", "n_fit", "n_test", "mape", "bias", "rmse", "coverage", "width")

@@ -16,10 +16,10 @@ def jacobian(form, vector: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
     A nonlinear parameter moves with its features held at a geometric mean of 1 over the points, if their
     amplitudes are free: that takes out what is only a choice of units (A and alpha of A N^-alpha, far from
-    N = 1). Those searched in logarithms have derivatives by their logarithm.
+    N = 1).
     """
     count = len(form.amplitudes)
-    jets = form.jets(newton.coordinates(form, vector[None])[:, count:], logs)
+    jets = form.jets(vector[None, count:], logs)
     features = form.features(vector[None, count:], logs)[0]
     out = np.zeros((len(form.names), logs.shape[1]))
     out[:count] = features
@@ -65,9 +65,7 @@ def relative_errors(fit: Fit) -> dict[str, float]:
     if fit.spec.space != "log":  # the noise of log loss, which the Jacobian is of
         noise /= float(np.median(np.abs(fit.y) + fit.spec.shift))
     errors = noise * np.sqrt(np.diag(np.linalg.pinv((rows / size).T @ (rows / size)))) / size
-    logarithmic = [getattr(form.parameter(name), "log", False) for name in names]
-    return {name: float(error if log else error / max(abs(fit.params[name]), 1e-300))
-            for name, error, log in zip(names, errors, logarithmic)}
+    return {name: float(error / max(abs(fit.params[name]), 1e-300)) for name, error in zip(names, errors)}
 
 
 def relative_spread(fit: Fit, logs: np.ndarray) -> np.ndarray:

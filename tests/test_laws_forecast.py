@@ -1,4 +1,4 @@
-"""A forecast is written once, cannot be edited unseen, nor can its records change unseen, and is checked once."""
+"""A forecast is written once, and neither it nor its records can change unseen; it is checked once."""
 import functools
 import json
 import os

@@ -201,7 +201,7 @@ def test_no_interval_without_degrees_of_freedom_or_of_one_side():
 
 def test_effective_data_transferred_is_found_through_two_fitted_laws():
     """Hernandez et al. 2021: D_T is the data from scratch that would have given a fine-tuned run's loss, less
-    the data that it was fine-tuned on. The law of runs from scratch tells the former; D_T has the second law."""
+    the data that it was fine-tuned on. The law of runs from scratch tells the former; D_T has the second."""
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e6, 1e10, 6)))
     scratch = laws.fit(pd.DataFrame({"N": N, "D": D, "loss": law(N, D)}))
     truth = {"k": 1.9e4, "alpha": 0.18, "beta": 0.38}

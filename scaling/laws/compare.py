@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scaling.laws import diagnose, forms
+from scaling.laws import forms
+from scaling.laws.diagnose import level_of
 from scaling.laws.fitting import Fit, fit, refit
 from scaling.laws.forms import LawError
 from scaling.laws.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
@@ -135,7 +136,7 @@ def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.nda
         labels = order[labels]
     else:
         role = "N" if "N" in runs.columns else by
-        labels, name = diagnose.level_of(np.log(axis(runs, role))), f"levels of {role}"
+        labels, name = level_of(np.log(axis(runs, role))), f"levels of {role}"
     if labels.max() < 1:
         raise LawError(f"there is a single one of the {name}, so none can be left out")
     return labels % min(folds, labels.max() + 1), name

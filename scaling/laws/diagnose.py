@@ -65,17 +65,16 @@ def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
     all?"""
     from scaling.laws.profile import profile
     said = list(diagnose(fit))
-    nonlinear = {p.name for p in fit.form.nonlinear}
-    for name in fit.form.free:
+    for name in fit.form.free if fit.degrees_of_freedom > 0 else ():
         shape = profile(fit, name, points=(), level=level)
         low, high = shape.interval
         said.extend(shape.diagnostics)
         if shape.flat:
             said.append(Diagnostic(
                 f"{name} is not identified: its profile is flat to a bound, and values from {low:.3g} to "
-                f"{high:.3g} fit as well as {fit.params[name]:.3g} at the {level:.0%} "
-                "level.", "flat-profile", name))
-        elif name in nonlinear and (low * high <= 0 or max(low / high, high / low) > WEAK):
+                f"{high:.3g} fit as well as {fit.params[name]:.3g} at the {level:.0%} level.",
+                "flat-profile", name))
+        elif (p := fit.form.parameter(name)) in fit.form.nonlinear and p.low >= 0 and high > WEAK * low:
             said.append(Diagnostic(
                 f"{name} is weakly identified: {fit.params[name]:.3g} with a {level:.0%} profile interval "
                 f"from {low:.3g} to {high:.3g}.", "weak-profile", name))

@@ -106,7 +106,11 @@ def residual_structure(fit: Fit) -> Iterator[Diagnostic]:
         return f"{value:+.2%}" if percent else f"{value:+.3g}"
 
     orders, groups = _orders(fit), _groups(fit.runs.frame)
-    level = ALARM / (len(orders) + len(groups) + 2)
+    level = ALARM / (len(orders) + len(groups) + 3)
+    above = (residuals > 0).mean()
+    if fit.spec.quantile == 0.5 and 2 * normal_tail(abs(2 * above - 1) * math.sqrt(len(residuals))) < level:
+        yield Diagnostic(f"{above:.0%} of the residuals are positive (median {show(np.median(residuals))}): "
+                         "what is fixed or bounded in the law does not suit these data.", "one-sided")
     sorted_by = {name: np.lexsort((fit.predicted, np.round(values, 6))) for name, values in orders.items()}
     p, name = min((serial(residuals[order]), name) for name, order in sorted_by.items())
     if p < level:

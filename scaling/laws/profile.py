@@ -1,12 +1,13 @@
 """Profiles: how well a law can fit with one parameter held at each of many values, all others fitted again.
 
-An interval holds the values at which the objective rises above its minimum by less than noise makes it rise at the true
-value. Under a likelihood (squares) that rise, over the residual variance, has the F distribution with 1 and n - P degrees
-of freedom (Bates and Watts 1988, section 6.1), and no draws are needed. Of any other objective it is a chi-square times a
-factor that depends on how the errors' density and spread vary over the points (Koenker and Bassett 1982; Heritier and
-Ronchetti 1994), which a few hundred points say little about: so there the rise is simulated. Resamples are drawn as
-`bootstrap` draws them (wild, about the fit) and fitted twice, freely and with the parameter held at the fit's own value,
-which is the truth of that simulation; the cut is the wanted percentile of the difference of the two.
+An interval holds the values at which the objective rises above its minimum by less than noise makes it rise
+at the true value. Under a likelihood (squares) that rise, over the residual variance, has the F distribution
+with 1 and n - P degrees of freedom (Bates and Watts 1988, section 6.1), and no draws are needed. Of any other
+objective it is a chi-square times a factor that depends on how the errors' density and spread vary over the
+points (Koenker and Bassett 1982; Heritier and Ronchetti 1994), which a few hundred points say little about:
+so there the rise is simulated. Resamples are drawn as `bootstrap` draws them (wild, about the fit) and fitted
+twice, freely and with the parameter held at the fit's own value, which is the truth of that simulation; the
+cut is the wanted percentile of the difference of the two.
 """
 from __future__ import annotations
 
@@ -29,9 +30,10 @@ CLOSE = 0.03      # of the cut: how near the objective at an end of the interval
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """values [m] of the parameter, ascending, and the least objective [m] with it held there; interval: the values whose
-    objective is below `cut`, an end being the parameter's bound (or infinite) where the objective never rises so far.
-    flat: whether it stays below up to a bound, so that the data do not identify the parameter."""
+    """values [m] of the parameter, ascending, and the least objective [m] with it held there; interval: the
+    values whose objective is below `cut`, an end being the parameter's bound (or infinite) where the
+    objective never rises so far. flat: whether it stays below up to a bound, so that the data do not identify
+    the parameter."""
     fit: Fit
     parameter: str
     values: np.ndarray
@@ -44,13 +46,13 @@ class Profile:
 
     def to_json(self) -> dict:
         ends = [float(end) if np.isfinite(end) else None for end in self.interval]
-        return {"parameter": self.parameter, "values": self.values.tolist(), "objective": self.objective.tolist(),
-                "cut": self.cut, "level": self.level, "interval": ends, "flat": self.flat,
-                "diagnostics": [said.to_json() for said in self.diagnostics]}
+        return {"parameter": self.parameter, "values": self.values.tolist(),
+                "objective": self.objective.tolist(), "cut": self.cut, "level": self.level, "interval": ends,
+                "flat": self.flat, "diagnostics": [said.to_json() for said in self.diagnostics]}
 
 
 class _Path:
-    """The constrained fits made so far, each started from its nearest neighbour and from the fit's own optima."""
+    """The constrained fits made so far, each started from its nearest neighbour and the fit's own optima."""
 
     def __init__(self, fit: Fit, parameter: str):
         self.fit, self.parameter = fit, parameter
@@ -61,23 +63,26 @@ class _Path:
             fit, near = self.fit, min(self.done, key=lambda other: abs(other - value))
             form = fit.form.with_fixed({self.parameter: value})
             scale = Scale(form, fit.logs, fit.y, fit.spec)
-            start = scale.enter(np.vstack([self.done[near][1], fit.optima[list(form.names)].head(3)]).astype(float))
-            if fit.spec.kind == "huber":  # a small delta makes a rough objective: come to it from a smoother one too
+            optima = fit.optima[list(form.names)].head(3).to_numpy(float)
+            start = scale.enter(np.vstack([self.done[near][1], optima]))
+            if fit.spec.kind == "huber":  # a small delta makes a rough objective: come from a smoother too
                 smooth = scale.objective.with_delta(10 * scale.objective.delta)
-                start = np.vstack([start, scale.minimise(start[:1], fit.y, fit.weights, smooth, tolerance=1e-4).vectors])
+                eased = scale.minimise(start[:1], fit.y, fit.weights, smooth, tolerance=1e-4)
+                start = np.vstack([start, eased.vectors])
             found = scale.minimise(start, fit.y, fit.weights)
             best = int(np.argmin(np.nan_to_num(found.objective, nan=np.inf)))
-            self.done[value] = float(found.objective[best]) * scale.factor, scale.restore(found.vectors[[best]])[0]
+            vector = scale.restore(found.vectors[[best]])[0]
+            self.done[value] = float(found.objective[best]) * scale.factor, vector
         return self.done[value][0]
 
 
 def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=None, seed: int = 0) -> Profile:
-    """The profile of a free parameter: at `points` values over a little more than its interval, or at those given; those
-    that the search for the interval tried are kept too.
+    """The profile of a free parameter: at `points` values over a little more than its interval, or at those
+    given; those that the search for the interval tried are kept too.
 
-    cluster: a column of the runs, or one label a run, whose runs share errors; the cut then comes from wild cluster
-    resamples whatever the objective. Raises LawError for a parameter that is not fitted, and where no degrees of
-    freedom are left to judge the noise by.
+    cluster: a column of the runs, or one label a run, whose runs share errors; the cut then comes from wild
+    cluster resamples whatever the objective. Raises LawError for a parameter that is not fitted, and where no
+    degrees of freedom are left to judge the noise by.
     """
     if parameter not in fit.form.free:
         raise LawError(f"{parameter!r} cannot be profiled: the fitted parameters of {fit.form.name} are "
@@ -85,8 +90,8 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
     if not 0 < level < 1:
         raise LawError(f"level must lie between 0 and 1, got {level}")
     if fit.degrees_of_freedom < 1:
-        raise LawError(f"{len(fit.y)} points and {len(fit.form.free)} parameters leave no degrees of freedom to judge "
-                       "the noise by")
+        raise LawError(f"{len(fit.y)} points and {len(fit.form.free)} parameters leave no degrees of freedom "
+                       "to judge the noise by")
     rise = _rise(fit, parameter, level, cluster, seed)
     path, bounds = _Path(fit, parameter), fit.form.parameter(parameter)
     ends, reached = [], []
@@ -101,11 +106,11 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
     said = []
     if objective.min() < fit.objective - CLOSE * rise:
         best = values[objective.argmin()]
-        said.append(Diagnostic(f"The profile of {parameter} found a lower objective, {objective.min():.6g} at {best:.4g}, "
-                               f"than the fit's {fit.objective:.6g}: fit again with more starts.", "better-optimum",
-                               parameter))
-    return Profile(fit, parameter, values, objective, fit.objective + rise, level, (float(ends[0]), float(ends[1])),
-                   any(reached), said)
+        said.append(Diagnostic(f"The profile of {parameter} found a lower objective, {objective.min():.6g} "
+                               f"at {best:.4g}, than the fit's {fit.objective:.6g}: fit again with more "
+                               "starts.", "better-optimum", parameter))
+    return Profile(fit, parameter, values, objective, cut=fit.objective + rise, level=level,
+                   interval=(float(ends[0]), float(ends[1])), flat=any(reached), diagnostics=said)
 
 
 def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
@@ -117,8 +122,8 @@ def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
     if cluster is not None and not isinstance(cluster, str):
         cluster = tuple(np.ravel(np.asarray(cluster)).tolist())
     y, weights, free = _simulated(fit, cluster, seed)
-    held = refit(replace(fit, form=fit.form.with_fixed({parameter: fit.params[parameter]})), y, weights).objective
-    return float(np.quantile(np.maximum(held - free, 0.0), level))
+    held = replace(fit, form=fit.form.with_fixed({parameter: fit.params[parameter]}))
+    return float(np.quantile(np.maximum(refit(held, y, weights).objective - free, 0.0), level))
 
 
 @functools.lru_cache(maxsize=2)
@@ -135,8 +140,8 @@ def _simulated(fit: Fit, cluster: str | tuple | None, seed: int) -> tuple[np.nda
 def _search(path: _Path, start: float, bound: float, cut: float, rise: float) -> tuple[float, bool]:
     """(where the objective crosses the cut between the start and a bound, True), or (the bound, False).
 
-    Every step is guessed from the parabola through the fit and the last point, and halves what is left where that is
-    no guess.
+    Every step is guessed from the parabola through the fit and the last point, and halves what is left where
+    that is no guess.
     """
     sign = 1.0 if bound > start else -1.0
     size = max(abs(start), 1e-6)
@@ -164,8 +169,8 @@ def _search(path: _Path, start: float, bound: float, cut: float, rise: float) ->
 
 
 def _grid(path: _Path, ends: list[float], points: int, bounds) -> np.ndarray:
-    """Values at even distances over a little more than the interval, or over what was searched where it has no end;
-    from the fit's own outwards, so that each starts from its neighbour."""
+    """Values at even distances over a little more than the interval, or over what was searched where it has
+    no end; from the fit's own outwards, so that each starts from its neighbour."""
     known = sorted(path.done)
     low, high = (end if np.isfinite(end) else known[k] for k, end in zip((0, -1), ends))
     margin = 0.2 * (high - low)

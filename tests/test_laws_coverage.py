@@ -1,0 +1,166 @@
+"""Intervals hold what they say: in simulations of planted laws, 90% intervals cover about 90% of the time."""
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.laws import Runs
+from scaling.laws.fitting import fit
+from scaling.laws.profile import profile
+from scaling.laws.uncertainty import bootstrap
+
+PLANTED = {"chinchilla": {"E": 1.0, "A": 25.0, "B": 150.0, "alpha": 0.3, "beta": 0.35},
+           "saturating_power": {"E": 1.0, "A": 30.0, "alpha": 0.25}, "power": {"A": 12.0, "alpha": 0.12}}
+SMALL = {"chinchilla": 16, "saturating_power": 10, "power": 8}     # runs
+LARGE = {"chinchilla": 49, "saturating_power": 30, "power": 20}
+
+
+def planted(form, n, repeats=1):
+    """(table of inputs, their true losses): a factor 50 in N and 32 in D on a grid, or five orders in x."""
+    truth = PLANTED[form]
+    if form == "chinchilla":
+        side = round(n ** 0.5)
+        N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e4, 5e5, side), np.geomspace(1e6, 3.2e7, side)))
+        table = pd.DataFrame({"N": N, "D": D})
+        mean = truth["E"] + truth["A"] * N ** -truth["alpha"] + truth["B"] * D ** -truth["beta"]
+    else:
+        x = np.geomspace(1e3, 1e8, n)
+        table, mean = pd.DataFrame({"x": x}), truth.get("E", 0.0) + truth["A"] * x ** -truth["alpha"]
+    return pd.concat([table] * repeats, ignore_index=True), np.tile(mean, repeats)
+
+
+def clustered(form, groups, members, rng, noise=0.005):
+    """As `planted`, `members` runs at each of `groups` configurations, sharing 80% of the errors' variance."""
+    table, mean = planted(form, groups, members)
+    label = np.tile(np.arange(len(mean) // members), members)
+    shared, own = rng.standard_normal(label.max() + 1)[label], rng.standard_normal(len(mean))
+    error = np.sqrt(0.8) * shared + np.sqrt(0.2) * own
+    return table.assign(loss=mean * np.exp(noise * error), group=label)
+
+
+def coverage(form, studies, intervals, seed=0, **options):
+    """{(method, parameter): share of simulated studies whose 90% interval holds the truth}. intervals(table's
+    fit) -> {method: {parameter: (low, high)}}; options: make(rng) -> table, and arguments of `fit`."""
+    make, hits = options.pop("make"), {}
+    for study in range(studies):
+        law = fit(Runs.from_dataframe(make(np.random.default_rng([seed, study]))), form, **options)
+        for method, held in intervals(law).items():
+            for name, (low, high) in held.items():
+                hits[method, name] = hits.get((method, name), 0) + (low <= PLANTED[form][name] <= high)
+    return {key: count / studies for key, count in hits.items()}
+
+
+def noisy(form, n, noise=0.005, tail=None):
+    def make(rng):
+        table, mean = planted(form, n)
+        error = rng.standard_normal(len(mean)) if tail is None else rng.standard_t(tail, len(mean))
+        return table.assign(loss=mean * np.exp(noise * error))
+    return make
+
+
+def by(*methods, draws=150, profiles=()):
+    """intervals for `coverage`: of bootstraps, given as (method, cluster) or a method, and of profiles."""
+    def intervals(law):
+        held = {}
+        for method in methods:
+            name, cluster = method if isinstance(method, tuple) else (method, None)
+            boot = bootstrap(law, draws, name, cluster)
+            held[boot.method] = {p: boot.interval(p) for p in law.form.names}
+        if profiles:
+            held["profile"] = {p: profile(law, p, points=0).interval for p in profiles}
+        return held
+    return intervals
+
+
+def together(shares, method):
+    return float(np.mean([share for (name, _), share in shares.items() if name == method]))
+
+
+# Of 36 intervals that hold the truth 90% of the time, fewer than 27 do once in 450 times; once in 28 times
+# where it is 85%. A test for gross errors, with seeds that pass. The slow tests below are the measurement.
+FEW, FLOOR = 36, 0.75
+
+
+@pytest.mark.parametrize("form", ["chinchilla", "saturating_power"])
+def test_intervals_of_independent_runs_cover_in_a_small_simulation(form):
+    profiles = ["alpha"] if form == "saturating_power" else []
+    shares = coverage(form, FEW, by("noise", "wild", draws=80, profiles=profiles),
+                      make=noisy(form, SMALL[form]))
+    assert min(shares.values()) >= FLOOR, shares
+
+
+def test_clustered_runs_need_a_cluster_bootstrap():
+    """Runs that share an error: resampling rows takes them for independent, and its intervals are too narrow.
+
+    With errors of which 80% are shared by three runs, they are too narrow by a factor 1.6, which makes 90%
+    about 69%: more than 30 hits of 36 would then happen once in 60 times.
+    """
+    shares = coverage("saturating_power", FEW, by("case", ("wild", "group"), ("cluster", "group"), draws=80),
+                      make=lambda rng: clustered("saturating_power", 12, 3, rng), delta="noise")
+    for name in PLANTED["saturating_power"]:
+        assert shares["case", name] <= 30 / 36
+        assert min(shares["wild cluster", name], shares["cluster", name]) >= FLOOR
+        assert shares["case", name] < shares["wild cluster", name]
+
+
+def within(shares):
+    """Each share is compatible with a coverage of 85 to 95% (three binomial standard deviations of STUDIES),
+    and the average over a law's parameters, which says more, is within 85 to 95% itself, give or take one
+    percent."""
+    low, high = 0.85 - 3 * (0.85 * 0.15 / STUDIES) ** 0.5, 0.95 + 3 * (0.95 * 0.05 / STUDIES) ** 0.5
+    assert all(low <= share <= high for share in shares.values()), shares
+    for method in {name for name, _ in shares}:
+        assert 0.84 <= together(shares, method) <= 0.96, (method, shares)
+
+
+STUDIES = 100
+DELTAS = [{}, {"delta": "noise"}, {"loss": "mse_log"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", DELTAS, ids=str)
+@pytest.mark.parametrize("form", PLANTED)
+def test_intervals_of_few_runs_cover_between_85_and_95_percent(form, options):
+    within(coverage(form, STUDIES, by("noise", "wild", profiles=list(PLANTED[form])[-2:]),
+                    make=noisy(form, SMALL[form]), **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", DELTAS, ids=str)
+@pytest.mark.parametrize("form", PLANTED)
+def test_intervals_of_many_runs_cover_between_85_and_95_percent(form, options):
+    within(coverage(form, STUDIES, by("case", "wild", "noise"), make=noisy(form, LARGE[form]), **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", DELTAS[:2], ids=str)
+@pytest.mark.parametrize("form, groups, method", [
+    ("chinchilla", 9, "wild"), ("chinchilla", 16, "wild"), ("chinchilla", 36, "cluster"),
+    ("power", 6, "wild"), ("saturating_power", 8, "wild"), ("saturating_power", 24, "cluster")])
+def test_intervals_of_clustered_runs_cover_between_85_and_95_percent(form, groups, method, options):
+    shares = coverage(form, STUDIES, by("case", (method, "group")),
+                      make=lambda rng: clustered(form, groups, 3, rng), **options)
+    naive = together(shares, "case")
+    assert naive < 0.84, shares
+    within({key: share for key, share in shares.items() if key[0] != "case"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["chinchilla", "saturating_power"])
+def test_a_prediction_interval_holds_the_next_run(form):
+    """At ten times the largest compute or x: with the noise of one run, that run; without noise, the law."""
+    truth, hits = PLANTED[form], np.zeros(2)
+    at = {"N": 1.6e6, "D": 1e8} if form == "chinchilla" else {"x": 1e9}
+    mean = float(np.exp(log_loss(truth, at)))
+    for study in range(STUDIES):
+        rng = np.random.default_rng([5, study])
+        boot = bootstrap(fit(Runs.from_dataframe(noisy(form, SMALL[form])(rng)), form), 150)
+        for k, value in enumerate((mean * np.exp(0.005 * rng.standard_normal()), mean)):
+            low, high = boot.predict(**at, noise=k == 0)
+            hits[k] += low <= value <= high
+    assert np.all((0.8 <= hits / STUDIES) & (hits / STUDIES <= 0.99)), hits / STUDIES
+
+
+def log_loss(truth, at):
+    terms = [truth["A"] * at.get("N", at.get("x")) ** -truth["alpha"]]
+    terms += [truth["B"] * at["D"] ** -truth["beta"]] if "B" in truth else []
+    return np.log(truth["E"] + sum(terms))

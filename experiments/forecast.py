@@ -72,6 +72,7 @@ def forecast():
                           "--check=FILE")
     known = _points.everything()
     runs = _points.chosen(known)
+    _refuse_unknown(target, laws.forms.get(_points.law()).inputs, runs)
     if _LINK.value is None:
         fit = laws.fit(runs, _points.law(), **_points.options())
         boot = laws.bootstrap(fit, **_points.resampling())
@@ -79,11 +80,10 @@ def forecast():
         fit = laws.forecast.two_step(runs, _points.law(), _LINK.value, metric=_METRIC.value,
                                      law_options=_points.options(), link_options={"loss": _LINK_LOSS.value})
         boot = fit.bootstrap(**_points.resampling())
-    _refuse_unknown(target, fit)
     if _OUTPUT.value is None:
         print(describe(laws.forecast.predict(fit, boot, target, _points.level()), fit))
         return
-    everything = known if known.source["kind"] == "file" else _points.source()
+    everything = known if known.source["kind"] == "file" else None
     content = laws.forecast.write(_OUTPUT.value, fit, boot, target, everything, _points.level())
     print(describe(content, fit))
     print(f"written to {_OUTPUT.value}, sha256 {content['hash']}\n"
@@ -146,8 +146,8 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _refuse_unknown(target: dict, fit) -> None:
-    known = [*fit.form.inputs, *(role for role in fit.runs.columns if role != "y"), *fit.runs.frame.columns]
+def _refuse_unknown(target: dict, inputs, runs: laws.Runs) -> None:
+    known = [*inputs, *(role for role in runs.columns if role != "y"), *runs.frame.columns]
     for name in target:
         if name not in known:
             raise laws.LawError(f"--target names {name!r}, which is no input of the law and no column; "

@@ -1,4 +1,4 @@
-"""experiments.forecast from the command line: what it writes, what it refuses; a refusal leaves nothing behind.
+"""experiments.forecast from the command line: what it writes, what it refuses; refusals leave nothing.
 
 One Python imports the command, and what it imports later, and forks for every call; it cannot import JAX, so
 the command does not.
@@ -182,6 +182,7 @@ def test_a_workdir_is_a_source(command, tmp_path):
     (1, "names 'M_', which is no input", [ASK[0], "--target=M_=1", ASK[2]]),
     (1, "lacks D", [ASK[0], "--target=N=1e10", ASK[2]]),
     (1, "points cannot determine", [*ASK, "--where=flops < 2.5e17"]),
+    (1, "points.csv is not a directory", [*ASK[:2], "--output=points.csv/f.json"]),
     (1, "there is no forecast", ["--check=none.json", "--observed=1"]),
     (1, "no column 'accuracy' for the metric", [*ASK, "--link=downstream", "--metric=accuracy"]),
     (1, "already among the records", [ASK[0], "--target=N=2e7,D=1e9", ASK[2]])])

@@ -358,6 +358,10 @@ def test_a_forecast_of_a_run_that_exists_is_none(tmp_path):
     (tmp_path / "f.json").write_text("{")
     with pytest.raises(laws.LawError, match="is not a forecast"):
         forecast.check(tmp_path / "f.json", 2.0, known)
+    older = {"predicted": 2.0, "versions": {"scaling": "0.0.9"}}
+    (tmp_path / "g.json").write_text(forecast._text(older | {"hash": evidence.digest(older)}))
+    with pytest.raises(laws.LawError, match="another version of scaling, 0.0.9"):
+        forecast.check(tmp_path / "g.json", 2.0, known)
 
 
 def test_a_planned_run_in_the_table_is_no_record(tmp_path):

@@ -29,19 +29,22 @@ from scaling.laws.forms import LawError
 from scaling.laws.prediction import in_space, predict
 from scaling.laws.twostep import TwoStep, two_step  # noqa: F401
 
+
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) -> dict:
     """Predict the target (see `predict`), write it to `path`, a new file, and return what was written.
 
     records: everything that had been measured: a table (its path, a DataFrame, Runs), the path of a workdir,
-    or {fingerprint: hash} of records, see `hashes`; by default the fitted runs. Of a table, rows that have
-    the metric count.
+    or {fingerprint: hash} of records, see `hashes`; by default the fitted runs, or the workdir they are of. Of
+    a table, rows that have the metric count.
 
     Raises LawError if the file exists, if the target is among the records, or if fitted runs have none.
     """
     path = epath.Path(path)
     content = {"time": _now()} | predict(fit, boot, target, level)
     measured = [content["metric"]] + ([fit.runs.columns["L"]] if isinstance(fit, TwoStep) else [])
-    known, table, columns = evidence.gather(fit.runs if records is None else records, measured)
+    if records is None:
+        records = fit.runs.source["path"] if fit.runs.source.get("kind") == "workdir" else fit.runs
+    known, table, columns = evidence.gather(records, measured)
     _refuse_known(fit, content["target"], content["metric"], known, table)
     if not known:
         raise LawError("a forecast names the records it was made from, and none were given")
@@ -53,8 +56,7 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) ->
         "columns": dict(fit.runs.columns),
         "objective": {"name": fit.spec.name} | dataclasses.asdict(fit.spec),
         "fit": fit.to_json(), "bootstrap": boot.to_json(level), "manifest": fit.manifest,
-        "source": fit.runs.source, "records": known, "record_columns": columns,
-        "measured": measured,
+        "source": fit.runs.source, "measured": measured, "records": known, "record_columns": columns,
         "records_hash": evidence.digest(sorted(known.values())),
         "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
                      "numpy": np.__version__, "pandas": pd.__version__},
@@ -64,6 +66,9 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) ->
     try:
         files.atomic_write(path, _text(content), exclusive=True)
     except FileExistsError:
+        if not path.exists():
+            raise LawError(f"{os.fspath(path)} cannot be written: {os.fspath(path.parent)} is not a "
+                           "directory") from None
         raise LawError(f"{os.fspath(path)} exists, and a forecast is never overwritten; "
                        "write to another path") from None
     return content
@@ -125,6 +130,9 @@ def check(path, observed: float | None = None, records=None) -> dict:
     observation is found, or if it was already checked against another.
     """
     content = read(path)
+    if "distribution" not in content:
+        raise LawError(f"{os.fspath(path)} was written by another version of scaling, "
+                       f"{content.get('versions', {}).get('scaling')}, which must also check it")
     if records is None:
         records = content.get("source", {}).get("path")
         if records is None or not epath.Path(records).exists():

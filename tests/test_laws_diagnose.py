@@ -134,8 +134,8 @@ def bent(n=14):
     (line(), {}, "ill-conditioned", ("E", "A", "B", "alpha", "beta"), "condition number"),
     (grid(interaction=3e5), {}, "residual-structure", None, "that chinchilla misses"),
     (bent(), {"law": "saturating_power"}, "residual-structure", ("x",), "neighbours"),
-    (grid(), {"fix": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34}, "bounds": {"beta": (0.1, 0.27)}}, "one-sided", (),
-     "does not suit these data"),
+    (grid(), {"fix": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34}, "bounds": {"beta": (0.1, 0.27)}},
+     "one-sided", (), "does not suit these data"),
     (grouped(0.01), {}, "group-structure", ("corpus",), "for code"),
     (uneven(), {"loss": "mse_log"}, "uneven-noise", None, "weight runs by their noise"),
     (seeds(grid(4, 4, 0, interaction=3e5), 0.001), {}, "lack-of-fit", (), "more seeds will not lower it"),
@@ -250,7 +250,8 @@ def data_constrained(loss="huber_log"):
     held = expected["fixed"]
     fixed = {name: np.exp(held[f"log{name}"]) for name in "ABE"}
     fixed |= {name: held[name] for name in ("alpha", "beta", "G")}
-    return fit(path, "data_constrained", loss=loss, fix=fixed), {t["name"]: t["values"] for t in expected["targets"]}
+    targets = {target["name"]: target["values"] for target in expected["targets"]}
+    return fit(path, "data_constrained", loss=loss, fix=fixed), targets
 
 
 def test_muennighoffs_published_optimum_is_local():

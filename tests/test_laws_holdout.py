@@ -103,7 +103,7 @@ def test_a_fit_is_scored_with_its_own_settings():
 def test_a_law_and_the_same_law_restricted_are_two():
     free = forms.get("chinchilla")
     held = holdout(grid(), cut=5e19, laws=[free, free.with_tied({"beta": "alpha"})], draws=0)
-    assert list(held.table.law) == ["chinchilla", "chinchilla with 4 free"]
+    assert list(held.table.law) == ["chinchilla", "chinchilla (beta = alpha)"]
 
 
 def test_a_law_that_promises_too_much_is_named():
@@ -130,7 +130,7 @@ def test_coverage_of_a_true_law_is_about_the_level():
     ({"cuts": [1e20, 1e10]}, "the cut flops = 1e+10 leaves 0 runs"),
     ({"cut": 1e20, "cuts": [1e20]}, "not both"),
     ({"cut": 1, "by": "tokens"}, "cannot cut by 'tokens': say 'flops', an input (y, N, D) or a column"),
-    ({"cut": 1, "by": "name"}, "is not numeric"),
+    ({"cut": 1, "by": "name"}, "it is not a number in 36 of 36 runs (first: row 0)"),
     ({"cut": 1e20, "fix": {"alpha": 0.3}}, "fix belongs to one law"),
     ({"cut": 1e20, "weights": np.ones(36)}, "must be the name of a column"),
     ({"cut": 1e20, "laws": ["chinchila"]}, "did you mean 'chinchilla'"),
@@ -142,6 +142,8 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence(options, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_too_few_runs_to_hold_any_out():
+def test_what_lies_below_a_cut_must_be_fitted():
+    with pytest.raises(LawError, match="runs with N below 1e.08 cannot be fitted: column 'N' has a single value"):
+        holdout(grid(2, 18), cut=1e8, by="N")
     with pytest.raises(LawError, match="6 runs are too few to hold any out: chinchilla has 5 parameters"):
         holdout(grid(3, 2), cut=1e19)

@@ -7,6 +7,7 @@ reaches. Tests of the residuals are in `structure`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,14 +56,15 @@ class Diagnostic(str):
 def diagnose(fit: Fit) -> list[Diagnostic]:
     """Warnings about a fit, one sentence each; empty when there is nothing to say."""
     from scaling.laws import structure
+    if not (counted := fit.weights > 0).all():  # a run of weight zero is no evidence for or against
+        fit = replace(fit, runs=fit.runs.select(counted, "weight 0"), weights=fit.weights[counted])
     checks = (vanishing, at_bound, few_levels, confounded, duplicates, degrees_of_freedom, rival_optima,
               ill_conditioned, undetermined, outliers, structure.residual_structure, structure.lack_of_fit)
     return [said for check in checks for said in check(fit)]
 
 
 def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
-    """`diagnose`, and what the profile of every free parameter says: is it identified by these data at
-    all?"""
+    """`diagnose`, and what the profile of every free parameter says: do these data identify it at all?"""
     from scaling.laws.profile import profile
     said = list(diagnose(fit))
     for name in fit.form.free if fit.degrees_of_freedom > 0 else ():
@@ -111,8 +113,8 @@ def confounded(fit: Fit) -> Iterator[Diagnostic]:
             if abs(r := np.corrcoef(one, other)[0, 1]) > CONFOUNDED:
                 yield Diagnostic(
                     f"{first} and {second} are confounded (correlation of logarithms {r:.3f}): their terms "
-                    "cannot be told apart; vary one at a fixed value of the "
-                    "other.", "confounded", (first, second))
+                    "cannot be told apart; vary one at a fixed value of the other.",
+                    "confounded", (first, second))
 
 
 def duplicates(fit: Fit) -> Iterator[Diagnostic]:
@@ -124,8 +126,7 @@ def duplicates(fit: Fit) -> Iterator[Diagnostic]:
         row, original = fit.runs.rows[again[0]], fit.runs.rows[first]
         yield Diagnostic(f"{again.size} of {len(table)} rows repeat another in every input and in the "
                          f"measurement (row {row} is row {original}): a run that counts twice makes "
-                         "intervals too narrow.",
-                         "duplicates")
+                         "intervals too narrow.", "duplicates")
 
 
 def degrees_of_freedom(fit: Fit) -> Iterator[Diagnostic]:
@@ -166,8 +167,7 @@ def ill_conditioned(fit: Fit) -> Iterator[Diagnostic]:
 
 
 def undetermined(fit: Fit) -> Iterator[Diagnostic]:
-    """Amplitudes, and nonlinear parameters that cannot be negative, of which zero is within two standard
-    errors."""
+    """Amplitudes, and nonlinear parameters that are positive, with zero within two standard errors."""
     unsure = {name: ratio for name, ratio in relative_errors(fit).items() if ratio > UNSURE and (
         (p := fit.form.parameter(name)) in fit.form.amplitudes or p.low >= 0)}
     if unsure:
@@ -200,13 +200,13 @@ def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
 
 
 def outliers(fit: Fit) -> Iterator[Diagnostic]:
-    size = np.where(fit.weights > 0, np.abs(fit.residuals), 0.0)
+    size = np.abs(fit.residuals)
     if fit.noise > 1e-12 and (count := int((size > FAR * fit.noise).sum())):
         worst = int(np.argmax(size))
         residual = f"{fit.residuals[worst]:{'+.3g' if fit.spec.space == 'linear' else '+.2%'}}"
         yield Diagnostic(f"{count} of {len(size)} points lie more than {FAR:.0f} noise standard deviations "
-                         f"off; the farthest is row {fit.runs.rows[worst]} (residual "
-                         f"{residual}).", "outliers")
+                         f"off; the farthest is row {fit.runs.rows[worst]} (residual {residual}).",
+                         "outliers")
 
 
 # ---------------------------------------------------------------------------------- questions a user may ask
@@ -235,23 +235,21 @@ def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
     found = scale.minimise(scale.enter(vector[None]), fit.y, fit.weights)
     end = dict(zip(form.names, scale.restore(found.vectors)[0]))
     after, unit = float(found.objective[0]) * scale.factor, _unit(fit)
-    best = fit.params if fit.objective <= after else end
-    least = min(after, fit.objective)
-    text, about = ", ".join(f"{name} = {values[name]:.4g}" for name in form.free), form.free
+    best, least = (fit.params, fit.objective) if fit.objective <= after else (end, after)
+
+    def text(params):
+        return ", ".join(f"{name} = {params[name]:.4g}" for name in form.free)
+
     if before - after > ROUNDING * unit or _differ(fit, given, end):
-        to = ", ".join(f"{name} = {end[name]:.4g}" for name in form.free)
-        return Diagnostic(f"{text} is no optimum of these data: from there the objective falls from "
-                          f"{before:.6g} to {after:.6g} at "
-                          f"{to}" + ("." if after <= least + ROUNDING * unit else
-                                                    ", and the best found is "
-                                                    f"{least:.6g}."), "no-optimum", about)
+        further = f", and the best found is {least:.6g}" if after > least + ROUNDING * unit else ""
+        return Diagnostic(f"{text(given)} is no optimum of these data: from there the objective falls from "
+                          f"{before:.6g} to {after:.6g} at {text(end)}{further}.", "no-optimum", form.free)
     if not _differ(fit, end, best):
-        return Diagnostic(f"{text} is the best optimum found (objective "
-                          f"{after:.6g}).", "global-optimum", about)
+        return Diagnostic(f"{text(given)} is the best optimum found (objective {after:.6g}).",
+                          "global-optimum", form.free)
     how = "within noise" if after - least < 3 * unit else "beyond noise"
-    to = ", ".join(f"{name} = {best[name]:.4g}" for name in form.free)
-    return Diagnostic(f"{text} is only a local optimum: its objective is {after:.8g}, but {to} has "
-                      f"{least:.8g} (better {how}).", "local-optimum", about)
+    return Diagnostic(f"{text(given)} is only a local optimum: its objective is {after:.8g}, but "
+                      f"{text(best)} has {least:.8g} (better {how}).", "local-optimum", form.free)
 
 
 def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from scaling.laws import runs as tables
 from scaling.laws.diagnose import Diagnostic
 from scaling.laws.fitting import Fit, fit
-from scaling.laws.forms import Form, LawError, get
+from scaling.laws.forms import FORMS, Form, LawError, get
 from scaling.laws.runs import Runs
 
 SHORT = 3.0                             # standard errors below its level from which coverage is short
@@ -100,12 +100,19 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
                        "own")
     named: dict[str, Form] = {}
     for form in [*forms, *map(get, laws)]:
-        if form is named.setdefault(form.name, form):
-            continue
-        if form.free == named[form.name].free and form.fixed == named[form.name].fixed:
-            continue
-        named[f"{form.name} with {len(form.free)} free"] = form
+        known = named.setdefault(form.name, form)
+        if form != known:
+            named[_label(form)] = form
     return runs, named, shared
+
+
+def _label(form: Form) -> str:
+    """A law's name with what is restricted in it, for one that stands beside the law itself."""
+    ends = {p.name: f"{p.name} in [{p.low:g}, {p.high:g}]" for p in (*form.amplitudes, *form.nonlinear)
+            if p != get(form.name).parameter(p.name)} if form.name in FORMS else {}
+    told = ({name: f"{name} = {other}" for name, other in form.tied.items()}
+            | {name: f"{name} = {value:g}" for name, value in form.fixed.items()} | ends)
+    return f"{form.name} ({', '.join(told.values()) or 'as it comes'})"
 
 
 def default_axis(runs: Runs, forms: Mapping[str, Form]) -> str:
@@ -116,17 +123,18 @@ def default_axis(runs: Runs, forms: Mapping[str, Form]) -> str:
 
 def axis(runs: Runs, by: str) -> np.ndarray:
     """What runs are cut by: "flops", the role of an input, or any column of numbers; [n]."""
-    if by == "flops" and by not in runs.frame.columns:
-        return runs.flops
-    if by in runs.columns:
-        return runs.values(by)
-    if by not in runs.frame.columns:
+    there = runs.frame.columns
+    if by in ("C", "M", *runs.columns) or by == "flops" and by not in there:
+        values = runs.values("C" if by == "flops" else by)
+    elif by not in there:
         raise LawError(f"cannot cut by {by!r}: say 'flops', an input ({', '.join(runs.columns)}) or a column "
-                       f"({', '.join(map(str, runs.frame.columns))})")
-    try:
-        return runs.frame[by].to_numpy(float)
-    except (TypeError, ValueError):
-        raise LawError(f"column {by!r} is not numeric, so runs cannot be cut by it") from None
+                       f"({', '.join(map(str, there))})")
+    else:
+        values = pd.to_numeric(runs.frame[by], errors="coerce").to_numpy(float)
+    if (bad := np.flatnonzero(np.isnan(values))).size:
+        raise LawError(f"cannot cut by {by!r}: it is not a number in {bad.size} of {len(values)} runs "
+                       f"(first: row {runs.rows[bad[0]]})")
+    return values
 
 
 def default_cuts(values: np.ndarray) -> list[float]:
@@ -163,7 +171,10 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
         below = runs.select(values < one, f"{by} >= {one:g}")
         above = runs.select(values >= one, f"{by} < {one:g}")
         for name, form in forms.items():
-            law = fits[name, one] = fit(below, form, **shared)
+            try:
+                law = fits[name, one] = fit(below, form, **shared)
+            except LawError as error:
+                raise LawError(f"the runs with {by} below {one:g} cannot be fitted: {error}") from None
             found = score(law, above, level, draws, cluster)
             rows.append({"law": name, "cut": one, "n_fit": len(below), "n_test": len(above), **summary(found),
                          **growth(law), **law.params})

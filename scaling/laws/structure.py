@@ -81,8 +81,7 @@ def _orders(fit: Fit) -> dict[str, np.ndarray]:
 
 
 def _groups(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{column: (rows, labels)} of columns of text or truth with at least two groups of at least MEMBERS
-    runs."""
+    """{column: (rows, labels)} of columns of text or truth with two or more groups of MEMBERS runs."""
     found = {}
     for column in frame.columns:
         if pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):
@@ -117,8 +116,8 @@ def residual_structure(fit: Fit) -> Iterator[Diagnostic]:
         thirds = [show(np.median(part)) for part in np.array_split(residuals[sorted_by[name]], 3)]
         yield Diagnostic(f"Residuals are not noise along {name} (neighbours are too alike, rank test p = "
                          f"{p:.1g}): their medians are {', '.join(thirds)} in its lower, middle and upper "
-                         f"third, a shape that {fit.form.name} misses; extrapolation continues the "
-                         "error.", "residual-structure", name)
+                         f"third, a shape that {fit.form.name} misses; extrapolation continues the error.",
+                         "residual-structure", name)
     for column, (rows, labels) in groups.items():
         if (p := between(residuals[rows], labels)) < level:
             names = fit.runs.frame[column].iloc[rows].astype(str).to_numpy()
@@ -126,21 +125,18 @@ def residual_structure(fit: Fit) -> Iterator[Diagnostic]:
             yield Diagnostic(f"Residuals differ between groups of {column} (rank test p = {p:.1g}): from "
                              f"{show(centres.iloc[0])} for {centres.index[0]} to {show(centres.iloc[-1])} "
                              f"for {centres.index[-1]}; fit the groups apart, and resample whole groups for "
-                             "intervals.",
-                             "group-structure", column)
-    for name in list(orders)[-1:]:
-        if (p := trend(np.abs(residuals), orders[name])) < level:
-            order = sorted_by[name]
-            ends = [np.median(np.abs(part)) for part in np.array_split(residuals[order], 3)]
-            yield Diagnostic(f"The noise is not even along {name} (rank test p = {p:.1g}): the median "
-                             f"residual is {show(ends[0])[1:]} in its lower third and {show(ends[2])[1:]} in "
-                             "its upper; weight runs by their noise, or intervals at large scale are "
-                             "wrong.", "uneven-noise", name)
+                             "intervals.", "group-structure", column)
+    name = list(orders)[-1]
+    if (p := trend(np.abs(residuals) * np.sqrt(fit.weights), orders[name])) < level:
+        ends = [np.median(np.abs(part)) for part in np.array_split(residuals[sorted_by[name]], 3)]
+        yield Diagnostic(f"The noise is not even along {name} (rank test p = {p:.1g}): the median residual "
+                         f"is {show(ends[0])[1:]} in its lower third and {show(ends[2])[1:]} in its upper; "
+                         "weight runs by their noise, or intervals at large scale are "
+                         "wrong.", "uneven-noise", name)
 
 
 def lack_of_fit(fit: Fit) -> Iterator[Diagnostic]:
-    """Runs repeated at the same inputs agree better among themselves than with the law (F test of lack of
-    fit)."""
+    """Runs repeated at the same inputs agree better among themselves than with the law (F test)."""
     from scaling.laws.diagnose import Diagnostic
     cells = pd.Series(pd.MultiIndex.from_arrays(np.round(fit.logs, 9)).factorize()[0])
     residuals = pd.Series(fit.residuals)

@@ -1,18 +1,20 @@
-"""What experiments.plan stands on: a workdir as something to add runs to, the plan, and the config file it becomes."""
+"""What experiments.plan stands on: a workdir as something to add runs to, and the plan of what to add."""
 
 import dataclasses
 import functools
 
 import numpy as np
+import pandas as pd
 from etils import epath
 from ml_collections import config_dict
 
-from scaling import cost as costs, experiment as experiments, families, fields, files, laws, recipe, records, sweep
-from scaling.laws import allocation, design
+from experiments import _plan_config
+from scaling import cost as costs, experiment as experiments, families, files, laws, recipe, records, sweep
+from scaling.laws import design
 from scaling.laws.runs import Runs
 
 FINER = 2 ** 0.5        # between neighbouring candidates of size and of data
-ABOVE = 4.0             # how far candidates reach beyond the largest run there is; below the smallest, laws bend
+ABOVE = 4.0             # how far candidates reach above the runs there are; below the smallest, laws bend
 NEAR = 1.05             # a candidate this near to a level there is, is that level
 SPACING = 1.6           # between neighbouring learning rates, where only one was ever tried
 LEAST_STEPS = 32        # of the shortest run in a first grid
@@ -43,7 +45,8 @@ class Rung:
 
 
 class Study:
-    """What a workdir holds, or a config says of one that is still empty. `runs` is None where nothing was trained."""
+    """What a workdir holds, or a config says of one that is still empty. `runs` is None where nothing was
+    trained."""
 
     def __init__(self, workdir, config=None, module=None, law=None):
         self.workdir, self.module = epath.Path(workdir).expanduser(), module
@@ -57,31 +60,34 @@ class Study:
         self.bought = {name: self._experiment(record) for name, record in self.records.items()}
         others = {families.name(e.family) for e in self.bought.values()} - {families.name(self.base.family)}
         if others:
-            raise experiments.ConfigError(f"{workdir} holds runs of the family {', '.join(others)}, and the config is of "
-                                          f"{families.name(self.base.family)}: name the config they came from")
+            raise experiments.ConfigError(
+                f"{workdir} holds runs of the family {', '.join(others)}, and the config is of "
+                f"{families.name(self.base.family)}: name the config they came from")
         self.runs = Runs.from_workdir(self.workdir, self.metric) if self.bought else None
 
     def _recorded(self):
         path = self.workdir / "study.json"
         config = files.read_json(path).get("config") if path.exists() else None
         if not config:
-            raise experiments.ConfigError(f"{self.workdir} holds no finished study that says what it is; name its config, "
-                                          "such as --config=configs/quickstart.py")
-        return config_dict.ConfigDict(_tuples(config))
+            raise experiments.ConfigError(f"{self.workdir} holds no finished study that says what it is; name "
+                                          "its config, such as --config=configs/quickstart.py")
+        return config_dict.ConfigDict(_plan_config.tuples(config))
 
     def _experiment(self, record):
         try:
             return experiments.from_dict(record["experiment"])
         except (KeyError, TypeError) as error:
-            raise records.RecordError(f"the record {record['fingerprint']} does not say what its experiment was ({error}), "
-                                      "so no config can name it") from None
+            raise records.RecordError(f"the record {record['fingerprint']} does not say what its experiment "
+                                      f"was ({error}), so no config can name it") from None
 
     def rung(self, family) -> Rung:
         e = self.base.replace({"family": family})
-        return Rung(family, int(costs.param_count(family)["non_embedding"]), sweep.step_flops(e) / e.data.per_step)
+        params = int(costs.param_count(family)["non_embedding"])
+        return Rung(family, params, sweep.step_flops(e) / e.data.per_step)
 
     def ladder(self, low: float, high: float, keep=()) -> list[Rung]:
-        """Sizes from low to high by the family's ladder, ascending, with those of the families `keep` as they are."""
+        """Sizes from low to high by the family's ladder, ascending, with those of the families `keep` as they
+        are."""
         rungs = [self.rung(family) for family in keep]
         lowest = type(self.base.family).sizes()[0]
         steps = np.arange(np.log(max(low, lowest)), np.log(high) + 1e-9, np.log(FINER))
@@ -127,7 +133,8 @@ def following(study: Study, budget: float, asked: Asked, rates: int, seeds: int,
     target, experiment, notes = _target(study, law, asked)
     table = _candidates(study, budget, rates)
     rungs = {rung.params: rung for rung in table.pop("rung")}
-    found = design.suggest(boot, table, budget, target=target, together=study.together, seeds=seeds, most=most)
+    found = design.suggest(boot, table, budget, target=target, together=study.together, seeds=seeds,
+                           most=most)
     new, lines = [], []
     for n, rows in found.runs.groupby("N"):
         old = {d: _best(study, n, d) for d in rows["D"]}
@@ -149,9 +156,12 @@ def following(study: Study, budget: float, asked: Asked, rates: int, seeds: int,
 def first(study: Study, budget: float, asked: Asked, rates: int | None) -> Plan:
     """The first runs of a study, and the run that its forecast is to be checked by."""
     if asked.compute or asked.quantity:
-        raise experiments.ConfigError(f"{study.workdir} holds no runs yet, so there is no law to ask about; a first grid is "
-                                      "planned for --target_params and --target_data, or for the largest run it can pay")
-    tried = list(study.config.learning_rates) if "learning_rates" in study.config else [study.base.optim.learning_rate]
+        raise experiments.ConfigError(
+            f"{study.workdir} holds no runs yet, so there is no law to ask about; a first grid is planned "
+            "for --target_params and --target_data, or for the largest run it can pay")
+    tried = [study.base.optim.learning_rate]
+    if "learning_rates" in study.config:  # as the studies of configs/ call those they try at every size
+        tried = list(study.config.learning_rates)
     if rates:
         tried = _around(float(np.exp(np.log(tried).mean())), _gap(tried), rates)
     each = study.base.data.per_step
@@ -167,19 +177,22 @@ def first(study: Study, budget: float, asked: Asked, rates: int | None) -> Plan:
 
     target = None
     if asked.params:
-        target = {"N": float(sizes[np.abs(np.log(sizes / asked.params)).argmin()]), "D": float(study.units(asked.data))}
+        nearest = np.abs(np.log(sizes / asked.params)).argmin()
+        target = {"N": float(sizes[nearest]), "D": float(study.units(asked.data))}
     least = max(LEAST_STEPS, 2 * study.base.optim.warmup) * each
-    grid = design.first_grid(budget, target=target, sizes=sizes, data=(least, np.inf), cost=cost, together=together)
+    grid = design.first_grid(budget, target=target, sizes=sizes, data=(least, np.inf), cost=cost,
+                             together=together)
     by_size = {rung.params: rung for rung in rungs}
-    new = [study.run(by_size[n].family, d, rate) for n, rows in grid.runs.groupby("N") for rate in tried for d in rows["D"]]
+    new = [study.run(by_size[n].family, d, rate)
+           for n, rows in grid.runs.groupby("N") for rate in tried for d in rows["D"]]
     held = study.run(by_size[grid.held_out["N"]].family, grid.held_out["D"], tried[0])
-    text = "\n".join([str(grid), f"  each with the learning rates {', '.join(f'{rate:g}' for rate in tried)}", _bill(new)])
-    return Plan(text, new, held)
+    named = ", ".join(f"{rate:g}" for rate in tried)
+    return Plan("\n".join([str(grid), f"  each with learning rate {named}", _bill(new)]), new, held)
 
 
 def _target(study: Study, law, asked: Asked):
     """(what the design is to make certain, the experiment that is forecast, notes)."""
-    cost = allocation.counted(study.runs)
+    cost = laws.counted(study.runs)
     held, notes = study.forecast_target(), []
     if asked.quantity == "best_size":
         return design.best_size(asked.compute, cost), held, notes
@@ -192,22 +205,20 @@ def _target(study: Study, law, asked: Asked):
             point = {"N": best["params"], "D": best["data"]}
         wanted = study.run(study.nearest(point["N"]).family, point["D"], study.base.optim.learning_rate)
         if (study.workdir / "forecast.json").exists():
-            notes.append("  note: the workdir holds a forecast, which is never rewritten; to forecast this target too, copy "
-                         "its records/ to a new workdir and run the config there")
+            notes.append("  note: the workdir holds a forecast, which is never rewritten; to forecast this "
+                         "target too, copy its records/ to a new workdir and run the config there")
         else:
             held = wanted
         goal = design.best_loss(asked.compute, cost) if asked.compute else design.loss_at(**point)
         return goal, held, notes
     if held is None:
-        raise experiments.ConfigError("what are the runs to tell? Name --target_params and --target_data, --target_compute or "
-                                      "--quantity, or a --config with a target")
+        raise experiments.ConfigError("what are the runs to tell? Name --target_params and --target_data, "
+                                      "--target_compute or --quantity, or a --config with a target")
     return design.loss_at(N=float(study.rung(held.family).params), D=float(held.data.seen)), held, notes
 
 
 def _candidates(study: Study, budget: float, rates: int):
     """A DataFrame of N, D, cost and rung: sizes and amounts of data around and among those there are."""
-    import pandas as pd
-
     frame = study.runs.frame
     there = {e.family: None for name, e in study.bought.items() if name in set(frame["fingerprint"])}
     sizes, seen = frame["params_non_embedding"], np.sort(frame[study.data].unique())
@@ -233,7 +244,8 @@ def _available(study: Study) -> float:
 def _best(study: Study, n: float, d: float):
     """The experiment of the best run that there is at a point, None where there is none."""
     frame = study.runs.frame
-    there = frame[(frame["params_non_embedding"] == n) & (np.abs(np.log(frame[study.data] / d)) < np.log(NEAR))]
+    near = np.abs(np.log(frame[study.data] / d)) < np.log(NEAR)
+    there = frame[(frame["params_non_embedding"] == n) & near]
     return None if there.empty else study.bought[there["fingerprint"].iloc[0]]
 
 
@@ -260,117 +272,3 @@ def _gap(rates) -> float:
 def _bill(new) -> str:
     plan = sweep.plan(new, lambda e: "", 1)
     return f"{len(plan.runs)} new runs, {plan.flops():.3g} FLOPs as counted, trunks shared"
-
-
-# ------------------------------------------------------------------------------------------- the config file
-
-CONFIG = '''"""{title}
-
-    python -m experiments.run --config={output} --workdir={workdir}
-
-Written by experiments.plan. BOUGHT are the runs that the workdir holds: they are fitted with the rest, not trained again.
-
-{text}
-"""
-
-import dataclasses
-
-from scaling import experiment
-from scaling.sweep import chain, grid
-
-# fields of the family, and values of other fields, every combination of which is a run
-BOUGHT = {bought}
-SUGGESTED = {suggested}
-{target}
-
-def get_config():
-    config = experiment.config({family!r})
-    config.update_from_flattened_dict({settings})
-    return config
-
-
-def sweep(config):
-    base = experiment.from_config(config)
-    return chain(*(grid(base, {{"family": [dataclasses.replace(base.family, **sizes)], **values}})
-                   for sizes, values in BOUGHT + SUGGESTED))
-'''
-
-TARGET = '''
-
-def target(config, learning_rate):
-    base = experiment.from_config(config)
-    sizes, values = TARGET
-    return base.replace({"family": dataclasses.replace(base.family, **sizes), **values,
-                         "optim.learning_rate": learning_rate})
-'''
-
-
-def source(study: Study, plan: Plan, output) -> str:
-    """The text of the config file."""
-    family = families.name(study.base.family)
-    plain = dict(_leaves(experiments.config(family)))
-    settings = {name: value for name, value in _leaves(study.config) if name in plain and plain[name] != value}
-    target = ""
-    if plan.target is not None:
-        sizes, values = _changes(study.base, plan.target)
-        target = f"TARGET = {(sizes, {k: v for k, v in values.items() if k != 'optim.learning_rate'})}\n"
-    quiet = plan.text.replace("\\", "/").replace('"""', "'''")
-    return CONFIG.format(
-        title=f"{study.config.title}: the runs that say most, for what they cost", output=output, workdir=study.workdir,
-        text=quiet, bought=_entries(study, study.bought.values()), suggested=_entries(study, plan.new), target=target, family=family,
-        settings=_dict(settings)) + (TARGET if target else "")
-
-
-def _changes(base, e) -> tuple[dict, dict]:
-    """What makes `e` of `base`: fields of the family, and other fields, of what is computed and not of how."""
-    before = fields.leaves(base)
-    values = {path: value for path, (value, kind) in fields.leaves(e).items() if kind != "how" and before[path][0] != value}
-    sizes = {path.removeprefix("family."): value for path, value in values.items() if path.startswith("family.")}
-    return sizes, {path: value for path, value in values.items() if not path.startswith("family.")}
-
-
-def _grids(base, runs) -> tuple:
-    """(fields of the family, {path: values}) whose combinations are the runs: first lengths are joined, then rates."""
-    joined = ("optim.learning_rate", base.data.length_knob)
-    entries = []
-    for e in dict.fromkeys(runs):
-        sizes, values = _changes(base, e)
-        always = {path: fields.leaves(e)[path][0] for path in joined}
-        entries.append((sizes, {path: [value] for path, value in (values | always).items()}))
-    for path in reversed(joined):
-        groups: dict = {}
-        for sizes, values in entries:
-            rest = repr((sizes, {k: v for k, v in values.items() if k != path}))
-            groups.setdefault(rest, (sizes, {**values, path: []}))[1][path].extend(values[path])
-        entries = [(sizes, {**values, path: sorted(values[path])}) for sizes, values in groups.values()]
-    return tuple(entries)
-
-
-def _leaves(config, prefix=""):
-    """Dotted paths and values of a config, lists as tuples."""
-    for name in config:
-        value = config[name]
-        if hasattr(value, "items"):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, _tuples(value)
-
-
-def _tuples(value):
-    """JSON has no tuples, and configs have no lists."""
-    if isinstance(value, dict):
-        return {name: _tuples(v) for name, v in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _entries(study: Study, runs) -> str:
-    """Grids as Python, each under its number of parameters."""
-    lines = []
-    for sizes, values in _grids(study.base, runs):
-        family = dataclasses.replace(study.base.family, **sizes)
-        lines += [f"    # N = {costs.param_count(family)['non_embedding']:,}", f"    ({sizes},", f"     {values}),"]
-    return "\n".join(["(", *lines, ")"])
-
-
-def _dict(values: dict) -> str:
-    return "\n".join(["{", *(f"        {name!r}: {value!r}," for name, value in values.items()), "    }"])

@@ -3,20 +3,22 @@
     python -m experiments.plan --workdir=runs/quickstart --budget=1e13 --output=configs/next.py
     python -m experiments.run --config=configs/next.py --workdir=runs/quickstart
 
-reads the records of runs/quickstart, fits its law, and chooses the sizes and amounts of data whose runs shrink the
-standard error of one number most for the FLOPs, as counted, that they cost. That number is the loss of the study's
-forecast, unless another is named:
+reads the records of runs/quickstart, fits its law, and chooses the sizes and amounts of data whose runs
+shrink the standard error of one number most for the FLOPs, as counted, that they cost. That number is the
+loss of the study's forecast, unless another is named:
 
-    --target_params=1e7 --target_data=2e7     the loss of a model of 1e7 parameters on 2e7 tokens (or examples)
-    --target_compute=1e16                     the loss of the best model for so many FLOPs
+    --target_params=1e7 --target_data=2e7         the loss of a model of 1e7 parameters on 2e7 tokens
+    --target_compute=1e16                         the loss of the best model for so many FLOPs
     --target_compute=1e16 --quantity=best_size    the size of that model
-    --quantity=alpha                          a parameter of the law
+    --quantity=alpha                              a parameter of the law
 
-The file written holds the old runs too, so that the fit is of all; none of them is trained again. New runs have the
-learning rate that those tuned so far lead to at their size, or --rates of them around it, and lengths of one size share a
-trunk. With nothing in the workdir yet, a config says what kind of study it is to be, and gets its first grid:
+The file written holds the old runs too, so that the fit is of all; none of them is trained again. New runs
+have the learning rate that those tuned so far lead to at their size, or --rates of them around it, and
+lengths of one size share a trunk. With nothing in the workdir yet, a config says what kind of study it is to
+be, and gets its first grid:
 
-    python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e14 --output=configs/first.py
+    python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e13 \
+        --output=configs/first.py
 
 Without --output the table is printed and nothing is written. A file that exists is never overwritten.
 """
@@ -27,20 +29,25 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from experiments import _plan, run
-from scaling import files, laws
+from experiments import _plan, _plan_config, run
+from scaling import files
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("workdir")
-_BUDGET = flags.DEFINE_float("budget", None, "FLOPs to spend on new runs; with an empty workdir on grid and target.", 0.0)
+_BUDGET = flags.DEFINE_float(
+    "budget", None, "FLOPs to spend on new runs; with an empty workdir, on the grid and the target.", 0.0)
 _OUTPUT = flags.DEFINE_string("output", None, "Config file to write, such as configs/next.py.")
-_PARAMS = flags.DEFINE_float("target_params", None, "Non-embedding parameters of the run whose loss is wanted.", 0.0)
+_PARAMS = flags.DEFINE_float(
+    "target_params", None, "Non-embedding parameters of the run whose loss is wanted.", 0.0)
 _DATA = flags.DEFINE_float("target_data", None, "Tokens or examples of the run whose loss is wanted.", 0.0)
 _COMPUTE = flags.DEFINE_float("target_compute", None, "FLOPs whose best model is wanted.", 0.0)
-_QUANTITY = flags.DEFINE_string("quantity", None, "A parameter of the law, or best_size (with --target_compute).")
+_QUANTITY = flags.DEFINE_string(
+    "quantity", None, "A parameter of the law, or best_size (with --target_compute).")
 _LAW = flags.DEFINE_string("law", None, "The law to design for; by default the study's.")
-_RATES = flags.DEFINE_integer("rates", None, "Learning rates at each new size; by default 1, in a first grid the config's.", 1)
-_SEEDS = flags.DEFINE_integer("seeds", 1, "Runs that one size and amount of data may have, those bought counted.", 1)
+_RATES = flags.DEFINE_integer(
+    "rates", None, "Learning rates at each new size; by default 1, in a first grid the config's.", 1)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 1, "Runs that one size and amount of data may have, those bought counted.", 1)
 _RUNS = flags.DEFINE_integer("runs", None, "New sizes and amounts of data at most.", 1)
 
 
@@ -53,9 +60,10 @@ def main(argv):
     try:
         output = _OUTPUT.value and pathlib.Path(_OUTPUT.value)
         if output and output.exists():
-            raise files.WorkdirError(f"{output} exists, and a config that runs may have come from is never overwritten; "
-                                     "name another --output")
-        study = _plan.Study(_WORKDIR(), *_config(), law=_LAW.value)
+            raise files.WorkdirError(f"{output} exists, and a config that runs may have come from is never "
+                                     "overwritten; name another --output")
+        workdir = flags.FLAGS["workdir"].value
+        study = _plan.Study(workdir, *_config(), law=_LAW.value)
         asked = _plan.Asked(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
         if study.runs is None:
             plan = _plan.first(study, _BUDGET.value, asked, _RATES.value)
@@ -64,15 +72,11 @@ def main(argv):
         print(plan.text)
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
-            files.atomic_write(output, _plan.source(study, plan, output), exclusive=True)
-            print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={_WORKDIR()}")
+            files.atomic_write(output, _plan_config.source(study, plan, output), exclusive=True)
+            print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
     except run.EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _WORKDIR() -> str:
-    return flags.FLAGS["workdir"].value
 
 
 def _config():

@@ -1,4 +1,5 @@
-"""experiments.plan: from records to a config that experiments.run takes, and that holds the old runs as well."""
+"""experiments.plan: from records to a config that experiments.run takes, and that holds the old runs as
+well."""
 
 import json
 import math
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from experiments import _plan, plan as plan_command, run
+from experiments import _plan, _plan_config, plan as plan_command, run
 from scaling import experiment, records, sweep
 from scaling.sweep import grid
 
@@ -53,18 +54,20 @@ def study(corpus, tmp_path_factory):
         counted = sweep.counts(e, 10**6)
         loss = bits(counted["params_non_embedding"], e.data.tokens, e.optim.learning_rate, 6e-3, rng)
         records.Records(workdir).write({
-            "fingerprint": experiment.fingerprint(e, CONTENT), "role": "sweep", "family": "transformer", **counted,
-            "experiment": experiment.to_dict(e), "learning_rate": e.optim.learning_rate, "seed": e.seed,
+            "fingerprint": experiment.fingerprint(e, CONTENT), "role": "sweep", "family": "transformer",
+            **counted, "experiment": experiment.to_dict(e), "learning_rate": e.optim.learning_rate,
+            "seed": e.seed,
             "weight_decay": e.optim.weight_decay, "bits_per_byte": loss, "loss": loss, "diverged": False})
     (workdir / "study.json").write_text(json.dumps({
-        "title": cfg.title, "metric": cfg.metric, "unit": "tokens", "law": "chinchilla", "config": cfg.to_dict()}))
+        "title": cfg.title, "metric": cfg.metric, "unit": "tokens", "law": "chinchilla",
+        "config": cfg.to_dict()}))
     return workdir
 
 
 def command(module, *arguments):
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-m", f"experiments.{module}", *arguments], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-m", f"experiments.{module}", *arguments], cwd=ROOT,
+                          env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -80,17 +83,16 @@ def refused(capsys, *arguments):
 
 def plan(study, **asked):
     """The plan for the study at 1e11 FLOPs, in this process."""
-    options = {"budget": 1e11, "rates": 1, "seeds": 1, "most": None} | {k: asked.pop(k) for k in list(asked)
-                                                                      if k in ("budget", "rates", "seeds", "most")}
+    options = {"budget": 1e11, "rates": 1, "seeds": 1, "most": None}
+    options |= {name: asked.pop(name) for name in options if name in asked}
     found = _plan.Study(study)
-    return found, _plan.following(found, options["budget"], _plan.Asked(**asked), options["rates"], options["seeds"],
-                                  options["most"])
+    return found, _plan.following(found, asked=_plan.Asked(**asked), **options)
 
 
 def built(study, made, folder):
     """The written config as a module, its base's sweep and its target."""
     path = folder / "next.py"
-    path.write_text(_plan.source(study, made, path))
+    path.write_text(_plan_config.source(study, made, path))
     module = run.load(str(path))
     cfg = module.get_config()
     return cfg, module.sweep(cfg), getattr(module, "target", None)
@@ -121,7 +123,8 @@ def test_the_new_runs_cost_the_budget_at_most_and_not_much_less(planned):
 def test_the_target_is_that_of_the_flags_at_the_ladder_s_nearest_size(planned, tmp_path):
     cfg, _, target = built(*planned, tmp_path)
     wanted = sweep.counts(target(cfg, 0.01), 10**6)
-    assert wanted["params_non_embedding"] == pytest.approx(1e5, rel=0.05) and wanted["tokens_seen"] == pytest.approx(1e5, rel=0.01)
+    assert wanted["params_non_embedding"] == pytest.approx(1e5, rel=0.05)
+    assert wanted["tokens_seen"] == pytest.approx(1e5, rel=0.01)
     assert target(cfg, 0.01).optim.learning_rate == 0.01
 
 
@@ -141,14 +144,16 @@ def test_several_rates_cost_as_many_runs_of_each_point(study):
 
 def test_a_point_bought_again_is_its_best_run_with_a_new_seed(study):
     found, made = plan(study, quantity="best_size", compute=1e11, seeds=3, budget=2e10)
-    again = [e for e in made.new if any(e.replace({"seed": old.seed}) == old for old in found.bought.values())]
+    again = [e for e in made.new
+             if any(e.replace({"seed": old.seed}) == old for old in found.bought.values())]
     assert again and all(e.seed > 0 for e in again)
     assert len(names(made.new)) == len(made.new) and not names(made.new) & set(found.bought)
 
 
 def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrites_it(study, tmp_path, capsys):
     output = tmp_path / "configs" / "next.py"
-    ask = [f"--workdir={study}", "--budget=5e10", "--target_params=1e5", "--target_data=1e5", "--runs=6", f"--output={output}"]
+    ask = [f"--workdir={study}", "--budget=5e10", "--target_params=1e5", "--target_data=1e5", "--runs=6",
+           f"--output={output}"]
     out = command("plan", *ask)
     assert "standard error now" in out and str(output) in out
     before = output.read_text()

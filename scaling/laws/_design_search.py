@@ -1,10 +1,10 @@
 """Bayesian c-optimal designs: which runs shrink the variance of one number most, within a budget.
 
-Around parameters theta, runs with sensitivities j_i (derivatives of the prediction in the objective's space, over the
-noise) give the information matrix M = prior + sum_i weight_i j_i j_i', and the number t has variance c' M^-1 c, with c
-its own derivatives (Chaloner and Verdinelli 1995, section 3; Pronzato and Pazman 2013, section 5.1). No single
-theta is trusted: the criterion is the mean over many draws of theta of the variance's logarithm, a scale on which
-every draw counts alike, however badly it determines t.
+Around parameters theta, runs with sensitivities j_i (derivatives of the prediction in the objective's space,
+over the noise) give the information matrix M = prior + sum_i weight_i j_i j_i', and the number t has variance
+c' M^-1 c, with c its own derivatives (Chaloner and Verdinelli 1995, section 3; Pronzato and Pazman 2013,
+section 5.1). No single theta is trusted: the criterion is the mean over many draws of theta of the variance's
+logarithm, a scale on which every draw counts alike, however badly it determines t.
 """
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 from scaling.laws.forms import Form
 
 STEP = 1e-4       # of the parameters' natural sizes, for central differences
-IGNORANCE = 10.0  # prior standard deviation of a parameter in its natural size: next to nothing, but M is never singular
+IGNORANCE = 10.0  # prior standard deviation of a parameter in its natural size: weak, but M is never singular
 SWEEPS = 20       # of exchanges, at most: each is a descent, and designs settle in a few
 
 
 def natural(form: Form, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
     """A change of each free parameter by its natural size: [batch, free, P].
 
-    That of an amplitude is the whole loss in the middle of the data, that of another parameter is itself. Parameters tied
-    to a free one change along with it.
+    That of an amplitude is the whole loss in the middle of the data, that of another parameter is itself.
+    Parameters tied to a free one change along with it.
     """
     count = len(form.amplitudes)
     middle = logs.mean(1, keepdims=True)
@@ -36,34 +36,36 @@ def natural(form: Form, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
     for k, parameter in enumerate(form.nonlinear, count):
         if parameter.log:
             size[:, k] = np.abs(vectors[:, k])
-    follows = np.array([[name == free or form.tied.get(name) == free for name in form.names] for free in form.free], float)
-    return size[:, None, :] * follows
+    follows = [[name == free or form.tied.get(name) == free for name in form.names] for free in form.free]
+    return size[:, None, :] * np.array(follows, float)
 
 
 def slopes(values: Callable, vectors: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """d values / d changes by central differences: values maps [batch, P] to [batch, ...]; returns [batch, ..., free]."""
+    """d values / d changes by central differences: values maps [batch, P] to [batch, ...]; returns [batch,
+    ..., free]."""
     batch, free, size = changes.shape
     ends = [values((vectors[:, None] + sign * STEP * changes).reshape(-1, size)) for sign in (1.0, -1.0)]
     return np.moveaxis(((ends[0] - ends[1]) / (2 * STEP)).reshape(batch, free, *np.shape(ends[0])[1:]), 1, -1)
 
 
 class Information:
-    """Which candidates to take: sensitivities of draws at bought runs [draws, n, F] with weights [n], at candidates
-    [draws, K, F] (both over the noise), and of the target [draws, F].
+    """Which candidates to take: sensitivities of draws at bought runs [draws, n, F] with weights [n], at
+    candidates [draws, K, F] (both over the noise), and of the target [draws, F].
 
     together(masks [sets, K] bool) -> cost [sets] of buying those candidates.
     """
 
     def __init__(self, bought, weights, candidates, target, together: Callable):
         free = target.shape[1]
-        self.start = np.eye(free) / IGNORANCE ** 2 + np.einsum("bnp,n,bnq->bpq", bought, weights, bought, optimize=True)
+        self.start = np.einsum("bnp,n,bnq->bpq", bought, weights, bought, optimize=True)
+        self.start += np.eye(free) / IGNORANCE ** 2
         self.candidates, self.target, self.together = candidates, target, together
         self.before = self.log_variance(self.start)
 
     def log_variance(self, matrix: np.ndarray) -> np.ndarray:
         """Logarithm of the target's variance under information matrices [..., draws, F, F]: [..., draws]."""
-        found = np.linalg.solve(matrix, np.broadcast_to(self.target[..., None], (*matrix.shape[:-1], 1)))[..., 0]
-        return np.log(np.maximum((found * self.target).sum(-1), 1e-300))
+        target = np.broadcast_to(self.target[..., None], (*matrix.shape[:-1], 1))
+        return np.log(np.maximum((np.linalg.solve(matrix, target) * target).sum((-2, -1)), 1e-300))
 
     def of(self, taken) -> np.ndarray:
         """The information matrix with the candidates `taken`: indices."""
@@ -78,12 +80,13 @@ class Information:
         """Log variance with each of many sets of candidates, masks [sets, K]: [sets, draws]."""
         draws, size, free = self.candidates.shape
         each = np.einsum("bkp,bkq->kbpq", self.candidates, self.candidates).reshape(size, -1)
-        parts = [(part.astype(float) @ each).reshape(-1, draws, free, free) for part in np.array_split(masks, len(masks) // 256 + 1)]
+        parts = [(some.astype(float) @ each).reshape(-1, draws, free, free)
+                 for some in np.array_split(masks, len(masks) // 256 + 1)]
         return np.concatenate([self.log_variance(self.start + part) for part in parts])
 
     def gains(self, matrix: np.ndarray) -> np.ndarray:
-        """Mean change of the log variance by each candidate alone, on top of `matrix`: [K], below 0 (the rank-one
-        update of Sherman and Morrison)."""
+        """Mean change of the log variance by each candidate alone, on top of `matrix`: [K], below 0 (the
+        rank-one update of Sherman and Morrison)."""
         inverse = np.linalg.inv(matrix)
         lever = np.einsum("bpq,bq->bp", inverse, self.target)
         variance = np.maximum((lever * self.target).sum(1), 1e-300)
@@ -92,9 +95,9 @@ class Information:
         return np.log1p(-np.minimum(drop / variance[:, None], 1 - 1e-12)).mean(0)
 
     def search(self, budget: float, most: int | None = None) -> list[int]:
-        """Indices of the chosen candidates in the order of purchase: greedy by gain per FLOP (and by gain over its root,
-        and by gain alone, since the cheapest first is not always best under a budget), the best of these improved by
-        exchanges until none helps."""
+        """Indices of the chosen candidates in the order of purchase: greedy by gain per FLOP (and by gain
+        over its root, and by gain alone, since the cheapest first is not always best under a budget), the
+        best of these improved by exchanges until none helps."""
         most = most or self.candidates.shape[1]
         found = [self._fill([], budget, most, power) for power in (1.0, 0.5, 0.0)]
         return self._exchange(min(found, key=self.change), budget, most)
@@ -130,8 +133,8 @@ class Information:
         return float(np.asarray(self.together(mask))[0])
 
     def _exchange(self, taken: list[int], budget: float, most: int) -> list[int]:
-        """Swap one run for a better one that the budget allows, spend what that frees, until nothing improves (Fedorov
-        1972)."""
+        """Swap one run for a better one that the budget allows, spend what that frees, until nothing improves
+        (Fedorov 1972)."""
         for _ in range(SWEEPS):
             improved = False
             for i in range(len(taken)):

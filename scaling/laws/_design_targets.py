@@ -14,8 +14,8 @@ from scaling.laws.forms import LawError
 
 @dataclass(frozen=True)
 class Target:
-    """values(fit, vectors [batch, P]) -> [batch], of other parameters of the fit's form. log: they are natural logarithms, so that a standard error of
-    them is a relative one of what is named."""
+    """values(fit, vectors [batch, P]) -> [batch], of other parameters of the fit's form. log: they are
+    natural logarithms, so that a standard error of them is a relative one of what is named."""
     name: str
     values: Callable[[Fit, np.ndarray], np.ndarray]
     log: bool = False
@@ -47,7 +47,8 @@ def best_loss(compute: float, cost: Callable | None = None, **given: float) -> T
 
 
 def best_size(compute: float, cost: Callable | None = None, **given: float) -> Target:
-    """N*(C): the parameters of the best model that `compute` FLOPs can train. cost, given: as in `frontier`."""
+    """N*(C): the parameters of the best model that `compute` FLOPs can train. cost, given: as in
+    `frontier`."""
     return Target(f"N* at C = {compute:.4g}",
                   lambda law, vectors: _along(law, vectors, compute, cost, given).log_params, log=True)
 
@@ -66,18 +67,19 @@ def quantity(of: str | Callable[[pd.DataFrame], object]) -> Target:
 
 
 def target_of(given) -> Target:
-    """A Target from what `suggest` takes: a Target, {input: value} of a run, a parameter's name, or a function."""
+    """A Target from what `suggest` takes: a Target, {input: value} of a run, a parameter's name, or a
+    function."""
     if isinstance(given, Target):
         return given
     if isinstance(given, Mapping):
         return loss_at(**given)
     if isinstance(given, str) or callable(given):
         return quantity(given)
-    raise LawError("a target is {'N': ..., 'D': ...}, a parameter's name, a function of the parameters, or one of "
-                   f"design.loss_at, best_loss, best_size and quantity; got {given!r}")
+    raise LawError("a target is {'N': ..., 'D': ...}, a parameter's name, a function of the parameters, or "
+                   f"one of design.loss_at, best_loss, best_size and quantity; got {given!r}")
 
 
-def _along(law: Fit, vectors: np.ndarray, compute: float, cost: Callable | None, given: dict) -> allocation.Optimum:
+def _along(law: Fit, vectors: np.ndarray, compute: float, cost: Callable | None, given: dict):
     """The optimum of each vector, NaN where there is no trade-off of N against D."""
     found = allocation.optima(law, compute, vectors, cost, **given)
     return found._replace(**{name: np.where(found.inside, getattr(found, name), np.nan)[:, 0]

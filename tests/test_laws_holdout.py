@@ -143,7 +143,7 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence(options, words):
 
 
 def test_what_lies_below_a_cut_must_be_fitted():
-    with pytest.raises(LawError, match="runs with N below 1e.08 cannot be fitted: column 'N' has a single value"):
+    with pytest.raises(LawError, match="with N below 1e.08 cannot be fitted: column .N. has a single value"):
         holdout(grid(2, 18), cut=1e8, by="N")
     with pytest.raises(LawError, match="6 runs are too few to hold any out: chinchilla has 5 parameters"):
         holdout(grid(3, 2), cut=1e19)

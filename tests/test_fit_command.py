@@ -1,6 +1,8 @@
-"""experiments.fit from the command line: what it writes, what it refuses, and that a refusal is one sentence and no files.
+"""experiments.fit from the command line: what it writes, what it refuses, and that a refusal is one sentence
+and no files.
 
-One Python imports the command once and then forks for every call (`command`), so that many calls take seconds."""
+One Python imports the command once and then forks for every call (`command`), so that many calls take
+seconds."""
 import json
 import pathlib
 import subprocess
@@ -39,15 +41,16 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def server():
-    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.stdin.close()
 
 
 @pytest.fixture
 def command(server, tmp_path):
-    """command("--law=power", ...) -> what a call in tmp_path did; --bootstrap=0 and --nofigures unless asked for."""
+    """command("--law=power", ...) -> what a call in tmp_path did; --bootstrap=0 and --nofigures unless asked
+    for."""
     def call(*arguments: str) -> Ran:
         flags = ["--nofigures", "--bootstrap=0", *arguments]
         server.stdin.write(json.dumps([flags, str(tmp_path)]) + "\n")
@@ -65,7 +68,8 @@ def runs(N, D, noise=0.0):
 
 
 def table(noise=0.0):
-    return runs(*(v.ravel() for v in np.meshgrid(np.geomspace(2e7, 2e9, 6), np.geomspace(1e9, 3e10, 5))), noise)
+    N, D = np.meshgrid(np.geomspace(2e7, 2e9, 6), np.geomspace(1e9, 3e10, 5))
+    return runs(N.ravel(), D.ravel(), noise)
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
-# ------------------------------------------------------------------------------------------------ what it writes
+# --------------------------------------------------------------------------------------------- what it writes
 
 def test_a_planted_law_is_printed_and_written(command, tmp_path):
     table().to_csv(tmp_path / "points.csv", index=False)
@@ -95,8 +99,9 @@ def test_intervals_standard_errors_and_the_whole_analysis(command, tmp_path):
     C = np.repeat([1e19, 1e20, 1e21], 10)                      # slices of equal compute
     N = np.sqrt(C / 120) * np.tile(np.geomspace(0.2, 4, 10), 3)
     runs(N, C / (6 * N), noise=0.003).to_csv(tmp_path / "points.csv", index=False)
-    ran = command("--points=points.csv", "--bootstrap=100", "--cluster=group", "--holdout_compute=5e20", "--compare=tied_chinchilla",
-                  "--isoflop", "--frontier=1e21,1e22", "--figures", "--output=all", "--level=0.8")
+    ran = command("--points=points.csv", "--bootstrap=100", "--cluster=group", "--holdout_compute=5e20",
+                  "--compare=tied_chinchilla", "--isoflop", "--frontier=1e21,1e22", "--figures",
+                  "--output=all", "--level=0.8")
     assert ran.code == 0, ran.err
     content = read(tmp_path / "all/fit.json")
     law = laws.fit(tmp_path / "points.csv")
@@ -109,8 +114,8 @@ def test_intervals_standard_errors_and_the_whole_analysis(command, tmp_path):
     assert [row["flops"] for row in content["frontier"]] == [1e21, 1e22]
     assert content["comparison"]["table"] and content["isoflop"]["table"]
     there = {path.name for path in (tmp_path / "all").iterdir()}
-    assert there == {"fit.json", *(f"{name}.png" for name in ("fit", "residuals", "parameters", "holdout", "isoflop",
-                                                              "frontier"))}
+    figures = ("fit", "residuals", "parameters", "holdout", "isoflop", "frontier")
+    assert there == {"fit.json", *(f"{name}.png" for name in figures)}
 
 
 def test_a_written_fit_is_loaded_again(command, points, tmp_path):
@@ -127,8 +132,8 @@ def test_profiles_are_printed_and_written(command, tmp_path):
     x = np.geomspace(1e3, 1e7, 10)
     pd.DataFrame({"width": x, "err": 3 * x ** -0.3 * np.exp(0.02 * np.cos(np.arange(10)))}).to_csv(
         tmp_path / "p.csv", index=False)
-    ran = command("--points=p.csv", "--law=power", "--inputs=x=width", "--y=err", "--loss=mse_log", "--profile",
-                  "--output=fit")
+    ran = command("--points=p.csv", "--law=power", "--inputs=x=width", "--y=err", "--loss=mse_log",
+                  "--profile", "--output=fit")
     assert ran.code == 0, ran.err
     profiles = read(tmp_path / "fit/fit.json")["profiles"]
     assert [one["parameter"] for one in profiles] == ["A", "alpha"]
@@ -146,7 +151,8 @@ def test_tables_of_any_kind_give_the_same_fit(command, points, tmp_path, suffix)
         frame.to_csv(tmp_path / "points.tsv", sep="\t", index=False)
     else:
         frame.to_json(tmp_path / "points.jsonl", orient="records", lines=True, double_precision=15)
-    assert command(points, "--output=one").code == command(f"--points=points.{suffix}", "--output=two").code == 0
+    assert command(points, "--output=one").code == 0
+    assert command(f"--points=points.{suffix}", "--output=two").code == 0
     one, two = (read(tmp_path / name / "fit.json")["params"] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-6)
 
@@ -155,8 +161,8 @@ def test_columns_and_rows_are_options(command, tmp_path):
     frame = table().rename(columns={"params": "size", "tokens": "seen", "loss": "bits"}).assign(kept=True)
     frame.loc[[2, 7], ["bits", "kept"]] = [[9.0, False], [float("nan"), False]]
     frame.to_csv(tmp_path / "points.csv", index=False)
-    assert command("--points=points.csv", "--params=size", "--data=seen", "--y=bits", "--where=kept and bits < 5",
-                   "--output=fit").code == 0
+    assert command("--points=points.csv", "--params=size", "--data=seen", "--y=bits",
+                   "--where=kept and bits < 5", "--output=fit").code == 0
     content = read(tmp_path / "fit/fit.json")
     assert content["params"] == pytest.approx(TRUTH, rel=1e-5)
     assert [gone["row"] for gone in content["manifest"]["dropped"]] == [2, 7]
@@ -182,7 +188,7 @@ def test_rows_that_repeat_another_are_a_warning(command, points, tmp_path):
     assert ran.code == 0 and "row 30 is row 4" in ran.out
 
 
-# ------------------------------------------------------------------------------------- what is there is not lost
+# ---------------------------------------------------------------------------------- what is there is not lost
 
 def test_another_fit_is_not_overwritten_unless_asked(command, points, tmp_path):
     assert command(points, "--output=fit").code == 0
@@ -195,7 +201,8 @@ def test_another_fit_is_not_overwritten_unless_asked(command, points, tmp_path):
     assert (tmp_path / "fit/residuals.png").exists()
     assert command(points, "--output=fit", "--loss=mse", "--overwrite").code == 0
     assert read(tmp_path / "fit/fit.json")["loss"] == "mse"
-    assert {path.name for path in (tmp_path / "fit").iterdir()} == {"fit.json"}   # no figures of the fit that was there
+    there = {path.name for path in (tmp_path / "fit").iterdir()}
+    assert there == {"fit.json"}                          # no figures of the fit that was there
 
 
 def test_files_of_others_in_the_directory_stay(command, points, tmp_path):
@@ -207,7 +214,7 @@ def test_files_of_others_in_the_directory_stay(command, points, tmp_path):
     assert "--overwrite" in command(points, "--output=fit").err
 
 
-# --------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------------------- bad input
 
 def change(rows, column, value):
     frame = table(noise=0.003)
@@ -278,17 +285,20 @@ def test_an_output_that_is_a_file_is_refused_first(command, points, tmp_path):
     assert (tmp_path / "fit").read_text() == "mine"
 
 
-# ------------------------------------------------------------------------------------------------- the command
+# ------------------------------------------------------------------------------------------------ the command
 
 def test_nothing_slow_is_imported_before_the_table():
-    code = ("import sys; from experiments import fit; "
-            "print(sorted({'jax', 'scipy', 'matplotlib', 'tensorflow_datasets', 'scaling.report'} & set(sys.modules)))")
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
+    slow = {"jax", "scipy", "matplotlib", "tensorflow_datasets", "scaling.report"}
+    code = f"import sys; from experiments import fit; print(sorted({slow} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]"
 
 
 def test_help_shows_examples_and_every_flag():
-    ran = subprocess.run([sys.executable, "-m", "experiments.fit", "--help"], cwd=ROOT, capture_output=True, text=True)
-    for flag in ("points", "law", "y", "params", "data", "where", "loss", "delta", "bootstrap", "cluster", "holdout_compute",
-                 "output", "overwrite", "profile", "compare", "isoflop", "frontier", "fix", "tie", "bounds", "quantile"):
+    ran = subprocess.run([sys.executable, "-m", "experiments.fit", "--help"], cwd=ROOT, capture_output=True,
+                         text=True)
+    for flag in ("points", "law", "y", "params", "data", "where", "loss", "delta", "bootstrap", "cluster",
+                 "holdout_compute", "output", "overwrite", "profile", "compare", "isoflop", "frontier", "fix",
+                 "tie", "bounds", "quantile"):
         assert f"--{flag}" in ran.stdout or f"--[no]{flag}" in ran.stdout, flag
     assert ran.stdout.count("python -m experiments.fit --points") == 2

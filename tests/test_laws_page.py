@@ -1,7 +1,9 @@
-"""The newcomer's page of the laws, docs/laws.md: its blocks run as they stand, in order, and print what it says.
+"""The newcomer's page of the laws, docs/laws.md: its blocks run as they stand, in order, and print what it
+says.
 
-Blocks of Python share one namespace, as in a notebook; blocks of bash run in the same directory; a block of `text` is
-what the block before it printed, in which a line "..." stands for any lines. Numbers may differ by 5%.
+Blocks of Python share one namespace, as in a notebook; blocks of bash run in the same directory; a block of
+`text` is what the block before it printed, in which a line "..." stands for any lines. Numbers may differ by
+5%.
 
     python tests/test_laws_page.py      # writes what the blocks print now into the page
 """
@@ -20,7 +22,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "laws.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")   # figures/all-fit.png is fits/all/fit.png of the page's commands
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")   # figures/all-fit.png: fits/all/fit.png of the commands
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?=$|[^\w.]|[kMBT%]\b|\.$|\.\s)")
 
 
@@ -86,7 +88,8 @@ def test_every_block_runs_and_prints_what_the_page_says(tmp_path):
     pairs = run(PAGE.read_text(), tmp_path)
     assert len(pairs) >= 4
     for expected, printed in pairs:
-        assert (line := unsaid(expected, printed)) is None, f"the page says {line!r}, but this was printed:\n{printed}"
+        line = unsaid(expected, printed)
+        assert line is None, f"the page says {line!r}, but this was printed:\n{printed}"
 
 
 def test_readers_are_told_where_the_figures_are():
@@ -99,7 +102,8 @@ def test_readers_are_told_where_the_figures_are():
     ("alpha 0.340 [0.33, 0.35]", "alpha   0.342 [0.33, 0.35]", True),
     ("alpha 0.340 [0.33, 0.35]", "alpha   0.442 [0.33, 0.35]", False),
     ("a\n...\nd", "a\nb\nc\nd", True), ("a\nd", "a\nb\nd", False), ("a", "a\nb", False),
-    ("E is at its bound", "B is at its bound", False), ("loss at 7e+10 is 1.9", "loss at 7.1e+10 is 1.9", True),
+    ("E is at its bound", "B is at its bound", False),
+    ("loss at 7e+10 is 1.9", "loss at 7.1e+10 is 1.9", True),
 ])
 def test_what_is_compared(expected, printed, same):
     """The comparison itself would let nothing through that the page does not say."""
@@ -107,7 +111,8 @@ def test_what_is_compared(expected, printed, same):
 
 
 def rewrite() -> None:
-    """Put what the blocks print now into the page, except where a block of text leaves lines out; and its figures."""
+    """Put what the blocks print now into the page, except where a block of text leaves lines out; and its
+    figures."""
     text = PAGE.read_text()
     with tempfile.TemporaryDirectory() as folder:
         now = iter([expected if "..." in expected.split("\n") else printed.strip("\n") + "\n"

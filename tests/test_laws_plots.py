@@ -1,4 +1,5 @@
-"""Figures of laws show what was computed: no point lost or moved off its residual, no text cut off or on top of other text."""
+"""Figures of laws show what was computed: no point lost or moved off its residual, no text cut off or on top
+of other text."""
 import itertools
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def surface(N, D, noise=0.004, seed=0):
 
 
 def lattice(sizes=6, data=5):
-    return surface(*(v.ravel() for v in np.meshgrid(np.geomspace(2e7, 2e9, sizes), np.geomspace(1e9, 3e10, data))))
+    N, D = np.meshgrid(np.geomspace(2e7, 2e9, sizes), np.geomspace(1e9, 3e10, data))
+    return surface(N.ravel(), D.ravel())
 
 
 def scattered(count=60):
@@ -50,7 +52,8 @@ def wide():
 @pytest.fixture(scope="module")
 def narrow():
     x = np.geomspace(1e3, 1e8, 12)
-    law = laws.fit({"x": x, "loss": (0.8 + 12 * x ** -0.2) * np.exp(0.01 * np.sin(np.arange(12)))}, "saturating_power")
+    loss = (0.8 + 12 * x ** -0.2) * np.exp(0.01 * np.sin(np.arange(12)))
+    law = laws.fit({"x": x, "loss": loss}, "saturating_power")
     return law, bootstrap(law, 60)
 
 
@@ -58,12 +61,14 @@ def narrow():
 def figures(wide, narrow):
     """One of each figure, rendered, with matplotlib's warnings as errors."""
     law, boot = wide
-    forecast = {"metric": "loss", "predicted": 1.931, "interval": [1.902, 1.962], "confidence": [1.911, 1.953],
-                "level": 0.9, "target": {"params": 7e10, "tokens": 1.4e12}, "time": "2026-01-31T10:00:00+00:00"}
+    forecast = {"metric": "loss", "predicted": 1.931, "interval": [1.902, 1.962],
+                "confidence": [1.911, 1.953], "level": 0.9, "target": {"params": 7e10, "tokens": 1.4e12},
+                "time": "2026-01-31T10:00:00+00:00"}
     check = {"observed": 1.944, "inside": True, "relative_error": 0.0067}
     held = holdout(law, cuts=[1e20, 1e21], laws=["tied_chinchilla"], draws=50)
     more = suggest(boot, budget=3e20, target={"N": 7e10, "D": 1.4e12}, most=5)
-    one = suggest(narrow[1], pd.DataFrame({"x": [1e6, 1e7, 1e9], "cost": [1.0, 2.0, 9.0]}), 10.0, target={"x": 1e12})
+    candidates = pd.DataFrame({"x": [1e6, 1e7, 1e9], "cost": [1.0, 2.0, 9.0]})
+    one = suggest(narrow[1], candidates, 10.0, target={"x": 1e12})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = {
@@ -82,21 +87,24 @@ def figures(wide, narrow):
     return made
 
 
-NAMES = ["fit", "fit of one input", "fit of a grid", "residuals", "bootstrap", "profile", "holdout", "isoflop", "frontier",
-         "frontier at one budget", "forecast", "forecast, checked", "suggestion", "suggestion of one input"]
+NAMES = ["fit", "fit of one input", "fit of a grid", "residuals", "bootstrap", "profile", "holdout",
+         "isoflop", "frontier", "frontier at one budget", "forecast", "forecast, checked", "suggestion",
+         "suggestion of one input"]
 
 
 def boxes(figure):
     """(text, its box on the canvas) of everything written that a reader sees."""
     ticks = {text: None for text in figure.findobj(Text)}
     for axes in figure.axes:
-        for axis, labels, place in ((axes.xaxis, axes.get_xticklabels(), 0), (axes.yaxis, axes.get_yticklabels(), 1)):
+        for axis, labels, place in ((axes.xaxis, axes.get_xticklabels(), 0),
+                                    (axes.yaxis, axes.get_yticklabels(), 1)):
             low, high = sorted(axis.get_view_interval())
             for every in axis.get_ticklabels(which="both") + axis.findobj(Text):
                 if every is not axis.label:
                     ticks.pop(every, None)
             ticks |= {text: None for text in labels if low <= text.get_position()[place] <= high}
-    return [(text, text.get_window_extent()) for text in ticks if text.get_visible() and text.get_text().strip()]
+    return [(text, text.get_window_extent()) for text in ticks
+            if text.get_visible() and text.get_text().strip()]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,7 +120,8 @@ def test_no_text_lies_on_another(figures, name):
     for (one, first), (other, second) in itertools.combinations(boxes(figures[name]), 2):
         across = min(first.x1, second.x1) - max(first.x0, second.x0)
         up = min(first.y1, second.y1) - max(first.y0, second.y0)
-        assert across < 2 or up < 0.35 * min(first.height, second.height), (name, one.get_text(), other.get_text())
+        apart = across < 2 or up < 0.35 * min(first.height, second.height)
+        assert apart, (name, one.get_text(), other.get_text())
 
 
 def drawn_points(axes):
@@ -135,9 +144,9 @@ def test_moved_points_keep_their_residuals(figures, wide):
 def test_points_on_a_grid_are_drawn_where_they_were_measured(figures):
     points = lattice()
     for axes, column in zip(figures["fit of a grid"].axes, ("params", "tokens")):
-        drawn = drawn_points(axes)
-        expected = points[[column, "loss"]].to_numpy()
-        np.testing.assert_allclose(drawn[drawn[:, 1].argsort()], expected[expected[:, 1].argsort()], rtol=1e-6)
+        drawn, expected = drawn_points(axes), points[[column, "loss"]].to_numpy()
+        drawn, expected = (rows[rows[:, 1].argsort()] for rows in (drawn, expected))
+        np.testing.assert_allclose(drawn, expected, rtol=1e-6)
     assert "moved" not in figures["fit of a grid"].get_supxlabel()
     assert "moved" in figures["fit"].get_supxlabel()
 
@@ -171,13 +180,13 @@ def test_levels_are_the_datas_own_where_they_are_few():
 
 def test_a_slice_without_a_minimum_inside_is_named():
     points = scattered(90)
-    points = points[(points["flops"] < 5e20) | (points["params"] < 1.7e9)]    # the minimum lies beyond the largest
+    points = points[(points["flops"] < 5e20) | (points["params"] < 1.7e9)]   # a minimum beyond the largest
     found = isoflop(laws.Runs.from_dataframe(points), draws=50)
     assert not found.table["used"].all()
     figure = plots.isoflop(found)
     marks = [line.get_marker() for line in figure.axes[0].lines]
     assert marks.count("D") == found.table["used"].sum() == 2
-    assert figure.axes[0].get_xlim()[1] < 2 * points["params"].max()      # its minimum, far out, does not stretch the axis
+    assert figure.axes[0].get_xlim()[1] < 2 * points["params"].max()   # not as far out as its minimum
     assert "left out" in figure.get_supxlabel()
 
 
@@ -193,9 +202,10 @@ def test_saved_figures_are_png_and_pyplot_is_left_alone(tmp_path, figures):
 
 
 def test_the_module_is_light_and_names_its_figures():
-    code = "import sys; from scaling.laws import plots; print(sorted({'jax', 'matplotlib', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-    code = "import sys; from scaling.laws import plots; plots.fit, plots.holdout; print('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    start = "import sys; from scaling.laws import plots; "
+    for code, said in (("print({'jax', 'matplotlib', 'scipy'} & set(sys.modules))", "set()"),
+                       ("plots.fit, plots.holdout; print('jax' in sys.modules)", "False")):
+        ran = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
+        assert ran.stdout.strip() == said, ran.stderr
     with pytest.raises(AttributeError, match="fit, forecast, frontier"):
         plots.fitt

@@ -3,20 +3,21 @@
     python -m tools.bench_laws
     python -m tools.bench_laws --points runs.csv --where kept --draws 1000 4000 --forms chinchilla kaplan
 
-The first table is one fit of E + A N^-alpha + B D^-beta to the same runs, on one thread, by every program, for
-each objective that two of them share. Objectives are computed here, alike for all, at the parameters that each
-program reached; "above" is how far that is above the lowest. x is a time over ours: more than 1 is slower.
-The peers have no bootstrap: their time for resamples is that of a few of them, scaled, and marked "~". What
-each program is asked for is its documented default where it has one; `chinchilla` takes a grid of starts, here
---starts of them in each of five directions (its documentation uses 5, which takes minutes a fit).
+The first table is one fit of E + A N^-alpha + B D^-beta to the same runs, on one thread, by every program,
+for each objective that two of them share. Objectives are computed here, alike for all, at the parameters that
+each program reached; "above" is how far that is above the lowest. x is a time over ours: more than 1 is
+slower. The peers have no bootstrap: their time for resamples is that of a few of them, scaled, and marked
+"~". What each program is asked for is its documented default where it has one; `chinchilla` takes a grid of
+starts, here --starts of them in each of five directions (its documentation uses 5, which takes minutes a
+fit).
 
 The second table is the time of one fit and of the bootstraps for every form with at most six parameters, on
 simulated runs. Without --points the runs are simulated like those that Besiroglu et al. 2024 recovered from
 Hoffmann et al.'s figure 4: 240 runs, of nine budgets, whose noise has heavy tails.
 
 Peers are left out with a sentence where they are not installed: pip install chinchilla vpnls (or, where the
-registry lacks it, vpnls from github.com/Open-Athena/vpnls). Seconds are the processor's, so that other programs on the
-machine hardly disturb them.
+registry lacks it, vpnls from github.com/Open-Athena/vpnls). Seconds are the processor's, so that other
+programs on the machine hardly disturb them.
 """
 
 import argparse
@@ -119,8 +120,8 @@ def vpnls_solvers(loss: str):
 
     def solver(**options):
         def solve(N, D, y):  # in millions and billions, as its documentation has it: amplitudes are bounded
-            found = api.fit_vpnls(N / 1e6, D / 1e9, np.array(y), loss=None if loss == "mse" else api.huber(DELTA),
-                                  **options)  # it wants arrays it could write to
+            minimised = None if loss == "mse" else api.huber(DELTA)
+            found = api.fit_vpnls(N / 1e6, D / 1e9, np.array(y), loss=minimised, **options)
             return {"E": found.E, "A": found.A * 1e6 ** found.alpha, "B": found.B * 1e9 ** found.beta,
                     "alpha": found.alpha, "beta": found.beta}
         return solve
@@ -153,28 +154,32 @@ def compare(runs, loss: str, solvers, draws) -> None:
 
 
 def clock(seconds: float, scaled: bool = False) -> str:
-    text = f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
+    digits = 2 if seconds < 100 else 0
+    text = f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{seconds:.{digits}f} s"
     return "~" * scaled + text
 
 
 def every_form(names, runs: int, draws) -> None:
     """Print the time of each form: one fit, and the bootstraps."""
     print(f"\nhuber_log, delta {DELTA:g}, {runs} simulated runs of each form")
-    print(f"  {'form':<18}{'parameters':>11}{'one fit':>11}" + "".join(f"{f'{n} resamples':>17}" for n in draws))
+    heads = "".join(f"{f'{n} resamples':>17}" for n in draws)
+    print(f"  {'form':<18}{'parameters':>11}{'one fit':>11}{heads}")
     for name in names:
         data = laws.Runs.from_dataframe(simulate(name, runs), y="y")
         fitted, seconds = timed(lambda: laws.fit(data, name, delta=DELTA), 3)
         times = [timed(lambda n=n: laws.bootstrap(fitted, n, method="case"))[1] for n in draws]
-        print(f"  {name:<18}{len(fitted.form.free):>11}{clock(seconds):>11}" + "".join(f"{clock(t):>17}" for t in times),
-              flush=True)
+        shown = "".join(f"{clock(t):>17}" for t in times)
+        print(f"  {name:<18}{len(fitted.form.free):>11}{clock(seconds):>11}{shown}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", help="a table of runs with N, D and loss; simulated without")
     parser.add_argument("--where", help="which of its rows")
     parser.add_argument("--draws", type=int, nargs="*", default=[1000, 4000], help="resamples that are timed")
-    parser.add_argument("--forms", nargs="*", default=list(PLANTED), choices=list(PLANTED), help="second table")
+    parser.add_argument("--forms", nargs="*", default=list(PLANTED), choices=list(PLANTED),
+                        help="forms of the second table")
     parser.add_argument("--starts", type=int, default=2, help="starts of `chinchilla` in each direction")
     options = parser.parse_args()
     if options.points:
@@ -182,12 +187,14 @@ def main() -> None:
     else:
         runs = laws.Runs.from_dataframe(simulate("chinchilla"), y="y")
     for loss, made in (("huber_log", lambda: [chinchilla_solver(options.starts)]),
-                       ("mse", lambda: list(vpnls_solvers("mse"))), ("huber", lambda: list(vpnls_solvers("huber")))):
+                       ("mse", lambda: list(vpnls_solvers("mse"))),
+                       ("huber", lambda: list(vpnls_solvers("huber")))):
         try:
             solvers = made()
         except ImportError as missing:
             solvers = []
-            print(f"\n{missing.name} is not installed, so this table is ours alone: pip install {missing.name}")
+            print(f"\n{missing.name} is not installed, so this table is ours alone: pip install "
+                  f"{missing.name}")
         compare(runs, loss, solvers, options.draws)
     every_form(options.forms, len(runs), options.draws)
 

@@ -5,7 +5,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.laws._plot_style import BAND, COLOURS, DOT, dress, finish, named, note, panels, power, ramp, styled
+from scaling.laws._plot_style import (BAND, COLOURS, DOT, dress, finish, named, note, panels, power, ramp,
+                                      styled)
 from scaling.report import words
 
 MOST = 9  # labels of slices beside one panel
@@ -14,8 +15,9 @@ SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
 
 @styled
 def isoflop(found) -> Figure:
-    """Left: the slices, their curves, and the minimum of each (diamond; a cross where the slice is flagged and left out of
-    the lines). Then N* and D* against compute with their intervals, the fitted line and its band."""
+    """Left: the slices, their curves, and the minimum of each (diamond; a cross where the slice is flagged
+    and left out of the lines). Then N* and D* against compute with their intervals, the fitted line and its
+    band."""
     figure, axes = panels(1, 3, width=4.4)
     table = found.table
     curved = [row for row, flags in enumerate(table["flags"]) if "few" not in flags.split("; ")]
@@ -55,7 +57,8 @@ def isoflop(found) -> Figure:
 
 
 def _within_slice(part, here, role: str) -> bool:
-    """Whether a slice's minimum lies among its runs: one far beyond them would stretch the axes and say nothing."""
+    """Whether a slice's minimum lies among its runs: one far beyond them would stretch the axes and say
+    nothing."""
     logs = part.logs[SYMBOLS[role]]
     return bool(here["used"]) or logs.min() <= np.log(here[role]) <= logs.max()
 
@@ -70,16 +73,19 @@ def _left_out(table, curved: list[int]) -> list[str]:
 
 def _mark(used: bool) -> dict:
     """A diamond for a minimum that counts, a cross for one that does not."""
-    return {"linestyle": "none", "zorder": 6, "color": COLOURS.accent,
-            **({"marker": "D", "markersize": 5, "markeredgecolor": COLOURS.paper, "markeredgewidth": 0.6} if used else
-               {"marker": "x", "markersize": 6.5, "markeredgewidth": 1.6})}
+    look = {"linestyle": "none", "zorder": 6, "color": COLOURS.accent}
+    if used:
+        return look | {"marker": "D", "markersize": 5, "markeredgewidth": 0.6,
+                       "markeredgecolor": COLOURS.paper}
+    return look | {"marker": "x", "markersize": 6.5, "markeredgewidth": 1.6}
 
 
 @styled
 def frontier(table, fit=None) -> Figure:
-    """N*, D* and the loss at the compute-optimal allocation, against FLOPs (what `laws.frontier` returned; more budgets
-    make smoother lines). Band: the interval, where there was a bootstrap. Dotted, about N*: the sizes that cost at most
-    0.1% of the loss. With the fit, its runs are dots: what lies right of them is extrapolated."""
+    """N*, D* and the loss at the compute-optimal allocation, against FLOPs (what `laws.frontier` returned;
+    more budgets make smoother lines). Band: the interval, where there was a bootstrap. Dotted, about N*: the
+    sizes that cost at most 0.1% of the loss. With the fit, its runs are dots: what lies right of them is
+    extrapolated."""
     figure, axes = panels(1, 3, width=4.3)
     table = table.sort_values("flops")
     x = table["flops"].to_numpy()
@@ -90,7 +96,8 @@ def frontier(table, fit=None) -> Figure:
             _within(axis, x, table[["params_within_low", "params_within_high"]].to_numpy(float).T)
         if f"{role}_low" in table:
             _filled(axis, x, table[f"{role}_low"], table[f"{role}_high"], COLOURS.accent, BAND)
-        axis.plot(x, table[role], "o-" if len(x) < 8 else "-", color=COLOURS.accent, linewidth=1.5, markersize=4, zorder=4)
+        axis.plot(x, table[role], "o-" if len(x) < 8 else "-", color=COLOURS.accent, linewidth=1.5,
+                  markersize=4, zorder=4)
         if fit is not None:
             values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
             axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})

@@ -14,8 +14,9 @@ CLOUD = 1500  # draws shown in a scatter: more only make it a blot
 
 @styled
 def bootstrap(boot, level: float = 0.9, names=None) -> Figure:
-    """Every fitted parameter's draws (diagonal: bars; bold, the estimate; shaded, the interval at `level`) and
-    every pair of them. Axes of positive parameters whose draws span more than a factor of six are logarithmic.
+    """Every fitted parameter's draws (diagonal: bars; bold, the estimate; shaded, the interval at `level`)
+    and every pair of them. Axes of positive parameters whose draws span more than a factor of six are
+    logarithmic.
     """
     fit = boot.fit
     names = [name for name in (names or fit.form.free) if boot.draws[name].nunique() > 1]
@@ -90,9 +91,9 @@ def _marginal(axes: Axes, boot, name: str, scale: str, limits, level: float) -> 
 
 @styled
 def profile(profiles) -> Figure:
-    """The least objective with one parameter held at each value, for one Profile or several. Its unit is the rise that noise
-    explains at the profile's level: below the dashed line at 1 lies the interval (shaded). An end that is a bound, where
-    the data do not identify the parameter, is said."""
+    """The least objective with one parameter held at each value, for one Profile or several. Its unit is the
+    rise that noise explains at the profile's level: below the dashed line at 1 lies the interval (shaded). An
+    end that is a bound, where the data do not identify the parameter, is said."""
     profiles = [profiles] if hasattr(profiles, "parameter") else list(profiles)
     columns = min(len(profiles), 3)
     rows = -(-len(profiles) // columns)
@@ -101,7 +102,8 @@ def profile(profiles) -> Figure:
         panel.remove()
     for panel, found in zip(axes.ravel(), profiles):
         _profile(panel, found)
-    note(figure, f"objective above its minimum, over the rise that noise explains; shaded: {profiles[0].level:.0%} interval")
+    note(figure, "objective above its minimum, over the rise that noise explains; shaded: "
+         f"{profiles[0].level:.0%} interval")
     return figure
 
 

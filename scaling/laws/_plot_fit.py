@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.laws._plot_style import (BAND, COLOURS, DOT, HUES, SHAPES, dress, finish, levels, named, note,
-                                      panels, ramp, styled)
+                                      panels, percent, ramp, styled)
 from scaling.report import words
 
 FAR = 8.0     # noise standard deviations beyond which a residual is drawn at the edge of its panel
@@ -17,9 +17,9 @@ FAR = 8.0     # noise standard deviations beyond which a residual is drawn at th
 def fit(fit, boot=None, level: float = 0.9) -> Figure:
     """Observed points and the law's curves, one panel for each input, one colour for each level of another.
 
-    The band is the law's own interval at `level`, from the bootstrap; it leaves out the noise of one run. Where
-    the other inputs have more levels than can be drawn, each point is moved along the fitted law to the level
-    of its colour, which keeps its residual; the figure then says so.
+    The band is the law's own interval at `level`, from the bootstrap; it leaves out the noise of one run.
+    Where the other inputs have more levels than can be drawn, each point is moved along the fitted law to the
+    level of its colour, which keeps its residual; the figure then says so.
     """
     form, logs = fit.form, fit.logs
     figure, axes = panels(1, len(form.inputs))
@@ -64,10 +64,10 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
 
 @styled
 def residuals(fit, by: str | None = None) -> Figure:
-    """Residuals against every input and against the prediction; by: a column whose values get colours of their
-    own (the seven most frequent; the rest are grey). Dashed: one noise standard deviation either side. The line
-    joins medians of equal shares of the points: it should stay between the dashes. Points farther off than 8
-    are drawn as triangles at the edge.
+    """Residuals against every input and against the prediction; by: a column whose values get colours of
+    their own (the seven most frequent; the rest are grey). Dashed: one noise standard deviation either side.
+    The line joins medians of equal shares of the points: it should stay between the dashes. Points farther
+    off than 8 are drawn as triangles at the edge.
     """
     size, noise = fit.residuals, fit.noise
     places = [(named(fit.runs.columns, name), np.exp(fit.logs[i])) for i, name in enumerate(fit.form.inputs)]
@@ -91,7 +91,7 @@ def residuals(fit, by: str | None = None) -> Figure:
         finish(panel, log_y=False)
         panel.set_ylim(-edge, edge)
         if fit.spec.space != "linear":
-            panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}%".replace("-", "−") if value else "0")
+            panel.yaxis.set_major_formatter(percent)
     if len(groups) > 1:
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9,
                            labelcolor=COLOURS.muted, title=by, title_fontsize=9)
@@ -121,5 +121,6 @@ def _medians(axes: Axes, x: np.ndarray, size: np.ndarray, least: int = 8) -> Non
     shares = min(len(x) // least, 10)
     if shares >= 3:
         parts = np.array_split(np.argsort(x, kind="stable"), shares)
-        axes.plot([np.exp(np.log(x[part]).mean()) for part in parts], [np.median(size[part]) for part in parts],
-                  color=COLOURS.accent, linewidth=1.5, zorder=5)
+        middles = [np.exp(np.log(x[part]).mean()) for part in parts]
+        axes.plot(middles, [np.median(size[part]) for part in parts], color=COLOURS.accent, linewidth=1.5,
+                  zorder=5)

@@ -1,4 +1,5 @@
-"""The look that all figures of laws share: that of the reports (`scaling.report`), on one panel or several."""
+"""The look that all figures of laws share: that of the reports (`scaling.report`), on one panel or
+several."""
 from __future__ import annotations
 
 import functools
@@ -32,15 +33,18 @@ def styled(draw):
     return inner
 
 
-def panels(rows: int = 1, columns: int = 1, width: float = 4.7, height: float = 3.5) -> tuple[Figure, np.ndarray]:
-    """An empty figure of rows x columns panels of the given size in inches: (figure, axes [rows, columns])."""
+def panels(rows: int = 1, columns: int = 1, width: float = 4.7,
+           height: float = 3.5) -> tuple[Figure, np.ndarray]:
+    """An empty figure of rows x columns panels of the given size in inches: (figure, axes [rows,
+    columns])."""
     figure = Figure(figsize=(width * columns, height * rows))
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def dress(axes: Axes, x: str, y: str, labels: str = "", log_x: bool = True, grid: bool = True) -> Axes:
-    """`x` named below, `y` above its axis, `labels` above the right side: what labels at lines' ends count."""
+    """`x` named below, `y` above its axis, `labels` above the right side: what labels at lines' ends
+    count."""
     axes.set_facecolor("none")
     axes.set_xscale("log" if log_x else "linear")
     axes.set_xlabel(x, color=COLOURS.muted)
@@ -66,6 +70,11 @@ def amount(value: float) -> str:
 def power(value: float) -> str:
     """FLOPs to two digits: 10²¹, 3 × 10²⁰, 6.4 × 10¹⁹."""
     return words.power(value, 2).replace(".0 ×", " ×").removeprefix("1 × ")
+
+
+def percent(value: float, _=None) -> str:
+    """A share with its sign, as axes write it: +2.5%, −10%, 0."""
+    return f"{100 * value:+.3g}%".replace("-", "−") if value else "0"
 
 
 def finish(axes: Axes, ends=(), log_y: bool = True) -> None:

@@ -1,11 +1,12 @@
-"""Figures, one function for each result; each returns a matplotlib Figure, drawn without pyplot's global state.
+"""Figures, one function for each result; each returns a matplotlib Figure, drawn without pyplot's global
+state.
 
     plots.fit(law, boot)            points and curves by level of the other input, with the bootstrap band
     plots.residuals(law, by=None)   residuals against every input and the prediction, coloured by a column
     plots.bootstrap(boot)           every parameter's draws, and every pair of them
     plots.profile(profiles)         the objective over one parameter or several, with thresholds and intervals
     plots.holdout(held_out)         predicted against observed for runs that were not fitted
-    plots.isoflop(found)            slices of equal compute with their minima and flags, and the lines through those
+    plots.isoflop(found)            slices of equal compute, their minima and flags, and lines through those
     plots.frontier(table, law)      N*, D* and loss against compute, with the range of N that costs 0.1%
     plots.forecast(content, check)  a forecast with its intervals, and what was observed
     plots.suggestion(found)         the runs to buy in the plane of N and D

@@ -29,7 +29,7 @@ def planted(form, n, repeats=1):
 
 
 def clustered(form, groups, members, rng, noise=0.005):
-    """As `planted`, `members` runs at each of `groups` configurations, sharing 80% of the errors' variance."""
+    """As `planted`, `members` runs at each of `groups` places that share 80% of their errors' variance."""
     table, mean = planted(form, groups, members)
     label = np.tile(np.arange(len(mean) // members), members)
     shared, own = rng.standard_normal(label.max() + 1)[label], rng.standard_normal(len(mean))

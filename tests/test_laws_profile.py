@@ -99,16 +99,16 @@ def test_clusters_widen_it():
 
 
 def test_it_is_flat_where_a_parameter_makes_no_difference():
-    """Three levels of x within a factor of two, and noise: a constant and a power cannot be told apart."""
+    """Losses that do not depend on x: a constant and a power cannot be told apart."""
     x = np.repeat([1e6, 1.4e6, 2e6], 5)
-    loss = (1 + 30 * x ** -0.25) * np.exp(0.05 * np.random.default_rng(0).standard_normal(15))
+    loss = 2 * np.exp(0.01 * np.random.default_rng(0).standard_normal(15))
     law = fit(Runs.from_dataframe({"x": x, "loss": loss}), "saturating_power", loss="mse_log")
     shape = profile(law, "alpha", points=5)
     bounds = law.form.parameter("alpha")
-    assert shape.flat and (shape.interval[0] == bounds.low or shape.interval[1] == bounds.high)
-    amplitude = profile(law, "A", points=5)
-    assert amplitude.flat
-    json.dumps([shape.to_json(), amplitude.to_json()], allow_nan=False)
+    assert shape.flat and shape.interval == (bounds.low, bounds.high)
+    constant = profile(law, "E", points=5)
+    assert law.params["E"] == 0 and constant.flat and constant.interval == pytest.approx((0, 2), abs=0.02)
+    json.dumps([shape.to_json(), constant.to_json()], allow_nan=False)
 
 
 def test_tied_parameters_move_together():
@@ -168,8 +168,6 @@ def test_repeated_data_do_not_identify_how_soon_repeating_is_worth_nothing():
     low, high = shape.interval
     assert shape.flat and high == law.form.parameter("R_D").high
     assert low < targets["published"]["values"]["R_D_star"] < high
-    low, high = profile(law, "R_N", points=0).interval
-    assert low < 1.7 and high > targets["published"]["values"]["R_N_star"]
 
 
 def test_profiles_of_the_chinchilla_points_agree_with_their_bootstrap():

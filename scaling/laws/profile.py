@@ -95,8 +95,10 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
     rise = _rise(fit, parameter, level, cluster, seed)
     path, bounds = _Path(fit, parameter), fit.form.parameter(parameter)
     ends, reached = [], []
-    for bound in (bounds.low, bounds.high):
-        end, crossed = _search(path, fit.params[parameter], bound, fit.objective + rise, rise)
+    near = fit.optima[parameter][fit.optima["objective"] < fit.objective + rise]
+    for bound, far in ((bounds.low, near.min()), (bounds.high, near.max())):
+        outermost = sorted((fit.params[parameter], float(far), bound))[1]  # that optimum, if it lies on this side
+        end, crossed = _search(path, outermost, bound, fit.objective + rise, rise)
         ends.append(end)
         reached.append(not crossed)
     for value in _grid(path, ends, points, bounds) if np.ndim(points) == 0 else np.asarray(points, float):
@@ -139,12 +141,12 @@ def _simulated(fit: Fit, cluster: str | tuple | None, seed: int) -> tuple[np.nda
 
 def _search(path: _Path, start: float, bound: float, cut: float, rise: float) -> tuple[float, bool]:
     """(where the objective crosses the cut between the start and a bound, True), or (the bound, False).
+    `start` is the outermost optimum below the cut that is known, so that a rise between optima is no end.
 
     Every step is guessed from the parabola through the fit and the last point, and halves what is left where
     that is no guess.
     """
-    sign = 1.0 if bound > start else -1.0
-    size = max(abs(start), 1e-6)
+    sign, size = 1.0 if bound > start else -1.0, max(abs(start), _unit(path.fit, path.parameter))
     limit, step = min(abs(bound - start), FARTHEST * size), FIRST * size
     if not limit > 1e-12 * size:
         return bound, False
@@ -166,6 +168,14 @@ def _search(path: _Path, start: float, bound: float, cut: float, rise: float) ->
             break
         step = guess
     return start + sign * 0.5 * (inside + min(outside, limit)), True
+
+
+def _unit(fit: Fit, parameter: str) -> float:
+    """A size for a parameter that is zero: of an amplitude, where its term is a hundredth of the losses."""
+    if parameter not in (names := [amplitude.name for amplitude in fit.form.amplitudes]):
+        return 1e-3
+    feature = fit.form.features(fit.vector[None, len(names):], fit.logs)[0, names.index(parameter)]
+    return 0.01 * float(np.median(np.abs(fit.y)) / max(np.median(np.abs(feature)), 1e-300))
 
 
 def _grid(path: _Path, ends: list[float], points: int, bounds) -> np.ndarray:

@@ -168,6 +168,19 @@ def test_columns_and_rows_are_options(command, tmp_path):
     assert [gone["row"] for gone in content["manifest"]["dropped"]] == [2, 7]
 
 
+def test_the_runs_of_a_study_are_fitted(command, tmp_path):
+    from report_study import LAW, fill
+    fill(tmp_path / "study")
+    before = (tmp_path / "study/fit.json").read_bytes()
+    ran = command("--workdir=study", "--where=flops > 0", "--output=fit")
+    assert ran.code == 0, ran.err
+    content = read(tmp_path / "fit/fit.json")
+    assert content["params"]["alpha"] == pytest.approx(LAW["alpha"], rel=0.3)
+    assert content["manifest"]["source"]["kind"] == "workdir"
+    assert command("--workdir=study", "--output=study").code == 1     # the study's own fit.json stays
+    assert (tmp_path / "study/fit.json").read_bytes() == before
+
+
 def test_every_law_is_listed_with_its_formula(command):
     ran = command("--law=list")
     assert ran.code == 0

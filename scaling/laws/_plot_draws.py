@@ -122,4 +122,5 @@ def _profile(axes: Axes, found) -> None:
     axes.plot(value, 0, "o", color=COLOURS.accent, markersize=5, zorder=4)
     axes.set_ylim(min(-0.12, 1.1 * rise.min()), max(1.6, min(3.0, 1.05 * rise[shown].max())))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: words.short(value))
     _few_ticks(axes.xaxis, "log" if wide else "linear", axes.get_xlim())

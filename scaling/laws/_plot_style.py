@@ -82,7 +82,7 @@ def finish(axes: Axes, ends=(), log_y: bool = True) -> None:
     plot.finish(axes, ends, ticks=amount, log_y=log_y)
     bottom, top = axes.get_ylim()
     if axes.get_yscale() == "log" and 1.8 < top / bottom <= 8:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), numticks=9))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0), numticks=9))
     axes.yaxis.set_major_formatter(lambda value, _: amount(value))
 
 

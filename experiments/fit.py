@@ -44,6 +44,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Directory for fit.json and figure
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another fit in --output.")
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into --output.")
 _QUANTILE = flags.DEFINE_float("quantile", 0.5, "Share of runs below the law; 0.1 fits a lower envelope.")
+_AVERAGE = flags.DEFINE_bool("average", False, "Runs with equal inputs become one, weighted by their number.")
 _STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default as many as the form needs.")
 _METHOD = flags.DEFINE_string("method", "auto", "How to resample: case, cluster, noise or wild.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Profile the objective over every fitted parameter.")
@@ -74,8 +75,11 @@ def main():
         return
     output = _output()
     runs = _points.runs()
-    fitted = laws.fit(runs, _points.law(), quantile=_QUANTILE.value, starts=_STARTS.value,
-                      **_points.options())
+    options = _points.options() | {"quantile": _QUANTILE.value, "starts": _STARTS.value}
+    if _AVERAGE.value:
+        runs = runs.averaged()
+        options["weights"] = options["weights"] or "seeds"
+    fitted = laws.fit(runs, _points.law(), **options)
     draws = _points.resampling()
     by = _BY.value or draws["cluster"]
     if by is not None and by not in runs.frame.columns:
@@ -104,7 +108,7 @@ def listing() -> str:
     for name, form in laws.forms.FORMS.items():
         lines += [f"{name}: {form.formula}", f"    {form.source}",
                   f"    inputs {', '.join(form.inputs)}; parameters {', '.join(form.names)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "bnsl2, bnsl3, ...: bnsl with so many breaks"])
 
 
 def _numbers(values, flag: str) -> list[float]:

@@ -168,6 +168,16 @@ def test_columns_and_rows_are_options(command, tmp_path):
     assert [gone["row"] for gone in content["manifest"]["dropped"]] == [2, 7]
 
 
+def test_seeds_become_one_run_with_their_weight(command, tmp_path):
+    frame = table(noise=0.01)
+    pd.concat([frame, frame.iloc[:10].assign(loss=frame["loss"] * 1.01)]).to_csv(
+        tmp_path / "points.csv", index=False)
+    assert command("--points=points.csv", "--average", "--loss=mse", "--output=fit").code == 0
+    content = read(tmp_path / "fit/fit.json")
+    assert content["weights"] == [2.0] * 10 + [1.0] * 20
+    assert content["points"][0]["loss"] == pytest.approx(1.005 * frame["loss"][0])
+
+
 def test_the_runs_of_a_study_are_fitted(command, tmp_path):
     from report_study import LAW, fill
     fill(tmp_path / "study")

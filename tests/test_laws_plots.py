@@ -141,6 +141,17 @@ def test_moved_points_keep_their_residuals(figures, wide):
         np.testing.assert_allclose(np.sort(off), np.sort(law.residuals), atol=3e-4)   # of interpolation
 
 
+@pytest.mark.parametrize("loss", ["mse", "mse_log1p"])
+def test_points_are_moved_in_the_space_of_the_objective(loss):
+    law = laws.fit(scattered(), loss=loss)
+    for axes in plots.fit(law).axes:
+        curves = {line.get_color(): line for line in axes.lines if line.get_linestyle() == "-"}
+        off = [law.spec.residuals(y, np.interp(np.log(x), np.log(curves[dot.get_color()].get_xdata()),
+                                               curves[dot.get_color()].get_ydata()))
+               for dot in axes.lines if dot.get_linestyle() == "None" for x, y in dot.get_xydata()]
+        np.testing.assert_allclose(np.sort(off), np.sort(law.residuals), atol=2e-3)
+
+
 def test_points_on_a_grid_are_drawn_where_they_were_measured(figures):
     points = lattice()
     for axes, column in zip(figures["fit of a grid"].axes, ("params", "tokens")):

@@ -98,7 +98,7 @@ def frontier(table, fit=None) -> Figure:
             _filled(axis, x, table[f"{role}_low"], table[f"{role}_high"], COLOURS.accent, BAND)
         axis.plot(x, table[role], "o-" if len(x) < 8 else "-", color=COLOURS.accent, linewidth=1.5,
                   markersize=4, zorder=4)
-        if fit is not None:
+        if fit is not None and (role == "loss" or SYMBOLS[role] in fit.runs.columns):
             values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
             axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})
         finish(axis)

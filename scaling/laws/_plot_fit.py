@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from scaling.laws._plot_style import (BAND, COLOURS, DOT, HUES, SHAPES, dress, finish, levels, named, note,
                                       panels, percent, ramp, styled)
+from scaling.laws.resample import restored
 from scaling.report import words
 
 FAR = 8.0     # noise standard deviations beyond which a residual is drawn at the edge of its panel
@@ -44,10 +45,10 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
     there, ends = np.array(logs, copy=True), []
     for j in set(range(len(logs))) - {along}:
         there[j] = centres[nearest] if j == other else logs[j].mean()
-    shift = form.predict(fit.vector[None], there)[0] / form.predict(fit.vector[None], logs)[0]
+    shown = restored(fit.spec, fit.spec.transform(form.predict(fit.vector[None], there)[0]) + fit.residuals)
     for k, colour in enumerate(colours):
         mine = nearest == k
-        axes.plot(np.exp(logs[along][mine]), (fit.y * shift)[mine], color=colour, **DOT)
+        axes.plot(np.exp(logs[along][mine]), shown[mine], color=colour, **DOT)
         line = np.repeat(there[:, mine][:, :1], len(grid), axis=1)
         line[along] = grid
         inputs = dict(zip(form.inputs, np.exp(line)))
@@ -59,7 +60,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
         if other != along:
             ends.append((curve[-1], words.count(np.exp(centres[k])), colour))
     finish(axes, ends)
-    return bool(np.abs(np.log(shift)).max() > max(0.1 * fit.noise, 1e-4))
+    return bool(np.abs(fit.spec.residuals(shown, fit.y)).max() > max(0.1 * fit.noise, 1e-4 * np.abs(fit.y).max()))
 
 
 @styled

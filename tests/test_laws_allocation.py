@@ -44,8 +44,8 @@ LAWS = {  # planted parameters, in the units of `grid`
     "overtraining": {"E": 1.7, "A": 60.0, "B": 100.0, "eta": 0.14},
     "kaplan": {"A": 17.0, "alpha": 0.095, "beta": 0.115, "log_ratio": 6.3},
     "interaction": TRUTH | {"G": -2e4},
-    "farseer": {"E": 0.75, "B": 18.0, "a1": 9.2, "alpha": -0.05, "b": 0.0143, "a2": 850.0, "beta": -0.245, "a3": 6.3,
-                "gamma": -0.085},
+    "farseer": {"E": 2.797, "B": 2.0e5, "beta": 0.557, "beta_slope": -0.1831, "beta_power": -0.05, "B_slope": -2.283,
+                "B_power": -0.245, "E_slope": -0.1119, "E_power": -0.085},
     "data_constrained": TRUTH | {"R_D": 15.0, "R_N": 5.0, "G": 0.5}}
 
 

@@ -132,19 +132,54 @@ INTERACTION = register(Form(
     lambda p, log: (0.0, -p.alpha * log.N, -p.beta * log.D, -p.alpha * log.N - p.beta * log.D)))
 
 
+def _bent_log(log, power):
+    """(x^power - 1) / power of log x, which is log x itself at power 0 (Box and Cox 1964)."""
+    z = np.asarray(log * (power.value if isinstance(power, Jet) else power), float)
+    near = np.abs(z) < 0.03
+    w = np.where(near, 1.0, z)
+    grown = np.exp(w)
+    value = np.where(near, 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5))), np.expm1(w) / w)
+    if not isinstance(power, Jet):
+        return log * value
+    slope = np.where(near, 1 / 2 + z / 3 + z ** 2 / 8 + z ** 3 / 30 + z ** 4 / 144, (grown * (w - 1) + 1) / w ** 2)
+    bend = np.where(near, 1 / 3 + z / 4 + z ** 2 / 10 + z ** 3 / 36 + z ** 4 / 168,
+                    (grown * (w * w - 2 * w + 2) - 2) / w ** 3)
+    return apply(log * value, (power,), [log ** 2 * slope], {(0, 0): log ** 3 * bend})
+
+
+MEDIUM = 1e8  # the size at which E, B and beta of Farseer's law are what they are called
+
+
+def _farseer(p, log):
+    n = log.N - np.log(MEDIUM)
+    exponent = p.beta * np.exp(p.beta_slope * _bent_log(n, p.beta_power))
+    return p.E_slope * _bent_log(n, p.E_power), p.B_slope * _bent_log(n, p.B_power) - exponent * log.D
+
+
 def _farseer_shift(p, centre):
-    by_size = {"a1": "alpha", "a2": "beta", "a3": "gamma"}  # each enters as a N^power
-    return {**p, **{a: p[a] * np.exp(p[power] * centre["N"]) for a, power in by_size.items()}}
+    n = centre["N"]
+    moved = {name: p[name] * np.exp(p[name.replace("slope", "power")] * n) for name in ("E_slope", "B_slope", "beta_slope")}
+    return {**p, **moved, "beta": p["beta"] * np.exp(p["beta_slope"] * _bent_log(n, p["beta_power"]))}
+
+
+def _farseer_published(p):
+    out = {}
+    for i, name in enumerate(("beta", "B", "E"), 1):
+        a = p[f"{name}_slope"] / p[f"{name}_power"]
+        out |= {f"a{i}": a * MEDIUM ** -p[f"{name}_power"], f"b{i}": np.log(p[name]) - a}
+    return out
 
 
 FARSEER = register(Form(
-    "farseer", "E exp(a3 N^gamma) + B exp(a2 N^beta) D^-(b exp(a1 N^alpha))",
-    "Li et al. 2025 (arXiv:2506.10972), equation 4, with E = exp(b3), B = exp(b2), b = exp(b1)", ("N", "D"), (E, B),
-    (Parameter("a1", -5.0, 5.0), Parameter("alpha", -1.0, 1.0), Parameter("b", 0.01, 4.0, scale="log"),
-     Parameter("a2", -20.0, 20.0), Parameter("beta", -1.0, 1.0), Parameter("a3", -5.0, 5.0), Parameter("gamma", -1.0, 1.0)),
-    lambda p, log: (p.a3 * np.exp(p.gamma * log.N),
-                    p.a2 * np.exp(p.beta * log.N) - p.b * np.exp(p.a1 * np.exp(p.alpha * log.N)) * log.D),
-    centred=("N",), shift=_farseer_shift, shifted=("a1", "a2", "a3")))
+    "farseer", "E exp(E_slope n(E_power)) + B exp(B_slope n(B_power)) D^-(beta exp(beta_slope n(beta_power))), "
+    "n(k) = ((N / 1e8)^k - 1) / k",
+    "Li et al. 2025 (arXiv:2506.10972): exp(a3 N^g + b3) + exp(a2 N^b + b2) D^-exp(a1 N^a + b1), a_i = slope / power",
+    ("N", "D"), (E, B),
+    (Parameter("beta", 0.01, 4.0, scale="log"), Parameter("beta_slope", -1.0, 1.0), Parameter("beta_power", -1.0, 1.0),
+     Parameter("B_slope", -4.0, 4.0), Parameter("B_power", -1.0, 1.0),
+     Parameter("E_slope", -1.0, 1.0), Parameter("E_power", -1.0, 1.0)),
+    _farseer, centred=("N",), shift=_farseer_shift, shifted=("beta", "beta_slope", "B_slope", "E_slope"),
+    anchors={"N": MEDIUM}, derived=_farseer_published))
 
 
 def _effective(log_total, log_unique, rate):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,11 @@ from scaling.laws.forms import Form, LawError, get
 from scaling.laws.objectives import Objective
 from scaling.laws.runs import Runs
 
-STARTS = {1: 16, 2: 16, 3: 48}   # Newton starts by the number of parameters searched; for more, the last
-POLISHED = 8                     # of the starts that have not converged soon, how many go on
+STARTS = {1: 16, 2: 16, 3: 64, 4: 96}  # Newton starts by the number of parameters searched
+MANY = 192                             # of five and more
+DIRECT = 24                            # starts that are minimised without a detour
+POLISH = ((24, 300, 1e3), (4, 3000, 2.0))  # of the starts that are not done soon: how many go on, how far, and how near
+                                       # to the best their objective must be
 SAME = 1e-5                      # optima whose predictions nowhere differ by more are one
 EFFICIENT = 1.345                # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
 
@@ -135,16 +138,14 @@ class Scale:
         self.objective = objective.with_delta(objective.delta / self.unit) if linear else objective
         self.factor = 1.0 if not linear else self.unit if objective.kind == "absolute" else self.unit ** 2
         self.logs, self.y = logs - self.centre[:, None], np.asarray(y) / self.unit
-        names = [a.name for a in form.amplitudes]
-        nonlinear = {p.name: self.into(np.ones((1, len(form.names))), p.name) for p in form.nonlinear if p.unit}
-        self.inner = form.with_fixed({k: v / self.unit for k, v in form.fixed.items() if k in names}).bounded(
-            {p.name: (p.low * nonlinear[p.name], p.high * nonlinear[p.name])
-             for p in form.nonlinear if p.name in nonlinear and np.any(self.centre)})
-
-    def into(self, vectors: np.ndarray, name: str) -> float:
-        """By how much a parameter with a unit changes."""
-        inside = self.form.rescale(vectors, self.centre)
-        return float(inside[0, self.form.names.index(name)])
+        amplitudes = [a.name for a in form.amplitudes]
+        bounds = {a.name: (a.low / self.unit, a.high / self.unit) for a in form.amplitudes}
+        for p in form.nonlinear:
+            if p.unit:
+                change = np.exp(-self.centre[form.inputs.index(p.unit)])
+                bounds[p.name] = p.low * change, p.high * change
+        fixed = {name: value / self.unit for name, value in form.fixed.items() if name in amplitudes}
+        self.inner = form.with_fixed(fixed).bounded(bounds)
 
     def restore(self, vectors: np.ndarray) -> np.ndarray:
         """Parameter vectors [batch, P] in the units of the data."""
@@ -169,22 +170,24 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int, se
     start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, starts, seed)
     if not len(start):
         raise LawError(f"no start of {form.name} reached a finite objective")
-    # a small delta makes a rough objective, with a local optimum wherever the curve passes through enough points:
-    # starts also come to it from the smoother problem with a larger delta
-    smooth = scale.objective.with_delta(30 * scale.objective.delta)
-    rough = scale.objective.kind == "huber" and len(form.free) > 3
-    if rough:
-        eased = scale.minimise(start, y, weights, smooth, tolerance=1e-6, iterations=100).vectors
-        start = np.concatenate([start, eased])
+    # a small delta makes a rough objective, with a local optimum wherever the curve passes through enough points: of many
+    # starts the best go on from where least squares takes them
+    if len(start) > DIRECT and scale.objective.kind == "huber":
+        squares = replace(scale.objective, kind="mse", delta=np.inf)
+        eased = scale.minimise(start, y, weights, squares, iterations=60)
+        order = np.argsort(np.where(np.isfinite(eased.objective), eased.objective, np.inf), kind="stable")
+        further = eased.vectors[order[:len(start) // 4]]
+        start = np.concatenate([start[:DIRECT], further]) if seed is None else eased.vectors
     found = scale.minimise(start, y, weights, iterations=100)
     if not np.isfinite(found.objective).any():
         raise LawError(f"no start of {form.name} reached a finite objective")
-    late = np.argsort(np.where(found.converged, np.inf, found.objective), kind="stable")[:POLISHED]
-    late = late[~found.converged[late] & (found.objective[late] <= 2 * found.objective.min())]
-    if late.size:  # narrow curved valleys, such as those of breaks beyond the data, take their time
-        again = scale.minimise(found.vectors[late], y, weights, iterations=3000)
-        for values, new in zip(found[:3], again):
-            values[late] = new
+    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take their time
+        late = np.flatnonzero(~found.converged & (found.objective <= near * found.objective.min()))
+        late = late[np.argsort(found.objective[late], kind="stable")[:many]]
+        if late.size:
+            again = scale.minimise(found.vectors[late], y, weights, iterations=iterations)
+            for values, new in zip(found[:3], again):
+                values[late] = new
     kept: list[int] = []
     with np.errstate(all="ignore"):
         curves = scale.inner.predict(found.vectors, scale.logs)
@@ -286,7 +289,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     weights = _weights(runs, weights)
     form = form.placed(logs)
     searched = sum(p.name in form.free for p in form.nonlinear)
-    many = starts or STARTS.get(searched, STARTS[3])
+    many = starts or STARTS.get(max(searched, 1), MANY)
 
     for _ in range(3 if measured else 0):
         vectors, _, _ = optimise(form, logs, y, weights, spec, many, seed)

@@ -80,7 +80,7 @@ class Form:
 
     centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
     parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
-    None is all of them. shift(values, centre), where it is not enough that parameters with a `unit` are divided by it,
+    None is all of them; `anchors` are values of inputs that the formula itself divides by. shift(values, centre), where it is not enough that parameters with a `unit` are divided by it,
     maps {name: nonlinear value} for inputs to those for inputs / exp(centre), {input: number}; `shifted` names those it
     changes, whose bounds are those of centred inputs.
     constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
@@ -96,6 +96,7 @@ class Form:
     centred: tuple[str, ...] | None = None
     shift: Callable | None = None
     shifted: tuple[str, ...] = ()
+    anchors: Mapping[str, float] = field(default_factory=dict)
     constant: tuple[str, ...] = ()
     derived: Callable | None = None
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -213,8 +214,9 @@ class Form:
     # ----------------------------------------------------------------------------------------- other units
 
     def centre(self, logs: np.ndarray) -> np.ndarray:
-        """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed or tied parameter has a unit."""
-        touched = {*self.fixed, *self.tied, *self.tied.values()}
+        """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed, tied or bounded one has a unit."""
+        bounded = [a.name for a in self.amplitudes if a.low not in (0.0, -np.inf) or a.high < np.inf]
+        touched = {*self.fixed, *self.tied, *self.tied.values(), *bounded}
         united = {p.name for p in self.nonlinear if p.unit or self.shift}
         with np.errstate(all="ignore"):
             terms = self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1])
@@ -222,7 +224,8 @@ class Form:
         if touched & united:
             return np.zeros(len(logs))
         inputs = self.inputs if self.centred is None else self.centred
-        return np.array([values.mean() if name in inputs else 0.0 for name, values in zip(self.inputs, logs)])
+        return np.array([values.mean() - np.log(self.anchors.get(name, 1.0)) if name in inputs else 0.0
+                         for name, values in zip(self.inputs, logs)])
 
     def rescale(self, vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
         """Parameters [batch, P] for logs, expressed for logs - centre [I]."""

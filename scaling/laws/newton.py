@@ -219,7 +219,7 @@ def minimise(form: Form, start, logs, loss, weights=1.0, *, objective: Objective
 def _absolute(problem: Problem, free, low, high, iterations, tolerance) -> Result:
     """Least absolute values as the limit of Huber losses, each from the optimum of the one before."""
     with np.errstate(all="ignore"):
-        scale = max(float(np.median(_gap(problem, free))), 1e-12)
+        scale = max(float(np.median(np.abs(_gap(problem, free)))), 1e-12)
     for delta in scale * 10.0 ** -np.arange(8):
         found = _minimise(problem._replace(delta=delta), free, low, high, iterations, tolerance)
         free = found.vectors

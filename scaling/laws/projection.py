@@ -78,7 +78,8 @@ def amplitudes(form: Form, features: np.ndarray, weights: np.ndarray, loss: np.n
         best = np.where(better, explained, best)
         found[better] = 0.0
         found[np.ix_(better, take)] = part[better]
-    return held + (found / size) @ mixed.T
+    ends = np.array([[form.parameter(name).low, form.parameter(name).high] for name in free])
+    return held + np.clip(found / size, ends[:, 0], ends[:, 1]) @ mixed.T
 
 
 def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.ndarray:

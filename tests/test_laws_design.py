@@ -232,12 +232,41 @@ def test_a_first_grid_that_cannot_be_is_one_sentence(options, said):
 # ------------------------------------------------------------------------------------------------- the gain
 
 
-def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cost(bench):
-    """Ten simulated studies on the Chinchilla surface: 100 seeds put the grid's RMSE at more than twice that
-    of the suggested runs and chance's above that, so for ten, whose ratio scatters by about a third, 1.2 is a
-    wide margin."""
-    study = bench.STUDIES["chinchilla"]
-    rows = pd.DataFrame([bench.contest(study, seed, ("grid", "random", "suggest")) for seed in range(6)])
-    own = bench.rms(rows["suggest"])
-    assert bench.rms(rows["grid"]) > 1.2 * own and bench.rms(rows["random"]) > 1.2 * own
-    assert own < 2 * bench.rms(rows["suggest expected"])
+@pytest.mark.parametrize("name", ["chinchilla", "no_smaller"])
+def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cost(bench, name):
+    """By the theory of least squares at the planted law, of runs chosen from noisy first fits: then a few
+    seeds tell. They scatter by less than 1% (chance by 10%); the grid has 1.6 and 1.4 times the standard
+    error of the suggested runs and chance 1.9 and 2.1 times, so 1.3 leaves room for another search, and none
+    for one that does not work. The errors of fits themselves, over many seeds, are what
+    `tools/bench_design.py` prints."""
+    study, found = bench.STUDIES[name], []
+    first = bench.points(study, (study.levels, study.levels), wide=False)
+    budget = study.more * first["cost"].sum()
+    for seed in range(4):
+        run = design.simulate(study.surface, noise=study.noise, seed=seed)
+        drawn = bootstrap(bench.fitted(study, first.assign(loss=run(first))), draws=64, seed=seed)
+        suggested = design.suggest(drawn, bench.lattice(study), budget, target=study.target)
+        chance = bench.random(study, budget, np.random.default_rng(seed))
+        found.append([bench.theory(study, more) for more in (suggested.runs, chance)] + [suggested.se_after])
+    own, chance, promised = map(bench.rms, zip(*found))
+    assert bench.theory(study, bench.grid(study, budget)) > 1.3 * own and chance > 1.3 * own
+    assert own / 1.5 < promised < 1.5 * own  # what was promised is what theory gives
+
+
+def test_batches_and_simulated_seeds_are_independent(bench):
+    run, again = (design.simulate(bench.chinchilla, noise=0.01, seed=3) for _ in range(2))
+    frame = points([1e8, 2e8], [1e9, 2e9])
+    first, second = run(frame), run(frame)
+    np.testing.assert_array_equal(first, again(frame))
+    assert (first != second).all()
+    np.testing.assert_allclose(design.simulate("chinchilla", SURFACE, 0.0)(frame), bench.chinchilla(frame["N"], frame["D"]))
+
+
+@pytest.mark.slow
+def test_on_the_farseer_surface_too(bench):
+    """As above, with the law of nine parameters; the ratios were 1.9 for the grid and 3.0 for chance (four
+    seeds)."""
+    study = bench.STUDIES["farseer"]
+    rows = pd.DataFrame([bench.contest(study, seed, ("grid", "random", "suggest")) for seed in range(4)])
+    own = bench.rms(rows["suggest theory"])
+    assert bench.rms(rows["grid theory"]) > 1.3 * own and bench.rms(rows["random theory"]) > 1.3 * own

@@ -64,18 +64,16 @@ def study(corpus, tmp_path_factory):
     return workdir
 
 
-def command(module, *arguments):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-m", f"experiments.{module}", *arguments], cwd=ROOT,
-                          env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def ask(*arguments):
+    """The command in this process."""
+    with flagsaver.flagsaver():
+        plan_command.main(run.refuse_unknown(["plan", *arguments]))
 
 
 def refused(capsys, *arguments):
-    """(exit status, what was said) of the command in this process."""
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as left:
-        plan_command.main(run.refuse_unknown(["plan", *arguments]))
+    """(exit status, what was said) of the command."""
+    with pytest.raises(SystemExit) as left:
+        ask(*arguments)
     [said] = capsys.readouterr().err.splitlines()
     assert said.startswith("error: ")
     return left.value.code, said
@@ -152,15 +150,19 @@ def test_a_point_bought_again_is_its_best_run_with_a_new_seed(study):
 
 def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrites_it(study, tmp_path, capsys):
     output = tmp_path / "configs" / "next.py"
-    ask = [f"--workdir={study}", "--budget=5e10", "--target_params=1e5", "--target_data=1e5", "--runs=6",
-           f"--output={output}"]
-    out = command("plan", *ask)
+    flags = [f"--workdir={study}", "--budget=5e10", "--target_params=1e5", "--target_data=1e5", "--runs=6",
+             f"--output={output}"]
+    ask(*flags)
+    out, before = capsys.readouterr().out, output.read_text()
     assert "standard error now" in out and str(output) in out
-    before = output.read_text()
-    code, said = refused(capsys, *ask)
+    code, said = refused(capsys, *flags)
     assert code == 1 and "never overwritten" in said and output.read_text() == before
-    dry = command("run", f"--config={output}", f"--workdir={study}", "--dry_run")
-    assert "39 runs in" in dry and "target," in dry  # 32 old ones, 6 new ones, the target
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    launched = subprocess.run(
+        [sys.executable, "-m", "experiments.run", f"--config={output}", f"--workdir={study}", "--dry_run"], cwd=ROOT,
+        env=environment, capture_output=True, text=True, timeout=600)
+    assert launched.returncode == 0, launched.stderr
+    assert "39 runs in" in launched.stdout and "target," in launched.stdout  # 32 old ones, 6 new ones, the target
 
 
 def test_an_empty_workdir_gets_a_first_grid_and_a_target_to_forecast(corpus, tmp_path):

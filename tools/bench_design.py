@@ -7,11 +7,11 @@ Each study plants a surface, buys a small first grid, and spends three times its
 each of the strategies: `grid`, `random`, `suggest`, `batches` (suggest in three batches, refitted after each)
 and `sparse` (suggest with no more runs than the grid has); `first` buys nothing. The law is fitted to all
 runs, and the error of its answer to the question is counted over seeds. RMSE is of the logarithm of a loss or
-a size (0.01 is 1%), or of an exponent itself. `ratio` is a strategy's RMSE over that of the suggested runs,
-above 1 where suggesting wins, with its standard error (jackknife over seeds, which are paired). `expected` is
-the standard error that was promised when the runs were chosen (root mean square over seeds). Farseer's law
-takes too long to search for in every one of hundreds of fits: there all fits start from the planted
-parameters.
+a size (0.01 is 1%), or of an exponent itself. `over` is a strategy's RMSE over that of the suggested runs,
+above 1 where suggesting wins, with its standard error (jackknife over seeds, which are paired). `theory` is
+the standard error of least squares linearised at the planted parameters, which needs few seeds; `expected` is
+what was promised when the runs were chosen (both root mean squares over seeds). Farseer's law takes too long
+to search for in every one of hundreds of fits: there all fits start from the planted parameters.
 """
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from scaling.laws import Runs, bootstrap, design
+from scaling.laws._design_search import Information, natural, slopes
 from scaling.laws.counts import six_n_d
 from scaling.laws.fitting import Fit, Scale, fit
+from scaling.laws.forms import get
 
 # Besiroglu et al. 2024 (arXiv:2404.10102), table 1
 CHINCHILLA = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
@@ -56,7 +59,8 @@ class Study:
     noise: float = 0.005
     more: float = 3.0     # budget over the cost of the first grid
     below: float = design.BEYOND   # how far below the first grid candidates reach, and the rivals' runs
-    start: tuple[float, ...] = ()  # where Newton's method begins, for a law that takes a minute to search for
+    planted: tuple[float, ...] = ()  # parameters of the law that are the surface's, where it has some
+    slow: bool = False               # a law that takes a minute to search for: fits start from those planted
     sizes: tuple[float, float] = (5e7, 4e8)
     data: tuple[float, float] = (1e9, 8e9)
 
@@ -77,13 +81,16 @@ def best_size(compute: float) -> float:
 
 
 STUDIES = {
-    "chinchilla": Study(chinchilla, "chinchilla", design.loss_at(**FAR), np.log(chinchilla(**FAR))),
+    "chinchilla": Study(chinchilla, "chinchilla", design.loss_at(**FAR), np.log(chinchilla(**FAR)),
+                        planted=tuple(CHINCHILLA.values())),
     "no_smaller": Study(chinchilla, "chinchilla", design.loss_at(**FAR), np.log(chinchilla(**FAR)),
-                        below=1.0),
-    "best_size": Study(chinchilla, "chinchilla", design.best_size(1e22), best_size(1e22)),
-    "alpha": Study(chinchilla, "chinchilla", design.quantity("alpha"), CHINCHILLA["alpha"]),
+                        planted=tuple(CHINCHILLA.values()), below=1.0),
+    "best_size": Study(chinchilla, "chinchilla", design.best_size(1e22), best_size(1e22),
+                       planted=tuple(CHINCHILLA.values())),
+    "alpha": Study(chinchilla, "chinchilla", design.quantity("alpha"), CHINCHILLA["alpha"],
+                   planted=tuple(CHINCHILLA.values())),
     "farseer": Study(farseer, "farseer", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)), levels=4,
-                     start=FARSEER, **WIDE),
+                     planted=FARSEER, slow=True, **WIDE),
     "interaction": Study(farseer, "interaction", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)),
                          **WIDE),
     "wrong_law": Study(farseer, "chinchilla", design.loss_at(**FARTHER), np.log(farseer(**FARTHER)), **WIDE),
@@ -137,12 +144,12 @@ def template(study: Study) -> Fit:
 
 
 def fitted(study: Study, frame: pd.DataFrame) -> Fit:
-    """The law of all runs; least squares from study.start, where there is one."""
-    if not study.start:
+    """The law of all runs; least squares from the planted parameters, where a search takes too long."""
+    if not study.slow:
         return fit(frame, study.law, delta="noise")
     law, runs, ones = template(study), Runs.from_dataframe(frame), np.ones(len(frame))
     scale = Scale(law.form, runs.inputs(law.form), runs.y, law.spec)
-    found = scale.minimise(scale.enter(np.array([study.start])), runs.y, ones)
+    found = scale.minimise(scale.enter(np.array([study.planted])), runs.y, ones)
     vector = scale.restore(found.vectors)
     residuals = law.spec.residuals(runs.y, law.form.predict(vector, runs.inputs(law.form))[0])
     return dataclasses.replace(
@@ -150,6 +157,21 @@ def fitted(study: Study, frame: pd.DataFrame) -> Fit:
         objective=float(found.objective[0]),
         noise=float(np.sqrt((residuals ** 2).sum() / (len(frame) - vector.size))),
         optima=pd.DataFrame(vector, columns=list(law.form.names)).assign(objective=found.objective))
+
+
+def theory(study: Study, more: pd.DataFrame) -> float:
+    """Standard error of the answer after the first grid and `more`, by least squares linearised at the
+    planted parameters, NaN where there are none: what RMSE comes to in many seeds."""
+    if not study.planted:
+        return np.nan
+    first = points(study, (study.levels, study.levels), wide=False)
+    runs = Runs.from_dataframe(pd.concat([first, more])[["N", "D"]])
+    law, vectors = SimpleNamespace(form=get(study.law), runs=runs), np.array([study.planted])
+    logs = runs.inputs(law.form)
+    changes = natural(law.form, vectors, logs)
+    each = slopes(lambda rows: np.log(law.form.predict(rows, logs)) / study.noise, vectors, changes)
+    wanted = slopes(lambda rows: study.target.values(law, rows), vectors, changes)
+    return float(np.exp(Information(each, np.ones(len(runs)), each[:, :0], wanted, None).before[0] / 2))
 
 
 def error(study: Study, law: Fit) -> float:
@@ -166,11 +188,12 @@ def contest(study: Study, seed: int, strategies=STRATEGIES) -> dict[str, float]:
     budget = study.more * first["cost"].sum()
     law = fitted(study, first)
     boot = bootstrap(law, draws=100, seed=seed)
-    uniform, out = grid(study, budget), {"first": error(study, law)}
+    uniform, out = grid(study, budget), {"first": error(study, law), "first theory": theory(study, first[:0])}
     for strategy in strategies:
         if strategy == "batches":
             found = design.suggest(boot, lattice(study), budget, target=study.target, run=run, batches=3)
-            out |= {strategy: error(study, found.fit), f"{strategy} expected": found.se_after}
+            out |= {strategy: error(study, found.fit), f"{strategy} expected": found.se_after,
+                    f"{strategy} theory": theory(study, found.runs)}
             continue
         if strategy in ("sparse", "suggest"):
             found = design.suggest(boot, lattice(study), budget, target=study.target,
@@ -181,7 +204,7 @@ def contest(study: Study, seed: int, strategies=STRATEGIES) -> dict[str, float]:
         else:
             continue
         bought = pd.concat([first, more.assign(loss=run(more))], ignore_index=True)
-        out[strategy] = error(study, fitted(study, bought))
+        out |= {strategy: error(study, fitted(study, bought)), f"{strategy} theory": theory(study, more)}
     return out
 
 
@@ -206,17 +229,18 @@ def main() -> None:
         if name not in STUDIES:
             parser.error(f"no study {name!r}; there are {', '.join(STUDIES)}")
         study, start = STUDIES[name], time.perf_counter()
-        strategies = [s for s in STRATEGIES if s != "batches" or not study.start]
+        strategies = [s for s in STRATEGIES if s != "batches" or not study.slow]
         rows = pd.DataFrame([contest(study, seed, strategies) for seed in range(options.seeds)])
         print(f"\n{name}: {study.surface.__name__} surface fitted by {study.law}, {study.target.name}; "
               f"{options.seeds} seeds, {(time.perf_counter() - start) / options.seeds:.1f} s each")
-        print(f"{'strategy':>10} {'RMSE':>9} {'median':>9} {'bias':>9} {'expected':>9} {'over suggest':>16} "
-              f"{'over batches':>16}")
+        heads = ("RMSE", "median", "bias", "theory", "expected")
+        print(" ".join([f"{'strategy':>10}", *(f"{head:>9}" for head in heads),
+                        f"{'over suggest':>16} {'over batches':>16}"]))
         for strategy in strategies:
             e = rows[strategy].to_numpy()
-            promised = rows.get(f"{strategy} expected")
+            known = [rms(rows.get(f"{strategy} {what}", np.nan)) for what in ("theory", "expected")]
             cells = [f"{rms(e):9.4f}", f"{np.median(np.abs(e)):9.4f}", f"{e.mean():+9.4f}",
-                     " " * 9 if promised is None else f"{rms(promised):9.4f}"]
+                     *(f"{value:9.4f}" if np.isfinite(value) else " " * 9 for value in known)]
             cells += ["{:8.2f} +- {:4.2f}".format(*ratio(e, rows[own].to_numpy()))
                       for own in ("suggest", "batches") if own in rows]
             print(f"{strategy:>10} {' '.join(cells)}", flush=True)

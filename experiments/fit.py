@@ -52,7 +52,7 @@ _HOLDOUT = flags.DEFINE_list("holdout_compute", [], "FLOPs, one or more: fit run
 _COMPARE = flags.DEFINE_list("compare", [], "Other laws to rank beside --law.")
 _ISOFLOP = flags.DEFINE_bool("isoflop", False, "Minima of slices of equal compute, and their powers.")
 _FRONTIER = flags.DEFINE_list("frontier", [], "Budgets in FLOPs to allocate between N and D.")
-_COST = flags.DEFINE_enum("cost", "6ND", ["6ND", "counted"], "FLOPs of --frontier: 6 N D, or as the runs have.")
+_COST = flags.DEFINE_enum("cost", "6ND", ["6ND", "counted"], "FLOPs of --frontier: 6 N D, or the runs' own.")
 _BY = flags.DEFINE_string("by", None, "Column that colours residuals; by default that of --cluster.")
 flags.DEFINE_alias("inputs", "columns")
 flags.adopt_module_key_flags(_points)

@@ -197,7 +197,8 @@ def main() -> None:
                   f"{missing.name}")
         compare(runs, loss, solvers, options.draws)
     every_form(options.forms, len(runs), options.draws)
-    if left := [name for name, form in laws.forms.FORMS.items() if len(form.free) <= 6 and name not in PLANTED]:
+    left = [name for name, form in laws.forms.FORMS.items() if len(form.free) <= 6 and name not in PLANTED]
+    if left:
         print(f"\nnot timed, since nothing is planted for them here: {', '.join(left)}")
 
 

@@ -60,7 +60,8 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
         if other != along:
             ends.append((curve[-1], words.count(np.exp(centres[k])), colour))
     finish(axes, ends)
-    return bool(np.abs(fit.spec.residuals(shown, fit.y)).max() > max(0.1 * fit.noise, 1e-4 * np.abs(fit.y).max()))
+    moved = np.abs(fit.spec.residuals(shown, fit.y)).max()
+    return bool(moved > max(0.1 * fit.noise, 1e-4 * np.abs(fit.y).max()))
 
 
 @styled

@@ -8,11 +8,13 @@ from numpy.testing import assert_allclose
 
 from scaling import attention, nn
 
+causal = jax.jit(attention.causal, static_argnums=3)
+
 
 def inputs(length, heads, kv_heads, dtype=jnp.float32, batch=2, size=8):
-    keys = jax.random.split(jax.random.key(length), 4)
+    rng = np.random.default_rng(length)
     shapes = [(batch, length, n, size) for n in (heads, kv_heads, kv_heads, heads)]
-    return [2 * jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes)]
+    return [jnp.asarray(rng.normal(scale=2, size=shape), dtype) for shape in shapes]
 
 
 @pytest.mark.parametrize("length", [7, 256, 512])  # one, two and four blocks of queries
@@ -42,16 +44,16 @@ def test_cpu_attention_is_batched_like_any_function():
 
 def test_cpu_attention_survives_scores_that_overflow_an_exponential():
     q, k, v, _ = inputs(64, 2, 2)
-    out, grad = jax.value_and_grad(lambda q: attention.causal(100 * q, k, v, "cpu").sum())(q)
-    assert_allclose(out, attention.causal(100 * q, k, v, "xla").sum(), rtol=1e-4)
+    out, grad = jax.jit(jax.value_and_grad(lambda q: attention.causal(100 * q, k, v, "cpu").sum()))(q)
+    assert_allclose(out, causal(100 * q, k, v, "xla").sum(), rtol=1e-4)
     assert bool(jnp.isfinite(grad).all())
 
 
 def test_bfloat16_is_close_to_float32():
     *qkv, _ = inputs(64, 4, 2)
-    exact = attention.causal(*qkv, "cpu")
+    exact = causal(*qkv, "cpu")
     for implementation in ("cpu", "xla"):
-        low = attention.causal(*(x.astype(jnp.bfloat16) for x in qkv), implementation)
+        low = causal(*(x.astype(jnp.bfloat16) for x in qkv), implementation)
         assert low.dtype == jnp.bfloat16
         assert float(jnp.abs(low.astype(jnp.float32) - exact).max()) < 0.05 * float(jnp.abs(exact).max())
 
@@ -59,7 +61,7 @@ def test_bfloat16_is_close_to_float32():
 def test_masked_attention_to_a_cache_equals_causal_attention():
     *qkv, _ = inputs(16, 4, 2)
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((16, 16), bool)), (2, 16, 16))
-    assert_allclose(attention.masked(*qkv, mask), attention.causal(*qkv, "xla"), rtol=1e-5, atol=1e-5)
+    assert_allclose(jax.jit(attention.masked)(*qkv, mask), causal(*qkv, "xla"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [1, 100, 5000])
@@ -67,6 +69,7 @@ def test_rotary_scores_depend_on_the_difference_of_positions_alone(shift):
     q, k, _, _ = inputs(12, 1, 1, size=32)
     positions = jnp.arange(12)[None]
 
+    @jax.jit
     def scores(positions):
         return jnp.einsum("bqhd,bkhd->bqk", nn.rotate(q, positions), nn.rotate(k, positions))
 
@@ -87,7 +90,8 @@ def test_product_equals_tensordot_in_value_and_gradient(shape, contracted):
     weight = jax.random.normal(jax.random.key(1), (*shape[len(shape) - contracted:], 3, 2))
 
     def run(f):
-        return jax.value_and_grad(lambda x, w: jnp.sin(f(x, w, contracted)).sum(), argnums=(0, 1))(x, weight)
+        gradients = jax.value_and_grad(lambda x, w: jnp.sin(f(x, w, contracted)).sum(), argnums=(0, 1))
+        return jax.jit(gradients)(x, weight)
 
     for a, b in zip(jax.tree.leaves(run(nn.product)), jax.tree.leaves(run(jnp.tensordot)), strict=True):
         assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -97,6 +101,7 @@ def test_cross_entropy_is_minus_the_log_of_softmax():
     logits = 5 * jax.random.normal(jax.random.key(0), (3, 4, 10))
     targets = jax.random.randint(jax.random.key(1), (3, 4), 0, 10)
     want = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
-    assert_allclose(nn.cross_entropy(logits, targets), want, rtol=1e-5, atol=1e-5)
-    grad = jax.grad(lambda logits: nn.cross_entropy(logits, targets).sum())(logits)
+    (_, found), grad = jax.jit(jax.value_and_grad(
+        lambda logits: ((loss := nn.cross_entropy(logits, targets)).sum(), loss), has_aux=True))(logits)
+    assert_allclose(found, want, rtol=1e-5, atol=1e-5)
     assert_allclose(grad, jax.nn.softmax(logits) - jax.nn.one_hot(targets, 10), atol=1e-6)

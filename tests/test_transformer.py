@@ -34,8 +34,14 @@ def random_params(family):
     return jax.tree.unflatten(treedef, [x + 0.4 * n for x, n in zip(leaves, noise)])
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def loss_and_grads(family, params, batch):
-    return jax.jit(jax.value_and_grad(lambda p: family.loss(p, batch, None)[0]))(params)
+    return jax.value_and_grad(lambda p: family.loss(p, batch, None)[0])(params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(family, params, tokens):
+    return family.logits(params, tokens)
 
 
 def assert_same(a, b, rtol=1e-4, atol=1e-5):
@@ -43,9 +49,10 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
         assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_each_token_sees_itself_and_all_before_it_and_none_after(name):
-    family = variant(name)
+@pytest.mark.parametrize("names", ["default", "layernorm learned gelu", "no_qk_norm tied grouped scaled",
+                                   "remat unrolled xla", "bfloat16"])  # every variant, several at once
+def test_each_token_sees_itself_and_all_before_it_and_none_after(names):
+    family = dataclasses.replace(SMALL, **{k: v for name in names.split() for k, v in VARIANTS[name].items()})
     module = family.module(random_params(family))
     tokens = family.example_batch(1, jax.random.key(2))["tokens"][:, :-1]
     positions = jnp.arange(family.length)[None]
@@ -64,14 +71,14 @@ def test_changing_a_token_changes_no_logit_before_it(name):
     params = random_params(family)
     tokens = family.example_batch(2, jax.random.key(2))["tokens"][:, :-1]
     changed = tokens.at[:, 7].set((tokens[:, 7] + 1) % family.vocab)
-    a, b = jax.jit(family.logits)(params, jnp.stack([tokens, changed]).reshape(4, -1)).reshape(2, 2, 12, -1)
+    a, b = logits_of(family, params, jnp.stack([tokens, changed]).reshape(4, -1)).reshape(2, 2, 12, -1)
     assert jnp.array_equal(a[:, :7], b[:, :7])
     assert bool((a[:, 7:] != b[:, 7:]).any(-1).all())
 
 
 @pytest.mark.parametrize("name", ["unrolled", "remat", "xla"])
 def test_ways_to_run_are_the_same_function(name):
-    batch = SMALL.example_batch(3, jax.random.key(1))
+    batch = SMALL.example_batch(4, jax.random.key(1))
     params = random_params(SMALL)
     assert_same(loss_and_grads(variant(name), params, batch), loss_and_grads(SMALL, params, batch))
 
@@ -87,14 +94,14 @@ def test_grouped_queries_with_repeated_keys_equal_multi_head_attention():
 
     many = axes.tree_map_with_axes(repeat, params)
     tokens = grouped.example_batch(3, jax.random.key(1))["tokens"][:, :-1]
-    assert_same(grouped.logits(params, tokens), SMALL.logits(many, tokens))
+    assert_same(logits_of(grouped, params, tokens), logits_of(SMALL, many, tokens))
 
 
 def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
     low = variant("bfloat16")
     params, batch = jax.jit(low.init)(jax.random.key(0)), SMALL.example_batch(4, jax.random.key(1))
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    assert low.logits(params, batch["tokens"]).dtype == jnp.float32
+    assert jax.eval_shape(low.logits, params, batch["tokens"]).dtype == jnp.float32
     loss, grads = loss_and_grads(low, params, batch)
     want, want_grads = loss_and_grads(SMALL, params, batch)
     assert_allclose(loss, want, rtol=2e-3)
@@ -103,32 +110,19 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
         assert float(jnp.linalg.norm(a - b)) < 0.05 * float(jnp.linalg.norm(b))
 
 
-def test_runs_packed_by_vmap_equal_single_runs():
-    @jax.jit
-    def run(key, batch):
-        return loss_and_grads(SMALL, SMALL.init(key), batch)
-
-    keys = jax.random.split(jax.random.key(3), 3)
-    batches = jax.vmap(lambda key: SMALL.example_batch(2, key))(keys)
-    packed = jax.jit(jax.vmap(run))(keys, batches)
-    for i in range(3):
-        single = run(keys[i], jax.tree.map(lambda x, i=i: x[i], batches))
-        assert_same(jax.tree.map(lambda x, i=i: x[i], packed), single, rtol=1e-4, atol=1e-5)
-
-
-def test_runs_and_examples_sharded_over_devices_equal_one_device():
+def test_runs_packed_by_vmap_and_sharded_over_devices_equal_single_runs():
     mesh = jax.make_mesh((2, 4), ("run", "data"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     spec = jax.sharding.PartitionSpec
     keys = jax.random.split(jax.random.key(3), 2)
     params = jax.jit(jax.vmap(SMALL.init))(keys)
-    batch = jax.vmap(lambda key: SMALL.example_batch(8, key))(keys)
-
-    def step(params, batch):
-        return jax.value_and_grad(lambda p: SMALL.loss(p, batch, None)[0])(params)
-
-    placed = (jax.device_put(params, jax.NamedSharding(mesh, spec("run"))),
-              jax.device_put(batch, jax.NamedSharding(mesh, spec("run", "data"))))
-    assert_same(jax.jit(jax.vmap(step))(*placed), jax.jit(jax.vmap(step))(params, batch))
+    batch = jax.vmap(lambda key: SMALL.example_batch(4, key))(keys)
+    packed = jax.jit(jax.vmap(functools.partial(loss_and_grads, SMALL)))
+    found = packed(params, batch)
+    for i in range(2):
+        single = loss_and_grads(SMALL, *jax.tree.map(lambda x, i=i: x[i], (params, batch)))
+        assert_same(jax.tree.map(lambda x, i=i: x[i], found), single)
+    assert_same(packed(jax.device_put(params, jax.NamedSharding(mesh, spec("run"))),
+                       jax.device_put(batch, jax.NamedSharding(mesh, spec("run", "data")))), found)
 
 
 def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
@@ -141,11 +135,11 @@ def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
         assert_allclose(sum(h[name][0] for h in halves), total, rtol=1e-5)
         assert_allclose(sum(h[name][1] for h in halves), count)
     nats, tokens = whole["loss"]
-    assert_allclose(nats / tokens, SMALL.loss(params, batch, None)[0], rtol=1e-5)
+    assert_allclose(nats / tokens, loss_and_grads(SMALL, params, batch)[0], rtol=1e-5)
     bits, size = whole["bits_per_byte"]
     assert_allclose(bits, nats / math.log(2), rtol=1e-6)
     assert int(size) == int(batch["bytes"].sum())
-    assert "bits_per_byte" not in evaluate({"tokens": batch["tokens"]})
+    assert "bits_per_byte" not in jax.eval_shape(evaluate, {"tokens": batch["tokens"]})
 
 
 @pytest.mark.parametrize("name,width", [("default", 16), ("default", 128), ("tied", 128), ("learned", 16)])
@@ -175,17 +169,17 @@ def test_layers_add_little_to_the_stream_at_first_however_many_there_are():
 
 
 def test_tokens_may_come_in_any_integer_type():
-    params, batch = random_params(SMALL), SMALL.example_batch(2, jax.random.key(1))
+    params, batch = random_params(SMALL), SMALL.example_batch(4, jax.random.key(1))
     small = {"tokens": batch["tokens"].astype(jnp.uint8)}
-    assert SMALL.loss(params, small, None)[0] == SMALL.loss(params, batch, None)[0]
+    assert loss_and_grads(SMALL, params, small)[0] == loss_and_grads(SMALL, params, batch)[0]
 
 
 def test_the_ladder_rises_and_lands_near_what_was_asked():
-    asked = np.geomspace(5e3, 1e11, 60)
+    asked = np.geomspace(5e3, 1e11, 30)
     families = [Transformer.ladder(size) for size in asked]
     assert families[0].width == 16 and Transformer.ladder(size=1e6).width > 100
     got = np.array([cost.param_count(family)["non_embedding"] for family in families])  # allocates nothing
-    assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 50
+    assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 25
     assert np.all(np.abs(got / asked - 1) <= 0.35)
     assert np.all(np.abs(got / asked - 1)[asked >= 1e6] <= 0.15)
     for family in families:

@@ -33,19 +33,30 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def start(corpus, tmp_path_factory):
-    """Starts the launcher on two devices; compiled programs are kept between processes."""
+def environment(tmp_path_factory):
+    """Two devices; compiled programs are kept between processes."""
     cache = tmp_path_factory.mktemp("cache")
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
         "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "SCALING_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PYTHONPATH": str(ROOT)}
 
-    def launch(workdir, *flags):
-        return subprocess.Popen(
-            [sys.executable, "-m", "experiments.run", f"--config={ROOT}/tests/tiny_study.py", f"--workdir={workdir}",
-             f"--config.data.name=text:{corpus}/*.txt", *flags],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+@pytest.fixture(scope="session")
+def flags_of(corpus):
+    def flags(workdir, *more):
+        return [f"--config={ROOT}/tests/tiny_study.py", f"--workdir={workdir}",
+                f"--config.data.name=text:{corpus}/*.txt", *more]
+    return flags
+
+
+@pytest.fixture(scope="session")
+def start(flags_of, environment):
+    """Starts the launcher."""
+    def launch(workdir, *more):
+        command = [sys.executable, "-m", "experiments.run", *flags_of(workdir, *more)]
+        return subprocess.Popen(command, cwd=ROOT,
+                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return launch
 
 
@@ -171,33 +182,56 @@ def test_a_torn_record_is_trained_again_and_nothing_else_is(finished, start, tmp
     assert results(workdir) == results(finished)
 
 
-@pytest.mark.parametrize("flags,said", [
-    (["--config.optim.weight_decy=0.1"], "--config.optim.weight_decay"),
-    (["--config.lenght=3"], "--config.data.length"),
-    (["--config.data.batch=7"], "data.batch=8"),
-    (["--config.data.name=text:/nowhere/*.txt"], "/nowhere/*.txt"),
-    (["--config.data.name=pycode/stdlb"], "pycode/stdlib"),
-    (["--config.optim.schedule='wds'"], "wsd"),
-    (["--config.optim.name='adamv'"], "adamw"),
-    (["--config.layout='tensr'"], "tensor"),
-    (["--mesh=data=3"], "3"),
-    (["--config.microbatch=3"], "microbatch"),
-    (["--config.data.evaluation_tokens=100000000"], "100,000,000"),
-])
-def test_bad_input_is_one_sentence_that_says_what_to_write(start, tmp_path, flags, said):
-    _, err = finish(start(tmp_path / "w", *flags, "--pack=1"), code=
-        2 if "weight_decy" in flags[0] or "lenght" in flags[0] else 1)
-    line = [x for x in err.splitlines() if x.startswith("error:")]
-    assert len(line) == 1 and said in line[0] and "Traceback" not in err
+REFUSED = [
+    (["--config.optim.weight_decy=0.1"], 2, "--config.optim.weight_decay"),
+    (["--config.lenght=3"], 2, "--config.data.length"),
+    (["--config.data.batch=7"], 1, "data.batch=8"),
+    (["--config.data.name=text:/nowhere/*.txt"], 1, "/nowhere/*.txt"),
+    (["--config.data.name=pycode/stdlb"], 1, "pycode/stdlib"),
+    (["--config.optim.schedule='wds'"], 1, "wsd"),
+    (["--config.optim.name='adamv'"], 1, "adamw"),
+    (["--config.layout='tensr'"], 1, "tensor"),
+    (["--mesh=data=3"], 1, "3"),
+    (["--config.microbatch=3"], 1, "microbatch"),
+    (["--config.data.evaluation_tokens=100000000"], 1, "100,000,000"),
+    (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),
+    (["--workdir={room}/file"], 1, "is a file"),
+]
+STARTS = """
+import json, os, runpy, sys
+from scaling import study  # most of what a start imports, once for all of them
+for flags, said in json.load(sys.stdin):
+    if not os.fork():
+        for stream in (1, 2):
+            os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        sys.argv = ["run", *flags]
+        runpy.run_module("experiments.run", run_name="__main__", alter_sys=True)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
 
 
-def test_an_empty_corpus_and_an_unusable_workdir_are_one_sentence(start, tmp_path):
-    (tmp_path / "empty.txt").write_text("")
-    (tmp_path / "file").write_text("")
-    _, err = finish(start(tmp_path / "w", f"--config.data.name=text:{tmp_path}/empty.txt"), code=1)
-    assert "error:" in err and "Traceback" not in err
-    _, err = finish(start(tmp_path / "file"), code=1)
-    assert "is a file" in err and "Traceback" not in err
+@pytest.fixture(scope="session")
+def refusals(flags_of, environment, tmp_path_factory):
+    """[(exit code, what was printed)] of the launcher with each of REFUSED; the processes share their imports."""
+    room = tmp_path_factory.mktemp("refused")
+    (room / "empty.txt").write_text("")
+    (room / "file").write_text("")
+    starts = []
+    for i, (more, *_) in enumerate(REFUSED):
+        flags = flags_of(room / str(i), "--pack=1", *(flag.format(room=room) for flag in more))
+        starts.append((flags, f"{room}/said{i}"))
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", STARTS], input=json.dumps(starts), cwd=ROOT,
+                         env=environment, capture_output=True, text=True, timeout=400)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return [(int(code), (room / f"said{i}").read_text()) for i, code in enumerate(ran.stdout.split())]
+
+
+@pytest.mark.parametrize("index", range(len(REFUSED)), ids=[" ".join(flags) for flags, *_ in REFUSED])
+def test_bad_input_is_one_sentence_that_says_what_to_write(refusals, index):
+    (code, printed), (_, wanted, said) = refusals[index], REFUSED[index]
+    line = [x for x in printed.splitlines() if x.startswith("error:")]
+    assert code == wanted and len(line) == 1 and said in line[0] and "Traceback" not in printed
 
 
 def test_a_dry_run_prints_the_plan_and_trains_nothing(start, tmp_path):

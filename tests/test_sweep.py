@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling import cost, experiment as X
-from scaling import recipe, study, sweep, train
+from scaling import laws, recipe, sweep, train
 from sources import tiny
 
 E = tiny("transformer")
@@ -80,7 +80,7 @@ def test_the_compute_of_a_size_is_interpolated_between_those_counted():
     import pandas as pd
     rows = [sweep.counts(E.replace({"family": type(E.family)(vocab=32, length=16, width=w, layers=2)}), 0)
             for w in (16, 32, 48, 64)]
-    price = study.cost_of(pd.DataFrame(rows))
+    price = laws.counted(pd.DataFrame(rows), data="tokens_seen")
     for row in rows:
         assert price(row["params_non_embedding"], row["tokens_seen"]) == pytest.approx(row["flops"], rel=0.05)
     grid = price(np.geomspace(1e2, 1e7, 50), 1.0)

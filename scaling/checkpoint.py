@@ -125,8 +125,13 @@ class Checkpoints:
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
-    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; needs neither the model nor
-    its mesh.
+    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; see `read`."""
+    return read(path, step, prefix)[0]
+
+
+def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, dict]:
+    """(the part of a checkpoint under `prefix`, as nested dicts of NumPy arrays, and its meta, with "step");
+    needs neither the model nor its mesh.
 
     `path` is the directory given to `Checkpoints`; `step` None is the newest. It may be in use by the process
     that writes it. Torn checkpoints are skipped with a warning. Raises NoCheckpoint, or CheckpointError when
@@ -148,7 +153,7 @@ def restore_params(path, step: int | None = None, prefix: str = "params") -> dic
                                   f"there is {', '.join(sorted({k.split('/')[0] for k in leaves}))}")
         return wanted
 
-    values, _ = _newest(path, steps, match, set())
+    values, meta = _newest(path, steps, match, set())
     tree = {}
     for key, value in values.items():
         *parents, last = key.removeprefix(f"{prefix}/").split("/")
@@ -156,7 +161,7 @@ def restore_params(path, step: int | None = None, prefix: str = "params") -> dic
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = np.asarray(value)
-    return tree
+    return tree, meta
 
 
 def _newest(directory, steps, match, torn):

@@ -69,8 +69,9 @@ class Study:
         path = self.workdir / "study.json"
         config = files.read_json(path).get("config") if path.exists() else None
         if not config:
-            raise experiments.ConfigError(f"{self.workdir} holds no finished study that says what it is; name "
-                                          "its config, such as --config=configs/quickstart.py")
+            raise experiments.ConfigError(
+                f"{self.workdir} holds no finished study that says what it is; name its config, such as "
+                "--config=configs/quickstart.py")
         return config_dict.ConfigDict(_plan_config.tuples(config))
 
     def _experiment(self, record):

@@ -8,8 +8,8 @@ CONFIG = '''"""{title}
 
     python -m experiments.run --config={output} --workdir={workdir}
 
-Written by experiments.plan. BOUGHT are the runs that the workdir holds: they are fitted with the rest, and not
-trained again.
+Written by experiments.plan. BOUGHT are the runs that the workdir holds: they are fitted with the rest, and
+not trained again.
 
 {text}
 """

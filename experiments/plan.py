@@ -17,7 +17,7 @@ have the learning rate that those tuned so far lead to at their size, or --rates
 lengths of one size share a trunk. With nothing in the workdir yet, a config says what kind of study it is to
 be, and gets its first grid:
 
-    python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e13 --output=first.py
+    python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e13 --output=a.py
 
 Without --output the table is printed and nothing is written. A file that exists is never overwritten.
 """

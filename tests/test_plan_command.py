@@ -158,11 +158,10 @@ def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrite
     code, said = refused(capsys, *flags)
     assert code == 1 and "never overwritten" in said and output.read_text() == before
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
-    launched = subprocess.run(
-        [sys.executable, "-m", "experiments.run", f"--config={output}", f"--workdir={study}", "--dry_run"], cwd=ROOT,
-        env=environment, capture_output=True, text=True, timeout=600)
-    assert launched.returncode == 0, launched.stderr
-    assert "39 runs in" in launched.stdout and "target," in launched.stdout  # 32 old ones, 6 new ones, the target
+    command = [sys.executable, "-m", "experiments.run", "--dry_run"]
+    done = subprocess.run([*command, f"--config={output}", f"--workdir={study}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "39 runs in" in done.stdout and "target," in done.stdout  # 32 old ones, 6 new ones, the target
 
 
 def test_an_empty_workdir_gets_a_first_grid_and_a_target_to_forecast(corpus, tmp_path):

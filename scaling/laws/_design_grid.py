@@ -161,8 +161,8 @@ def _grids(held, left: float, ahead: float, cost: Callable, together: Callable, 
     masks = np.concatenate(kept) if kept else np.zeros((0, len(frame)), bool)
     if not len(masks):
         raise LawError(f"no grid of {min(SIZES)} sizes with {min(LEVELS)} amounts of data each fits "
-                       f"{left:.3g} FLOPs with runs of at most {held['cost'] / ahead:.3g}; change the budget, "
-                       "the target, or the sizes")
+                       f"{left:.3g} FLOPs with runs of at most {held['cost'] / ahead:.3g}; change the "
+                       "budget, the target, or the sizes")
     return frame, masks
 
 

@@ -29,6 +29,7 @@ setuptools.setup(
         "orbax-checkpoint>=0.11.20",
         "pandas>=2.2",
         "pillow>=10",
+        "pyarrow>=15",
         "scipy>=1.13",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.7",

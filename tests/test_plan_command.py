@@ -159,7 +159,8 @@ def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrite
     assert code == 1 and "never overwritten" in said and output.read_text() == before
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "experiments.run", "--dry_run"]
-    done = subprocess.run([*command, f"--config={output}", f"--workdir={study}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, f"--config={output}", f"--workdir={study}"], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "39 runs in" in done.stdout and "target," in done.stdout  # 32 old ones, 6 new ones, the target
 

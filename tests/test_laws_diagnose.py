@@ -130,6 +130,7 @@ def bent(n=14):
     (overtraining(), {"law": "overtraining"}, "degrees-of-freedom", (), "1 degree of freedom (5 points, 4"),
     (grid(8, 8, E=0.0, noise=0.0), {}, "vanishes", ("E",), "do not show this term"),
     (grid(), {"bounds": {"alpha": (0.45, 1.0)}}, "at-bound", ("alpha",), "alpha = 0.45 is at a bound"),
+    (grid(), {"bounds": {"E": (1.8, 2.0)}}, "at-bound", ("E",), "E = 1.8 is at a bound"),
     (grid(A=0.0), {}, "undetermined", ("A", "alpha"), "Not told from zero"),
     (line(), {}, "ill-conditioned", ("E", "A", "B", "alpha", "beta"), "condition number"),
     (grid(interaction=3e5), {}, "residual-structure", None, "that chinchilla misses"),

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 import scaling
-from scaling.laws import diagnose, newton, objectives, projection
+from scaling.laws import newton, objectives, projection
 from scaling.laws import runs as tables
+from scaling.laws.diagnose import Diagnostic, diagnose
 from scaling.laws.forms import Form, LawError, get
 from scaling.laws.objectives import Objective
 from scaling.laws.runs import Runs
@@ -45,7 +46,7 @@ class Fit:
     optima: pd.DataFrame              # distinct local optima found, best first: parameters and objective
     settings: dict                    # keyword arguments of `fit` that repeat it on other runs
     search: dict                      # how the optima were looked for
-    diagnostics: list[diagnose.Diagnostic] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
     @property
     def vector(self) -> np.ndarray:
@@ -303,7 +304,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         runs=runs, weights=weights, noise=noise_scale(residuals, len(form.free)),
         optima=pd.DataFrame(vectors, columns=list(form.names)).assign(objective=objective), settings=settings,
         search=search)
-    result.diagnostics.extend(diagnose.diagnose(result))
+    result.diagnostics.extend(diagnose(result))
     return result
 
 

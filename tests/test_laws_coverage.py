@@ -11,7 +11,7 @@ from scaling.laws.uncertainty import bootstrap
 PLANTED = {"chinchilla": {"E": 1.0, "A": 25.0, "B": 150.0, "alpha": 0.3, "beta": 0.35},
            "saturating_power": {"E": 1.0, "A": 30.0, "alpha": 0.25}, "power": {"A": 12.0, "alpha": 0.12}}
 SMALL = {"chinchilla": 16, "saturating_power": 10, "power": 8}     # runs
-LARGE = {"chinchilla": 49, "saturating_power": 30, "power": 20}
+LARGE = {"chinchilla": 100, "saturating_power": 60, "power": 40}    # from which `auto` resamples them
 
 
 def planted(form, n, repeats=1):

@@ -14,6 +14,11 @@ In "noise" and both "wild" the size of the noise is itself drawn for every resam
 distribution of its degrees of freedom, which widens intervals as Student's t does. Intervals are percentiles
 of the refits. A prediction interval adds a draw of the noise to every refit's prediction, so it is where one
 new run should fall; without noise it is where the law itself should be.
+
+How often 90% intervals hold the truth is measured in tests/test_laws_coverage.py, for normal errors and
+planted laws in one and two inputs, 8 to 100 runs, small and noise-scaled deltas and squares: 85 to 95% of the
+time by every method where "auto" takes it. Resampling rows holds it 62 to 79% of the time where three runs
+share most of their error.
 """
 from __future__ import annotations
 

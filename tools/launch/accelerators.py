@@ -1,13 +1,13 @@
 """TPU slices by name: generations, valid sizes, chips per host, runtime versions.
 
-Sources, as read in 2026: the pages of each generation at docs.cloud.google.com/tpu/docs/ (v4, v5e, v5p, v6e,
-tpu7x: shapes, chips, hosts), docs.cloud.google.com/tpu/docs/runtimes (runtime versions), and for GKE the table
-of xpk, src/xpk/core/system_characteristics.py. In brief:
+Sources, as read in 2026: the pages of each generation at docs.cloud.google.com/tpu/docs/ (v4, v5e, v5p,
+v6e, tpu7x: shapes, chips, hosts), docs.cloud.google.com/tpu/docs/runtimes (runtime versions), and for GKE the
+table of xpk, src/xpk/core/system_characteristics.py. In brief:
 
-* v5e (gcloud and xpk say v5litepod) and v6e are counted in chips and lie in a plane: 1x1 to 16x16. A TPU VM has
-  1, 4 or 8 chips up to 8, and 4 above that; on GKE xpk takes machines of 4, and no v5e slice below 2x4.
-* v4, v5p and tpu7x are counted in TensorCores, two a chip, and lie in space: 2x2x1 up to 2x4x4, then whole cubes
-  of 4x4x4: v4 up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host has 4 chips.
+* v5e (gcloud and xpk say v5litepod) and v6e are counted in chips and lie in a plane: 1x1 to 16x16. A TPU VM
+  has 1, 4 or 8 chips up to 8, and 4 above that; on GKE xpk takes machines of 4, and no v5e slice below 2x4.
+* v4, v5p and tpu7x are counted in TensorCores, two a chip, and lie in space: 2x2x1 up to 2x4x4, then whole
+  cubes of 4x4x4: v4 up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host has 4 chips.
 * tpu7x is had through GKE or Compute Engine, not through the TPU VM commands.
 
 A slice is written as sizes are named (`v5e-16`, `v5litepod-16`, `v5p-32`) or by its shape, as
@@ -69,7 +69,7 @@ class Slice(NamedTuple):
     def xpk_type(self) -> str:
         """xpk's --tpu-type; AcceleratorError for a slice that xpk does not know."""
         if self.generation == "v5e" and self.chips < 8:
-            raise AcceleratorError(f"{self.accelerator_type} is not among xpk's types: on GKE v5e starts at v5e-8")
+            raise AcceleratorError(f"xpk has no {self.accelerator_type}: on GKE v5e starts at v5e-8")
         return f"{self.of.cloud}-{self.topology}" if self.topology else self.accelerator_type
 
 
@@ -77,7 +77,7 @@ def parse(text: str) -> Slice:
     """`v5e-16` or `v5e:4x4` as a Slice; AcceleratorError in one sentence for what is not one."""
     found = re.fullmatch(r"([a-z0-9]+)([-:])(\d+(?:x\d+)*)", text.lower())
     if not found:
-        raise AcceleratorError(f"accelerator {text!r} is not a slice; write one as v5e-16, v5p-32 or v5p:4x4x8")
+        raise AcceleratorError(f"accelerator {text!r} is not a slice; write v5e-16, v5p-32 or v5p:4x4x8")
     name, mark, size = found.groups()
     name = ALIASES.get(name, name)
     if name not in GENERATIONS:
@@ -131,7 +131,7 @@ def check_runtime(part: Slice, version: str) -> str:
     """
     own = part.of.runtime
     if not own:
-        raise AcceleratorError(f"{part.generation} has no TPU VMs of this kind; use python -m tools.launch.gke")
+        raise AcceleratorError(f"{part.generation} is not had as a TPU VM; use python -m tools.launch.gke")
     closest = max((g.runtime for g in GENERATIONS.values() if g.runtime and version.startswith(g.runtime)),
                   key=len, default="")
     if version and (closest != own or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", version)):

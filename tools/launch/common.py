@@ -13,7 +13,7 @@ from tools.launch import shell
 from tools.launch.accelerators import AcceleratorError
 
 # The exit status of a run that means "start me again": it was told to stop, has saved, and is not done. It is
-# EX_TEMPFAIL of sysexits.h; the runs' handling of SIGTERM exits with the same number.
+# EX_TEMPFAIL of sysexits.h; what runs do on SIGTERM ends with the same number.
 RESTART = 75
 # A status from here on is death by a signal (128 + signal) or, from ssh, a lost connection (255).
 SIGNALLED = 128
@@ -33,8 +33,8 @@ INSTALLED_BY = {
 NAME = flags.DEFINE_string("name", "scaling", "Name of the job: lower-case letters, digits and hyphens.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
 ENV = flags.DEFINE_multi_string(
-    "env", [], "A variable for the command, NAME=value, or NAME to take its value from here; may be repeated. "
-    f"Without being named, {', '.join(PASSED)} are passed on where they are set.")
+    "env", [], "A variable for the command: NAME=value, or NAME to take its value from here. Without being "
+    f"named, {', '.join(PASSED)} are passed on where they are set.")
 MAX_RESTARTS = flags.DEFINE_integer("max_restarts", 100, "How often the command is started again at most.",
                                     lower_bound=0)
 
@@ -57,8 +57,8 @@ def matches(what: str, text: str, pattern: str, like: str) -> str:
 def check_name(text: str, longest: int = 63) -> str:
     """A label of RFC 1035: starts with a letter, ends with a letter or digit, lower case."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", text) or len(text) > longest:
-        raise LaunchError(f"--name={text!r} is not valid; it needs 1 to {longest} lower-case letters, digits and "
-                          "hyphens, a letter first and no hyphen last (RFC 1035)")
+        raise LaunchError(f"--name={text!r} is not valid; it needs 1 to {longest} lower-case letters, digits "
+                          "and hyphens, a letter first and no hyphen last (RFC 1035)")
     return text
 
 
@@ -89,7 +89,8 @@ def variables(asked: Iterable[str], here: Mapping[str, str] = os.environ) -> dic
         name, given, value = text.partition("=")
         matches("--env", name, r"[A-Za-z_][A-Za-z0-9_]*", "--env=NAME=value")
         if not given and name not in here:
-            raise LaunchError(f"--env={name} is to take its value from here, where it is not set; write {name}=value")
+            raise LaunchError(f"--env={name} takes its value from here, where it is not set; "
+                              f"write --env={name}=value")
         found[name] = value if given else here[name]
     return found
 
@@ -119,7 +120,7 @@ def run(argv: list[str], **options) -> int:
 
 
 def launch(main: Callable[[list[str]], int]) -> None:
-    """Run a launcher: flags from LAUNCH_<NAME> where not given, mistakes as one sentence with exit status 2."""
+    """Run a launcher: flags not given come from LAUNCH_<NAME>; a mistake is one sentence and exit status 2."""
 
     def body(argv: list[str]) -> None:
         try:

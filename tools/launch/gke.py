@@ -1,15 +1,16 @@
 """Run a command as a JobSet on a GKE cluster with TPUs, through xpk.
 
     python -m tools.launch.gke --dry_run --name=sweep --cluster=tpus --accelerator=v5e-16 --zone=us-west4-a \\
-        --project=my-project -- python -m experiments.run --config=configs/quickstart.py --workdir=gs://mine/sweep
+        --project=my-project -- python -m experiments.run --config=configs/quickstart.py \\
+        --workdir=gs://mine/sweep
 
-prints the command of xpk; without --dry_run it runs it. The cluster is one that `xpk cluster create` made. The
-steps, in order, are those of --steps:
+prints the command of xpk; without --dry_run it runs it. The cluster is one that `xpk cluster create` made.
+The steps, in order, are those of --steps:
 
   run      submit the JobSet: every host of every slice runs the command. Unless --docker_image names an image
            that has the package, xpk packs the present directory onto --base_docker_image and the package is
-           installed as each pod starts. The JobSet starts all pods again, --max_restarts times, when one exits
-           with status 75 (saved, start me again) or by a signal; Kueue does so after a preemption
+           installed as each pod starts. The JobSet starts all pods again, --max_restarts times, when one
+           exits with status 75 (saved, start me again) or by a signal
   logs     the last lines of every pod, through kubectl, in the context that xpk has set
   delete   the JobSet
 
@@ -21,13 +22,13 @@ from absl import flags
 
 from tools.launch import accelerators, common, shell
 
-_ACCELERATOR = flags.DEFINE_string("accelerator", None, "The slice, such as v5e-16, v5p-32, v5p:4x4x8, tpu7x-128.")
+_ACCELERATOR = flags.DEFINE_string("accelerator", None, "The slice: v5e-16, v5p-32, v5p:4x4x8, tpu7x-128.")
 _SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "Cluster that xpk made.")
 _ZONE = flags.DEFINE_string("zone", None, "Zone of the cluster's TPUs.")
 _PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
 _IMAGE = flags.DEFINE_string("docker_image", "", "Image that has the package and is used as it is.")
-_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "Image that the present directory is put on.")
+_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "Image to put the present directory on.")
 _EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "Extras of the package to install on --base_docker_image.")
 _PRIORITY = flags.DEFINE_enum("priority", "medium", ["very-low", "low", "medium", "high", "very-high"],
                               "Of two workloads, which may preempt the other.")
@@ -36,7 +37,7 @@ _XPK_OPTIONS = flags.DEFINE_multi_string("xpk_option", [], "A further option of 
 _STEPS = flags.DEFINE_list("steps", ["run"], "Any of run, logs, delete.")
 
 STEPS = ("run", "logs", "delete")
-# xpk puts the command into a YAML block, and Kubernetes expands $(NAME) and $$ in it: no $ of the user's is left.
+# xpk puts the command into a YAML block in which Kubernetes expands $(NAME) and $$: no $ of the user's is left.
 EXPANDED = "$"
 
 
@@ -63,7 +64,8 @@ def create(name: str, place: list[str], command: list[str]) -> list[str]:
 
 
 def _image(flag) -> str:
-    return common.matches(f"--{flag.name}", flag.value, r"[a-z0-9][\w.:/@-]*", "us-docker.pkg.dev/project/repo/image:tag")
+    return common.matches(f"--{flag.name}", flag.value, r"[a-z0-9][\w.:/@-]*",
+                          "us-docker.pkg.dev/project/repo/image:tag")
 
 
 def main(command: list[str]) -> int:

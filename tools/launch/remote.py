@@ -35,7 +35,8 @@ def install(name: str, source: str, extras: str, python: str, copy: list[str],
         fetch = (f"git init -q src && git -C src fetch -q --depth=1 {shell.quote(url)} {shell.quote(branch)} "
                  "&& git -C src checkout -q --force FETCH_HEAD")
     elif (Path(source) / "setup.py").is_file():
-        before = [["git", "-C", source, "archive", "--format=tar.gz", f"--output={archive(name)}", "HEAD"], copy]
+        pack = ["git", "-C", source, "archive", "--format=tar.gz", f"--output={archive(name)}", "HEAD"]
+        before = [pack, copy]
         fetch = f"mkdir -p src && tar -xzf ~/{packed(name)} -C src"
     else:
         raise common.LaunchError(f"--source={source!r} is neither a checkout with a setup.py nor a git URL")

@@ -7,13 +7,13 @@
 prints the batch script as sbatch is given it; without --dry_run it is submitted from the present directory.
 
 One node is one process with all its GPUs; several nodes are one process for each GPU, which is what
-jax.distributed expects of SLURM (--tasks_per_node says otherwise). SIGTERM reaches the command --grace_seconds
-before its time is up. A job that exits with status 75 (saved, start me again) or by a signal is requeued,
+jax.distributed expects of SLURM (--tasks_per_node says otherwise). SIGTERM reaches the command
+--grace_seconds before its time is up. A job that exits with status 75 (saved, start me again) or by a signal is requeued,
 --max_restarts times; one that SLURM preempts or whose node fails is requeued by SLURM. Output is appended to
 NAME.out across restarts.
 
-With --shards=8 the job is an array of eight, each of --nodes nodes, and the command gets --shard=i/8, i from 0
-to 7: an option of experiments.run, by which each job takes its own share of a sweep's runs into one workdir.
+With --shards=8 the job is an array of eight, each of --nodes nodes, and the command gets --shard=i/8, i from
+0 to 7: an option of experiments.run, by which each job takes its own share of a sweep's runs into one workdir.
 
 --steps=logs shows the last lines of the output, --steps=delete cancels the job. Any flag can come from the
 environment, as LAUNCH_PARTITION and the like. Exit status: that of sbatch, 2 for flags.
@@ -28,14 +28,14 @@ from tools.launch import common, shell
 _NODES = flags.DEFINE_integer("nodes", 1, "Nodes of one job.")
 _GPUS = flags.DEFINE_integer("gpus", 1, "GPUs of one node.")
 _CPUS = flags.DEFINE_integer("cpus_per_task", 0, "Cores of one process; 0 leaves it to SLURM.")
-_TASKS = flags.DEFINE_integer("tasks_per_node", 0, "Processes on a node; 0: one on a single node, else one a GPU.")
+_TASKS = flags.DEFINE_integer("tasks_per_node", 0, "Processes on a node; 0: one, or on several nodes one a GPU.")
 _TIME = flags.DEFINE_string("time", "", "Time limit as SLURM writes it: 90 (minutes), 12:00:00, 1-12.")
 _PARTITION = flags.DEFINE_string("partition", "", "Partition; the cluster's default if empty.")
 _ACCOUNT = flags.DEFINE_string("account", "", "Account to charge.")
 _SHARDS = flags.DEFINE_integer("shards", 0, "Jobs of an array that share the sweep; 0 is one job, no array.")
-_GRACE = flags.DEFINE_integer("grace_seconds", 120, "Seconds between SIGTERM and the time limit.", lower_bound=1)
+_GRACE = flags.DEFINE_integer("grace_seconds", 120, "Seconds from SIGTERM to the time limit.", lower_bound=1)
 _SETUP = flags.DEFINE_string("setup", "", "A line of shell before the command: module load, source.")
-_SBATCH_OPTIONS = flags.DEFINE_multi_string("sbatch_option", [], "A further option of sbatch, such as --mem=0.")
+_SBATCH_OPTIONS = flags.DEFINE_multi_string("sbatch_option", [], "A further option of sbatch: --mem=0.")
 _STEPS = flags.DEFINE_list("steps", ["run"], "Any of run, logs, delete.")
 
 STEPS = ("run", "logs", "delete")
@@ -63,8 +63,8 @@ def script(name: str, command: list[str]) -> str:
         line += f' --shard="$SLURM_ARRAY_TASK_ID/{_SHARDS.value}"'
     options += common.check_options("sbatch_option", _SBATCH_OPTIONS.value)
     return "\n".join([
-        "#!/bin/bash", *(f"#SBATCH {option}" for option in options), *[_SETUP.value] * bool(_SETUP.value), line,
-        "status=$?",
+        "#!/bin/bash", *(f"#SBATCH {option}" for option in options),
+        *[_SETUP.value] * bool(_SETUP.value), line, "status=$?",
         f"# {common.RESTART}: saved, to be started again; {common.SIGNALLED} and above: died by a signal",
         f"if [ $status -eq {common.RESTART} ] || [ $status -ge {common.SIGNALLED} ]; then",
         f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {common.MAX_RESTARTS.value} ]; then',
@@ -86,7 +86,7 @@ def check(command: list[str]) -> None:
     if _GPUS.value > 16:
         raise common.LaunchError(f"--gpus={_GPUS.value} is more than a node has; more of them need --nodes")
     if _TASKS.value and _GPUS.value % _TASKS.value:
-        raise common.LaunchError(f"--tasks_per_node={_TASKS.value} does not divide the {_GPUS.value} GPUs of a node")
+        raise common.LaunchError(f"--tasks_per_node={_TASKS.value} does not divide the node's {_GPUS.value} GPUs")
     if _SHARDS.value and any(word.split("=")[0] in ("--shard", "-shard") for word in command):
         raise common.LaunchError("--shards adds --shard to the command, which already has one")
     if not _SETUP.value.isprintable() or _SETUP.value == MARK:
@@ -100,6 +100,7 @@ def main(command: list[str]) -> int:
     outputs = [output(name, str(i)) for i in range(max(_SHARDS.value, 1))]
     commands = {"run": ["sbatch"], "logs": ["tail", "-n", "100", *outputs],
                 "delete": ["scancel", f"--user={getpass.getuser()}", f"--name={name}"]}
+    given = {"run": {"input": text, "text": True}}
     if common.DRY_RUN.value:
         for step in steps:
             if step == "run":
@@ -108,8 +109,7 @@ def main(command: list[str]) -> int:
                 common.show(commands[step], step)
         return 0
     common.require(*(commands[step][0] for step in steps))
-    return next(filter(None, (common.run(commands[step], **({"input": text, "text": True} if step == "run" else {}))
-                              for step in steps)), 0)
+    return next(filter(None, (common.run(commands[step], **given.get(step, {})) for step in steps)), 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from scaling.laws import LawError, bootstrap, design, fit
 from scaling.laws._design_search import Information, natural, slopes
+from scaling.laws.forms import get
 
 SURFACE = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}  # Besiroglu et al. 2024
 FAR = {"N": 1.5e10, "D": 3e11}
@@ -263,11 +265,25 @@ def test_batches_and_simulated_seeds_are_independent(bench):
     np.testing.assert_allclose(exact, bench.chinchilla(frame["N"], frame["D"]))
 
 
-@pytest.mark.slow
 def test_on_the_farseer_surface_too(bench):
-    """As above, with the law of nine parameters; the ratios were 1.9 for the grid and 3.0 for chance (four
-    seeds)."""
-    study = bench.STUDIES["farseer"]
-    rows = pd.DataFrame([bench.contest(study, seed, ("grid", "random", "suggest")) for seed in range(4)])
-    own = bench.rms(rows["suggest theory"])
-    assert bench.rms(rows["grid theory"]) > 1.3 * own and bench.rms(rows["random theory"]) > 1.3 * own
+    """The law of nine parameters, designed for with draws that are wrong by 3% in every parameter: its fits
+    take too long for a test. Measured: 1.33 times for the grid, 2.1 for chance; a design at the planted law
+    itself gains 1%."""
+    study, form = bench.STUDIES["farseer"], get("farseer")
+    first = bench.points(study, (study.levels, study.levels), wide=False)
+    budget = study.more * first["cost"].sum()
+    frame = bench.lattice(study)
+    frame = frame[frame["cost"] <= budget].reset_index(drop=True)
+    planted = np.array(study.planted)
+    draws = planted * (1 + 0.03 * np.random.default_rng(0).standard_normal((16, len(planted))))
+    logs = np.log(pd.concat([first, frame])[["N", "D"]].to_numpy().T)
+    changes = natural(form, draws, logs[:, :len(first)])
+    each = slopes(lambda rows: np.log(form.predict(rows, logs)) / study.noise, draws, changes)
+    wanted = slopes(lambda rows: study.target.values(SimpleNamespace(form=form), rows), draws, changes)
+    cost = frame["cost"].to_numpy()
+    found = Information(each[:, :len(first)], np.ones(len(first)), each[:, len(first):], wanted,
+                        lambda masks: masks @ cost)
+    own = bench.theory(study, frame.iloc[found.search(budget)])
+    chance = bench.rms([bench.theory(study, bench.random(study, budget, np.random.default_rng(seed)))
+                        for seed in range(4)])
+    assert bench.theory(study, bench.grid(study, budget)) > 1.2 * own and chance > 1.5 * own

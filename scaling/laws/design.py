@@ -199,9 +199,11 @@ def _standard_error(target: Target, boot: Bootstrap) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         centre = float(target.values(boot.fit, boot.fit.vector[None])[0])
         values = target.values(boot.fit, boot.draws[list(boot.fit.form.names)].to_numpy())
-    if not np.isfinite(centre):
-        raise LawError(f"{target.name} cannot be computed from this fit of {boot.fit.form.name}")
-    low, high = np.quantile(values[np.isfinite(values)], [0.1587, 0.8413])
+    finite = np.isfinite(values)
+    if not (np.isfinite(centre) and finite.mean() >= 0.5):
+        raise LawError(f"{target.name} cannot be computed from this fit of {boot.fit.form.name} or from most of "
+                       "its resamples: the runs do not determine the law")
+    low, high = np.quantile(values[finite], [0.1587, 0.8413])
     return centre, float(high - low) / 2
 
 

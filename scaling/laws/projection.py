@@ -16,6 +16,7 @@ from scaling.laws.objectives import Objective
 
 GRID = {1: 81, 2: 21}     # points an axis
 SEQUENCE = 4096           # points for three parameters and more
+ENOUGH = 100              # runs that rank the points of a long search
 APART = 0.08              # of the search box: starts closer than this are one
 
 
@@ -88,10 +89,11 @@ def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.nd
 
     Only for laws of a constant and one term, A exp(g), whose exponents are free; others come back as they are.
     """
-    changing = [j for j, jet in enumerate(form.jets(theta[:1], logs)) if np.ndim(jet.value)]
+    first = form.jets(theta[:1], logs)
+    changing = [j for j, jet in enumerate(first) if np.ndim(jet.value)]
     if len(changing) != 1 or len(form.amplitudes) > 2:
         return theta
-    jet = form.jets(theta, logs)[changing[0]]
+    jet = first[changing[0]]
     linear = [k for k, p in enumerate(form.nonlinear)
               if k in jet.first and p.name in form.free and p.name not in form.tied.values()]
     for pair in jet.second:                                      # of two that multiply each other, one at a time
@@ -99,6 +101,7 @@ def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.nd
             linear.remove(pair[0])
     if not linear:
         return theta
+    jet = form.jets(theta, logs)[changing[0]]
     amplitude = form.amplitudes[changing[0]]
     share = (0.5 + np.arange(len(theta)) * np.sqrt(2.0)) % 1.0   # another irrational: its own low-discrepancy sequence
     if len(form.amplitudes) == 1:
@@ -128,7 +131,10 @@ def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, s
     if seed is not None:
         rng = np.random.default_rng(seed)
         theta = search_points(form, 64 * wanted)[rng.permutation(64 * wanted)[:wanted]]
-    else:
+    elif theta.shape[1] > 2 and (counted := np.flatnonzero(weights)).size > ENOUGH:
+        some = np.random.default_rng(0).permutation(counted)[:ENOUGH]
+        logs, loss, weights = logs[:, some], loss[some], weights[some]
+    if seed is None:
         with np.errstate(all="ignore"):  # a guess of E may lie where there is no logarithm: those starts are dropped
             theta = np.concatenate([theta, solve_exponents(form, theta, logs, loss, weights)])
     relative = weights if objective.space == "linear" else weights / (loss + objective.shift) ** 2

@@ -15,6 +15,7 @@ experiments.compile_for writes it (`v5e:4x4`, `v5p:4x4x8`).
 """
 
 import difflib
+import functools
 import math
 import re
 from typing import NamedTuple
@@ -109,6 +110,7 @@ def _by_shape(name: str, shape: str) -> Slice:
     return Slice(name, chips(shape), "" if of.flat else shape)
 
 
+@functools.cache
 def shapes(name: str) -> tuple[str, ...]:
     """Every shape of a generation, sides of cubes in ascending order."""
     of = GENERATIONS[name]

@@ -120,7 +120,7 @@ def run(argv: list[str], **options) -> int:
 
 
 def launch(main: Callable[[list[str]], int]) -> None:
-    """Run a launcher: flags not given come from LAUNCH_<NAME>; a mistake is one sentence and exit status 2."""
+    """Run a launcher. Flags not given come from LAUNCH_<NAME>; a mistake is one sentence and status 2."""
 
     def body(argv: list[str]) -> None:
         try:

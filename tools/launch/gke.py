@@ -28,7 +28,7 @@ _CLUSTER = flags.DEFINE_string("cluster", None, "Cluster that xpk made.")
 _ZONE = flags.DEFINE_string("zone", None, "Zone of the cluster's TPUs.")
 _PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
 _IMAGE = flags.DEFINE_string("docker_image", "", "Image that has the package and is used as it is.")
-_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "Image to put the present directory on.")
+_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "Image to put this directory on.")
 _EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "Extras of the package to install on --base_docker_image.")
 _PRIORITY = flags.DEFINE_enum("priority", "medium", ["very-low", "low", "medium", "high", "very-high"],
                               "Of two workloads, which may preempt the other.")
@@ -37,7 +37,7 @@ _XPK_OPTIONS = flags.DEFINE_multi_string("xpk_option", [], "A further option of 
 _STEPS = flags.DEFINE_list("steps", ["run"], "Any of run, logs, delete.")
 
 STEPS = ("run", "logs", "delete")
-# xpk puts the command into a YAML block in which Kubernetes expands $(NAME) and $$: no $ of the user's is left.
+# xpk puts the command into YAML in which Kubernetes expands $(NAME) and $$: none of the user's $ is left.
 EXPANDED = "$"
 
 

@@ -8,12 +8,13 @@ prints the batch script as sbatch is given it; without --dry_run it is submitted
 
 One node is one process with all its GPUs; several nodes are one process for each GPU, which is what
 jax.distributed expects of SLURM (--tasks_per_node says otherwise). SIGTERM reaches the command
---grace_seconds before its time is up. A job that exits with status 75 (saved, start me again) or by a signal is requeued,
---max_restarts times; one that SLURM preempts or whose node fails is requeued by SLURM. Output is appended to
-NAME.out across restarts.
+--grace_seconds before its time is up. A job that exits with status 75 (saved, start me again) or by a signal
+is requeued, --max_restarts times; one that SLURM preempts or whose node fails is requeued by SLURM. Output is
+appended to NAME.out across restarts.
 
 With --shards=8 the job is an array of eight, each of --nodes nodes, and the command gets --shard=i/8, i from
-0 to 7: an option of experiments.run, by which each job takes its own share of a sweep's runs into one workdir.
+0 to 7: an option of experiments.run, by which each job takes its own share of a sweep's runs into one
+workdir.
 
 --steps=logs shows the last lines of the output, --steps=delete cancels the job. Any flag can come from the
 environment, as LAUNCH_PARTITION and the like. Exit status: that of sbatch, 2 for flags.
@@ -28,7 +29,7 @@ from tools.launch import common, shell
 _NODES = flags.DEFINE_integer("nodes", 1, "Nodes of one job.")
 _GPUS = flags.DEFINE_integer("gpus", 1, "GPUs of one node.")
 _CPUS = flags.DEFINE_integer("cpus_per_task", 0, "Cores of one process; 0 leaves it to SLURM.")
-_TASKS = flags.DEFINE_integer("tasks_per_node", 0, "Processes on a node; 0: one, or on several nodes one a GPU.")
+_TASKS = flags.DEFINE_integer("tasks_per_node", 0, "Processes on a node; 0: one, or one a GPU on several.")
 _TIME = flags.DEFINE_string("time", "", "Time limit as SLURM writes it: 90 (minutes), 12:00:00, 1-12.")
 _PARTITION = flags.DEFINE_string("partition", "", "Partition; the cluster's default if empty.")
 _ACCOUNT = flags.DEFINE_string("account", "", "Account to charge.")
@@ -86,7 +87,7 @@ def check(command: list[str]) -> None:
     if _GPUS.value > 16:
         raise common.LaunchError(f"--gpus={_GPUS.value} is more than a node has; more of them need --nodes")
     if _TASKS.value and _GPUS.value % _TASKS.value:
-        raise common.LaunchError(f"--tasks_per_node={_TASKS.value} does not divide the node's {_GPUS.value} GPUs")
+        raise common.LaunchError(f"--tasks_per_node={_TASKS.value} does not divide --gpus={_GPUS.value}")
     if _SHARDS.value and any(word.split("=")[0] in ("--shard", "-shard") for word in command):
         raise common.LaunchError("--shards adds --shard to the command, which already has one")
     if not _SETUP.value.isprintable() or _SETUP.value == MARK:

@@ -64,12 +64,13 @@ def pod_from_flags() -> pods.Pod:
         name=common.check_name(common.NAME.value), part=part, slices=_SLICES.value,
         runtime=accelerators.check_runtime(part, _RUNTIME.value), queued=_QUEUE.value,
         options=(*capacity, *common.check_options("create_option", _CREATE_OPTIONS.value)),
-        place=(f"--zone={common.check_zone(_ZONE.value)}", f"--project={common.check_project(_PROJECT.value)}"),
+        place=(f"--zone={common.check_zone(_ZONE.value)}",
+               f"--project={common.check_project(_PROJECT.value)}"),
         poll=_POLL.value)
 
 
 def run_everywhere(argv: list[str]) -> int:
-    """Run on all workers, passing on what they say. 0, or RESTART if any worker wants that, or gcloud's status.
+    """Run on all workers, passing on what they say: 0, RESTART if any worker wants that, or gcloud's status.
 
     gcloud reports the first worker's failure only, and where one worker is told to stop the others fail with
     statuses of their own: so each says its own.

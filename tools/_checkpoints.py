@@ -1,0 +1,238 @@
+"""What the checkpoint tools share: weights read from a path with the names of their axes, tables of text, and
+errors in one sentence."""
+
+import dataclasses
+import functools
+import math
+import os
+import sys
+import warnings
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from etils import epath
+from flax import nnx
+
+from scaling import axes, checkpoint, experiment as experiments, files
+from scaling.report import words
+
+
+class CheckpointsError(ValueError):
+    """The checkpoints named cannot be read, or not be used together; the message says why."""
+
+
+EXPECTED = (CheckpointsError, checkpoint.CheckpointError, files.WorkdirError, OSError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The parameters of one run at one step."""
+
+    path: str
+    step: int
+    experiment: experiments.Experiment | None  # None: the checkpoint does not say
+    arrays: dict[str, np.ndarray]  # by path, "model/layers/mlp/up/weight"; the first part is the player
+    names: dict[str, axes.Axes]  # those of each array's axes
+
+    @property
+    def shown(self) -> str:
+        return f"{self.path} at step {self.step:,}"
+
+
+def read(path, run: int | None = None, part: str = "params") -> Weights:
+    """The weights under `path`: a directory of steps (then the newest that is whole), or one of its steps.
+
+    `run` chooses among runs that were trained side by side, whose checkpoints hold them all; `part` is
+    "params" or "ema".
+    """
+    directory, step = locate(path)
+    tree, meta = checkpoint.read(directory, step, part)
+    arrays, shown = dict(_flat(tree)), os.fspath(directory)
+    written = meta.get("experiment")
+    if "experiments" in meta:
+        index = _chosen(run, meta["experiments"], shown)
+        written = meta["experiments"][index]
+        arrays = {name: array[index] for name, array in arrays.items()}
+    experiment = _experiment(written, shown)
+    return Weights(shown, meta["step"], experiment, arrays, _names(experiment, arrays, shown))
+
+
+def locate(path) -> tuple[epath.Path, int | None]:
+    """(the directory of steps, the step named or None) of a path to either."""
+    asked = os.fspath(path)
+    try:
+        path = epath.Path(path).expanduser()
+        if not path.is_dir():
+            raise CheckpointsError(f"there is no directory {asked}")
+        inside = sorted(p.name for p in path.iterdir())
+    except ImportError as error:
+        raise CheckpointsError(f"{asked} needs a package that is not installed: {error}") from None
+    if path.name.isdigit() and "state" in inside:
+        return path.parent, int(path.name)
+    if any(name.isdigit() for name in inside):
+        return path, None
+    if "params" in inside:
+        known = sorted(p.name for p in (path / "params").iterdir())
+        example = f"; name one of its {len(known)}, such as {path / 'params' / known[0]}" if known else ""
+        raise CheckpointsError(f"{asked} is a workdir and not a checkpoint{example}")
+    below = [name for name in inside if name == "trunk" or name.startswith("branch-")]
+    if below:
+        raise CheckpointsError(f"{asked} holds the checkpoints of several segments; name one of "
+                               f"{', '.join(os.fspath(path / name) for name in below)}")
+    raise CheckpointsError(f"{asked} holds no checkpoint: one is a directory that has a directory a step")
+
+
+def steps(path) -> list[epath.Path]:
+    """The steps under a path that `locate` takes, oldest first; of the path of one step, that one."""
+    directory, step = locate(path)
+    if step is not None:
+        return [directory / str(step)]
+    return sorted((p for p in directory.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def expand(patterns) -> list[str]:
+    """Paths, those with * ? [ ] replaced by the directories that match, in order of their names."""
+    found = []
+    for pattern in patterns:
+        parts = epath.Path(pattern).expanduser().parts
+        plain = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), None)
+        if plain is None:
+            found.append(pattern)
+            continue
+        matches = sorted(os.fspath(p) for p in epath.Path(*parts[:plain]).glob("/".join(parts[plain:])))
+        if not matches:
+            raise CheckpointsError(f"nothing matches {pattern}")
+        found += matches
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def initial(experiment) -> dict[str, np.ndarray]:
+    """The arrays that training of an experiment started from, by path: drawn again from its seed."""
+    params = jax.jit(experiment.family.init)(jax.random.key(experiment.seed))
+    return {name: np.asarray(leaf.get_value()) for name, leaf in _variables(params)}
+
+
+def same_tree(one: Weights, other: Weights) -> None:
+    """Raises CheckpointsError unless both have arrays of the same names, shapes and dtypes."""
+    for a, b in ((one, other), (other, one)):
+        lacks = sorted(a.arrays.keys() - b.arrays.keys())
+        if lacks:
+            more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
+            raise CheckpointsError(f"{b.path} lacks {lacks[0]!r}{more} that {a.path} has: "
+                                   "they are of different models")
+    for name, array in one.arrays.items():
+        found = [f"{x.dtype}{list(x.shape)}" for x in (array, other.arrays[name])]
+        if found[0] != found[1]:
+            raise CheckpointsError(f"{name!r} is {found[0]} in {one.path} and {found[1]} in {other.path}: "
+                                   "they are of different models")
+
+
+def difference(one, other, kinds=("plain", "knob")) -> str | None:
+    """The first field, of these kinds, in which two experiments differ, with its values; or None."""
+    a, b = experiments.to_dict(one)["family"]["name"], experiments.to_dict(other)["family"]["name"]
+    if a != b:
+        return f"family is {a} in one, {b} in the other"
+    theirs = experiments.leaves(other)
+    for path, (value, kind) in experiments.leaves(one).items():
+        if kind in kinds and value != theirs[path][0]:
+            return f"{path} is {value!r} in one, {theirs[path][0]!r} in the other"
+    return None
+
+
+def table(rows: list[dict], heads: dict[str, str]) -> str:
+    """Rows as aligned text with a column for each of `heads`, {key: its head}."""
+    cells = [list(heads.values())] + [[_cell(row.get(key)) for key in heads] for row in rows]
+    words_first = {key for key in heads if all(isinstance(row.get(key), str | None) for row in rows)}
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    return "\n".join("  ".join(cell.ljust(width) if key in words_first else cell.rjust(width)
+                               for cell, width, key in zip(line, widths, heads)).rstrip() for line in cells)
+
+
+def _cell(value) -> str:
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float) and math.isinf(value):
+        return "∞"
+    return words.number(value, 3) if isinstance(value, float) else value or ""
+
+
+def run(main) -> None:
+    """Runs `main()` as a command: wrong flags and stray arguments exit with 2, what else can be mended 1."""
+    logging.set_verbosity(logging.WARNING)
+    app.run(functools.partial(_run, main), flags_parser=_parse)
+
+
+def _run(main, argv):
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        if len(argv) > 1:
+            raise flags.Error(f"unexpected argument {argv[1]!r}; everything is named by a flag, see --help")
+        main()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; what is flushed at exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (flags.Error, *EXPECTED) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, flags.Error) else 1)
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _chosen(run, written, shown) -> int:
+    if len(written) == 1 and run is None:
+        return 0
+    if run is None or not 0 <= run < len(written):
+        first, last = (experiments.knobs(_experiment(e, shown)) for e in (written[0], written[-1]))
+        differ = [f"{path} from {value:g} to {last[path]:g}" for path, value in first.items()
+                  if value != last[path]]
+        raise CheckpointsError(f"{shown} holds {words.plural(len(written), 'run')} trained side by side"
+                               f"{' (' + ', '.join(differ) + ')' if differ else ''}: choose one by --run, "
+                               f"0 to {len(written) - 1}")
+    return run
+
+
+def _experiment(written, shown):
+    if written is None:
+        return None
+    try:
+        return experiments.from_dict(written)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointsError(f"the experiment in {shown} is not one that this version knows: "
+                               f"{error}") from None
+
+
+def _names(experiment, arrays, shown) -> dict:
+    if experiment is None:
+        return {name: axes.Axes(f"axis{i}" for i in range(array.ndim)) for name, array in arrays.items()}
+    abstract = dict(_variables(jax.eval_shape(experiment.family.init, jax.random.key(0))))
+    shapes = {name: leaf.shape for name, leaf in abstract.items()}
+    if shapes != {name: array.shape for name, array in arrays.items()}:
+        odd = next(name for name in sorted(shapes.keys() | arrays.keys())
+                   if name not in arrays or shapes.get(name) != arrays[name].shape)
+        raise CheckpointsError(f"{shown} does not hold the model that its own experiment describes: "
+                               f"{odd!r} differs")
+    return {name: leaf.get_metadata()["axes"] for name, leaf in abstract.items()}
+
+
+def _variables(params) -> list:
+    """[(path, nnx.Variable)] of parameters as a family makes them, in the paths of checkpoints."""
+    def leaf(x):
+        return isinstance(x, nnx.Variable)
+
+    pairs, _ = jax.tree_util.tree_flatten_with_path(dict(params), is_leaf=leaf)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), variable) for path, variable in pairs]
+
+
+def _flat(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,128 @@
+"""What changes with size: the weights of one study, or of checkpoints named, a row a model."""
+
+import os
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from scaling import cost, experiment as experiments, files, records
+from scaling.laws import _plot_style as style
+from scaling.report import trends, words
+from tools import _checkpoints, _checkpoints_measure as measure
+
+N = "params_non_embedding"
+# Measures of kinds in the figure: column, title.
+PANELS = (("rms", "root mean square of weights"), ("sigma_max", "largest singular value σ"),
+          ("gain", "largest σ over √(outputs / inputs)"), ("stable_rank", "stable rank"),
+          ("rank_used", "effective rank over full rank"),
+          ("update", "distance from initialisation, relative"))
+MOST = len(style.HUES)  # kinds that one figure tells apart
+
+
+def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
+    """[(checkpoint, {"data": D, metric: its value})] of each size of a study: of its best runs, the one that
+    saw the most data."""
+    workdir = epath.Path(workdir).expanduser()
+    loaded = records.load(workdir)
+    if loaded.empty:
+        raise _checkpoints.CheckpointsError(f"{os.fspath(workdir)} has no finished runs to choose from; "
+                                            "name checkpoints by --checkpoints")
+    if metric is None:
+        if not (workdir / "study.json").exists():
+            raise _checkpoints.CheckpointsError(
+                f"{os.fspath(workdir)} has no study.json yet, to say what runs are best at: name a --metric")
+        metric = files.read_json(workdir / "study.json")["metric"]
+    if metric not in loaded or not pd.api.types.is_numeric_dtype(loaded[metric]):
+        numbers = sorted(loaded.select_dtypes("number").columns)
+        raise _checkpoints.CheckpointsError(f"records have no metric {metric!r}; "
+                                            f"{experiments.nearest(metric, numbers)}")
+    frame = trends.clean(loaded, metric)
+    frame = frame[[(workdir / "params" / name).is_dir() for name in frame["fingerprint"]]]
+    finished = [trends.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
+    chosen = pd.concat(finished).sort_values([N, "data"]).groupby(N).tail(1)
+    if chosen.empty:
+        raise _checkpoints.CheckpointsError(f"no run in {os.fspath(workdir)} that ended well has its weights")
+    return [(workdir / "params" / row["fingerprint"],
+             {"data": float(row["data"]), metric: float(row[metric])}) for row in chosen.to_dict("records")]
+
+
+def read(found, run, part, against_start: bool) -> pd.DataFrame:
+    """One row for each model, player and kind of `found`, [(path, what else is known)], in order of size."""
+    out = []
+    for path, about in found:
+        weights = _checkpoints.read(path, run, part)
+        if weights.experiment is None:
+            raise _checkpoints.CheckpointsError(f"{weights.path} does not say its experiment: name it by "
+                                                "--checkpoint, which needs none")
+        start = _checkpoints.initial(weights.experiment) if against_start else None
+        kinds = measure.by_kind(measure.rows(weights, start))
+        counts = cost.param_count(weights.experiment.family)
+        known = {N: counts["non_embedding"], "params_total": counts["total"], "checkpoint": weights.path,
+                 "step": weights.step, **about}
+        out.append(kinds.assign(**known)[[*known, *kinds]])
+    return pd.concat(out, ignore_index=True).sort_values(N, kind="stable", ignore_index=True)
+
+
+def sizes(frame) -> list[dict]:
+    """One row a model: what it is, and its kinds taken together."""
+    own = frame.columns[:frame.columns.get_loc("player")]  # what `read` puts before the measures
+    out = []
+    for _, group in frame.groupby([N, "checkpoint"], sort=False):
+        matrices = group[group["kind"] != measure.VECTORS]
+        out.append(group.iloc[0][own].to_dict() | measure.pooled(group) | {
+            "sigma_max": matrices["sigma_max"].max(),
+            **{name: np.average(matrices[name], weights=matrices["parameters"])
+               for name in ("stable_rank", "rank_used")}})
+    return out
+
+
+def powers(frame) -> list[dict]:
+    """For each player and kind the b of measure ~ N^b, by least squares of logarithms over all models."""
+    out = []
+    for (player, kind), group in frame.groupby(["player", "kind"], sort=False):
+        row = {"player": player, "kind": kind, "models": len(group)}
+        for name, _ in PANELS:
+            row[name] = _power(group[N], group[name]) if name in group else None
+        out.append(row)
+    return out
+
+
+def _power(x, y) -> float | None:
+    kept = np.isfinite(y) & (y > 0)
+    if x[kept].nunique() < 2:
+        return None
+    return float(np.polyfit(np.log(x[kept]), np.log(y[kept]), 1)[0])
+
+
+@style.styled
+def figure(frame, title: str):
+    """Every measure of one player's matrices against N, a colour a kind; dashes: at initialisation.
+
+    The kinds are those with the most parameters in the largest model, where more cannot be told apart.
+    """
+    frame = frame[frame["kind"] != measure.VECTORS]
+    largest = frame[frame[N] == frame[N].max()].sort_values("parameters", ascending=False, kind="stable")
+    kinds = largest["kind"].drop_duplicates().tolist()
+    panels = [(name, head) for name, head in PANELS if name in frame]
+    drawn, axes = style.panels(2, -(-len(panels) // 2), width=4.2, height=3.3)
+    for panel, (name, head) in zip(axes.flat, panels):
+        style.dress(panel, "non-embedding parameters N", head)
+        for kind, colour, shape in zip(kinds, style.HUES, style.SHAPES):
+            points = frame[frame["kind"] == kind]
+            means = points.groupby(N).mean(numeric_only=True)
+            panel.plot(points[N], points[name], color=colour, **style.DOT | {"marker": shape})
+            panel.plot(means[name], color=colour, label=kind, marker=shape, markersize=4.5, markeredgewidth=0)
+            if f"start_{name}" in points:
+                panel.plot(means[f"start_{name}"], color=colour, linewidth=1, dashes=(3, 3), alpha=0.6)
+        style.finish(panel)
+    for panel in axes.flat[len(panels):]:
+        panel.set_visible(False)
+    drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center",
+                 ncols=3 if len(kinds) < 7 else 4, frameon=False, title=title)
+    said = ["dashed: at initialisation"] * ("start_rms" in frame)
+    said += ["means over the matrices of a kind, stacked layers one by one"]
+    if len(kinds) > MOST:
+        said += [f"{words.plural(len(kinds) - MOST, 'kind')} of fewer parameters only in the table"]
+    style.note(drawn, "; ".join(said))
+    return drawn

@@ -165,6 +165,7 @@ class Scale:
         return np.where(np.arange(len(self.form.names)) < len(self.form.amplitudes), self.unit, 1.0)
 
 
+@np.errstate(all="ignore")  # far from an optimum laws overflow: such starts lose
 def optimise(form: Form, logs, y, weights, objective: Objective, starts: int, seed: int | None = None):
     """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description)."""
     scale = Scale(form, logs, y, objective)
@@ -190,8 +191,7 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int, se
             for values, new in zip(found[:3], again):
                 values[late] = new
     kept: list[int] = []
-    with np.errstate(all="ignore"):
-        curves = scale.inner.predict(found.vectors, scale.logs)
+    curves = scale.inner.predict(found.vectors, scale.logs)
     for i in np.argsort(found.objective, kind="stable"):
         finished = found.converged[i] or not kept
         new = all(np.abs(curves[i] / curves[j] - 1).max() > SAME for j in kept)
@@ -214,6 +214,7 @@ def noise_scale(residuals: np.ndarray, parameters: int) -> float:
     return float(np.median(size) / 0.6745)
 
 
+@np.errstate(all="ignore")
 def refit(law: Fit, y, weights) -> newton.Result:
     """Fit the same points with other losses and weights, each [batch, n] or [n]; vectors are in the units of the data.
 

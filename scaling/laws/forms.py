@@ -181,8 +181,9 @@ class Form:
         """The same form without the bounds that hold for centred inputs only."""
         if not np.any(self.centre(logs)):
             return self
-        return replace(self, nonlinear=tuple(replace(p, low=-np.inf, high=np.inf) if p.name in self.shifted else p
-                                             for p in self.nonlinear))
+        return replace(self, nonlinear=tuple(
+            replace(p, low=0.0 if p.log else -np.inf, high=np.inf) if p.name in self.shifted else p
+            for p in self.nonlinear))
 
     # ------------------------------------------------------------------------------------------------ values
 

@@ -185,7 +185,7 @@ def solve(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def minimise(form: Form, start, logs, loss, weights=1.0, *, objective: Objective = Objective(),
-             iterations: int = 300, tolerance: float = 1e-14) -> Result:
+             iterations: int = 300, tolerance: float = 1e-12) -> Result:
     """Minimise from every row of start [batch, P] to convergence; rows are independent problems.
 
     logs [I, n] are shared; loss (positive) and weights (nonnegative) are [n], or [batch, n] where each row has its own.
@@ -239,7 +239,7 @@ def _minimise(problem: Problem, start, low, high, iterations, tolerance) -> Resu
     identity = np.eye(start.shape[1])
     final, best = start.copy(), np.full(len(start), np.inf)
     converged, live = np.zeros(len(start), bool), np.arange(len(start))
-    vectors, damping, used = start.copy(), np.full(len(start), 0.1), 0
+    vectors, damping, used = start.copy(), np.full(len(start), 1e-3), 0
     with np.errstate(all="ignore"):                              # a step too far gives inf or nan: refused
         point = evaluate(problem, vectors)
         for used in range(1, iterations + 1):

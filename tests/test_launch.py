@@ -460,3 +460,15 @@ def test_help_is_the_docstring():
     done = subprocess.run([sys.executable, "-m", "tools.launch.slurm", "--help"], cwd=ROOT, text=True,
                           capture_output=True)
     assert "--steps=delete cancels the job" in done.stdout and "--[no]dry_run" in done.stdout
+
+
+def test_the_launchers_commands_in_the_documentation_are_accepted():
+    blocks = (ROOT / "docs/pods.md").read_text().split("```")[1::2]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith("python -m tools.launch.")]
+    cases = [[argv[2].rpartition(".")[2], "--dry_run", *argv[3:]] for argv in found]
+    exported = dict(word.split("=") for line in lines if line.startswith("export ") for word in line.split()[1:])
+    done = subprocess.run([sys.executable, "-c", CASES], input=json.dumps(cases), cwd=ROOT, text=True,
+                          env=os.environ | exported, capture_output=True, check=True)
+    results = list(map(json.loads, done.stdout.splitlines()))
+    assert len(results) == len(cases) >= 10 and all(status == 0 for status, _ in results), results

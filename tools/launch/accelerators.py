@@ -7,7 +7,8 @@ table of xpk, src/xpk/core/system_characteristics.py. In brief:
 * v5e (gcloud and xpk say v5litepod) and v6e are counted in chips and lie in a plane: 1x1 to 16x16. A TPU VM
   has 1, 4 or 8 chips up to 8, and 4 above that; on GKE xpk takes machines of 4, and no v5e slice below 2x4.
 * v4, v5p and tpu7x are counted in TensorCores, two a chip, and lie in space: 2x2x1 up to 2x4x4, then whole
-  cubes of 4x4x4: v4 up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host has 4 chips.
+  cubes of 4x4x4, no side above 256: v4 up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host has
+  4 chips.
 * tpu7x is had through GKE or Compute Engine, not through the TPU VM commands.
 
 A slice is written as sizes are named (`v5e-16`, `v5litepod-16`, `v5p-32`) or by its shape, as
@@ -34,6 +35,7 @@ class Generation(NamedTuple):
 
 
 PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+LONGEST = 256  # side of a space, in chips
 SMALL = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
 GENERATIONS = {
     "v4": Generation("v4", 2, False, 64, "tpu-ubuntu2204-base"),
@@ -117,7 +119,7 @@ def shapes(name: str) -> tuple[str, ...]:
     if of.flat:
         return PLANE
     sides = [(a, b, c) for a in range(1, of.cubes + 1) for b in range(a, of.cubes // a + 1)
-             for c in range(b, of.cubes // (a * b) + 1)]
+             for c in range(b, min(of.cubes // (a * b), LONGEST // 4) + 1)]
     one = ("1x1x1",) if name == "tpu7x" else ()
     return one + SMALL + tuple(f"{4 * a}x{4 * b}x{4 * c}" for a, b, c in sides)
 

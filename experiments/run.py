@@ -3,7 +3,8 @@
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
 Any field of the config can be overridden: --config.optim.weight_decay=0.05. Interrupt it at any moment and run the
-same command again: it goes on where it was. Several processes may share one workdir.
+same command again: it goes on where it was. Several processes may share one workdir. SIGTERM saves everything first, and
+ends with exit status 75: start me again.
 """
 
 import difflib
@@ -19,7 +20,8 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from scaling import checkpoint, data, evaluate, experiment, files, laws, logs, records, runner, study  # noqa: E402
+from scaling import (checkpoint, data, evaluate, experiment, files, laws, logs, preemption, records, runner,  # noqa: E402
+                     study)
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -30,10 +32,22 @@ _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tens
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics go: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")
 _LOG_EVERY = flags.DEFINE_integer("log_every", 4, "Steps that one point of a training curve averages.")
+_SHARD = flags.DEFINE_string("shard", "", "i/n, from 0/n: train only that part of the sweep, for SLURM arrays and indexed jobs.")
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
 EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,
             files.DiskFull, laws.LawError, logs.LogError, records.RecordError)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    return int(index), int(count)
+
+
+@flags.validator("shard", "takes i/n with 0 <= i < n, such as 0/8")
+def _is_shard(text):
+    index, slash, count = text.partition("/")
+    return not text or bool(slash) and index.isdecimal() and count.isdecimal() and int(index) < int(count)
 
 
 def load(path: str):
@@ -66,10 +80,14 @@ def main(argv):
         job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, _PACK.value, command)
         print(job.describe(), flush=True)
         if not _DRY_RUN.value:
-            job.go()
+            preemption.listen()
+            job.train_shard(*_shard(_SHARD.value)) if _SHARD.value else job.go()
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except preemption.Preempted:
+        print("\nasked to stop (SIGTERM): everything is saved; run the same command again to go on", file=sys.stderr)
+        sys.exit(preemption.RESTART)
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)

@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from scaling import cost, data, records, sweep, train, training
+from scaling import cost, data, preemption, records, sweep, train, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Runner:
         """Every run of the plan has a record when this returns, whichever process trained it."""
         pending = [pack for pack in plan.packs if not self._done(pack)]
         while pending:
-            if not any([self.train_pack(pack) for pack in pending]):
+            if preemption.asked():
+                raise preemption.Preempted
+            if not any([self.train_pack(pack) for pack in pending if not preemption.asked()]):
                 if not self.waiting_said:
                     self.progress.print("waiting for runs that another process on this workdir is training")
                 self.waiting_said = True

@@ -75,6 +75,14 @@ class Study:
                   f"products reach here on {jax.device_count()} {jax.devices()[0].platform} device(s)"]
         return "\n".join(lines)
 
+    def train_shard(self, index: int, count: int):
+        """Trains every count-th pack of the sweep, from number `index` on; the rest is for who has them all."""
+        plan = sweep.Plan(self.plan.packs[index::count])
+        with logs.Progress(self.runner.work(plan), initial=self._finished([plan])) as progress:
+            self.runner.progress = progress
+            self.runner.run(plan)
+        print(f"shard {index}/{count} is done; when all are, the same command without --shard fits, forecasts and reports")
+
     def go(self):
         """Everything, from what is there already to the report. Returns the report's path."""
         plans = [self.plan] + ([self.goal] if self.goal else [])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import checkpoint, experiment as experiments, families, logs, records, sweep, train
+from scaling import checkpoint, experiment as experiments, families, logs, preemption, records, sweep, train
 
 CALL_SECONDS = 0.5  # how long one call of a program should take: often enough for the bar, rarely enough for the host
 
@@ -64,19 +64,26 @@ class Training:
             if unread is not None:  # the device is busy with the next call while the host reads the last
                 self.read(writers, *unread)
             unread, at = (at, steps, metrics), at + steps
-            if at < stop and time.monotonic() - saved_at > self.options.checkpoint_seconds:
+            stopping = preemption.asked()
+            if at < stop and (stopping or time.monotonic() - saved_at > self.options.checkpoint_seconds):
                 self.read(writers, *unread)  # else the lines of a call before the checkpoint would die with a killed process
                 unread = None
                 meta = {"seconds": seconds + time.monotonic() - start,
                         "experiments": [experiments.to_dict(e) for e in self.experiments]}
                 saved.save(at, state, meta)
                 saved_at = time.monotonic()
+                if stopping:
+                    self.close(saved, writers)
+                    raise preemption.Preempted
         if unread is not None:
             self.read(writers, *unread)
+        self.close(saved, writers)
+        return state, seconds + time.monotonic() - start
+
+    def close(self, saved, writers):
         for writer in writers:
             writer.close()
         saved.close()
-        return state, seconds + time.monotonic() - start
 
     def steps(self, at, stop) -> int:
         """Steps of the next call: about CALL_SECONDS of work, ending where a point of the curve does, so that a curve

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from scaling import laws, records
+from scaling import laws, preemption, records
 
 ROOT = pathlib.Path(__file__).parent.parent
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
@@ -117,6 +117,13 @@ def test_running_again_trains_nothing_and_changes_nothing(finished, start):
 
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted_bit_for_bit(finished, start, tmp_path):
     rng, workdir, kills = random.Random(time.time_ns()), tmp_path / "killed", 0
+    process = start(workdir, "--checkpoint_seconds=1000")  # the first is asked to stop, and saves what it has
+    while not list(workdir.glob("logs/*.jsonl")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = finish(process, code=preemption.RESTART)
+    assert "everything is saved" in err and "Traceback" not in err
+    assert list(workdir.glob("checkpoints/*/*/*")) and not list(workdir.glob("records/*"))
     for _ in range(40):
         process = start(workdir, "--checkpoint_seconds=0")
         try:
@@ -151,6 +158,19 @@ def test_two_processes_share_a_workdir(finished, start, tmp_path):
     for process in both:
         finish(process)
     assert results(tmp_path / "shared") == results(finished)
+
+
+def test_shards_train_the_sweep_between_them_and_nothing_else(finished, start, tmp_path):
+    workdir, trained = tmp_path / "shards", []
+    for shard in ("0/2", "1/2"):
+        before = set(results(workdir))
+        finish(start(workdir, f"--shard={shard}"))
+        trained.append(set(results(workdir)) - before)
+    sweep = {path.stem for path in finished.glob("records/*") if json.loads(path.read_text())["role"] == "sweep"}
+    assert all(trained) and len(trained[0] | trained[1]) == len(sweep) == sum(map(len, trained))
+    assert not (workdir / "forecast.json").exists()
+    finish(start(workdir))
+    assert results(workdir) == results(finished)
 
 
 def test_a_forecast_whose_records_changed_is_refused(finished, start, tmp_path):
@@ -192,6 +212,7 @@ REFUSED = [
     (["--config.optim.name='adamv'"], 1, "adamw"),
     (["--config.layout='tensr'"], 1, "tensor"),
     (["--mesh=data=3"], 1, "3"),
+    (["--shard=2/2"], 2, "takes i/n with 0 <= i < n"),
     (["--config.microbatch=3"], 1, "microbatch"),
     (["--config.data.evaluation_tokens=100000000"], 1, "100,000,000"),
     (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),

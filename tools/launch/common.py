@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from absl import app, flags
 
+from scaling.preemption import RESTART
 from tools.launch import shell
 from tools.launch.accelerators import AcceleratorError
 
-# The exit status of a run that means "start me again": it was told to stop, has saved, and is not done. It is
-# EX_TEMPFAIL of sysexits.h; what runs do on SIGTERM ends with the same number.
-RESTART = 75
 # A status from here on is death by a signal (128 + signal) or, from ssh, a lost connection (255).
 SIGNALLED = 128
 # Passed on where set. Not JAX_PLATFORMS or XLA_FLAGS: those describe the devices of the machine one types on.

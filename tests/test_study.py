@@ -163,7 +163,7 @@ def test_two_processes_share_a_workdir(finished, start, tmp_path):
 def test_shards_train_the_sweep_between_them_and_nothing_else(finished, start, tmp_path):
     workdir, trained = tmp_path / "shards", []
     for shard in ("0/2", "1/2"):
-        before = set(results(workdir))
+        before = set(results(workdir)) if trained else set()
         finish(start(workdir, f"--shard={shard}"))
         trained.append(set(results(workdir)) - before)
     sweep = {path.stem for path in finished.glob("records/*") if json.loads(path.read_text())["role"] == "sweep"}

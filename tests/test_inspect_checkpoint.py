@@ -290,14 +290,18 @@ def test_the_average_is_numpys_and_the_package_reads_it_back(command, tmp_path):
     ask = ["average", f"--checkpoints={tmp_path / 's*'}"]
     code, out, err = command(*ask, f"--output={tmp_path / 'mean'}")
     assert code == 0, err
-    assert "2 checkpoints averaged" in out
+    norms = [np.sqrt(sum(np.vdot(x, x) for name, x in part.items() if name.endswith("weight"))) for part in
+             (*parts, {name: np.mean([part[name] for part in parts], 0) for name in parts[0]})]
+    assert f"{norms[2] / np.mean(norms[:2]):.3f} of that of its parts'" in out
+    assert norms[2] / norms[0] == pytest.approx(0.5**0.5, rel=0.1)
     read = dict(_checkpoints._flat(checkpoint.restore_params(tmp_path / "mean")))
     for name, array in read.items():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, np.mean([part[name] for part in parts], 0))
     abstract = {"params": jax.eval_shape(TINY.init, jax.random.key(0))}
     params, meta = checkpoint.Checkpoints(tmp_path / "mean").restore(None, abstract)
-    np.testing.assert_array_equal(params["params"]["model"]["norm"]["scale"].get_value(), read["model/norm/scale"])
+    scale = params["params"]["model"]["norm"]["scale"].get_value()
+    np.testing.assert_array_equal(scale, read["model/norm/scale"])
     assert [part["share"] for part in meta["averaged"]] == [0.5, 0.5]
     assert command(*ask, "--coefficients=1,3", f"--output={tmp_path / 'weighted'}")[0] == 0
     for name, array in _checkpoints.read(tmp_path / "weighted").arrays.items():
@@ -355,7 +359,8 @@ def test_paths_that_are_no_checkpoint_are_refused_in_one_sentence(command, tmp_p
     future = save(tmp_path / "future", drawn(), {"experiment": {"family": {"name": "oracle"}}})
     output = f"--output={tmp_path / 'out'}"
     for name, said in (("missing", "no directory"), ("file", "no directory"),
-                       ("empty", "holds no checkpoint"), ("study", tmp_path / "study" / "params" / "aa"), ("lying", "differs"),
+                       ("empty", "holds no checkpoint"), ("study", tmp_path / "study" / "params" / "aa"),
+                       ("lying", "differs"),
                        ("future", "not one that this version knows")):
         assert refused(command("inspect", f"--checkpoint={tmp_path / name}", output), said)
     code, _, err = command("inspect", f"--checkpoint={torn}", output)
@@ -372,7 +377,8 @@ def test_wrong_flags_exit_with_two(command, tmp_path):
                             (["--checkpoint=a", "--workdir=b"], "one of"),
                             (["--metric=m", "--checkpoint=a"], "--metric"),
                             (["--workdir=a", "--against=b"], "--checkpoint=A"),
-                            (["--chekpoint=a"], "chekpoint"), (["a"], "unexpected argument 'a'"), (["--depth=-1", "--checkpoint=a"], "depth")):
+                            (["--chekpoint=a"], "chekpoint"), (["a"], "unexpected argument 'a'"),
+                            (["--depth=-1", "--checkpoint=a"], "depth")):
         assert refused(command("inspect", *arguments), said, code=2)
 
 

@@ -107,11 +107,15 @@ def expand(patterns) -> list[str]:
     return found
 
 
-@functools.lru_cache(maxsize=4)
 def initial(experiment) -> dict[str, np.ndarray]:
     """The arrays that training of an experiment started from, by path: drawn again from its seed."""
-    params = jax.jit(experiment.family.init)(jax.random.key(experiment.seed))
+    params = _init(experiment.family, np.int32(experiment.seed))
     return {name: np.asarray(leaf.get_value()) for name, leaf in _variables(params)}
+
+
+@functools.partial(jax.jit, static_argnames="family")
+def _init(family, seed):
+    return family.init(jax.random.key(seed))
 
 
 def same_tree(one: Weights, other: Weights) -> None:

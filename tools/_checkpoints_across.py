@@ -102,12 +102,14 @@ def figure(frame, title: str):
     The kinds are those with the most parameters in the largest model, where more cannot be told apart.
     """
     frame = frame[frame["kind"] != measure.VECTORS]
+    numbers = frame.select_dtypes("number")
+    frame = frame.assign(**numbers.where((numbers > 0) & np.isfinite(numbers)))  # the others have no logarithm
     largest = frame[frame[N] == frame[N].max()].sort_values("parameters", ascending=False, kind="stable")
     kinds = largest["kind"].drop_duplicates().tolist()
     panels = [(name, head) for name, head in PANELS if name in frame]
     drawn, axes = style.panels(2, -(-len(panels) // 2), width=4.2, height=3.3)
-    for panel, (name, head) in zip(axes.flat, panels):
-        style.dress(panel, "non-embedding parameters N", head)
+    for i, (panel, (name, head)) in enumerate(zip(axes.flat, panels)):
+        style.dress(panel, "non-embedding parameters N" if i + axes.shape[1] >= len(panels) else "", head)
         for kind, colour, shape in zip(kinds, style.HUES, style.SHAPES):
             points = frame[frame["kind"] == kind]
             means = points.groupby(N).mean(numeric_only=True)

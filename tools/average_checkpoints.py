@@ -10,10 +10,10 @@ nothing but knobs: seed, learning rate, length and such. The result is a directo
 which scaling.checkpoint reads back, tools.inspect_checkpoint too; its meta has the experiment of the first
 checkpoint, and what was averaged. What exists is never overwritten.
 
-Printed is how the norm of the average compares with those of its parts: near 1 where they are close to one
-another, as the last steps of one run are, near 1 / sqrt(how many) where they have nothing in common. Averages
-of the second kind, such as of runs that started from different seeds, are rarely good models (Frankle et al.
-1912.05671): evaluate them first.
+Printed is how the norm of the average's matrices compares with those of its parts: near 1 where they are
+close to one another, as the last steps of one run are, near 1 / sqrt(how many) where they have nothing in
+common. Averages of the second kind, such as of runs that started from different seeds, are rarely good models
+(Frankle et al. 1912.05671): evaluate them first.
 
 A checkpoint of a pack holds several runs: choose by --run; --part=ema averages its averaged weights. Paths
 may be gs://... too, with the extra gcs. Exit status: 0, 1 when something cannot be read or averaged, 2 for
@@ -30,7 +30,7 @@ from etils import epath
 
 from scaling import checkpoint, experiment as experiments, files
 from scaling.report import words
-from tools import _checkpoints, _checkpoints_flags
+from tools import _checkpoints, _checkpoints_flags, _checkpoints_measure as measure
 from tools._checkpoints import CheckpointsError
 from tools._checkpoints_flags import CHECKPOINTS, OUTPUT, PART, RUN
 
@@ -57,10 +57,18 @@ def main():
     arrays, first, parts = average(paths, shares, RUN.value, PART.value)
     step = max(part["step"] for part in parts)
     write(output, step, arrays, {"experiment": first and experiments.to_dict(first), "averaged": parts})
-    norm = math.hypot(*(np.linalg.norm(np.asarray(array, np.float64)) for array in arrays.values()))
-    typical = sum(part["share"] * part["norm"] for part in parts)
-    print(f"{words.plural(len(parts), 'checkpoint')} averaged: norm {words.number(norm)}, "
-          f"{words.number(norm / typical, 3)} of that of its parts\nwritten: {output / str(step)}")
+    said = ""
+    if typical := sum(part["share"] * part["norm"] for part in parts):
+        norm = matrix_norm(_checkpoints.read(output))
+        share = words.number(norm / typical, 3)
+        said = f": its matrices have norm {words.number(norm)}, {share} of that of its parts'"
+    print(f"{words.plural(len(parts), 'checkpoint')} averaged{said}\nwritten: {output / str(step)}")
+
+
+def matrix_norm(weights) -> float:
+    """The norm of all matrices together: scales, which start at one, would hide how far apart weights are."""
+    return math.hypot(*(np.linalg.norm(array.astype(np.float64)) for name, array in weights.arrays.items()
+                        if measure.is_matrix(name, weights.names[name])))
 
 
 def coefficients(given, count: int) -> list[float]:
@@ -80,7 +88,8 @@ def coefficients(given, count: int) -> list[float]:
 
 
 def average(paths, shares, run=None, part="params"):
-    """(arrays by path, the first experiment, [{checkpoint, step, share, norm}]) of the weights at `paths`.
+    """(arrays by path, the first experiment, [{checkpoint, step, share, norm}]) of the weights at `paths`; for
+    the norm see `matrix_norm`.
 
     Sums are float64, the result has the dtypes of what is averaged. One checkpoint is in memory at a time.
     """
@@ -89,13 +98,10 @@ def average(paths, shares, run=None, part="params"):
         weights = _checkpoints.read(path, run, part)
         _averageable(weights, first or weights)
         first = first or weights
-        square = 0.0
         for name, array in weights.arrays.items():
-            wide = np.asarray(array, np.float64)
-            total[name] = total.get(name, 0.0) + share * wide
-            square += float(np.vdot(wide, wide))
+            total[name] = total.get(name, 0.0) + share * array.astype(np.float64)
         parts.append({"checkpoint": weights.path, "step": weights.step, "share": share,
-                      "norm": math.sqrt(square)})
+                      "norm": matrix_norm(weights)})
     arrays = {name: value.astype(first.arrays[name].dtype) for name, value in total.items()}
     return arrays, first.experiment, parts
 

@@ -107,7 +107,7 @@ def compare() -> tuple[str, dict]:
     whole = measure.pooled(frame)
     groups = frame.groupby("module", sort=False)
     modules = [{"module": name, **measure.pooled(group)} for name, group in groups]
-    modules.sort(key=lambda row: -row["update"])
+    modules.sort(key=lambda row: (not math.isnan(row["update"]), -row["update"]))
     heads = {"module": "module", "parameters": "parameters", "start_norm": "norm in A", "norm": "norm in B",
              "update": "relative difference", "cosine": "cosine"}
     everything = {"module": "all", **whole}
@@ -141,14 +141,17 @@ def sweep() -> tuple[str, dict, dict]:
     frame = across.read(found, RUN.value, PART.value, _INITIAL.value)
     models, powers = across.sizes(frame), across.powers(frame)
     extra = {name: name for name in found[0][1]}
-    spectra = SPECTRA | {"rank_used": "rank used"} | ({"update": "update"} if "update" in frame else {})
-    heads = {"N": "N", "name": "checkpoint", "step": "step"} | extra | NORMS | spectra
+    moved = {"update": "update"} if "update" in frame else {}
+    numbers = {"rms": "rms"} | SPECTRA | {"rank_used": "rank used"} | moved
+    heads = {"N": "N", "name": "checkpoint", "step": "step"} | extra | NORMS | numbers
     shown = [row | {"N": words.count(row[across.N]), "name": row["checkpoint"].rpartition("/")[2],
                     "data": words.count(row.get("data"))} for row in models]
     heads.pop("gain")
-    text = [_checkpoints.table(shown, heads), "", "powers of N, by least squares of logarithms:",
-            _checkpoints.table(powers, {"player": "player", "kind": "kind", "models": "models", "rms": "rms"}
-                               | spectra)]
+    text = [_checkpoints.table(shown, heads)]
+    if frame[across.N].nunique() > 1:
+        text += ["", "powers of N, by least squares of logarithms:",
+                 _checkpoints.table([row | {name: _power(row[name]) for name in numbers} for row in powers],
+                                    {"player": "player", "kind": "kind", "models": "models"} | numbers)]
     players = list(frame["player"].unique())
     drawn = {"across.png": across.figure(frame, "")} if len(players) == 1 else {
         f"across-{player}.png": across.figure(frame[frame["player"] == player], player) for player in players}
@@ -168,6 +171,10 @@ def write(output, tables, figures) -> None:
         style.save(output / name, figure)
     written = [f"{name}.csv" for name in tables] + ["weights.json", *figures]
     print(f"\nwritten: {', '.join(written)} in {output}")
+
+
+def _power(value):
+    return "" if value is None else f"{value:+6.2f}".replace("-", "−")
 
 
 def _indented(modules):

@@ -32,7 +32,7 @@ _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tens
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics go: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")
 _LOG_EVERY = flags.DEFINE_integer("log_every", 4, "Steps that one point of a training curve averages.")
-_SHARD = flags.DEFINE_string("shard", "", "i/n, from 0/n: train only that part of the sweep, for SLURM arrays and indexed jobs.")
+_SHARD = flags.DEFINE_string("shard", "", "i/n, from 0/n: train only that part of the sweep, as SLURM arrays do.")
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
 EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,

@@ -16,11 +16,13 @@ import sys
 import time
 
 import pytest
+from boxed_flags import Box
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # tools/ is run from a checkout and not installed
 
-from tools.launch import accelerators, common, remote, shell  # noqa: E402
+with Box():
+    from tools.launch import accelerators, common, remote, shell
 
 PLACE = ["--zone=us-west4-a", "--project=my-project"]
 TPU = ["tpu_vm", "--accelerator=v5e-16", *PLACE]

@@ -203,7 +203,7 @@ def with_value(value, column="bits_per_byte"):
     (with_value(0.0), {}, "'bits_per_byte' must be positive"),
     (with_value(-1.0, "tokens_seen"), {}, "row 2"),
     (with_value(np.nan), {}, "drop those rows"),
-    (with_value(np.nan), {"loss": "mse"}, "'bits_per_byte' has values without a linear"),
+    (with_value(np.nan), {"loss": "mse"}, "'bits_per_byte' has values that are not finite"),
     (grid().iloc[:4], {}, "4 points cannot determine 5 parameters"),
     (grid().iloc[:0], {}, "0 points cannot determine"),
     (grid(1, 8), {}, "'params_non_embedding' has a single value"),

@@ -12,10 +12,13 @@ import sys
 import numpy as np
 import pytest
 from absl.testing import flagsaver
+from boxed_flags import Box
 
-from experiments import _plan, _plan_config, plan as plan_command, run
 from scaling import experiment, records, sweep
 from scaling.sweep import grid
+
+with (BOX := Box()):
+    from experiments import _plan, _plan_config, plan as plan_command, run
 
 ROOT = pathlib.Path(__file__).parent.parent
 SURFACE = {"E": 1.1, "A": 14.0, "B": 160.0, "alpha": 0.33, "beta": 0.38}
@@ -66,7 +69,7 @@ def study(corpus, tmp_path_factory):
 
 def ask(*arguments):
     """The command in this process."""
-    with flagsaver.flagsaver():
+    with BOX, flagsaver.flagsaver():
         plan_command.main(run.refuse_unknown(["plan", *arguments]))
 
 

@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from absl.testing import flagsaver
+from boxed_flags import Box
 from report_page import Page
 from report_study import fill, fill_images
 
-from experiments import report as command
 from scaling import laws
 from scaling.records import Records, WorkdirError
 from scaling.report import families, figures, quantities, reading, words
 from scaling.report.palette import Palette
+
+with (BOX := Box()):
+    from experiments import report as command
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +141,11 @@ def test_a_workdir_that_is_not_there_is_named(tmp_path):
 def test_a_wrong_command_is_one_sentence(given, said, code, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     none = {"workdir": None, "workdirs": None, "output": None}
-    if not command.flags.FLAGS.is_parsed():
-        command.flags.FLAGS(["report"])
-    with flagsaver.flagsaver(**(none | given)), pytest.raises(SystemExit) as stopped:
-        command.main(["report"])
+    with BOX:
+        if not command.flags.FLAGS.is_parsed():
+            command.flags.FLAGS(["report"])
+        with flagsaver.flagsaver(**(none | given)), pytest.raises(SystemExit) as stopped:
+            command.main(["report"])
     out, err = capsys.readouterr()
     assert stopped.value.code == code and not out
     assert err.startswith("error: ") and err.count("\n") == 1 and said in err

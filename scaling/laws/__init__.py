@@ -1,4 +1,4 @@
-"""Scaling laws: fits, intervals, diagnostics, frontiers, forecasts on record, and which runs to buy next. Never imports JAX.
+"""Scaling laws: fits, intervals, diagnostics, frontiers, forecasts on record, which runs to buy next. Never imports JAX.
 
     runs = laws.Runs.from_csv("runs.csv", y="loss", params="n", data="d")
     law = laws.fit(runs, "chinchilla")

@@ -93,7 +93,8 @@ def bnsl(breaks: int = 1) -> Form:
 
     nonlinear = [Parameter("c0", -2.0, 4.0)]
     for i in suffix:
-        nonlinear += [Parameter(f"c{i}", -10.0, 10.0, scale="symlog"), Parameter(f"d{i}", 0.1, 10.0, scale="log", unit="x", relative=True),
+        nonlinear += [Parameter(f"c{i}", -10.0, 10.0, scale="symlog"),
+                      Parameter(f"d{i}", 0.1, 10.0, scale="log", unit="x", relative=True),
                       Parameter(f"f{i}", 1e-3, 10.0, scale="log")]
     return Form("bnsl" if breaks == 1 else f"bnsl{breaks}",
                 "E + A x^-c0 " + " ".join(f"(1 + (x/d{i})^(1/f{i}))^(-c{i} f{i})" for i in suffix),
@@ -219,7 +220,8 @@ EXPERTS = register(Form(
     "experts", "A N^-a experts^-b exp(-c log N log experts)",
     "Clark et al. 2022 (arXiv:2202.01169), equation 1: bilinear in the logarithms, loss in logarithms too",
     ("N", "experts"), (A,), (Parameter("a", -2.0, 4.0), Parameter("b", -2.0, 4.0), Parameter("c", -1.0, 1.0)),
-    lambda p, log: (-p.a * log.N - p.b * log.experts - p.c * log.N * log.experts,), shift=_experts_shift, shifted=("a", "b")))
+    lambda p, log: (-p.a * log.N - p.b * log.experts - p.c * log.N * log.experts,),
+    shift=_experts_shift, shifted=("a", "b")))
 
 DOWNSTREAM = register(Form(
     "downstream", "epsilon - k exp(-gamma L)", "Gadre et al. 2024 (arXiv:2403.08540), equation 5: top-1 error from loss",

@@ -218,7 +218,7 @@ def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
     an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every
     free parameter is given.
     """
-    from scaling.laws.fitting import Scale
+    from scaling.laws.optimise import Scale
     from scaling.laws.forms import LawError
     form = fit.form
     if missing := [name for name in form.free if name not in values]:

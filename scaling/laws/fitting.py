@@ -10,26 +10,21 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 import scaling
-from scaling.laws import newton, objectives, projection
+from scaling.laws import newton, objectives
 from scaling.laws import runs as tables
 from scaling.laws.diagnose import Diagnostic, diagnose
 from scaling.laws.forms import Form, LawError, get
 from scaling.laws.objectives import Objective
+from scaling.laws.optimise import Scale, optimise
 from scaling.laws.runs import Runs
 
-STARTS = {1: 16, 2: 16, 3: 64, 4: 96}  # Newton starts by the number of parameters searched
-MANY = 192                             # of five and more
-DIRECT = 24                            # starts that are minimised without a detour
-POLISH = ((24, 300, 1e3), (4, 3000, 2.0))  # of the starts that are not done soon: how many go on, how far, and how near
-                                       # to the best their objective must be
-SAME = 1e-5                      # optima whose predictions nowhere differ by more are one
-EFFICIENT = 1.345                # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
+EFFICIENT = 1.345  # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,81 +124,6 @@ def input_logs(form: Form, inputs: tuple, named: Mapping) -> tuple[np.ndarray, t
     return np.log(np.stack([a.ravel() for a in arrays])), arrays[0].shape
 
 
-class Scale:
-    """Where the optimiser works: logarithms of inputs about 0 (if the form allows it) and losses about 1."""
-
-    def __init__(self, form: Form, logs, y, objective: Objective):
-        self.form, self.centre = form, form.centre(logs)
-        self.unit = 1.0 if objective.shift else float(np.exp(np.log(np.abs(y) + 1e-300).mean()))
-        linear = objective.space == "linear"
-        self.objective = objective.with_delta(objective.delta / self.unit) if linear else objective
-        self.factor = 1.0 if not linear else self.unit if objective.kind == "absolute" else self.unit ** 2
-        self.logs, self.y = logs - self.centre[:, None], np.asarray(y) / self.unit
-        amplitudes = [a.name for a in form.amplitudes]
-        bounds = {a.name: (a.low / self.unit, a.high / self.unit) for a in form.amplitudes}
-        for p in form.nonlinear:
-            if p.unit:
-                change = np.exp(-self.centre[form.inputs.index(p.unit)])
-                bounds[p.name] = p.low * change, p.high * change
-        fixed = {name: value / self.unit for name, value in form.fixed.items() if name in amplitudes}
-        self.inner = form.with_fixed(fixed).bounded(bounds)
-
-    def restore(self, vectors: np.ndarray) -> np.ndarray:
-        """Parameter vectors [batch, P] in the units of the data."""
-        return self.form.rescale(vectors, -self.centre) * self._units()
-
-    def enter(self, vectors: np.ndarray) -> np.ndarray:
-        """The inverse of restore."""
-        return self.form.rescale(vectors / self._units(), self.centre)
-
-    def minimise(self, start, y, weights, objective: Objective | None = None, **options) -> newton.Result:
-        """newton.minimise of this data, or of other losses y in its units, from vectors in the optimiser's units."""
-        return newton.minimise(self.inner, start, self.logs, np.asarray(y) / self.unit, weights,
-                               objective=objective or self.objective, **options)
-
-    def _units(self) -> np.ndarray:
-        return np.where(np.arange(len(self.form.names)) < len(self.form.amplitudes), self.unit, 1.0)
-
-
-@np.errstate(all="ignore")  # far from an optimum laws overflow: such starts lose
-def optimise(form: Form, logs, y, weights, objective: Objective, starts: int, seed: int | None = None):
-    """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description)."""
-    scale = Scale(form, logs, y, objective)
-    start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, starts, seed)
-    if not len(start):
-        raise LawError(f"no start of {form.name} reached a finite objective")
-    # a small delta makes a rough objective, with a local optimum wherever the curve passes through enough points: of many
-    # starts the best go on from where least squares takes them
-    if len(start) > DIRECT and scale.objective.kind == "huber":
-        squares = replace(scale.objective, kind="mse", delta=np.inf)
-        eased = scale.minimise(start, y, weights, squares, iterations=60)
-        order = np.argsort(np.where(np.isfinite(eased.objective), eased.objective, np.inf), kind="stable")
-        further = eased.vectors[order[:len(start) // 4]]
-        start = np.concatenate([start[:DIRECT], further]) if seed is None else eased.vectors
-    found = scale.minimise(start, y, weights, iterations=100)
-    if not np.isfinite(found.objective).any():
-        raise LawError(f"no start of {form.name} reached a finite objective")
-    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take their time
-        late = np.flatnonzero(~found.converged & (found.objective <= near * found.objective.min()))
-        late = late[np.argsort(found.objective[late], kind="stable")[:many]]
-        if late.size:
-            again = scale.minimise(found.vectors[late], y, weights, iterations=iterations)
-            for values, new in zip(found[:3], again):
-                values[late] = new
-    kept: list[int] = []
-    curves = scale.inner.predict(found.vectors, scale.logs)
-    for i in np.argsort(found.objective, kind="stable"):
-        finished = found.converged[i] or not kept
-        new = all(np.abs(curves[i] / curves[j] - 1).max() > SAME for j in kept)
-        if finished and new and np.isfinite(found.objective[i]):
-            kept.append(i)
-    best = found.objective[kept[0]]
-    about = {"method": "variable projection, then damped Newton", "starts": len(start),
-             "converged": int(found.converged.sum()),
-             "reached_best": int((found.objective <= best * (1 + 1e-6) + 1e-300).sum())}
-    return scale.restore(found.vectors[kept]), found.objective[kept] * scale.factor, about
-
-
 def noise_scale(residuals: np.ndarray, parameters: int) -> float:
     """Standard deviation of the noise: the median of |residual|, leaving out as many as there are parameters.
 
@@ -281,23 +201,23 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     logs, y = runs.inputs(form), runs.y
     y = runs.positive("y") if spec.space == "log" else y
     if not np.isfinite(spec.transform(y)).all():
-        raise LawError(f"column {runs.columns['y']!r} has values without a {spec.space} (NaN, or at most -1)")
+        what = "not above -1" if spec.space == "log1p" else "not finite"
+        raise LawError(f"column {runs.columns['y']!r} has values that are {what}; drop those rows, with where=")
     if len(runs) < len(form.free):
-        raise LawError(f"{len(runs)} points cannot determine {len(form.free)} parameters; add runs or choose a smaller form")
+        raise LawError(f"{len(runs)} points cannot determine {len(form.free)} parameters; add runs or choose a smaller "
+                       "form")
     for name, values in zip(form.inputs, logs):
         if name not in form.constant and np.ptp(values) < 1e-9:
             raise LawError(f"column {runs.columns.get(name, name)!r} has a single value, {np.exp(values[0]):g}: a law in "
                            f"{name} needs several levels of it")
     weights = _weights(runs, weights)
     form = form.placed(logs)
-    searched = sum(p.name in form.free for p in form.nonlinear)
-    many = starts or STARTS.get(max(searched, 1), MANY)
 
     for _ in range(3 if measured else 0):
-        vectors, _, _ = optimise(form, logs, y, weights, spec, many, seed)
+        vectors, _, _ = optimise(form, logs, y, weights, spec, starts, seed)
         residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
         spec = spec.with_delta(max(EFFICIENT * noise_scale(residuals, len(form.free)), 1e-9))
-    vectors, objective, search = optimise(form, logs, y, weights, spec, many, seed)
+    vectors, objective, search = optimise(form, logs, y, weights, spec, starts, seed)
     residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
     form = form.opened(logs)
     result = Fit(

@@ -23,55 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from scaling.laws.jets import Jet
-
-
-class LawError(ValueError):
-    """Data or a request that no law can be fitted to; the message says what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class Amplitude:
-    """A linear parameter in [low, high], low 0 or -inf; its term is subtracted where sign is -1."""
-    name: str
-    low: float = 0.0
-    high: float = np.inf
-    sign: float = 1.0
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A nonlinear parameter and the closed interval it is searched in.
-
-    scale: the coordinate that the optimiser moves along: "linear", "log" (of what is positive) or "symlog" (of what
-    spans orders of magnitude in either sign: asinh of 10 times the value). unit: the input in whose unit it is
-    measured, if any. relative: its bounds are multiples of the smallest and of the largest value of that input, until
-    `Form.placed` makes them numbers.
-    """
-    name: str
-    low: float
-    high: float
-    scale: str = "linear"
-    unit: str = ""
-    relative: bool = False
-
-    @property
-    def log(self) -> bool:
-        return self.scale == "log"
-
-    def coordinate(self, value):
-        """The optimiser's coordinate of a value."""
-        return {"linear": np.asarray, "log": np.log, "symlog": lambda v: np.arcsinh(10.0 * v)}[self.scale](value)
-
-    def value(self, coordinate):
-        """The inverse of `coordinate`."""
-        return {"linear": np.asarray, "log": np.exp, "symlog": lambda z: 0.1 * np.sinh(z)}[self.scale](coordinate)
-
-    def jet(self, coordinate, k: int) -> Jet:
-        """The value at a coordinate, with derivatives by it as parameter k."""
-        value = self.value(coordinate)
-        if self.scale == "linear":
-            return Jet(value, {k: np.ones(())})
-        return Jet(value, {k: value if self.log else 0.1 * np.cosh(coordinate)}, {(k, k): value})
+from scaling.laws.parameters import Amplitude, LawError, Parameter
 
 
 @dataclass(frozen=True)
@@ -80,9 +32,10 @@ class Form:
 
     centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
     parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
-    None is all of them; `anchors` are values of inputs that the formula itself divides by. shift(values, centre), where it is not enough that parameters with a `unit` are divided by it,
-    maps {name: nonlinear value} for inputs to those for inputs / exp(centre), {input: number}; `shifted` names those it
-    changes, whose bounds are those of centred inputs.
+    None is all of them; `anchors` are values of inputs that the formula itself divides by.
+    shift(values, centre): where it is not enough that parameters with a `unit` are divided by it, maps {name: nonlinear
+    value} for inputs to those for inputs / exp(centre), {input: number}. `shifted` names those it changes, whose bounds
+    are those of centred inputs.
     constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
     literature, computed from the fitted ones.
     """

@@ -18,8 +18,9 @@ import numpy as np
 
 from scaling.laws import resample
 from scaling.laws.diagnose import Diagnostic
-from scaling.laws.fitting import Fit, Scale, refit
+from scaling.laws.fitting import Fit, refit
 from scaling.laws.forms import LawError
+from scaling.laws.optimise import Scale
 from scaling.laws.uncertainty import resamples, spread
 
 DRAWS = 200       # resamples that the cut of an objective that is no likelihood is measured from

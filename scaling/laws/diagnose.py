@@ -194,9 +194,10 @@ def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
     if rivals:
         row, names = rivals[0]
         values = ", ".join(f"{name} = {row[name]:.3g} instead of {best[name]:.3g}" for name in names)
-        yield Diagnostic(f"{len(rivals)} other optima found are as good within noise (the nearest has "
-                         f"{values}, objective {row['objective']:.6g} against {best['objective']:.6g}): the "
-                         "parameters are not identified by these data.", "rival-optima", names)
+        found = "1 other optimum found is" if len(rivals) == 1 else f"{len(rivals)} other optima found are"
+        yield Diagnostic(f"{found} as good within noise (the nearest has {values}, objective "
+                         f"{row['objective']:.6g} against {best['objective']:.6g}): the parameters are not "
+                         "identified by these data.", "rival-optima", names)
 
 
 def outliers(fit: Fit) -> Iterator[Diagnostic]:

@@ -57,7 +57,7 @@ def _dot(values: np.ndarray, features: np.ndarray) -> np.ndarray:
         return values.sum(-1) * features
     if features.ndim == 1:
         return values @ features if len(features) == values.shape[1] else values.sum(-1) * features[0]
-    return (values * features).sum(-1)
+    return np.einsum("bn,bn->b", *np.broadcast_arrays(values, features))
 
 
 class Problem(NamedTuple):
@@ -140,12 +140,13 @@ def evaluate(problem: Problem, free: np.ndarray) -> Point:
     hessian = np.zeros((len(full), size, size))                 # first what the curvature of the law itself adds
     pulled = pull[:, None] * part if jets else part
     for j, jet in enumerate(jets):
+        bent = dict(jet.second)
         for k, d in jet.first.items():
             hessian[:, j, count + k] += _dot(pull * slope[:, j], d)
             for m, e in jet.first.items():
                 if k <= m:
-                    hessian[:, count + k, count + m] += _dot(pulled[:, j], np.multiply(d, e))
-        for (k, m), d in jet.second.items():
+                    bent[k, m] = d * e + bent.get((k, m), 0.0)
+        for (k, m), d in bent.items():
             hessian[:, count + k, count + m] += _dot(pulled[:, j], d)
     upper = np.triu(hessian, 1)
     hessian += upper.transpose(0, 2, 1)

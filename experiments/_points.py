@@ -7,6 +7,7 @@ import sys
 
 from absl import app, flags
 
+from experiments import _environment
 from scaling import files, laws
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV, Parquet or JSON lines.")
@@ -107,15 +108,6 @@ def level() -> float:
     return _LEVEL.value
 
 
-def parse(argv):
-    """Parse flags; one that is wrong ends in one sentence and exit status 2."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 def run(main) -> None:
     """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2
     for flags and 1 for the rest."""
@@ -128,4 +120,4 @@ def run(main) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2 if isinstance(error, flags.Error) else 1)
 
-    app.run(guarded, flags_parser=parse)
+    app.run(guarded, flags_parser=_environment.parse)

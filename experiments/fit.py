@@ -16,7 +16,8 @@ names the columns and the rows; resamples whole groups (rows that share a run); 
 again below 3e20 FLOPs to score the rest; ranks other laws by their error there; and gives the best size and
 data for two budgets. Parameters can be held or tied: --fix=E=1.69 --tie=beta=alpha --bounds=alpha=0.1:1.
 
---law=list prints the laws with their formulas. Results are written at the end, each file whole or not at all,
+--law=list prints the laws with their formulas. Any flag can come from the environment, as SCALING_POINTS and
+the like; the command line wins. Results are written at the end, each file whole or not at all,
 and a directory that holds another fit is refused unless --overwrite is given. Exit status: 0, 1 when the data
 or the request cannot be fitted, 2 for flags; the reason is one sentence on standard error.
 """

@@ -27,6 +27,8 @@ forecasts a downstream error in two steps: the law gives the loss, and a link, f
 the column error, gives the error at that loss (downstream: epsilon - k exp(-gamma L); or sigmoid). The
 intervals hold the uncertainty of both. The one-step fit of the error is printed beside it.
 
+Any flag can come from the environment, as SCALING_POINTS and the like; the command line wins.
+
 Exit status: 0, 1 when the data or the request allow no forecast, 2 for flags; the reason is one sentence.
 """
 

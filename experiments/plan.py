@@ -19,7 +19,8 @@ be, and gets its first grid:
 
     python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e13 --output=a.py
 
-Without --output the table is printed and nothing is written. A file that exists is never overwritten.
+Without --output the table is printed and nothing is written. A file that exists is never overwritten. Any flag
+can come from the environment, as SCALING_BUDGET and the like; the command line wins.
 """
 
 import pathlib

@@ -5,13 +5,15 @@ workdirs.
     python -m experiments.report --workdirs=runs/quickstart,runs/vae,runs/gan --output=runs/families
 
 The first writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path.
-Nothing is trained, fitted or measured: it takes seconds, and works on a study that is still running.
+Nothing is trained, fitted or measured: it takes seconds, and works on a study that is still running. Any flag
+can come from the environment, as SCALING_WORKDIR and the like; the command line wins.
 """
 
 import sys
 
 from absl import app, flags
 
+from experiments import _environment
 from scaling import files, report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written, into its folder report/.")
@@ -39,14 +41,5 @@ def main(argv):
         sys.exit(2 if isinstance(error, flags.Error) else 1)
 
 
-def parse(argv):
-    """Parse flags; an unknown one ends in one sentence with the nearest."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=_environment.parse)

@@ -2,9 +2,10 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Any field of the config can be overridden: --config.optim.weight_decay=0.05. Interrupt it at any moment and run the
-same command again: it goes on where it was. Several processes may share one workdir. SIGTERM saves everything first, and
-ends with exit status 75: start me again.
+Any field of the config can be overridden: --config.optim.weight_decay=0.05. Flags and fields can come from the
+environment, as SCALING_WORKDIR and SCALING_CONFIG__OPTIM__WEIGHT_DECAY; the command line wins. Interrupt it at any
+moment and run the same command again: it goes on where it was. Several processes may share one workdir. SIGTERM saves
+everything first, and ends with exit status 75: start me again.
 """
 
 import difflib
@@ -20,6 +21,7 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from experiments import _environment  # noqa: E402
 from scaling import (checkpoint, data, evaluate, experiment, files, laws, logs, preemption, records, runner,  # noqa: E402
                      study)
 
@@ -96,6 +98,7 @@ def main(argv):
 def refuse_unknown(argv):
     """Parse flags; an unknown field of the config ends in one sentence with the nearest ones."""
     try:
+        _environment.insert(argv)
         return flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         print(f"error: {_field_sentence(argv, error)}", file=sys.stderr)

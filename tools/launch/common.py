@@ -1,6 +1,7 @@
 """What the launchers share: flags, checks, what is passed on, when to start again, printing and running."""
 
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -9,15 +10,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 from absl import app, flags
 
+from experiments import _environment
 from scaling.preemption import RESTART
 from tools.launch import shell
 from tools.launch.accelerators import AcceleratorError
 
 # A status from here on is death by a signal (128 + signal) or, from ssh, a lost connection (255).
 SIGNALLED = 128
-# Passed on where set. Not JAX_PLATFORMS or XLA_FLAGS: those describe the devices of the machine one types on.
-PASSED = ("SCALING_DATA_DIR", "JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64",
-          "JAX_DEBUG_NANS", "LIBTPU_INIT_ARGS")
+# Passed on where set, besides the flags and the data directory of experiments (SCALING_...). Not JAX_PLATFORMS or
+# XLA_FLAGS: those describe the devices of the machine one types on.
+PASSED = ("JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "JAX_DEBUG_NANS",
+          "LIBTPU_INIT_ARGS")
 INSTALLED_BY = {
     "gcloud": "install the Google Cloud CLI from https://cloud.google.com/sdk/docs/install",
     "git": "install git",
@@ -31,8 +34,8 @@ INSTALLED_BY = {
 NAME = flags.DEFINE_string("name", "scaling", "Name of the job: lower-case letters, digits and hyphens.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
 ENV = flags.DEFINE_multi_string(
-    "env", [], "A variable for the command: NAME=value, or NAME to take its value from here. Without being "
-    f"named, {', '.join(PASSED)} are passed on where they are set.")
+    "env", [], "A variable for the command: NAME=value, or NAME to take its value from here. Passed on without being "
+    f"named, where they are set: {_environment.PREFIX}..., {', '.join(PASSED)}.")
 MAX_RESTARTS = flags.DEFINE_integer("max_restarts", 100, "How often the command is started again at most.",
                                     lower_bound=0)
 
@@ -81,8 +84,9 @@ def choose_steps(steps: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...
 
 
 def variables(asked: Iterable[str], here: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables to pass on, those of PASSED first."""
-    found = {name: here[name] for name in PASSED if here.get(name)}
+    """The variables to pass on: flags and the data directory of experiments, those of PASSED, then what is asked."""
+    names = [*sorted(name for name in here if name.startswith(_environment.PREFIX)), *PASSED]
+    found = {name: here[name] for name in names if here.get(name)}
     for text in asked:
         name, given, value = text.partition("=")
         matches("--env", name, r"[A-Za-z_][A-Za-z0-9_]*", "--env=NAME=value")
@@ -131,9 +135,7 @@ def launch(main: Callable[[list[str]], int]) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        for flag in flags.FLAGS.get_key_flags_for_module(argv[0]):
-            if (value := os.environ.get(f"LAUNCH_{flag.name.upper()}")) is not None:
-                flags.FLAGS.set_default(flag.name, value)
+        _environment.insert(argv, "LAUNCH_", pathlib.Path(__file__).parent)
         return flags.FLAGS(argv)
     except flags.Error as error:
         _refuse(error)

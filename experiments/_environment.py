@@ -1,0 +1,91 @@
+"""Flags from the environment: SCALING_WORKDIR=runs/a is --workdir=runs/a.
+
+A field of a config is named with two underscores for each dot: SCALING_CONFIG__OPTIM__WEIGHT_DECAY=0.05 is
+--config.optim.weight_decay=0.05. What the command line says wins; an empty variable counts as not set. Flags of
+the other commands are left alone, so that one `export` serves several of them; a name that is almost a flag is
+refused with the nearest.
+"""
+
+import difflib
+import os
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+
+from absl import flags
+
+PREFIX = "SCALING_"
+FOLDER = pathlib.Path(__file__).parent
+OTHERS = ("DATA_DIR", "TEST_FLAGS", "GOLDEN", "REFERENCE")  # variables that are not flags
+
+
+def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,
+           here: Mapping[str, str] = os.environ) -> list[str]:
+    """Put what the environment says into `argv`, in place, and return those words; flags.Error for a name that is
+    almost one.
+
+    In place, because ml_collections looks for overrides of a config in sys.argv itself. `argv[0]` is the module
+    whose flags these are, as absl names it, and `folder` holds the commands that share the prefix.
+    """
+    known = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
+    typed = _names(argv)
+    words = {}
+    for variable in sorted(here):
+        name = variable.removeprefix(prefix).lower()
+        if variable == prefix or not variable.startswith(prefix) or not here[variable]:
+            continue
+        if name.partition("__")[0] in known:
+            words[name.replace("__", ".")] = here[variable]
+        else:
+            _refuse_typo(variable, prefix, known, folder)
+    words = {name: value for name, value in words.items() if not {name, f"no{name}"} & typed.keys()}
+    found = [f"--{name}={value}" for name, value in words.items()]
+    place = 1 + max((typed.get(name.partition(".")[0], 0) for name in words if "." in name), default=0)
+    argv[place:place] = found  # overrides have to come after their config; "config" sorts before "config.x"
+    if found:
+        print(f"from the environment: {shlex.join(found)}", file=sys.stderr)
+    return found
+
+
+def variable(name: str, prefix: str = PREFIX) -> str:
+    """The variable of a flag, or of a field of one: `config.optim.name` is SCALING_CONFIG__OPTIM__NAME."""
+    return prefix + name.replace(".", "__").upper()
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Flags from the command line and the environment; one that is wrong ends in one sentence and exit status 2."""
+    try:
+        insert(argv)
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _names(argv: list[str]) -> dict[str, int]:
+    """{flag on the command line: index of its last word}, as far as absl reads: up to the first that is no flag."""
+    found, at = {}, 1
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
+        name, equals, _ = argv[at].lstrip("-").partition("=")
+        alone = flags.FLAGS[name].boolean if name in flags.FLAGS else name.removeprefix("no") in flags.FLAGS
+        at += not equals and not alone
+        found[name] = at
+        at += 1
+    return found
+
+
+def _refuse_typo(variable: str, prefix: str, known: list[str], folder: pathlib.Path) -> None:
+    name = variable.removeprefix(prefix).lower()
+    elsewhere = {name for file in folder.glob("*.py")
+                 for name in re.findall(r'\bDEFINE_\w+\(\s*"(\w+)"', file.read_text(encoding="utf-8"))}
+    others = {other.lower() for other in OTHERS} if prefix == PREFIX else set()
+    if name in others or name.partition("__")[0] in elsewhere:
+        return
+    close = difflib.get_close_matches(name, [*known, *others], n=1, cutoff=0.75)
+    if close:
+        raise flags.Error(f"{variable} is no flag of this command; nearest: {prefix}{close[0].upper()}")
+    if "__" in name and "config" in known:
+        raise flags.Error(f"{variable} names no flag; a field of the config is written {prefix}CONFIG__{name.upper()}")
+    print(f"{variable} names no flag, and is left alone", file=sys.stderr)

@@ -86,7 +86,8 @@ def test_every_flag_of_every_command_comes_from_the_environment_unless_it_is_typ
 def test_every_command_reads_the_environment_and_says_so(command):
     source = (ROOT / "experiments" / f"{command}.py").read_text()
     assert "SCALING_" in ast.get_docstring(ast.parse(source))
-    assert re.search(r"flags_parser=(_environment\.parse|run\.refuse_unknown|refuse_unknown)\b|_points\.run\(main\)", source)
+    parsers = r"flags_parser=(_environment\.parse|run\.refuse_unknown|refuse_unknown)\b|_points\.run\(main\)"
+    assert re.search(parsers, source)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -152,7 +153,8 @@ def test_what_is_recorded_as_the_command_holds_the_environment(boxed, monkeypatc
 @pytest.mark.parametrize("variable, says", [
     ("SCALING_WORK_DIR", "nearest: SCALING_WORKDIR"), ("SCALING_DRYRUN", "nearest: SCALING_DRY_RUN"),
     ("SCALING_DATADIR", "nearest: SCALING_DATA_DIR"), ("SCALING_OPTIM__NAME", "SCALING_CONFIG__OPTIM__NAME"),
-    ("SCALING_CONFIG_OPTIM__NAME", "SCALING_CONFIG__"), ("SCALING_CONFIG__OPTIM__WIEGHT_DECAY", "config.optim.weight_decay")])
+    ("SCALING_CONFIG_OPTIM__NAME", "SCALING_CONFIG__"),
+    ("SCALING_CONFIG__OPTIM__WIEGHT_DECAY", "config.optim.weight_decay")])
 def test_a_name_that_is_almost_one_is_refused_with_the_nearest(boxed, monkeypatch, capsys, variable, says):
     with pytest.raises(SystemExit) as left:
         asked(monkeypatch, f"--config={CONFIG}", **{variable: "1"})
@@ -173,4 +175,5 @@ def test_what_looks_like_nothing_is_mentioned(boxed, capsys):
 
 def test_words_of_a_wrapped_command_are_not_its_own(boxed):
     """tools.launch: what follows two hyphens is another command's."""
-    assert inserted("--dry_run", "--", "--workdir=a", SCALING_WORKDIR="b") == ["--workdir=b", "--dry_run", "--", "--workdir=a"]
+    found = inserted("--dry_run", "--", "--workdir=a", SCALING_WORKDIR="b")
+    assert found == ["--workdir=b", "--dry_run", "--", "--workdir=a"]

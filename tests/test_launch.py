@@ -56,7 +56,7 @@ class Cloud:
     def __init__(self, path):
         self.path, self.bin = path, path / "bin"
         self.bin.mkdir()
-        for tool in "bash cat env flock git hostname mkdir setsid tail tee touch".split():
+        for tool in "bash cat env flock git hostname mkdir seq setsid tail tee touch".split():
             (self.bin / tool).symlink_to(shutil.which(tool))
         (path / "command.py").write_text(COMMAND)
         self.due({})
@@ -220,8 +220,8 @@ def test_a_shape_and_a_git_source_are_asked_for_by_name(cloud):
 
 def test_variables_are_passed_on_but_not_those_of_this_machine(cloud):
     text = printed(cloud, *TPU, "--steps=run", "--env=XLA_FLAGS=--a --b", "--env=TOKEN", TOKEN="x y",
-                   SCALING_DATA_DIR="gs://d", JAX_PLATFORMS="cpu", JAX_DEBUG_NANS="1")
-    for word in ("SCALING_DATA_DIR=gs://d", "JAX_DEBUG_NANS=1", "XLA_FLAGS=--a --b", "TOKEN=x y"):
+                   SCALING_DATA_DIR="gs://d", SCALING_CONFIG__OPTIM__NAME="muon", JAX_PLATFORMS="cpu", JAX_DEBUG_NANS="1")
+    for word in ("SCALING_DATA_DIR=gs://d", "SCALING_CONFIG__OPTIM__NAME=muon", "JAX_DEBUG_NANS=1", "XLA_FLAGS=--a --b", "TOKEN=x y"):
         assert word in text
     assert "JAX_PLATFORMS" not in text
 
@@ -447,6 +447,22 @@ def test_a_slurm_job_that_fails_or_has_used_its_restarts_keeps_its_status(cloud,
     assert len(cloud.ran()) == runs and (cloud.path / "job").read_text() == str(due[0])
 
 
+@pytest.mark.parametrize("flags, shares", [
+    (["--nodes=2", "--gpus=4"], [""] * 4), (["--nodes=2", "--gpus=4", "--tasks_per_node=1"], ["0,1,2,3"]),
+    (["--gpus=8", "--tasks_per_node=2"], ["0,1,2,3", "4,5,6,7"]), (["--gpus=8"], [""])])
+def test_every_process_of_a_job_is_told_which_gpus_are_its_own(cloud, flags, shares):
+    """Nothing where JAX takes the right ones by itself: one of several processes the one of its number, a lone one all."""
+    slurm(cloud)
+    cloud.fake("srun", """
+tasks = next(l for l in (here / "script").read_text().splitlines() if "--ntasks-per-node" in l).rpartition("=")[2]
+for task in range(int(tasks)):
+    subprocess.call(argv, env=os.environ | {"SLURM_LOCALID": str(task)})
+""")
+    said = ["bash", "-c", 'echo "share:$JAX_LOCAL_DEVICE_IDS:$1"', "said", "it's $HOME"]
+    done = cloud.launch("slurm", *flags, "--", *said)
+    assert [line for line in done.stdout.splitlines() if "share" in line] == [f"share:{ids}:it's $HOME" for ids in shares]
+
+
 def test_a_printed_batch_script_is_the_one_submitted(cloud):
     slurm(cloud)
     command = cloud.command(*HOSTILE)
@@ -465,7 +481,7 @@ def test_help_is_the_docstring():
 
 
 def test_the_launchers_commands_in_the_documentation_are_accepted():
-    blocks = (ROOT / "docs/pods.md").read_text().split("```")[1::2]
+    blocks = "".join((ROOT / "docs" / page).read_text() for page in ("pods.md", "gpu.md")).split("```")[1::2]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines if line.startswith("python -m tools.launch.")]
     cases = [[argv[2].rpartition(".")[2], "--dry_run", *argv[3:]] for argv in found]

@@ -7,8 +7,9 @@
 prints the batch script as sbatch is given it; without --dry_run it is submitted from the present directory.
 
 One node is one process with all its GPUs; several nodes are one process for each GPU, which is what
-jax.distributed expects of SLURM (--tasks_per_node says otherwise). SIGTERM reaches the command
---grace_seconds before its time is up. A job that exits with status 75 (saved, start me again) or by a signal
+jax.distributed expects of SLURM. --tasks_per_node says otherwise, and each process is then told its share of
+the GPUs (JAX_LOCAL_DEVICE_IDS). The processes of a job find each other by what srun sets, and train every run
+together. SIGTERM reaches them --grace_seconds before the time is up. A job that exits with status 75 (saved, start me again) or by a signal
 is requeued, --max_restarts times; one that SLURM preempts or whose node fails is requeued by SLURM. Output is
 appended to NAME.out across restarts.
 
@@ -58,6 +59,8 @@ def script(name: str, command: list[str]) -> str:
                              (_PARTITION, WORD, "gpu"), (_ACCOUNT, WORD, "my-account")):
         if flag.value:
             options.append(f"--{flag.name}={common.matches(f'--{flag.name}', flag.value, form, like)}")
+    if tasks * _NODES.value > 1 and tasks != _GPUS.value:
+        step += ["bash", "-c", share(_GPUS.value // tasks), "launch"]
     line = shell.join([*step, *common.words(command)])
     if _SHARDS.value:
         options.append(f"--array=0-{_SHARDS.value - 1}")
@@ -71,6 +74,13 @@ def script(name: str, command: list[str]) -> str:
         f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {common.MAX_RESTARTS.value} ]; then',
         '    scontrol requeue "$SLURM_JOB_ID" && exit 0',
         "  fi", "fi", "exit $status", ""])
+
+
+def share(gpus: int) -> str:
+    """A script that runs its arguments on this process's GPUs; JAX takes one, by the number of the process,
+    unless it is told."""
+    first = f"SLURM_LOCALID * {gpus}"
+    return f'export JAX_LOCAL_DEVICE_IDS=$(seq -s, $(({first})) $(({first} + {gpus - 1}))); exec "$@"'
 
 
 def output(name: str, index: str) -> str:

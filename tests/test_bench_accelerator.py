@@ -120,5 +120,8 @@ def test_published_rates_are_found_by_the_names_that_jax_gives():
         assert _accelerator.published(kind) == rate
 
 
-def test_every_file_of_tests_that_is_named_is_there():
-    assert all((ROOT / "tests" / f"{name}.py").exists() for name in bench_accelerator.TESTS)
+@pytest.mark.slow
+def test_the_tests_that_are_run_on_an_accelerator_need_one_device_only():
+    found = []
+    bench_accelerator.run_tests(bench_accelerator.TESTS, lambda text, **values: found.append(values), lambda: 900)
+    assert found[0]["status"] == 0, found[0]["said"]

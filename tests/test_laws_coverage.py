@@ -37,16 +37,22 @@ def clustered(form, groups, members, rng, noise=0.005):
     return table.assign(loss=mean * np.exp(noise * error), group=label)
 
 
-def coverage(form, studies, intervals, seed=0, **options):
-    """{(method, parameter): share of simulated studies whose 90% interval holds the truth}. intervals(table's
-    fit) -> {method: {parameter: (low, high)}}; options: make(rng) -> table, and arguments of `fit`."""
-    make, hits = options.pop("make"), {}
+def held(form, studies, intervals, seed=0, **options):
+    """{(method, parameter): whether the 90% interval holds the truth, for each of the simulated studies}.
+    intervals(table's fit) -> {method: {parameter: (low, high)}}; options: make(rng) -> table, and arguments of
+    `fit`."""
+    make, found = options.pop("make"), {}
     for study in range(studies):
         law = fit(Runs.from_dataframe(make(np.random.default_rng([seed, study]))), form, **options)
-        for method, held in intervals(law).items():
-            for name, (low, high) in held.items():
-                hits[method, name] = hits.get((method, name), 0) + (low <= PLANTED[form][name] <= high)
-    return {key: count / studies for key, count in hits.items()}
+        for method, ends in intervals(law).items():
+            for name, (low, high) in ends.items():
+                found.setdefault((method, name), []).append(low <= PLANTED[form][name] <= high)
+    return {key: np.array(each, float) for key, each in found.items()}
+
+
+def coverage(*arguments, **options):
+    """{(method, parameter): share of the studies whose interval holds the truth}, of the arguments of `held`."""
+    return {key: each.mean() for key, each in held(*arguments, **options).items()}
 
 
 def noisy(form, n, noise=0.005, tail=None):
@@ -60,19 +66,15 @@ def noisy(form, n, noise=0.005, tail=None):
 def by(*methods, draws=150, profiles=()):
     """intervals for `coverage`: of bootstraps, given as (method, cluster) or a method, and of profiles."""
     def intervals(law):
-        held = {}
+        ends = {}
         for method in methods:
             name, cluster = method if isinstance(method, tuple) else (method, None)
             boot = bootstrap(law, draws, name, cluster)
-            held[boot.method] = {p: boot.interval(p) for p in law.form.names}
+            ends[boot.method] = {p: boot.interval(p) for p in law.form.names}
         if profiles:
-            held["profile"] = {p: profile(law, p, points=0).interval for p in profiles}
-        return held
+            ends["profile"] = {p: profile(law, p, points=0).interval for p in profiles}
+        return ends
     return intervals
-
-
-def together(shares, method):
-    return float(np.mean([share for (name, _), share in shares.items() if name == method]))
 
 
 # Of 36 intervals that hold the truth 90% of the time, fewer than 27 do once in 450 times; once in 28 times
@@ -102,14 +104,17 @@ def test_clustered_runs_need_a_cluster_bootstrap():
         assert shares["case", name] < shares["wild cluster", name]
 
 
-def within(shares):
-    """Each share is compatible with a coverage of 85 to 95% (three binomial standard deviations of STUDIES),
-    and the average over a law's parameters, which says more, is within 85 to 95% itself, give or take one
-    percent."""
+def within(found):
+    """Each share of `held` is compatible with a coverage of 85 to 95%, by three binomial standard deviations of
+    STUDIES, and so is the average over a law's parameters, by three standard errors of it over the studies: the
+    intervals of one study miss together, so that three parameters say hardly more than one."""
+    shares = {key: each.mean() for key, each in found.items()}
     low, high = 0.85 - 3 * (0.85 * 0.15 / STUDIES) ** 0.5, 0.95 + 3 * (0.95 * 0.05 / STUDIES) ** 0.5
     assert all(low <= share <= high for share in shares.values()), shares
     for method in {name for name, _ in shares}:
-        assert 0.84 <= together(shares, method) <= 0.96, (method, shares)
+        studies = np.mean([each for (name, _), each in found.items() if name == method], axis=0)
+        slack = 3 * studies.std() / STUDIES ** 0.5
+        assert 0.85 - slack <= studies.mean() <= 0.95 + slack, (method, slack, shares)
 
 
 STUDIES = 100
@@ -120,15 +125,15 @@ DELTAS = [{}, {"delta": "noise"}, {"loss": "mse_log"}]
 @pytest.mark.parametrize("options", DELTAS, ids=str)
 @pytest.mark.parametrize("form", PLANTED)
 def test_intervals_of_few_runs_cover_between_85_and_95_percent(form, options):
-    within(coverage(form, STUDIES, by("noise", "wild", profiles=list(PLANTED[form])[-2:]),
-                    make=noisy(form, SMALL[form]), **options))
+    within(held(form, STUDIES, by("noise", "wild", profiles=list(PLANTED[form])[-2:]),
+                make=noisy(form, SMALL[form]), **options))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", DELTAS, ids=str)
 @pytest.mark.parametrize("form", PLANTED)
 def test_intervals_of_many_runs_cover_between_85_and_95_percent(form, options):
-    within(coverage(form, STUDIES, by("case", "wild", "noise"), make=noisy(form, LARGE[form]), **options))
+    within(held(form, STUDIES, by("case", "wild", "noise"), make=noisy(form, LARGE[form]), **options))
 
 
 @pytest.mark.slow
@@ -137,11 +142,12 @@ def test_intervals_of_many_runs_cover_between_85_and_95_percent(form, options):
     ("chinchilla", 9, "wild"), ("chinchilla", 16, "wild"), ("chinchilla", 36, "cluster"),
     ("power", 6, "wild"), ("saturating_power", 8, "wild"), ("saturating_power", 24, "cluster")])
 def test_intervals_of_clustered_runs_cover_between_85_and_95_percent(form, groups, method, options):
-    shares = coverage(form, STUDIES, by("case", (method, "group")),
-                      make=lambda rng: clustered(form, groups, 3, rng), **options)
-    naive = together(shares, "case")
-    assert naive < 0.84, shares
-    within({key: share for key, share in shares.items() if key[0] != "case"})
+    """The least of them, 24 clusters under Huber with the delta of the noise, hold the truth in 86% (standard error 1)
+    of 1,000 studies, and in 82% of the first hundred."""
+    found = held(form, STUDIES, by("case", (method, "group")),
+                 make=lambda rng: clustered(form, groups, 3, rng), **options)
+    assert np.mean([each for (name, _), each in found.items() if name == "case"]) < 0.84, found
+    within({key: each for key, each in found.items() if key[0] != "case"})
 
 
 @pytest.mark.slow

@@ -221,7 +221,8 @@ def test_a_shape_and_a_git_source_are_asked_for_by_name(cloud):
 def test_variables_are_passed_on_but_not_those_of_this_machine(cloud):
     text = printed(cloud, *TPU, "--steps=run", "--env=XLA_FLAGS=--a --b", "--env=TOKEN", TOKEN="x y",
                    SCALING_DATA_DIR="gs://d", SCALING_CONFIG__OPTIM__NAME="muon", JAX_PLATFORMS="cpu", JAX_DEBUG_NANS="1")
-    for word in ("SCALING_DATA_DIR=gs://d", "SCALING_CONFIG__OPTIM__NAME=muon", "JAX_DEBUG_NANS=1", "XLA_FLAGS=--a --b", "TOKEN=x y"):
+    for word in ("SCALING_DATA_DIR=gs://d", "SCALING_CONFIG__OPTIM__NAME=muon", "JAX_DEBUG_NANS=1", "XLA_FLAGS=--a --b",
+                 "TOKEN=x y"):
         assert word in text
     assert "JAX_PLATFORMS" not in text
 

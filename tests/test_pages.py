@@ -108,8 +108,8 @@ def drive(tmp_path):
         for d in (4e4, 8e4, 1.6e5, 3.2e5):
             bits = (1.1 + 14 * n**-0.33 + 160 * d**-0.38) * (1 + 0.003 * rng.standard_normal())
             records.Records(workdir).write({
-                "fingerprint": f"{int(n):08x}{int(d):08x}", "role": "sweep", "family": "transformer", "params_non_embedding": int(n),
-                "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0,
+                "fingerprint": f"{int(n):08x}{int(d):08x}", "role": "sweep", "family": "transformer",
+                "params_non_embedding": int(n), "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0,
                 "bits_per_byte": float(bits), "loss": float(bits), "diverged": False})
     return workdir
 
@@ -131,7 +131,8 @@ def test_the_cells_of_the_notebook_page_run(drive, monkeypatch):
 def test_what_the_notebook_keeps_in_drive_comes_back(tmp_path):
     """The cell of bash, with the copies that it makes every two minutes made once."""
     [cell] = [code for code in blocks(ROOT / "docs" / "colab.md", "bash") if code.startswith("%%bash")]
-    script = cell.removeprefix("%%bash\n").replace("/content", str(tmp_path)).replace("while sleep 120; do", "for once in 1; do")
+    once = cell.removeprefix("%%bash\n").replace("while sleep 120; do", "for once in 1; do")
+    script = once.replace("/content", str(tmp_path))
     (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart").mkdir(parents=True)
     (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart" / "old").write_text("earlier")
     (tmp_path / "runs" / "larger").mkdir(parents=True)

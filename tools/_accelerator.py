@@ -39,7 +39,7 @@ SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2
 
 # Dense bfloat16 FLOP/s, without sparsity: NVIDIA's datasheets of each. Those of TPUs are in scaling.chips.
 PUBLISHED = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12,
-             "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12}
+             "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12}
 
 
 class Examples:
@@ -146,7 +146,7 @@ def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: 
 
 
 def how_named(how: dict, pieces: int) -> str:
-    return " ".join([*(k if v is True else f"{k}={v}" for k, v in how.items()), f"{pieces} microbatches"])
+    return " ".join([*(k if v is True else f"{k}={v}" for k, v in how.items()), f"{pieces} microbatch{'es' * (pieces > 1)}"])
 
 
 def packed(member: str, how: dict, sizes: Sizes, note, left):

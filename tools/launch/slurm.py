@@ -9,9 +9,9 @@ prints the batch script as sbatch is given it; without --dry_run it is submitted
 One node is one process with all its GPUs; several nodes are one process for each GPU, which is what
 jax.distributed expects of SLURM. --tasks_per_node says otherwise, and each process is then told its share of
 the GPUs (JAX_LOCAL_DEVICE_IDS). The processes of a job find each other by what srun sets, and train every run
-together. SIGTERM reaches them --grace_seconds before the time is up. A job that exits with status 75 (saved, start me again) or by a signal
-is requeued, --max_restarts times; one that SLURM preempts or whose node fails is requeued by SLURM. Output is
-appended to NAME.out across restarts.
+together. SIGTERM reaches them --grace_seconds before the time is up. A job that exits with status 75 (saved,
+start me again) or by a signal is requeued, --max_restarts times; one that SLURM preempts or whose node fails is
+requeued by SLURM. Output is appended to NAME.out across restarts.
 
 With --shards=8 the job is an array of eight, each of --nodes nodes, and the command gets --shard=i/8, i from
 0 to 7: an option of experiments.run, by which each job takes its own share of a sweep's runs into one

@@ -8,8 +8,8 @@ prints the batch script as sbatch is given it; without --dry_run it is submitted
 
 One node is one process with all its GPUs; several nodes are one process for each GPU, which is what
 jax.distributed expects of SLURM. --tasks_per_node says otherwise, and each process is then told its share of
-the GPUs (JAX_LOCAL_DEVICE_IDS). The processes of a job find each other by what srun sets, and train every run
-together. SIGTERM reaches them --grace_seconds before the time is up. A job that exits with status 75 (saved,
+the GPUs (JAX_LOCAL_DEVICE_IDS). A program that calls jax.distributed.initialize finds its other processes by
+what srun sets. SIGTERM reaches them --grace_seconds before the time is up. A job that exits with status 75 (saved,
 start me again) or by a signal is requeued, --max_restarts times; one that SLURM preempts or whose node fails is
 requeued by SLURM. Output is appended to NAME.out across restarts.
 

@@ -1,0 +1,39 @@
+"""How long a step takes at least: work over the published rates of the chip. Nothing is measured here.
+
+`overlapped` is the longest of computing, memory, ICI and DCN, as if all went on at once; `serial` is their sum, as if
+nothing did. A real step lies between them if every unit reaches its published rate, and is longer where it does not.
+"""
+
+import numpy as np
+
+from scaling.chips import Slices
+
+
+def times(slices: Slices, flops: float, traffic: float, collectives, mesh) -> dict[str, float]:
+    """Seconds of a step of one device: compute, hbm, ici and dcn."""
+    chip = slices.chip
+    return {"compute": flops / chip.share(chip.peak), "hbm": traffic / chip.share(chip.hbm_rate),
+            "ici": sum(row.sent / ici(slices, row.axes, mesh) for row in collectives if row.network == "ici"),
+            "dcn": sum(row.sent / chip.share(chip.dcn) for row in collectives if row.network == "dcn")}
+
+
+def summary(slices: Slices, seconds: dict[str, float], model_flops: float) -> dict:
+    """With what bounds the step and the MFU it implies: the model's own FLOPs over what the chip could have done."""
+    bound = max(seconds, key=seconds.get)
+    overlapped, serial = seconds[bound], sum(seconds.values())
+    peak = slices.chip.share(slices.chip.peak)
+    return {**seconds, "bound": bound, "overlapped": overlapped, "serial": serial,
+            "mfu_overlapped": model_flops / peak / overlapped, "mfu_serial": model_flops / peak / serial}
+
+
+def ici(slices: Slices, axes, mesh) -> float:
+    """Bytes/s at which a device sends around a ring of these mesh axes: over both links along every dimension of the torus
+    that the axes lie along, over one where the dimension's ends are not joined."""
+    lead = [mesh.axis_names.index(axis) for axis in axes]
+    devices = mesh.devices[tuple(slice(None) if i in lead else 0 for i in range(mesh.devices.ndim))].ravel()
+    places = np.array([device.coords for device in devices])
+    spread = [len(set(column.tolist())) > 1 for column in places.T][:len(slices.shape)]
+    if not any(spread):  # the two devices of one chip, which are joined more closely: all links are a lower bound
+        spread = [True] * len(slices.shape)
+    links = sum((2 if wraps and size > 2 else 1) for along, wraps, size in zip(spread, slices.wrap, slices.shape) if along)
+    return slices.chip.share(slices.chip.link * links)

@@ -68,10 +68,11 @@ print("all")
 
 
 def defined(command):
-    """The flags that the source of a command defines, by reading it."""
-    tree = ast.parse((ROOT / "experiments" / f"{command}.py").read_text())
-    return [node.args[0].value for node in ast.walk(tree) if isinstance(node, ast.Call)
-            and re.match(r"(config_)?flags\.DEFINE_(?!alias)", ast.unparse(node.func))]
+    """The flags that the source of a command defines, and those of others that it reads, by reading it."""
+    source = (ROOT / "experiments" / f"{command}.py").read_text()
+    read = re.findall(r"flags\.FLAGS(?:\.|\[\")(\w+)(?!\()\b", source)
+    return [*read, *(node.args[0].value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+                     and re.match(r"(config_)?flags\.DEFINE_(?!alias)", ast.unparse(node.func)))]
 
 
 def test_every_flag_of_every_command_comes_from_the_environment_unless_it_is_typed():

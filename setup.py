@@ -37,9 +37,11 @@ setuptools.setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100",
+                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
+        "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "wandb": ["wandb>=0.20"],
         "gcs": ["gcsfs"],
     },

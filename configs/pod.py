@@ -36,6 +36,5 @@ def _at(config, size):
     config = config.copy_and_resolve_references()
     config.family.update({k: v for k, v in SHAPES.get(size, {}).items() if config.family[k] is None})
     per_step = config.data.batch * config.data.length
-    steps = -(-int(size * config.tokens_per_parameter) // per_step)
-    return experiment.from_config(config).replace(
-        {"family": experiment.family_at(config, size), "data.tokens": steps * per_step})
+    config.family.size, config.data.tokens = size, -(-int(size * config.tokens_per_parameter) // per_step) * per_step
+    return experiment.from_config(config)

@@ -5,7 +5,10 @@ TPU7x, whose two halves are a device each.
 """
 
 import dataclasses
+import glob
+import importlib.util
 import math
+import os
 
 from scaling.fields import ConfigError, nearest
 
@@ -116,3 +119,15 @@ def ladder(chip: Chip) -> list[str]:
     """Shapes of slices of the chip, smallest first."""
     shapes = FLAT if chip.torus == 2 else SOLID
     return [s for s in shapes if math.prod(map(int, s.split("x"))) <= chip.largest]
+
+
+def leave_absent_tpus_alone():
+    """Call before JAX starts. Where libtpu is installed (to compile with) and the machine has no accelerator, JAX would
+    still try it, with a page of warnings and a lock that the next compile then waits for."""
+    if "JAX_PLATFORMS" not in os.environ and importlib.util.find_spec("libtpu") and not machine_has_accelerator():
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def machine_has_accelerator() -> bool:
+    """Whether there is a device file of a TPU or a GPU."""
+    return any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*", "/dev/kfd"))

@@ -127,14 +127,17 @@ def smallest(experiment, chip: str, mesh: str = "", runs: int = 1, *, say: Calla
 
 def could_fit(experiment, topology: str, slices: int = 1, mesh: str = "", runs: int = 1) -> bool:
     """Whether parameters, optimiser state and averages alone leave any memory: no compile can fit where they do not."""
-    where = chips.parse(topology, slices)
     try:
-        sizes = sharding.mesh_sizes(where.devices, runs, mesh, experiment.layout, slices)
+        sizes = held(experiment, chips.parse(topology, slices), mesh, runs)
     except ConfigError:
         return True  # the attempt will say what is wrong
+    return math.fsum(sizes[k] for k in ("parameters", "optimiser", "average")) < sizes["memory"]
+
+
+def held(experiment, slices, mesh: str = "", runs: int = 1) -> dict[str, int]:
+    """`compiler.state_bytes` of an experiment, without compiling it."""
+    sizes = sharding.mesh_sizes(slices.devices, runs, mesh, experiment.layout, slices.count)
     virtual = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     state = jax.eval_shape(lambda: jax.vmap(lambda _: train.init(experiment))(jnp.zeros(runs)))
     lies = sharding.shardings(state, virtual, experiment.layout)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, lies)
-    held = state_bytes(abstract, where)
-    return math.fsum(held[k] for k in ("parameters", "optimiser", "average")) < held["memory"]
+    return state_bytes(jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, lies), slices)

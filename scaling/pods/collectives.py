@@ -101,11 +101,9 @@ def _sent(kind: str, payload: float, size: int) -> float:
 def group(one: hlo.Instruction, devices: int, kind: str) -> list[int] | None:
     """The positions in the mesh of one group that communicates, the first of them."""
     if kind == "collective-permute":
-        pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", one.text)
-        pairs_all = re.findall(r"\{(\d+),(\d+)\}", one.text.split("source_target_pairs=", 1)[-1].split("}}", 1)[0] + "}}")
-        moved = [(int(a), int(b)) for a, b in pairs_all if a != b]
-        # the axes of all pairs together: a shift around a ring goes back to the beginning along the same ones
-        return list(moved[0]) if pairs and moved else None
+        pairs = one.text.split("source_target_pairs=", 1)[-1].split("}}", 1)[0]
+        moved = [(int(a), int(b)) for a, b in re.findall(r"(\d+),(\d+)", pairs) if a != b]
+        return list(moved[0]) if moved else None
     text = one.text.split("replica_groups=", 1)
     if len(text) < 2:
         return list(range(devices))
@@ -118,13 +116,12 @@ def group(one: hlo.Instruction, devices: int, kind: str) -> list[int] | None:
     iota = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if iota:
         return [int(i) for i in _iota(*iota.groups()).reshape(_sizes(iota[1]))[0].ravel()]
-    named = re.match(r"@?mesh\[([^\]]+)\](?:, *device_ids=\(\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?\))? *\{([^}]*)\}", text)
+    named = re.match(r"@?mesh\[([^\]]+)\](?:, *device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? *\{([^}]*)\}", text)
     if named:
         sizes = {k.strip("'\" "): int(n) for k, n in (part.split("=") for part in named[1].split(","))}
-        ids = np.arange(devices) if named[2] is None else _iota(named[2], named[3], named[4]).ravel()
+        ids = np.arange(devices) if named[2] is None else _iota(str(devices), named[2], named[3])
         ids = ids.reshape(tuple(sizes.values()))
-        axes = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", named[5])
-        return [int(i) for i in _along(ids, list(sizes), axes)]
+        return [int(i) for i in _along(ids, list(sizes), re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", named[4]))]
     raise ValueError(f"replica groups are written in a way that is not known here: {text[:120]!r}")
 
 
@@ -166,7 +163,7 @@ def _crosses_slices(one: hlo.Instruction) -> bool:
 def _megascale(one) -> str:
     found = re.search(r'_xla_megascale_transfer_type="(\w+)"', one.text)
     kind = found[1].lower().replace("_", "-") if found else "collective-permute"
-    return {"all-to-all": kind, "all-gather": kind, "reduce-scatter": kind, "all-reduce": kind}.get(kind, "collective-permute")
+    return kind if kind in KINDS else "collective-permute"
 
 
 def _one_of_each(slices):

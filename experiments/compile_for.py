@@ -27,7 +27,7 @@ from scaling.sweep import short  # noqa: E402
 flags.declare_key_flag("config")
 flags.declare_key_flag("mesh")
 flags.declare_key_flag("pack")
-_TOPOLOGY = flags.DEFINE_string("topology", None, "A chip and the shape of a slice: v5p:8x8x16. With --sweep the chip matters.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "A chip and the shape of a slice: v5p:8x8x16; the chip for --sweep.")
 _SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape, joined over the data-centre network.", lower_bound=1)
 _LAYOUT = flags.DEFINE_string("layout", None, "How parameters lie on the mesh; the config's unless given.")
 _SIZE = flags.DEFINE_float("size", None, "Parameters: the size of the sweep nearest to it, else that rung of the ladder.")

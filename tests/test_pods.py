@@ -52,8 +52,10 @@ def test_slices():
 
 
 @pytest.mark.parametrize("text, says", [
-    ("v5x:2x2", "'v5x' is not known; nearest: v5p"), ("v5p", "such as v5p:4x4x4"), ("v5p:8x8", "3 dimensions"),
-    ("v5e:3x3", "write one of 1x1, 2x2"), ("v5e:16x32", "largest slice of v5e has 256"), ("v5p:0x2x2", "such as v5p:4x4x4")])
+    ("v5x:2x2", "'v5x' is not known; nearest: v5p"), ("v5p", "such as v5p:4x4x4"),
+    ("v5p:8x8", "3 dimensions"),
+    ("v5e:3x3", "write one of 1x1, 2x2"), ("v5e:16x32", "largest slice of v5e has 256"),
+    ("v5p:0x2x2", "such as v5p:4x4x4")])
 def test_topologies_that_do_not_exist_are_refused(text, says):
     with pytest.raises(X.ConfigError, match=says):
         chips.parse(text)
@@ -95,7 +97,8 @@ def test_a_loop_of_k_rounds_counts_k():
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
 
     for rounds in (5, 9):
-        program = compiled(loop, ((16, 64), P("data", "tensor")), ((rounds, 64, 64), P(None, "tensor")), out=P("data", "tensor"))
+        program = compiled(loop, ((16, 64), P("data", "tensor")), ((rounds, 64, 64), P(None, "tensor")),
+                           out=P("data", "tensor"))
         rows = collectives.read(program, MESH)
         assert {row.axes for row in rows} == {("tensor",)} and sum(row.count for row in rows) % rounds == 0
         assert work.flops(program) == rounds * 2 * 8 * 16 * 64
@@ -109,9 +112,11 @@ def test_a_group_within_a_slice_is_ici_and_one_across_is_dcn():
 
 @pytest.mark.parametrize("text, first", [
     ("{{0,4},{1,5},{2,6},{3,7}}", [0, 4]), ("[2,4]<=[8]", [0, 1, 2, 3]), ("[4,2]<=[2,4]T(1,0)", [0, 4]),
-    ("mesh['a'=2,'b'=4] {'a'}", [0, 4]), ("mesh['a'=2,'b'=4] {'b'}", [0, 1, 2, 3]), ("mesh['a'=8] {'a':(2)4}", [0, 1, 2, 3]),
+    ("mesh['a'=2,'b'=4] {'a'}", [0, 4]), ("mesh['a'=2,'b'=4] {'b'}", [0, 1, 2, 3]), 
+    ("mesh['a'=8] {'a':(2)4}", [0, 1, 2, 3]),
     ("mesh['a'=8] {'a':(1)2}", [0, 4]),
-    ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}", [0, 1, 2, 3]), ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", [0, 4]), ("{}", list(range(8)))])
+    ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}", [0, 1, 2, 3]),
+    ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", [0, 4]), ("{}", list(range(8)))])
 def test_replica_groups_in_every_notation(text, first):
     one = hlo.Instruction("x", "all-reduce", (), (), f"(%y), replica_groups={text}, to_apply=%add", False)
     assert collectives.group(one, 8, "all-reduce") == first
@@ -125,7 +130,8 @@ def test_unknown_replica_groups_are_refused():
 
 def test_convolutions_count_inputs_that_are_there():
     images, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
-    text = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    names = "NHWC", "HWIO", "NHWC"
+    text = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=names)
                    ).lower(images, kernel).compile().as_text()
     assert work.flops(hlo.Program(text)) == 2 * 2 * (8 * 3 - 2) ** 2 * 3 * 5
 
@@ -164,7 +170,8 @@ def held(e, topology, mesh=""):
 
 
 def test_state_falls_as_the_mesh_grows_under_fsdp_and_not_under_data():
-    e = X.from_config(X.config("transformer", **{"family.size": 1e8, "family.width": 1024, "family.layers": 8, "layout": "fsdp"}))
+    sizes = {"family.size": 1e8, "family.width": 1024, "family.layers": 8}
+    e = X.from_config(X.config("transformer", layout="fsdp", **sizes))
     small, large = held(e, "v5p:2x2x1"), held(e, "v5p:4x4x4")
     for before, after in zip(small, large):
         assert before / after == pytest.approx(16, rel=0.02)
@@ -210,7 +217,8 @@ def test_what_does_not_fit_names_what_does(monkeypatch, report):
 
     def attempt(e, topology, slices=1, mesh="", runs=1):
         asked.append((e.family.remat, e.layout, topology))
-        return {**report, "fits": e.family.remat and e.layout == "fsdp_tensor", "why": "out of memory", "topology": topology}
+        fits = e.family.remat and e.layout == "fsdp_tensor"
+        return {**report, "fits": fits, "why": "out of memory", "topology": topology}
 
     monkeypatch.setattr(pods, "attempt", attempt)
     found = pods.nearest(tiny(layout="fsdp"), "v5e:2x2")

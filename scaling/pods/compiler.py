@@ -57,8 +57,9 @@ def report(experiment, slices, mesh: str = "", runs: int = 1) -> dict:
             out |= _read(experiment, slices, program, compiled, folder, out["bytes"])
         else:
             out["bytes"]["peak"] = _needed(out["why"])
-    out["compile"] = {"lower_seconds": lowered_at - start, "compile_seconds": seconds,
-                      "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    out["compile"] = {"lower_seconds": lowered_at - start, "compile_seconds": seconds, "memory": used.ru_maxrss * 1024,
+                      "cpu_seconds": used.ru_utime + used.ru_stime}
     return out
 
 

@@ -20,7 +20,8 @@ def table(result: dict) -> str:
     if result["fits"]:
         lines += ["", *_flops(result, each), "", *_collectives(result, each), "", *_roofline(result)]
     took = result["compile"]
-    lines += ["", f"compiled in {took['lower_seconds'] + took['compile_seconds']:.0f} s with {took['memory'] / GIB:.1f} GiB here; "
+    elapsed = took["lower_seconds"] + took["compile_seconds"]
+    lines += ["", f"compiled in {elapsed:.0f} s with {took['memory'] / GIB:.1f} GiB here",
               f"the chip's figures: {result['chip']['source']}"]
     if result.get("instead"):
         lines += ["", f"What fits: {result['change']}", "", table(result["instead"])]
@@ -32,8 +33,8 @@ def table(result: dict) -> str:
 def _bytes(result, each):
     sizes = result["bytes"]
     lines = [f"memory of a {each}"]
-    names = {"parameters": "parameters", "optimiser": "optimiser state", "average": "averaged parameters", "batch": "batches",
-             "temporaries": "gradients, activations, temporaries", "code": "program", "peak": "peak"}
+    names = {"parameters": "parameters", "optimiser": "optimiser state", "average": "averaged parameters",
+             "batch": "batches", "temporaries": "gradients, activations, temporaries", "code": "program", "peak": "peak"}
     lines += [f"  {text:<38}{sizes[key] / GIB:10.3f} GiB" for key, text in names.items() if sizes.get(key)]
     verdict = "fits" if result["fits"] else f"DOES NOT FIT. {result['why']}"
     return [*lines, f"  {'a program may have':<38}{sizes['memory'] / GIB:10.3f} GiB   {verdict}"]
@@ -53,7 +54,8 @@ def _collectives(result, each):
     rows = result["collectives"]
     if not rows:
         return ["nothing is sent between chips"]
-    lines = [f"sent by a {each} in one step", f"  {'kind':<30}{'mesh axes':<20}{'over':<6}{'times':>7}{'payload MB':>13}{'sent MB':>11}"]
+    lines = [f"sent by a {each} in one step",
+             f"  {'kind':<30}{'mesh axes':<20}{'over':<6}{'times':>7}{'payload MB':>13}{'sent MB':>11}"]
     for row in rows:
         lines.append(f"  {row['kind']:<30}{' x '.join(row['axes']) or '-':<20}{row['network'].upper():<6}{row['count']:>7}"
                      f"{row['payload'] / 1e6:>13.3f}{row['sent'] / 1e6:>11.3f}")
@@ -81,7 +83,8 @@ def row(result: dict) -> str:
     where = result["topology"] + (f" x {result['slices']}" if result["slices"] > 1 else "")
     mesh = " x ".join(f"{axis} {n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
     took, family = result["compile"], result["experiment"]["family"]["name"]
-    cells = [f"{family} {short(result['params'])}", where, mesh, f"{sum(result['bytes'][k] for k in ('parameters', 'optimiser', 'average')) / GIB:.3g}",
+    state = sum(result["bytes"][key] for key in ("parameters", "optimiser", "average"))
+    cells = [f"{family} {short(result['params'])}", where, mesh, f"{state / GIB:.3g}",
              f"{(result['bytes'].get('peak') or 0) / GIB:.3g} of {result['bytes']['memory'] / GIB:.3g}"]
     if result["fits"]:
         r, f = result["roofline"], result["flops"]
@@ -90,11 +93,12 @@ def row(result: dict) -> str:
                   f"{r['mfu_serial']:.0%} to {r['mfu_overlapped']:.0%}"]
     else:
         cells += ["does not fit", *[""] * 7]
-    cells += [f"{took['lower_seconds'] + took['compile_seconds']:.0f}", f"{took['memory'] / GIB:.1f}"]
+    elapsed = took["lower_seconds"] + took["compile_seconds"]
+    cells += [f"{elapsed:.0f}", f"{took['cpu_seconds']:.0f}", f"{took['memory'] / GIB:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
 def header() -> str:
     names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "compute", "HBM", "ICI",
-             "DCN", "bound", "MFU", "compile s", "GiB here"]
+             "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
     return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"

@@ -1,0 +1,109 @@
+"""A sweep on a real Ray cluster of several nodes: whatever dies, every run ends exactly once, as it would have ended in
+one process."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+ray = pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from scaling import cluster, experiment, preemption, records, runner, sweep  # noqa: E402
+
+WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z ".split()
+BASE = {"data.length": 16, "data.batch": 8, "optim.warmup": 4, "data.evaluation_tokens": 256, "data.tokens": 128 * 48}
+
+
+class Lines:
+    """A progress bar for tests."""
+
+    def __init__(self):
+        self.flops, self.lines = 0.0, []
+
+    def update(self, flops=0, text=None):
+        assert flops >= 0
+        self.flops += flops
+
+    def print(self, line):
+        self.lines.append(line)
+
+    def said(self, text):
+        return [line for line in self.lines if text in line]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("corpus")
+    for i in range(20):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(WORDS, 300)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCALING_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        config = experiment.config("transformer", **{"family.size": 5e3, "data.name": f"text:{folder}/*.txt", **BASE})
+        yield experiment.from_config(config)
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster whose head has no devices, and three nodes of one core."""
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(3):
+        found.add_node(num_cpus=1, wait=False)
+    found.wait_for_nodes()
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def executor(nodes):
+    return cluster.Executor(cluster.Options(address=nodes.address))
+
+
+def trainer(workdir):
+    options = runner.Options(checkpoint_seconds=0, steps_per_call=4)
+    return runner.Runner(records.open_workdir(workdir), options, Lines())
+
+
+def losses(workdir):
+    frame = records.load(workdir)
+    return frame.set_index("fingerprint")["bits_per_byte"].sort_index()
+
+
+def when(condition, act):
+    """Does it in a thread once the condition holds."""
+    def wait():
+        while not condition():
+            time.sleep(0.05)
+        act()
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def busy(nodes):
+    """Nodes whose core an actor owns."""
+    free = ray._private.state.available_resources_per_node()
+    return [node for node in nodes.worker_nodes if not free.get(node.node_id, {}).get("CPU", 0)]
+
+
+def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(nodes, executor, base, tmp_path):
+    runs = sweep.grid(base, {"optim.learning_rate": [2e-3, 4e-3], "seed": [0, 1, 2]})
+    plain, far = trainer(tmp_path / "plain"), trainer(tmp_path / "far")
+    plain.run(sweep.plan(runs, plain.content, len(runs)))
+    plan = sweep.plan(runs, far.content, 1)
+    assert len(plan.packs) == 6
+    killing = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")) and len(busy(nodes)) == 3,
+                   lambda: nodes.remove_node(busy(nodes)[0], allow_graceful=False))
+    executor(far, plan)
+    killing.join(10)
+    assert len(nodes.worker_nodes) == 2 and len(far.progress.said("died")) == 1
+    assert all(path.read_text().count("\n") == 1 for path in far.workdir.glob("records/*"))
+    np.testing.assert_allclose(losses(far.workdir), losses(plain.workdir), rtol=1e-4)
+    assert sorted(losses(far.workdir).index) == sorted(run.fingerprint for run in plan.runs)
+    assert far.progress.flops == pytest.approx(far.work(plan))
+    assert not list(far.workdir.glob("checkpoints/*/*/*"))

@@ -42,6 +42,7 @@ setuptools.setup(
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+        "ray": ["ray>=2.50"],
         "wandb": ["wandb>=0.20"],
         "gcs": ["gcsfs"],
     },

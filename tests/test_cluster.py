@@ -107,3 +107,75 @@ def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(node
     assert sorted(losses(far.workdir).index) == sorted(run.fingerprint for run in plan.runs)
     assert far.progress.flops == pytest.approx(far.work(plan))
     assert not list(far.workdir.glob("checkpoints/*/*/*"))
+
+
+def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
+    from ray.core.generated import autoscaler_pb2
+    far = trainer(tmp_path / "drained")
+    patient = cluster.Executor(cluster.Options(max_retries=0))  # a death would end it
+    plan = sweep.plan([base.replace({"seed": 7, "data.tokens": 128 * 600})], far.content, 1)
+
+    def drain():
+        victim = busy(nodes)[0].node_id
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        ray._raylet.GcsClient(address=nodes.address).drain_node(victim, reason, "taken back", 0)
+    draining = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")), drain)
+    patient(far, plan)
+    draining.join(10)
+    assert len(far.progress.said("was preempted")) == 1 and not far.progress.said("died")
+    assert len(records.load(far.workdir)) == 1 and far.progress.flops == pytest.approx(far.work(plan))
+
+
+def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_path):
+    far = trainer(tmp_path / "wrong")
+    plan = sweep.plan([base.replace({"seed": 8, "microbatch": 3})], far.content, 1)
+    with pytest.raises(experiment.ConfigError, match="^microbatch=3 does not divide"):
+        executor(far, plan)
+
+
+@pytest.mark.parametrize("trunks, mesh, devices, expected", [
+    (1, "", 0, 1), (4, "", 0, 4), (64, "", 1, 1), (1, "data=4", 0, 4), (2, "data=4", 0, 8), (4, "run=4", 0, 4),
+    (4, "run=2,fsdp=2", 0, 4), (1, "data=-1", 8, 8), (1, "data=2,tensor=-1", 8, 8)])
+def test_a_pack_needs_the_devices_that_its_mesh_names(trunks, mesh, devices, expected):
+    assert cluster.needs(trunks, mesh, devices) == expected
+
+
+def test_needs_that_cannot_be_met_say_what_to_write():
+    with pytest.raises(experiment.ConfigError, match="ray_devices=8"):
+        cluster.needs(1, "data=-1")
+    with pytest.raises(experiment.ConfigError, match="multiple of 4"):
+        cluster.needs(1, "data=4", 6)
+
+
+def queue(packs, max_retries=1):
+    return cluster.Queue(packs, lambda pack: len(pack), max_retries)
+
+
+def test_an_actor_takes_the_first_pack_of_its_size():
+    waiting = queue(["a", "bb", "c"])
+    assert waiting.wanted() == {1: 2, 2: 1}
+    assert [waiting.take(n, 0) for n in (2, 2, 1, 1, 1)] == ["bb", None, "a", "c", None]
+
+
+def test_preempted_packs_come_first_and_are_never_given_up():
+    waiting = queue(["a", "b", "c"], max_retries=0)
+    for _ in range(5):
+        assert waiting.take(1, 0) == "a"
+        waiting.preempted("a")
+    assert not waiting.lost and len(waiting) == 3
+
+
+def test_packs_whose_actors_die_wait_behind_the_others_and_are_given_up_in_the_end():
+    waiting, order = queue(["bad", "one", "two"], max_retries=2), []
+    waiting.need = lambda pack: 1
+    while len(waiting):
+        order.append(waiting.take(1, 0))
+        if order[-1] == "bad":
+            waiting.died("bad", "out of memory")
+    assert order == ["bad", "one", "two", "bad", "bad"] and waiting.lost == [("bad", "out of memory")]
+
+
+def test_a_pack_that_another_process_trains_is_looked_at_again_later():
+    waiting = queue(["a"])
+    waiting.claimed(waiting.take(1, now=10), until=12)
+    assert waiting.take(1, now=11) is None and waiting.take(1, now=12) == "a"

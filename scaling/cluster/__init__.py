@@ -1,0 +1,110 @@
+"""Sweeps on a Ray cluster: actors that own devices train the packs of a plan. Ray places the actors.
+
+    executor = Executor(Options(address="auto"), mesh="")
+    executor(runner, plan)     # every run of the plan has a record when this returns
+
+For every pack that waits, Ray is asked for an actor that owns as many devices as the pack's mesh needs, on one node.
+Those that Ray has room for train one pack after another. The workdir is shared: claims and records make each run end
+exactly once, whatever dies, and a pack goes on from the last checkpoint of whoever had it before.
+"""
+
+import dataclasses
+import math
+import os
+
+import ray
+
+from scaling import runner as runners, sharding, sweep
+from scaling.cluster import actor as actors, driver
+from scaling.cluster.errors import ClusterError, last_line
+from scaling.cluster.queue import Queue
+from scaling.experiment import ConfigError
+
+__all__ = ["ClusterError", "Executor", "Options", "Queue", "needs"]
+DEVICES = ("cpu", "gpu", "tpu")
+PASSED = ("JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "LIBTPU_INIT_ARGS",
+          "WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT")  # and what begins with SCALING_
+TPU_COUNTS = (1, 2, 4, 8)  # parts of a host that Ray hands out
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    address: str = "auto"  # "auto": a running cluster, else a local one; "local"; or host:port
+    device: str = ""  # what actors own; "": the fastest kind that the cluster has
+    devices: int = 0  # how many of them; 0: what the mesh of the pack needs
+    cpus: int = 1  # cores beside a GPU or TPU, to read data
+    max_retries: int = 3  # of a pack whose actor died
+
+
+def needs(trunks: int, mesh: str, devices: int = 0) -> int:
+    """Devices that a pack of so many trunks asks for: those its mesh names, and one for each run where it names no `run`.
+
+    `devices` overrides that, and must be given where the mesh has a size of -1.
+    """
+    sizes = sharding.parse_mesh(mesh)
+    fixed = math.prod(size for size in sizes.values() if size > 0)
+    if devices:
+        if devices % fixed:
+            raise ConfigError(f"mesh={mesh!r} asks for a multiple of {fixed} devices, but actors have ray_devices={devices}")
+        return devices
+    if -1 in sizes.values():
+        raise ConfigError(f"mesh={mesh!r} takes the devices that are there: say how many an actor owns, ray_devices=8 for "
+                          "instance")
+    return fixed if "run" in sizes else fixed * trunks
+
+
+class Executor:
+    """Trains plans on a cluster: `executor(runner, plan)` in place of `runner.run(plan)`."""
+
+    def __init__(self, options: Options, mesh: str = ""):
+        if options.device and options.device not in DEVICES:
+            raise ConfigError(f"ray_device={options.device!r} is not known; choose from {', '.join(DEVICES)}")
+        self.options, self.mesh = options, mesh
+        self.pack = max(1, needs(1, mesh, options.devices) // _fixed(mesh)) if options.devices else \
+            max(1, sharding.parse_mesh(mesh).get("run", 1))  # runs that share a program, by default
+        needs(self.pack, mesh, options.devices)
+        _connect(options.address)
+        has = ray.cluster_resources()
+        self.device = options.device or next((d for d in ("tpu", "gpu") if has.get(d.upper(), 0)), "cpu")
+
+    def describe(self) -> str:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        count = ray.cluster_resources().get(self.device.upper(), 0)
+        return (f"trained by Ray, not at the rate above: {len(nodes)} node(s) with {count:g} {self.device.upper()}(s), of which "
+                f"a pack of {self.pack} has {needs(self.pack, self.mesh, self.options.devices)}")
+
+    def need(self, pack: sweep.Pack) -> int:
+        return needs(len(pack.trunks), self.mesh, self.options.devices)
+
+    def __call__(self, runner: runners.Runner, plan: sweep.Plan):
+        driver.Sweep(self, runner, plan).run()
+
+    def actor(self, devices: int, workdir, options):
+        """An actor that Ray starts as soon as there is room."""
+        if self.device == "tpu" and devices not in TPU_COUNTS:
+            raise ClusterError(f"a pack needs {devices} TPU chips; Ray gives {', '.join(map(str, TPU_COUNTS))} of a host")
+        owns = {"cpu": {"num_cpus": devices}, "gpu": {"num_gpus": devices, "num_cpus": self.options.cpus},
+                "tpu": {"resources": {"TPU": devices}, "num_cpus": self.options.cpus}}[self.device]
+        passed = {k: v for k, v in os.environ.items() if k.startswith("SCALING_") or k in PASSED}
+        remote = ray.remote(actors.Trainer).options(**owns, max_concurrency=2, max_restarts=0, runtime_env={"env_vars": passed})
+        return remote.remote(self.device, devices, workdir, dataclasses.replace(options, executor=None))
+
+
+def _connect(address: str):
+    """Joins a cluster as its driver. Nothing of what actors print comes through: their reports do."""
+    if ray.is_initialized():
+        return
+    quiet = {"log_to_driver": False, "logging_level": "WARNING"}
+    try:
+        if address != "local":
+            ray.init(address=address, **quiet)
+            return
+    except (ConnectionError, ValueError, OSError) as error:
+        if address != "auto":
+            raise ClusterError(f"no Ray cluster answers at ray_address={address!r}: {last_line(str(error))}; start one with "
+                               "`ray start --head`, or write ray_address=local") from None
+    ray.init(address="local", include_dashboard=False, **quiet)
+
+
+def _fixed(mesh):
+    return math.prod(size for name, size in sharding.parse_mesh(mesh).items() if size > 0 and name != "run")

@@ -35,6 +35,12 @@ _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics go: jsonl (alw
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")
 _LOG_EVERY = flags.DEFINE_integer("log_every", 4, "Steps that one point of a training curve averages.")
 _SHARD = flags.DEFINE_string("shard", "", "i/n, from 0/n: train only that part of the sweep, as SLURM arrays do.")
+_EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where packs train: in this process, or on Ray.")
+_RAY = flags.DEFINE_string("ray_address", "auto", "auto is a running Ray cluster, else a new one here; local; or host:port.")
+_RAY_DEVICE = flags.DEFINE_string("ray_device", "", "cpu, gpu or tpu: what a Ray actor owns; else the best that there is.")
+_RAY_DEVICES = flags.DEFINE_integer("ray_devices", 0, "Devices of a Ray actor; 0 is what its --mesh needs.", lower_bound=0)
+_RAY_CPUS = flags.DEFINE_integer("ray_cpus", 1, "Cores that a Ray actor has beside its GPUs or TPU chips.", lower_bound=0)
+_RETRIES = flags.DEFINE_integer("max_retries", 3, "How often Ray trains a pack again whose actor died.", lower_bound=0)
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
 EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,
@@ -63,6 +69,17 @@ def load(path: str):
     return module
 
 
+def ray_executor():
+    """Trains on a Ray cluster. This process stays on the CPU, so that actors on its node can have the accelerators."""
+    try:
+        from scaling import cluster
+    except ModuleNotFoundError as error:
+        raise experiment.ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
+    jax.config.update("jax_platforms", "cpu")
+    return cluster.Executor(cluster.Options(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value,
+                                            _RETRIES.value), _MESH.value)
+
+
 def define(module, config) -> study.Definition:
     target = getattr(module, "target", None)
     return study.Definition(
@@ -75,12 +92,17 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
+        executor = ray_executor() if _EXECUTOR.value == "ray" else None
         module = load(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.Options(checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value,
-                                 writers=tuple(_WRITERS.value), mesh=_MESH.value)
+                                 writers=tuple(_WRITERS.value), mesh=_MESH.value,
+                                 executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
-        job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, _PACK.value, command)
+        pack = _PACK.value or (executor.pack if executor else 0)
+        job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, pack, command)
         print(job.describe(), flush=True)
+        if executor:
+            print(executor.describe(), flush=True)
         if not _DRY_RUN.value:
             preemption.listen()
             job.train_shard(*_shard(_SHARD.value)) if _SHARD.value else job.go()

@@ -26,6 +26,7 @@ class Options:
     writers: tuple[str, ...] = ("jsonl",)
     mesh: str = ""
     steps_per_call: int = 256
+    executor: object = None  # trains plans in place of this process: executor(runner, plan), see scaling.cluster
 
 
 class Runner:
@@ -40,6 +41,8 @@ class Runner:
 
     def run(self, plan: sweep.Plan):
         """Every run of the plan has a record when this returns, whichever process trained it."""
+        if self.options.executor is not None:
+            return self.options.executor(self, plan)
         pending = [pack for pack in plan.packs if not self._done(pack)]
         while pending:
             if preemption.asked():

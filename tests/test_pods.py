@@ -228,12 +228,21 @@ def test_what_does_not_fit_names_what_does(monkeypatch, report):
 
 
 @needs_libtpu
+def test_a_program_too_large_is_refused_by_the_compiler_and_a_microbatch_fits():
+    whole = tiny(**{"family.size": 3e5, "data.batch": 4096, "data.length": 512, "data.tokens": 2**24, "microbatch": 4096,
+                    "family.remat": True})
+    found = pods.nearest(whole, "v5e:1x1")
+    assert not found["fits"] and found["bytes"]["peak"] > found["bytes"]["memory"] and "exceeds" in found["why"]
+    assert found["change"] == "--config.microbatch=0" and found["instead"]["gradients_per_step"] > 1
+    assert found["instead"]["bytes"]["peak"] < found["instead"]["bytes"]["memory"]
+
+
+@needs_libtpu
 @pytest.mark.slow
-def test_a_program_too_large_is_refused_by_the_compiler_and_a_larger_slice_found():
+def test_the_smallest_slice_is_found():
     e = X.from_config(X.config("transformer", **{
-        "family.size": 1e9, "family.dtype": "bfloat16", "data.batch": 64, "data.length": 512, "data.tokens": 2**20,
-        "layout": "fsdp", "microbatch": 1}))
-    assert not pods.attempt(e, "v5e:2x2").get("fits", True)
+        "family.size": 1e9, "family.dtype": "bfloat16", "family.scan": True, "data.batch": 64, "data.length": 512,
+        "data.tokens": 2**20, "layout": "fsdp"}))
     found = pods.smallest(e, "v5e")
     assert found["fits"] and found["chips"] > 1
 

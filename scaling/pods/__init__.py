@@ -66,7 +66,7 @@ def _failure(done) -> str:
 def nearest(experiment, topology: str, slices: int = 1, mesh: str = "", runs: int = 1, *,
             say: Callable[[str], None] = lambda _: None) -> dict:
     """`attempt`; when it does not fit, "instead" holds the report of the nearest choice that does, and "change" its
-    sentence: remat, then a smaller microbatch, then both, other layouts, and last a larger slice."""
+    sentence: remat, then a microbatch that is chosen, or of one example, both, other layouts, last a larger slice."""
     result = attempt(experiment, topology, slices, mesh, runs)
     if "error" in result or result["fits"]:
         return result
@@ -87,9 +87,11 @@ def nearest(experiment, topology: str, slices: int = 1, mesh: str = "", runs: in
 def _candidates(experiment, topology, slices, mesh):
     """(changed fields, topology, mesh), nearest first."""
     remat = {"family.remat": True} if getattr(experiment.family, "remat", None) is False else {}
-    small = {"microbatch": 1} if experiment.microbatch != 1 else {}
+    smaller = [{"microbatch": n} for n in (0, 1) if n < (experiment.microbatch or 2)]
+    smaller = [choice for choice in smaller if choice["microbatch"] != experiment.microbatch]
+    small = smaller[-1] if smaller else {}
     layouts = [{"layout": name} for name in ("fsdp", "fsdp_tensor", "sequence") if name != experiment.layout]
-    for changes in (remat, small, remat | small):
+    for changes in (remat, *smaller, *(remat | choice for choice in smaller if remat)):
         if changes:
             yield changes, topology, mesh
     for layout in layouts:

@@ -8,7 +8,8 @@ from scaling.pods import hlo
 # What moves no data of its own: views, tuples, control; asynchronous halves are counted where they end.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
          "after-all", "copy-start", "async-start", "async-update", "async-done", "send", "send-done", "recv", "recv-done",
-         "partition-id", "all-gather-done", "all-reduce-done", "collective-permute-done", "opt-barrier", "iota", "replica-id"}
+         "partition-id", "all-gather-done", "all-reduce-done", "collective-permute-done", "opt-barrier", "iota",
+         "replica-id"}
 
 
 def flops(program: hlo.Program) -> float:

@@ -38,7 +38,7 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100",
-                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],

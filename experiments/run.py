@@ -6,6 +6,9 @@ Any field of the config can be overridden: --config.optim.weight_decay=0.05. Fla
 environment, as SCALING_WORKDIR and SCALING_CONFIG__OPTIM__WEIGHT_DECAY; the command line wins. Interrupt it at any
 moment and run the same command again: it goes on where it was. Several processes may share one workdir. SIGTERM saves
 everything first, and ends with exit status 75: start me again.
+
+One job of several processes, all of them on one shared workdir: the same command in each, found by SLURM, Open MPI or a
+TPU slice, or with --coordinator=host:port --processes=n --process=i. When one dies the others end with status 75.
 """
 
 import difflib
@@ -22,8 +25,8 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from scaling import (checkpoint, data, evaluate, experiment, files, laws, logs, preemption, records, runner,  # noqa: E402
-                     study)
+from scaling import (checkpoint, data, evaluate, experiment, files, hosts, laws, logs, preemption, records,  # noqa: E402
+                     runner, study)
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -41,6 +44,12 @@ _RAY_DEVICE = flags.DEFINE_string("ray_device", "", "cpu, gpu or tpu: what a Ray
 _RAY_DEVICES = flags.DEFINE_integer("ray_devices", 0, "Devices of a Ray actor; 0 is what its --mesh needs.", lower_bound=0)
 _RAY_CPUS = flags.DEFINE_integer("ray_cpus", 1, "Cores that a Ray actor has beside its GPUs or TPU chips.", lower_bound=0)
 _RETRIES = flags.DEFINE_integer("max_retries", 3, "How often Ray trains a pack again whose actor died.", lower_bound=0)
+
+_KEEP = flags.DEFINE_integer("keep_checkpoints", 2, "The newest checkpoints of what is under way that stay.", 1)
+_BEST = flags.DEFINE_integer("keep_best", 0, "Checkpoints of lowest loss that stay in checkpoints/, finished or not.", 0)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, in a job of several processes.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes the job has.")
+_PROCESS = flags.DEFINE_integer("process", -1, "Which of them this is, from 0 on.")
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
 EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,
@@ -93,10 +102,12 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
+        if executor is None:
+            hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         module = load(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.Options(checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value,
                                  writers=tuple(_WRITERS.value), mesh=_MESH.value,
-                                 executor=executor)
+                                 keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
         job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, pack, command)
@@ -107,14 +118,16 @@ def main(argv):
             preemption.listen()
             job.train_shard(*_shard(_SHARD.value)) if _SHARD.value else job.go()
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        hosts.failed(error, f"error: {error}", 1)
     except preemption.Preempted:
-        print("\nasked to stop (SIGTERM): everything is saved; run the same command again to go on", file=sys.stderr)
+        if hosts.lead():
+            print("\nasked to stop (SIGTERM): everything is saved; run the same command again to go on", file=sys.stderr)
+        hosts.barrier("stopped")
         sys.exit(preemption.RESTART)
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        hosts.failed(KeyboardInterrupt(), "\nstopped; run the same command again to go on", 130)
+    except Exception as error:
+        hosts.failed(error, None, 1)
 
 
 def refuse_unknown(argv):

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from scaling import files
+from scaling import files, hosts
 
 
 class NoCheckpoint(FileNotFoundError):
@@ -32,15 +32,16 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them. One process group may write
-    at a time.
+    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them and the `keep_best` of lowest
+    score. One job may write at a time.
 
     In a job of several processes all of them call every method, with global arrays; orbax sees to it that
     each writes its own shards and that the first one names the result.
     """
 
-    def __init__(self, directory, keep: int = 2):
+    def __init__(self, directory, keep: int = 2, keep_best: int = 0):
         _quiet()
+        self._best = keep_best
         self._directory = epath.Path(directory).expanduser()
         if files.is_local(self._directory):
             self._directory = self._directory.resolve()  # tensorstore wants absolute paths
@@ -52,17 +53,17 @@ class Checkpoints:
                                   stacklevel=2)
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
-                preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+                preservation_policy=_policy(keep, keep_best), best_fn=_score if keep_best else None,
                 cleanup_tmp_directories=True, save_root_metadata=False))
 
-    def save(self, step: int, tree, meta: dict | None = None) -> None:
+    def save(self, step: int, tree, meta: dict | None = None, score: float | None = None) -> None:
         """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of
         `step`.
 
         Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in
         the background. A failed write is raised by the next call of `save`, `wait` or `close`: DiskFull when
         there is no space. Checkpoints of this and later steps are removed first: this run has not come to
-        them, or has gone back behind them.
+        them, or has gone back behind them. `score` is what `keep_best` goes by, smaller is better.
         """
         flat, leaves = {}, {}
         for path, leaf in _flatten(tree)[0]:
@@ -81,12 +82,13 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._manager.delete(old)
             self._torn = set()
-            self._manager.save(step, force=True, args=ocp.args.Composite(
+            metrics = None if score is None or not self._best else {"score": float(score)}
+            self._manager.save(step, force=True, metrics=metrics, args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
 
     def latest(self) -> int | None:
         """The newest step saved, those found torn left out; None when there is none."""
-        return max(self._steps(), default=None)
+        return hosts.agree(max(self._steps(), default=None))
 
     def restore(self, step: int | None, abstract_tree):
         """(tree, meta) as saved at `step` (None: the newest). meta holds "step", the step it really is of.
@@ -100,8 +102,8 @@ class Checkpoints:
         self.wait()
         wanted, treedef = _flatten(abstract_tree)
         steps = [s for s in self._steps() if step is None or s <= step]
-        values, meta = _newest(self._directory, steps, lambda leaves: _match(dict(wanted), leaves),
-                               self._torn)
+        values, meta = _newest(self._directory, hosts.agree(steps), lambda leaves: _match(dict(wanted), leaves),
+                               self._torn, hosts.gather)
         return jax.tree.unflatten(treedef, [values[path] for path, _ in wanted]), meta
 
     def wait(self) -> None:
@@ -115,13 +117,41 @@ class Checkpoints:
             self._manager.close()
 
     def clear(self) -> None:
-        """Closes, and removes the directory: for when the run is recorded and needs no checkpoint more."""
-        self._manager.close()
-        if jax.process_index() == 0 and self._directory.exists():
-            self._directory.rmtree()
+        """Closes, and removes all but the best: for when the run is recorded and needs no checkpoint more."""
+        self.wait()
+        best = hosts.by_lead(self._best_steps) if self._best else []
+        if best:
+            for step in set(self._manager.all_steps()) - set(best):
+                self._manager.delete(step)
+        self.close()
+        if not best:
+            hosts.by_lead(lambda: self._directory.exists() and self._directory.rmtree())
+
+    def _best_steps(self):
+        scores = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+        return sorted((s for s, found in scores.items() if found), key=lambda s: _score(scores[s]))[:self._best]
 
     def _steps(self):
         return [s for s in self._manager.all_steps() if s not in self._torn]
+
+
+def _policy(keep, keep_best):
+    managers = ocp.checkpoint_managers
+    best = managers.BestN(get_metric_fn=_score, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
+    return managers.AnyPreservationPolicy([managers.LatestN(keep), best]) if keep_best else managers.LatestN(keep)
+
+
+def _score(metrics):
+    return metrics["score"]
+
+
+def restore(path, abstract_tree):
+    """The newest tree under `path` like `Checkpoints.restore`, by this process alone whatever the others of its job do."""
+    path = epath.Path(path).expanduser()
+    path = path.resolve() if files.is_local(path) else path
+    wanted, treedef = _flatten(abstract_tree)
+    values, meta = _newest(path, _saved(path), lambda leaves: _match(dict(wanted), leaves), set())
+    return jax.tree.unflatten(treedef, [values[name] for name, _ in wanted]), meta
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
@@ -142,9 +172,7 @@ def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, d
     path = path.resolve() if files.is_local(path) else path
     if not path.is_dir():
         raise NoCheckpoint(f"no checkpoints in {os.fspath(path)}: not a directory")
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
-    with ocp.CheckpointManager(path, options=options) as manager:
-        steps = [s for s in manager.all_steps() if step is None or s == step]
+    steps = [s for s in _saved(path) if step is None or s == step]
 
     def match(leaves):
         wanted = {k: None for k in leaves if k.startswith(f"{prefix}/")}
@@ -164,32 +192,51 @@ def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, d
     return tree, meta
 
 
-def _newest(directory, steps, match, torn):
-    """({path: array}, meta) of the last of `steps` that can be read; adds those that cannot to `torn`."""
+def _saved(path):
+    """The steps under `path`, for a process on its own."""
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=_alone())
+    with ocp.CheckpointManager(path, options=options) as manager:
+        return manager.all_steps()
+
+
+def _alone():
+    """Orbax waits for the other processes of a job unless it is told of a smaller group."""
+    if hosts.count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here},
+                                              barrier_sync_key_prefix=f"alone{here}")
+
+
+def _newest(directory, steps, match, torn, gather=lambda value: [value]):
+    """({path: array}, meta) of the last of `steps` that can be read; adds those that cannot to `torn`. With the `gather`
+    of several processes, of the last that all of them can read."""
     for step in sorted(steps, reverse=True):
-        path = directory / str(step)
+        path, problem = directory / str(step), None
         try:
             content = _load(path, meta=ocp.args.JsonRestore()).meta
             leaves, meta = content["leaves"], files.loads(json.dumps(content["meta"]))
         except Exception as error:
-            _skip(path, error)
-            torn.add(step)
-            continue
-        wanted = match(leaves)
-        try:
-            return _arrays(path, wanted, leaves), meta
-        except Exception as error:  # what a cut file makes tensorstore raise depends on where it was cut
-            if _whole(path, leaves):
-                raise  # so it is what was asked for that is wrong, a sharding say
-            _skip(path, error)
-            torn.add(step)
+            problem = error
+        if not any(gather(problem is not None)):
+            wanted = match(leaves)
+            try:
+                values = _arrays(path, wanted, leaves)
+            except Exception as error:  # what a cut file makes tensorstore raise depends on where it was cut
+                if _whole(path, leaves):
+                    raise  # so it is what was asked for that is wrong, a sharding say
+                problem = error
+            if not any(gather(problem is not None)):
+                return values, meta
+        _skip(path, problem)
+        torn.add(step)
     raise NoCheckpoint(f"no checkpoint that can be read in {os.fspath(directory)}")
 
 
 def _skip(path, error):
     reason = (str(error).strip().splitlines() or [""])[0][:200]
-    warnings.warn(f"checkpoint {os.fspath(path)} is torn ({type(error).__name__}: {reason}), skipped; "
-                  "the one before it is used", stacklevel=5)
+    why = "for another process of this job" if error is None else f"{type(error).__name__}: {reason}"
+    warnings.warn(f"checkpoint {os.fspath(path)} is torn ({why}), skipped; the one before it is used", stacklevel=5)
 
 
 def _whole(path, leaves):
@@ -203,7 +250,7 @@ def _whole(path, leaves):
 
 
 def _load(path, **items):
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_alone()) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.Composite(**items))
 
 

@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from scaling import cost, data, preemption, records, sweep, train, training
+from scaling import cost, data, hosts, preemption, records, sweep, train, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,16 @@ class Options:
     writers: tuple[str, ...] = ("jsonl",)
     mesh: str = ""
     steps_per_call: int = 256
+    keep_checkpoints: int = 2  # the newest ones of what is under way
+    keep_best: int = 0  # those of lowest loss, which stay when a run has ended
     executor: object = None  # trains plans in place of this process: executor(runner, plan), see scaling.cluster
 
 
 class Runner:
-    """Trains packs. `progress` has `update(flops, text)` and `print(line)`, see `scaling.logs.Progress`."""
+    """Trains packs. `progress` has `update(flops, text)` and `print(line)`, see `scaling.logs.Progress`.
+
+    In a job of several processes all of them train every pack together; the first one holds the claims.
+    """
 
     def __init__(self, workdir, options: Options, progress):
         self.workdir, self.options, self.progress = workdir, options, progress
@@ -45,9 +50,9 @@ class Runner:
             return self.options.executor(self, plan)
         pending = [pack for pack in plan.packs if not self._done(pack)]
         while pending:
-            if preemption.asked():
+            if hosts.any_of(preemption.asked()):
                 raise preemption.Preempted
-            if not any([self.train_pack(pack) for pack in pending if not preemption.asked()]):
+            if not any([self.train_pack(pack) for pack in pending if not hosts.any_of(preemption.asked())]):
                 if not self.waiting_said:
                     self.progress.print("waiting for runs that another process on this workdir is training")
                 self.waiting_said = True
@@ -58,12 +63,10 @@ class Runner:
         """Trains what the pack still lacks. False when another process has claimed it."""
         claims = []
         try:
-            for run in _runs(pack):
-                claim = self.records.claim(run.fingerprint)
-                if claim is None and not self.records.done(run.fingerprint):
-                    return False
-                claims.append(claim)
-            if any(claims):
+            mine = hosts.by_lead(lambda: self._claim(pack, claims))
+            if mine is None:
+                return False
+            if mine:
                 start = time.monotonic()
                 training.Training(self, pack).go()
                 self.trained_seconds += time.monotonic() - start
@@ -118,8 +121,21 @@ class Runner:
         """FLOPs of training and evaluating a plan: what the progress bar counts."""
         return plan.flops() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
 
+    def done(self, runs) -> bool:
+        """Whether all these runs have a record."""
+        return hosts.by_lead(lambda: all(self.records.done(run.fingerprint) for run in runs))
+
     def _done(self, pack) -> bool:
-        return all(self.records.done(run.fingerprint) for run in _runs(pack))
+        return self.done(_runs(pack))
+
+    def _claim(self, pack, claims) -> bool | None:
+        """Whether there is something to train, all of it claimed; None when another job has claimed a part."""
+        for run in _runs(pack):
+            claim = self.records.claim(run.fingerprint)
+            if claim is None and not self.records.done(run.fingerprint):
+                return None
+            claims.append(claim)
+        return any(claims)
 
 
 def _batches(spec, x):

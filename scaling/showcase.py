@@ -49,7 +49,7 @@ class _Model:
         self.experiment = experiments.from_dict(record["experiment"])
         self.about = {trends.PARAMS: record[trends.PARAMS], "fingerprint": fingerprint}
         abstract = {"params": jax.eval_shape(self.experiment.family.init, jax.random.key(0))}
-        self.params = checkpoint.Checkpoints(workdir / "params" / fingerprint).restore(None, abstract)[0]["params"]
+        self.params = checkpoint.restore(workdir / "params" / fingerprint, abstract)[0]["params"]
 
     def batches(self):
         """Batches of the first evaluation set, their examples numbered."""

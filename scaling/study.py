@@ -2,14 +2,15 @@
 so it can be interrupted anywhere and run again."""
 
 import dataclasses
+import os
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import (experiment as experiments, families, files, laws, logs, recipe, records, report, runner, showcase,
-                     sweep)
+from scaling import (experiment as experiments, families, files, hosts, laws, logs, recipe, records, report, runner,
+                     showcase, sweep)
 from scaling.report import trends
 
 EXPECTED_MFU = 0.22  # for the estimate before anything has run
@@ -36,7 +37,7 @@ class Study:
         self.definition, self.command = definition, command
         self.workdir = records.open_workdir(workdir)
         self.started = time.monotonic()
-        self.rate = matmul_rate()
+        self.rate = hosts.agree(matmul_rate())
         self.runner = runner.Runner(self.workdir, options, None)
         pack = pack or jax.device_count()
         self.plan = sweep.plan(definition.sweep, self.runner.content, pack)
@@ -78,25 +79,38 @@ class Study:
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on; the rest is for who has them all."""
         plan = sweep.Plan(self.plan.packs[index::count])
-        with logs.Progress(self.runner.work(plan), initial=self._finished([plan])) as progress:
+        with self._progress([plan]) as progress:
             self.runner.progress = progress
             self.runner.run(plan)
+        hosts.barrier("end")  # so that none leaves while others still need it
         print(f"shard {index}/{count} is done; when all are, the same command without --shard fits, forecasts and reports")
 
     def go(self):
-        """Everything, from what is there already to the report. Returns the report's path."""
-        plans = [self.plan] + ([self.goal] if self.goal else [])
-        with logs.Progress(sum(self.runner.work(plan) for plan in plans), initial=self._finished(plans)) as progress:
+        """Everything, from what is there already to the report. Returns the report's path. All processes of a job
+        train; the first one does the rest, while the others wait."""
+        with self._progress([self.plan] + ([self.goal] if self.goal else [])) as progress:
             self.runner.progress = progress
             self.runner.run(self.plan)
-            fit, boot = self.fit(progress.print)
-            if self.goal and fit is not None:
-                self.forecast(fit, boot, progress.print)
-        self.write_study()
-        self.show()
-        path = report.write(self.workdir)
+            target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
+            if target is not None:
+                self.runner.run(sweep.plan([experiments.from_dict(target)], self.runner.content, 1, "target"))
+                hosts.by_lead(lambda: self.check(progress.print))
+        path = hosts.by_lead(self.conclude)
+        hosts.barrier("end")
         print(f"report: {path}", flush=True)
         return path
+
+    def fit_and_forecast(self, say) -> dict | None:
+        """The fit and, if there is a target, its forecast; the target's experiment."""
+        fit, boot = self.fit(say)
+        if self.goal is None or fit is None:
+            return None
+        return self.forecast(fit, boot, say)
+
+    def conclude(self) -> str:
+        self.write_study()
+        self.show()
+        return os.fspath(report.write(self.workdir))
 
     # ---------------------------------------------------------------------------------------- stages
 
@@ -148,7 +162,7 @@ class Study:
                 say(f"no fit of {metric}: {error}")
 
     def forecast(self, fit, boot, say):
-        """Writes the forecast unless there is one, only then trains its target, and checks it."""
+        """Writes the forecast unless there is one; only then its target, which this returns, may be trained."""
         path = self.workdir / "forecast.json"
         if not path.exists():
             _, cells = self.cells()
@@ -168,9 +182,12 @@ class Study:
         low, high = written["interval"]
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}], at {written['compute_ratio']:.1f} times the compute; in {path}")
-        target = experiments.from_dict(written["target"]["experiment"])
-        plan = sweep.plan([target], self.runner.content, 1, "target")
-        self.runner.run(plan)
+        return written["target"]["experiment"]
+
+    def check(self, say):
+        """Compares the forecast with what its target came to."""
+        path = self.workdir / "forecast.json"
+        written = laws.forecast.read(path)
         record = self.runner.records.read(written["target"]["fingerprint"])
         if record["diverged"]:
             say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
@@ -213,6 +230,10 @@ class Study:
         return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
                 "flops": flops, "seconds": flops / self.rate / EXPECTED_MFU}
 
+    def _progress(self, plans):
+        out = None if hosts.lead() else open(os.devnull, "w")
+        return logs.Progress(sum(self.runner.work(plan) for plan in plans), initial=self._finished(plans), file=out)
+
     def _finished(self, plans):
         """FLOPs of packs that are done, so that the bar starts where the last command left it."""
         done = self.runner.records.done
@@ -226,7 +247,7 @@ class Study:
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
     """FLOP/s that float32 (on CPU) or bfloat16 matrix products reach on all devices together."""
-    devices = jax.devices()
+    devices = jax.local_devices()  # those of other hosts are taken to be like these
     dtype = jnp.float32 if devices[0].platform == "cpu" else jnp.bfloat16
     mesh = jax.make_mesh((len(devices),), ("all",), devices=devices, axis_types=(jax.sharding.AxisType.Auto,))
     lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
@@ -237,7 +258,7 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
     while time.perf_counter() - start < seconds:
         jax.block_until_ready(repeat(x))
         calls += 1
-    return calls * 4 * 2 * size**3 * len(devices) / (time.perf_counter() - start)
+    return calls * 4 * 2 * size**3 * jax.device_count() / (time.perf_counter() - start)
 
 
 def _shape(family) -> str:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import checkpoint, experiment as experiments, families, logs, preemption, records, sweep, train
+from scaling import (checkpoint, experiment as experiments, families, hosts, logs, preemption, records, sharding, sweep,
+                     train)
 
 CALL_SECONDS = 0.5  # how long one call of a program should take: often enough for the bar, rarely enough for the host
 
@@ -27,50 +28,53 @@ class Training:
         self.read_at = None  # when metrics were last read
 
     def go(self):
-        done = self.runner.records.done
         state, seconds = None, 0.0
         for index, span in enumerate(self.pack.trunks[0].spans):
             runs = [trunk.runs[index] for trunk in self.pack.trunks]
             state, seconds = self.segment("trunk", state, seconds, train.TRUNK, span.cooldown)
-            if not all(done(run.fingerprint) for run in runs):
+            if not self.runner.done(runs):
                 branch = jax.tree.map(jnp.copy, state)
                 branch, took = self.segment(f"branch-{span.steps}", branch, seconds, span, span.steps)
                 self.finish(runs, branch, took, span)
             else:
                 self.progress.update(self.step_flops * (span.steps - span.cooldown))
         for name in ["trunk"] + [f"branch-{span.steps}" for span in self.pack.trunks[0].spans]:
-            checkpoint.Checkpoints(self.directory / name).clear()
+            self.checkpoints(name).clear()
+
+    def checkpoints(self, name):
+        return checkpoint.Checkpoints(self.directory / name, self.options.keep_checkpoints, self.options.keep_best)
 
     def segment(self, name, state, seconds, span, stop):
         """The state at step `stop`, and the seconds spent until then; goes on from a checkpoint if there is one."""
-        saved = checkpoint.Checkpoints(self.directory / name)
-        at = 0 if state is None else int(np.asarray(state.step)[0])
+        saved = self.checkpoints(name)
+        at = 0 if state is None else int(sharding.fetch(state.step)[0])
         latest = saved.latest()
         if latest is not None and latest > at:
             state, meta = saved.restore(latest, self.program.abstract)
-            seconds = meta["seconds"]
+            seconds, latest = meta["seconds"], meta["step"]  # the one before, where the latest is torn
             self.progress.update(self.step_flops * (latest - at))
             at = latest
         elif state is None:
             state = self.program.init(self.experiments)
-        self.diverged = np.asarray(state.diverged)  # this segment's own: a branch that diverged leaves its trunk whole
+        self.diverged = sharding.fetch(state.diverged)  # this segment's own: a branch that diverged leaves its trunk whole
         writers = self.writers(name, at)
         spans = [span] * len(self.experiments)
         start = saved_at = time.monotonic()
         unread = None
         while at < stop and (self.diverged < 0).any():
-            steps = self.steps(at, stop)
+            steps = hosts.agree(self.steps(at, stop))
             state, metrics = self.program.advance(state, self.experiments, spans, steps)
             if unread is not None:  # the device is busy with the next call while the host reads the last
                 self.read(writers, *unread)
             unread, at = (at, steps, metrics), at + steps
-            stopping = preemption.asked()
-            if at < stop and (stopping or time.monotonic() - saved_at > self.options.checkpoint_seconds):
+            stopping = hosts.any_of(preemption.asked())
+            due = hosts.agree(time.monotonic() - saved_at > self.options.checkpoint_seconds)
+            if at < stop and (stopping or due):
                 self.read(writers, *unread)  # else the lines of a call before the checkpoint would die with a killed process
                 unread = None
                 meta = {"seconds": seconds + time.monotonic() - start,
                         "experiments": [experiments.to_dict(e) for e in self.experiments]}
-                saved.save(at, state, meta)
+                saved.save(at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
                 if stopping:
                     self.close(saved, writers)
@@ -94,6 +98,8 @@ class Training:
         return min(stop, (at + wanted) // every * every) - at
 
     def writers(self, name, at):
+        if not hosts.lead():
+            return []
         # a point is named after the last step it covers, so that of step `at` stays when going on from there
         return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at + 1, directory="logs",
                             config=experiments.to_dict(trunk.runs[-1].experiment)) for trunk in self.pack.trunks]
@@ -112,32 +118,40 @@ class Training:
             for first, last in zip([at, *ends], ends):
                 point = {k: float(v[run, first - at:last - at].mean()) for k, v in metrics.items()}
                 writer.write(last, {data.unit: last * data.per_step, **point})
-        loss = np.nanmean(next(v for k, v in metrics.items() if k.endswith("loss"))[:, -every:])
+        losses = next(v for k, v in metrics.items() if k.endswith("loss"))[:, -every:]
+        self.loss = float(np.mean(losses[np.isfinite(losses)])) if np.isfinite(losses).any() else float("nan")
         e = self.pack.experiment
         text = f"{families.name(e.family)} N={sweep.short(sweep.counts(e, 0)['params_non_embedding'])}"
         self.runner.trained_flops += self.step_flops * steps
-        self.progress.update(self.step_flops * steps, f"{text} x{len(writers)} loss {loss:.3f}")
+        self.progress.update(self.step_flops * steps, f"{text} x{len(self.experiments)} loss {self.loss:.3f}")
 
     def finish(self, runs, state, seconds, span):
         """Evaluates, and writes curve, parameters and, last, the record of each run of a finished branch."""
-        runner, source = self.runner, self.runner.source(self.pack.experiment)
-        found = {}
+        runner, found = self.runner, {}
         for index, (split, batches) in enumerate(runner.evaluation(self.pack.experiment).items()):
             suffix = f"_{split}" if index else ""  # the first split is what laws are fitted to
             found |= {name + suffix: v for name, v in self.program.evaluate(state, batches).items()}
         judge = runner.judge(self.pack.experiment)
-        if judge is not None:
+        if judge is not None:  # alike in every process
             conditions = next(iter(runner.evaluation(self.pack.experiment).values()))
             samples = self.program.sample(state, conditions, self.pack.experiment.data.samples)
-            judged = [judge(one) for one in samples]
+            judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
             found |= {name: np.array([one[name] for one in judged]) for name in judged[0]}
-        diverged = np.asarray(state.diverged)
+        diverged = sharding.fetch(state.diverged)
         kept = [checkpoint.Checkpoints(runner.workdir / "params" / run.fingerprint) for run in runs]
         for i, run in enumerate(runs):  # all are on their way before the first is waited for
             kept[i].save(span.steps, {"params": jax.tree.map(lambda x: x[i], state.ema or state.params)},
                          {"experiment": experiments.to_dict(run.experiment)})
+            if hosts.count() > 1:
+                kept[i].wait()  # orbax mixes up saves of several processes that are under way at a time
+        for one in kept:
+            one.close()
+        hosts.by_lead(lambda: self.record(runs, found, diverged, seconds, span))
+        self.progress.update(self.runner.evaluation_work(self.pack.experiment) * len(runs))
+
+    def record(self, runs, found, diverged, seconds, span):
+        runner, source, judge = self.runner, *(f(self.pack.experiment) for f in (self.runner.source, self.runner.judge))
         for i, (run, trunk) in enumerate(zip(runs, self.pack.trunks, strict=True)):
-            kept[i].close()
             if runner.records.done(run.fingerprint):
                 continue
             bad = int(diverged[i])
@@ -159,7 +173,6 @@ class Training:
                 "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
                 "git_commit": records.git_commit(),
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
-        self.progress.update(self.runner.evaluation_work(self.pack.experiment) * len(runs))
 
     def broken(self, curve, scores) -> tuple[int, str | None]:
         """The step at which, and why, a run's training broke down although all its numbers are finite; or -1."""

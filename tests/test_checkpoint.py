@@ -363,3 +363,16 @@ def test_meta_is_strict_json_on_disk(directory):
     text = (directory / "1" / "meta" / "metadata").read_text()
     content = json.loads(text, parse_constant=refuse)
     assert content["meta"]["loss"] is None and "params/model/head/kernel" in content["leaves"]
+
+
+def test_the_best_are_kept_beside_the_newest_and_stay_when_the_rest_is_cleared(directory):
+    scores = {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: 5.0, 6: 4.0}
+    checkpoints = checkpoint.Checkpoints(directory, keep=2, keep_best=2)
+    for step, score in scores.items():
+        checkpoints.save(step, state(step), score=score)
+    checkpoints.close()
+    assert sorted(int(p.name) for p in directory.iterdir()) == [2, 3, 5, 6]
+    again = checkpoint.Checkpoints(directory, keep=2, keep_best=2)
+    assert_same(state(6), again.restore(again.latest(), jax.eval_shape(state))[0])
+    again.clear()
+    assert sorted(int(p.name) for p in directory.iterdir()) == [2, 3]

@@ -1,0 +1,114 @@
+"""One job of several real processes on loopback: what it leaves is what one process leaves, whoever dies on the way."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from test_study import ROOT, corpus, environment, flags_of, results  # noqa: F401
+
+from scaling import deaths, experiment, hosts, preemption
+
+SMALL = ("--config.sizes=(5e3,)", "--config.learning_rates=(4e-3,8e-3)", "--config.tokens=(2560,20480)",
+         "--config.target_size=5e3", "--pack=2", "--shard=0/1")
+
+
+@pytest.fixture(scope="module")
+def job(flags_of, environment):  # noqa: F811
+    """Starts a job of some processes that have four devices between them."""
+    def launch(processes, workdir, *more):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        devices = environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // processes} "
+                                              "--xla_cpu_multi_thread_eigen=false " + os.environ["SCALING_TEST_FLAGS"]}
+        several = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"] * (processes > 1)
+        return [subprocess.Popen(
+            [sys.executable, "-m", "experiments.run", *flags_of(workdir, *SMALL, *more), *several,
+             *[f"--process={i}"] * (processes > 1)], cwd=ROOT, env=devices, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True) for i in range(processes)]
+    return launch
+
+
+def ended(processes):
+    said = [process.communicate(timeout=300) for process in processes]
+    return [process.returncode for process in processes], [err for _, err in said], [out for out, _ in said]
+
+
+def begun(workdir, processes):
+    while not list(workdir.glob("checkpoints/*/trunk/[0-9]*")) and all(p.poll() is None for p in processes):
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def alone(job, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "study"
+    codes, err, _ = ended(job(1, workdir))
+    assert codes == [0], err
+    return workdir
+
+
+def test_a_job_whose_process_is_killed_goes_on_with_other_processes_and_ends_as_one_process_does(job, alone, tmp_path):
+    workdir = tmp_path / "study"
+    processes = job(2, workdir, "--checkpoint_seconds=0")
+    begun(workdir, processes)
+    processes[1].send_signal(signal.SIGKILL)
+    start = time.monotonic()
+    codes, err, _ = ended(processes)
+    assert codes == [preemption.RESTART, -signal.SIGKILL] and time.monotonic() - start < 60, err
+    assert err[0].count(deaths.SENTENCE) == 1 and "Traceback" not in err[0] and "stack trace" not in err[0]
+    codes, err, out = ended(job(4, workdir))
+    assert codes == [0] * 4, err
+    assert [text.count("is done") for text in out] == [1, 0, 0, 0]
+    found, wanted = results(workdir), results(alone)
+    assert len(wanted) == 4 and found.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_allclose(found[name]["bits_per_byte"], wanted[name]["bits_per_byte"], rtol=1e-4)
+    assert sorted(p.name for p in (workdir / "curves").iterdir()) == sorted(p.name for p in (alone / "curves").iterdir())
+
+
+@pytest.mark.slow
+def test_sigterm_in_any_process_saves_at_one_step_and_the_lead_may_die_too(job, alone, tmp_path):
+    workdir = tmp_path / "study"
+    for victim, number in ((1, signal.SIGTERM), (0, signal.SIGKILL)):
+        processes = job(2, workdir, "--checkpoint_seconds=0")
+        while not list(workdir.glob("logs/*.jsonl")) and all(p.poll() is None for p in processes):
+            time.sleep(0.02)
+        processes[victim].send_signal(number)
+        codes, err, _ = ended(processes)
+        if number == signal.SIGTERM:
+            assert codes == [preemption.RESTART] * 2 and "everything is saved" in err[0] + err[1], err
+        else:
+            assert codes == [-signal.SIGKILL, preemption.RESTART] and deaths.SENTENCE in err[1], err
+        assert not any("Traceback" in text for text in err)
+    codes, err, _ = ended(job(1, workdir))
+    assert codes == [0] and results(workdir).keys() == results(alone).keys()
+
+
+@pytest.mark.parametrize("given, said", [
+    (("10.0.0.1:1234", 0, -1), "give all three"), (("", 2, 0), "give all three"), (("10.0.0.1:1234", 2, 2), "--process=1"),
+    (("10.0.0.1", 2, 0), "10.0.0.1:1234")])
+def test_flags_that_are_incomplete_or_contradict_themselves_are_refused(given, said):
+    with pytest.raises(experiment.ConfigError, match=said):
+        hosts.start(*given)
+
+
+def test_open_mpi_that_hides_its_first_process_is_told_what_to_add(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    with pytest.raises(experiment.ConfigError, match="--processes=4 --process=.OMPI_COMM_WORLD_RANK"):
+        hosts.start()
+
+
+def test_one_process_alone_decides_for_itself_and_asks_nobody():
+    hosts.start()
+    assert hosts.lead() and hosts.count() == 1 and hosts.agree((1, 2)) == (1, 2) and hosts.gather(3) == [3]
+    assert hosts.any_of(True) and not hosts.any_of(False)
+    hosts.barrier("nobody")
+    assert hosts.by_lead(lambda: self_made) is self_made
+
+
+self_made = object()

@@ -256,3 +256,28 @@ def test_installing_libtpu_leaves_ordinary_commands_alone():
     if chips.machine_has_accelerator():
         pytest.skip("this machine has an accelerator of its own, which JAX is left to find")
     assert done.stdout.strip() == "cpu" and "libtpu" not in done.stderr.lower() and "WARNING" not in done.stderr
+
+
+def test_of_what_a_fusion_slices_the_slice_is_traffic():
+    text = """
+%inner (p: f32[9,128], i: s32[]) -> f32[1,128] {
+  %p = f32[9,128]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %z = s32[] constant(0)
+  ROOT %s = f32[1,128]{1,0} dynamic-slice(%p, %i, %z), dynamic_slice_sizes={1,128}
+}
+
+%outer (q: f32[9,128], j: s32[]) -> f32[1,128] {
+  %q = f32[9,128]{1,0} parameter(0)
+  %j = s32[] parameter(1)
+  %f = f32[1,128]{1,0} fusion(%q, %j), kind=kLoop, calls=%inner
+  ROOT %n = f32[1,128]{1,0} negate(%f)
+}
+
+ENTRY %main (a: f32[9,128], k: s32[]) -> f32[1,128] {
+  %a = f32[9,128]{1,0} parameter(0)
+  %k = s32[]{:S(1)} parameter(1)
+  ROOT %x = f32[1,128]{1,0} fusion(%a, %k), kind=kLoop, calls=%outer
+}
+"""
+    assert work.traffic(hlo.Program(text)) == 2 * 128 * 4

@@ -50,36 +50,39 @@ def _plain(one, here):
 
 def _fusion(program, one, here):
     inside = program.inside(one)
-    parameters = {_number(i): i for i in inside.values() if i.opcode == "parameter"}
-    users: dict[str, list] = {}
-    for other in inside.values():
-        for name in other.operands:
-            users.setdefault(name, []).append(other)
     total = 0.0
     for index, name in enumerate(one.operands):
-        given, used = here.get(name), parameters.get(index)
-        if given is None or used is None or not _far(given.arrays):
-            continue
-        uses = _through(used, users)
-        if uses and all(use.opcode in ("dynamic-slice", "slice", "gather") for use in uses):
-            total += sum(sum(a.bytes for a in use.arrays) for use in uses)
-        elif uses and all(use.opcode == "dynamic-update-slice" for use in uses):
-            continue  # updated in place
-        else:
-            total += _far(given.arrays)
-    updates = [i for i in inside.values() if i.opcode == "dynamic-update-slice"]
-    written = [i for u in updates if (i := inside.get(u.operands[1])) is not None]
-    whole = {u.arrays[0].dims for u in updates}
-    total += sum(a.bytes for a in one.arrays if not a.near and a.dims not in whole)
-    return total + sum(sum(a.bytes for a in i.arrays) for i in written)
+        given = here.get(name)
+        if given is not None and _far(given.arrays):
+            total += min(_far(given.arrays), _touched(program, inside, index))
+    updates = [(i, within) for i, within in _nested(program, one) if i.opcode == "dynamic-update-slice"]
+    whole = {math.prod(i.arrays[0].dims) for i, _ in updates}
+    total += sum(a.bytes for a in one.arrays if not a.near and math.prod(a.dims) not in whole)
+    return total + sum(sum(a.bytes for a in within[i.operands[1]].arrays) for i, within in updates)
 
 
-def _through(used, users):
-    """The uses of a parameter, seen through bitcasts."""
-    out = []
-    for use in users.get(used.name, []):
-        out += _through(use, users) if use.opcode == "bitcast" else [use]
-    return out
+def _touched(program, inside, index) -> float:
+    """Bytes that a fusion reads of its argument number `index`: slices where it is only sliced, none where it is only
+    updated in place, else infinity, which stands for all of it."""
+    argument = next((i for i in inside.values() if i.opcode == "parameter" and _number(i) == index), None)
+    return math.inf if argument is None else _read(program, inside, argument.name)
+
+
+def _read(program, inside, name) -> float:
+    total = 0.0
+    for use in inside.values():
+        for place, operand in enumerate(use.operands):
+            if operand != name:
+                continue
+            if use.opcode == "bitcast":
+                total += _read(program, inside, use.name)
+            elif use.opcode == "fusion":
+                total += _touched(program, program.inside(use), place)
+            elif use.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
+                total += sum(a.bytes for a in use.arrays)
+            elif use.opcode != "dynamic-update-slice" or place:
+                return math.inf
+    return total
 
 
 def _nested(program, fusion):

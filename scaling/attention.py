@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scaling import sharding
+
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "cpu")
 
 
 def causal(q, k, v, implementation="auto"):
-    """softmax(q k^T / sqrt(d), over positions up to the query's) v. "auto" goes by the default backend."""
+    """softmax(q k^T / sqrt(d), over positions up to the query's) v. "auto" goes by the platform and the layout."""
+    q, k, v = _lying(q, k, v)
     if implementation == "auto":
         implementation = _fastest(q)
     if implementation == "cpu":
@@ -23,6 +26,7 @@ def causal(q, k, v, implementation="auto"):
 def full(q, k, v):
     """softmax(q k^T / sqrt(d)) v: every query sees every key. May be differentiated twice."""
     heads, size = q.shape[2:]
+    q, k, v = _lying(q, k, v)
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
     return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
@@ -33,11 +37,23 @@ def masked(q, k, v, mask):
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="xla")
 
 
+def _lying(q, k, v):
+    """Each device has the queries of its own positions and heads, and the keys and values of every position."""
+    def made(x, heads):
+        return sharding.activation(x, "batch", "length", heads, "head_dim")
+
+    def gathered(x):  # made where their positions are, and only then gathered
+        return sharding.activation(made(x, "kv_heads"), "batch", "keys", "kv_heads", "head_dim")
+    return made(q, "heads"), gathered(k), gathered(v)
+
+
 def _fastest(q):
-    backend = jax.default_backend()
-    if backend == "cpu":
-        return "cpu"
-    return "cudnn" if backend == "gpu" and q.dtype == jnp.bfloat16 else "xla"  # cuDNN has no float32 kernel
+    platform = sharding.platform()
+    if platform == "cpu":  # its blocks of queries would each be gathered where the length is divided
+        return "xla" if sharding.divided() else "cpu"
+    if platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
+        return "cudnn"  # which has no float32 kernel, and wants every position at hand
+    return "xla"
 
 
 def _cpu(q, k, v):

@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from scaling import sharding
+
 
 def runs_often() -> dict:
     """For programs that run many times. XLA's YNNPACK kernels are fast for matrix products and slow for reductions of
@@ -18,13 +20,12 @@ def runs_once() -> dict:
 
 
 def _known(options: dict) -> dict:
-    return {name: value for name, value in options.items() if _accepted(name, value)}
+    on_cpu = sharding.platform() == jax.default_backend() == "cpu"
+    return {name: value for name, value in options.items() if on_cpu and _accepted(name, value)}
 
 
 @functools.cache
 def _accepted(name, value) -> bool:
-    if jax.default_backend() != "cpu":
-        return False
     try:
         jax.jit(lambda x: x + 1, compiler_options={name: value})(jnp.zeros(()))
         return True

@@ -45,7 +45,7 @@ class Experiment:
     optim: Optim = Optim()
     seed: int = knob(0)
     microbatch: int = how(0)  # sequences per gradient on one device; 0 chooses
-    layout: str = how("replicated")  # how parameters lie on the mesh; see scaling.sharding
+    layout: str = how("data")  # how parameters lie on the mesh; see scaling.sharding
 
     @property
     def steps(self):

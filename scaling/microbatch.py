@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from scaling import sharding
+from scaling import chips, sharding
 from scaling.experiment import ConfigError
 
 CPU_CACHE = 16 * 2**20  # bytes a core; where the last level of cache is small, less is better: set `microbatch`
@@ -17,7 +17,7 @@ def pieces(experiment, mesh, runs: int) -> int:
     `experiment.microbatch` sequences a device each, or, when that is 0, as many as fit: on a CPU in the cache of a
     core, on an accelerator in half of its memory. Raises ConfigError when the microbatch does not divide the batch.
     """
-    rows = experiment.data.batch // math.prod(mesh.shape[a] for a in sharding.BATCH_AXES)
+    rows = experiment.data.batch // sharding.batch_shards(mesh, experiment.layout)
     chosen = experiment.microbatch
     if chosen:
         if rows % chosen:
@@ -25,7 +25,7 @@ def pieces(experiment, mesh, runs: int) -> int:
             raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
                               f"write one of {', '.join(map(str, fits))}, or 0 to choose")
         return rows // chosen
-    each = activation_bytes(experiment.family) * runs // mesh.shape["run"]
+    each = activation_bytes(experiment.family) * runs // mesh.shape["run"] // mesh.shape["sequence"]
     fit = max(1, int(_budget(mesh.devices.flat[0]) // max(1, each)))
     return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
 
@@ -52,5 +52,5 @@ def activation_bytes(family) -> int:
 def _budget(device) -> float:
     if device.platform == "cpu":
         return CPU_CACHE
-    stats = device.memory_stats() or {}
-    return SHARE_OF_MEMORY * stats.get("bytes_limit", 16 * 2**30)
+    known = chips.memory(device.device_kind)
+    return SHARE_OF_MEMORY * (known or (device.memory_stats() or {}).get("bytes_limit", 16 * 2**30))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import axes
+from scaling import axes, sharding
 
 
 def along(vector, x, axis=-1):
@@ -23,10 +23,17 @@ def along(vector, x, axis=-1):
     return vector.reshape(shape)
 
 
+def lying(x, *features):
+    """Activations of vectors [B, *features], sequences [B, S, *features] or images [B, H, W, *features], placed where
+    the layout in force has axes of these names; see `scaling.sharding.activation`."""
+    places = {1: ("batch",), 2: ("batch", "length"), 3: ("batch", "height", "width")}[x.ndim - len(features)]
+    return sharding.activation(x, *places, *features)
+
+
 def product(x, weight, contracted=1, out=None):
     """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes, as dtype `out`."""
     out = x.dtype if out is None else out
-    if jax.default_backend() != "cpu":
+    if sharding.platform() != "cpu" or sharding.divided():
         return jnp.tensordot(x, weight, contracted, preferred_element_type=out)
     rows, columns = x.shape[:x.ndim - contracted], weight.shape[contracted:]
     fan_in = math.prod(weight.shape[:contracted])
@@ -58,7 +65,7 @@ class Linear(nnx.Module):
     """
 
     def __init__(self, draw, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
-        self.dtype, self.contracted = dtype, len(inputs)
+        self.dtype, self.contracted, self.outputs = dtype, len(inputs), tuple(outputs)
         sizes = inputs | outputs
         std = scale / math.sqrt(math.prod(inputs.values()))
         self.weight = axes.param(std * draw(tuple(sizes.values())), tuple(sizes))
@@ -66,6 +73,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x):
         y = product(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
+        y = lying(y, *self.outputs)
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
@@ -91,6 +99,7 @@ class Conv(nnx.Module):
         else:
             y = lax.conv_general_dilated(x, weight, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
                                          feature_group_count=self.groups)
+        y = lying(y, "channels")
         return y if self.bias is None else y + along(self.bias[...].astype(self.dtype), y)
 
 
@@ -147,11 +156,12 @@ class Table(nnx.Module):
     """A lookup table: integers to rows. `axis` names the rows, "vocab" or "position"."""
 
     def __init__(self, draw, axis, rows, width, *, std=1.0, dtype=jnp.float32):
-        self.dtype = dtype
+        self.axis, self.dtype = axis, dtype
         self.weight = axes.param(std * draw((rows, width)), (axis, "embed"))
 
     def __call__(self, index):
-        return self.weight[...].astype(self.dtype)[index]
+        rows = sharding.activation(self.weight[...].astype(self.dtype), self.axis, "embed")  # else what is looked up moves
+        return rows[index]
 
 
 @_recomputed

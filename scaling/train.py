@@ -71,6 +71,7 @@ def step(experiment, span: Span, state: State, batch, pieces: int = 1,
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
         (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces, loop)
+        grads = sharding.like_parameters(grads)
         norm = optax.global_norm(grads)
         updates, moved = tx.update(grads, opt[name], params[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
@@ -111,7 +112,8 @@ def _gradients(loss, own, batch, key, pieces, loop):
                          jax.eval_shape(gradient, own, jax.tree.map(lambda x: x[0], cut), key))
 
     def add(total, piece):
-        return jax.tree.map(jnp.add, total, gradient(own, piece, key)), None
+        (value, aux), grads = gradient(own, piece, key)
+        return jax.tree.map(jnp.add, total, ((value, aux), sharding.like_parameters(grads))), None
 
     total, _ = jax.lax.scan(add, total, cut, unroll=1 if loop else pieces)
     return jax.tree.map(lambda x: x / pieces, total)
@@ -150,28 +152,33 @@ def means(totals: dict) -> dict[str, np.ndarray]:
 class Program:
     """Compiled functions for a pack of `runs` experiments that differ only in knobs.
 
-    States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call.
+    States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call. In a job
+    of several processes all of them make the same calls in the same order; what they hold in common goes in as host
+    values, and what comes out is read with `sharding.fetch`. The devices may be those of a topology that is not at
+    hand, and `source` None: then only `lower` is of use.
     """
 
     def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256, devices=None):
         self.experiment, self.source, self.runs = experiment, source, runs
         self.mesh = sharding.make_mesh(runs, mesh, experiment.layout, devices)
         sharding.check(experiment, self.mesh)
-        self.pieces = microbatch.pieces(experiment, self.mesh, runs)
-        # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
-        self.loop = self.mesh.devices.flat[0].platform != "cpu" or not cost.convolves(experiment.family)
+        with sharding.within(self.mesh, experiment.layout):
+            once, often = compiling.runs_once(), compiling.runs_often()
+            self.pieces = microbatch.pieces(experiment, self.mesh, runs)
+            # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
+            self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
         self.steps_per_call = steps_per_call
         self.compiled_steps = steps_per_call if self.loop else 1
-        knobs = self._knobs([experiment] * runs)
-        abstract = jax.eval_shape(self._init, knobs)
+        abstract = jax.eval_shape(self._init, self._knobs([experiment] * runs))
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
-        self.init_call = jax.jit(self._init, out_shardings=self.shardings, compiler_options=compiling.runs_once())
-        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, None),
-                                    compiler_options=compiling.runs_often())
-        self.evaluate_call = jax.jit(partial(self._on_batch, evaluate), compiler_options=compiling.runs_often())
-        self.sample_call = jax.jit(partial(self._on_batch, sample), compiler_options=compiling.runs_often())
+        everywhere = sharding.replicated(self.mesh)
+        self.init_call = jax.jit(self._init, out_shardings=self.shardings, compiler_options=once)
+        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, everywhere),
+                                    compiler_options=often)
+        self.evaluate_call = jax.jit(partial(self._on_batch, evaluate), out_shardings=everywhere, compiler_options=often)
+        self.sample_call = jax.jit(partial(self._on_batch, sample), out_shardings=everywhere, compiler_options=often)
         self.resident = experiment.data.feed == "resident"
         self.data = None
         self.streams, self.reading = [], None
@@ -195,14 +202,28 @@ class Program:
 
     def _call(self, state, pack, spans, steps):
         if self.resident and self.data is None:
-            self.data = jax.device_put(self.source.arrays(), sharding.replicated(self.mesh))
+            self.data = sharding.place(self.source.arrays(), sharding.replicated(self.mesh))
         data = self.data if self.resident else self._read(state, pack, steps)
         return self.advance_call(state, self._knobs(pack), self._spans(spans), np.int32(steps), data)
+
+    def lower(self) -> jax.stages.Lowered:
+        """`advance`, traced and lowered for the mesh and not run. Streamed batches are the family's example batches."""
+        e, head = self.experiment, (self.runs, self.compiled_steps)
+        if self.resident:
+            data = jax.eval_shape(self.source.arrays)
+            lies = sharding.replicated(self.mesh)
+        else:
+            batch = jax.eval_shape(lambda: e.family.example_batch(e.data.batch, jax.random.key(0)))
+            data = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*head, *x.shape), x.dtype), dict(batch))
+            lies = self._over_streams()
+        data = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), data)
+        spans = self._spans([TRUNK] * self.runs)
+        return self.advance_call.lower(self.abstract, self._knobs([e] * self.runs), spans, np.int32(1), data)
 
     def evaluate(self, state: State, batches) -> dict[str, np.ndarray]:
         """{metric: [runs]} over batches stacked on the first axis."""
         found = [self.evaluate_call(state, np.int32(index), batch) for index, batch in enumerate(_unstacked(batches))]
-        return means(jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *found))
+        return means(jax.tree.map(lambda *x: np.sum([np.asarray(y) for y in x], axis=0, dtype=np.float64), *found))
 
     def sample(self, state: State, batches, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the batches in turn."""
@@ -230,9 +251,14 @@ class Program:
         return jax.vmap(function, in_axes, spmd_axis_name="run")
 
     def _init(self, knobs):
-        return self._vmap(lambda k: init(self.experiment.replace(k)))(self._over_runs(knobs))
+        with sharding.within(self.mesh, self.experiment.layout):
+            return self._vmap(lambda k: init(self.experiment.replace(k)))(self._over_runs(knobs))
 
     def _advance(self, state, knobs, spans, count, data):
+        with sharding.within(self.mesh, self.experiment.layout):
+            return self._steps(state, knobs, spans, count, data)
+
+    def _steps(self, state, knobs, spans, count, data):
         knobs, spans = self._over_runs(knobs), self._over_runs(spans)
 
         def one(state, knobs, span, index, data):
@@ -241,8 +267,8 @@ class Program:
                 batch = self.source.slice(data, bound.seed, state.step)
             else:
                 batch = jax.tree.map(lambda x: x[index], data)
-            return step(bound, span, state, sharding.shard_batch(batch, self.mesh), self.pieces,
-                        self.loop)
+            batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
+            return step(bound, span, state, batch, self.pieces, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, None if self.resident else 0))
         shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
@@ -260,20 +286,28 @@ class Program:
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
     def _on_batch(self, function, state, index, batch):
-        batch = sharding.shard_batch(batch, self.mesh)
-        return self._vmap(partial(function, self.experiment), (0, None, None))(state, index, batch)
+        with sharding.within(self.mesh, self.experiment.layout):
+            batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
+            return self._vmap(partial(function, self.experiment), (0, None, None))(state, index, batch)
 
     def _read(self, state, pack, steps):
-        """Batches [runs, compiled_steps, batch, ...] read on the host; rows after `steps` are never looked at."""
-        start = int(np.asarray(state.step)[0])
-        seeds = [e.seed for e in pack]
+        """Batches [runs, compiled_steps, batch, ...], of which each host reads what its devices hold; steps after
+        `steps` are never looked at."""
+        start = int(sharding.fetch(state.step)[0])
+        lies, shape = self._over_streams(), (self.runs, self.compiled_steps, self.experiment.data.batch)
+        runs, _, rows = sharding.local(lies, shape)
+        seeds = [pack[run].seed for run in runs]
         if (seeds, start) != self.reading:  # a resumed run or another segment; else the streams are where they should be
-            self.streams = [self.source.stream(seed, start, NEVER) for seed in seeds]
+            self.streams = [self.source.stream(seed, start, NEVER, rows) for seed in seeds]
         self.reading = (seeds, start + steps)
         runs = [[next(stream) for _ in range(steps)] for stream in self.streams]
         stacked = jax.tree.map(lambda *x: np.stack(x), *[jax.tree.map(lambda *x: np.stack(x), *r) for r in runs])
         pad = [(0, 0), (0, self.compiled_steps - steps)]
-        return jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)
+        padded = jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)
+        return jax.tree.map(lambda x: sharding.place_local(x, lies, shape), padded)
+
+    def _over_streams(self):
+        return sharding.over_batch(self.mesh, self.experiment.layout, "run", None)
 
 
 def _unstacked(batches):

@@ -21,11 +21,12 @@ class ExampleSource:
     def slice(self, arrays, seed, step):
         return self.family.example_batch(self.batch_size, jax.random.fold_in(jax.random.key(7), step))
 
-    def batch(self, seed, step, shard=0, shards=1):
-        return jax.tree.map(lambda x: np.asarray(x)[shard::shards], self.slice({}, seed, step))
+    def batch(self, seed, step, rows=None):
+        rows = slice(None) if rows is None else np.asarray(rows)
+        return jax.tree.map(lambda x: np.asarray(x)[rows], self.slice({}, seed, step))
 
-    def stream(self, seed, start, stop, shard=0, shards=1):
-        return (self.batch(seed, step, shard, shards) for step in range(start, stop))
+    def stream(self, seed, start, stop, rows=None):
+        return (self.batch(seed, step, rows) for step in range(start, stop))
 
     def evaluation(self, split, tokens=0):
         return self.batch(0, 10**6)

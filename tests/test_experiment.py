@@ -54,8 +54,10 @@ def test_fingerprints_do_not_depend_on_how_numbers_are_written():
 
 
 def test_meshes_fill_all_devices_and_say_what_does_not_divide():
-    assert dict(sharding.make_mesh(4).shape) == {"run": 4, "data": 2, "fsdp": 1, "tensor": 1}
-    assert dict(sharding.make_mesh(1).shape) == {"run": 1, "data": 8, "fsdp": 1, "tensor": 1}
+    def sizes(*arguments):
+        return {axis: n for axis, n in sharding.make_mesh(*arguments).shape.items() if n > 1}
+
+    assert sizes(4) == {"run": 4, "data": 2} and sizes(1) == {"data": 8}
     assert dict(sharding.make_mesh(1, layout="fsdp").shape)["fsdp"] == 8
     assert dict(sharding.make_mesh(1, "data=2,tensor=-1").shape)["tensor"] == 4
     for text, said in (("data=3", "multiple of 3"), ("dta=2", "data"), ("data=x", "data=4"), ("data=2", "data=-1")):

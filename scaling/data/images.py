@@ -72,9 +72,9 @@ class ImageSource(Feed):
         image = transforms.levels(found.pop("image"), self.levels, xp)
         return {"image": image} | {name: value.astype(xp.int32) for name, value in found.items()}
 
-    def batch(self, seed: int, step: int, shard: int = 0, shards: int = 1) -> dict[str, np.ndarray]:
-        """Rows shard::shards of the batch of a step."""
-        return self._batch(self._tables, seed, step, self._rows(shard, shards))
+    def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
+        """The batch of a step, or these rows of it."""
+        return self._batch(self._tables, seed, step, self._rows(rows))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is to be put on the device: images, or what they are rendered from."""

@@ -44,18 +44,17 @@ class Feed:
         shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
         return xp.where(epoch == 0, place, shuffled)
 
-    def _rows(self, shard: int, shards: int) -> np.ndarray:
-        """Rows shard::shards of a batch."""
-        if self.batch_size % shards or not 0 <= shard < shards:
-            raise DataError(f"shard {shard} of {shards} does not divide a batch of {self.batch_size}; "
-                            "write a batch that is a multiple of the number of shards")
-        return np.arange(shard, self.batch_size, shards)
+    def _rows(self, rows: range | None) -> np.ndarray:
+        """These rows of a batch, or all."""
+        if rows is not None and len(rows) and not 0 <= min(rows) <= max(rows) < self.batch_size:
+            raise DataError(f"{rows} is not within a batch of {self.batch_size}; write rows from range({self.batch_size})")
+        return np.arange(self.batch_size)[slice(None) if rows is None else np.asarray(rows, int)]
 
-    def stream(self, seed: int, start: int, stop: int, shard: int = 0, shards: int = 1) -> Iterator[dict]:
-        """`batch(seed, step, shard, shards)` for steps start..stop-1, read ahead by grain's threads."""
+    def stream(self, seed: int, start: int, stop: int, rows: range | None = None) -> Iterator[dict]:
+        """`batch(seed, step, rows)` for steps start..stop-1, read ahead by grain's threads."""
         import grain
         steps = grain.MapDataset.range(start, stop)
-        batches = steps.map(lambda step: self.batch(seed, int(step), shard, shards))
+        batches = steps.map(lambda step: self.batch(seed, int(step), rows))
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)))
 
 
@@ -100,10 +99,10 @@ class Source(Feed):
                 f"batch={self.batch_size}, unique_tokens={self.unique_tokens:,} of {self.tokens:,}, "
                 f"fingerprint={self.fingerprint})")
 
-    def batch(self, seed: int, step: int, shard: int = 0, shards: int = 1) -> dict[str, np.ndarray]:
-        """{"tokens": int32 [batch_size / shards, length + 1]}: rows shard::shards of the batch of a step."""
-        rows = self._indices(seed, step, self._rows(shard, shards))
-        return {"tokens": self._train[rows].astype(np.int32)}
+    def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
+        """{"tokens": int32 [rows, length + 1]}: the batch of a step, or these rows of it, those of one host say."""
+        windows = self._indices(seed, step, self._rows(rows))
+        return {"tokens": self._train[windows].astype(np.int32)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is to be put on the device: {"tokens": [windows, length + 1]}, in the smallest type."""

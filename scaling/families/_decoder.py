@@ -38,7 +38,7 @@ class Decoder(nnx.Module):
         x = self.embed(tokens)
         if self.family.tied:
             x = x * self.family.width**0.5
-        return x if self.position is None else x + jnp.broadcast_to(self.position(positions), x.shape)
+        return nn.lying(x if self.position is None else x + jnp.broadcast_to(self.position(positions), x.shape), "embed")
 
     def run(self, x, positions, kv=None):
         """Embedded tokens [B, S, width] through all layers; kv is (keys, values) of the cache, or None."""
@@ -56,6 +56,7 @@ class Decoder(nnx.Module):
         f, x = self.family, self.norm(x)
         weight = self.embed.weight[...].T * f.width**-0.5 if f.tied else self.readout.weight[...]
         logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
+        logits = nn.lying(logits, "vocab")
         return logits * f.logit_scale if f.logit_scale != 1.0 else logits
 
 
@@ -71,7 +72,7 @@ class Block(nnx.Module):
     def __call__(self, x, positions, kv=None):
         attended, kv = self.attention(self.attention_norm(x), positions, kv)
         x = x + attended
-        return x + self.mlp(self.mlp_norm(x)), kv
+        return nn.lying(x + self.mlp(self.mlp_norm(x)), "embed"), kv
 
 
 class Attention(nnx.Module):

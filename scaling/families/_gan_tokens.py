@@ -34,7 +34,7 @@ class Generator(nnx.Module):
 
     def __call__(self, z, batch):
         h = self.latents(z, batch)
-        x = self.basis.weight[...].astype(self.basis.dtype)[None] * self.enter(h)[:, None]
+        x = nn.lying(self.basis.weight[...].astype(self.basis.dtype)[None] * self.enter(h)[:, None], "embed")
 
         def block(x, layer, style):
             return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
@@ -60,7 +60,7 @@ class Critic(nnx.Module):
         x = self.enter(nn.patches(images, self.family.patch_size))
         x = x + self.position.weight[...].astype(x.dtype)[None]
         x = run(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
-        pooled = (self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1)
+        pooled = nn.lying((self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1), "embed")
         return self.verdict(pooled, batch)
 
 

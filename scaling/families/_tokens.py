@@ -28,4 +28,4 @@ class TokenBlock(nnx.Module):
     def __call__(self, x):
         h = x if self.attention_norm is None else self.attention_norm(x)
         x = x + self.out(attention.full(self.q(h), self.k(h), self.v(h)))
-        return x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
+        return nn.lying(x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), "embed")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import axes, nn
+from scaling import axes, nn, sharding
 from scaling.families._tokens import TokenBlock
 from scaling.families._vae_likelihoods import LIKELIHOODS, centred
 
@@ -37,7 +37,7 @@ class Shifts(nn.Conv):
     def __call__(self, x):
         weight = self.weight[...].astype(self.dtype)
         kernel, pad = weight.shape[0], weight.shape[0] // 2
-        if kernel == 1 or jax.default_backend() != "cpu":
+        if kernel == 1 or sharding.platform() != "cpu":
             return super().__call__(x)
         height, width = x.shape[1:3]
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -62,9 +62,9 @@ class Bottleneck(nnx.Module):
 
     def __call__(self, x):
         x = self.first(x)
-        for layer in (self.second, self.third, self.last):
-            x = layer(_gelu(x))
-        return x
+        for layer in (self.second, self.third):
+            x = nn.lying(layer(_gelu(x)), "mlp")
+        return self.last(_gelu(x))
 
 
 class Block(nnx.Module):
@@ -80,7 +80,7 @@ class Block(nnx.Module):
     def __call__(self, x):
         if isinstance(self.body, TokenBlock):
             return self.body(x.reshape(x.shape[0], -1, x.shape[-1])).reshape(x.shape)
-        return x if self.body is None else x + self.body(x)
+        return x if self.body is None else nn.lying(x + self.body(x), "embed")
 
 
 class Head(nnx.Module):
@@ -261,7 +261,7 @@ class Network(nnx.Module):
 def _enter(x, position, condition):
     """x with what a stage adds: its positions, and the condition at every cell."""
     x = x + position[...].astype(x.dtype).reshape(1, *x.shape[1:])
-    return x if condition is None else x + condition[:, None, None, :]
+    return nn.lying(x if condition is None else x + condition[:, None, None, :], "embed")
 
 
 def resize(x, grid):

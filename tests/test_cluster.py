@@ -13,9 +13,9 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from scaling import cluster, experiment, preemption, records, runner, sweep  # noqa: E402
+from scaling import cluster, experiment, records, runner, sweep  # noqa: E402
 
-WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z ".split()
+WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 BASE = {"data.length": 16, "data.batch": 8, "optim.warmup": 4, "data.evaluation_tokens": 256, "data.tokens": 128 * 48}
 
 
@@ -131,6 +131,13 @@ def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_
     plan = sweep.plan([base.replace({"seed": 8, "microbatch": 3})], far.content, 1)
     with pytest.raises(experiment.ConfigError, match="^microbatch=3 does not divide"):
         executor(far, plan)
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for address in ("127.0.0.1:1", "nonsense"):
+        with pytest.raises(cluster.ClusterError, match=f"ray_address='{address}'.*ray start --head"):
+            cluster.Executor(cluster.Options(address=address))
 
 
 @pytest.mark.parametrize("trunks, mesh, devices, expected", [

@@ -8,9 +8,11 @@ Those that Ray has room for train one pack after another. The workdir is shared:
 exactly once, whatever dies, and a pack goes on from the last checkpoint of whoever had it before.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
+import socket
 
 import ray
 
@@ -24,6 +26,7 @@ __all__ = ["ClusterError", "Executor", "Options", "Queue", "needs"]
 DEVICES = ("cpu", "gpu", "tpu")
 PASSED = ("JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "LIBTPU_INIT_ARGS",
           "WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT")  # and what begins with SCALING_
+CONNECT_SECONDS = 10.0
 TPU_COUNTS = (1, 2, 4, 8)  # parts of a host that Ray hands out
 
 
@@ -95,14 +98,19 @@ def _connect(address: str):
     if ray.is_initialized():
         return
     quiet = {"log_to_driver": False, "logging_level": "WARNING"}
-    try:
-        if address != "local":
+    if address == "auto":
+        with contextlib.suppress(ConnectionError):  # none is running
+            ray.init(address="auto", **quiet)
+            return
+    elif address != "local":
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
             ray.init(address=address, **quiet)
             return
-    except (ConnectionError, ValueError, OSError) as error:
-        if address != "auto":
-            raise ClusterError(f"no Ray cluster answers at ray_address={address!r}: {last_line(str(error))}; start one with "
-                               "`ray start --head`, or write ray_address=local") from None
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"no Ray cluster answers at ray_address={address!r} ({last_line(str(error))}): write host:port as "
+                               "`ray start --head` prints it, or local for a new cluster on this machine") from None
     ray.init(address="local", include_dashboard=False, **quiet)
 
 

@@ -48,7 +48,8 @@ def needs(trunks: int, mesh: str, devices: int = 0) -> int:
     fixed = math.prod(size for size in sizes.values() if size > 0)
     if devices:
         if devices % fixed:
-            raise ConfigError(f"mesh={mesh!r} asks for a multiple of {fixed} devices, but actors have ray_devices={devices}")
+            raise ConfigError(f"mesh={mesh!r} asks for a multiple of {fixed} devices, "
+                              f"but actors have ray_devices={devices}")
         return devices
     if -1 in sizes.values():
         raise ConfigError(f"mesh={mesh!r} takes the devices that are there: say how many an actor owns, ray_devices=8 for "
@@ -73,8 +74,8 @@ class Executor:
     def describe(self) -> str:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         count = ray.cluster_resources().get(self.device.upper(), 0)
-        return (f"trained by Ray, not at the rate above: {len(nodes)} node(s) with {count:g} {self.device.upper()}(s), of which "
-                f"a pack of {self.pack} has {needs(self.pack, self.mesh, self.options.devices)}")
+        return (f"trained by Ray, not at the rate above: {len(nodes)} node(s) with {count:g} {self.device.upper()}(s), "
+                f"of which a pack of {self.pack} has {needs(self.pack, self.mesh, self.options.devices)}")
 
     def need(self, pack: sweep.Pack) -> int:
         return needs(len(pack.trunks), self.mesh, self.options.devices)
@@ -89,7 +90,8 @@ class Executor:
         owns = {"cpu": {"num_cpus": devices}, "gpu": {"num_gpus": devices, "num_cpus": self.options.cpus},
                 "tpu": {"resources": {"TPU": devices}, "num_cpus": self.options.cpus}}[self.device]
         passed = {k: v for k, v in os.environ.items() if k.startswith("SCALING_") or k in PASSED}
-        remote = ray.remote(actors.Trainer).options(**owns, max_concurrency=2, max_restarts=0, runtime_env={"env_vars": passed})
+        remote = ray.remote(actors.Trainer).options(
+            **owns, max_concurrency=2, max_restarts=0, runtime_env={"env_vars": passed})
         return remote.remote(self.device, devices, workdir, dataclasses.replace(options, executor=None))
 
 
@@ -109,8 +111,8 @@ def _connect(address: str):
             ray.init(address=address, **quiet)
             return
         except (OSError, ValueError) as error:
-            raise ClusterError(f"no Ray cluster answers at ray_address={address!r} ({last_line(str(error))}): write host:port as "
-                               "`ray start --head` prints it, or local for a new cluster on this machine") from None
+            raise ClusterError(f"no Ray cluster answers at ray_address={address!r} ({last_line(str(error))}): write host:port "
+                               "as `ray start --head` prints it, or local for a new cluster on this machine") from None
     ray.init(address="local", include_dashboard=False, **quiet)
 
 

@@ -83,8 +83,9 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        chips.parse(_TOPOLOGY.value if ":" in _TOPOLOGY.value or not _SWEEP.value else
-                    f"{_TOPOLOGY.value}:{chips.ladder(chips.CHIPS[_TOPOLOGY.value])[0]}", _SLICES.value)
+        alone = _SWEEP.value and _TOPOLOGY.value in chips.CHIPS  # a chip without a shape
+        chips.parse(f"{_TOPOLOGY.value}:{chips.ladder(chips.CHIPS[_TOPOLOGY.value])[0]}" if alone else _TOPOLOGY.value,
+                    _SLICES.value)
         config = flags.FLAGS["config"].value
         if _LAYOUT.value:
             config.layout = _LAYOUT.value

@@ -247,6 +247,13 @@ def test_the_smallest_slice_is_found():
     assert found["fits"] and found["chips"] > 1
 
 
+def test_the_command_refuses_in_one_sentence():
+    done = subprocess.run([sys.executable, "-m", "experiments.compile_for", "--config=configs/pod.py", "--topology=v5x:4x4"],
+                          cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.strip().count("\n") == 0
+    assert "the chip 'v5x' is not known; nearest: v5p" in done.stderr
+
+
 @needs_libtpu
 def test_installing_libtpu_leaves_ordinary_commands_alone():
     """Without a TPU in the machine JAX would load libtpu, which complains at length and takes a lock."""

@@ -112,7 +112,7 @@ def _connect(address: str):
             return
         except (OSError, ValueError) as error:
             raise ClusterError(f"no Ray cluster answers at ray_address={address!r} ({last_line(str(error))}): write "
-                               "host:port as `ray start --head` prints it, or local for a new cluster on this machine") from None
+                               "host:port as `ray start --head` prints it, or local for a new cluster here") from None
     ray.init(address="local", include_dashboard=False, **quiet)
 
 

@@ -78,40 +78,15 @@ def test_microbatches_in_a_step_outside_a_loop_equal_the_whole_batch_in_steps_in
     close(a.params, b.params, 1e-4)
 
 
-MESHES = [("data=8", "replicated", 1), ("run=4,data=2", "replicated", 4), ("fsdp=4,data=2", "fsdp", 1),
-          ("run=2,data=2,tensor=2", "tensor", 2), ("fsdp=2,data=2,tensor=2", "fsdp_tensor", 1)]
-
-
-def dividing(e, mesh, layout):
-    """The experiment with the smallest member of its family's ladder that the layout can divide."""
-    for size in type(e.family).sizes():
-        found = e.replace({"family": type(e.family).ladder(size, **e.data.family_fields()), "layout": layout})
-        try:
-            sharding.check(found, sharding.make_mesh(4, mesh, layout))
-            return found
-        except X.ConfigError:
-            continue
-    raise AssertionError(f"no {families.name(e.family)} of the ladder can be divided among {mesh}")
-
-
-@pytest.mark.parametrize("name,mesh,layout,runs", [(name, *mesh) for name in FAMILIES
-                                                   for mesh in (MESHES if name == "transformer" else MESHES[-1:])])
-def test_eight_devices_equal_one(name, mesh, layout, runs):
-    e = dividing(tiny(name), mesh, layout)
-    pack = [e.replace({"seed": s}) for s in range(runs)]
-    if runs > 1:  # one that diverges among them
-        pack[1] = pack[1].replace({"optim.learning_rate": float("nan")})
-    many, state = train_pack(pack, mesh=mesh)
-    one, wanted = train_pack([x.replace({"layout": "replicated"}) for x in pack], devices=1)
+def test_a_pack_over_devices_equals_one_device_though_a_run_diverges():
+    e = tiny("transformer")
+    pack = [e.replace({"seed": s}) for s in range(4)]
+    pack[1] = pack[1].replace({"optim.learning_rate": float("nan")})
+    many, state = train_pack(pack, mesh="run=4,data=2")
+    one, wanted = train_pack(pack, devices=1)
     close(many, one)
     np.testing.assert_array_equal(state.diverged, wanted.diverged)
-    assert [int(x) >= 0 for x in state.diverged] == [i == 1 for i in range(runs)]
-    sizes = dict(part.split("=") for part in mesh.split(","))
-    shards = int(sizes.get("run", 1)) * int(sizes.get("fsdp", 1))
-    whole = sum(x.nbytes for x in jax.tree.leaves((state.params, state.opt)))
-    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((state.params, state.opt)))
-    # parameters and both moments are really divided: a little is left of axes that no layout names
-    assert held / whole < 1.1 / shards
+    assert [int(x) >= 0 for x in state.diverged] == [False, True, False, False]
 
 
 def devices(e):

@@ -134,13 +134,13 @@ def agree(value):
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag was up in any process: the same answer in all. One that goes up outside process 0 is seen at
-    this call or, when the answer was under way already, at the next one."""
+    """Whether a flag that stays up once it is up (that a signal came, say) is up in any process: the same answer in all.
+    One that goes up outside process 0 is seen at this call or, when the answer was under way already, at the next."""
     if count() == 1:
         return flag
     if flag and not lead():
-        distributed.global_state.client.key_value_set("scaling/flag", "up", allow_overwrite=True)
-    return by_lead(lambda: flag or bool(distributed.global_state.client.key_value_dir_get("scaling/flag")))
+        distributed.global_state.client.key_value_set("scaling/flag/up", "", allow_overwrite=True)
+    return by_lead(lambda: flag or bool(distributed.global_state.client.key_value_dir_get("scaling/flag/")))
 
 
 def gather(value) -> list:

@@ -40,7 +40,12 @@ def ended(processes):
 
 
 def begun(workdir, processes):
-    while not list(workdir.glob("checkpoints/*/trunk/[0-9]*")) and all(p.poll() is None for p in processes):
+    """Waits until the job has saved a checkpoint beyond those that are there."""
+    def saved():
+        return max((int(p.name) for p in workdir.glob("checkpoints/*/trunk/*") if p.name.isdecimal()), default=-1)
+
+    before = saved()
+    while saved() <= before and all(p.poll() is None for p in processes):
         time.sleep(0.02)
 
 
@@ -71,13 +76,68 @@ def test_a_job_whose_process_is_killed_goes_on_with_other_processes_and_ends_as_
     assert sorted(p.name for p in (workdir / "curves").iterdir()) == sorted(p.name for p in (alone / "curves").iterdir())
 
 
+TOGETHER = """
+import sys, warnings, jax, jax.numpy as jnp, numpy as np
+from scaling import checkpoint, hosts, sharding
+from scaling.experiment import ConfigError
+
+hosts.start(sys.argv[1], 2, int(sys.argv[2]))
+me = hosts.index()
+assert hosts.agree(me) == 0 and hosts.gather(me) == [0, 1] and hosts.by_lead(lambda: [me]) == [0]
+assert not hosts.any_of(False)
+hosts.any_of(me == 1)
+hosts.barrier("raised")
+assert hosts.any_of(False)
+for value in range(2 * hosts.SWEPT):
+    assert hosts.agree(value if hosts.lead() else None) == value
+
+mesh = sharding.make_mesh(1, "", "data")
+lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+tree = {"x": sharding.place(np.arange(8.0), lies)}
+saved = checkpoint.Checkpoints(sys.argv[3] + "/checkpoints", keep=3)
+for step in (1, 2):
+    saved.save(step, {"x": tree["x"] * step})
+saved.wait()
+load = checkpoint._load
+def torn(path, **items):
+    if me == 1 and path.name == "2" and "state" in items:
+        raise OSError("cut")
+    return load(path, **items)
+checkpoint._load = torn
+restored, meta = saved.restore(saved.latest(), tree)
+assert meta["step"] == saved.latest() == 1 and (sharding.fetch(restored["x"]) == np.arange(8)).all()
+saved.close()
+checkpoint._load = load
+
+def fails():
+    raise ConfigError("the report cannot be written")
+try:
+    hosts.by_lead(fails)
+except Exception as error:
+    hosts.failed(error, f"error: {error}", 1)
+"""
+
+
+def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):  # noqa: F811
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [subprocess.Popen(
+        [sys.executable, "-c", TOGETHER, address, str(i), str(tmp_path)], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)]
+    codes, err, _ = ended(processes)
+    assert codes == [1, 1], err
+    assert err[0].splitlines()[-1] == "error: the report cannot be written" and "Traceback" not in err[0]
+    assert "step 2" not in err[1] and "error" not in err[1], err[1]
+    assert "is torn" in err[0]  # which only the other process could not read
+
+
 @pytest.mark.slow
 def test_sigterm_in_any_process_saves_at_one_step_and_the_lead_may_die_too(job, alone, tmp_path):
     workdir = tmp_path / "study"
     for victim, number in ((1, signal.SIGTERM), (0, signal.SIGKILL)):
         processes = job(2, workdir, "--checkpoint_seconds=0")
-        while not list(workdir.glob("logs/*.jsonl")) and all(p.poll() is None for p in processes):
-            time.sleep(0.02)
+        begun(workdir, processes)
         processes[victim].send_signal(number)
         codes, err, _ = ended(processes)
         if number == signal.SIGTERM:

@@ -9,8 +9,6 @@ import hashlib
 import json
 from typing import Any
 
-from ml_collections import config_dict
-
 from scaling import families
 from scaling.data import spec
 from scaling.fields import ConfigError, fields, how, knob, leaves, nearest, replace  # noqa: F401
@@ -97,13 +95,14 @@ def _hash(values: dict) -> str:
 # ------------------------------------------------------------------------------------------- configs
 
 
-def config(family: str = "transformer", **changes) -> config_dict.ConfigDict:
+def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":  # noqa: F821
     """A config in which every field of an experiment is present and can be overridden by a flag.
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value
     given there wins over the ladder's. A study's own fields are there too: its title, the metric that is fitted
     and forecast, others that are fitted beside it, the law, and prompts for text.
     """
+    from ml_collections import config_dict  # experiments themselves do without
     cls = families.find(family)
     data = spec.KINDS[cls.reads]()
     small, large = fields(cls.ladder(cls.sizes()[0])), fields(cls.ladder(cls.sizes()[-1]))

@@ -36,7 +36,8 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-LONGEST = "test_train", "test_study", "test_study_images", "test_gan", "test_vae", "test_transformer"
+LONGEST = ("test_sharding", "test_train", "test_study", "test_study_images", "test_cluster", "test_gan", "test_hosts", "test_vae",
+           "test_transformer", "test_bench_accelerator", "test_pods")
 
 
 def pytest_configure(config):

@@ -19,23 +19,16 @@ MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,d
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
 SHARE = {"run": 8, "fsdp": 4, "tensor": 2, "fsdp_tensor": 4, "sequence": 4}  # the part of the state that a device has
 STEPS = 20
-SHALLOW = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1}}
+SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1}}
 SNAPSHOT = pathlib.Path(__file__).with_name("layouts.txt")
 ONE = {}  # what one device computes, by family
 
 
-def dividing(name, layout):
-    """An experiment with the smallest shallow member of its family's ladder that the layout can divide."""
+def member(name, layout):
+    """An experiment with a small member of a family, two heads wide, so that every layout can divide it."""
     e = tiny(name)
-    for size in type(e.family).sizes():
-        family = type(e.family).ladder(size, **e.data.family_fields() | SHALLOW[name])
-        found = e.replace({"family": family, "layout": layout})
-        try:
-            sharding.check(found, sharding.make_mesh(8 if layout == "run" else 1, MESHES[layout], layout))
-            return found
-        except X.ConfigError:
-            continue
-    raise AssertionError(f"no {name} of the ladder can be divided among {MESHES[layout]}")
+    family = type(e.family).ladder(1e5, **e.data.family_fields() | {"width": 64} | SMALL_MEMBERS[name])
+    return e.replace({"family": family, "layout": layout})
 
 
 def trained(e, runs, mesh, devices=None):
@@ -46,11 +39,16 @@ def trained(e, runs, mesh, devices=None):
     return {k: np.asarray(v)[:, :STEPS] for k, v in metrics.items() if k.endswith("loss")}, state
 
 
-@pytest.mark.parametrize("layout", MESHES)
-@pytest.mark.parametrize("name", FAMILIES)
+# What is slow for these two families is compiling; of theirs, the layouts that combine others are always tested.
+CASES = [pytest.param(name, layout, id=f"{name}-{layout}",
+                      marks=[pytest.mark.slow] * (name != "transformer" and layout in ("replicated", "fsdp", "tensor")))
+         for name in FAMILIES for layout in MESHES]
+
+
+@pytest.mark.parametrize("name,layout", CASES)
 def test_eight_devices_equal_one(name, layout):
     assert set(MESHES) == set(sharding.LAYOUTS)
-    e = dividing(name, layout)
+    e = member(name, layout)
     many, state = trained(e, 8 if layout == "run" else 1, MESHES[layout])
     if e.family not in ONE:
         ONE[e.family] = trained(e.replace({"layout": "data"}), 1, "", jax.devices()[:1])
@@ -60,7 +58,7 @@ def test_eight_devices_equal_one(name, layout):
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((state.params, state.opt)))
     whole = sum(x.nbytes for x in jax.tree.leaves((alone.params, alone.opt))) * (8 if layout == "run" else 1)
     # norms, positions and biases are left whole where no layout names them: they weigh in a model as small as these
-    assert held * SHARE.get(layout, 1) < whole * (1.5 if name == "vae" else 1.15)
+    assert held * SHARE.get(layout, 1) < whole * {"vae": 1.5, "gan": 1.25}.get(name, 1.15)
     assert held * SHARE.get(layout, 1) >= whole * 0.999
 
 
@@ -159,7 +157,7 @@ def test_a_divided_length_gathers_keys_and_values_and_nothing_else_of_the_activa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vae", "gan"])
 def test_fsdp_gathers_hardly_anything_but_parameters_in_other_families(name):
-    e = dividing(name, "fsdp")
+    e = member(name, "fsdp")
     small, large = (traffic(e.replace({"data.batch": batch}), MESHES["fsdp"]) for batch in (8, 16))
     assert sum(large.values()) <= 1.02 * sum(small.values())
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from scaling import axes, experiment as X, families, sharding, train
+from scaling import axes, checkpoint, experiment as X, families, sharding, train
 from scaling.pods import collectives, hlo
 from sources import ExampleSource, tiny
 
@@ -60,6 +60,31 @@ def test_eight_devices_equal_one(name, layout):
     # norms, positions and biases are left whole where no layout names them: they weigh in a model as small as these
     assert held * SHARE.get(layout, 1) < whole * {"vae": 1.5, "gan": 1.25}.get(name, 1.15)
     assert held * SHARE.get(layout, 1) >= whole * 0.999
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "transformer")) for name in FAMILIES])
+def test_training_goes_on_under_another_layout_and_on_other_devices(tmp_path, name):
+    def program(layout, devices=None):
+        e = member(name, layout)
+        mesh = MESHES[layout] if devices is None else ""
+        return e, train.Program(e, ExampleSource(e.family, e.data.batch), 1, mesh, 8, devices and jax.devices()[:devices])
+
+    def losses(e, run, state, steps):
+        state, metrics = run.advance(state, [e], [train.TRUNK], steps)
+        return state, np.asarray(next(v for k, v in sorted(metrics.items()) if k.endswith("loss")))[0, :steps]
+
+    e, whole = program("fsdp_tensor")
+    state, _ = losses(e, whole, whole.init([e]), 4)
+    saved = checkpoint.Checkpoints(tmp_path)
+    saved.save(4, state)
+    saved.wait()
+    _, wanted = losses(e, whole, state, 4)
+    for layout, devices in (("sequence", None), ("data", 1), ("fsdp", None)):
+        other, run = program(layout, devices)
+        restored, _ = saved.restore(4, run.abstract)
+        for array, lies in zip(jax.tree.leaves(restored), jax.tree.leaves(run.shardings)):
+            assert array.sharding.is_equivalent_to(lies, array.ndim)
+        np.testing.assert_allclose(losses(other, run, restored, 4)[1], wanted, rtol=1e-4 if name == "gan" else 5e-6)
 
 
 # ------------------------------------------------------------------------------------------- traffic

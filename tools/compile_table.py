@@ -45,7 +45,7 @@ CASES = [
     *(Case(f"{n} on 6144", "pod", "v5p:16x16x24", size, "fsdp_tensor", "data=3,fsdp=256,tensor=8", batch=1536)
       for n, size in LARGE),
     Case("8B on two slices", "pod", "v5p:4x4x4", 8e9, slices=2),
-    Case("VAE", "vae_scaling", "v6e:16x16", layout="data", batch=2048, fields=(("family.dtype", "bfloat16"),)),
+    Case("VAE", "vae_scaling", "v6e:16x16", batch=2048, fields=(("family.dtype", "bfloat16"),)),
     Case("GAN", "gan_scaling", "v6e:16x16", layout="data", batch=2048, fields=(("family.dtype", "bfloat16"),)),
 ]
 

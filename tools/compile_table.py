@@ -2,7 +2,7 @@
 
     python -m tools.compile_table --folder=compiled [--only=8B]
 
-One line a program as it is done, and its whole report as JSON in the folder. About a quarter of an hour on two cores.
+One line a program as it is done, and its whole report as JSON in the folder. About twenty CPU minutes.
 """
 
 import dataclasses

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from scaling import chips
 from scaling.fields import ConfigError, nearest
 
 MESH_AXES = ("run", "data", "fsdp", "sequence", "tensor")  # outermost first: neighbours in `tensor` are nearest
@@ -52,6 +53,7 @@ def one_cpu_device_per_core():
     A mesh of such devices keeps every core busy at all times, which one device with many threads does not
     when the matrices are small.
     """
+    chips.leave_absent_tpus_alone()
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,6 +54,8 @@ def one_cpu_device_per_core():
     when the matrices are small.
     """
     chips.leave_absent_tpus_alone()
+    if "JAX_PLATFORMS" in os.environ:
+        jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # which JAX has read when it was imported
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

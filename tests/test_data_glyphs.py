@@ -48,9 +48,8 @@ def test_resident_equals_streamed_equals_batch_to_the_bit(root, options):
     for step, streamed in zip(range(1, 5), source.stream(7, 1, 5), strict=True):
         assert_equal(streamed, source.batch(7, step))
         assert_equal(jax.tree.map(np.asarray, resident(arrays, 7, step)), streamed)
-        for shard in range(2):
-            part = source.batch(7, step, shard, 2)
-            assert_equal(part, {name: value[shard::2] for name, value in streamed.items()})
+        for rows in (range(0, 4), range(4, 8)):
+            assert_equal(source.batch(7, step, rows), {name: value[rows] for name, value in streamed.items()})
     image = source.batch(7, 0)["image"]
     assert image.dtype == np.uint8 and image.shape == (8, source.size, source.size, source.channels)
     assert image.max() < source.levels

@@ -23,3 +23,6 @@ class Box:
         there.clear()
         there.update(self.inside)
         self.inside = outside
+
+
+RUN = Box()  # for experiments.run and the commands that take some of its flags: a module is imported into one box only

@@ -11,7 +11,7 @@ import sys
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import RUN
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem[0] != "_")
@@ -19,13 +19,13 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 CONFIG = str(ROOT / "configs" / "quickstart.py")
 ODD = "two words, it's = $HOME --x"
 
-with (BOX := Box()):
+with RUN:
     from experiments import _environment, run
 
 
 @pytest.fixture
 def boxed():
-    with BOX, flagsaver.flagsaver():
+    with RUN, flagsaver.flagsaver():
         yield
 
 

@@ -12,12 +12,12 @@ import sys
 import numpy as np
 import pytest
 from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import RUN
 
 from scaling import experiment, records, sweep
 from scaling.sweep import grid
 
-with (BOX := Box()):
+with RUN:
     from experiments import _plan, _plan_config, plan as plan_command, run
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -69,7 +69,7 @@ def study(corpus, tmp_path_factory):
 
 def ask(*arguments):
     """The command in this process."""
-    with BOX, flagsaver.flagsaver():
+    with RUN, flagsaver.flagsaver():
         plan_command.main(run.refuse_unknown(["plan", *arguments]))
 
 

@@ -32,7 +32,8 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; i
                                           lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of records, fit, forecast and report; gs://... too.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan and stop.")
-_PACK = flags.DEFINE_integer("pack", 0, "Runs that one program trains side by side; 0 is one for each device.")
+_PACK = flags.DEFINE_integer(
+    "pack", 0, "Runs that one program trains side by side; 0: one for each device, or 1 where the layout divides models.")
 _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; what is left out is chosen.")
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics go: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")

@@ -23,6 +23,7 @@ MARKS = ("JAX distributed service detected fatal errors", "Polled an error from 
 _terminal = None  # where stderr went before
 _pipe = None  # what C++ says, on its way there
 _handler = None  # kept alive for the C library
+_told = None  # what `told` was given
 _ended = threading.Lock()
 
 
@@ -38,7 +39,14 @@ def is_echo(error: BaseException) -> bool:
 def end() -> None:
     """Ends this process with the sentence, at once: nothing that waits for the others is run."""
     if _ended.acquire(blocking=False):
-        leave(preemption.RESTART, f"{SENTENCE}\n")
+        status, sentence = _told or (preemption.RESTART, SENTENCE)
+        leave(status, f"{sentence}\n")
+
+
+def told(status: int, sentence: str) -> None:
+    """The error that another process is about to end with: to start again would not help, so `end` is to say this."""
+    global _told
+    _told = status, sentence
 
 
 def leave(status: int, text: str = "") -> None:

@@ -9,10 +9,13 @@ Every process makes the same calls in the same order. What depends on clocks, fi
 the key-value store of JAX's coordination service, not through the devices, so that the lead may take its time.
 """
 
+import contextlib
 import json
 import os
 import re
 import sys
+import threading
+import time
 import traceback
 import warnings
 
@@ -24,6 +27,7 @@ from scaling.experiment import ConfigError
 
 KNOWN = ("gcetpu", "gketpu", "slurm", "ompi")  # not Kubernetes: its indexed jobs are often many jobs, as --shard=i/n
 DAYS = 30 * 24 * 3600 * 1000  # milliseconds; who waits is ended when another process dies, not by a clock
+TOGETHER = 3  # seconds within which processes meet the same error
 SWEPT = 500  # values after which those that every process has read are removed from the store
 
 _asked = 0  # how many values have been agreed upon
@@ -51,6 +55,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1, heartbea
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes of this job did not find each other ({str(error).strip().splitlines()[0]}); "
                           "start all of them, with the same --coordinator and --processes") from error
+    threading.Thread(target=_listen, daemon=True).start()
     if not lead():
         sys.stdout = open(os.devnull, "w")
         warnings.simplefilter("ignore")
@@ -171,6 +176,7 @@ def failed(error: BaseException, sentence: str | None, status: int):
         sys.exit(status)
     if deaths.is_echo(error):
         deaths.end()
+    _tell(said, status)
     alike = _all_failed()
     if lead():
         print(said, file=sys.stderr)
@@ -179,7 +185,22 @@ def failed(error: BaseException, sentence: str | None, status: int):
     deaths.leave(status)
 
 
-def _all_failed(seconds: float = 3) -> bool:
+def _tell(said: str, status: int) -> None:
+    """Leaves word of this process's error for those that will lose it."""
+    text = f"process {index()} of this job ended: {said.strip().splitlines()[-1]}"
+    with contextlib.suppress(Exception):  # the store may be gone
+        distributed.global_state.client.key_value_set("scaling/failed", json.dumps([status, text]), allow_overwrite=True)
+
+
+def _listen() -> None:
+    """Ends this process when another left word of its error and this one meets none itself."""
+    with contextlib.suppress(Exception):  # of a store that is gone when all is done
+        deaths.told(*json.loads(distributed.global_state.client.blocking_key_value_get("scaling/failed", DAYS)))
+        time.sleep(2 * TOGETHER)
+        deaths.end()
+
+
+def _all_failed(seconds: float = TOGETHER) -> bool:
     """Whether the other processes end with an error too."""
     try:
         distributed.global_state.client.wait_at_barrier("scaling/failed", int(seconds * 1000))

@@ -121,6 +121,17 @@ def mesh_sizes(devices: int, runs: int, mesh: str = "", layout: str = "data", sl
     return {axis: sizes.get(axis, 1) for axis in MESH_AXES}
 
 
+def runs_at_once(devices: int, mesh: str = "", layout: str = "data") -> int:
+    """How many runs a program trains unless the user says: what `run` is in the mesh; else one for each part of the devices
+    that the other axes leave; and one in all where the layout divides models, or the batch (a -1) takes what is left."""
+    sizes, fill = parse_mesh(mesh), find(layout).fill
+    left = devices // math.prod(s for s in sizes.values() if s > 0)
+    if "run" in sizes:
+        return sizes["run"] if sizes["run"] > 0 else max(1, left)
+    alone = -1 in sizes.values() or fill not in ("run", "data", *sizes)
+    return 1 if alone else max(1, left)
+
+
 def make_mesh(runs: int, mesh: str = "", layout: str = "data", devices=None) -> Mesh:
     """A mesh over the devices, see `mesh_sizes`. Several slices are joined along `data`, or along `run`: what crosses
     the network between them is as little as can be."""

@@ -59,6 +59,11 @@ class Runner:
                 time.sleep(2)
             pending = [pack for pack in pending if not self._done(pack)]
 
+    def under_way(self) -> list[str]:
+        """Names of the packs that have checkpoints here."""
+        folder = self.workdir / "checkpoints"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
     def train_pack(self, pack: sweep.Pack) -> bool:
         """Trains what the pack still lacks. False when another process has claimed it."""
         claims = []

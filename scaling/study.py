@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import (experiment as experiments, families, files, hosts, laws, logs, recipe, records, report, runner,
-                     showcase, sweep)
+from scaling import (experiment as experiments, families, files, hosts, laws, layouts, logs, recipe, records, report,
+                     runner, showcase, sweep)
 from scaling.report import trends
 
 EXPECTED_MFU = 0.22  # for the estimate before anything has run
@@ -31,7 +31,7 @@ class Definition:
 
 
 class Study:
-    """One study in one workdir. `pack` is how many runs share a program; 0 is one for each device."""
+    """One study in one workdir. `pack` is how many runs share a program; 0 is what the devices, mesh and layout suggest."""
 
     def __init__(self, definition: Definition, workdir, options: runner.Options, pack: int, command: str):
         self.definition, self.command = definition, command
@@ -39,8 +39,8 @@ class Study:
         self.started = time.monotonic()
         self.rate = hosts.agree(matmul_rate())
         self.runner = runner.Runner(self.workdir, options, None)
-        pack = pack or jax.device_count()
-        self.plan = sweep.plan(definition.sweep, self.runner.content, pack)
+        pack = pack or layouts.runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
+        self.plan = sweep.plan(definition.sweep, self.runner.content, pack, under_way=hosts.by_lead(self.runner.under_way))
         self.unit = definition.sweep[0].data.unit
         self.data = f"{self.unit}_seen"  # D as the records call it
         self.goal = None

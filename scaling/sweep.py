@@ -110,9 +110,10 @@ class Plan:
         return sum(pack.flops() for pack in self.packs)
 
 
-def plan(sweep, content, pack: int, role: str = "sweep") -> Plan:
+def plan(sweep, content, pack: int, role: str = "sweep", under_way=()) -> Plan:
     """Groups a sweep: runs that differ only in length share a trunk, trunks that differ only in knobs a pack of at
-    most `pack`, packs of equal shape a program. `content(experiment)` is the fingerprint of the data it sees."""
+    most `pack`, packs of equal shape a program. `content(experiment)` is the fingerprint of the data it sees. Packs whose
+    names are `under_way` stay together, so that they go on where they were on more or fewer devices than they began on."""
     groups: dict = {}
     for e in dict.fromkeys(sweep):
         knobs = experiments.knobs(e)
@@ -127,8 +128,25 @@ def plan(sweep, content, pack: int, role: str = "sweep") -> Plan:
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
             alike.setdefault(trunk.spans, []).append(trunk)
         for same in alike.values():
-            packs += [Pack(tuple(same[i:i + pack])) for i in range(0, len(same), pack)]
+            packs += _cut(same, pack, set(under_way))
     return Plan(tuple(packs))
+
+
+def _cut(trunks, most, under_way):
+    """The trunks in order as packs of at most `most`, and those of any size that are under way."""
+    packs, new = [], []
+    while trunks:
+        sizes = range(1, len(trunks) + 1) if under_way else ()
+        begun = next((n for n in sizes if Pack(tuple(trunks[:n])).name in under_way), None)
+        if new and (begun or len(new) == most):
+            packs.append(Pack(tuple(new)))
+            new = []
+        if begun:
+            packs.append(Pack(tuple(trunks[:begun])))
+        else:
+            new.append(trunks[0])
+        trunks = trunks[begun or 1:]
+    return packs + [Pack(tuple(new))] * bool(new)
 
 
 def short(number: float) -> str:

@@ -17,6 +17,7 @@ from scaling import compiling, cost, microbatch, optim, sharding
 from scaling import experiment as experiments
 
 NEVER = np.iinfo(np.int32).max // 2  # a step that is never reached
+STREAMED = 2**28  # bytes of streamed batches that a device holds for one call
 
 
 class State(NamedTuple):
@@ -168,7 +169,8 @@ class Program:
             # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
             self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
         self.steps_per_call = steps_per_call
-        self.compiled_steps = steps_per_call if self.loop else 1
+        self.resident = experiment.data.feed == "resident"
+        self.compiled_steps = min(steps_per_call, self._streamed()) if self.loop else 1
         abstract = jax.eval_shape(self._init, self._knobs([experiment] * runs))
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -179,7 +181,6 @@ class Program:
                                     compiler_options=often)
         self.evaluate_call = jax.jit(partial(self._on_batch, evaluate), out_shardings=everywhere, compiler_options=often)
         self.sample_call = jax.jit(partial(self._on_batch, sample), out_shardings=everywhere, compiler_options=often)
-        self.resident = experiment.data.feed == "resident"
         self.data = None
         self.streams, self.reading = [], None
 
@@ -213,8 +214,7 @@ class Program:
             data = jax.eval_shape(self.source.arrays)
             lies = sharding.replicated(self.mesh)
         else:
-            batch = jax.eval_shape(lambda: e.family.example_batch(e.data.batch, jax.random.key(0)))
-            data = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*head, *x.shape), x.dtype), dict(batch))
+            data = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*head, *x.shape), x.dtype), self._example())
             lies = self._over_streams()
         data = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), data)
         spans = self._spans([TRUNK] * self.runs)
@@ -305,6 +305,18 @@ class Program:
         pad = [(0, 0), (0, self.compiled_steps - steps)]
         padded = jax.tree.map(lambda x: np.pad(x, pad + [(0, 0)] * (x.ndim - 2)), stacked)
         return jax.tree.map(lambda x: sharding.place_local(x, lies, shape), padded)
+
+    def _example(self):
+        e = self.experiment
+        return dict(jax.eval_shape(lambda: e.family.example_batch(e.data.batch, jax.random.key(0))))
+
+    def _streamed(self) -> int:
+        """Steps whose batches a device has room for."""
+        if self.resident:
+            return NEVER
+        whole = self.runs * sum(x.size * x.dtype.itemsize for x in self._example().values())
+        each = whole / self.mesh.shape["run"] / sharding.batch_shards(self.mesh, self.experiment.layout)
+        return max(1, int(STREAMED / each))
 
     def _over_streams(self):
         return sharding.over_batch(self.mesh, self.experiment.layout, "run", None)

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from scaling import experiment as X
-from scaling import microbatch, sharding
+from scaling import layouts, microbatch, sharding
 from sources import tiny
 
 E = tiny("transformer")
@@ -59,6 +59,10 @@ def test_meshes_fill_all_devices_and_say_what_does_not_divide():
 
     assert sizes(4) == {"run": 4, "data": 2} and sizes(1) == {"data": 8}
     assert dict(sharding.make_mesh(1, layout="fsdp").shape)["fsdp"] == 8
+    asked = {("", "data"): 8, ("data=4", "data"): 2, ("", "run"): 8, ("run=2", "fsdp"): 2, ("run=-1,data=4", "data"): 2,
+             ("", "fsdp"): 1, ("fsdp=4", "fsdp"): 2, ("tensor=2", "fsdp_tensor"): 1, ("data=-1,fsdp=2", "fsdp"): 1}
+    for (mesh, layout), runs in asked.items():
+        assert layouts.runs_at_once(8, mesh, layout) == runs == sharding.make_mesh(runs, mesh, layout).shape["run"]
     assert dict(sharding.make_mesh(1, "data=2,tensor=-1").shape)["tensor"] == 4
     for text, said in (("data=3", "multiple of 3"), ("dta=2", "data"), ("data=x", "data=4"), ("data=2", "data=-1")):
         with pytest.raises(X.ConfigError, match=said):

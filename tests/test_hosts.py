@@ -118,18 +118,45 @@ except Exception as error:
 """
 
 
-def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):  # noqa: F811
+def two(program, environment, *arguments):  # noqa: F811
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    processes = [subprocess.Popen(
-        [sys.executable, "-c", TOGETHER, address, str(i), str(tmp_path)], cwd=ROOT, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)]
-    codes, err, _ = ended(processes)
+    return ended([subprocess.Popen(
+        [sys.executable, "-c", program, address, str(i), *arguments], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)])
+
+
+def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):  # noqa: F811
+    codes, err, _ = two(TOGETHER, environment, str(tmp_path))
     assert codes == [1, 1], err
     assert err[0].splitlines()[-1] == "error: the report cannot be written" and "Traceback" not in err[0]
     assert "step 2" not in err[1] and "error" not in err[1], err[1]
     assert "is torn" in err[0]  # which only the other process could not read
+
+
+ALONE = """
+import sys, jax
+from scaling import hosts, sharding
+from scaling.experiment import ConfigError
+
+hosts.start(sys.argv[1], 2, int(sys.argv[2]))
+try:
+    hosts.barrier("begun")
+    if hosts.index() == 1:
+        raise ConfigError("no data on this machine")
+    while True:
+        sharding.fetch(jax.jit(lambda: jax.numpy.ones(8), out_shardings=sharding.over_runs(sharding.make_mesh(8)))())
+except Exception as error:
+    hosts.failed(error, f"error: {error}", 3)
+"""
+
+
+def test_an_error_of_one_process_alone_ends_all_with_its_status_since_to_start_again_would_not_help(environment):  # noqa: F811
+    codes, err, _ = two(ALONE, environment)
+    assert codes == [3, 3], err
+    assert "process 1 of this job ended: error: no data on this machine" in err[0] and deaths.SENTENCE not in err[0]
+    assert "process 1 of 2: error: no data on this machine" in err[1]
 
 
 @pytest.mark.slow

@@ -54,6 +54,20 @@ def test_a_plan_holds_every_run_once_and_mixes_only_what_shares_a_program(rates,
     assert len([t for p in plan.packs for t in p.trunks]) == len(rates) * len(widths) * (1 if shared else len(tokens))
 
 
+@settings(max_examples=25, deadline=None)
+@given(first=st.integers(1, 7), again=st.integers(1, 7), done=st.sets(st.integers(0, 6)))
+def test_packs_under_way_stay_together_whatever_the_devices_suggest_now(first, again, done):
+    runs = sweep.grid(E, {"optim.learning_rate": [k * 1e-3 for k in range(1, 8)], "data.tokens": TOKENS})
+    before = sweep.plan(runs, content, first).packs
+    under_way = [p.name for i, p in enumerate(before) if i not in done]
+    plan = sweep.plan(runs, content, again, under_way=[*under_way, "another"])
+    assert set(under_way) <= {p.name for p in plan.packs}
+    assert [r.fingerprint for r in plan.runs] == [r.fingerprint for p in before for t in p.trunks for r in t.runs]
+    assert all(len(p.trunks) <= again for p in plan.packs if p.name not in under_way)
+    if not under_way:
+        assert plan == sweep.plan(runs, content, again)
+
+
 def test_a_trunk_costs_less_than_its_runs_and_single_runs_cost_what_they_cost():
     runs = sweep.grid(E, {"data.tokens": TOKENS})
     together, apart = sweep.plan(runs, content, 1).flops(), sum(sweep.counts(e, 0)["flops"] for e in runs)

@@ -9,6 +9,7 @@ Every process makes the same calls in the same order. What depends on clocks, fi
 the key-value store of JAX's coordination service, not through the devices, so that the lead may take its time.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -30,6 +31,7 @@ DAYS = 30 * 24 * 3600 * 1000  # milliseconds; who waits is ended when another pr
 TOGETHER = 3  # seconds within which processes meet the same error
 SWEPT = 500  # values after which those that every process has read are removed from the store
 
+_over = threading.Event()  # set when this process ends
 _asked = 0  # how many values have been agreed upon
 
 
@@ -55,7 +57,9 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1, heartbea
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes of this job did not find each other ({str(error).strip().splitlines()[0]}); "
                           "start all of them, with the same --coordinator and --processes") from error
-    threading.Thread(target=_listen, daemon=True).start()
+    listener = threading.Thread(target=_listen, daemon=True)
+    listener.start()
+    atexit.register(_stop_listening, listener)  # after JAX's own, and so called before that
     if not lead():
         sys.stdout = open(os.devnull, "w")
         warnings.simplefilter("ignore")
@@ -194,10 +198,18 @@ def _tell(said: str, status: int) -> None:
 
 def _listen() -> None:
     """Ends this process when another left word of its error and this one meets none itself."""
-    with contextlib.suppress(Exception):  # of a store that is gone when all is done
-        deaths.told(*json.loads(distributed.global_state.client.blocking_key_value_get("scaling/failed", DAYS)))
-        time.sleep(2 * TOGETHER)
-        deaths.end()
+    heard = False
+    while not _over.wait(2 * TOGETHER if heard else TOGETHER / 2):  # no call that waits: it would outlive its client
+        if heard:
+            deaths.end()
+        with contextlib.suppress(Exception):  # NOT_FOUND, or the store is gone
+            deaths.told(*json.loads(distributed.global_state.client.key_value_try_get("scaling/failed")))
+            heard = True
+
+
+def _stop_listening(listener) -> None:
+    _over.set()
+    listener.join()
 
 
 def _all_failed(seconds: float = TOGETHER) -> bool:

@@ -57,7 +57,7 @@ def alone(job, tmp_path_factory):
     return workdir
 
 
-def test_a_job_whose_process_is_killed_goes_on_with_other_processes_and_ends_as_one_process_does(job, alone, tmp_path):
+def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_process_does(job, alone, tmp_path):
     workdir = tmp_path / "study"
     processes = job(2, workdir, "--checkpoint_seconds=0")
     begun(workdir, processes)
@@ -66,8 +66,10 @@ def test_a_job_whose_process_is_killed_goes_on_with_other_processes_and_ends_as_
     codes, err, _ = ended(processes)
     assert codes == [preemption.RESTART, -signal.SIGKILL] and time.monotonic() - start < 60, err
     assert err[0].count(deaths.SENTENCE) == 1 and "Traceback" not in err[0] and "stack trace" not in err[0]
-    codes, err, out = ended(job(4, workdir))
+    codes, err, out = ended(job(4, workdir, "--config.layout=fsdp", "--keep_best=1", "--checkpoint_seconds=5"))
     assert codes == [0] * 4, err
+    best = [p.parent for p in workdir.glob("checkpoints/*/*/*/state")]
+    assert best and len({p.parent for p in best}) == len(best), best  # one of each segment that was saved
     assert [text.count("is done") for text in out] == [1, 0, 0, 0]
     found, wanted = results(workdir), results(alone)
     assert len(wanted) == 4 and found.keys() == wanted.keys()
@@ -152,7 +154,7 @@ except Exception as error:
 """
 
 
-def test_an_error_of_one_process_alone_ends_all_with_its_status_since_to_start_again_would_not_help(environment):  # noqa: F811
+def test_an_error_of_one_process_alone_ends_all_with_its_status(environment):  # noqa: F811
     codes, err, _ = two(ALONE, environment)
     assert codes == [3, 3], err
     assert "process 1 of this job ended: error: no data on this machine" in err[0] and deaths.SENTENCE not in err[0]

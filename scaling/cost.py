@@ -66,8 +66,9 @@ def six_nd(params: float, units: float) -> float:
     return 6 * params * units
 
 
+@functools.lru_cache(maxsize=1024)  # a network is traced in half a second, and a study asks a hundred times
 def param_count(family) -> dict:
-    """`axes.count` of the family's parameters, without making them."""
+    """`axes.count` of the family's parameters, without making them; to be read only."""
     return axes.count(jax.eval_shape(family.init, jax.random.key(0)))
 
 

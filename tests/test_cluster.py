@@ -109,6 +109,7 @@ def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(node
     assert not list(far.workdir.glob("checkpoints/*/*/*"))
 
 
+@pytest.mark.slow
 def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
     from ray.core.generated import autoscaler_pb2
     far = trainer(tmp_path / "drained")

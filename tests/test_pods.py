@@ -228,6 +228,7 @@ def test_what_does_not_fit_names_what_does(monkeypatch, report):
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_a_program_too_large_is_refused_by_the_compiler_and_a_microbatch_fits():
     whole = tiny(**{"family.size": 3e5, "data.batch": 4096, "data.length": 512, "data.tokens": 2**24, "microbatch": 4096,
                     "family.remat": True})

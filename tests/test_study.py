@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,14 +162,21 @@ def test_two_processes_share_a_workdir(finished, start, tmp_path):
 
 
 def test_shards_train_the_sweep_between_them_and_nothing_else(finished, start, tmp_path):
-    workdir, trained = tmp_path / "shards", []
-    for shard in ("0/2", "1/2"):
-        before = set(results(workdir)) if trained else set()
-        finish(start(workdir, f"--shard={shard}"))
-        trained.append(set(results(workdir)) - before)
-    sweep = {path.stem for path in finished.glob("records/*") if json.loads(path.read_text())["role"] == "sweep"}
-    assert all(trained) and len(trained[0] | trained[1]) == len(sweep) == sum(map(len, trained))
-    assert not (workdir / "forecast.json").exists()
+    def shard(index):
+        workdir = tmp_path / f"shard-{index}"
+        process = start(workdir, f"--shard={index}/2")
+        return workdir, process
+
+    both = [shard(index) for index in (0, 1)]  # each alone, as on machines that share nothing
+    for _, process in both:
+        finish(process)
+    trained = [set(results(workdir)) for workdir, _ in both]
+    sweep = {record["fingerprint"] for record in results(finished).values() if record["role"] == "sweep"}
+    assert all(trained) and not trained[0] & trained[1] and trained[0] | trained[1] == sweep
+    assert not any((workdir / "forecast.json").exists() for workdir, _ in both)
+    (workdir, _), (other, _) = both
+    for folder in ("records", "params", "curves"):
+        shutil.copytree(other / folder, workdir / folder, dirs_exist_ok=True)
     finish(start(workdir))
     assert results(workdir) == results(finished)
 

@@ -104,6 +104,32 @@ def test_a_loop_of_k_rounds_counts_k():
         assert work.flops(program) == rounds * 2 * 8 * 16 * 64
 
 
+OFFLOADED = """HloModule handed_on
+%there (x: f32[4]) -> f32[32] {
+  %x = f32[4]{0} parameter(0)
+  ROOT %gathered = f32[32]{0} all-gather(%x), replica_groups=[1,8]<=[8], dimensions={0}
+}
+%shell (y: f32[4]) -> f32[32] {
+  %y = f32[4]{0} parameter(0)
+  ROOT %handed = f32[32]{0} custom-call(%y), custom_call_target="other cores", called_computations={%there}
+}
+ENTRY %main (z: f32[4]) -> f32[32] {
+  %z = f32[4]{0} parameter(0)
+  %begun = ((f32[4]{0}), f32[32]{0}, u32[]) async-start(%z), async_execution_thread="sparsecore", calls=%shell
+  ROOT %done = f32[32]{0} async-done(%begun)
+}
+"""
+
+
+def test_what_is_handed_to_other_cores_is_read_and_what_is_not_read_is_known_of():
+    program = hlo.Program(OFFLOADED)
+    (row,) = collectives.read(program, MESH)
+    assert (row.kind, row.axes, row.payload, row.sent) == ("all-gather", ("data", "tensor"), 128, 112)
+    assert collectives.unread(program) == 0 and work.traffic(program) == 128 + 16
+    hidden = hlo.Program(OFFLOADED.replace("called_computations={%there}", "backend_config={}"))
+    assert collectives.unread(hidden) == 1 and not collectives.read(hidden, MESH)
+
+
 def test_a_group_within_a_slice_is_ici_and_one_across_is_dcn():
     program = compiled(lambda x, y: (x.sum(0), y.sum(0)), ((16, 64), P("data")), ((16, 64), P("tensor")))
     rows = collectives.read(program, MESH, slices=[0] * 4 + [1] * 4)

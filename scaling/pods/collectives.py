@@ -55,6 +55,13 @@ def read(program: hlo.Program, mesh: dict[str, int], slices=None) -> list[Collec
     return sorted(rows, key=lambda row: -row.sent)
 
 
+def unread(program: hlo.Program) -> int:
+    """How many collectives the program has in places that `read` does not come to: what it says is then too little."""
+    there = {one.name for here in program.computations.values() for one in here.values() if _KIND.match(one.opcode)}
+    read = {found.name for one, here, _, _ in program.executed() for _, _, found in _collectives(program, one, here)}
+    return len(there - read)
+
+
 def _collectives(program, one, here):
     """(kind, arrays it carries, instruction) of an instruction, or of those that a fusion or async start holds."""
     match = _KIND.match(one.opcode)

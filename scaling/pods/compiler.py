@@ -102,7 +102,7 @@ def _read(experiment, slices, program, compiled, folder, sizes) -> dict:
     done, moved = work.flops(text), work.traffic(text)
     seconds = roofline.times(slices, done, moved, rows, program.mesh)
     return {"bytes": sizes, "flops": {"model": model, "compiled": done, "loops_once": once.get("flops")},
-            "traffic": moved, "collectives": [dataclasses.asdict(row) for row in rows],
+            "traffic": moved, "collectives": [dataclasses.asdict(row) for row in rows], "unread": collectives.unread(text),
             "roofline": roofline.summary(slices, seconds, model)}
 
 

@@ -35,6 +35,13 @@ class Instruction:
         found = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
         return found and found[1]
 
+    @property
+    def called(self) -> str | None:
+        """What a call runs; a custom call too, where the program shows it, such as work handed to a SparseCore."""
+        name = "called_computations=" if self.opcode == "custom-call" else "to_apply=|calls="
+        found = re.search(rf"\b(?:{name})\{{?%?([\w.\-]+)", self.text)
+        return found and found[1]
+
 
 class Program:
     """`computations`: {name: {instruction's name: Instruction}}, in order of execution; `entry`: where it begins."""
@@ -70,10 +77,9 @@ class Program:
                 for branch in re.findall(r"%([\w.\-]+)", one.text.split("computation", 1)[-1]):
                     if branch in self.computations:
                         yield from self._run(branch, times, loops)
-            elif one.opcode in ("call", "async-start"):
-                called = one.attribute("to_apply") or one.attribute("calls")
-                if called in self.computations:
-                    yield from self._run(called, times, loops)
+            elif one.opcode in ("call", "async-start", "custom-call"):
+                if one.called in self.computations:
+                    yield from self._run(one.called, times, loops)
 
     def inside(self, fusion: Instruction) -> dict[str, Instruction]:
         return self.computations.get(fusion.attribute("calls"), {})

@@ -52,14 +52,16 @@ def _flops(result, each):
 
 def _collectives(result, each):
     rows = result["collectives"]
+    lost = [f"  and {result['unread']} collectives in places that are not read: bytes above and ICI below are too few"
+            ] * bool(result.get("unread"))
     if not rows:
-        return ["nothing is sent between chips"]
+        return [*lost] or ["nothing is sent between chips"]
     lines = [f"sent by a {each} in one step",
              f"  {'kind':<30}{'mesh axes':<20}{'over':<6}{'times':>7}{'payload MB':>13}{'sent MB':>11}"]
     for row in rows:
         lines.append(f"  {row['kind']:<30}{' x '.join(row['axes']) or '-':<20}{row['network'].upper():<6}{row['count']:>7}"
                      f"{row['payload'] / 1e6:>13.3f}{row['sent'] / 1e6:>11.3f}")
-    return lines
+    return lines + lost
 
 
 def _roofline(result):

@@ -16,7 +16,6 @@ import os
 import re
 import sys
 import threading
-import time
 import traceback
 import warnings
 

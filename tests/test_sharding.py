@@ -39,8 +39,9 @@ def trained(e, runs, mesh, devices=None):
     return {k: np.asarray(v)[:, :STEPS] for k, v in metrics.items() if k.endswith("loss")}, state
 
 
-# What is slow for images is compiling; of theirs, data and the layouts that combine others are always tested.
-SLOW = [(name, layout) for name in ("vae", "gan") for layout in ("replicated", "fsdp", "tensor", "run")]
+# What is slow for images is compiling; data, the rows of images, and what combines others, are always tested.
+SLOW = [("vae", "data"), ("gan", "sequence"),
+        *((name, layout) for name in ("vae", "gan") for layout in ("replicated", "fsdp", "tensor", "run"))]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[pytest.mark.slow] * ((name, layout) in SLOW))
          for name in FAMILIES for layout in MESHES]
 

@@ -128,7 +128,7 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted_bit_for_bit(f
     for _ in range(40):
         process = start(workdir, "--checkpoint_seconds=0")
         try:
-            process.communicate(timeout=rng.uniform(*(6, 25) if kills else (4, 7)) if kills < 3 else 400)
+            process.communicate(timeout=rng.uniform(*(6, 25) if kills else (4, 7)) if kills < 2 else 400)
             assert process.returncode == 0
             break
         except subprocess.TimeoutExpired:

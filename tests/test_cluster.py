@@ -4,6 +4,7 @@ one process."""
 import os
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from scaling import cluster, experiment, records, runner, sweep  # noqa: E402
+from scaling.cluster import driver  # noqa: E402
 
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 BASE = {"data.length": 16, "data.batch": 8, "optim.warmup": 4, "data.evaluation_tokens": 256, "data.tokens": 128 * 48}
@@ -110,10 +112,23 @@ def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(node
 
 
 @pytest.mark.slow
+def test_actors_that_wait_at_a_node_may_go_with_it(nodes, base, tmp_path):
+    far = trainer(tmp_path / "crowded")
+    large = cluster.Executor(cluster.Options(address=nodes.address, devices=2, max_retries=1))
+    plan = sweep.plan(sweep.grid(base, {"seed": list(range(20, 28))}), far.content, 1)
+    pair = [nodes.add_node(num_cpus=2) for _ in range(2)]
+    killing = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")) and pair[0] in busy(nodes),
+                   lambda: nodes.remove_node(pair[0], allow_graceful=False))
+    large(far, plan)
+    killing.join(10)
+    assert len(far.progress.said("died")) == 1 and len(records.load(far.workdir)) == 8
+
+
+@pytest.mark.slow
 def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
     from ray.core.generated import autoscaler_pb2
     far = trainer(tmp_path / "drained")
-    patient = cluster.Executor(cluster.Options(max_retries=0))  # a death would end it
+    patient = cluster.Executor(cluster.Options(address=nodes.address, max_retries=0))  # a death would end it
     plan = sweep.plan([base.replace({"seed": 7, "data.tokens": 128 * 600})], far.content, 1)
 
     def drain():
@@ -132,6 +147,27 @@ def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_
     plan = sweep.plan([base.replace({"seed": 8, "microbatch": 3})], far.content, 1)
     with pytest.raises(experiment.ConfigError, match="^microbatch=3 does not divide"):
         executor(far, plan)
+
+
+def test_actors_that_go_with_their_node_are_no_false_starts(monkeypatch):
+    alive = {"a", "b"}
+    monkeypatch.setattr(driver, "_alive", lambda: dict.fromkeys(alive))
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=cluster.Options(max_retries=1), need=len)
+    going = driver.Sweep(executor, None, plan)
+
+    def ask():
+        going.workers = [driver.Worker(None, 1, None, frozenset(alive)) for _ in range(3)]
+
+    def die():
+        for worker in list(going.workers):
+            going.leave(worker, "died", "")
+    ask()
+    alive.remove("b")
+    die()
+    ask()
+    with pytest.raises(cluster.ClusterError, match="die as they start, 2 in a row"):
+        die()
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):

@@ -108,11 +108,16 @@ def _connect(address: str):
         host, _, port = address.rpartition(":")
         try:  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-            ray.init(address=address, **quiet)
-            return
         except (OSError, ValueError) as error:
             raise ClusterError(f"no Ray cluster answers at ray_address={address!r} ({last_line(str(error))}): write "
                                "host:port as `ray start --head` prints it, or local for a new cluster here") from None
+        try:
+            ray.init(address=address, **quiet)
+            return
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            raise ClusterError(f"what answers at ray_address={address!r} does not let this process join "
+                               f"({last_line(str(error))}): a cluster that asks for a token, as newer ones of Ray do, "
+                               "needs RAY_AUTH_MODE=token here, and the token of its nodes (docs/ray.md)") from None
     ray.init(address="local", include_dashboard=False, **quiet)
 
 

@@ -7,7 +7,7 @@ import time
 import ray
 
 from scaling import preemption, sweep
-from scaling.cluster.errors import ClusterError, last_line
+from scaling.cluster.errors import ClusterError, why_died
 from scaling.cluster.queue import Queue
 
 ASKED_AT_ONCE = 64  # actors that wait for room; an autoscaler sees them as what is wanted
@@ -23,6 +23,7 @@ class Worker:
     actor: object
     devices: int
     starting: object  # until Ray has room and JAX is up
+    nodes: frozenset  # alive when it was asked for
     node: str = ""
     pack: sweep.Pack | None = None
     training: object = None
@@ -78,13 +79,13 @@ class Sweep:
                 wanted[worker.devices] -= 1
                 if wanted[worker.devices] < 0:
                     self.end(worker)
-        for devices, count in wanted.items():
-            waiting = sum(worker.starting is not None for worker in self.workers)
+        for devices, count in (+wanted).items():
+            nodes, waiting = _alive(), sum(worker.starting is not None for worker in self.workers)
             for _ in range(min(count, ASKED_AT_ONCE - waiting)):
                 actor = self.executor.actor(devices, self.runner.workdir, self.runner.options)
-                self.workers.append(Worker(actor, devices, actor.start.remote()))
+                self.workers.append(Worker(actor, devices, actor.start.remote(), frozenset(nodes)))
             kind = self.executor.device.upper()
-            if count > 0 and not any(node["Resources"].get(kind, 0) >= devices for node in ray.nodes() if node["Alive"]):
+            if not any(resources.get(kind, 0) >= devices for resources in nodes.values()):
                 self.say(f"waiting for a node with {devices} {kind}(s): the cluster has none")
 
     def ask(self, draining):
@@ -112,7 +113,7 @@ class Sweep:
                     raise error.cause from None  # the run's own: no other actor would do better
                 self.leave(worker, "preempted", "")
             except ray.exceptions.RayError as error:
-                self.leave(worker, "preempted" if self.announced(worker, error) else "died", str(error))
+                self.leave(worker, "preempted" if self.announced(worker, error) else "died", why_died(str(error)))
             else:
                 setattr(worker, field, None)
                 self.started(worker, found) if field == "starting" else self.finished(worker, *found)
@@ -138,15 +139,16 @@ class Sweep:
         """The actor is lost, or must be given up; its pack waits again."""
         self.end(worker)
         if worker.pack is None:
-            self.false_starts += how == "died"
+            # Actors that wait at a node go with it, all at once and by no fault of theirs.
+            self.false_starts += how == "died" and worker.nodes <= _alive().keys()
             if self.false_starts > self.executor.options.max_retries:
-                raise ClusterError(f"actors die as they start, {self.false_starts} in a row; the last: {last_line(why)}")
+                raise ClusterError(f"actors die as they start, {self.false_starts} in a row; the last: {why}")
         elif how == "preempted":
             self.runner.progress.print(f"{_name(worker.pack)} was preempted; it goes on where it was saved")
             self.queue.preempted(worker.pack)
         else:
-            self.runner.progress.print(f"the actor of {_name(worker.pack)} died: {last_line(why)}")
-            self.queue.died(worker.pack, last_line(why))
+            self.runner.progress.print(f"the actor of {_name(worker.pack)} died: {why}")
+            self.queue.died(worker.pack, why)
 
     def announced(self, worker, error) -> bool:
         """Whether the node of a dead actor was taken away with notice."""
@@ -181,6 +183,11 @@ class Sweep:
         if worker in self.workers:
             self.workers.remove(worker)
             ray.kill(worker.actor)
+
+
+def _alive() -> dict:
+    """{node: its resources}."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def _draining() -> set[str]:

@@ -1,5 +1,7 @@
 """What goes wrong with a cluster, and not with a run."""
 
+import re
+
 from scaling.experiment import ConfigError
 
 
@@ -10,3 +12,9 @@ class ClusterError(ConfigError):
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
+
+
+def why_died(text: str) -> str:
+    """What Ray says of a dead actor in one line, without its name, address and process."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not re.match(r"\s+\w+: ", line)]
+    return " ".join(lines[1:] or lines) or "no reason given"

@@ -40,7 +40,7 @@ def trained(e, runs, mesh, devices=None):
 
 
 # What is slow for images is compiling; data, the rows of images, and what combines others, are always tested.
-SLOW = [("vae", "data"), ("gan", "sequence"),
+SLOW = [("vae", "data"), ("vae", "fsdp_tensor"), ("gan", "sequence"),
         *((name, layout) for name in ("vae", "gan") for layout in ("replicated", "fsdp", "tensor", "run"))]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[pytest.mark.slow] * ((name, layout) in SLOW))
          for name in FAMILIES for layout in MESHES]

@@ -151,7 +151,7 @@ def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_
 
 def test_actors_that_go_with_their_node_are_no_false_starts(monkeypatch):
     alive = {"a", "b"}
-    monkeypatch.setattr(driver, "_alive", lambda: dict.fromkeys(alive))
+    monkeypatch.setattr(driver, "alive", lambda: dict.fromkeys(alive))
     monkeypatch.setattr(ray, "kill", lambda actor: None)
     plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=cluster.Options(max_retries=1), need=len)
     going = driver.Sweep(executor, None, plan)

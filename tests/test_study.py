@@ -75,6 +75,11 @@ def results(workdir):
     return found
 
 
+def sweep_of(workdir):
+    """The results of a study without its target."""
+    return {name: record for name, record in results(workdir).items() if record["role"] == "sweep"}
+
+
 @pytest.fixture(scope="session")
 def finished(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "study"
@@ -151,8 +156,7 @@ def test_an_interrupt_is_one_line_and_the_next_command_goes_on(finished, start, 
     assert "run the same command again" in err and "Traceback" not in err
     kept = results(workdir)
     finish(start(workdir, "--shard=0/1"))
-    sweep = {name: record for name, record in results(finished).items() if record["role"] == "sweep"}
-    assert kept and kept.items() <= results(workdir).items() and results(workdir) == sweep
+    assert kept and kept.items() <= results(workdir).items() and results(workdir) == sweep_of(finished)
 
 
 def test_two_processes_share_a_workdir(finished, start, tmp_path):
@@ -163,19 +167,12 @@ def test_two_processes_share_a_workdir(finished, start, tmp_path):
 
 
 def test_shards_train_the_sweep_between_them_and_nothing_else(finished, start, tmp_path):
-    def shard(index):
-        workdir = tmp_path / f"shard-{index}"
-        process = start(workdir, f"--shard={index}/2")
-        return workdir, process
-
-    both = [shard(index) for index in (0, 1)]  # each alone, as on machines that share nothing
-    for _, process in both:
+    workdirs = workdir, other = [tmp_path / f"shard-{index}" for index in (0, 1)]  # as on machines that share nothing
+    for process in [start(path, f"--shard={index}/2") for index, path in enumerate(workdirs)]:
         finish(process)
-    trained = [set(results(workdir)) for workdir, _ in both]
-    sweep = {record["fingerprint"] for record in results(finished).values() if record["role"] == "sweep"}
-    assert all(trained) and not trained[0] & trained[1] and trained[0] | trained[1] == sweep
-    assert not any((workdir / "forecast.json").exists() for workdir, _ in both)
-    (workdir, _), (other, _) = both
+    trained = [set(results(path)) for path in workdirs]
+    assert all(trained) and not trained[0] & trained[1] and trained[0] | trained[1] == sweep_of(finished).keys()
+    assert not any((path / "forecast.json").exists() for path in workdirs)
     for folder in ("records", "params", "curves"):
         shutil.copytree(other / folder, workdir / folder, dirs_exist_ok=True)
     finish(start(workdir))

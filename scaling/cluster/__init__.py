@@ -72,9 +72,8 @@ class Executor:
         self.device = options.device or next((d for d in ("tpu", "gpu") if has.get(d.upper(), 0)), "cpu")
 
     def describe(self) -> str:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
         count = ray.cluster_resources().get(self.device.upper(), 0)
-        return (f"trained by Ray, not at the rate above: {len(nodes)} node(s) with {count:g} {self.device.upper()}(s), "
+        return (f"trained by Ray, not at the rate above: {len(driver.alive())} node(s) with {count:g} {self.device.upper()}(s), "
                 f"of which a pack of {self.pack} has {needs(self.pack, self.mesh, self.options.devices)}")
 
     def need(self, pack: sweep.Pack) -> int:

@@ -80,7 +80,7 @@ class Sweep:
                 if wanted[worker.devices] < 0:
                     self.end(worker)
         for devices, count in (+wanted).items():
-            nodes, waiting = _alive(), sum(worker.starting is not None for worker in self.workers)
+            nodes, waiting = alive(), sum(worker.starting is not None for worker in self.workers)
             for _ in range(min(count, ASKED_AT_ONCE - waiting)):
                 actor = self.executor.actor(devices, self.runner.workdir, self.runner.options)
                 self.workers.append(Worker(actor, devices, actor.start.remote(), frozenset(nodes)))
@@ -140,7 +140,7 @@ class Sweep:
         self.end(worker)
         if worker.pack is None:
             # Actors that wait at a node go with it, all at once and by no fault of theirs.
-            self.false_starts += how == "died" and worker.nodes <= _alive().keys()
+            self.false_starts += how == "died" and worker.nodes <= alive().keys()
             if self.false_starts > self.executor.options.max_retries:
                 raise ClusterError(f"actors die as they start, {self.false_starts} in a row; the last: {why}")
         elif how == "preempted":
@@ -185,7 +185,7 @@ class Sweep:
             ray.kill(worker.actor)
 
 
-def _alive() -> dict:
+def alive() -> dict:
     """{node: its resources}."""
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 

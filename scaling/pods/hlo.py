@@ -32,15 +32,15 @@ class Instruction:
 
     def attribute(self, name: str) -> str | None:
         """The computation that an attribute names, such as a loop's `body`."""
-        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
+        found = re.search(rf"\b{name}=\{{?%?([\w.\-]+)", self.text)
         return found and found[1]
 
     @property
     def called(self) -> str | None:
         """What a call runs; a custom call too, where the program shows it, such as work handed to a SparseCore."""
-        name = "called_computations=" if self.opcode == "custom-call" else "to_apply=|calls="
-        found = re.search(rf"\b(?:{name})\{{?%?([\w.\-]+)", self.text)
-        return found and found[1]
+        if self.opcode == "custom-call":
+            return self.attribute("called_computations")
+        return self.attribute("to_apply") or self.attribute("calls")
 
 
 class Program:

@@ -55,7 +55,7 @@ def _collectives(result, each):
     lost = [f"  and {result['unread']} collectives in places that are not read: bytes above and ICI below are too few"
             ] * bool(result.get("unread"))
     if not rows:
-        return [*lost] or ["nothing is sent between chips"]
+        return lost or ["nothing is sent between chips"]
     lines = [f"sent by a {each} in one step",
              f"  {'kind':<30}{'mesh axes':<20}{'over':<6}{'times':>7}{'payload MB':>13}{'sent MB':>11}"]
     for row in rows:

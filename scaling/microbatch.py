@@ -1,7 +1,5 @@
 """How many sequences one gradient takes: as many as keep their activations in fast memory."""
 
-import math
-
 import jax
 
 from scaling import chips, sharding

@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from scaling import cost, data, hosts, preemption, records, sweep, train, training
+from scaling import cost, data, hosts, packing, preemption, records, sweep, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +99,10 @@ class Runner:
     def content(self, experiment) -> str:
         return self.source(experiment).fingerprint
 
-    def program(self, pack: sweep.Pack) -> train.Program:
+    def program(self, pack: sweep.Pack) -> packing.Program:
         if pack.program not in self.programs:
             self.programs.clear()  # packs of one program follow each other; compiled code and data of the last are dead
-            self.programs[pack.program] = train.Program(
+            self.programs[pack.program] = packing.Program(
                 pack.experiment, self.source(pack.experiment), len(pack.trunks), self.options.mesh,
                 self.options.steps_per_call)
         return self.programs[pack.program]

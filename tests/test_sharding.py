@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from scaling import axes, checkpoint, experiment as X, families, sharding, train
+from scaling import axes, checkpoint, experiment as X, families, packing, sharding, train
 from scaling.pods import collectives, hlo
 from sources import ExampleSource, tiny
 
@@ -33,7 +33,7 @@ def member(name, layout):
 
 def trained(e, runs, mesh, devices=None):
     """(losses [runs, STEPS] of every player, the last state)."""
-    program = train.Program(e, ExampleSource(e.family, e.data.batch), runs, mesh, 32, devices)
+    program = packing.Program(e, ExampleSource(e.family, e.data.batch), runs, mesh, 32, devices)
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
     state, metrics = program.advance(program.init(pack), pack, [train.TRUNK] * runs, STEPS)
     return {k: np.asarray(v)[:, :STEPS] for k, v in metrics.items() if k.endswith("loss")}, state
@@ -68,7 +68,7 @@ def test_training_goes_on_under_another_layout_and_on_other_devices(tmp_path, na
     def program(layout, devices=None):
         e = member(name, layout)
         mesh = MESHES[layout] if devices is None else ""
-        return e, train.Program(e, ExampleSource(e.family, e.data.batch), 1, mesh, 8, devices and jax.devices()[:devices])
+        return e, packing.Program(e, ExampleSource(e.family, e.data.batch), 1, mesh, 8, devices and jax.devices()[:devices])
 
     def losses(e, run, state, steps):
         state, metrics = run.advance(state, [e], [train.TRUNK], steps)
@@ -93,7 +93,7 @@ def test_training_goes_on_under_another_layout_and_on_other_devices(tmp_path, na
 
 def traffic(e, mesh):
     """{(kind, mesh axes): bytes that the collectives of one step carry}."""
-    program = train.Program(e.replace({"data.feed": "streamed"}), None, 1, mesh, steps_per_call=1)
+    program = packing.Program(e.replace({"data.feed": "streamed"}), None, 1, mesh, steps_per_call=1)
     text = program.lower().compile().as_text()
     found = {}
     for row in collectives.read(hlo.Program(text), dict(program.mesh.shape)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling import experiment as X
-from scaling import checkpoint, compiling, families, optim, sharding, train
+from scaling import checkpoint, compiling, families, optim, packing, train
 from sources import ExampleSource, tiny
 
 FAMILIES = [families.name(cls) for cls in families.all()]
@@ -22,7 +22,7 @@ def program(e, runs=1, mesh="", devices=None, steps_per_call=8):
     if key not in PROGRAMS:
         source = ExampleSource(e.family, e.data.batch)
         chosen = devices and jax.devices()[:devices]
-        PROGRAMS[key] = train.Program(e, source, runs, mesh, steps_per_call, chosen)
+        PROGRAMS[key] = packing.Program(e, source, runs, mesh, steps_per_call, chosen)
     return PROGRAMS[key]
 
 
@@ -104,7 +104,7 @@ def test_streamed_equals_resident(e, monkeypatch):
     monkeypatch.setattr(compiling, "runs_often", lambda: often)
     resident, a = train_pack([e], calls=(4, 2), **devices(e))
     examples = e.family.example_batch(e.data.batch, jax.random.key(0))
-    monkeypatch.setattr(train, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
+    monkeypatch.setattr(packing, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
     fed = e.replace({"data.feed": "streamed"})
     streamed, b = train_pack([fed], calls=(4, 2), **devices(e))
     assert program(fed, **devices(e)).compiled_steps == (3 if program(fed, **devices(e)).loop else 1)
@@ -134,7 +134,7 @@ def test_restored_from_a_checkpoint_equals_uninterrupted_bit_for_bit(e, tmp_path
 def test_convolutions_are_kept_out_of_compiled_loops_on_cpu_and_only_they():
     e = tiny("gan", **{"microbatch": 4})
     convolved = e.replace({"family": type(e.family)(body="conv", width=4)})
-    programs = [train.Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
+    programs = [packing.Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
     assert [program.loop for program in programs] == [True, False]
     assert programs[1].pieces == 2
     lowered = [program.advance_call.lower(program.abstract, program._knobs([x]), program._spans([train.TRUNK]),
@@ -227,7 +227,7 @@ def test_any_optimiser_learns(name):
     e = tiny("transformer", **{"optim.name": name, "optim.learning_rate": rate, "optim.weight_decay": 0.0})
     source = ExampleSource(e.family, e.data.batch)
     source.slice = lambda arrays, seed, step: e.family.example_batch(8, jax.random.key(1))  # one batch, to be memorised
-    run = train.Program(e, source, 1, steps_per_call=32, devices=jax.devices()[:1])
+    run = packing.Program(e, source, 1, steps_per_call=32, devices=jax.devices()[:1])
     _, metrics = run.advance(run.init([e]), [e], [train.TRUNK], 32)
     losses = np.asarray(metrics["loss"])[0]
     assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.1

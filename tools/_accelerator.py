@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from scaling import cost, families, train
+from scaling import cost, families, packing, train
 from scaling import experiment as experiments
 from scaling.data import spec
 
@@ -102,7 +102,7 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
     data = dataclasses.replace(data, **{data.unit: data.per_step * 10**6})
     e = experiments.Experiment(family=family, data=data, microbatch=microbatch)
     e = e.replace({"layout": layout or e.layout})
-    program = train.Program(e, Examples(family, batch), runs, steps_per_call=steps_per_call)
+    program = packing.Program(e, Examples(family, batch), runs, steps_per_call=steps_per_call)
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
     state, spans, found = program.init(pack), [train.span(e)] * runs, {}
 

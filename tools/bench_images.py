@@ -4,7 +4,7 @@
     python -m tools.bench_images --parts rates --members gan/conv --sizes 1e4 --seconds 1
 
 `rates` prints, for each member of the ladders, the steps a second of the step that sweeps run
-(`train.Program`, batches of 64 grey images of 16x16) and the seconds to compile it: first as many runs packed
+(`packing.Program`, batches of 64 grey images of 16x16) and the seconds to compile it: first as many runs packed
 by vmap as there are devices, one on each, then one run over all devices. Beside it stand the same networks,
 losses (R1 and R2 exact, by autograd) and AdamW in eager torch (`tools._torch_twins`; parameters agree within
 1%): as many processes of one thread, all at once, then one process, with one thread or all, whichever is
@@ -30,7 +30,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from scaling import cost, families, sharding, train
+from scaling import cost, families, packing, sharding, train
 from scaling import experiment as experiments
 from scaling.data import spec
 
@@ -83,7 +83,7 @@ def _elapsed(steps, count):
 
 def program_times(e, runs, seconds, loop=None):
     """(seconds to compile, seconds per step) of packed runs; `loop` overrides where the Program steps."""
-    program = train.Program(e, Rows(e.family), runs)
+    program = packing.Program(e, Rows(e.family), runs)
     if loop is not None:  # read when the step is traced, which it is at the first call
         program.loop, program.compiled_steps = loop, program.steps_per_call if loop else 1
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
@@ -179,7 +179,7 @@ def loops(members, seconds):
     for label, e in members:
         if e.family.body != "conv":
             continue
-        stays = train.Program(e, None, 1).loop
+        stays = packing.Program(e, None, 1).loop
         outside, inside = (1e3 * program_times(e, 1, seconds, loop)[1] for loop in (False, True))
         has, marks = "yes" if cost.convolves(e.family) else "no", " *" if stays else "* "
         print(f"{label:>22} {has:>9} {outside:8.1f}{marks[0]} {inside:8.1f}{marks[1]} "

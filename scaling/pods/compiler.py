@@ -32,12 +32,12 @@ def devices(slices):
 
 def report(experiment, slices, mesh: str = "", runs: int = 1) -> dict:
     """Everything `docs/hardware.md` speaks of, for `runs` packed runs of one experiment on these slices."""
-    from scaling import train
+    from scaling import packing
     from scaling.experiment import to_dict
     from scaling.sweep import counts
 
     start = time.perf_counter()
-    program = train.Program(experiment, None, runs, mesh, devices=devices(slices))
+    program = packing.Program(experiment, None, runs, mesh, devices=devices(slices))
     out = {"experiment": to_dict(experiment), "params": counts(experiment, experiment.data.seen)["params_total"],
            "runs": runs, "topology": slices.name, "slices": slices.count, "chips": slices.chips, "devices": slices.devices,
            "mesh": dict(program.mesh.shape), "layout": experiment.layout, "gradients_per_step": program.pieces,

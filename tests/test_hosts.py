@@ -81,6 +81,7 @@ def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_proce
 TOGETHER = """
 import sys, warnings, jax, jax.numpy as jnp, numpy as np
 from scaling import checkpoint, hosts, sharding
+from scaling.checkpoint import reading
 from scaling.experiment import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
@@ -100,16 +101,16 @@ saved = checkpoint.Checkpoints(sys.argv[3] + "/checkpoints", keep=3)
 for step in (1, 2):
     saved.save(step, {"x": tree["x"] * step})
 saved.wait()
-load = checkpoint._load
+load = reading._load
 def torn(path, **items):
     if me == 1 and path.name == "2" and "state" in items:
         raise OSError("cut")
     return load(path, **items)
-checkpoint._load = torn
+reading._load = torn
 restored, meta = saved.restore(saved.latest(), tree)
 assert meta["step"] == saved.latest() == 1 and (sharding.fetch(restored["x"]) == np.arange(8)).all()
 saved.close()
-checkpoint._load = load
+reading._load = load
 
 def fails():
     raise ConfigError("the report cannot be written")

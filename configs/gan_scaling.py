@@ -16,7 +16,7 @@ Expect: the tuned distance falls at every step in N and in D, from 0.26 to 0.08 
 """
 
 from scaling import experiment
-from scaling.sweep import chain, grid, where
+from scaling.experiment import chain, grid, where
 
 
 def get_config(scale="full"):

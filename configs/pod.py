@@ -11,7 +11,7 @@ bought here. Expect: what docs/hardware.md shows for the compiled programs.
 """
 
 from scaling import experiment
-from scaling.sweep import chain
+from scaling.experiment import chain
 
 # the ladder's rule of depth and width, with heads of 128 and keys and values shared by several of them
 SHAPES = {1e9: {"width": 2048, "layers": 22, "heads": 16, "kv_heads": 8},

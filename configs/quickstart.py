@@ -13,7 +13,7 @@ E, and larger models gain more from data than an additive law allows (residuals 
 """
 
 from scaling import experiment
-from scaling.sweep import grid
+from scaling.experiment import grid
 
 
 def get_config():

@@ -14,7 +14,7 @@ this short are limited by their number of steps, and larger models gain more fro
 """
 
 from scaling import experiment
-from scaling.sweep import chain, grid, where
+from scaling.experiment import chain, grid, where
 
 
 def get_config(scale="full"):

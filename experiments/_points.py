@@ -8,7 +8,8 @@ import sys
 from absl import app, flags
 
 from experiments import _environment
-from scaling import files, laws
+from scaling import laws
+from scaling.store import files
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV, Parquet or JSON lines.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of an experiments.run.")

@@ -19,10 +19,11 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
-from scaling import chips, cost, pods  # noqa: E402
+from scaling import cost, pods  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
-from scaling.pods import report  # noqa: E402
-from scaling.sweep import short  # noqa: E402
+from scaling.devices import chips  # noqa: E402
+from scaling.figures.words import count  # noqa: E402
+from scaling.pods.table import header, row  # noqa: E402
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("mesh")
@@ -69,13 +70,13 @@ def say(text):
 def check_all(found) -> list:
     """The smallest slice for every experiment, as a table; returns the reports."""
     chip = _TOPOLOGY.value.partition(":")[0]
-    print(report.header())
+    print(header())
     results = []
     for e in found:
-        say(f"{short(cost.param_count(e.family)['total'])} parameters")
+        say(f"{count(cost.param_count(e.family)['total'])} parameters")
         result = pods.smallest(e, chip, flags.FLAGS.mesh, runs(), say=say)
         results.append(result)
-        print(report.row(result) if "error" not in result else f"no slice of {chip}: {result['error']}", flush=True)
+        print(row(result) if "error" not in result else f"no slice of {chip}: {result['error']}", flush=True)
     return results
 
 

@@ -34,12 +34,14 @@ from absl import flags
 from etils import epath
 
 from experiments import _points
-from scaling import files, laws
-from scaling.laws import plots, store
-from scaling.laws.diagnose import examine
-from scaling.laws.holdout import holdout
-from scaling.laws.isoflop import isoflop
-from scaling.laws.profile import profile
+from scaling import laws
+from scaling.laws import store
+from scaling.laws.checks.examine import examine
+from scaling.laws.figures import plots
+from scaling.laws.intervals.profile import profile
+from scaling.laws.optimum.isoflop import isoflop
+from scaling.laws.scores.holdout import holdout
+from scaling.store import files
 
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for fit.json and figures; else tables are printed.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another fit in --output.")

@@ -40,7 +40,7 @@ from etils import epath
 
 from experiments import _points
 from scaling import laws
-from scaling.laws import evidence
+from scaling.laws.forecasts import evidence
 
 _TARGET = flags.DEFINE_string("target", None, "The run to forecast, by inputs or columns: N=7e9,D=1.4e11.")
 _OUTPUT = flags.DEFINE_string("output", None, "A new file to write; without it, the prediction is printed.")
@@ -109,7 +109,7 @@ def _draw(path: str, content: dict, result: dict | None, runs: laws.Runs) -> Non
     """A PNG beside the forecast: the runs that have the metric, the interval, and what was observed."""
     if not _FIGURE.value:
         return
-    from scaling.laws import plots
+    from scaling.laws.figures import plots
     history = None
     if content["compute_ratio"]:  # else the target has no place on an axis of compute
         runs = runs.select(np.isfinite(runs.y), "not measured")

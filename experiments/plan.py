@@ -29,8 +29,9 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from experiments import _plan, _plan_config, run
-from scaling import files
+from experiments import run
+from scaling.store import files
+from scaling.study import next_config, next_runs
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("workdir")
@@ -63,16 +64,16 @@ def main(argv):
             raise files.WorkdirError(f"{output} exists, and a config that runs may have come from is never "
                                      "overwritten; name another --output")
         workdir = flags.FLAGS["workdir"].value
-        study = _plan.Study(workdir, *_config(), law=_LAW.value)
-        asked = _plan.Asked(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
+        study = next_runs.Study(workdir, *_config(), law=_LAW.value)
+        asked = next_runs.Asked(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
         if study.runs is None:
-            plan = _plan.first(study, _BUDGET.value, asked, _RATES.value)
+            plan = next_runs.first(study, _BUDGET.value, asked, _RATES.value)
         else:
-            plan = _plan.following(study, _BUDGET.value, asked, _RATES.value or 1, _SEEDS.value, _RUNS.value)
+            plan = next_runs.following(study, _BUDGET.value, asked, _RATES.value or 1, _SEEDS.value, _RUNS.value)
         print(plan.text)
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
-            files.atomic_write(output, _plan_config.source(study, plan, output), exclusive=True)
+            files.atomic_write(output, next_config.source(study, plan, output), exclusive=True)
             print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
     except run.EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,8 @@ import sys
 from absl import app, flags
 
 from experiments import _environment
-from scaling import files, report
+from scaling import report
+from scaling.store import files
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written, into its folder report/.")
 _WORKDIRS = flags.DEFINE_list("workdirs", None,

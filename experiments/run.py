@@ -16,17 +16,22 @@ import importlib.util
 import shlex
 import sys
 
-from scaling import sharding
+from scaling.devices.layouts import one_cpu_device_per_core
 
-sharding.one_cpu_device_per_core()  # before JAX starts
+one_cpu_device_per_core()  # before JAX starts
 
 import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from scaling import (checkpoint, data, evaluate, experiment, files, hosts, laws, logs, preemption, records,  # noqa: E402
-                     runner, study)
+from scaling import laws  # noqa: E402
+from scaling.devices import exits, hosts  # noqa: E402
+from scaling.fields import ConfigError, DataError, EvaluateError  # noqa: E402
+from scaling.results import logs, records  # noqa: E402
+from scaling.store import checkpoint, files  # noqa: E402
+from scaling.study.study import Definition, Study  # noqa: E402
+from scaling.sweeps import runner  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -53,7 +58,7 @@ _PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes the job ha
 _PROCESS = flags.DEFINE_integer("process", -1, "Which of them this is, from 0 on.")
 
 # What a user can cause and mend: shown as one sentence, without a traceback.
-EXPECTED = (experiment.ConfigError, checkpoint.CheckpointError, data.DataError, evaluate.EvaluateError, files.WorkdirError,
+EXPECTED = (ConfigError, checkpoint.CheckpointError, DataError, EvaluateError, files.WorkdirError,
             files.DiskFull, laws.LawError, logs.LogError, records.RecordError)
 
 
@@ -82,17 +87,17 @@ def load(path: str):
 def ray_executor():
     """Trains on a Ray cluster. This process stays on the CPU, so that actors on its node can have the accelerators."""
     try:
-        from scaling import cluster
+        from scaling.sweeps import ray
     except ModuleNotFoundError as error:
-        raise experiment.ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
+        raise ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
     jax.config.update("jax_platforms", "cpu")
-    return cluster.Executor(cluster.Options(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value,
+    return ray.Executor(ray.Options(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value,
                                             _RETRIES.value), _MESH.value)
 
 
-def define(module, config) -> study.Definition:
+def define(module, config) -> Definition:
     target = getattr(module, "target", None)
-    return study.Definition(
+    return Definition(
         title=config.title, metric=config.metric, sweep=module.sweep(config), prompts=tuple(config.prompts),
         law=config.law, beside=tuple(config.beside), config=config.to_dict(),
         target=target and (lambda rate: target(config, rate)))
@@ -111,20 +116,20 @@ def main(argv):
                                  keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
-        job = study.Study(define(module, _CONFIG.value), _WORKDIR.value, options, pack, command)
+        job = Study(define(module, _CONFIG.value), _WORKDIR.value, options, pack, command)
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)
         if not _DRY_RUN.value:
-            preemption.listen()
+            exits.listen()
             job.train_shard(*_shard(_SHARD.value)) if _SHARD.value else job.go()
     except EXPECTED as error:
         hosts.failed(error, f"error: {error}", 1)
-    except preemption.Preempted:
+    except exits.Preempted:
         if hosts.lead():
             print("\nasked to stop (SIGTERM): everything is saved; run the same command again to go on", file=sys.stderr)
         hosts.barrier("stopped")
-        sys.exit(preemption.RESTART)
+        sys.exit(exits.RESTART)
     except KeyboardInterrupt:
         hosts.failed(KeyboardInterrupt(), "\nstopped; run the same command again to go on", 130)
     except Exception as error:

@@ -10,11 +10,20 @@
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message says which field and what to write instead."""
+
+
+class DataError(ValueError):
+    """The data asked for does not exist, is empty or too small; the message says what to write instead."""
+
+
+class EvaluateError(ValueError):
+    """A feature space that cannot be used, or images that cannot be judged; the message says what to write."""
 
 
 def knob(default):
@@ -33,6 +42,12 @@ def fields(node) -> dict[str, Any]:
 def nearest(name: str, names) -> str:
     close = difflib.get_close_matches(name, list(names), n=5, cutoff=0.3)
     return "nearest: " + ", ".join(close) if close else "there are: " + ", ".join(sorted(names))
+
+
+def did_you_mean(name: str, names: Iterable[str], count: int = 3) -> str:
+    """'; did you mean a or b?' for the names closest to `name`, or '' where none is close."""
+    close = difflib.get_close_matches(name, list(names), count, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def replace(node, changes: dict[str, Any]):

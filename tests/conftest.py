@@ -36,8 +36,11 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-LONGEST = ("test_sharding", "test_train", "test_study", "test_study_images", "test_cluster", "test_gan", "test_hosts", "test_vae",
-           "test_transformer", "test_bench_accelerator", "test_pods")
+pytest_plugins = ["launcher"]
+
+LONGEST = ("devices/test_sharding", "training/test_train", "study/test_study", "study/test_study_images", "sweeps/test_ray",
+           "families/test_gan", "devices/test_hosts", "families/test_vae", "families/test_transformer",
+           "tools/test_bench_accelerator", "pods/test_pods")
 
 
 def pytest_configure(config):
@@ -46,4 +49,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    def place(item):
+        name = item.path.relative_to(pathlib.Path(__file__).parent).with_suffix("").as_posix()
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    items.sort(key=place)

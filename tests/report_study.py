@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import laws
-from scaling.records import Records
+from scaling.results.records import Records
 
 LAW = {"E": 1.05, "A": 9.0, "B": 95.0, "alpha": 0.31, "beta": 0.36}
 SIZES = [5_200, 24_600, 98_300, 393_000]
@@ -42,7 +42,7 @@ FLOOR = 0.0035
 
 
 def record(params, data, rate, loss, role="sweep"):
-    """The record of one run, as `scaling.records` describes it. A loss of NaN: it diverged at step 17."""
+    """The record of one run, as `scaling.results.records` describes it. A loss of NaN: it diverged at step 17."""
     diverged = math.isnan(loss)
     return {
         "fingerprint": f"{params:x}-{data:x}-{rate:g}".replace("e-", "m"), "role": role,

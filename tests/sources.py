@@ -5,7 +5,7 @@ import numpy as np
 
 from scaling import experiment as X
 from scaling import families
-from scaling.data import spec
+from scaling.experiment import KINDS, Text
 
 
 class ExampleSource:
@@ -35,8 +35,8 @@ class ExampleSource:
 def tiny(name, **changes):
     """An experiment at the bottom of a family's ladder, small enough for eight devices and many tests."""
     cls = families.find(name)
-    data = spec.KINDS[cls.reads]
-    own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is spec.Text else {"data.examples": 8 * 12}
-    small = {"length": 16, "vocab": 32, "layers": 1} if data is spec.Text else {}
+    data = KINDS[cls.reads]
+    own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is Text else {"data.examples": 8 * 12}
+    small = {"length": 16, "vocab": 32, "layers": 1} if data is Text else {}
     e = X.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
     return e.replace({"data.batch": 8, "optim.warmup": 2, **own, **changes})

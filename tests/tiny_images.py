@@ -1,7 +1,7 @@
 """An image study small enough for tests, of the family named after the colon: `tests/tiny_images.py:gan`."""
 
 from scaling import experiment
-from scaling.sweep import grid
+from scaling.experiment import grid
 
 
 def get_config(family):

@@ -1,7 +1,7 @@
 """A study small enough for tests: two sizes, four lengths, two rates, and a target; every stage of the real thing."""
 
 from scaling import experiment
-from scaling.sweep import grid
+from scaling.experiment import grid
 
 
 def get_config():

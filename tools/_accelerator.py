@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from scaling import cost, families, packing, train
+from scaling import cost, families
 from scaling import experiment as experiments
-from scaling.data import spec
+from scaling.experiment import KINDS, Text
+from scaling.training.program import Program
+from scaling.training.step import run_span
 
 REPEATS = 3
 
@@ -37,7 +39,7 @@ class Sizes(NamedTuple):
 
 SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2), 5e3, 5e3, ((4, 8),), 2, 2)
 
-# Dense bfloat16 FLOP/s, without sparsity: NVIDIA's datasheets of each. Those of TPUs are in scaling.chips.
+# Dense bfloat16 FLOP/s, without sparsity: NVIDIA's datasheets of each. Those of TPUs are in scaling.devices.chips.
 PUBLISHED = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12,
              "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12}
 
@@ -69,7 +71,7 @@ def seconds(call: Callable[[int], object], total: float) -> float:
 
 def published(kind: str) -> float | None:
     """bfloat16 FLOP/s of a device of this kind, `jax.Device.device_kind`; None where it is not known here."""
-    from scaling import chips
+    from scaling.devices import chips
     tpu = next((chip.share(chip.peak) for chip in chips.CHIPS.values() if chip.kind == kind), None)
     return tpu or next((rate for name, rate in PUBLISHED.items() if name in kind), None)
 
@@ -98,13 +100,13 @@ def products(sizes: Sizes, note, left):
 def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, steps_per_call=256) -> dict:
     """What a step of the train loop takes: optimiser included, `runs` packed, over all devices."""
     shape = {"length": family.length} if family.reads == "text" else {}
-    data = spec.KINDS[family.reads](batch=batch, **shape)
+    data = KINDS[family.reads](batch=batch, **shape)
     data = dataclasses.replace(data, **{data.unit: data.per_step * 10**6})
     e = experiments.Experiment(family=family, data=data, microbatch=microbatch)
     e = e.replace({"layout": layout or e.layout})
-    program = packing.Program(e, Examples(family, batch), runs, steps_per_call=steps_per_call)
+    program = Program(e, Examples(family, batch), runs, steps_per_call=steps_per_call)
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
-    state, spans, found = program.init(pack), [train.span(e)] * runs, {}
+    state, spans, found = program.init(pack), [run_span(e)] * runs, {}
 
     def call(times):
         nonlocal state
@@ -153,9 +155,9 @@ def packed(member: str, how: dict, sizes: Sizes, note, left):
     """Small runs side by side: units a second of all of them, and the ratio to one run alone."""
     alone, kind = None, families.find(member)
     small = kind.ladder(sizes.packed if kind.reads == "text" else sizes.images, **how)
-    batch = max(jax.device_count(), spec.KINDS[kind.reads]().batch if sizes.runs > 2 else 2)
+    batch = max(jax.device_count(), KINDS[kind.reads]().batch if sizes.runs > 2 else 2)
     if kind.reads == "text":
-        small = dataclasses.replace(small, length=spec.Text().length)
+        small = dataclasses.replace(small, length=Text().length)
     for runs in sizes.packs:
         if alone and left() < 30 and sizes.seconds > 1:
             note(f"{runs} packed {member}s: left out, the time of this piece is up", runs=runs, failed="time")

@@ -14,8 +14,11 @@ from absl import app, flags, logging
 from etils import epath
 from flax import nnx
 
-from scaling import axes, checkpoint, experiment as experiments, files
-from scaling.report import words
+from scaling import axes
+from scaling import experiment as experiments
+from scaling.fields import leaves
+from scaling.figures import words
+from scaling.store import checkpoint, files
 
 
 class CheckpointsError(ValueError):
@@ -138,8 +141,8 @@ def difference(one, other, kinds=("plain", "knob")) -> str | None:
     a, b = experiments.to_dict(one)["family"]["name"], experiments.to_dict(other)["family"]["name"]
     if a != b:
         return f"family is {a} in one, {b} in the other"
-    theirs = experiments.leaves(other)
-    for path, (value, kind) in experiments.leaves(one).items():
+    theirs = leaves(other)
+    for path, (value, kind) in leaves(one).items():
         if kind in kinds and value != theirs[path][0]:
             return f"{path} is {value!r} in one, {theirs[path][0]!r} in the other"
     return None

@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from scaling import cost, experiment as experiments, files, records
-from scaling.laws import _plot_style as style
-from scaling.report import trends, words
-from tools import _checkpoints, _checkpoints_measure as measure
+from scaling import cost
+from scaling.fields import nearest
+from scaling.figures import plot as style
+from scaling.figures import words
+from scaling.results import records, tuned
+from scaling.store import files
+from tools import _checkpoints
+from tools import _checkpoints_measure as measure
 
 N = "params_non_embedding"
 # Measures of kinds in the figure: column, title.
@@ -36,10 +40,10 @@ def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
     if metric not in loaded or not pd.api.types.is_numeric_dtype(loaded[metric]):
         numbers = sorted(loaded.select_dtypes("number").columns)
         raise _checkpoints.CheckpointsError(f"records have no metric {metric!r}; "
-                                            f"{experiments.nearest(metric, numbers)}")
-    frame = trends.clean(loaded, metric)
+                                            f"{nearest(metric, numbers)}")
+    frame = tuned.clean(loaded, metric)
     frame = frame[[(workdir / "params" / name).is_dir() for name in frame["fingerprint"]]]
-    finished = [trends.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
+    finished = [tuned.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
     chosen = pd.concat(finished).sort_values([N, "data"]).groupby(N).tail(1)
     if chosen.empty:
         raise _checkpoints.CheckpointsError(f"no run in {os.fspath(workdir)} that ended well has its weights")

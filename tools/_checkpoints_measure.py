@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from scaling import optim
+from scaling.training import optim
 from tools import _checkpoints
 
 INPUTS = {"heads": 2, "kernel_height": 3}  # how many axes are inputs, where it is more than the first

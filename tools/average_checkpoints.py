@@ -7,7 +7,7 @@
 averages checkpoints named one by one or by a pattern, alike or by coefficients (which need not sum to one),
 or the last few steps of each. They must hold the same arrays, and come from experiments that differ in
 nothing but knobs: seed, learning rate, length and such. The result is a directory like workdir/params/<run>,
-which scaling.checkpoint reads back, tools.inspect_checkpoint too; its meta has the experiment of the first
+which scaling.store.checkpoint reads back, tools.inspect_checkpoint too; its meta has the experiment of the first
 checkpoint, and what was averaged. What exists is never overwritten.
 
 Printed is how the norm of the average's matrices compares with those of its parts: near 1 where they are
@@ -28,9 +28,11 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from scaling import checkpoint, experiment as experiments, files
-from scaling.report import words
-from tools import _checkpoints, _checkpoints_flags, _checkpoints_measure as measure
+from scaling import experiment as experiments
+from scaling.figures import words
+from scaling.store import checkpoint, files
+from tools import _checkpoints, _checkpoints_flags
+from tools import _checkpoints_measure as measure
 from tools._checkpoints import CheckpointsError
 from tools._checkpoints_flags import CHECKPOINTS, OUTPUT, PART, RUN
 

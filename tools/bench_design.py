@@ -23,12 +23,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from scaling.laws import Runs, bootstrap, design
-from scaling.laws._design_search import Information, natural, slopes
-from scaling.laws.catalogue import MEDIUM
-from scaling.laws.counts import six_n_d
-from scaling.laws.fitting import Fit, fit
-from scaling.laws.forms import get
+from scaling.laws import Runs, bootstrap
+from scaling.laws.design import design
+from scaling.laws.design.search import Information, natural, slopes
+from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.search import fit
+from scaling.laws.forms.catalogue import MEDIUM
+from scaling.laws.forms.form import get
+from scaling.laws.optimum.counts import six_n_d
 
 # Besiroglu et al. 2024 (arXiv:2404.10102), table 1
 CHINCHILLA = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

@@ -30,9 +30,12 @@ import jax
 import numpy as np
 from jax import lax
 
-from scaling import cost, families, packing, sharding, train
+from scaling import cost, families
 from scaling import experiment as experiments
-from scaling.data import spec
+from scaling.devices.layouts import one_cpu_device_per_core
+from scaling.experiment import Images
+from scaling.training.program import Program
+from scaling.training.step import TRUNK
 
 BATCH, IMAGES, REPEATS = 64, 4096, 3
 MEMBERS = ("vae/tokens", "vae/conv", "gan/tokens", "gan/conv")
@@ -55,7 +58,7 @@ class Rows:
 
 def experiment(member, size):
     name, body = member.split("/")
-    data = spec.Images(batch=BATCH)
+    data = Images(batch=BATCH)
     family = families.find(name).ladder(size, body=body, **data.family_fields())
     e = experiments.Experiment(family=family, data=data)
     return e.replace({"optim.learning_rate": 1e-4, **ADAM[name]})  # small: there is nothing to learn
@@ -83,7 +86,7 @@ def _elapsed(steps, count):
 
 def program_times(e, runs, seconds, loop=None):
     """(seconds to compile, seconds per step) of packed runs; `loop` overrides where the Program steps."""
-    program = packing.Program(e, Rows(e.family), runs)
+    program = Program(e, Rows(e.family), runs)
     if loop is not None:  # read when the step is traced, which it is at the first call
         program.loop, program.compiled_steps = loop, program.steps_per_call if loop else 1
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
@@ -91,7 +94,7 @@ def program_times(e, runs, seconds, loop=None):
 
     def steps(count):
         nonlocal state
-        state, metrics = program.advance(state, pack, [train.TRUNK] * runs, count)
+        state, metrics = program.advance(state, pack, [TRUNK] * runs, count)
         jax.block_until_ready((state, metrics))
 
     first, each = timed(steps, seconds)
@@ -179,7 +182,7 @@ def loops(members, seconds):
     for label, e in members:
         if e.family.body != "conv":
             continue
-        stays = packing.Program(e, None, 1).loop
+        stays = Program(e, None, 1).loop
         outside, inside = (1e3 * program_times(e, 1, seconds, loop)[1] for loop in (False, True))
         has, marks = "yes" if cost.convolves(e.family) else "no", " *" if stays else "* "
         print(f"{label:>22} {has:>9} {outside:8.1f}{marks[0]} {inside:8.1f}{marks[1]} "
@@ -197,7 +200,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=6.0,
                         help="of stepping for each figure, compiling and first steps apart; 6 by default")
     flags = parser.parse_args()
-    sharding.one_cpu_device_per_core()  # before JAX starts
+    one_cpu_device_per_core()  # before JAX starts
     jax.config.update("jax_enable_compilation_cache", False)  # or a second run would report no compile time
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}")
     members = [(f"{member} {size:.0e}", experiment(member, size))

@@ -16,7 +16,7 @@ from absl import app, flags  # noqa: E402
 
 from experiments import compile_for, run  # noqa: E402
 from scaling import pods  # noqa: E402
-from scaling.pods import report  # noqa: E402
+from scaling.pods.table import header, row  # noqa: E402
 
 _FOLDER = flags.DEFINE_string("folder", "compiled", "Where the reports go.")
 _ONLY = flags.DEFINE_string("only", "", "Cases whose name contains this.")
@@ -67,13 +67,13 @@ def experiment(case: Case):
 def main(_):
     folder = pathlib.Path(_FOLDER.value)
     folder.mkdir(parents=True, exist_ok=True)
-    print(report.header(), flush=True)
+    print(header(), flush=True)
     for case in CASES:
         if _ONLY.value not in case.name:
             continue
         result = pods.attempt(experiment(case), case.topology, case.slices, case.mesh, case.runs)
         (folder / f"{case.name.replace(' ', '_')}.json").write_text(json.dumps(result, indent=1))
-        print(report.row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
+        print(row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
 
 
 if __name__ == "__main__":

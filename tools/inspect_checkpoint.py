@@ -30,10 +30,11 @@ import pandas as pd
 from absl import flags
 from etils import epath
 
-from scaling import files
-from scaling.laws import _plot_style as style
-from scaling.report import words
-from tools import _checkpoints, _checkpoints_across as across, _checkpoints_flags
+from scaling.figures import plot as style
+from scaling.figures import words
+from scaling.store import files
+from tools import _checkpoints, _checkpoints_flags
+from tools import _checkpoints_across as across
 from tools import _checkpoints_measure as measure
 from tools._checkpoints_flags import CHECKPOINTS, OUTPUT, PART, RUN
 

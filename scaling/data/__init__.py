@@ -15,10 +15,11 @@ Names: `glyphs` and `glyphs/<set>` (characters of the fonts inside matplotlib, r
 import functools
 import os
 
-from scaling.data import cache, corpus, tokenizers, windows
-from scaling.data.errors import DataError
+from scaling.data import corpus, tokenizers, windows
 from scaling.data.images import ImageSource, load_images
 from scaling.data.source import Source
+from scaling.fields import DataError
+from scaling.store.files import data_directory, data_room
 
 __all__ = ["DataError", "ImageSource", "Source", "load", "load_images"]
 
@@ -44,15 +45,15 @@ def load(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16
     for field, (value, smallest) in least.items():
         if value < smallest:
             raise DataError(f"{field}={value} is too small; write at least {smallest}")
-    root = cache.directory(data_dir)
-    with cache.room(root):
+    root = data_directory(data_dir)
+    with data_room(root):
         found = corpus.find(name, root, progress)
         tokens = tokenizers.get(tokenizer, root / "tokenizers", found.fingerprint,
                                 lambda: windows.take(found.documents("train"))[0], progress)
     directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
 
     def split(which: str, count: int) -> windows.Windows:
-        with cache.room(root):
+        with data_room(root):
             return windows.prepare(directory, which, length, tokens, lambda: found.documents(which), count,
                                    progress, f"{name} {which}")
 

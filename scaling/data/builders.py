@@ -7,7 +7,8 @@ import io
 import numpy as np
 import tensorflow_datasets as tfds
 
-from scaling.data import cache, curate, glyphs, pycode
+from scaling.data import curate, glyphs, pycode
+from scaling.store.files import data_directory
 
 
 class Files(tfds.core.GeneratorBasedBuilder):
@@ -99,7 +100,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
     @functools.cached_property
     def drawn(self) -> glyphs.Glyphs:
-        config, root = self.builder_config, cache.directory(self._data_dir_root)
+        config, root = self.builder_config, data_directory(self._data_dir_root)
         return glyphs.find(config.characters, root, config.size, config.channels, progress=False)
 
     def _info(self) -> tfds.core.DatasetInfo:

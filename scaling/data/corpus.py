@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from scaling.data import cache, curate, order, pycode
-from scaling.data.errors import DataError, nearest
+from scaling.data import curate, order, pycode
+from scaling.fields import DataError, nearest
+from scaling.store.files import find_json, locked, write_json
 
 FEW = 20                     # files: with fewer, a share of files is no sample
 HELD_OUT_DOCUMENTS = 4       # key of the shuffle that picks them, beside those of windows.py and source.py
@@ -81,13 +82,13 @@ def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathl
     state = [(f.name, f.package, s.st_size, s.st_mtime_ns) for f in sorted(listed) if (s := _stat(f.path))]
     state = hashlib.sha256(json.dumps([curate.VERSION, sorted(rules), cut, state]).encode()).hexdigest()[:16]
     index = data_dir / "index" / f"{state}.json"
-    found = cache.read_json(index)
+    found = find_json(index)
     if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
-        with cache.locked(index):
-            found = cache.read_json(index)      # another process may have made it meanwhile
+        with locked(index):
+            found = find_json(index)      # another process may have made it meanwhile
             if found is None or not (data_dir / found["directory"] / "dataset_info.json").exists():
                 found = _build(name, curate.curate(listed, rules, progress, name, cut), data_dir)
-                cache.write_json(index, found)
+                write_json(index, found)
 
     def documents(split: str) -> Documents:
         import tensorflow_datasets
@@ -99,7 +100,7 @@ def files(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathl
 
 def _build(name: str, curated: curate.Curated, data_dir: pathlib.Path) -> dict:
     root = data_dir / curated.fingerprint
-    with cache.locked(root):
+    with locked(root):
         from scaling.data import builders
         builder = (builders.Pycode(config=name.removeprefix("pycode/"), curated=curated, data_dir=root)
                    if name.startswith("pycode/") else builders.TextFiles(curated=curated, data_dir=root))

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scaling.data import dedup
-from scaling.data.errors import DataError
+from scaling.fields import DataError
 
 VERSION = "1.0.0"       # of the rules below: a change to what they keep changes it
 HELD_OUT = 0.05          # the share of files, and the most of all bytes in whole packages, for evaluation

@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 
-from scaling.data import cache, order, transforms
-from scaling.data.errors import DataError, nearest
+from scaling.data import order, transforms
 from scaling.data.source import Feed
+from scaling.fields import DataError, nearest
+from scaling.store.files import data_directory, data_room
 
 UNLIMITED = order.LIMIT - 1      # images of a stream without end
 MOVES = 6                    # the key of augmentations, beside those of source.py and glyphs/render.py
@@ -145,9 +146,9 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
         raise DataError(f"channels={channels} is not possible; write 1 for grey or 3 for RGB")
     transforms.check("resize", resize, transforms.RESIZES)
     transforms.check("crop", crop, transforms.CROPS)
-    root = cache.directory(data_dir)
+    root = data_directory(data_dir)
     kind, _, rest = name.partition(":")
-    with cache.room(root):
+    with data_room(root):
         if kind == "tfds" and rest:
             from scaling.data import pictures
             found = pictures.find(rest, root, size, channels, resize, crop, progress)

@@ -57,7 +57,7 @@ def permute(index, n, key, xp: ModuleType = np):
         for r in range(ROUNDS):
             index = turn(r, index)
         return index
-    from jax import lax                                     # one small loop body, however many rounds
+    from jax import lax  # one small loop body, however many rounds
     shape = xp.broadcast_shapes(index.shape, key.shape)
     return lax.fori_loop(0, ROUNDS, turn, xp.broadcast_to(index, shape))
 

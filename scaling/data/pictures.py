@@ -14,8 +14,10 @@ from types import ModuleType
 
 import numpy as np
 
-from scaling.data import cache, corpus, curate, order, transforms
-from scaling.data.errors import DataError, nearest
+from scaling.data import corpus, curate, order, transforms
+from scaling.fields import DataError, nearest
+from scaling.store import files
+from scaling.store.files import find_json, locked, replacing
 
 VERSION = 1
 SHUFFLE = 7                  # the key of the order, beside those of source.py, glyphs/render.py and images.py
@@ -96,10 +98,10 @@ def find(name: str, root: pathlib.Path, size: int, channels: int, resize: str, c
     described = [VERSION, builder.info.full_name, sorted(sizes.items()), field, size, channels, resize, crop]
     state = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
     directory = root / "images" / f"{name.replace('/', '-').replace(':', '-')}-{state}"
-    table = cache.read_json(directory / "table.json")
+    table = find_json(directory / "table.json")
     if table is None:
-        with cache.locked(directory):
-            table = cache.read_json(directory / "table.json")
+        with locked(directory):
+            table = find_json(directory / "table.json")
             if table is None:
                 shape = functools.partial(_shape, size=size, count=channels, rule=resize, crop=crop)
                 iid = [split for split in ("test", "validation") if split in sizes][:1]
@@ -125,7 +127,7 @@ def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: p
     columns: dict[str, list] = {path: [] for path in (*labels, *captions)}
     directory.mkdir(parents=True, exist_ok=True)
     rows, duplicates, seen, digest, at = {}, {}, set(), hashlib.sha256(repr(labels).encode()), 0
-    with cache.replacing(directory / "images.npy") as path:
+    with replacing(directory / "images.npy") as path:
         images = np.lib.format.open_memmap(path, "w+", np.uint8, (sum(map(len, sources.values())), *box))
         for split, source in sources.items():
             kept = []
@@ -154,12 +156,12 @@ def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: p
     if "caption" in columns:
         tables["caption"] = np.array([_bytes(value)[:CAPTION] for value in columns["caption"]])
     for file, arrays in {"rows.npz": rows, "columns.npz": tables}.items():
-        with cache.replacing(directory / file) as path, open(path, "wb") as handle:
+        with replacing(directory / file) as path, open(path, "wb") as handle:
             np.savez(handle, **arrays)
         for column in arrays.values():
             digest.update(column.tobytes())
     table = {"fingerprint": digest.hexdigest()[:16], "labels": labels, "duplicates": duplicates}
-    cache.write_json(directory / "table.json", table)        # last: without it nothing is there
+    files.write_json(directory / "table.json", table)        # last: without it nothing is there
     return table
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from scaling.data import order, windows
-from scaling.data.errors import DataError
 from scaling.data.tokenizers import Tokenizer
+from scaling.fields import DataError
 
 TABLES = 1 << 20     # examples; an epoch of more is not tabulated: each batch computes its own, in 1 ms
 EPOCHS = 3           # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from scaling.data import cache
-from scaling.data.errors import DataError
+from scaling.fields import DataError
+from scaling.store.files import locked, replacing
 
 SEPARATOR = b"\0"
 SMALLEST_BPE = 258
@@ -121,10 +121,10 @@ def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Seq
                         f"write bpe:{SMALLEST_BPE} or more")
     path = directory / f"{corpus}-bpe{size}.json"
     if not path.exists():
-        with cache.locked(path):
+        with locked(path):
             if not path.exists():
                 state = BPE.train(texts(), int(size), progress)
-                with cache.replacing(path) as temporary:
+                with replacing(path) as temporary:
                     temporary.write_text(state, encoding="utf-8")
     found = BPE(path.read_text(encoding="utf-8"))
     if found.vocab != int(size):

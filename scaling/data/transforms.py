@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from scaling.data import order
-from scaling.data.errors import DataError, nearest
+from scaling.fields import DataError, nearest
 
 RESIZES = {"area": "BOX", "nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC",
            "lanczos": "LANCZOS"}           # to Pillow's filters, all but nearest with antialiasing

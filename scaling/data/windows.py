@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from scaling.data import cache, order
+from scaling.data import order
 from scaling.data.tokenizers import Tokenizer
+from scaling.store import files
+from scaling.store.files import find_json, locked, replacing
 
 VERSION = 1                   # of the order and layout below; part of a source's fingerprint
 BLOCK = 64 << 20              # bytes of text
@@ -38,7 +40,7 @@ class Windows:
         kept = max(1, CACHED // (self._per_record * self._row * dtype.itemsize))
         self._record = functools.lru_cache(kept)(self._read)
         self.blocks: list[dict] = []
-        while (block := cache.read_json(self._path(len(self.blocks), "json"))) is not None:
+        while (block := find_json(self._path(len(self.blocks), "json"))) is not None:
             self.blocks.append(block)
         self._starts = np.cumsum([0] + [block["windows"] for block in self.blocks])
 
@@ -90,7 +92,7 @@ class Windows:
         starts = order.permutation(count, WINDOWS, block) * length
         from array_record.python import array_record_module
         digest = hashlib.sha256()
-        with cache.replacing(self._path(block, "array_record")) as path:
+        with replacing(self._path(block, "array_record")) as path:
             writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
             for first in range(0, count, self._per_record):
                 rows = starts[first:first + self._per_record, None] + np.arange(self._row)
@@ -98,7 +100,7 @@ class Windows:
                 digest.update(data)
                 writer.write(data)
             writer.close()
-        cache.write_json(self._path(block, "json"), {
+        files.write_json(self._path(block, "json"), {
             "windows": count, "documents": at - start, "next": at, "last": at == len(documents),
             "tokens": len(tokens), "sha256": digest.hexdigest()})
         return Windows(self._directory, self._split, length, self._dtype)
@@ -131,7 +133,7 @@ def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokeniz
     found = Windows(directory, split, length, tokenizer.dtype)
     if found.whole or 0 < tokens <= len(found) * length:
         return found
-    with cache.locked(directory):
+    with locked(directory):
         found, read = Windows(directory, split, length, tokenizer.dtype), documents()
         while not found.whole and not 0 < tokens <= len(found) * length:
             found = found.append(read, tokenizer, progress, desc)

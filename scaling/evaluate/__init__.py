@@ -10,8 +10,8 @@ import functools
 
 import numpy as np
 
-from scaling.evaluate import critic, features, metrics
-from scaling.evaluate.errors import EvaluateError
+from scaling.evaluate import critic, distances, features
+from scaling.fields import EvaluateError
 
 NEIGHBOURS = 5      # of the balls behind precision, recall, density and coverage (Naeem et al. 2020)
 NEARER = 0.01       # share of held-out real images that count as memorised
@@ -40,9 +40,9 @@ class Judge:
         self._training = self._images(range(min(source.unique_examples, TRAINING * samples)))
         self._space = _find(features, self._held_out, source.levels, weights, data_dir, progress)
         self._real = self._space(self._reference)
-        self._moments = metrics.moments(self._real)
-        self._radii = metrics.radii(self._real, NEIGHBOURS)
-        self._sigma = metrics.median_distance(self._real)
+        self._moments = distances.moments(self._real)
+        self._radii = distances.radii(self._real, NEIGHBOURS)
+        self._sigma = distances.median_distance(self._real)
         self._near = float(np.quantile(self._nearest(self._held_out), NEARER))
 
     def __call__(self, images) -> dict[str, float]:
@@ -60,15 +60,15 @@ class Judge:
         images = self._checked(images)
         fake = self._space(images)
         scale = float(np.trace(self._moments[1]))
-        found = {"fd": metrics.frechet(self._moments, metrics.moments(fake)),
-                 "fd_infinity": metrics.fd_infinity(self._real, fake)}
+        found = {"fd": distances.frechet(self._moments, distances.moments(fake)),
+                 "fd_infinity": distances.fd_infinity(self._real, fake)}
         found |= {f"{name}_relative": value / scale for name, value in found.items()}
-        found["kid"], found["kid_se"] = metrics.kid(self._real, fake)
-        found["cmmd"] = metrics.cmmd(self._real, fake, self._sigma)
-        found |= metrics.manifolds(self._real, fake, NEIGHBOURS, real_radii=self._radii)
+        found["kid"], found["kid_se"] = distances.kid(self._real, fake)
+        found["cmmd"] = distances.cmmd(self._real, fake, self._sigma)
+        found |= distances.manifolds(self._real, fake, NEIGHBOURS, real_radii=self._radii)
         found["missed"] = 1 - found["coverage"]
         pixels = [self._pixels(x) for x in (self._reference, images)]
-        found["sliced_wasserstein"] = metrics.sliced_wasserstein(*pixels)
+        found["sliced_wasserstein"] = distances.sliced_wasserstein(*pixels)
         nearest = self._nearest(images)
         found |= {"nearest": float(nearest.mean()), "memorised": float((nearest <= self._near).mean())}
         if self.critic_steps:
@@ -131,7 +131,7 @@ class Judge:
         return rows / np.float32((self.source.levels - 1) * np.sqrt(rows.shape[1]))
 
     def _nearest(self, images):
-        return metrics.nearest(self._pixels(images), self._pixels(self._training))[0]
+        return distances.nearest(self._pixels(images), self._pixels(self._training))[0]
 
 
 def _find(name, examples, levels, weights, data_dir, progress):

@@ -14,9 +14,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from scaling import axes, logs, nn
-from scaling.evaluate import weights
-from scaling.evaluate.errors import EvaluateError
+from scaling import axes, nn
+from scaling.evaluate.pretrained import weights
+from scaling.fields import EvaluateError
+from scaling.store.progress import Progress
 
 VERSION = 1  # raise it when anything here changes that is not in the recipe: caches are made again
 
@@ -96,7 +97,7 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     held-out images, `weights` the SHA-256 of the arrays.
     """
     from scaling import data
-    from scaling.data import cache
+    from scaling.store.files import data_directory, locked, replacing
     if size < 8:
         raise EvaluateError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
                             "features='random' or 'pca'")
@@ -105,15 +106,15 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     decided = dataclasses.asdict(recipe) | {"data": source.fingerprint, "size": size, "channels": channels,
                                             "levels": levels, "version": VERSION}
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache.directory(data_dir) / "evaluate" / f"classifier-{key}.npz"
+    path = data_directory(data_dir) / "evaluate" / f"classifier-{key}.npz"
     classes = len(source.classes("character"))
     make = functools.partial(Classifier, recipe=recipe, size=size, channels=channels, classes=classes)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: axes.drawn(make, jax.random.key(0))))
-    with cache.locked(path):
+    with locked(path):
         if not path.exists():
             state, accuracy = _train(make, graph, source, recipe, levels, progress)
             arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-            with cache.replacing(path) as temporary, open(temporary, "wb") as file:
+            with replacing(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, accuracy=accuracy, **arrays)
     with np.load(path) as file:
         arrays = dict(file)
@@ -146,7 +147,7 @@ def _train(make, graph, source, recipe, levels, progress):
         return jax.lax.fori_loop(0, chunk, step, carry)
 
     carry = (state, optimiser.init(state), jnp.zeros(()))
-    bar = logs.Progress(recipe.steps, unit="step") if progress else None
+    bar = Progress(recipe.steps, unit="step") if progress else None
     for start in range(0, recipe.steps, chunk):
         carry = steps(carry, arrays, start)
         if bar:

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from scaling.evaluate import classifier, dinov2, inception, resize, weights
-from scaling.evaluate.errors import EvaluateError
+from scaling.evaluate import classifier
+from scaling.evaluate.pretrained import dinov2, inception, resize, weights
+from scaling.fields import EvaluateError
 
 COMPONENTS = 64    # of the PCA and the random network
 HIDDEN = 512       # of the random network

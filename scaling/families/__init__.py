@@ -45,7 +45,7 @@ class Family(Protocol):
       metrics tell that training broke down without a number that is not finite, else None.
     """
 
-    reads: ClassVar[str]  # the kind of data, a key of scaling.data.spec.KINDS
+    reads: ClassVar[str]  # the kind of data, a key of scaling.experiment.data.KINDS
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters. Pure: may be vmapped, jitted with shardings, or only shape-evaluated."""

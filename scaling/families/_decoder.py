@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import attention, nn
+from scaling import nn
+from scaling.nn import attention
 
 
 class Decoder(nnx.Module):
@@ -26,7 +27,7 @@ class Decoder(nnx.Module):
         tokens.
 
         A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}: row b of `tokens`
-        holds the positions from start[b] on. See scaling.generate.
+        holds the positions from start[b] on. See scaling.families._generate.
         """
         positions = jnp.arange(tokens.shape[1])[None]
         if cache is not None:

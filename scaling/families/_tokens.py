@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import attention, nn
+from scaling import nn
+from scaling.nn import attention
 
 
 class TokenBlock(nnx.Module):

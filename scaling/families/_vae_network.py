@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import axes, nn, sharding
+from scaling import axes, nn
+from scaling.devices import sharding
 from scaling.families._tokens import TokenBlock
 from scaling.families._vae_likelihoods import LIKELIHOODS, centred
-
 
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)  # recomputing it is faster than keeping what it needs
 

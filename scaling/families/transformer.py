@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import attention, axes, nn
+from scaling import axes, nn
 from scaling.families import Player
 from scaling.families._decoder import Block, Decoder
+from scaling.nn import attention
 
 CHOICES = {
     "norm": ("rmsnorm", "layernorm"),

@@ -7,24 +7,29 @@
 
 `forms` holds what a law is, `catalogue` those that come with the package, `forecast` and `plots` are modules too.
 """
-from scaling.laws import catalogue, forecast, forms, plots  # noqa: F401  (catalogue: so that forms.FORMS is full)
-from scaling.laws.allocation import frontier
-from scaling.laws.compare import compare
-from scaling.laws.counts import counted, recount
-from scaling.laws.design import best_loss, best_size, first_grid, loss_at, quantity, suggest
-from scaling.laws.diagnose import Diagnostic, diagnose, examine, extrapolation, locate
-from scaling.laws.exponents import exponents
-from scaling.laws.fitting import Fit, fit
-from scaling.laws.forms import Amplitude, Form, LawError, Parameter
-from scaling.laws.holdout import holdout
-from scaling.laws.isoflop import isoflop
-from scaling.laws.jackknife import jackknife, sandwich
-from scaling.laws.objectives import Objective
-from scaling.laws.profile import profile
+from scaling.laws.checks.diagnose import diagnose, extrapolation, locate
+from scaling.laws.checks.diagnostic import Diagnostic
+from scaling.laws.checks.examine import examine
+from scaling.laws.design.design import best_loss, best_size, first_grid, loss_at, quantity, suggest
+from scaling.laws.figures import plots  # noqa: F401  (catalogue: so that forms.FORMS is full)
+from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.objectives import Objective
+from scaling.laws.fitting.search import fit
+from scaling.laws.forecasts import forecast  # noqa: F401  (catalogue: so that forms.FORMS is full)
+from scaling.laws.forecasts.twostep import two_step
+from scaling.laws.forms import catalogue, form  # noqa: F401  (catalogue: so that forms.FORMS is full)
+from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
+from scaling.laws.intervals.jackknife import jackknife, sandwich
+from scaling.laws.intervals.profile import profile
+from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
+from scaling.laws.optimum.allocation import frontier
+from scaling.laws.optimum.counts import counted, recount
+from scaling.laws.optimum.exponents import exponents
+from scaling.laws.optimum.isoflop import isoflop
 from scaling.laws.runs import Runs
+from scaling.laws.scores.compare import compare
+from scaling.laws.scores.holdout import holdout
 from scaling.laws.store import load, save, table
-from scaling.laws.twostep import two_step
-from scaling.laws.uncertainty import Bootstrap, bootstrap
 
 __all__ = ["Amplitude", "Bootstrap", "Diagnostic", "Fit", "Form", "LawError", "Objective", "Parameter", "Runs", "best_loss",
            "best_size", "bootstrap", "compare", "counted", "diagnose", "examine", "exponents", "extrapolation",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scaling.laws.forms import Form, LawError
+from scaling.laws.forms.form import Form, LawError
 
 # Column names that are taken for a role when the user names none; the first that is there wins.
 GUESSES = {
@@ -80,8 +80,9 @@ class Runs:
     def from_workdir(cls, path, metric: str | None = None, tuned: bool = True, where: str | None = None) -> Runs:
         """The runs of a study of `experiments.run`: its sweep's, at the best learning rate of each N and D if `tuned`.
         metric: a column of the records; by default the study's own. Diverged runs are dropped."""
-        from scaling import files, records
-        from scaling.report import trends
+        from scaling.results import records
+        from scaling.results import tuned as best
+        from scaling.store import files
         study = pathlib.Path(path) / "study.json"
         about = files.read_json(study) if study.exists() else {}
         metric, unit = metric or about.get("metric") or "loss", about.get("unit") or "tokens"
@@ -91,10 +92,10 @@ class Runs:
         if metric not in frame.columns:
             measured = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
             raise LawError(f"no metric {metric!r} in the records of {path}; there are {', '.join(measured)}")
-        frame = trends.clean(frame, metric)
+        frame = best.clean(frame, metric)
         frame = frame[frame["role"] == "sweep"]
         source = {"kind": "workdir", "path": os.fspath(path), "runs": len(frame)}
-        kept = (trends.tuned(frame, metric) if tuned else frame).reset_index(drop=True)
+        kept = (best.tuned(frame, metric) if tuned else frame).reset_index(drop=True)
         columns = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops",
                    "unique": f"{unit}_unique"}
         runs = cls.from_dataframe(kept, metric, source=source, **columns)

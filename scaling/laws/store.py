@@ -4,13 +4,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling import files
 from scaling.laws import runs as tables
-from scaling.laws.diagnose import Diagnostic
-from scaling.laws.fitting import Fit
-from scaling.laws.forms import LawError, get
-from scaling.laws.objectives import Objective
-from scaling.laws.uncertainty import Bootstrap
+from scaling.laws.checks.diagnostic import Diagnostic
+from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.objectives import Objective
+from scaling.laws.forms.form import LawError, get
+from scaling.laws.intervals.uncertainty import Bootstrap
+from scaling.store import files
 
 KEPT = ("flops", "fingerprint")  # columns of the runs kept beside those the law uses
 

@@ -19,10 +19,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from scaling import chips, experiment as experiments, sharding, train
-from scaling.experiment import ConfigError
+from scaling import experiment as experiments
+from scaling.devices import chips, sharding
+from scaling.devices.layouts import mesh_sizes
+from scaling.fields import ConfigError
 from scaling.pods.compiler import ENVIRONMENT, state_bytes
-from scaling.pods.report import table  # noqa: F401
+from scaling.pods.table import table  # noqa: F401
+from scaling.training.step import init_state
 
 
 class PodError(RuntimeError):
@@ -138,8 +141,8 @@ def could_fit(experiment, topology: str, slices: int = 1, mesh: str = "", runs: 
 
 def held(experiment, slices, mesh: str = "", runs: int = 1) -> dict[str, int]:
     """`compiler.state_bytes` of an experiment, without compiling it."""
-    sizes = sharding.mesh_sizes(slices.devices, runs, mesh, experiment.layout, slices.count)
+    sizes = mesh_sizes(slices.devices, runs, mesh, experiment.layout, slices.count)
     virtual = AbstractMesh(tuple(sizes.values()), tuple(sizes))
-    state = jax.eval_shape(lambda: jax.vmap(lambda _: train.init(experiment))(jnp.zeros(runs)))
+    state = jax.eval_shape(lambda: jax.vmap(lambda _: init_state(experiment))(jnp.zeros(runs)))
     lies = sharding.shardings(state, virtual, experiment.layout)
     return state_bytes(jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, lies), slices)

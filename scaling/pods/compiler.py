@@ -32,12 +32,12 @@ def devices(slices):
 
 def report(experiment, slices, mesh: str = "", runs: int = 1) -> dict:
     """Everything `docs/hardware.md` speaks of, for `runs` packed runs of one experiment on these slices."""
-    from scaling import packing
     from scaling.experiment import to_dict
-    from scaling.sweep import counts
+    from scaling.training.counts import counts
+    from scaling.training.program import Program
 
     start = time.perf_counter()
-    program = packing.Program(experiment, None, runs, mesh, devices=devices(slices))
+    program = Program(experiment, None, runs, mesh, devices=devices(slices))
     out = {"experiment": to_dict(experiment), "params": counts(experiment, experiment.data.seen)["params_total"],
            "runs": runs, "topology": slices.name, "slices": slices.count, "chips": slices.chips, "devices": slices.devices,
            "mesh": dict(program.mesh.shape), "layout": experiment.layout, "gradients_per_step": program.pieces,
@@ -82,8 +82,9 @@ def _size(shape):
 
 
 def _read(experiment, slices, program, compiled, folder, sizes) -> dict:
-    from scaling import sharding, sweep
+    from scaling.devices import sharding
     from scaling.pods import collectives, hlo, roofline, work
+    from scaling.training.counts import step_flops
 
     memory = compiled.memory_analysis()
     state = sum(sizes[k] for k in ("parameters", "optimiser", "average"))
@@ -97,7 +98,7 @@ def _read(experiment, slices, program, compiled, folder, sizes) -> dict:
     rows = collectives.read(text, dict(program.mesh.shape), belongs)
     plain = experiment.replace({"family.remat": False}) if getattr(experiment.family, "remat", False) else experiment
     with sharding.within(program.mesh, experiment.layout):  # the operations that the chip would run, counted once
-        model = program.runs * sweep.step_flops(plain) / slices.devices
+        model = program.runs * step_flops(plain) / slices.devices
     once = compiled.cost_analysis()
     done, moved = work.flops(text), work.traffic(text)
     seconds = roofline.times(slices, done, moved, rows, program.mesh)
@@ -118,8 +119,9 @@ def _needed(why: str) -> int | None:
 
 
 def main():
-    from scaling import chips
-    from scaling.experiment import ConfigError, from_dict
+    from scaling.devices import chips
+    from scaling.experiment import from_dict
+    from scaling.fields import ConfigError
 
     request = json.load(sys.stdin)
     try:

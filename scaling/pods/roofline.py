@@ -6,7 +6,7 @@ nothing did. A real step lies between them if every unit reaches its published r
 
 import numpy as np
 
-from scaling.chips import Slices
+from scaling.devices.chips import Slices
 
 
 def times(slices: Slices, flops: float, traffic: float, collectives, mesh) -> dict[str, float]:

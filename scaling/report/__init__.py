@@ -1,7 +1,7 @@
 """Reports: HTML files that open offline, made from the files in workdirs alone.
 
     path = scaling.report.write(workdir)                    # one study: workdir/report/index.html
-    path = scaling.report.families.write(workdirs, output)  # several side by side: output/index.html
+    path = scaling.report.comparison.write(workdirs, output)  # several side by side: output/index.html
 
 Figures lie beside the page as figures/*.png.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 import pandas as pd
 from etils import epath
 
-from scaling.report import captions, families, figures, page, sections, trends  # noqa: F401
-from scaling.report.palette import Palette
+from scaling.figures.palette import Palette
+from scaling.report import captions, comparison, figures, page, sections  # noqa: F401
 from scaling.report.reading import Study, read
+from scaling.results import tuned  # noqa: F401
 
 
 def write(workdir) -> epath.Path:
@@ -32,9 +33,9 @@ def colours(study: Study) -> Palette:
     """One colour for each size and amount of data of the sweep, or of the fit where there are no records."""
     sweep = study.runs[study.runs["role"] == "sweep"]
     if sweep.empty and study.fit:
-        sweep = pd.DataFrame(study.fit.get("points") or [], columns=[trends.PARAMS, study.unit.seen])
+        sweep = pd.DataFrame(study.fit.get("points") or [], columns=[tuned.PARAMS, study.unit.seen])
         sweep["data"] = sweep[study.unit.seen]
-    return Palette(sweep[trends.PARAMS].dropna(), sweep["data"].dropna())
+    return Palette(sweep[tuned.PARAMS].dropna(), sweep["data"].dropna())
 
 
 def render(study: Study, palette: Palette, drawn: dict[str, dict]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from scaling.report import figures, trends
-from scaling.report.trends import PARAMS
-from scaling.report.words import count, number, percent, plural, sentence, short
+from scaling.figures.words import count, number, percent, plural, sentence, short
+from scaling.report import figures
+from scaling.results import tuned
+from scaling.results.tuned import PARAMS
 
 
 def plans(study, palette) -> dict[str, tuple]:
@@ -69,7 +70,7 @@ def _compute(study) -> str:
 
 
 def _trend(study, along: str, fixed: str, to: str) -> str:
-    found = trends.steps(study.cells, along, fixed, study.metric)
+    found = tuned.steps(study.cells, along, fixed, study.metric)
     measure = study.measure
     text = f"Tuned {measure.noun}" + ("." if not found else
                                       f" {measure.falls} at {sum(step.better for step in found)} of "
@@ -82,7 +83,7 @@ def _trend(study, along: str, fixed: str, to: str) -> str:
 def _spread(study, cells) -> str:
     """What bars and small dots mean, where the figure has any."""
     text = ""
-    if trends.error(cells, study.metric).gt(0).any():
+    if tuned.error(cells, study.metric).gt(0).any():
         text += " Bars are one standard error."
     if (cells["seeds"] > 1).any():
         text += " Small dots are single seeds, of which a large dot is the mean."
@@ -100,17 +101,17 @@ def _baselines(study) -> str:
 
 
 def _unique(study) -> str:
-    cells = trends.repeated(study.runs, study.metric)
+    cells = tuned.repeated(study.runs, study.metric)
     if cells.empty:
         return ""
     seen = ", ".join(sorted({count(value) for value in cells["data"]}))
-    found = trends.effect(cells, "unique", PARAMS, study.metric)
+    found = tuned.effect(cells, "unique", PARAMS, study.metric)
     says = f" {sentence(effect(found, study, f'different {study.unit.name}'))}" if found else ""
     return (f"Models trained on {seen} {study.unit.name}, repeated where fewer were different.{says}"
             f"{_spread(study, cells)}{_baselines(study)}")
 
 
-def effect(found: trends.Effect, study, of: str) -> str:
+def effect(found: tuned.Effect, study, of: str) -> str:
     """What so many times more of `of` does to the metric, as a sentence."""
     change = percent(abs(found.ratio - 1))
     text = (f"{short(found.factor, 2)} times as many {of} {'raise' if found.ratio > 1 else 'lower'} "
@@ -131,7 +132,7 @@ def _curves(study, target, loss) -> str:
 
 
 def _rates(study) -> str:
-    rates = trends.learning_rates(study.runs, study.metric)
+    rates = tuned.learning_rates(study.runs, study.metric)
     if rates.empty:
         return ""
     inside = int((rates["edge"] == "").sum())
@@ -142,7 +143,7 @@ def _rates(study) -> str:
         text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} "
                  f"at {count(best.index[-1])} parameters")
     return (text + ". Each line is the sweep at the most data of that size; crosses diverged."
-            + _spread(study, trends.trials(study.runs, study.metric)))
+            + _spread(study, tuned.trials(study.runs, study.metric)))
 
 
 def _residuals(study) -> str:

@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scaling.report import quantities, svg, trends, words
-from scaling.report.palette import Palette
-from scaling.report.plot import canvas, finish, interval
-from scaling.report.trends import PARAMS, levels, predict
+from scaling.figures import svg, words
+from scaling.figures.palette import Palette
+from scaling.figures.plot import canvas, finish, interval
+from scaling.report.reading import predict
+from scaling.results import metrics, tuned
+from scaling.results.tuned import PARAMS, levels
 
 DOT = {"markeredgewidth": 0.8, "zorder": 4}
 DASHED = {"dashes": (4, 2.5), "linewidth": 1.0, "zorder": 3}
@@ -73,7 +75,7 @@ def against_data(study, palette) -> Figure | None:
 
 def against_unique(study, palette) -> Figure | None:
     """Tuned metric against how many different examples there were, at equal examples seen; one line per N."""
-    return _lines(study, trends.repeated(study.runs, study.metric), "unique", PARAMS, palette, baselines=True)
+    return _lines(study, tuned.repeated(study.runs, study.metric), "unique", PARAMS, palette, baselines=True)
 
 
 def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, baselines: bool = False):
@@ -103,7 +105,7 @@ def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, ba
 def _dots(axes: Axes, study, palette: Palette, line: pd.DataFrame, along: str, colour: str) -> None:
     """Cells joined by a line, with bars of one standard error and a small dot for each of several seeds."""
     axes.plot(line[along], line[study.metric], "o-", color=colour, markeredgecolor=palette.paper, **DOT)
-    error = trends.error(line, study.metric)
+    error = tuned.error(line, study.metric)
     if error.notna().any():
         axes.errorbar(line[along], line[study.metric], yerr=error.fillna(0), fmt="none", ecolor=colour,
                       elinewidth=1.0, capsize=2.5, zorder=3)
@@ -178,7 +180,7 @@ def training_curves(study, palette, target: str | None, loss: str) -> Figure | N
     if not lines:
         return None
     player = loss.rpartition("/")[0]
-    label = f"training loss, {quantities.PLAYERS.get(player, player)}" if player else study.unit.training_loss
+    label = f"training loss, {metrics.PLAYERS.get(player, player)}" if player else study.unit.training_loss
     figure, axes = canvas(palette, f"training {study.unit.name}", label, "parameters")
     ends = {}
     for text, curve, colour in lines:
@@ -202,17 +204,17 @@ def against_learning_rate(study, palette) -> Figure | None:
 
     A dot is the mean over seeds. Rates at which every run diverged are crosses at the top.
     """
-    rates = trends.learning_rates(study.runs, study.metric)
+    rates = tuned.learning_rates(study.runs, study.metric)
     if rates.empty:
         return None
     figure, axes = canvas(palette, "learning rate", study.measure.label, "parameters")
     ends, dead, sweep = [], [], study.runs[study.runs["role"] == "sweep"]
-    table = trends.trials(study.runs, study.metric)
+    table = tuned.trials(study.runs, study.metric)
     for size, cell in rates.groupby(PARAMS):
         best, colour = cell.loc[cell["data"].idxmax()], palette.size(size)
         tried, line = (rows[(rows[PARAMS] == size) & (rows["data"] == best["data"])]
                        for rows in (sweep, table))
-        line = trends.best(line, study.metric, ["learning_rate"])
+        line = tuned.best(line, study.metric, ["learning_rate"])
         _dots(axes, study, palette, line, "learning_rate", colour)
         ring = line[line["learning_rate"] == best["best"]]
         axes.plot(ring["learning_rate"], ring[study.metric], "o", markersize=10, markerfacecolor="none",

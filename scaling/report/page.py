@@ -10,8 +10,8 @@ import importlib.resources
 import jinja2
 from etils import epath
 
-from scaling import files
-from scaling.report.palette import Palette
+from scaling.figures.palette import Palette
+from scaling.store import files
 
 
 def render(template: str, palette: Palette, drawn: dict[str, dict], **content) -> str:

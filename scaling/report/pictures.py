@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import struct
 
-from scaling.report import quantities, words
+from scaling.figures import words
+from scaling.results import metrics
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 4_000_000  # bytes of one picture in the page
@@ -54,7 +55,7 @@ def _side(entry: dict) -> dict:
     return {"uri": "data:image/png;base64," + base64.b64encode(entry["png"]).decode(),
             "width": round(width * scale), "height": round(height * scale),
             "size": words.count(entry["params_non_embedding"]), "fingerprint": entry.get("fingerprint") or "",
-            "facts": [quantities.metric(name).amount(words.number(value))
+            "facts": [metrics.metric(name).amount(words.number(value))
                       for name, value in (entry.get("examine") or {}).items()]}
 
 
@@ -67,7 +68,7 @@ def examination(study) -> dict | None:
     names = dict.fromkeys(name for entry in found for name in entry["metrics"] if not name.endswith("_se"))
     return {"columns": [f"{words.count(entry['params_non_embedding'])}, {entry.get('label', '')}".rstrip(", ")
                         for entry in found],
-            "rows": [(words.sentence(quantities.metric(name).label),
+            "rows": [(words.sentence(metrics.metric(name).label),
                       [_value(entry["metrics"], name) for entry in found]) for name in names]}
 
 

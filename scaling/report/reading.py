@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from etils import epath
 
-from scaling import files, records
-from scaling.report import pictures, quantities, trends
+from scaling.laws.forms.form import LawError, get
+from scaling.report import pictures
+from scaling.results import metrics, records, tuned
+from scaling.store import files
 
 FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine")
 
@@ -20,7 +24,7 @@ class Study:
     runs: pd.DataFrame                                      # cleaned records, see trends.clean
     cells: pd.DataFrame                                     # the tuned runs of each (N, D), see trends.tuned
     metric: str                                             # column of both
-    unit: quantities.Unit
+    unit: metrics.Unit
     study: dict | None = None
     fit: dict | None = None
     fits: dict[str, dict] = field(default_factory=dict)     # of other metrics of the same runs
@@ -34,13 +38,13 @@ class Study:
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
-    def measure(self) -> quantities.Metric:
-        return quantities.metric(self.metric)
+    def measure(self) -> metrics.Metric:
+        return metrics.metric(self.metric)
 
     @property
     def beside(self) -> list[str]:
         """Metrics that are worth figures of their own beside the one that is fitted."""
-        asked = (self.study or {}).get("beside", quantities.BESIDE)
+        asked = (self.study or {}).get("beside", metrics.BESIDE)
         return [name for name in asked if name in self.cells and self.cells[name].notna().any()
                 and not (name.startswith(self.metric) or self.metric.startswith(name))]
 
@@ -52,7 +56,7 @@ class Study:
 
     def law(self, params, data):
         """The fitted law at N and D; None where there is none in those."""
-        return trends.predict(self.fit, {trends.PARAMS: params, self.unit.seen: data})
+        return predict(self.fit, {tuned.PARAMS: params, self.unit.seen: data})
 
 
 def read(workdir) -> Study:
@@ -75,20 +79,20 @@ def read(workdir) -> Study:
     found["pictures"], lost = pictures.read(workdir, found["pictures"] or [])
     if lost:
         missing["some pictures"] = lost
-    held = [name for name in quantities.METRICS if name in table and table[name].notna().any()]
+    held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
     metric = (found["study"] or {}).get("metric") or (held or ["bits_per_byte"])[0]
-    unit = quantities.unit(found["study"], table)
-    runs = trends.clean(table, metric, unit)
+    unit = metrics.unit(found["study"], table)
+    runs = tuned.clean(table, metric, unit)
     curves = {fingerprint: curve for fingerprint in runs["fingerprint"]
               if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit)) is not None}
     if not curves:
         missing["curves"] = "There are no training curves in curves/ yet."
     if runs.empty:
         missing["records"] = "There are no records of runs in records/ yet."
-    return Study(runs, trends.tuned(runs, metric), metric, unit, curves=curves, missing=missing, **found)
+    return Study(runs, tuned.tuned(runs, metric), metric, unit, curves=curves, missing=missing, **found)
 
 
-def _curve(path, unit: quantities.Unit) -> pd.DataFrame | None:
+def _curve(path, unit: metrics.Unit) -> pd.DataFrame | None:
     """Points of one training curve. Lines without numbers, or torn by a killed run, are skipped."""
     if not path.exists():
         return None
@@ -102,3 +106,18 @@ def _curve(path, unit: quantities.Unit) -> pd.DataFrame | None:
             continue
     curve = pd.DataFrame(points)
     return curve.sort_values("data") if len(curve.columns) > 1 else None
+
+
+def predict(fit: Mapping | None, columns: Mapping[str, object]):
+    """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's
+    columns."""
+    try:
+        form = get((fit or {}).get("form"))
+    except LawError:
+        return None
+    names = [(fit.get("columns") or {}).get(role) for role in form.inputs]
+    if not set(names) <= set(columns):
+        return None
+    inputs = np.broadcast_arrays(*(np.atleast_1d(columns[name]) for name in names))
+    logs = np.log(np.stack(inputs).astype(float))
+    return form.predict(np.array([[fit["params"][name] for name in form.names]], float), logs)[0]

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scaling.report import pictures, quantities, table, trends
+from scaling.figures.words import (
+    NOTHING,
+    count,
+    duration,
+    measured,
+    missing,
+    number,
+    percent,
+    plural,
+    power,
+    printable,
+    sentence,
+    short,
+)
+from scaling.report import pictures, table
 from scaling.report.captions import effect
-from scaling.report.trends import PARAMS
-from scaling.report.words import (NOTHING, count, duration, measured, missing, number, percent, plural,
-                                  power, printable, sentence, short)
+from scaling.results import tuned
+from scaling.results.tuned import PARAMS
 
 SYMBOL = {"alpha": "α", "beta": "β"}
 
@@ -87,7 +100,7 @@ def matrix(study) -> dict | None:
     cells = study.cells
     if cells.empty:
         return None
-    text = map(measured, cells[study.metric], trends.error(cells, study.metric))
+    text = map(measured, cells[study.metric], tuned.error(cells, study.metric))
     return _table(cells.assign(text=list(text)))
 
 
@@ -105,10 +118,10 @@ def monotone(study) -> list[dict]:
     for along, fixed, question, of, at in (
             (PARAMS, "data", "with size at fixed data", "parameters", unit),
             ("data", PARAMS, "with data at fixed size", unit, "parameters")):
-        found = trends.steps(study.cells, along, fixed, study.metric)
+        found = tuned.steps(study.cells, along, fixed, study.metric)
         against = [f"at {count(s.fixed)} {at}, from {count(s.before)} to {count(s.after)} {of}: "
                    f"{number(s.metric_before)} to {number(s.metric_after)}" for s in found if not s.better]
-        overall = trends.effect(study.cells, along, fixed, study.metric)
+        overall = tuned.effect(study.cells, along, fixed, study.metric)
         if found:
             out.append({"question": f"Does the {measure.noun} {measure.fall} {question}?",
                         "verdict": "no" if against else "yes", "against": against,
@@ -120,7 +133,7 @@ def monotone(study) -> list[dict]:
 
 def diverged(study) -> dict | None:
     """How many runs of the sweep diverged at each size and amount of data; None when none did."""
-    found = trends.diverged(study.runs)
+    found = tuned.diverged(study.runs)
     if found is None:
         return None
     text = [f"{bad} of {runs}" for bad, runs in zip(found["diverged"], found["runs"])]
@@ -174,7 +187,7 @@ def diagnostics(study) -> list[str]:
     """Sentences about the fit and the sweep that a reader should hold against them."""
     said = (study.fit or {}).get("diagnostics") or []
     out = [one["message"] if isinstance(one, dict) else str(one) for one in said]
-    rates = trends.learning_rates(study.runs, study.metric)
+    rates = tuned.learning_rates(study.runs, study.metric)
     for (size, side, best), at in rates[rates["edge"] != ""].groupby([PARAMS, "edge", "best"])["data"]:
         out.append(f"At {count(size)} parameters and {', '.join(map(count, at))} {study.unit.name} the best "
                    f"learning rate, {short(best)}, is the {side} tried: a better one may lie beyond.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scaling.report import quantities
-from scaling.report.trends import PARAMS
-from scaling.report.words import NOTHING, count, duration, measured, missing, power, sentence, short
+from scaling.figures.words import NOTHING, count, duration, measured, missing, power, sentence, short
+from scaling.results import metrics
+from scaling.results.tuned import PARAMS
 
 
 def _columns(study) -> dict[str, tuple]:
@@ -13,11 +13,11 @@ def _columns(study) -> dict[str, tuple]:
     unit = study.unit
     named = {PARAMS: ("Params", count), unit.seen: (sentence(unit.name), count),
              "learning_rate": ("Learning rate", short)}
-    metrics = {name: (sentence(quantities.metric(name).label), None)
-               for name in quantities.measured(study.runs)}
-    if "loss" in metrics and unit.loss:
-        metrics["loss"] = (sentence(unit.loss), None)
-    named |= metrics | {
+    found = {name: (sentence(metrics.metric(name).label), None)
+               for name in metrics.measured(study.runs)}
+    if "loss" in found and unit.loss:
+        found["loss"] = (sentence(unit.loss), None)
+    named |= found | {
         "flops": ("FLOPs", power), "flops_6nd": ("6ND", power), unit.unique: ("Unique", count),
         "params_total": ("Params, all", count),
         "steps": ("Steps", lambda value: NOTHING if missing(value) else f"{value:,.0f}"),

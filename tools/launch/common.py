@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from absl import app, flags
 
 from experiments import _environment
-from scaling.preemption import RESTART
+from scaling.devices.exits import RESTART
 from tools.launch import shell
 from tools.launch.accelerators import AcceleratorError
 

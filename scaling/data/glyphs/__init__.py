@@ -16,9 +16,11 @@ from types import ModuleType
 
 import numpy as np
 
-from scaling.data import cache, order
-from scaling.data.errors import DataError, nearest
+from scaling.data import order
 from scaling.data.glyphs import fonts, groups, render
+from scaling.fields import DataError, nearest
+from scaling.store import files
+from scaling.store.files import find_json, locked, replacing
 
 VERSION = 3                  # of every rule in this directory: a change to what they give changes it
 LEAST = 8                    # pixels of a side
@@ -56,10 +58,10 @@ def find(config: str, root: pathlib.Path, size: int, channels: int, progress: bo
     paths = fonts.files()
     state = hashlib.sha256(f"{VERSION} {config} {fonts.fingerprint(paths)}".encode()).hexdigest()[:16]
     directory = root / "masters" / f"{config or 'all'}-{state}"
-    table = cache.read_json(directory / "table.json")
+    table = find_json(directory / "table.json")
     if table is None:
-        with cache.locked(directory):
-            table = cache.read_json(directory / "table.json") or _build(config, paths, directory, progress)
+        with locked(directory):
+            table = find_json(directory / "table.json") or _build(config, paths, directory, progress)
     fields = np.load(directory / "fields.npy", mmap_mode="r")
     return Glyphs(f"glyphs/{config}".rstrip("/"), table, fields, size, channels)
 
@@ -89,9 +91,9 @@ def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, prog
     digest = hashlib.sha256(repr([VERSION, table]).encode() + fields.tobytes())
     table["fingerprint"] = digest.hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
-    with cache.replacing(directory / "fields.npy") as path, open(path, "wb") as file:
+    with replacing(directory / "fields.npy") as path, open(path, "wb") as file:
         np.save(file, fields)
-    cache.write_json(directory / "table.json", table)        # last: without it nothing is there
+    files.write_json(directory / "table.json", table)        # last: without it nothing is there
     return table
 
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-
 HELD_OUT = 0.1
 NEAR = 0.95
 GRID = 16            # pixels of the side that pictures are compared at

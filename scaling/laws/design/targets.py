@@ -1,0 +1,86 @@
+"""What a design is to make certain: a number computed from a law's parameters."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scaling.laws.fitting.fit import Fit
+from scaling.laws.forms.form import LawError
+from scaling.laws.optimum import allocation
+
+
+@dataclass(frozen=True)
+class Target:
+    """values(fit, vectors [batch, P]) -> [batch], of other parameters of the fit's form. log: they are
+    natural logarithms, so that a standard error of them is a relative one of what is named."""
+    name: str
+    values: Callable[[Fit, np.ndarray], np.ndarray]
+    log: bool = False
+
+    def shown(self, value: float) -> float:
+        """A value as people read it."""
+        return float(np.exp(value)) if self.log else float(value)
+
+
+def loss_at(**inputs: float) -> Target:
+    """The loss of one run, at the law's inputs: loss_at(N=7e10, D=1.4e12)."""
+    if not inputs or not all(np.isscalar(x) and np.isfinite(x) and x > 0 for x in inputs.values()):
+        raise LawError(f"a target is a point with positive inputs, such as N=7e10, D=1.4e12, not {inputs}")
+
+    def values(law: Fit, vectors: np.ndarray) -> np.ndarray:
+        form = law.form
+        if set(inputs) != set(form.inputs):
+            raise LawError(f"the target needs {', '.join(form.inputs)}, the inputs of {form.name}; "
+                           f"it has {', '.join(inputs)}")
+        return np.log(form.predict(vectors, np.log([[inputs[name]] for name in form.inputs]))[:, 0])
+
+    return Target("loss at " + ", ".join(f"{name} = {x:.4g}" for name, x in inputs.items()), values, log=True)
+
+
+def best_loss(compute: float, cost: Callable | None = None, **given: float) -> Target:
+    """The loss of the best model that `compute` FLOPs can train. cost, given: as in `frontier`."""
+    return Target(f"lowest loss at C = {compute:.4g}",
+                  lambda law, vectors: np.log(_along(law, vectors, compute, cost, given).loss), log=True)
+
+
+def best_size(compute: float, cost: Callable | None = None, **given: float) -> Target:
+    """N*(C): the parameters of the best model that `compute` FLOPs can train. cost, given: as in
+    `frontier`."""
+    return Target(f"N* at C = {compute:.4g}",
+                  lambda law, vectors: _along(law, vectors, compute, cost, given).log_params, log=True)
+
+
+def quantity(of: str | Callable[[pd.DataFrame], object]) -> Target:
+    """A parameter by its name, or any function of a DataFrame of parameters, one vector a row."""
+    def values(law: Fit, vectors: np.ndarray) -> np.ndarray:
+        form = law.form
+        if callable(of):
+            return np.asarray(of(pd.DataFrame(vectors, columns=list(form.names))), float)
+        if of not in form.free:
+            raise LawError(f"no parameter {of!r} is fitted; {form.name} fits {', '.join(form.free)}")
+        return vectors[:, form.names.index(of)]
+
+    return Target(of if isinstance(of, str) else getattr(of, "__name__", "quantity"), values)
+
+
+def target_of(given) -> Target:
+    """A Target from what `suggest` takes: a Target, {input: value} of a run, a parameter's name, or a
+    function."""
+    if isinstance(given, Target):
+        return given
+    if isinstance(given, Mapping):
+        return loss_at(**given)
+    if isinstance(given, str) or callable(given):
+        return quantity(given)
+    raise LawError("a target is {'N': ..., 'D': ...}, a parameter's name, a function of the parameters, or "
+                   f"one of design.loss_at, best_loss, best_size and quantity; got {given!r}")
+
+
+def _along(law: Fit, vectors: np.ndarray, compute: float, cost: Callable | None, given: dict):
+    """The optimum of each vector, NaN where there is no trade-off of N against D."""
+    found = allocation.optima(law, compute, vectors, cost, **given)
+    return found._replace(**{name: np.where(found.inside, getattr(found, name), np.nan)[:, 0]
+                             for name in ("log_params", "log_data", "loss")})

@@ -1,0 +1,96 @@
+"""From data and a form to its optima: the scale that the optimiser works in, many starts, and what is left of them."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scaling.laws.fitting import newton, projection
+from scaling.laws.fitting.objectives import Objective
+from scaling.laws.forms.form import Form, LawError
+
+STARTS = {0: 16, 1: 16, 2: 16, 3: 64, 4: 96}  # Newton starts by the number of parameters searched
+MANY = 192       # of five and more
+DIRECT = 24      # starts that are minimised without a detour
+# of the starts that are not done soon: how many go on, for how long, and how near to the best their objective must be
+POLISH = ((24, 300, 1e3), (4, 3000, 2.0))
+SAME = 1e-5      # optima whose predictions nowhere differ by more are one
+
+
+class Scale:
+    """Where the optimiser works: logarithms of inputs about 0 (if the form allows it) and losses about 1."""
+
+    def __init__(self, form: Form, logs, y, objective: Objective):
+        self.form, self.centre = form, form.centre(logs)
+        self.unit = 1.0 if objective.shift else float(np.exp(np.log(np.abs(y) + 1e-300).mean()))
+        linear = objective.space == "linear"
+        self.objective = objective.with_delta(objective.delta / self.unit) if linear else objective
+        self.factor = 1.0 if not linear else self.unit if objective.kind == "absolute" else self.unit ** 2
+        self.logs, self.y = logs - self.centre[:, None], np.asarray(y) / self.unit
+        amplitudes = [a.name for a in form.amplitudes]
+        bounds = {a.name: (a.low / self.unit, a.high / self.unit) for a in form.amplitudes}
+        for p in form.nonlinear:
+            if p.unit:
+                change = np.exp(-self.centre[form.inputs.index(p.unit)])
+                bounds[p.name] = p.low * change, p.high * change
+        fixed = {name: value / self.unit for name, value in form.fixed.items() if name in amplitudes}
+        self.inner = form.with_fixed(fixed).bounded(bounds)
+
+    def restore(self, vectors: np.ndarray) -> np.ndarray:
+        """Parameter vectors [batch, P] in the units of the data."""
+        return self.form.rescale(vectors, -self.centre) * self._units()
+
+    def enter(self, vectors: np.ndarray) -> np.ndarray:
+        """The inverse of restore."""
+        return self.form.rescale(vectors / self._units(), self.centre)
+
+    def minimise(self, start, y, weights, objective: Objective | None = None, **options) -> newton.Result:
+        """newton.minimise of this data, or of other losses y in its units, from vectors in the optimiser's units."""
+        return newton.minimise(self.inner, start, self.logs, np.asarray(y) / self.unit, weights,
+                               objective=objective or self.objective, **options)
+
+    def _units(self) -> np.ndarray:
+        return np.where(np.arange(len(self.form.names)) < len(self.form.amplitudes), self.unit, 1.0)
+
+
+@np.errstate(all="ignore")  # far from an optimum laws overflow: such starts lose
+def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None):
+    """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description).
+
+    starts: how many; by default as many as the form needs. With a seed they are random.
+    """
+    scale = Scale(form, logs, y, objective)
+    wanted = starts or STARTS.get(sum(p.name in form.free for p in form.nonlinear), MANY)
+    start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
+    if not len(start):
+        raise LawError(f"no start of {form.name} reached a finite objective")
+    # a small delta makes a rough objective, with a local optimum wherever the curve passes through enough points: of many
+    # starts the best go on from where least squares takes them
+    if len(start) > DIRECT and scale.objective.kind == "huber":
+        squares = replace(scale.objective, kind="mse", delta=np.inf)
+        eased = scale.minimise(start, y, weights, squares, iterations=60)
+        order = np.argsort(np.where(np.isfinite(eased.objective), eased.objective, np.inf), kind="stable")
+        further = eased.vectors[order[:len(start) // 4]]
+        start = np.concatenate([start[:DIRECT], further]) if seed is None else eased.vectors
+    found = scale.minimise(start, y, weights, iterations=100)
+    if not np.isfinite(found.objective).any():
+        raise LawError(f"no start of {form.name} reached a finite objective")
+    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take their time
+        late = np.flatnonzero(~found.converged & (found.objective <= near * found.objective.min()))
+        late = late[np.argsort(found.objective[late], kind="stable")[:many]]
+        if late.size:
+            again = scale.minimise(found.vectors[late], y, weights, iterations=iterations)
+            for values, new in zip(found[:3], again):
+                values[late] = new
+    kept: list[int] = []
+    curves = scale.inner.predict(found.vectors, scale.logs)
+    for i in np.argsort(found.objective, kind="stable"):
+        finished = found.converged[i] or not kept
+        new = all(np.abs(curves[i] / curves[j] - 1).max() > SAME for j in kept)
+        if finished and new and np.isfinite(found.objective[i]):
+            kept.append(i)
+    best = found.objective[kept[0]]
+    about = {"method": "variable projection, then damped Newton", "starts": len(start),
+             "converged": int(found.converged.sum()),
+             "reached_best": int((found.objective <= best * (1 + 1e-6) + 1e-300).sum())}
+    return scale.restore(found.vectors[kept]), found.objective[kept] * scale.factor, about

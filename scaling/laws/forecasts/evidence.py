@@ -1,0 +1,119 @@
+"""What a forecast was made from: hashes of every run's content, so that none of it can change unseen.
+
+Records of a workdir go by their fingerprint, rows of a table by their number when the forecast was written.
+What is compared later is the content: rows may be in another order, and others may have joined.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from scaling.laws import runs
+from scaling.laws.forms.form import LawError
+from scaling.results import records
+from scaling.store import files
+
+SAME = 1e-6  # relative: numbers closer than this are one number, typed with more or fewer digits
+
+
+def digest(plain) -> str:
+    """SHA-256 of plain JSON values, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def record_hash(record: Mapping) -> str:
+    """SHA-256 of a record's content, NumPy values and NaN being as `files.dumps` writes them."""
+    return digest(json.loads(files.dumps(dict(record))))
+
+
+def hashes(found: Iterable[Mapping]) -> dict[str, str]:
+    """{fingerprint: record_hash} of records, each a dict with a "fingerprint"."""
+    return {record["fingerprint"]: record_hash(record) for record in found}
+
+
+def row_hashes(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
+    """{"row 0": hash, ...} of a table's rows, each over those of `columns` that it has a value in.
+
+    Numbers count by value and empty cells not at all, so that a row's hash is the same whether its column
+    is of integers or of reals, which may change when a row joins.
+    """
+    there = [name for name in columns if name in frame.columns]
+    rows = zip(*(frame[name].tolist() for name in there))
+    return {f"row {label}": record_hash({name: value for name, cell in zip(there, row)
+                                         if (value := _cell(cell)) is not None})
+            for label, row in zip(frame.index, rows)}
+
+
+def _cell(value):
+    if isinstance(value, (Mapping, list, tuple, np.ndarray)):
+        return value
+    if pd.isna(value):
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, Integral) and abs(value) > 2 ** 53:  # no float holds it
+        return str(int(value))
+    return float(value) if isinstance(value, Real) else str(value)
+
+
+def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None,
+           names: Iterable[str] | None = None):
+    """({name: hash}, table, columns hashed) of the records in `source`.
+
+    source: {fingerprint: hash}, which has no table; the path of a workdir, whose records are hashed whole
+    (those in `names`, by default all); or Runs, a DataFrame or the path of a table, of which the rows that
+    have a value in one of the columns `measured` are hashed, over `columns`, by default all.
+    """
+    if isinstance(source, Mapping):
+        return dict(source), None, None
+    if isinstance(source, (str, os.PathLike)) and epath.Path(source).is_dir():
+        store = records.Records(source)
+        names = store.fingerprints() if names is None else names
+        return hashes(store.read(name) for name in names if store.done(name)), records.load(source), None
+    frame = runs.of(source).frame
+    for name in measured:
+        if name not in frame.columns:
+            there = ", ".join(map(str, frame.columns))
+            raise LawError(f"the records have no column {name!r}; the columns are {there}")
+    frame = frame[frame[list(measured)].notna().any(axis=1)]
+    columns = list(map(str, frame.columns)) if columns is None else list(columns)
+    return row_hashes(frame, columns), frame, columns
+
+
+def lost(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What of `before` is no longer in `now`, by name: "missing: a, b; changed: c"; "" when all is there."""
+    spare, gone = Counter(now.values()), []
+    for name, value in before.items():
+        if spare[value] > 0:
+            spare[value] -= 1
+        else:
+            gone.append(name)
+    both = {"missing": [name for name in gone if name not in now],
+            "changed": [name for name in gone if name in now]}
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in both.items() if names)
+
+
+def rows_of(frame: pd.DataFrame, target: Mapping) -> np.ndarray:
+    """Positions of the rows that are the target: they have its fingerprint where both have one, else they
+    agree with it in every column that both have."""
+    shared = [name for name in target if name in frame.columns]
+    shared = ["fingerprint"] if "fingerprint" in shared else shared
+    same = np.full(len(frame), bool(shared))
+    for name in shared:
+        same &= np.array([_equal(cell, target[name]) for cell in frame[name].tolist()], bool)
+    return np.flatnonzero(same)
+
+
+def _equal(one, other) -> bool:
+    if isinstance(one, Real) and isinstance(other, Real):
+        return math.isclose(one, other, rel_tol=SAME)
+    return str(one) == str(other)

@@ -1,0 +1,273 @@
+"""What a law is: inputs, amplitudes that enter linearly, nonlinear parameters with bounds, and a formula.
+
+    loss = sum_j sign_j * amplitude_j * exp(g_j(parameters, log inputs))
+
+Given the nonlinear parameters the amplitudes have an exact solution (`projection`), and the derivatives that the
+optimiser needs follow from the formula itself (`jets`). A law of your own is a few lines:
+
+    forms.register(Form(
+        name="logarithmic", formula="E + A / (1 + c log x)", source="my notebook", inputs=("x",),
+        amplitudes=(Amplitude("E"), Amplitude("A")), nonlinear=(Parameter("c", 1e-3, 1e3, scale="log"),),
+        terms=lambda p, log: (0.0, -np.log1p(p.c * log.x)), centred=()))
+
+`terms` gives the logarithm of every amplitude's feature, in NumPy, of `p`, the parameters, and `log`, the logarithms
+of the inputs. The laws that come with the package are in `catalogue`.
+"""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from scaling.laws.forms.jets import Jet
+
+
+class LawError(ValueError):
+    """Data or a request that no law can be fitted to; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Amplitude:
+    """A linear parameter in [low, high], low 0 or -inf; its term is subtracted where sign is -1."""
+    name: str
+    low: float = 0.0
+    high: float = np.inf
+    sign: float = 1.0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A nonlinear parameter and the closed interval it is searched in.
+
+    scale: the coordinate that the optimiser moves along: "linear", "log" (of what is positive) or "symlog" (of what
+    spans orders of magnitude in either sign: asinh of 10 times the value). unit: the input in whose unit it is
+    measured, if any. relative: its bounds are multiples of the smallest and of the largest value of that input, until
+    `Form.placed` makes them numbers.
+    """
+    name: str
+    low: float
+    high: float
+    scale: str = "linear"
+    unit: str = ""
+    relative: bool = False
+
+    @property
+    def log(self) -> bool:
+        return self.scale == "log"
+
+    def coordinate(self, value):
+        """The optimiser's coordinate of a value."""
+        return {"linear": np.asarray, "log": np.log, "symlog": lambda v: np.arcsinh(10.0 * v)}[self.scale](value)
+
+    def value(self, coordinate):
+        """The inverse of `coordinate`."""
+        return {"linear": np.asarray, "log": np.exp, "symlog": lambda z: 0.1 * np.sinh(z)}[self.scale](coordinate)
+
+    def jet(self, coordinate, k: int) -> Jet:
+        """The value at a coordinate, with derivatives by it as parameter k."""
+        value = self.value(coordinate)
+        if self.scale == "linear":
+            return Jet(value, {k: np.ones(())})
+        return Jet(value, {k: value if self.log else 0.1 * np.cosh(coordinate)}, {(k, k): value})
+
+
+@dataclass(frozen=True)
+class Form:
+    """A law. `fixed` {name: value} and `tied` {name: other name} parameters are not fitted; `free` ones are.
+
+    centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
+    parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
+    None is all of them; `anchors` are values of inputs that the formula itself divides by.
+    shift(values, centre): where it is not enough that parameters with a `unit` are divided by it, maps {name: nonlinear
+    value} for inputs to those for inputs / exp(centre), {input: number}. `shifted` names those it changes, whose bounds
+    are those of centred inputs.
+    constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
+    literature, computed from the fitted ones.
+    """
+    name: str
+    formula: str
+    source: str
+    inputs: tuple[str, ...]
+    amplitudes: tuple[Amplitude, ...]
+    nonlinear: tuple[Parameter, ...]
+    terms: Callable
+    centred: tuple[str, ...] | None = None
+    shift: Callable | None = None
+    shifted: tuple[str, ...] = ()
+    anchors: Mapping[str, float] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
+    derived: Callable | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parameter names in the order of vectors: amplitudes, then nonlinear parameters."""
+        return tuple(p.name for p in (*self.amplitudes, *self.nonlinear))
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the parameters that are fitted."""
+        return tuple(name for name in self.names if name not in self.fixed and name not in self.tied)
+
+    @property
+    def low(self) -> np.ndarray:
+        return np.array([p.low for p in (*self.amplitudes, *self.nonlinear)])
+
+    @property
+    def high(self) -> np.ndarray:
+        return np.array([p.high for p in (*self.amplitudes, *self.nonlinear)])
+
+    def parameter(self, name: str) -> Amplitude | Parameter:
+        for p in (*self.amplitudes, *self.nonlinear):
+            if p.name == name:
+                return p
+        raise LawError(f"{self.name} has no parameter {name!r}; it has {', '.join(self.names)}")
+
+    # ------------------------------------------------------------------------------- the same law, restricted
+
+    def bounded(self, bounds: Mapping[str, tuple[float, float]]) -> Form:
+        """The same form with other bounds on some parameters."""
+        for name, (low, high) in bounds.items():
+            p = self.parameter(name)
+            if not low < high:
+                raise LawError(f"bounds of {name!r} must be (low, high) with low < high, got ({low}, {high})")
+            if getattr(p, "scale", "") == "log" and low <= 0:
+                raise LawError(f"{name!r} is positive: its lower bound must be above 0, got {low}")
+
+        def change(p):
+            if p.name not in bounds:
+                return p
+            low, high = map(float, bounds[p.name])
+            extra = {"relative": False} if isinstance(p, Parameter) else {}
+            return replace(p, low=low, high=high, **extra)
+        plain = {"centred": ()} if set(bounds) & set(self.shifted) else {}  # the user's bounds are for inputs as they are
+        return replace(self, amplitudes=tuple(map(change, self.amplitudes)),
+                       nonlinear=tuple(map(change, self.nonlinear)), **plain)
+
+    def with_fixed(self, values: Mapping[str, float]) -> Form:
+        """The same form with some parameters held at values."""
+        for name, value in values.items():
+            self.parameter(name)
+            if not np.isfinite(value):
+                raise LawError(f"cannot fix {name!r} at {value}")
+            if getattr(self.parameter(name), "scale", "") == "log" and value <= 0:
+                raise LawError(f"{name!r} is positive; it cannot be fixed at {value:g}")
+        return replace(self, fixed={**self.fixed, **{k: float(v) for k, v in values.items()}})
+
+    def with_tied(self, pairs: Mapping[str, str]) -> Form:
+        """The same form where each name of `pairs` always equals the parameter it is mapped to."""
+        for name, other in pairs.items():
+            one, two = self.parameter(name), self.parameter(other)
+            if name == other or other in pairs or other in self.tied:
+                raise LawError(f"cannot tie {name!r} to {other!r}: {other!r} must be a free or fixed parameter")
+            if getattr(one, "scale", None) != getattr(two, "scale", None):
+                raise LawError(f"cannot tie {name!r} to {other!r}: one is searched on another scale than the other")
+        return replace(self, tied={**self.tied, **pairs})
+
+    def placed(self, logs: np.ndarray) -> Form:
+        """The same form with bounds that are multiples of an input's range made numbers, for logs [I, n]."""
+        def place(p: Parameter) -> Parameter:
+            if not (p.unit and p.relative):
+                return p
+            values = logs[self.inputs.index(p.unit)]
+            return replace(p, low=p.low * float(np.exp(values.min())), high=p.high * float(np.exp(values.max())),
+                           relative=False)
+        return replace(self, nonlinear=tuple(map(place, self.nonlinear)))
+
+    def opened(self, logs: np.ndarray) -> Form:
+        """The same form without the bounds that hold for centred inputs only."""
+        if not np.any(self.centre(logs)):
+            return self
+        return replace(self, nonlinear=tuple(
+            replace(p, low=0.0 if p.log else -np.inf, high=np.inf) if p.name in self.shifted else p
+            for p in self.nonlinear))
+
+    # ------------------------------------------------------------------------------------------------ values
+
+    def predict(self, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        """Loss [batch, n] of parameter vectors [batch, J + K] at logs [I, n], natural logarithms of the inputs."""
+        count = len(self.amplitudes)
+        return np.einsum("bj,bjn->bn", vectors[:, :count], self.features(vectors[:, count:], logs))
+
+    def features(self, theta: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        """What amplitudes multiply, with its sign, [batch, J, n], at nonlinear parameters [batch, K]."""
+        g = np.stack([np.broadcast_to(g, (len(theta), logs.shape[1])) for g in self._terms(theta, logs)], axis=1)
+        return np.array([a.sign for a in self.amplitudes])[:, None] * np.exp(g)
+
+    def jets(self, theta: np.ndarray, logs: np.ndarray, coordinates: bool = False) -> list[Jet]:
+        """g_j with derivatives by the nonlinear parameters [batch, K], or if told so by the coordinates that the
+        optimiser moves along, at logs [I, n]."""
+        p = {parameter.name: parameter.jet(theta[:, k, None], k) if coordinates else
+             Jet(theta[:, k, None], {k: np.ones(())}) for k, parameter in enumerate(self.nonlinear)}
+        terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
+        return [g if isinstance(g, Jet) else Jet(np.asarray(g, float)) for g in terms]
+
+    def _terms(self, theta: np.ndarray, logs: np.ndarray) -> list[np.ndarray]:
+        p = {parameter.name: theta[:, k, None] for k, parameter in enumerate(self.nonlinear)}
+        terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
+        if len(terms) != len(self.amplitudes):
+            raise LawError(f"{self.name} has {len(self.amplitudes)} amplitudes but its formula gives {len(terms)} terms")
+        return [np.asarray(g, float) for g in terms]
+
+    # ----------------------------------------------------------------------------------------- other units
+
+    def centre(self, logs: np.ndarray) -> np.ndarray:
+        """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed, tied or bounded one has a unit."""
+        bounded = [a.name for a in self.amplitudes if a.low not in (0.0, -np.inf) or a.high < np.inf]
+        touched = {*self.fixed, *self.tied, *self.tied.values(), *bounded}
+        united = {p.name for p in self.nonlinear if p.unit or self.shift}
+        with np.errstate(all="ignore"):
+            terms = self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1])
+        united |= {a.name for a, g in zip(self.amplitudes, terms) if np.ndim(g)}
+        if touched & united:
+            return np.zeros(len(logs))
+        inputs = self.inputs if self.centred is None else self.centred
+        return np.array([values.mean() - np.log(self.anchors.get(name, 1.0)) if name in inputs else 0.0
+                         for name, values in zip(self.inputs, logs)])
+
+    def rescale(self, vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        """Parameters [batch, P] for logs, expressed for logs - centre [I]."""
+        if not np.any(centre):
+            return vectors
+        count = len(self.amplitudes)
+        named = dict(zip(self.inputs, map(float, centre)))
+        theta = vectors[:, count:].copy()
+        if self.shift:
+            values = self.shift({p.name: theta[:, k] for k, p in enumerate(self.nonlinear)}, named)
+            theta = np.stack([values[p.name] for p in self.nonlinear], axis=1)
+        else:
+            for k, p in enumerate(self.nonlinear):
+                if p.unit:
+                    theta[:, k] *= np.exp(-named[p.unit])
+        before = self._terms(vectors[:, count:], np.asarray(centre, float)[:, None])
+        after = self._terms(theta, np.zeros((len(centre), 1)))
+        ratio = [np.broadcast_to(np.exp(b - a), (len(theta), 1))[:, 0] for b, a in zip(before, after)]
+        return np.concatenate([vectors[:, :count] * np.stack(ratio, axis=1), theta], axis=1)
+
+
+FORMS: dict[str, Form] = {}
+FAMILIES: dict[str, Callable[[int], Form]] = {}  # prefix of a name -> form of a number, such as bnsl3
+
+
+def register(form: Form) -> Form:
+    """Make a form known by its name, so that `fit`, the command line and saved fits find it."""
+    FORMS[form.name] = form
+    return form
+
+
+def get(form: str | Form) -> Form:
+    """A form by name; a Form is returned as it is, so that a user's own need not be registered."""
+    if isinstance(form, Form):
+        return form
+    prefix = str(form).rstrip("0123456789")
+    if form not in FORMS and prefix in FAMILIES and form != prefix:
+        return FAMILIES[prefix](int(form[len(prefix):]))
+    if form not in FORMS:
+        near = difflib.get_close_matches(str(form), FORMS, n=1, cutoff=0.5)
+        raise LawError(f"unknown form {form!r}" + (f", did you mean {near[0]!r}?" if near else "")
+                       + f" The forms are {', '.join(FORMS)}")
+    return FORMS[form]

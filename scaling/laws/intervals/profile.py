@@ -1,0 +1,191 @@
+"""Profiles: how well a law can fit with one parameter held at each of many values, all others fitted again.
+
+An interval holds the values at which the objective rises above its minimum by less than noise makes it rise
+at the true value. Under a likelihood (squares) that rise, over the residual variance, has the F distribution
+with 1 and n - P degrees of freedom (Bates and Watts 1988, section 6.1), and no draws are needed. Of any other
+objective it is a chi-square times a factor that depends on how the errors' density and spread vary over the
+points (Koenker and Bassett 1982; Heritier and Ronchetti 1994), which a few hundred points say little about:
+so there the rise is simulated. Resamples are drawn as `bootstrap` draws them (wild, about the fit) and fitted
+twice, freely and with the parameter held at the fit's own value, which is the truth of that simulation; the
+cut is the wanted percentile of the difference of the two.
+"""
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from scaling.laws.checks.diagnostic import Diagnostic
+from scaling.laws.fitting.fit import Fit, refit
+from scaling.laws.fitting.optimise import Scale
+from scaling.laws.forms.form import LawError
+from scaling.laws.intervals import resample
+from scaling.laws.intervals.uncertainty import resamples, spread
+
+DRAWS = 200       # resamples that the cut of an objective that is no likelihood is measured from
+FARTHEST = 1e6    # of the value: where a search towards an infinite bound ends
+FIRST = 0.03      # of the value: the first step of that search
+CLOSE = 0.03      # of the cut: how near the objective at an end of the interval must come to it
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """values [m] of the parameter, ascending, and the least objective [m] with it held there; interval: the
+    values whose objective is below `cut`, an end being the parameter's bound (or infinite) where the
+    objective never rises so far. flat: whether it stays below up to a bound, so that the data do not identify
+    the parameter."""
+    fit: Fit
+    parameter: str
+    values: np.ndarray
+    objective: np.ndarray
+    cut: float
+    level: float
+    interval: tuple[float, float]
+    flat: bool
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    def to_json(self) -> dict:
+        ends = [float(end) if np.isfinite(end) else None for end in self.interval]
+        return {"parameter": self.parameter, "values": self.values.tolist(),
+                "objective": self.objective.tolist(), "cut": self.cut, "level": self.level, "interval": ends,
+                "flat": self.flat, "diagnostics": [said.to_json() for said in self.diagnostics]}
+
+
+class _Path:
+    """The constrained fits made so far, each started from its nearest neighbour and the fit's own optima."""
+
+    def __init__(self, fit: Fit, parameter: str):
+        self.fit, self.parameter = fit, parameter
+        self.done = {float(fit.params[parameter]): (fit.objective, fit.vector)}
+
+    def __call__(self, value: float) -> float:
+        if value not in self.done:
+            fit, near = self.fit, min(self.done, key=lambda other: abs(other - value))
+            form = fit.form.with_fixed({self.parameter: value})
+            scale = Scale(form, fit.logs, fit.y, fit.spec)
+            optima = fit.optima[list(form.names)].head(3).to_numpy(float)
+            start = scale.enter(np.vstack([self.done[near][1], optima]))
+            if fit.spec.kind == "huber":  # a small delta makes a rough objective: come from a smoother too
+                smooth = scale.objective.with_delta(10 * scale.objective.delta)
+                eased = scale.minimise(start[:1], fit.y, fit.weights, smooth, tolerance=1e-4)
+                start = np.vstack([start, eased.vectors])
+            found = scale.minimise(start, fit.y, fit.weights)
+            best = int(np.argmin(np.nan_to_num(found.objective, nan=np.inf)))
+            vector = scale.restore(found.vectors[[best]])[0]
+            self.done[value] = float(found.objective[best]) * scale.factor, vector
+        return self.done[value][0]
+
+
+def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=None, seed: int = 0) -> Profile:
+    """The profile of a free parameter: at `points` values over a little more than its interval, or at those
+    given; those that the search for the interval tried are kept too.
+
+    cluster: a column of the runs, or one label a run, whose runs share errors; the cut then comes from wild
+    cluster resamples whatever the objective. Raises LawError for a parameter that is not fitted, and where no
+    degrees of freedom are left to judge the noise by.
+    """
+    if parameter not in fit.form.free:
+        raise LawError(f"{parameter!r} cannot be profiled: the fitted parameters of {fit.form.name} are "
+                       f"{', '.join(fit.form.free)}")
+    if not 0 < level < 1:
+        raise LawError(f"level must lie between 0 and 1, got {level}")
+    if fit.degrees_of_freedom < 1:
+        raise LawError(f"{len(fit.y)} points and {len(fit.form.free)} parameters leave no degrees of freedom "
+                       "to judge the noise by")
+    rise = _rise(fit, parameter, level, cluster, seed)
+    path, bounds = _Path(fit, parameter), fit.form.parameter(parameter)
+    ends, reached = [], []
+    near = fit.optima[parameter][fit.optima["objective"] < fit.objective + rise]
+    for bound, far in ((bounds.low, near.min()), (bounds.high, near.max())):
+        outermost = sorted((fit.params[parameter], float(far), bound))[1]  # that optimum, if it lies on this side
+        end, crossed = _search(path, outermost, bound, fit.objective + rise, rise)
+        ends.append(end)
+        reached.append(not crossed)
+    for value in _grid(path, ends, points, bounds) if np.ndim(points) == 0 else np.asarray(points, float):
+        path(float(value))
+    values = np.array(sorted(path.done))
+    objective = np.array([path.done[value][0] for value in values])
+    said = []
+    if objective.min() < fit.objective - CLOSE * rise:
+        best = values[objective.argmin()]
+        said.append(Diagnostic(f"The profile of {parameter} found a lower objective, {objective.min():.6g} "
+                               f"at {best:.4g}, than the fit's {fit.objective:.6g}: fit again with more "
+                               "starts.", "better-optimum", parameter))
+    return Profile(fit, parameter, values, objective, cut=fit.objective + rise, level=level,
+                   interval=(float(ends[0]), float(ends[1])), flat=any(reached), diagnostics=said)
+
+
+def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
+    """By how much the objective at the true value exceeds its minimum, at most, with probability `level`."""
+    if fit.spec.is_likelihood and cluster is None:
+        from scipy import special  # here, since importing the laws should not wait for it
+        variance = fit.objective / fit.degrees_of_freedom
+        return float(variance * special.stdtrit(fit.degrees_of_freedom, (1 + level) / 2) ** 2)
+    if cluster is not None and not isinstance(cluster, str):
+        cluster = tuple(np.ravel(np.asarray(cluster)).tolist())
+    y, weights, free = _simulated(fit, cluster, seed)
+    held = replace(fit, form=fit.form.with_fixed({parameter: fit.params[parameter]}))
+    return float(np.quantile(np.maximum(refit(held, y, weights).objective - free, 0.0), level))
+
+
+@functools.lru_cache(maxsize=2)
+def _simulated(fit: Fit, cluster: str | tuple | None, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(losses, weights, least objective) of resamples, the same for each parameter of a fit."""
+    numbers, _ = resample.groups(fit, cluster)
+    spare = fit.degrees_of_freedom if cluster is None else min(fit.degrees_of_freedom, int(numbers.max()))
+    rng = np.random.default_rng([seed, 2])
+    noise = spread(fit) * np.sqrt(spare / rng.chisquare(spare, DRAWS))
+    y, weights = resamples(fit, "wild" if fit.spec.quantile == 0.5 else "case", numbers, noise, rng)
+    return y, weights, refit(fit, y, weights).objective
+
+
+def _search(path: _Path, start: float, bound: float, cut: float, rise: float) -> tuple[float, bool]:
+    """(where the objective crosses the cut between the start and a bound, True), or (the bound, False).
+    `start` is the outermost optimum below the cut that is known, so that a rise between optima is no end.
+
+    Every step is guessed from the parabola through the fit and the last point, and halves what is left where
+    that is no guess.
+    """
+    sign, size = 1.0 if bound > start else -1.0, max(abs(start), _unit(path.fit, path.parameter))
+    limit, step = min(abs(bound - start), FARTHEST * size), FIRST * size
+    if not limit > 1e-12 * size:
+        return bound, False
+    inside, outside = 0.0, np.inf
+    for _ in range(60):
+        step = min(step, limit)
+        above = path(start + sign * step) - (cut - rise)
+        if abs(above - rise) < CLOSE * rise:
+            return start + sign * step, True
+        if above < rise and step == limit:
+            return bound, False
+        inside, outside = (step, outside) if above < rise else (inside, step)
+        guess = step * min(np.sqrt(rise / max(above, 1e-300)), 6.0)
+        if not inside < guess < outside or outside - inside < 0.1 * outside:
+            guess = 0.5 * (inside + outside) if np.isfinite(outside) else 2.0 * step
+        elif not np.isfinite(outside):
+            guess = max(guess, 1.5 * step)
+        if outside - inside < 1e-6 * outside:  # the objective jumps there, from one optimum to another
+            break
+        step = guess
+    return start + sign * 0.5 * (inside + min(outside, limit)), True
+
+
+def _unit(fit: Fit, parameter: str) -> float:
+    """A size for a parameter that is zero: of an amplitude, where its term is a hundredth of the losses."""
+    if parameter not in (names := [amplitude.name for amplitude in fit.form.amplitudes]):
+        return 1e-3
+    feature = fit.form.features(fit.vector[None, len(names):], fit.logs)[0, names.index(parameter)]
+    return 0.01 * float(np.median(np.abs(fit.y)) / max(np.median(np.abs(feature)), 1e-300))
+
+
+def _grid(path: _Path, ends: list[float], points: int, bounds) -> np.ndarray:
+    """Values at even distances over a little more than the interval, or over what was searched where it has
+    no end; from the fit's own outwards, so that each starts from its neighbour."""
+    known = sorted(path.done)
+    low, high = (end if np.isfinite(end) else known[k] for k, end in zip((0, -1), ends))
+    margin = 0.2 * (high - low)
+    low, high = max(low - margin, bounds.low), min(high + margin, bounds.high)
+    grid = np.geomspace(low, high, points) if low > 0 and high / low > 30 else np.linspace(low, high, points)
+    middle = int(np.searchsorted(grid, path.fit.params[path.parameter]))
+    return np.concatenate([grid[middle:], grid[:middle][::-1]])

@@ -1,0 +1,161 @@
+"""Which law, of several: by how it predicts what it was not fitted to.
+
+    print(compare(runs, ["power", "saturating_power", "m4", "bnsl"]))
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from scaling.laws.checks.diagnose import level_of
+from scaling.laws.fitting.fit import Fit, refit
+from scaling.laws.fitting.search import fit
+from scaling.laws.forms.form import FORMS, LawError, get
+from scaling.laws.runs import Runs
+from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
+
+CLOSE = 0.01   # of the lowest error: less is no difference, whatever its standard error
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """table: one row a law, best first, with columns
+
+    law; parameters, how many are fitted;
+    tied: whether its held-out error is within one standard error of the lowest;
+    mape, bias, rmse, coverage: of held-out runs, averaged over the cuts (see Holdout);
+    cv_mape: mape of runs whose whole size (or cluster) was left out;
+    aicc, bic: differences to the lowest of each, only where the objective is a likelihood.
+
+    Of laws tied with the best, those tied in cv_mape too come first, the one with the fewest parameters
+    leading; then the rest of the tied by cv_mape, then all others by mape. notes: what else to know, in
+    sentences.
+    """
+    table: pd.DataFrame
+    holdout: Holdout
+    fits: dict[str, Fit]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> str:
+        return str(self.table.law.iloc[0])
+
+    def to_json(self) -> dict:
+        return {"table": records(self.table), "notes": list(self.notes), "holdout": self.holdout.to_json()}
+
+    def __str__(self) -> str:
+        return "\n".join([self.table.to_string(index=False, float_format=lambda v: f"{v:.4g}"), *self.notes])
+
+
+def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None = None, by: str | None = None,
+            folds: int = 5, cluster: str | None = None, level: float = 0.9, draws: int = 400,
+            **options) -> Comparison:
+    """Rank laws on the same runs: by held-out error first, then by cross-validation.
+
+    runs, cuts, by, level, draws and options are those of `holdout`; without cuts, those of its that leave
+    every law enough runs. laws: names or Forms, by default all whose inputs the runs have. Cross-validation
+    leaves out whole clusters (a column), by default whole model sizes (whole levels of `by` where there is no
+    N), spread over `folds`. Laws whose held-out errors differ by less than the standard error of that
+    difference are tied, and cross-validation decides; where it is tied too, the law with the fewest
+    parameters leads (the rule of Breiman et al. 1984, section 3.4.3). AICc and BIC (Burnham and Anderson
+    2002) join only under a likelihood.
+    """
+    if laws is None and not isinstance(runs, Fit):
+        laws = candidates(runs)
+    runs, named, shared = contenders(runs, laws, options)
+    if len(named) < 2:
+        raise LawError("a comparison needs at least two laws: laws=['power', 'saturating_power', ...]")
+    by = by or default_axis(runs, named)
+    most = max(len(form.free) for form in named.values())
+    if cuts is None:
+        values = axis(runs, by)
+        possible = default_cuts(values)
+        cuts = [cut for cut in possible if (values < cut).sum() > most + 1] or possible[-1:]
+    labels, groups = _folds(runs, by, folds, cluster)
+    scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster,
+                     **shared)
+    fits = {name: fit(runs, form, **shared) for name, form in named.items()}
+    held = scored.points.assign(error=(scored.points.predicted / scored.points.observed - 1).abs()).pivot(
+        index=["cut", "row"], columns="law", values="error")[list(named)]
+    left = pd.DataFrame({name: np.abs(cross_validate(law, labels) / law.y - 1) for name, law in fits.items()})
+    table = scored.table.groupby("law", sort=False)[
+        [c for c in ("mape", "bias", "rmse", "coverage") if c in scored.table]].mean()
+    table.insert(0, "parameters", [len(named[name].free) for name in table.index])
+    table.insert(1, "tied", tied(held, held.index.get_level_values("cut")))
+    table["cv_mape"] = left.mean(skipna=False)
+    notes = [f"cross-validation left out whole {groups}, in {labels.max() + 1} folds"]
+    spec = next(iter(fits.values())).spec
+    if spec.is_likelihood:
+        table[["aicc", "bic"]] = [criteria(fits[name]) for name in table.index]
+        table[["aicc", "bic"]] -= table[["aicc", "bic"]].min()
+    else:
+        notes.append(f"no AICc or BIC: the {spec} is not a likelihood; fit with loss='mse_log' to have them")
+    both = table.tied.copy()
+    both[both] = tied(left[both.index[both]], np.zeros(len(left)))
+    key = np.where(both, table.parameters, np.where(table.tied, table.cv_mape, table.mape))
+    table = table.iloc[np.lexsort((table.cv_mape, key, ~both, ~table.tied))].reset_index()
+    if table.tied.sum() > 1:
+        notes.append(f"{', '.join(table.law[table.tied])} predict held-out runs equally well, within one "
+                     "standard error: these data do not tell them apart")
+    return Comparison(table, scored, fits, notes)
+
+
+def candidates(runs) -> list[str]:
+    """Names of the laws whose inputs are all columns of the runs."""
+    from scaling.laws import runs as tables
+    get("power")  # all that come with the package are registered by now
+    roles = set(tables.of(runs).columns)
+    return [name for name, form in FORMS.items() if set(form.inputs) <= roles]
+
+
+def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
+    """Which laws (columns of errors [runs, laws]) have a mean error within one standard error, of the paired
+    difference, of the lowest; errors are averaged within each cut, then over cuts."""
+    means = errors.groupby(cuts).mean().mean()
+    if means.isna().all():  # too few runs for any law to leave some out
+        return np.ones(len(means), bool)
+    gap = errors.sub(errors[means.idxmin()], axis=0).groupby(cuts)
+    spread = np.sqrt((gap.var() / gap.count()).mean().fillna(0.0))
+    return (means - means.min() <= spread + CLOSE * means.min()).to_numpy()
+
+
+def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.ndarray, str]:
+    """(fold of each run, what is left out whole). Groups in order of size go to the folds in turn, so that
+    every fold has small and large ones."""
+    if folds < 2:
+        raise LawError(f"cross-validation needs at least 2 folds, got {folds}")
+    if cluster is not None:
+        if cluster not in runs.frame.columns:
+            raise LawError(f"no column {cluster!r} to cluster by; the columns are "
+                           f"{', '.join(map(str, runs.frame.columns))}")
+        labels, name = pd.factorize(runs.frame[cluster], use_na_sentinel=False)[0], f"clusters of {cluster}"
+        order = pd.Series(axis(runs, by)).groupby(labels).median().rank(method="first").to_numpy(int) - 1
+        labels = order[labels]
+    else:
+        role = "N" if "N" in runs.columns else by
+        labels, name = level_of(np.log(axis(runs, role))), f"levels of {role}"
+    if labels.max() < 1:
+        raise LawError(f"there is a single one of the {name}, so none can be left out")
+    return labels % min(folds, labels.max() + 1), name
+
+
+def cross_validate(law: Fit, labels: np.ndarray) -> np.ndarray:
+    """The prediction of each run [n] by the fit to all folds but its own; NaN where a fold leaves fewer runs
+    than parameters."""
+    held = labels[None] == np.arange(labels.max() + 1)[:, None]
+    if (~held).sum(1).min() < len(law.form.free):
+        return np.full(len(labels), np.nan)
+    found = refit(law, law.y, law.weights * ~held)
+    return law.form.predict(found.vectors, law.logs)[labels, np.arange(len(labels))]
+
+
+def criteria(law: Fit) -> tuple[float, float]:
+    """(AICc, BIC) of a least-squares fit with normal noise of unknown size, which counts as a parameter; AICc
+    is infinite where there are too few runs for its correction."""
+    n, k = int((law.weights > 0).sum()), len(law.form.free) + 1
+    deviance = n * np.log(max(law.objective, 1e-300) / n)
+    correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf
+    return float(deviance + 2 * k + correction), float(deviance + k * np.log(n))

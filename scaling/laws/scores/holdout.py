@@ -1,0 +1,236 @@
+"""Held-out scores: fit the small runs, predict the large ones, say how wrong that was.
+
+    table = holdout(runs, cuts=[1e20, 3e20], laws=["chinchilla", "tied_chinchilla"]).table
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scaling.laws import runs as tables
+from scaling.laws.checks.diagnostic import Diagnostic
+from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.search import fit
+from scaling.laws.forms.form import FORMS, Form, LawError, get
+from scaling.laws.runs import Runs
+
+SHORT = 3.0                             # standard errors below its level from which coverage is short
+OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the others
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """table: one row a law and cut, with columns
+
+    law, cut, n_fit, n_test;
+    mape: mean |predicted / observed - 1|; bias: mean (predicted / observed - 1);
+    rmse: root mean square of log(predicted / observed);
+    coverage: share of held-out runs inside their prediction intervals at `level`; width: the median of
+    high / low - 1 of these, since a law may also cover by knowing nothing;
+    then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6 N D, where there is
+    one.
+
+    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value it
+    was cut by), observed, predicted, low, high. fits: {(law, cut): Fit}.
+    """
+    table: pd.DataFrame
+    points: pd.DataFrame
+    fits: dict[tuple[str, float], Fit]
+    by: str
+    level: float
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """Of every law whose intervals held clearly less, over all cuts, than they said."""
+        said = []
+        for law, mine in self.points.dropna(subset=["low", "high"]).groupby("law", sort=False):
+            share = mine.observed.between(mine.low, mine.high).mean()
+            if self.level - share > SHORT * np.sqrt(self.level * (1 - self.level) / len(mine)):
+                said.append(Diagnostic(
+                    f"{law}: {self.level:.0%} prediction intervals held {share:.0%} of {len(mine)} held-out "
+                    "runs; beyond the fitted runs its error is larger than they say.", "under-coverage", law))
+        return said
+
+    def to_json(self) -> dict:
+        return {"by": self.by, "level": self.level, "table": records(self.table),
+                "points": records(self.points), "diagnostics": [one.to_json() for one in self.diagnostics]}
+
+    def __str__(self) -> str:
+        scores = self.table[[c for c in SCORES if c in self.table]]
+        lines = scores.to_string(index=False, float_format=lambda v: f"{v:.4g}")
+        return "\n".join([f"fitted below each cut of {self.by}, scored from it on", lines,
+                          *(f"  ! {said}" for said in self.diagnostics)])
+
+
+SCORES = ("law", "cut", "n_fit", "n_test", "mape", "bias", "rmse", "coverage", "width")
+
+
+def records(frame: pd.DataFrame) -> list[dict]:
+    """Rows as plain JSON values: None where a number is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
+            for row in plain.to_dict("records")]
+
+
+def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dict[str, Form], dict]:
+    """(runs, {name: form}, the settings that all fits share) of what `holdout` and `compare` are called with.
+
+    A Fit brings its runs, its law with what is fixed, tied and bounded in it, and its settings; other laws
+    join it.
+    """
+    if isinstance(runs, Fit):
+        shared = {k: v for k, v in runs.settings.items() if k not in OWN}
+        own = get(runs.settings["law"]).bounded(runs.settings["bounds"])
+        forms = [own.with_fixed(runs.settings["fix"]).with_tied(runs.settings["tie"])]
+        runs = runs.runs
+    else:
+        runs, shared, forms = tables.of(runs), {}, []
+    shared = {**shared, **options}
+    laws = [laws] if isinstance(laws, (str, Form)) else ["chinchilla"] if laws is None and not forms else laws
+    if not (laws := list(laws or [])) and not forms:
+        raise LawError("name at least one law, laws=['chinchilla']")
+    for name in OWN:
+        if name in shared:
+            raise LawError(f"{name} belongs to one law: pass the law itself, "
+                           "laws=[forms.get(...).with_fixed(...)], or a Fit made with it")
+    if shared.get("weights") is not None and not isinstance(shared["weights"], str):
+        raise LawError("weights must be the name of a column here, so that every part of the runs keeps its "
+                       "own")
+    named: dict[str, Form] = {}
+    for form in [*forms, *map(get, laws)]:
+        known = named.setdefault(form.name, form)
+        if form != known:
+            named[_label(form)] = form
+    return runs, named, shared
+
+
+def _label(form: Form) -> str:
+    """A law's name with what is restricted in it, for one that stands beside the law itself."""
+    ends = {p.name: f"{p.name} in [{p.low:g}, {p.high:g}]" for p in (*form.amplitudes, *form.nonlinear)
+            if p != get(form.name).parameter(p.name)} if form.name in FORMS else {}
+    told = ({name: f"{name} = {other}" for name, other in form.tied.items()}
+            | {name: f"{name} = {value:g}" for name, value in form.fixed.items()} | ends)
+    return f"{form.name} ({', '.join(told.values()) or 'as it comes'})"
+
+
+def default_axis(runs: Runs, forms: Mapping[str, Form]) -> str:
+    """Compute where it is known, else the first input of the first law."""
+    known = "C" in runs.columns or {"N", "D"} <= set(runs.columns)
+    return "flops" if known else next(iter(forms.values())).inputs[0]
+
+
+def axis(runs: Runs, by: str) -> np.ndarray:
+    """What runs are cut by: "flops", the role of an input, or any column of numbers; [n]."""
+    there = runs.frame.columns
+    if by in ("C", "M", *runs.columns) or by == "flops" and by not in there:
+        values = runs.values("C" if by == "flops" else by)
+    elif by not in there:
+        raise LawError(f"cannot cut by {by!r}: say 'flops', an input ({', '.join(runs.columns)}) or a column "
+                       f"({', '.join(map(str, there))})")
+    else:
+        values = pd.to_numeric(runs.frame[by], errors="coerce").to_numpy(float)
+    if (bad := np.flatnonzero(np.isnan(values))).size:
+        raise LawError(f"cannot cut by {by!r}: it is not a number in {bad.size} of {len(values)} runs "
+                       f"(first: row {runs.rows[bad[0]]})")
+    return values
+
+
+def default_cuts(values: np.ndarray) -> list[float]:
+    """Three cuts that leave about the largest half, third and sixth of the runs to be predicted."""
+    levels = np.unique(values)
+    cuts = [levels[np.searchsorted(levels, np.quantile(values, q))] for q in (0.5, 2 / 3, 5 / 6)]
+    return sorted({float(cut) for cut in cuts if cut > levels[0]})
+
+
+def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None, laws: Iterable | None = None,
+            by: str | None = None, *, level: float = 0.9, draws: int = 400, cluster: str | None = None,
+            **options) -> Holdout:
+    """Fit each law to the runs below each cut and score it on those from the cut on.
+
+    runs: as `fit` takes them, or a Fit, whose law and settings are then used. cut or cuts: values of `by`;
+    without them the largest half, third and sixth are held out. by: "flops", an input or a column; by default
+    compute where it is known, else the law's first input. laws: names or Forms. draws: of the bootstrap that
+    makes the prediction intervals; 0 leaves coverage out. cluster: a column, for that bootstrap. options: of
+    `fit` (loss, delta, weights=<column>, ...).
+
+    Raises LawError where a cut leaves too few runs below it to fit every law, or none above it.
+    """
+    runs, forms, shared = contenders(runs, laws, options)
+    by = by or default_axis(runs, forms)
+    values = axis(runs, by)
+    if cut is not None and cuts is not None:
+        raise LawError("give cut or cuts, not both")
+    chosen = [cut] if cut is not None else default_cuts(values) if cuts is None else list(np.ravel(cuts))
+    for one in chosen:
+        for name, form in forms.items():
+            _refuse(values, float(one), by, name, len(form.free))
+    rows, points, fits = [], [], {}
+    for one in map(float, chosen):
+        below = runs.select(values < one, f"{by} >= {one:g}")
+        above = runs.select(values >= one, f"{by} < {one:g}")
+        for name, form in forms.items():
+            try:
+                law = fits[name, one] = fit(below, form, **shared)
+            except LawError as error:
+                raise LawError(f"the runs with {by} below {one:g} cannot be fitted: {error}") from None
+            found = score(law, above, level, draws, cluster)
+            rows.append({"law": name, "cut": one, "n_fit": len(below), "n_test": len(above), **summary(found),
+                         **growth(law), **law.params})
+            points.append(found.assign(law=name, cut=one, row=above.rows, at=values[values >= one]))
+    table = pd.DataFrame(rows)
+    if not draws:
+        table = table.drop(columns=["coverage", "width"])
+    points = pd.concat(points, ignore_index=True)
+    points = points[["law", "cut", "row", "at", "observed", "predicted", "low", "high"]]
+    return Holdout(table, points, fits, by, level)
+
+
+def growth(law: Fit) -> dict[str, float]:
+    """{"a": exponent of N* ~ C^a under C = 6 N D} of a sum of a power of N and one of D; {} of other laws."""
+    if law.form.name not in ("chinchilla", "tied_chinchilla"):
+        return {}
+    alpha = law.params["alpha"]
+    beta = law.params.get("beta", alpha)
+    return {"a": beta / (alpha + beta)}
+
+
+def _refuse(values: np.ndarray, cut: float, by: str, law: str, free: int) -> None:
+    below, above = int((values < cut).sum()), int((values >= cut).sum())
+    if below > free and above:
+        return
+    ordered = np.sort(values)
+    if len(ordered) <= free + 1:
+        raise LawError(f"{len(ordered)} runs are too few to hold any out: {law} has {free} parameters and "
+                       f"needs {free + 1} to be fitted")
+    low = np.nextafter(ordered[free], np.inf)
+    problem = (f"leaves {below} runs below it, and {law} with its {free} parameters needs {free + 1}" if above
+               else "holds out no run")
+    raise LawError(f"the cut {by} = {cut:g} {problem}; choose one above {low:.4g} and at most "
+                   f"{ordered[-1]:.4g}")
+
+
+def score(law: Fit, above: Runs, level: float = 0.9, draws: int = 400, cluster=None) -> pd.DataFrame:
+    """Observed and predicted value of each held-out run, and its prediction interval; NaN without draws."""
+    logs = above.inputs(law.form)
+    frame = pd.DataFrame({"observed": above.y, "predicted": law.form.predict(law.vector[None], logs)[0],
+                          "low": np.nan, "high": np.nan})
+    if draws:
+        from scaling.laws.intervals.uncertainty import bootstrap
+        boot = bootstrap(law, draws, cluster=cluster)
+        low, high = boot.predict(**dict(zip(law.form.inputs, np.exp(logs))), level=level, noise=True)
+        frame["low"], frame["high"] = low, high
+    return frame
+
+
+def summary(found: pd.DataFrame) -> dict[str, float]:
+    """mape, bias, rmse, coverage and width of scored runs; see Holdout."""
+    ratio = found.predicted / found.observed - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log = np.log(found.predicted / found.observed)
+    return {"mape": float(ratio.abs().mean()), "bias": float(ratio.mean()),
+            "rmse": float(np.sqrt((log ** 2).mean(skipna=False))),
+            "coverage": float(found.observed.between(found.low, found.high).mean()),
+            "width": float((found.high / found.low - 1).median())}

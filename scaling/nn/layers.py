@@ -1,0 +1,227 @@
+"""Building blocks: linear maps, convolutions, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
+
+Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state.
+When made they take a source of normals, `draw(shape)` (see `scaling.axes.drawn`). Parameters are float32;
+`dtype` is that of the computation.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scaling import axes
+from scaling.devices import sharding
+
+
+def along(vector, x, axis=-1):
+    """`vector` reshaped to broadcast along one axis of `x`; here, implicit rank promotion is an error."""
+    shape = [1] * x.ndim
+    shape[axis] = vector.shape[0]
+    return vector.reshape(shape)
+
+
+def lying(x, *features):
+    """Activations of vectors [B, *features], sequences [B, S, *features] or images [B, H, W, *features], placed where
+    the layout in force has axes of these names; see `scaling.devices.sharding.activation`."""
+    places = {1: ("batch",), 2: ("batch", "length"), 3: ("batch", "height", "width")}[x.ndim - len(features)]
+    return sharding.activation(x, *places, *features)
+
+
+def product(x, weight, contracted=1, out=None):
+    """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes, as dtype `out`."""
+    out = x.dtype if out is None else out
+    if sharding.platform() != "cpu" or sharding.divided():
+        return jnp.tensordot(x, weight, contracted, preferred_element_type=out)
+    rows, columns = x.shape[:x.ndim - contracted], weight.shape[contracted:]
+    fan_in = math.prod(weight.shape[:contracted])
+    y = _matmul(x.reshape(-1, fan_in), weight.reshape(fan_in, -1), jnp.dtype(out))
+    return y.reshape(*rows, *columns)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _matmul(x, weight, out):
+    """x @ weight whose backward writes its transposes to memory: on CPU that is up to twice as fast as
+    XLA's own, which folds them into the products and then finds no fast kernel for those."""
+    return jnp.matmul(x, weight, preferred_element_type=out)
+
+
+def _matmul_backward(out, saved, d_y):
+    x, weight = saved
+    d_y = d_y.astype(x.dtype)
+    return d_y @ lax.optimization_barrier(weight.T), lax.optimization_barrier(x.T) @ d_y
+
+
+_matmul.defvjp(lambda x, weight, out: (_matmul(x, weight, out), (x, weight)), _matmul_backward)
+
+
+class Linear(nnx.Module):
+    """A linear map from the trailing axes `inputs` to the axes `outputs`, both {axis name: size}.
+
+    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so that `scale=1` keeps the variance of a unit
+    input.
+    """
+
+    def __init__(self, draw, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
+        self.dtype, self.contracted, self.outputs = dtype, len(inputs), tuple(outputs)
+        sizes = inputs | outputs
+        std = scale / math.sqrt(math.prod(inputs.values()))
+        self.weight = axes.param(std * draw(tuple(sizes.values())), tuple(sizes))
+        self.bias = axes.param(jnp.zeros(tuple(outputs.values())), tuple(outputs)) if bias else None
+
+    def __call__(self, x):
+        y = product(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
+        y = lying(y, *self.outputs)
+        if self.bias is None:
+            return y
+        return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
+
+
+class Conv(nnx.Module):
+    """A dense 2-d convolution, images [B, H, W, C], zero padding ("SAME"); inputs and outputs are numbers of channels.
+
+    The weight has std `scale / sqrt(fan_in)`, as `Linear`'s.
+    """
+
+    def __init__(self, draw, inputs, outputs, *, kernel=3, stride=1, groups=1, bias=True, scale=1.0, dtype=jnp.float32):
+        self.stride, self.groups, self.dtype = stride, groups, dtype
+        std = scale / math.sqrt(kernel * kernel * inputs // groups)
+        self.weight = axes.param(std * draw((kernel, kernel, inputs // groups, outputs)),
+                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
+        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",)) if bias else None
+
+    def __call__(self, x):
+        x, weight = x.astype(self.dtype), self.weight[...].astype(self.dtype)
+        if weight.shape[:2] == (1, 1) and self.stride == self.groups == 1:
+            y = product(x, weight[0, 0])  # a matrix product, which every backend does faster
+        else:
+            y = lax.conv_general_dilated(x, weight, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                         feature_group_count=self.groups)
+        y = lying(y, "channels")
+        return y if self.bias is None else y + along(self.bias[...].astype(self.dtype), y)
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang & Sennrich 2019, eq. 4) or LayerNorm (Ba et al. 2016) of the last axis, in float32."""
+
+    def __init__(self, kind, axis, size, *, bias=False, epsilon=1e-6):
+        self.kind, self.epsilon = kind, epsilon
+        self.scale = axes.param(jnp.ones(size), (axis,))
+        self.bias = axes.param(jnp.zeros(size), (axis,)) if bias else None
+
+    def __call__(self, x):
+        bias = None if self.bias is None else self.bias[...]
+        return _normalise(x, self.scale[...], bias, self.kind, self.epsilon)
+
+
+# Elementwise work is recomputed in the backward pass: saving its results for every layer takes longer than
+# that (a step of a small Transformer on a CPU takes 0.8 of the time), and most of the memory.
+_recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@functools.partial(_recomputed, static_argnums=(3, 4))
+def _normalise(x, scale, bias, kind, epsilon):
+    y = x.astype(jnp.float32)
+    if kind == "layernorm":
+        y = y - y.mean(-1, keepdims=True)
+    y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + epsilon) * along(scale, y)
+    return (y if bias is None else y + along(bias, y)).astype(x.dtype)
+
+
+@_recomputed
+def _swiglu(gate, up):
+    return jax.nn.silu(gate) * up
+
+
+_gelu = _recomputed(jax.nn.gelu)
+
+
+class Mlp(nnx.Module):
+    """Two layers with GELU (Hendrycks & Gimpel 2016), or SwiGLU (Shazeer 2020, eq. 6), one matrix more."""
+
+    def __init__(self, draw, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
+        outer, inner, kw = {"embed": width}, {"mlp": hidden}, dict(bias=bias, dtype=dtype)
+        self.up = Linear(draw, outer, inner, **kw)
+        self.gate = Linear(draw, outer, inner, **kw) if activation == "swiglu" else None
+        self.down = Linear(draw, inner, outer, scale=scale_out, **kw)
+
+    def __call__(self, x):
+        up = self.up(x)
+        return self.down(_gelu(up) if self.gate is None else _swiglu(self.gate(x), up))
+
+
+class Table(nnx.Module):
+    """A lookup table: integers to rows. `axis` names the rows, "vocab" or "position"."""
+
+    def __init__(self, draw, axis, rows, width, *, std=1.0, dtype=jnp.float32):
+        self.axis, self.dtype = axis, dtype
+        self.weight = axes.param(std * draw((rows, width)), (axis, "embed"))
+
+    def __call__(self, index):
+        rows = sharding.activation(self.weight[...].astype(self.dtype), self.axis, "embed")  # else what is looked up moves
+        return rows[index]
+
+
+@_recomputed
+def rotate(x, positions, base=10_000.0):
+    """Rotary positions (Su et al. 2021, eq. 34), halves for pairs: x [B, S, heads, d], positions [B or 1, S].
+
+    The dot product of two rotated vectors depends on the difference of their positions alone.
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def noise(key, examples, shape, kind="normal"):
+    """Float32 [B, *shape]: for each example its own draw ("normal" or "uniform"), from the key and its number.
+
+    `examples` is int32 [B]. What an example gets does not depend on which others share its batch, microbatch or
+    device.
+    """
+    draw = {"normal": jax.random.normal, "uniform": jax.random.uniform}[kind]
+    return jax.vmap(lambda example: draw(jax.random.fold_in(key, example), shape))(examples)
+
+
+def patches(x, size):
+    """Images [B, H, W, C] as rows of square patches [B, H/size * W/size, size * size * C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
+
+
+def unpatch(x, size, channels):
+    """The square images [B, H, H, C] whose `patches` are x."""
+    batch, side = x.shape[0], math.isqrt(x.shape[1])
+    x = x.reshape(batch, side, side, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, side * size, side * size, channels)
+
+
+def upsample(x):
+    """[B, H, W, C] at twice the size, each pixel four times."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def downsample(x):
+    """[B, H, W, C] at half the size, each pixel the mean of four."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def cross_entropy(logits, targets):
+    """Nats for each target: logits float [..., vocab], targets integer [...] -> float32 [...].
+
+    The target's logit is picked by a mask, whose gradient is elementwise; that of a gather is a slow scatter.
+    """
+    logits = logits.astype(jnp.float32)
+    classes = along(jnp.arange(logits.shape[-1]), logits)
+    picked = jnp.where(classes == targets[..., None], logits, 0.0).sum(-1)
+    return jax.nn.logsumexp(logits, axis=-1) - picked

@@ -1,0 +1,106 @@
+"""A report on a compiled program, and a sweep of them, as text."""
+
+from scaling.figures.words import count
+
+GIB = 2**30
+
+
+def table(result: dict) -> str:
+    """The report of `scaling.pods.attempt` or `nearest`, for people."""
+    if "error" in result:
+        return f"cannot be divided so: {result['error']}"
+    mesh = " x ".join(f"{axis}={n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
+    where = f"{result['topology']}" + (f" x {result['slices']} slices" if result["slices"] > 1 else "")
+    each = "device (half a chip)" if result["chip"]["devices"] > 1 else "chip"
+    packed = f" in {result['runs']} packed runs" if result["runs"] > 1 else ""
+    lines = [f"{result['experiment']['family']['name']}, {count(result['params'])} parameters{packed}, on {where}: "
+             f"{result['chips']} chips, {mesh}, layout {result['layout']}, "
+             f"{result['gradients_per_step']} gradient{'s' * (result['gradients_per_step'] > 1)} a step", ""]
+    lines += _bytes(result, each)
+    if result["fits"]:
+        lines += ["", *_flops(result, each), "", *_collectives(result, each), "", *_roofline(result)]
+    took = result["compile"]
+    elapsed = took["lower_seconds"] + took["compile_seconds"]
+    lines += ["", f"compiled in {elapsed:.0f} s with {took['memory'] / GIB:.1f} GiB here",
+              f"the chip's figures: {result['chip']['source']}"]
+    if result.get("instead"):
+        lines += ["", f"What fits: {result['change']}", "", table(result["instead"])]
+    elif "tried" in result:
+        lines += ["", "Nothing that was tried fits:", *(f"  {line}" for line in result["tried"])]
+    return "\n".join(lines)
+
+
+def _bytes(result, each):
+    sizes = result["bytes"]
+    lines = [f"memory of a {each}"]
+    names = {"parameters": "parameters", "optimiser": "optimiser state", "average": "averaged parameters",
+             "batch": "batches", "temporaries": "gradients, activations, temporaries", "code": "program", "peak": "peak"}
+    lines += [f"  {text:<38}{sizes[key] / GIB:10.3f} GiB" for key, text in names.items() if sizes.get(key)]
+    verdict = "fits" if result["fits"] else f"DOES NOT FIT. {result['why']}"
+    return [*lines, f"  {'a program may have':<38}{sizes['memory'] / GIB:10.3f} GiB   {verdict}"]
+
+
+def _flops(result, each):
+    f = result["flops"]
+    return [f"work of a {each} in one step",
+            f"  {'the model, each operation once':<38}{f['model'] / 1e12:10.3f} TFLOP",
+            f"  {'the compiled program, loops counted':<38}{f['compiled'] / 1e12:10.3f} TFLOP   "
+            f"{f['compiled'] / f['model']:.2f} times the model's",
+            f"  {'XLA, every loop body once':<38}{(f['loops_once'] or 0) / 1e12:10.3f} TFLOP",
+            f"  {'to and from memory':<38}{result['traffic'] / 1e9:10.3f} GB"]
+
+
+def _collectives(result, each):
+    rows = result["collectives"]
+    lost = [f"  and {result['unread']} collectives in places that are not read: bytes above and ICI below are too few"
+            ] * bool(result.get("unread"))
+    if not rows:
+        return lost or ["nothing is sent between chips"]
+    lines = [f"sent by a {each} in one step",
+             f"  {'kind':<30}{'mesh axes':<20}{'over':<6}{'times':>7}{'payload MB':>13}{'sent MB':>11}"]
+    for row in rows:
+        lines.append(f"  {row['kind']:<30}{' x '.join(row['axes']) or '-':<20}{row['network'].upper():<6}{row['count']:>7}"
+                     f"{row['payload'] / 1e6:>13.3f}{row['sent'] / 1e6:>11.3f}")
+    return lines + lost
+
+
+def _roofline(result):
+    r = result["roofline"]
+    parts = ", ".join(f"{name} {seconds(r[key])}" for name, key in
+                      (("compute", "compute"), ("HBM", "hbm"), ("ICI", "ici"), ("DCN", "dcn")))
+    return ["a step at the chip's published rates", f"  {parts}",
+            f"  bound by {r['bound']}: {seconds(r['overlapped'])} if all overlaps (MFU {r['mfu_overlapped']:.0%}), "
+            f"{seconds(r['serial'])} if nothing does (MFU {r['mfu_serial']:.0%})"]
+
+
+def seconds(value: float) -> str:
+    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return "0" if not value else f"{value * 1e9:.2g} ns"
+
+
+def row(result: dict) -> str:
+    """One line of a table in Markdown, see `header`."""
+    where = result["topology"] + (f" x {result['slices']}" if result["slices"] > 1 else "")
+    mesh = " x ".join(f"{axis} {n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
+    took, family = result["compile"], result["experiment"]["family"]["name"]
+    state = sum(result["bytes"][key] for key in ("parameters", "optimiser", "average"))
+    cells = [f"{family} {count(result['params'])}", where, mesh, f"{state / GIB:.3g}",
+             f"{(result['bytes'].get('peak') or 0) / GIB:.3g} of {result['bytes']['memory'] / GIB:.3g}"]
+    if result["fits"]:
+        r, f = result["roofline"], result["flops"]
+        cells += [f"{f['model'] / 1e12:.3g}", f"{f['compiled'] / f['model']:.2f}",
+                  *(seconds(r[k]) for k in ("compute", "hbm", "ici", "dcn")), r["bound"],
+                  f"{r['mfu_serial']:.0%} to {r['mfu_overlapped']:.0%}"]
+    else:
+        cells += ["does not fit", *[""] * 7]
+    elapsed = took["lower_seconds"] + took["compile_seconds"]
+    cells += [f"{elapsed:.0f}", f"{took['cpu_seconds']:.0f}", f"{took['memory'] / GIB:.1f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def header() -> str:
+    names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "compute", "HBM", "ICI",
+             "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
+    return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"

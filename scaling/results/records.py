@@ -1,0 +1,194 @@
+"""What each run produced: one small file per run, keyed by fingerprint, never overwritten.
+
+    df = scaling.results.records.load(workdir)   # a tidy DataFrame, one row a run
+
+`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line; `workdir/locks/` keeps
+several processes on one workdir from training the same run. Paths may be anything that `etils.epath` takes
+(`gs://...`).
+"""
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import warnings
+
+import pandas as pd
+from etils import epath
+
+from scaling.store import files, locks
+from scaling.store.files import DiskFull, WorkdirError, atomic_write, open_workdir, read_json, write_json  # noqa: F401  # noqa: F401
+
+# A frame of no records still has these, so that selecting a column works before the first run has finished.
+COLUMNS = (
+    "fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
+    "flops", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
+    "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
+    "finished")
+
+
+class RecordError(ValueError):
+    """A record has no usable fingerprint, or one with other content is already there."""
+
+
+class Records:
+    """The records of one workdir. Fingerprints are strings of letters, digits, `.`, `_` and `-`."""
+
+    def __init__(self, workdir):
+        self.workdir = epath.Path(workdir).expanduser()
+        self._warned = set()
+
+    def path(self, fingerprint) -> epath.Path:
+        return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
+
+    def done(self, fingerprint) -> bool:
+        """Whether a readable record is there. A torn one does not count: that run is trained again."""
+        return _read(self.path(fingerprint), self._warned) is not None
+
+    def read(self, fingerprint) -> dict:
+        """The record. Raises KeyError when there is none."""
+        record = _read(self.path(fingerprint), self._warned)
+        if record is None:
+            raise KeyError(f"no record of {fingerprint} in {os.fspath(self.workdir / 'records')}")
+        return record
+
+    def write(self, record: dict) -> None:
+        """Adds `record`, which must hold its "fingerprint", atomically; DiskFull when it does not fit.
+
+        The same content again does nothing; other content under the same fingerprint raises RecordError.
+        """
+        if "fingerprint" not in record:
+            raise RecordError("a record needs the key 'fingerprint'")
+        path = self.path(record["fingerprint"])
+        line = files.dumps(record) + "\n"
+        try:
+            return atomic_write(path, line, exclusive=True)
+        except FileExistsError:
+            pass
+        old, new = _read(path, self._warned), files.loads(line)
+        if old is None:  # torn: append, so that even what is left of the torn line stays
+            torn = path.read_bytes()
+            atomic_write(path, torn + b"\n" * (bool(torn) and not torn.endswith(b"\n")) + line.encode())
+            return
+        differs = [k for k in sorted(old.keys() | new.keys())
+                   if k not in old or k not in new or files.dumps({k: old[k]}) != files.dumps({k: new[k]})]
+        if differs:
+            raise RecordError(f"{os.fspath(path)} already holds another result (it differs in "
+                              f"{', '.join(differs)}); records are never overwritten: delete that file first "
+                              "if it is wrong")
+
+    def claim(self, fingerprint):
+        """The right to train this run: an object with `held` and `release()`.
+
+        None when the run is done or another live process has the claim. A killed process's claim is free at
+        once on local file systems, and after five minutes on remote ones (see `scaling.store.locks` for what each
+        can promise). Release it only after `write`.
+        """
+        if self.done(fingerprint):
+            return None
+        lock = locks.acquire(self.workdir / "locks" / _checked(fingerprint))
+        # Its last owner may have written the record between the check above and the lock.
+        if lock is not None and self.done(fingerprint):
+            lock.release()
+            return None
+        return lock
+
+    def fingerprints(self) -> list[str]:
+        """Names of all record files, readable or not, sorted."""
+        directory = self.workdir / "records"
+        if not directory.exists():
+            return []
+        return sorted(p.name.removesuffix(".jsonl") for p in directory.iterdir()
+                      if p.name.endswith(".jsonl") and not p.name.startswith("."))
+
+
+def load(workdir) -> pd.DataFrame:
+    """One row a record, sorted by fingerprint. Nested dicts become dotted columns.
+
+    The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields
+    win a clash); other dicts keep theirs ("versions.jax"). A file that cannot be read is skipped with a
+    warning. Raises WorkdirError when `workdir` is not a directory.
+    """
+    records = Records(workdir)
+    if not records.workdir.is_dir():
+        raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: nothing to load")
+    rows = [_read(records.path(fp), records._warned) for fp in records.fingerprints()]
+    rows = [_row(r) for r in rows if r is not None]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _row(record):
+    experiment = record.get("experiment")
+    experiment = experiment if isinstance(experiment, dict) else {}
+    own = {k: v for k, v in record.items() if k != "experiment" and not isinstance(v, dict)}
+    nested = {k: v for k, v in record.items() if k != "experiment" and isinstance(v, dict)}
+    return {**own, **{k: v for k, v in _flat(experiment) if k not in own}, **dict(_flat(nested))}
+
+
+def _flat(tree, prefix=""):
+    for k, v in tree.items():
+        if isinstance(v, dict):
+            yield from _flat(v, f"{prefix}{k}.")
+        else:
+            yield f"{prefix}{k}", v
+
+
+def _checked(fingerprint):
+    if not isinstance(fingerprint, str) or not re.fullmatch(r"\w[\w.-]*", fingerprint, re.ASCII):
+        raise RecordError(f"not a fingerprint: {fingerprint!r} (letters, digits, '.', '_' and '-' only)")
+    return fingerprint
+
+
+def _read(path, warned):
+    """The record on the last readable line, None when there is none. Warns once per bad file."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        lines, why = [], str(error)
+    else:
+        why = "torn or damaged last line"
+    record, bad = None, not lines
+    for line in reversed(lines):
+        try:
+            record = files.loads(line.decode())
+            if isinstance(record, dict):
+                break
+            record = None
+        except (ValueError, AttributeError, LookupError, TypeError):
+            pass
+        bad = True
+    if bad and path not in warned:
+        warned.add(path)
+        then = "this run will be trained again" if record is None else "the line before it is used"
+        warnings.warn(f"{os.fspath(path)}: {why}, skipped; {then}", stacklevel=3)
+    return record
+
+
+@functools.cache
+def versions() -> dict:
+    """Versions of Python and of what results depend on; None for what is not installed. Imports nothing."""
+    found = {"python": platform.python_version()}
+    for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scaling"):
+        try:
+            found[package.removesuffix("-checkpoint")] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package.removesuffix("-checkpoint")] = None
+    return found
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of this code, "-dirty" appended when tracked files differ; None outside a checkout."""
+    def git(*args):
+        return subprocess.run(("git", *args), cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
+                              timeout=10, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True).stdout.strip()
+    try:
+        # Fails for an installed copy that merely lies inside some other repository.
+        git("ls-files", "--error-unmatch", os.path.basename(__file__))
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,123 @@
+"""Saving: the checkpoints of a run under way, and which of them are kept."""
+
+import json
+import os
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from scaling.devices import hosts
+from scaling.store import files
+from scaling.store.checkpoint import reading, trees
+
+
+class Checkpoints:
+    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them and the `keep_best` of lowest
+    score. One job may write at a time.
+
+    In a job of several processes all of them call every method, with global arrays; orbax sees to it that
+    each writes its own shards and that the first one names the result.
+    """
+
+    def __init__(self, directory, keep: int = 2, keep_best: int = 0):
+        reading.quiet()
+        self._best = keep_best
+        self._directory = reading.located(directory)
+        self._torn = set()
+        if self._directory.exists():
+            for path in self._directory.iterdir():
+                if ".orbax-checkpoint-tmp" in path.name:
+                    warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed",
+                                  stacklevel=2)
+        with files.disk_full(self._directory):
+            self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
+                preservation_policy=_policy(keep, keep_best), best_fn=_score if keep_best else None,
+                cleanup_tmp_directories=True, save_root_metadata=False))
+
+    def save(self, step: int, tree, meta: dict | None = None, score: float | None = None) -> None:
+        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of
+        `step`.
+
+        Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in
+        the background. A failed write is raised by the next call of `save`, `wait` or `close`: DiskFull when
+        there is no space. Checkpoints of this and later steps are removed first: this run has not come to
+        them, or has gone back behind them. `score` is what `keep_best` goes by, smaller is better.
+        """
+        flat, leaves = {}, {}
+        for path, leaf in trees.flatten(tree)[0]:
+            impl = None
+            if trees.is_key(leaf):
+                impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+            elif not isinstance(leaf, jax.Array):
+                # A copy: the caller may write to its own. Python numbers become what JAX makes of them.
+                leaf = np.array(leaf if isinstance(leaf, (np.ndarray, np.generic)) else jnp.asarray(leaf))
+            leaves[path] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "key": impl}
+            if leaf.size:  # orbax refuses empty arrays; their shape is all there is to them
+                flat[path] = leaf
+        content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves}
+        with files.disk_full(self._directory):
+            for old in self._torn | {s for s in self._manager.all_steps() if s >= step}:
+                self._manager.wait_until_finished()
+                self._manager.delete(old)
+            self._torn = set()
+            metrics = None if score is None or not self._best else {"score": float(score)}
+            self._manager.save(step, force=True, metrics=metrics, args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
+
+    def latest(self) -> int | None:
+        """The newest step saved, those found torn left out; None when there is none."""
+        return hosts.agree(max(self._steps(), default=None))
+
+    def restore(self, step: int | None, abstract_tree):
+        """(tree, meta) as saved at `step` (None: the newest). meta holds "step", the step it really is of.
+
+        `abstract_tree` has the structure, shapes and dtypes of the saved tree. Leaves that have a `.sharding`
+        (ShapeDtypeStructs of `jax.eval_shape` given one, or arrays) are restored onto it, whatever mesh they
+        were saved from; the others become uncommitted arrays on the default device. A torn checkpoint is
+        skipped with a warning and the one before it used. Raises NoCheckpoint when none is left,
+        CheckpointError when the tree does not match.
+        """
+        self.wait()
+        steps = [s for s in self._steps() if step is None or s <= step]
+        return reading.tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather)
+
+    def wait(self) -> None:
+        """Blocks until what is being saved is on disk."""
+        with files.disk_full(self._directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends orbax's threads."""
+        with files.disk_full(self._directory):
+            self._manager.close()
+
+    def clear(self) -> None:
+        """Closes, and removes all but the best: for when the run is recorded and needs no checkpoint more."""
+        self.wait()
+        best = hosts.by_lead(self._best_steps) if self._best else []
+        if best:
+            for step in set(self._manager.all_steps()) - set(best):
+                self._manager.delete(step)
+        self.close()
+        if not best:
+            hosts.by_lead(lambda: self._directory.exists() and self._directory.rmtree())
+
+    def _best_steps(self):
+        scores = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+        return sorted((s for s, found in scores.items() if found), key=lambda s: _score(scores[s]))[:self._best]
+
+    def _steps(self):
+        return [s for s in self._manager.all_steps() if s not in self._torn]
+
+
+def _policy(keep, keep_best):
+    managers = ocp.checkpoint_managers
+    best = managers.BestN(get_metric_fn=_score, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
+    return managers.AnyPreservationPolicy([managers.LatestN(keep), best]) if keep_best else managers.LatestN(keep)
+
+
+def _score(metrics):
+    return metrics["score"]

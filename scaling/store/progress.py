@@ -1,0 +1,59 @@
+"""A progress bar with rate and time left."""
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar with rate and time left; on a stderr that is no terminal, a line every `every` seconds.
+
+    `total` and updates are in `unit`. Count in what takes time in proportion (FLOPs, not steps): then the
+    time left is right for models of differing size. `initial` is what earlier processes have done: it counts
+    as done but not into the rate.
+    """
+
+    def __init__(self, total, unit="FLOP", initial=0, every=10.0, file=None):
+        self._file, self._every = file or sys.stderr, every
+        self._is_terminal = getattr(self._file, "isatty", lambda: False)()
+        # Low smoothing: compilations and small models make the momentary rate jump.
+        self._bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True, smoothing=0.05,
+                         file=self._file, dynamic_ncols=True, disable=not self._is_terminal)
+        self._n, self._initial, self._total, self._unit = initial, initial, total, unit
+        self._text, self._start = "", time.monotonic()
+        self._printed = self._start
+
+    def update(self, amount=0, text=None) -> None:
+        """`amount` more is done; `text` (the current run, its loss) is shown at the end until replaced."""
+        self._n += amount
+        self._text = self._text if text is None else text
+        if self._is_terminal:
+            if text is not None:
+                self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(amount)
+            if not amount:
+                self._bar.refresh()
+        elif time.monotonic() - self._printed >= self._every:
+            self._print()
+
+    def print(self, message) -> None:
+        """A line of its own that does not tear the bar."""
+        tqdm.write(str(message), file=self._file)
+
+    def _print(self):
+        self._printed = time.monotonic()
+        meter = tqdm.format_meter(self._n, self._total, self._printed - self._start, ncols=0, unit=self._unit,
+                                  unit_scale=True, initial=self._initial, postfix=self._text or None)
+        print(meter, file=self._file, flush=True)
+
+    def close(self) -> None:
+        if self._is_terminal:
+            self._bar.close()
+        else:
+            self._print()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()

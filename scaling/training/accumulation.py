@@ -1,0 +1,55 @@
+"""How many sequences one gradient takes: as many as keep their activations in fast memory."""
+
+import jax
+
+from scaling.devices import chips
+from scaling.devices.layouts import batch_shards
+from scaling.fields import ConfigError
+
+CPU_CACHE = 16 * 2**20  # bytes a core; where the last level of cache is small, less is better: set `microbatch`
+SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; parameters and optimiser state take the rest
+
+
+def pieces(experiment, mesh, runs: int) -> int:
+    """Into how many gradients, taken one after another, a step cuts its batch.
+
+    `experiment.microbatch` sequences a device each, or, when that is 0, as many as fit: on a CPU in the cache of a
+    core, on an accelerator in half of its memory. Raises ConfigError when the microbatch does not divide the batch.
+    """
+    rows = experiment.data.batch // batch_shards(mesh, experiment.layout)
+    chosen = experiment.microbatch
+    if chosen:
+        if rows % chosen:
+            fits = [n for n in range(1, rows + 1) if rows % n == 0]
+            raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
+                              f"write one of {', '.join(map(str, fits))}, or 0 to choose")
+        return rows // chosen
+    each = activation_bytes(experiment.family) * runs // mesh.shape["run"] // mesh.shape["sequence"]
+    fit = max(1, int(_budget(mesh.devices.flat[0]) // max(1, each)))
+    return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
+
+
+def activation_bytes(family) -> int:
+    """Bytes that the gradient of one example keeps between its forward and backward pass, for the largest player."""
+    key = jax.random.key(0)
+    params = jax.eval_shape(family.init, key)
+    batch = dict(jax.eval_shape(lambda: family.example_batch(1, key)))
+    batch |= {name: jax.ShapeDtypeStruct((1,), "int32") for name in ("example", "step")}
+
+    held = {(x.shape, x.dtype) for x in jax.tree.leaves(params)}
+
+    def residuals(name, loss):
+        def kept(params, batch):
+            return jax.vjp(lambda own: loss({**params, name: own}, batch, key)[0], params[name])[1]
+
+        saved = jax.tree.leaves(jax.eval_shape(kept, params, batch))
+        return sum(x.size * x.dtype.itemsize for x in saved if (x.shape, x.dtype) not in held)
+
+    return max(residuals(name, loss) for name, loss in family.players())
+
+
+def _budget(device) -> float:
+    if device.platform == "cpu":
+        return CPU_CACHE
+    known = chips.memory(device.device_kind)
+    return SHARE_OF_MEMORY * (known or (device.memory_stats() or {}).get("bytes_limit", 16 * 2**30))

@@ -1,0 +1,39 @@
+"""N, D and C of a run, counted."""
+
+import functools
+
+import jax
+
+from scaling import cost
+from scaling import experiment as experiments
+from scaling.experiment import KINDS
+from scaling.training.step import TRUNK, init_state, train_step
+
+
+def step_flops(experiment) -> float:
+    """FLOPs of one training step, the optimiser's matrix products included, counted from its jaxpr."""
+    return _step_flops(experiment.family, experiment.data.batch, experiment.optim.name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _step_flops(family, batch, optimiser):
+    e = experiments.Experiment(family=family, data=KINDS[family.reads]())
+    e = e.replace({"data.batch": batch, "optim.name": optimiser})
+    examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
+    state = jax.eval_shape(lambda: init_state(e))
+    return float(cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples))
+
+
+def counts(experiment, available: int) -> dict[str, float]:
+    """N, D and C of a run as records hold them, when its source gives `available` different units of data."""
+    params = cost.param_count(experiment.family)
+    data = experiment.data
+    seen = data.steps * data.per_step
+    players = params["by_player"] if len(params["by_player"]) > 1 else {}
+    each = cost.player_flops(experiment.family, data.batch) if players else {}
+    return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
+            **{f"params_{player}": n for player, n in players.items()},
+            f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
+            "flops": step_flops(experiment) * experiment.steps,
+            **{f"flops_{player}": n * experiment.steps for player, n in each.items()},
+            "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

@@ -1,0 +1,136 @@
+"""Optimisers, schedules, and the parametrisation: what each axis does to the learning rate.
+
+Every number read here may be a traced knob, so one compiled program serves all its values.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scaling import axes
+
+# Axes that grow with the model's width. A matrix between two of them has a fan-in that grows, and under Adam
+# its learning rate falls as 1/width; with one (embeddings) or none (norms, biases) it does not.
+# (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
+WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
+STACKED_AXES = {"layers"}
+
+
+def cooldown_start(experiment) -> int:
+    """The first step whose learning rate depends on how long the run will be: runs of different length are one
+    run, the trunk, until then (Hagele et al. 2405.18392). On the host only, where `steps` is a number."""
+    optim, steps = experiment.optim, experiment.steps
+    if optim.schedule == "wsd":
+        return steps - round(optim.cooldown * steps)
+    return steps if optim.schedule == "constant" else 0
+
+
+def schedule(experiment, span):
+    """step -> learning rate, for a run whose `span` is (cooldown start, steps), both possibly traced.
+
+    wsd: linear warmup, constant, then a fall as 1 - sqrt(progress) from the cooldown's start on
+    (warmup-stable-decay with the cooldown of Hagele et al. 2405.18392). cosine: linear warmup, half a cosine.
+    """
+    o = experiment.optim
+
+    def rate(step):
+        step = jnp.asarray(step, jnp.float32)
+        start, total = (jnp.asarray(x, jnp.float32) for x in span)
+        warm = jnp.minimum(1.0, (step + 1) / jnp.maximum(1, o.warmup))
+        if o.schedule == "wsd":
+            progress = jnp.clip((step - start + 1) / (total - start + 1), 0.0, 1.0)
+            shape = 1 - jnp.sqrt(progress)
+        elif o.schedule == "cosine":
+            progress = jnp.clip((step - o.warmup) / jnp.maximum(1.0, total - o.warmup), 0.0, 1.0)
+            shape = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        else:
+            shape = jnp.ones(())
+        return o.learning_rate * warm * (o.floor + (1 - o.floor) * shape)
+
+    return rate
+
+
+def multiplier(shape, names, base_width) -> float:
+    """muP's learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width."""
+    wide = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name in WIDTH_AXES]
+    inner = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name == "embed"]
+    if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
+        return base_width / (inner or wide)[0]
+    return 1.0
+
+
+def is_table(names) -> bool:
+    """True for lookup tables, whose rows are vectors of unit size that few examples of a batch touch."""
+    return len(names) > 0 and names[0] == "vocab"
+
+
+def is_matrix(names) -> bool:
+    """True for parameters that weight decay applies to: those with two axes or more besides stacked ones."""
+    return len([n for n in names if n not in STACKED_AXES]) >= 2
+
+
+def _mask(params, test):
+    return axes.tree_map_with_axes(lambda x, names: test(names), params)
+
+
+def make(experiment, span) -> optax.GradientTransformation:
+    """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
+
+    `adamw` and `muon` are set up from the experiment's fields; any other name is looked up in optax and
+    optax.contrib and given the learning rate, with decoupled weight decay beside it.
+    """
+    o = experiment.optim
+    decay = optax.add_decayed_weights(o.weight_decay, mask=lambda p: _mask(p, is_matrix))
+    if o.name == "adamw":
+        core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay]
+    elif o.name == "muon":
+        core = [_muon(o), decay]
+    else:
+        build = getattr(optax, o.name, None) or getattr(optax.contrib, o.name, None)
+        if build is None:
+            from scaling.fields import ConfigError, nearest
+            raise ConfigError(f"optim.name={o.name!r} is not an optimiser of optax; {nearest(o.name, dir(optax))}")
+        core = [build(1.0), optax.scale(-1.0), decay]  # the schedule below carries the sign
+    clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
+    return optax.chain(*clip, *core, _parametrization(o), optax.scale_by_learning_rate(schedule(experiment, span)))
+
+
+def _clip(norm):
+    """Clipping to a global norm that may be traced; zero or less is off."""
+    def update(updates, state, params=None):
+        size = optax.global_norm(updates)
+        scale = jnp.where(norm > 0, jnp.minimum(1.0, norm / jnp.maximum(size, 1e-30)), 1.0)
+        return jax.tree.map(lambda g: g * scale, updates), state
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _parametrization(o):
+    def rate(g, names):
+        scale = multiplier(g.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
+        return g * (o.table_rate if is_table(names) else scale)
+
+    def update(updates, state, params=None):
+        return axes.tree_map_with_axes(rate, updates), state
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _muon(o):
+    """Muon (Jordan et al. 2024) for matrices between wide axes, Adam for everything else.
+
+    The orthogonalised update is scaled to Adam's root mean square, so that one learning rate serves both
+    (Liu et al. 2502.16982, eq. 4).
+    """
+    def dimensions(params):
+        # the axis of inputs against all the others: ("embed", "heads", "head_dim") is embed x (heads head_dim)
+        def one(x, names):
+            inner = [i for i, n in enumerate(names) if n not in STACKED_AXES]
+            if len([i for i in inner if names[i] in WIDTH_AXES]) < 2:
+                return None
+            cut = inner[:1] if names[inner[0]] == "embed" else inner[:-1]
+            return optax.contrib.MuonDimensionNumbers(cut, [i for i in inner if i not in cut])
+        return axes.tree_map_with_axes(one, params)
+
+    return optax.chain(
+        optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
+                           muon_weight_dimension_numbers=dimensions, consistent_rms=0.2),
+        optax.scale(-1.0))

@@ -1,0 +1,272 @@
+"""Images of any TFDS data set: transforms by name, duplicates, splits, and fixed sets of glyphs read back."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from scaling import data
+from scaling.data import builders, glyphs, transforms
+from scaling.fields import DataError
+
+# ---- transforms
+
+def picture(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+@pytest.mark.parametrize("rule", transforms.RESIZES)
+def test_resizing_keeps_constants_and_goes_to_the_size(rule):
+    flat = np.full((9, 14, 3), 77, np.uint8)
+    np.testing.assert_array_equal(transforms.resize(flat, 5, rule), np.full((5, 5, 3), 77))
+    up = transforms.resize(picture(4, 4), 12, rule)
+    assert up.shape == (12, 12, 3) and up.dtype == np.uint8
+    same = picture(8, 8)
+    np.testing.assert_array_equal(transforms.resize(same, 8, rule), same)
+
+
+def test_resizing_rules_are_what_they_are_called():
+    image = picture(12, 8, 1)
+    area = image.reshape(4, 3, 4, 2, 1).mean((1, 3))
+    np.testing.assert_allclose(transforms.resize(image, 4, "area"), area, atol=1)
+    nearest = transforms.resize(image, 4, "nearest")
+    np.testing.assert_array_equal(nearest, image[1::3, 1::2])
+    step = np.repeat(np.array([[0, 255]], np.uint8), 2, 0)[..., None]
+    ramp = transforms.resize(step, 8, "bilinear")[0, :, 0].astype(int)
+    assert (np.diff(ramp) >= 0).all() and ramp[0] == 0 and ramp[-1] == 255 and 0 < ramp[3] < ramp[4] < 255
+    edge = np.where(np.arange(8) < 4, 50, 200).astype(np.uint8).reshape(1, 8, 1).repeat(8, 0)
+    for rule, overshoots in (("bilinear", False), ("bicubic", True), ("lanczos", True)):
+        found = transforms.resize(edge, 32, rule)
+        assert (found.min() < 50 and found.max() > 200) == overshoots
+
+
+def test_crops():
+    tall = picture(10, 5)
+    np.testing.assert_array_equal(transforms.CROPS["center"](tall), tall[2:7])
+    wide = picture(4, 9)
+    np.testing.assert_array_equal(transforms.CROPS["center"](wide), wide[:, 2:6])
+    assert transforms.CROPS["none"](tall) is tall
+
+
+def test_channels():
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]]], np.uint8)
+    np.testing.assert_array_equal(transforms.channels(image, 1)[0, :, 0], [76, 150, 29, 90])
+    np.testing.assert_array_equal(transforms.channels(image, 3), image)
+    one = picture(2, 2, 1)
+    np.testing.assert_array_equal(transforms.channels(one, 3), np.repeat(one, 3, -1))
+    clear = np.concatenate([image, np.array([[[255], [0], [255], [128]]], np.uint8)], -1)
+    np.testing.assert_array_equal(transforms.channels(clear, 3)[0],
+                                  [[255, 0, 0], [0, 0, 0], [0, 0, 255], [45, 45, 45]])
+
+
+@pytest.mark.parametrize("count", [2, 3, 16, 256])
+def test_levels_are_ordered_and_take_equal_parts(count):
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    found = transforms.levels(every, count)
+    assert found.dtype == np.uint8 and (np.diff(found.ravel().astype(int)) >= 0).all()
+    sizes = np.bincount(found.ravel())
+    assert len(sizes) == count and np.ptp(sizes) <= 1
+    np.testing.assert_array_equal(jax.jit(lambda x: transforms.levels(x, count, jnp))(every), found)
+
+
+def test_flips_and_shifts_are_what_the_key_says_in_numpy_and_jax():
+    images = np.stack([picture(6, 6, 2, seed) for seed in range(64)])
+    keys = np.arange(64, dtype=np.uint32)
+    flipped = transforms.move(images, keys, True, 0)
+    kinds = [np.array_equal(a, b) for a, b in zip(flipped, images, strict=True)]
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
+    assert all(a != b for a, b in zip(kinds, mirrored, strict=True)) and 16 < sum(kinds) < 48
+    moved, seen = transforms.move(images, keys, False, 2), set()
+    for image, found in zip(images, moved, strict=True):
+        padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
+        cuts = {(y, x): padded[y:y + 6, x:x + 6] for y in range(5) for x in range(5)}
+        places = {place for place, cut in cuts.items() if np.array_equal(cut, found)}
+        assert places
+        seen |= places
+    assert len(seen) > 15
+    assert transforms.move(images, keys, False, 0) is images
+    both = jax.jit(lambda x, k: transforms.move(x, k, True, 2, jnp))(images, keys)
+    np.testing.assert_array_equal(both, transforms.move(images, keys, True, 2))
+
+
+# ---- TFDS
+
+class Patches(tfds.core.GeneratorBasedBuilder):
+    """Oblong images; with copies in training of each other and of test, as real data sets have."""
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=n) for n in ("tested", "validated", "plain", "same")]
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"file_format": "array_record", **kwargs})
+
+    def _info(self):
+        of = tfds.features
+        return tfds.core.DatasetInfo(builder=self, features=of.FeaturesDict({
+            "image": of.Image(shape=(None, None, 3)), "label": of.ClassLabel(names=["dark", "light"]),
+            "more": {"wide": np.bool_, "number": np.int64}}))
+
+    def _split_generators(self, dl_manager):
+        train = [*range(40), *range(5), *range(100, 104)]
+        config = self.builder_config.name
+        evaluation = {"tested": "test", "validated": "validation", "same": "test"}.get(config)
+        if config == "same":
+            train = range(100, 110)
+        splits = {"train": self._generate_examples(train)}
+        return splits | ({evaluation: self._generate_examples([*range(100, 110), 100])} if evaluation else {})
+
+    def _generate_examples(self, seeds):
+        for place, seed in enumerate(seeds):
+            yield place, {"image": builders._png(image_of(seed)), "label": seed % 2,
+                          "more": {"wide": seed % 3 == 0, "number": seed}}
+
+
+def image_of(seed):
+    return (picture(12, 18 if seed % 3 == 0 else 8, 3, seed) // 2) + np.uint8(127 * (seed % 2))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for name in ("tested", "validated", "plain", "same"):
+        Patches(config=name, data_dir=root).download_and_prepare()
+    return root
+
+
+def load(root, name="tfds:patches/tested", **kwargs):
+    options = {"batch": 8, "size": 6, "channels": 3, **kwargs}
+    return data.load_images(name, data_dir=root, progress=False, **options)
+
+
+def prepared(seed, size=6, rule="area"):
+    return transforms.resize(transforms.center(image_of(seed)), size, rule)
+
+
+def names(images, seeds):
+    """Which of `seeds` each image is of."""
+    of = {prepared(seed).tobytes(): seed for seed in seeds}
+    return [of[image.tobytes()] for image in images]
+
+
+@pytest.mark.parametrize("config, evaluation", [("tested", 10), ("validated", 10)])
+def test_every_image_once_none_in_both(root, config, evaluation):
+    source = load(root, f"tfds:patches/{config}")
+    assert source.splits == ("iid",) and source.unique_examples == 40
+    train = names(source.arrays()["image"], range(200))
+    test = names(source.evaluation("iid", evaluation)["image"], range(200))
+    assert sorted(train) == list(range(40)) and train != sorted(train)
+    assert sorted(test) == list(range(100, 110))
+    assert source.pictures.duplicates == {"iid": 1, "train": 9}
+    with pytest.raises(DataError, match="write 1 to 10"):
+        source.evaluation("iid", 11)
+
+
+def test_without_a_test_split_a_share_of_train_is_held_out(root):
+    source = load(root, "tfds:patches/plain")
+    test = names(source.evaluation("iid", source.pictures.available("iid"))["image"], range(200))
+    train = names(source.arrays()["image"], range(200))
+    assert sorted(test + train) == [*range(40), *range(100, 104)] and len(test) == 2
+
+
+def test_nothing_left_to_train_on(root):
+    with pytest.raises(DataError, match="no training images that evaluation does not have"):
+        load(root, "tfds:patches/same")
+
+
+@pytest.mark.parametrize("options", [
+    {"unique_examples": 20}, {"flip": True, "shift": 2, "levels": 16, "label": "label", "classes": 2},
+    {"channels": 1, "size": 5, "resize": "bilinear", "crop": "none", "caption": 8, "flip": True}])
+def test_resident_equals_streamed_equals_batch(root, options):
+    source = load(root, **options)
+    arrays, resident = jax.tree.map(jnp.asarray, source.arrays()), jax.jit(source.slice)
+    for step, streamed in zip(range(1, 9), source.stream(5, 1, 9), strict=True):
+        alone, found = source.batch(5, step), resident(arrays, 5, step)
+        assert alone.keys() == streamed.keys() == found.keys()
+        for key, value in alone.items():
+            assert value.dtype == streamed[key].dtype == found[key].dtype
+            np.testing.assert_array_equal(streamed[key], value)
+            np.testing.assert_array_equal(found[key], value)
+            np.testing.assert_array_equal(source.batch(5, step, range(1, 3))[key], value[1:3])
+
+
+def test_augmentation_is_of_training_alone_and_differs_by_seed_and_by_visit(root):
+    plain, moved = load(root), load(root, flip=True, shift=1)
+    for split in plain.splits:
+        one, other = (source.evaluation(split, 5)["image"] for source in (plain, moved))
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(moved.batch(1, 3)["image"], moved.batch(1, 3)["image"])
+    assert not np.array_equal(moved.batch(1, 0)["image"], moved.batch(2, 0)["image"])
+    np.testing.assert_array_equal(plain.batch(1, 0)["image"], plain.batch(2, 0)["image"])
+    small = load(root, flip=True, shift=1, unique_examples=8)
+    assert len({small.batch(1, step)["image"][0].tobytes() for step in range(20)}) > 12
+
+
+def test_labels_and_captions_of_any_kind(root):
+    source = load(root, label="label", caption=6)
+    arrays = source.arrays()
+    seeds = names(arrays["image"], range(200))
+    np.testing.assert_array_equal(arrays["label"], np.array(seeds) % 2)
+    words = {bytes(row.astype(np.uint8)) for row in source.batch(0, 0)["caption"]}
+    assert words == {b"dark\0\0", b"light\0"} and source.classes("label") == ["dark", "light"]
+    wide = load(root, label="more/wide")
+    np.testing.assert_array_equal(wide.arrays()["label"], np.array(seeds) % 3 == 0)
+    factors = source.factors("train", 40)
+    np.testing.assert_array_equal(factors["label"], arrays["label"])
+    assert set(factors) == {"label", "more/wide"}
+
+
+def test_prepared_once_and_again_for_other_transforms(root, monkeypatch):
+    first = load(root)
+    different = [load(root, **o).fingerprint for o in ({"resize": "nearest"}, {"crop": "none"}, {"size": 7},
+                                                       {"channels": 1}, {"levels": 2})]
+    assert len({first.fingerprint, *different}) == 6
+    from scaling.data import pictures
+    monkeypatch.setattr(pictures, "_prepare", lambda *_: pytest.fail("prepared again"))
+    assert load(root).fingerprint == first.fingerprint
+    np.testing.assert_array_equal(load(root).arrays()["image"], first.arrays()["image"])
+
+
+@pytest.mark.parametrize("name, label", [
+    ("cifar10", "label"), ("fashion_mnist", "label"), ("celeb_a", "attributes/Smiling"),
+    ("imagenet_resized/32x32", "label")])
+def test_tfds_names_through_mock_data(tmp_path, name, label):
+    with tfds.testing.mock_data(num_examples=40):
+        source = load(tmp_path, f"tfds:{name}", size=16, label=label)
+        assert source.batch(0, 0)["image"].shape == (8, 16, 16, 3)
+        assert source.unique_examples == 38 and len(source.evaluation("iid", 2)["label"]) == 2
+        again = load(tmp_path / "b", f"tfds:{name}", size=16, label=label)
+    assert again.fingerprint == source.fingerprint
+    np.testing.assert_array_equal(again.batch(3, 7)["image"], source.batch(3, 7)["image"])
+
+
+def test_a_fixed_set_of_glyphs_written_and_read_back_by_name(tmp_path):
+    config = builders.GlyphsConfig(name="tiny", size=16, channels=3, train=48, evaluation=20)
+    builders.Glyphs(config=config, data_dir=tmp_path).download_and_prepare()
+    source = load(tmp_path, "tfds:glyphs/tiny", size=16, label="label", caption=64)
+    stream = load(tmp_path, "glyphs/letters", size=16, label="character", caption=64)
+    expected = {key: np.concatenate([stream.batch(0, step)[key] for step in range(6)])
+                for key in ("image", "label", "caption")}
+    place = {image.tobytes(): i for i, image in enumerate(expected["image"])}
+    found = source.arrays()
+    order = [place[image.tobytes()] for image in found["image"]]
+    assert sorted(order) == list(range(48))
+    np.testing.assert_array_equal(found["label"], expected["label"][order])
+    np.testing.assert_array_equal(found["caption"], expected["caption"][order])
+    assert source.classes("label") == stream.classes("character")
+    assert source.splits == stream.splits == ("iid", "character", "font")
+    for split in source.splits:
+        some, all_of = (s.evaluation(split, 20)["image"] for s in (source, stream))
+        assert sorted(map(bytes, some)) == sorted(map(bytes, all_of))
+    assert set(glyphs.CATEGORICAL[1:]) < set(source.factors("train", 3))
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("tfds:cifar100", {}, "is not prepared as array_record"), ("tfds:cifr10", {}, "did you mean cifar10"),
+    ("tfds:lm1b", {}, "no feature called 'image'"), ("cifar10", {}, "tfds:cifar10"),
+    ("tfds:glyphs/letters_16", {}, "download_and_prepare"),
+    ("tfds:patches/tested", {"label": "lable"}, "did you mean label"),
+    ("tfds:patches/tested", {"label": "label", "classes": 1}, "write classes=2"),
+    ("tfds:patches/tested", {"unique_examples": 41}, "more than the 40 training images"),
+    ("tfds:patches/tested", {"crop": "centre"}, "did you mean center")])
+def test_what_is_wrong_and_what_to_write(root, name, options, message):
+    with pytest.raises(DataError, match=message):
+        load(root, name, **options)

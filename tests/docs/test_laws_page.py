@@ -1,0 +1,128 @@
+"""The newcomer's page of the laws, docs/laws.md: its blocks run as they stand, in order, and print what it
+says.
+
+Blocks of Python share one namespace, as in a notebook; blocks of bash run in the same directory; a block of
+`text` is what the block before it printed, in which a line "..." stands for any lines. Numbers may differ by
+5%.
+
+    python tests/test_laws_page.py      # writes what the blocks print now into the page
+"""
+import contextlib
+import io
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "laws.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")   # figures/all-fit.png: fits/all/fit.png of the commands
+NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?=$|[^\w.]|[kMBT%]\b|\.$|\.\s)")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    return [(match[1], match[2]) for match in BLOCK.finditer(text)]
+
+
+def bash(code: str, folder) -> str:
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(["bash", "-euo", "pipefail", "-c", code], cwd=folder, env=environment, text=True,
+                         capture_output=True)
+    assert ran.returncode == 0, f"{code}\n{ran.stdout}\n{ran.stderr}"
+    return ran.stdout
+
+
+def python(code: str, namespace: dict) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code, "docs/laws.md", "exec"), namespace)
+    return said.getvalue()
+
+
+def run(text: str, folder):
+    """(what the page says, what was printed) for every block of text on it."""
+    printed, namespace, pairs = "", {}, []
+    with contextlib.chdir(folder):
+        for language, code in blocks(text):
+            if language == "text":
+                pairs.append((code, printed))
+            else:
+                printed = bash(code, folder) if language == "bash" else python(code, namespace)
+    return pairs
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number.replace(",", "").replace("−", "-")) for number in NUMBER.findall(line)]
+
+
+def alike(expected: str, line: str) -> bool:
+    """The same words, and numbers within 5%."""
+    if NUMBER.sub("#", expected).split() != NUMBER.sub("#", line).split():
+        return False
+    return all(math.isclose(one, other, rel_tol=0.05, abs_tol=2e-3)
+               for one, other in zip(numbers(expected), numbers(line), strict=True))
+
+
+def unsaid(expected: str, printed: str) -> str | None:
+    """The first line of `expected` that was not printed where it should be, or None."""
+    lines, skip = iter(printed.rstrip("\n").split("\n")), False
+    for line in expected.rstrip("\n").split("\n"):
+        if line.strip() == "...":
+            skip = True
+            continue
+        found = next((each for each in lines if not skip or alike(line, each)), None)
+        if found is None or not alike(line, found):
+            return line
+        skip = False
+    return None if skip or not "".join(lines).strip() else "(the end)"
+
+
+def test_every_block_runs_and_prints_what_the_page_says(tmp_path):
+    pairs = run(PAGE.read_text(), tmp_path)
+    assert len(pairs) >= 4
+    for expected, printed in pairs:
+        line = unsaid(expected, printed)
+        assert line is None, f"the page says {line!r}, but this was printed:\n{printed}"
+
+
+def test_readers_are_told_where_the_figures_are():
+    text = PAGE.read_text()
+    pictures = PICTURE.findall(text)
+    assert pictures and all((PAGE.parent / picture).exists() for picture in pictures)
+
+
+@pytest.mark.parametrize(("expected", "printed", "same"), [
+    ("alpha 0.340 [0.33, 0.35]", "alpha   0.342 [0.33, 0.35]", True),
+    ("alpha 0.340 [0.33, 0.35]", "alpha   0.442 [0.33, 0.35]", False),
+    ("a\n...\nd", "a\nb\nc\nd", True), ("a\nd", "a\nb\nd", False), ("a", "a\nb", False),
+    ("E is at its bound", "B is at its bound", False),
+    ("loss at 7e+10 is 1.9", "loss at 7.1e+10 is 1.9", True),
+])
+def test_what_is_compared(expected, printed, same):
+    """The comparison itself would let nothing through that the page does not say."""
+    assert (unsaid(expected, printed) is None) == same
+
+
+def rewrite() -> None:
+    """Put what the blocks print now into the page, except where a block of text leaves lines out; and its
+    figures."""
+    text = PAGE.read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        now = iter([expected if "..." in expected.split("\n") else printed.strip("\n") + "\n"
+                    for expected, printed in run(text, folder)])
+        text = BLOCK.sub(lambda match: f"```text\n{next(now)}```" if match[1] == "text" else match[0], text)
+        for picture in PICTURE.findall(text):
+            place, _, name = pathlib.Path(picture).name.partition("-")
+            (PAGE.parent / picture).write_bytes(pathlib.Path(folder, "fits", place, name).read_bytes())
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    rewrite()

@@ -1,0 +1,142 @@
+"""README.md and docs/: every command on a page has flags that exist, and the Python of the notebook page runs.
+
+docs/laws.md is run as a whole by test_laws_page.py, and the launchers' commands print what they would do in test_launch.py.
+"""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from scaling.results import records
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+ENDS = {"&&", "||", ";", "|", "do", "then", "]"}  # of a command
+
+
+def blocks(page, language):
+    return [code for name, code in BLOCK.findall(page.read_text()) if name == language]
+
+
+def commands(page):
+    """(module, its arguments, what the page has exported by then) of every `python -m` on the page."""
+    exported = {}
+    for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+        words = shlex.split(line.replace("!python", "python"), comments=True)
+        if words[:1] == ["export"]:
+            exported |= dict(word.split("=", 1) for word in words[1:])
+        while "-m" in words:
+            at = words.index("-m") + 1
+            argv = words[at + 1:]
+            stop = next((i for i, word in enumerate(argv) if word in ENDS or word == "--" or word.endswith(";")), len(argv))
+            yield words[at], argv[:stop], dict(exported)
+            words = argv[stop:]
+
+
+# Parses in a process of its own what one command would: two commands may define a flag of one name.
+PARSE = """
+import importlib, json, os, pathlib, sys
+import scaling.study.study, scaling.laws.figures.plots, scaling.report
+from absl import app, flags
+for module, argv, exported in json.load(sys.stdin):
+    if os.fork():
+        if os.wait()[1]:
+            print("refused:", module, argv, flush=True)
+        continue
+    os.environ |= exported
+    source = pathlib.Path(*module.split(".")).with_suffix(".py").read_text()
+    if "import argparse" in source:
+        assert all(f'"{word.partition("=")[0]}"' in source for word in argv if word.startswith("--")), argv
+        os._exit(0)
+    sys.argv = [module, *argv]
+    importlib.import_module(module)
+    app.define_help_flags()
+    if module.startswith("experiments."):
+        from experiments import _environment
+        _environment.insert(sys.argv)
+    left = flags.FLAGS(sys.argv)
+    assert len(left) == 1, left
+    os._exit(0)
+"""
+
+
+def test_the_flags_of_every_command_exist():
+    found = [(module, argv, exported) for page in PAGES for module, argv, exported in commands(page)
+             if module.split(".")[0] in ("experiments", "tools") and not module.startswith("tools.launch")]
+    for _, argv, _ in found:  # a config that an earlier command would have written
+        argv[:] = ["--config=configs/quickstart.py" if re.fullmatch(r"--config=(configs/next|a)\.py", word) else word
+                   for word in argv if word != "--help"]
+    done = subprocess.run([sys.executable, "-c", PARSE], input=json.dumps(found), cwd=ROOT, text=True, capture_output=True,
+                          env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_there_are_commands_to_check():
+    count = {page.stem: sum(1 for _ in commands(page)) for page in PAGES}
+    assert count["README"] >= 10 and count["gpu"] >= 8 and count["pods"] >= 8 and count["colab"] >= 6, count
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files(page):
+    missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+    assert not missing
+
+
+# ------------------------------------------------------------------------------------------ the notebook
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """What a study leaves in Drive, of a planted law."""
+    workdir, rng = tmp_path / "quickstart", np.random.default_rng(0)
+    (workdir / "report").mkdir(parents=True)
+    (workdir / "report" / "index.html").write_text("<p>a report</p>")
+    (workdir / "study.json").write_text(json.dumps({"metric": "bits_per_byte", "unit": "tokens", "law": "chinchilla"}))
+    for n in (5e3, 2e4, 7e4, 3e5):
+        for d in (4e4, 8e4, 1.6e5, 3.2e5):
+            bits = (1.1 + 14 * n**-0.33 + 160 * d**-0.38) * (1 + 0.003 * rng.standard_normal())
+            records.Records(workdir).write({
+                "fingerprint": f"{int(n):08x}{int(d):08x}", "role": "sweep", "family": "transformer",
+                "params_non_embedding": int(n), "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0,
+                "bits_per_byte": float(bits), "loss": float(bits), "diverged": False})
+    return workdir
+
+
+def test_the_cells_of_the_notebook_page_run(drive, monkeypatch):
+    shown, mounted = [], []
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(
+        drive=types.SimpleNamespace(mount=mounted.append)))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(
+        HTML=lambda filename: pathlib.Path(filename).read_text(), display=shown.append))
+    namespace, said = {}, io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for code in blocks(ROOT / "docs" / "colab.md", "python"):
+            exec(code.replace("/content/drive/MyDrive/scaling/quickstart", str(drive)), namespace)
+    assert mounted == ["/content/drive"] and shown == ["<p>a report</p>"]
+    assert len(namespace["runs"]) == 16 and "alpha" in said.getvalue()
+
+
+def test_what_the_notebook_keeps_in_drive_comes_back(tmp_path):
+    """The cell of bash, with the copies that it makes every two minutes made once."""
+    [cell] = [code for code in blocks(ROOT / "docs" / "colab.md", "bash") if code.startswith("%%bash")]
+    once = cell.removeprefix("%%bash\n").replace("while sleep 120; do", "for once in 1; do")
+    script = once.replace("/content", str(tmp_path))
+    (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart").mkdir(parents=True)
+    (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart" / "old").write_text("earlier")
+    (tmp_path / "runs" / "larger").mkdir(parents=True)
+    (tmp_path / "runs" / "larger" / "new").write_text("now")
+    subprocess.run(["bash", "-ec", script + "wait"], check=True)
+    assert (tmp_path / "runs" / "quickstart" / "old").read_text() == "earlier"
+    assert (tmp_path / "drive" / "MyDrive" / "scaling" / "larger" / "new").read_text() == "now"

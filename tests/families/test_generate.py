@@ -1,0 +1,134 @@
+"""Generation: the cache changes nothing, and every option does what it says."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.families import _generate
+from scaling.families.transformer import Transformer
+
+FAMILY = Transformer(vocab=40, length=32, width=16, layers=2, heads=2)
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11]]
+
+
+@functools.cache
+def params(family):
+    """Sharper than at initialisation, so that samples depend on what came before."""
+    return jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(0)))
+
+
+def continuations(family=FAMILY, prompts=PROMPTS, max_tokens=12, **options):
+    out = _generate.generate(family, params(family), prompts, max_tokens=max_tokens, **options)
+    return [row.tolist() for row in out]
+
+
+def without_cache(family, prompts, max_tokens, temperature, seed=0):
+    """The same by running the whole text through the network again for every token."""
+    @jax.jit
+    def following(params, tokens, at, row, step):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), step)
+        scores = family.logits(params, tokens)[0, at - 1]
+        return _generate.choose(scores, key, temperature, 1.0, greedy=temperature == 0)
+
+    rows = []
+    for row, prompt in enumerate(prompts):
+        tokens = np.zeros((1, family.length), np.int32)
+        tokens[0, :len(prompt)] = prompt
+        for step in range(max_tokens):
+            at = len(prompt) + step
+            tokens[0, at] = following(params(family), tokens, at, row, step)
+        rows.append(tokens[0, len(prompt):len(prompt) + max_tokens].tolist())
+    return rows
+
+
+@pytest.mark.parametrize("variant,temperature", [
+    ({}, 1.0), ({"positions": "learned", "kv_heads": 1}, 0.0), ({"tied": True, "scan": False}, 1.0)], ids=str)
+def test_the_cache_changes_nothing(variant, temperature):
+    family = dataclasses.replace(FAMILY, **variant)
+    want = without_cache(family, PROMPTS, 12, temperature)
+    assert continuations(family, temperature=temperature) == want
+    assert len({tuple(row) for row in want}) == 3
+
+
+def test_cached_logits_equal_those_of_the_whole_text():
+    run = jax.jit(lambda tokens, cache=None: FAMILY.module(params(FAMILY))(tokens, cache))
+    tokens = np.random.default_rng(1).integers(0, FAMILY.vocab, (2, 11))
+    cache, parts = _generate.init_cache(FAMILY, 2, 16), []
+    for start, stop in ((0, 5), (5, 6), (6, 11)):
+        logits, cache = run(tokens[:, start:stop], cache)
+        parts.append(logits)
+    np.testing.assert_allclose(np.concatenate(parts, 1), run(tokens)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_rows_do_not_depend_on_each_other_and_seeds_matter():
+    together = continuations()
+    assert continuations(prompts=PROMPTS[:1]) == together[:1]
+    assert continuations() == together
+    assert continuations(seed=1) != together
+
+
+def test_a_text_longer_than_the_context_sees_the_last_tokens_only():
+    """One layer, so that what slid out of the window can have left nothing behind."""
+    family = dataclasses.replace(FAMILY, layers=1, length=8)
+    tail = list(range(20, 28))
+    long, other = [3] * 9 + tail, [7, 9] * 6 + tail
+    assert continuations(family, [long], temperature=0) == continuations(family, [other], temperature=0)
+    assert len(continuations(family, [long], 20)[0]) == 20
+
+
+def test_stops_end_a_row_before_them():
+    full = continuations()
+    for stop in (full[0][4], full[0][3:6], full[0][10:12]):
+        cut = continuations(stop=[stop, [39, 39, 39]])
+        for row, whole in zip(cut, full, strict=True):
+            sequence = list(np.atleast_1d(stop))
+            places = [i for i in range(len(whole)) if whole[i:i + len(sequence)] == sequence]
+            assert row == whole[:places[0] if places else None]
+        assert len(cut[0]) < 12
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_top_k_samples_the_k_likeliest(k):
+    logits = jax.random.normal(jax.random.key(0), (40,))
+    chosen = _samples(logits, top_k=k)
+    assert set(chosen) == set(np.argsort(-logits)[:k].tolist())
+
+
+@pytest.mark.parametrize("p,kept", [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (1.0, 4)])
+def test_top_p_samples_the_fewest_that_reach_p(p, kept):
+    logits = jnp.log(jnp.array([0.05, 0.5, 0.15, 0.3]))
+    assert set(_samples(logits, top_p=p)) == set([1, 3, 2, 0][:kept])
+
+
+def test_temperature_divides_the_logits():
+    logits = jnp.log(jnp.array([0.2, 0.8]))
+    share = np.mean(_samples(logits, temperature=2.0, n=4000))
+    assert abs(share - 2 / 3) < 0.03  # sqrt(0.8) / (sqrt(0.2) + sqrt(0.8))
+
+
+def test_bad_requests_are_refused():
+    learned = dataclasses.replace(FAMILY, positions="learned")
+    for family, prompts, options, message in [
+        (FAMILY, [[]], {}, "prompt 0 has shape"), (FAMILY, [[1], [40]], {}, "prompt 1 holds token 40"),
+        (FAMILY, [[1]], {"max_tokens": 0}, "max_tokens"),
+        (FAMILY, [[1]], {"temperature": -1.0}, "temperature"),
+        (FAMILY, [[1]], {"top_k": 0}, "top_k"), (FAMILY, [[1]], {"top_p": 0.0}, "top_p"),
+        (learned, [[1] * 30], {}, "learned positions end at 32"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            continuations(family, prompts, **options)
+    assert _generate.generate(FAMILY, None, [], max_tokens=3) == []
+
+
+def _samples(logits, temperature=1.0, top_p=None, n=300, **options):
+    keys = jax.random.split(jax.random.key(7), n)
+    return _draw(logits, keys, temperature, top_p or 1.0, nucleus=top_p is not None, **options).tolist()
+
+
+@functools.partial(jax.jit, static_argnames=("top_k", "nucleus"))
+def _draw(logits, keys, temperature, top_p, **options):
+    return jax.vmap(lambda key: _generate.choose(logits, key, temperature, top_p, **options))(keys)

@@ -1,0 +1,169 @@
+"""Families side by side, and the command that writes reports again."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from absl.testing import flagsaver
+from boxed_flags import Box
+from report_page import Page
+from report_study import fill, fill_images
+
+from scaling import laws
+from scaling.figures import words
+from scaling.figures.palette import Palette
+from scaling.report import comparison, figures, reading
+from scaling.results import metrics
+from scaling.results.records import Records
+from scaling.store.files import WorkdirError
+
+with (BOX := Box()):
+    from experiments import report as command
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    paths = [tmp_path_factory.mktemp("all") / name for name in ("text", "gan")]
+    for path, make in zip(paths, (fill, fill_images)):
+        path.mkdir()
+        make(path, without=("curves", "samples", "pictures"))
+    return paths
+
+
+def page_of(paths):
+    members = comparison.read(paths)
+    palette = Palette(range(len(members)), ())
+    drawn = figures.render(comparison.plans(members, palette), palette, png=False)
+    return comparison.render(members, palette, drawn)
+
+
+def test_the_table_is_that_of_the_files(workdirs):
+    page = Page(page_of(workdirs))
+    rows = [element["text"] for element in page.all("tr")][1:]
+    assert len(rows) == 2
+    for path, row, name, unit in zip(workdirs, rows, ("Transformer", "GAN"), ("tokens", "examples")):
+        fit, check, forecast = (json.loads((path / f"{name}.json").read_text())
+                                for name in ("fit", "forecast_check", "forecast"))
+        assert name in row and unit in row
+        for exponent in ("alpha", "beta"):
+            low, high = fit["intervals"][exponent]
+            assert words.number(fit["params"][exponent], 3) in row
+            assert f"{words.number(low, 2)} to {words.number(high, 2)}" in row
+        side = "inside" if check["inside"] else "outside"
+        assert f"{words.percent(abs(check['relative_error']))}, {side}" in row
+        assert f"{words.short(forecast['compute_ratio'])}×" in row
+        runs = reading.read(path).runs
+        sizes = runs.loc[runs["role"] == "sweep", "params_non_embedding"]
+        assert f"{words.count(sizes.min())} to {words.count(sizes.max())}" in row
+        assert f"{len(runs)} runs" in row
+
+
+def test_the_page_is_one_file_with_every_figure(workdirs, tmp_path):
+    path = comparison.write(workdirs, tmp_path / "out")
+    text = path.read_text()
+    page = Page(text)
+    assert all(value.startswith(("#", "data:")) for value in page.references)
+    assert not re.search(r"@import|https?://|url\((?!#)", text) and not page.all("p", class_="absent")
+    assert {value[1:] for value in page.references if value.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    for name in ("alpha", "beta", "reducible"):
+        assert f"figure-{name}" in page.ids
+        assert (path.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_exponents_are_drawn_with_their_intervals(workdirs):
+    members = comparison.read(workdirs)
+    axes = comparison.forest(members, Palette(range(2), ()), "D", "β").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Transformer", "GAN"]
+    bars = [collection.get_segments()[0] for collection in axes.collections]
+    for y, (member, bar) in enumerate(zip(members, bars)):
+        _, low, high = member.exponents["D"]
+        np.testing.assert_allclose(bar, [[low, y], [high, y]])
+
+
+@pytest.mark.parametrize("column, symbol", [("params_non_embedding", "N"), ("examples_seen", "D")])
+def test_the_exponent_of_a_law_in_one_variable_is_that_of_its_column(tmp_path, column, symbol):
+    x = np.geomspace(1e3, 1e6, 8)
+    points = pd.DataFrame({column: x, "fd": 0.1 + 20 * x**-0.6})
+    laws.save(tmp_path / "fit.json", laws.fit(laws.Runs.from_dataframe(points, "fd", x=column), "saturating_power"))
+    study = reading.read(tmp_path)
+    study.unit = metrics.UNITS["examples"]
+    found = comparison.exponents(study)
+    assert list(found) == [symbol] and found[symbol][0] == pytest.approx(0.6, rel=1e-3)
+    assert comparison.exponents(reading.Study(study.runs, study.cells, "fd", study.unit)) == {}
+
+
+def test_the_reducible_part_falls_with_the_exponent_of_the_law(workdirs):
+    for member in comparison.read(workdirs):
+        (compute, part), p = comparison.reducible_lines(member)["law"], member.study.fit["params"]
+        assert compute[0] == part[0] == 1
+        slope = np.polyfit(np.log(compute), np.log(part), 1)[0]
+        assert slope == pytest.approx(-p["alpha"] * p["beta"] / (p["alpha"] + p["beta"]), rel=1e-3)
+        compute, part = comparison.reducible_lines(member)["runs"]
+        assert (np.diff(part[np.argsort(compute)]) <= 0).all() and len(part) >= 3
+
+
+def test_two_studies_of_one_family_are_told_apart_and_what_is_missing_is_said(workdirs, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    again = tmp_path / "again"
+    again.mkdir()
+    fill(again, without=("curves", "samples", "fit", "forecast"))
+    text = Page(page_of([workdirs[0], again, empty])).text
+    assert "Transformer (text)" in text and "Transformer (again)" in text
+    assert "Transformer (again): fit.json is not in the workdir yet." in text
+    assert "unknown family: There are no records of runs in records/ yet." in text
+
+
+def test_what_a_study_calls_itself_is_escaped(workdirs, tmp_path):
+    Records(tmp_path).write({"fingerprint": "a", "family": "<b>gan</b>", "fd": 1.0, "examples_seen": 5})
+    (tmp_path / "study.json").write_text(json.dumps({"title": "<script>alert(1)</script>"}))
+    text = page_of([workdirs[1], tmp_path])
+    assert "<script>alert" not in text and "<b>gan" not in text and "&lt;script&gt;alert" in text
+
+
+def test_a_workdir_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(WorkdirError, match="nowhere"):
+        comparison.write([tmp_path / "nowhere"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given, said, code", [
+    ({}, "--workdir=DIR", 2), ({"workdir": "a", "workdirs": ["b"]}, "either one study", 2),
+    ({"workdirs": ["a", "b"]}, "needs --output", 2),
+    ({"workdir": "a", "output": "b"}, "goes with --workdirs", 2),
+    ({"workdir": "/nowhere/at/all"}, "/nowhere/at/all", 1),
+    ({"workdirs": ["/nowhere/at/all"], "output": "made"}, "/nowhere/at/all", 1)])
+def test_a_wrong_command_is_one_sentence(given, said, code, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    none = {"workdir": None, "workdirs": None, "output": None}
+    with BOX:
+        if not command.flags.FLAGS.is_parsed():
+            command.flags.FLAGS(["report"])
+        with flagsaver.flagsaver(**(none | given)), pytest.raises(SystemExit) as stopped:
+            command.main(["report"])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == code and not out
+    assert err.startswith("error: ") and err.count("\n") == 1 and said in err
+
+
+def test_the_command_writes_both_kinds_and_refuses_unknown_flags(workdirs, tmp_path):
+    def call(*flags):
+        return subprocess.run([sys.executable, "-m", "experiments.report", *flags], capture_output=True,
+                              text=True, cwd=pathlib.Path(command.__file__).parent.parent)
+
+    done = call(f"--workdirs={workdirs[0]},{workdirs[1]}", f"--output={tmp_path}/families")
+    assert done.returncode == 0 and f"{tmp_path}/families/index.html" in done.stdout
+    assert (tmp_path / "families" / "index.html").exists()
+    Records(tmp_path / "study").write({"fingerprint": "a", "fd": 1.0})
+    done = call(f"--workdir={tmp_path}/study")
+    assert done.returncode == 0 and (tmp_path / "study" / "report" / "index.html").exists()
+    wrong = call("--workdr=x")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error:") and "workdir" in wrong.stderr

@@ -1,0 +1,203 @@
+"""The report of a study of images: it counts examples, speaks of distances, and shows what the models
+make."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+from report_page import Page, page_of
+from report_study import FLOOR, GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_images, image_record, picture
+
+from scaling import report
+from scaling.figures import words
+from scaling.report import figures, pictures, reading, sections
+from scaling.results import metrics, tuned
+from scaling.results.records import Records
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images")
+    fill_images(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(workdir):
+    return page_of(workdir)
+
+
+def test_examples_are_counted_and_distances_measured_everywhere(text):
+    page = Page(text)
+    assert not re.search(r"\btokens?\b", text) and "bits per byte" not in text
+    for said in ("training examples", "different training examples", f"{words.count(GAN_TARGET[1])} examples",
+                 "Does the distance fall with size at fixed data?",
+                 "Distance against size, data and compute"):
+        assert said in page.text
+    assert not re.search(r"\bloss\b", page.text.lower().replace("training loss", ""))
+
+
+def test_a_study_of_text_counts_no_examples(tmp_path):
+    fill(tmp_path)
+    text = page_of(tmp_path)
+    assert not re.search(r"\bexamples?\b", text) and "training tokens" in text
+
+
+def test_the_unit_is_that_of_the_records_where_study_json_does_not_say(tmp_path):
+    Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
+    assert report.read(tmp_path).unit.name == "examples"
+    (tmp_path / "study.json").write_text(json.dumps({"unit": "frames"}))
+    unit = report.read(tmp_path).unit
+    assert (unit.name, unit.seen, unit.unique) == ("frames", "frames_seen", "frames_unique")
+
+
+def test_the_figures_are_all_there(text):
+    shown = set(re.findall(r'<figure id="figure-([\w-]+)"', text))
+    beside = {f"{name}-{metric}" for name in ("params", "data")
+              for metric in ("kid", "missed", "critic_advantage")}
+    assert shown == {"verdict", "compute", "params", "data", "unique", "residuals", "learning-rate",
+                     "curves-gen", "curves-disc", *beside}
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_law_of_another_metric_has_a_row_of_its_own_parameters(workdir, text):
+    study = reading.read(workdir)
+    row = dict(sections.content(study)["others"]["rows"])[metrics.metric("kid").label]
+    assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"])) and "The same law of other metrics" in text
+    assert study.showing("kid").law(1e5, 1e5) == pytest.approx(study.law(1e5, 1e5) ** 0.5, rel=0.5)
+
+
+def test_pictures_are_embedded_as_they_are_by_ascending_size(workdir, text):
+    listed = json.loads((workdir / "pictures.json").read_text())
+    shown = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+             for image in Page(text).all("img")]
+    wanted = [(workdir / entry["path"]).read_bytes() for name in ("samples", "interpolations") for entry in
+              sorted(listed, key=lambda entry: entry["params_non_embedding"]) if entry["name"] == name]
+    assert shown == wanted and len(set(shown)) == 2 * len(GAN_SIZES)
+    assert "image-rendering: pixelated" in text and "from the same latents" in Page(text).text
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_pictures_are_shown_at_whole_multiples_or_parts_of_their_pixels(size):
+    [side] = pictures.grids(report.reading.Study(None, None, "fd", None, pictures=[
+        {"params_non_embedding": 10, "name": "samples", "png": picture(size=size)}]))[0]["sides"]
+    ratio = side["width"] / (8 * size)
+    assert max(ratio, 1 / ratio) == pytest.approx(round(max(ratio, 1 / ratio)))
+    assert side["width"] / side["height"] == pytest.approx(2) and 180 < side["width"] < 420
+
+
+def test_nothing_but_a_picture_of_the_workdir_is_embedded(workdir, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(picture())
+    inside = tmp_path / "study"
+    inside.mkdir()
+    (inside / "page.png").write_text("<script>")
+    (inside / "good.png").write_bytes(picture(seed=5))
+    bad = '"><script>alert(1)</script>'
+    (inside / "pictures.json").write_text(json.dumps([
+        {"params_non_embedding": 10, "name": bad, "path": path, "fingerprint": bad}
+        for path in ("../secret.png", str(secret), "page.png", "none.png", "good.png")]))
+    text = page_of(inside)
+    [shown] = Page(text).all("img")
+    assert base64.b64decode(shown["src"].partition(",")[2]) == picture(seed=5)
+    said = Page(text).text
+    assert "Some pictures are left out" in said
+    assert "../secret.png, /" in said and "page.png, none.png" in said
+    assert bad not in text and html.escape(bad).replace("&quot;", "&#34;") in text
+
+
+def test_what_was_examined_is_a_table_with_errors(workdir, text):
+    table = pictures.examination(report.read(workdir))
+    assert [column.split(",")[1].strip() for column in table["columns"]] == ["smallest", "largest"]
+    bound = dict(table["rows"])["Importance-weighted bound (bits per dimension)"]
+    assert bound == ["1.4000 ± 0.0040", "1.3000 ± 0.0040"]
+    assert "Importance-weighted bound" in Page(text).text
+
+
+def test_cells_show_their_errors_and_figures_their_seeds(workdir):
+    study = report.read(workdir)
+    shown = [cell for _, line in report.sections.matrix(study)["rows"] for cell in line]
+    assert len(shown) == len(GAN_SIZES) * len(GAN_DATA) and all(" ± " in cell for cell in shown)
+    axes = figures.against_params(study, report.colours(study)).axes[0]
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_markersize() < 3])
+    seeds = study.runs[study.runs["fingerprint"].isin(study.cells["fingerprints"].explode())]
+    assert set(seeds["fd_infinity"]) <= set(drawn) and (study.cells["seeds"] == 3).all()
+
+
+def test_floor_and_memoriser_stand_beside_the_curves_over_data(workdir):
+    study = report.read(workdir)
+    palette = report.colours(study)
+    known = json.loads((workdir / "baselines.json").read_text())["memoriser"]
+    for draw, amounts in ((figures.against_data, GAN_DATA), (figures.against_unique, (512, 4096, *GAN_DATA))):
+        axes = draw(study, palette).axes[0]
+        lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+        assert any(y == [FLOOR, FLOOR] for _, y in lines)
+        wanted = [(p["examples_unique"], p["fd_infinity"]) for p in known if p["examples_unique"] in amounts]
+        assert tuple(map(list, zip(*wanted))) in lines
+    lines = figures.against_params(study, palette).axes[0].lines
+    assert not any(list(line.get_ydata()) == [FLOOR, FLOOR] for line in lines)
+
+
+def test_the_diverged_share_is_shown_where_there_is_one(workdir, text, tmp_path):
+    study = report.read(workdir)
+    lost = int(study.runs["diverged"].sum())
+    found = report.sections.diverged(study)
+    assert sum(int(cell.split()[0]) for _, line in found["rows"] for cell in line) == lost == 6
+    assert found["reasons"] == ["The discriminator won: 6 runs"]
+    assert "Diverged: 6 of 68 runs" in Page(text).text
+    Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
+    assert report.sections.diverged(report.read(tmp_path)) is None and "Diverged:" not in page_of(tmp_path)
+
+
+def test_samples_judged_in_two_ways_are_said_not_to_compare(tmp_path):
+    for seed, name in enumerate(("classifier", "pca")):
+        run = image_record(1_000, 4_096, 0.01, 0.1, seed)
+        Records(tmp_path).write(run | {"judge": {**run["judge"], "name": name}})
+        said = "judged in 2 different ways" in Page(page_of(tmp_path)).text
+        assert said == (seed == 1)
+
+
+@pytest.mark.parametrize("lowest, scale", [(0.001, "log"), (-0.001, "linear")])
+def test_a_distance_has_a_logarithmic_axis_unless_estimates_of_it_are_negative(tmp_path, lowest, scale):
+    for size, value in zip((1_000, 8_000, 64_000), (1.0, 0.03, lowest)):
+        Records(tmp_path).write(image_record(size, 4_096, 0.01, value))
+    (tmp_path / "study.json").write_text(json.dumps({"metric": "kid"}))
+    study = report.read(tmp_path)
+    axes = figures.against_params(study, report.colours(study)).axes[0]
+    assert axes.get_yscale() == scale
+    assert 2 <= sum(axes.get_ylim()[0] <= tick <= axes.get_ylim()[1] for tick in axes.get_yticks()) <= 12
+
+
+@pytest.mark.parametrize("form, column, value", [
+    ("saturating_power", tuned.PARAMS, 1 + 2), ("saturating_power", "examples_seen", 1 + 0.5),
+    ("chinchilla", None, 1 + 2 + 4)])
+def test_a_law_of_size_or_data_alone_is_drawn_too(workdir, form, column, value):
+    study = report.read(workdir)
+    columns = {"x": column} if column else {"N": tuned.PARAMS, "D": "examples_seen"}
+    params = {"E": 1.0, "A": 8.0, "alpha": 0.5, "B": 16.0, "beta": 0.25}
+    study.fit = {"form": form, "params": params, "columns": columns}
+    assert study.law(16.0, 256.0) == pytest.approx(value)
+    study.fit["columns"] = {"x": "flops", "N": "flops", "D": "flops"}
+    assert study.law(16.0, 256.0) is None
+
+
+@pytest.mark.parametrize("name", [*metrics.METRICS, "bits_per_dim_character", "of_my_own"])
+def test_every_metric_has_words(name):
+    metric = metrics.metric(name)
+    assert metric.label and "_" not in metric.label and metric.noun
+    assert metric.amount("1.5").count("1.5") == 1 and metric.falls == metric.fall + "s"
+    assert metrics.base_of(name) in (name, "bits_per_dim", None)
+    assert ("character" in metric.label) == name.endswith("character")
+
+
+@pytest.mark.parametrize("value, error, text", [
+    (1.43217, 0.0123, "1.432 ± 0.012"), (0.03, 0.2, "0.03 ± 0.20"), (1234.5, 31.0, "1,234 ± 31"),
+    (-0.002, 0.0004, "−0.00200 ± 0.00040"), (1.5, float("nan"), "1.500"), (None, 0.1, "–")])
+def test_a_value_has_as_many_decimals_as_its_error(value, error, text):
+    assert words.measured(value, error) == text

@@ -1,0 +1,215 @@
+"""A log reads as that of one uninterrupted run, wherever it goes; progress tells the time left."""
+import io
+import re
+import struct
+import sys
+import time
+import types
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+from tensorboardX.proto.event_pb2 import Event
+
+from scaling.results import logs
+from scaling.store import files
+from scaling.store.progress import Progress
+
+
+def written(workdir, name="run"):
+    return logs.read(workdir / "curves" / f"{name}.jsonl")
+
+
+def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
+    log = logs.Logger(tmp_path, "run")
+    for step in range(3):
+        log.write(step, {"loss": jnp.float32(step / 2), "tokens": np.int64(100 * step), "n": np.ones(2)})
+        assert written(tmp_path)[-1] == {"step": step, "loss": step / 2, "tokens": 100 * step, "n": [1, 1]}
+    log.close()
+
+
+def test_a_diverged_loss_is_kept_as_it_is(tmp_path):
+    with logs.Logger(tmp_path, "run") as log:
+        log.write(1, {"loss": float("nan"), "norm": jnp.inf})
+    point = written(tmp_path)[0]
+    assert np.isnan(point["loss"]) and point["norm"] == np.inf
+    assert "NaN" not in (tmp_path / "curves" / "run.jsonl").read_text()
+
+
+@pytest.mark.parametrize("killed_after, resumed_at", [(7, 5), (7, 0), (7, 7), (3, 3)])
+def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path, killed_after, resumed_at):
+    def train(workdir, start, stop):
+        log = logs.Logger(workdir, "run", resume_step=start)
+        for step in range(start, stop):
+            log.write(step, {"loss": 1 / (step + 1)})
+        return log
+    train(tmp_path / "whole", 0, 10).close()
+    train(tmp_path / "killed", 0, killed_after)  # never closed
+    path = tmp_path / "killed" / "curves" / "run.jsonl"
+    with open(path, "a") as f:
+        f.write('{"step": 99, "lo')
+    train(tmp_path / "killed", resumed_at, 10).close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert written(tmp_path / "killed") == written(tmp_path / "whole")
+    assert path.read_bytes() == (tmp_path / "whole" / "curves" / "run.jsonl").read_bytes()
+
+
+def test_appending_keeps_what_is_there(tmp_path):
+    path = tmp_path / "curves" / "run.jsonl"
+    for step in (3, 1):
+        with logs.Logger(tmp_path, "run") as log:
+            log.write(step, {})
+        path.write_bytes(path.read_bytes().rstrip(b"\n"))  # a whole last line without its end
+    with logs.Logger(tmp_path, "run") as log:
+        log.write(2, {})
+    assert [p["step"] for p in written(tmp_path)] == [3, 1, 2]
+
+
+def test_a_torn_line_is_skipped_with_a_warning_that_names_the_file(tmp_path):
+    logs.write(tmp_path / "a.jsonl", [{"step": 0, "loss": 1.0}, {"step": 1, "loss": float("nan")}])
+    whole = (tmp_path / "a.jsonl").read_bytes()
+    for cut in range(1, len(whole.splitlines()[1])):
+        (tmp_path / "a.jsonl").write_bytes(whole[:-1 - cut])
+        with pytest.warns(UserWarning, match=r"a\.jsonl: 1 torn"):
+            assert logs.read(tmp_path / "a.jsonl") == [{"step": 0, "loss": 1.0}]
+    assert logs.read(tmp_path / "none.jsonl") == []
+
+
+def test_a_full_disk_is_said(tmp_path):
+    log = logs.Logger(tmp_path, "run")
+    log._writers[0]._file = open("/dev/full", "ab", buffering=0)
+    with pytest.raises(files.DiskFull, match=r"run\.jsonl.*run the same command again"):
+        log.write(0, {"loss": 1.0})
+
+
+def test_where_nothing_can_be_appended_the_whole_is_written_when_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "is_local", lambda path: False)  # as an object store: whole writes only
+    for start, stop in ((0, 4), (2, 6)):
+        with logs.Logger(epath.Path(tmp_path), "run", resume_step=start) as log:
+            for step in range(start, stop):
+                log.write(step, {"loss": 1.0 * stop})
+    assert {p["step"]: p["loss"] for p in written(tmp_path)} == {0: 4, 1: 4, 2: 6, 3: 6, 4: 6, 5: 6}
+    log = logs._Lines(epath.Path(tmp_path / "now.jsonl"), 0, every=0.0)
+    log.write(0, {})
+    assert len(logs.read(tmp_path / "now.jsonl")) == 1  # and now and then before that
+
+
+def events(directory):
+    """All TensorBoard events under a directory: records of [length, crc of it, content, crc of it]."""
+    for path in sorted(directory.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12:12 + length])
+            data = data[16 + length:]
+
+
+def test_tensorboard_reads_the_same_numbers(tmp_path):
+    with logs.Logger(tmp_path, "run", writers=("tensorboard",), resume_step=0) as log:
+        for step in range(4):
+            log.write(step, {"loss": 2.0 - step / 4, "note": "not a number", "bad": float("nan")})
+    points = [(event.step, value.tag, value.simple_value)
+              for event in events(tmp_path / "tensorboard" / "run") for value in event.summary.value]
+    assert [(s, v) for s, tag, v in points if tag == "loss"] == [(s, 2.0 - s / 4) for s in range(4)]
+    assert all(np.isnan(v) for _, tag, v in points if tag == "bad")
+    assert {tag for _, tag, _ in points} == {"loss", "bad"}
+    assert len(written(tmp_path)) == 4  # JSON lines even when not named
+
+
+def test_tensorboard_is_told_what_a_resumed_run_drops(tmp_path):
+    for start in (0, 2):
+        with logs.Logger(tmp_path, "run", writers=("jsonl", "tensorboard"), resume_step=start) as log:
+            log.write(start, {"loss": 1.0})
+    starts = [e.step for e in events(tmp_path / "tensorboard" / "run")
+              if e.HasField("session_log") and e.session_log.status == e.session_log.START]
+    assert sorted(starts) == [0, 2]  # two files, even within one second
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A stand-in that records what is called."""
+    module = types.ModuleType("wandb")
+    module.runs = []
+
+    def init(**options):
+        run = types.SimpleNamespace(options=options, logged=[], finished=False)
+        run.log = lambda metrics, step: run.logged.append((step, metrics))
+        run.finish = lambda: setattr(run, "finished", True)
+        module.runs.append(run)
+        return run
+    module.init = init
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_wandb_gets_the_numbers_and_runs_go_on_under_one_identity(tmp_path, wandb):
+    for name, steps in (("one", (0, 1)), ("two", (0,)), ("one", (2,))):
+        with logs.Logger(tmp_path, name, writers=("wandb",), config={"width": 64}) as log:
+            for step in steps:
+                log.write(step, {"loss": jnp.float32(1.5), "note": "x"})
+        assert wandb.runs[-1].finished
+    one, two, again = wandb.runs
+    assert one.logged == [(0, {"loss": 1.5}), (1, {"loss": 1.5})]
+    assert one.options["id"] == again.options["id"] != two.options["id"]
+    assert one.options["resume"] == "allow" and one.options["config"] == {"width": 64}
+    assert one.options["group"] == tmp_path.name and two.options["name"] == "two"
+    assert "mode" not in one.options  # left to WANDB_MODE
+
+
+def test_wandb_asked_for_but_not_installed_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(logs.LogError, match="pip install wandb.*leave it out"):
+        logs.Logger(tmp_path, "run", writers=("jsonl", "wandb"))
+
+
+def test_an_unknown_writer_is_refused(tmp_path):
+    with pytest.raises(logs.LogError, match="'tensorbord'.*jsonl, tensorboard, wandb"):
+        logs.Logger(tmp_path, "run", writers=("tensorbord",))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left():
+    out = Terminal()
+    with Progress(8e12, file=out) as progress:
+        for i in range(8):
+            time.sleep(0.03)
+            progress.update(1e12, f"run {i} loss 2.5")
+        progress.print("a line of its own")
+    last = [line for line in re.split(r"[\r\n]", out.getvalue()) if "%" in line][-1]
+    assert "100%" in last and "FLOP/s" in last and "run 7 loss 2.5" in last
+    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", last)
+    assert "a line of its own\n" in out.getvalue()
+
+
+def test_progress_elsewhere_is_lines_now_and_then(monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: clock.now)
+    out = io.StringIO()
+    progress = Progress(100e12, file=out)
+    for _ in range(50):
+        clock.now += 1
+        progress.update(1e12, "wide")
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 5
+    # Half is done after 50 s: 50 s are left, at 1 TFLOP/s.
+    assert all(part in lines[-1] for part in ("50%", "00:50<00:50", "1.00TFLOP/s", "wide"))
+    assert "\r" not in out.getvalue()
+    progress.close()
+
+
+def test_what_earlier_processes_did_counts_as_done_but_not_into_the_rate(monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: clock.now)
+    out = io.StringIO()
+    progress = Progress(100, unit="step", initial=80, file=out)
+    clock.now = 10.0
+    progress.update(10)
+    assert "90%" in out.getvalue() and "00:10<00:10" in out.getvalue() and "1.00step/s" in out.getvalue()

@@ -108,7 +108,7 @@ def main():
 def listing() -> str:
     """Every form: name, formula, inputs, parameters, source."""
     lines = []
-    for name, form in laws.forms.FORMS.items():
+    for name, form in laws.FORMS.items():
         lines += [f"{name}: {form.formula}", f"    {form.source}",
                   f"    inputs {', '.join(form.inputs)}; parameters {', '.join(form.names)}"]
     return "\n".join([*lines, "bnsl2, bnsl3, ...: bnsl with so many breaks"])

@@ -55,7 +55,7 @@ flags.adopt_module_key_flags(_points)
 
 def main():
     if _points.law() == "list":
-        print("\n".join(f"{form.name:<18} {form.formula}" for form in laws.forms.FORMS.values()))
+        print("\n".join(f"{form.name:<18} {form.formula}" for form in laws.FORMS.values()))
     elif _CHECK.value is not None:
         check()
     else:
@@ -74,7 +74,7 @@ def forecast():
                           "--check=FILE")
     known = _points.everything()
     runs = _points.chosen(known)
-    _refuse_unknown(target, laws.forms.get(_points.law()).inputs, runs)
+    _refuse_unknown(target, laws.get_form(_points.law()).inputs, runs)
     if _LINK.value is None:
         fit = laws.fit(runs, _points.law(), **_points.options())
         boot = laws.bootstrap(fit, **_points.resampling())

@@ -29,7 +29,7 @@ from scaling.laws.design.search import Information, natural, slopes
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import MEDIUM
-from scaling.laws.forms.form import get
+from scaling.laws.forms.form import get_form
 from scaling.laws.optimum.counts import six_n_d
 
 # Besiroglu et al. 2024 (arXiv:2404.10102), table 1
@@ -148,7 +148,7 @@ def theory(study: Study, more: pd.DataFrame) -> float:
         return np.nan
     first = points(study, (study.levels, study.levels), wide=False)
     runs = Runs.from_dataframe(pd.concat([first, more])[["N", "D"]])
-    law, vectors = SimpleNamespace(form=get(study.law), runs=runs), np.array([study.planted])
+    law, vectors = SimpleNamespace(form=get_form(study.law), runs=runs), np.array([study.planted])
     logs = runs.inputs(law.form)
     changes = natural(law.form, vectors, logs)
     each = slopes(lambda rows: np.log(law.form.predict(rows, logs)) / study.noise, vectors, changes)

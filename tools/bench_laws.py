@@ -57,7 +57,7 @@ PLANTED = {  # what runs of each form are simulated from
 def simulate(form: str, runs: int = RUNS, seed: int = 0) -> pd.DataFrame:
     """Runs of a planted law: columns named as the form's inputs, and y. Noise is Student's t of 3 degrees."""
     rng = np.random.default_rng(seed)
-    law = laws.forms.get(form)
+    law = laws.get_form(form)
     C = np.asarray(BUDGETS)[np.arange(runs) % len(BUDGETS)]
     N = np.sqrt(C / 120) * np.exp(rng.uniform(-1.6, 1.6, runs))
     D = C / (6 * N)
@@ -134,7 +134,7 @@ def compare(runs, loss: str, solvers, draws) -> None:
     N, D, y = runs.values("N"), runs.values("D"), runs.y
     mine = ours(runs, loss, draws)
     rows = [mine, *(peer(name, solve, N, D, y, draws) for name, solve in solvers)]
-    form, objective = laws.forms.get("chinchilla"), laws.fit(runs, "chinchilla", loss=loss, delta=DELTA).spec
+    form, objective = laws.get_form("chinchilla"), laws.fit(runs, "chinchilla", loss=loss, delta=DELTA).spec
     logs = np.log(np.stack([N, D]))
 
     def reached(params):
@@ -197,7 +197,7 @@ def main() -> None:
                   f"{missing.name}")
         compare(runs, loss, solvers, options.draws)
     every_form(options.forms, len(runs), options.draws)
-    left = [name for name, form in laws.forms.FORMS.items() if len(form.free) <= 6 and name not in PLANTED]
+    left = [name for name, form in laws.FORMS.items() if len(form.free) <= 6 and name not in PLANTED]
     if left:
         print(f"\nnot timed, since nothing is planted for them here: {', '.join(left)}")
 

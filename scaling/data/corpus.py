@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from scaling.data import curate, order, pycode
-from scaling.fields import DataError, nearest
+from scaling.fields import DataError, did_you_mean
 from scaling.store.files import find_json, locked, write_json
 
 FEW = 20                     # files: with fewer, a share of files is no sample
@@ -141,7 +141,7 @@ def tfds_builder(name: str, data_dir: pathlib.Path):
     except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
         known = tensorflow_datasets.list_builders(with_community_datasets=False)
         raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
-                        + nearest(name.split("/")[0], known)) from error
+                        + did_you_mean(name.split("/")[0], known)) from error
     except ValueError as error:
         raise DataError(f"tfds:{name}: {_first_line(error)}") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from scaling.data import order, transforms
 from scaling.data.source import Feed
-from scaling.fields import DataError, nearest
+from scaling.fields import DataError, did_you_mean
 from scaling.store.files import data_directory, data_room
 
 UNLIMITED = order.LIMIT - 1      # images of a stream without end
@@ -92,7 +92,7 @@ class ImageSource(Feed):
     def _check_split(self, split: str, examples: int, more: tuple[str, ...] = ()) -> None:
         if split not in self.splits + more:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}"
-                            + nearest(split, self.splits))
+                            + did_you_mean(split, self.splits))
         available = self.pictures.available(split)
         if not 0 < examples <= available:
             raise DataError(f"evaluation on {examples:,} images of {split!r} of {self.name} is not possible; "
@@ -158,5 +158,5 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
         else:
             known = ["glyphs", "glyphs/letters", f"tfds:{name}"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "
-                            "tfds:<name>[/<config>]" + nearest(name, known))
+                            "tfds:<name>[/<config>]" + did_you_mean(name, known))
     return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)

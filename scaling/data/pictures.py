@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from scaling.data import corpus, curate, order, transforms
-from scaling.fields import DataError, nearest
+from scaling.fields import DataError, did_you_mean
 from scaling.store import files
 from scaling.store.files import find_json, locked, replacing
 
@@ -45,7 +45,7 @@ class Pictures:
     def classes(self, label: str) -> list[str]:
         if label not in self._labels:
             raise DataError(f"{self.name} has no label {label!r}; it has {', '.join(self._labels) or 'none'}"
-                            + nearest(label, self._labels))
+                            + did_you_mean(label, self._labels))
         return self._labels[label]
 
     def _column(self, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from scaling.data import order
-from scaling.fields import DataError, nearest
+from scaling.fields import DataError, did_you_mean
 
 RESIZES = {"area": "BOX", "nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC",
            "lanczos": "LANCZOS"}           # to Pillow's filters, all but nearest with antialiasing
@@ -29,7 +29,7 @@ def check(field: str, value: str, known) -> None:
     """Refuses a name that is not `known`."""
     if value not in known:
         raise DataError(f"{field}={value!r} is not known; write one of {', '.join(known)}"
-                        + nearest(value, known))
+                        + did_you_mean(value, known))
 
 
 def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:

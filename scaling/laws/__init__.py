@@ -5,20 +5,20 @@
     boot = laws.bootstrap(law)
     print(laws.table(law, boot))
 
-`forms` holds what a law is, `catalogue` those that come with the package, `forecast` and `plots` are modules too.
+`FORMS` holds the laws by name; `forecast` and `plots` are modules.
 """
 from scaling.laws.checks.diagnose import diagnose, extrapolation, locate
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.checks.examine import examine
 from scaling.laws.design.design import best_loss, best_size, first_grid, loss_at, quantity, suggest
-from scaling.laws.figures import plots  # noqa: F401  (catalogue: so that forms.FORMS is full)
+from scaling.laws.figures import plots
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.fitting.search import fit
-from scaling.laws.forecasts import forecast  # noqa: F401  (catalogue: so that forms.FORMS is full)
+from scaling.laws.forecasts import forecast
 from scaling.laws.forecasts.twostep import two_step
-from scaling.laws.forms import catalogue, form  # noqa: F401  (catalogue: so that forms.FORMS is full)
-from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
+from scaling.laws.forms import catalogue  # noqa: F401  (so that FORMS is full)
+from scaling.laws.forms.form import FORMS, Amplitude, Form, LawError, Parameter, get_form, register
 from scaling.laws.intervals.jackknife import jackknife, sandwich
 from scaling.laws.intervals.profile import profile
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
@@ -31,7 +31,7 @@ from scaling.laws.scores.compare import compare
 from scaling.laws.scores.holdout import holdout
 from scaling.laws.store import load, save, table
 
-__all__ = ["Amplitude", "Bootstrap", "Diagnostic", "Fit", "Form", "LawError", "Objective", "Parameter", "Runs", "best_loss",
+__all__ = ["FORMS", "Amplitude", "Bootstrap", "Diagnostic", "Fit", "Form", "LawError", "Objective", "Parameter", "Runs", "best_loss",
            "best_size", "bootstrap", "compare", "counted", "diagnose", "examine", "exponents", "extrapolation",
-           "first_grid", "fit", "forecast", "forms", "frontier", "holdout", "isoflop", "jackknife", "load", "locate",
-           "loss_at", "plots", "profile", "quantity", "recount", "sandwich", "save", "suggest", "table", "two_step"]
+           "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop", "jackknife", "load", "locate",
+           "loss_at", "plots", "profile", "quantity", "recount", "register", "sandwich", "save", "suggest", "table", "two_step"]

@@ -8,7 +8,7 @@ from scaling.laws import runs as tables
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
-from scaling.laws.forms.form import LawError, get
+from scaling.laws.forms.form import LawError, get_form
 from scaling.laws.intervals.uncertainty import Bootstrap
 from scaling.store import files
 
@@ -50,7 +50,7 @@ def load(path) -> Fit:
     saved = files.read_json(path)
     try:
         manifest, space = saved["manifest"], saved["space"]
-        form = get(saved["form"])
+        form = get_form(saved["form"])
         form = form.bounded({name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted})
         form = form.with_fixed(saved["fixed"]).with_tied(saved["tied"])
         runs = tables.Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),

@@ -21,7 +21,7 @@ def write(workdir) -> epath.Path:
     """Writes workdir/report/index.html (atomically) and report/figures/*.png; returns the path of the former.
 
     Whatever is not there yet (fit, forecast, samples, ...) is left out with a sentence that says so. Raises
-    `records.WorkdirError` when `workdir` is not a directory.
+    `files.WorkdirError` when `workdir` is not a directory.
     """
     study = read(workdir)
     palette = colours(study)

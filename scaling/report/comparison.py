@@ -41,7 +41,7 @@ class Member(NamedTuple):
 def read(workdirs: Sequence) -> list[Member]:
     """The studies in `workdirs`, in that order; those of one family are told apart by the workdir's name.
 
-    Raises `records.WorkdirError` for what is not a directory.
+    Raises `files.WorkdirError` for what is not a directory.
     """
     studies = [reading.read(workdir) for workdir in workdirs]
     names = [_family(study) for study in studies]

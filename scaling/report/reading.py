@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from scaling.laws.forms.form import LawError, get
+from scaling.laws.forms.form import LawError, get_form
 from scaling.report import pictures
 from scaling.results import metrics, records, tuned
 from scaling.store import files
@@ -112,7 +112,7 @@ def predict(fit: Mapping | None, columns: Mapping[str, object]):
     """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's
     columns."""
     try:
-        form = get((fit or {}).get("form"))
+        form = get_form((fit or {}).get("form"))
     except LawError:
         return None
     names = [(fit.get("columns") or {}).get(role) for role in form.inputs]

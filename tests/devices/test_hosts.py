@@ -81,9 +81,10 @@ def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_proce
 
 TOGETHER = """
 import sys, warnings, jax, jax.numpy as jnp, numpy as np
-from scaling import checkpoint, hosts, sharding
+from scaling.devices import hosts, layouts, sharding
+from scaling.store import checkpoint
 from scaling.store.checkpoint import reading
-from scaling.experiment import ConfigError
+from scaling.fields import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
 me = hosts.index()
@@ -95,7 +96,7 @@ assert hosts.any_of(False)
 for value in range(2 * hosts.SWEPT):
     assert hosts.agree(value if hosts.lead() else None) == value
 
-mesh = sharding.make_mesh(1, "", "data")
+mesh = layouts.make_mesh(1, "", "data")
 lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
 tree = {"x": sharding.place(np.arange(8.0), lies)}
 saved = checkpoint.Checkpoints(sys.argv[3] + "/checkpoints", keep=3)
@@ -141,8 +142,8 @@ def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):
 
 ALONE = """
 import sys, jax
-from scaling import hosts, sharding
-from scaling.experiment import ConfigError
+from scaling.devices import hosts, layouts, sharding
+from scaling.fields import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
 try:
@@ -150,7 +151,7 @@ try:
     if hosts.index() == 1:
         raise ConfigError("no data on this machine")
     while True:
-        sharding.fetch(jax.jit(lambda: jax.numpy.ones(8), out_shardings=sharding.over_runs(sharding.make_mesh(8)))())
+        sharding.fetch(jax.jit(lambda: jax.numpy.ones(8), out_shardings=sharding.over_runs(layouts.make_mesh(8)))())
 except Exception as error:
     hosts.failed(error, f"error: {error}", 3)
 """

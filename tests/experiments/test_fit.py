@@ -194,7 +194,7 @@ def test_the_runs_of_a_study_are_fitted(command, tmp_path):
 def test_every_law_is_listed_with_its_formula(command):
     ran = command("--law=list")
     assert ran.code == 0
-    for name, form in laws.forms.FORMS.items():
+    for name, form in laws.FORMS.items():
         assert f"{name}: {form.formula}" in ran.out and form.source in ran.out
 
 

@@ -22,8 +22,8 @@ SERVER = """
 import json, os, sys
 sys.modules["jax"] = None
 from experiments import _points, forecast
-from scaling.laws import _plot_forecast
-from scaling.report import trends
+from scaling.laws.figures import forecasts
+from scaling.results import tuned
 for line in sys.stdin:
     arguments, folder = json.loads(line)
     child = os.fork()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import case
 
 from scaling.laws import LawError, Runs, fit
-from scaling.laws.forms.form import get
+from scaling.laws.forms.form import get_form
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 from scaling.laws.optimum.allocation import counted, frontier, optima, recount, six_n_d
 from scaling.laws.optimum.exponents import exponents
@@ -53,7 +53,7 @@ LAWS = {  # planted parameters, in the units of `grid`
 
 def planted(name, **params):
     """A Fit of a law whose parameters are known, on the runs of BASE."""
-    form = get(name)
+    form = get_form(name)
     runs = dataclasses.replace(BASE.runs, frame=BASE.runs.frame.assign(unique=1e10),
                                columns={**BASE.runs.columns, "U": "unique"})
     return dataclasses.replace(BASE, form=form, params=LAWS[name] | params, runs=runs)

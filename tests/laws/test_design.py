@@ -13,7 +13,7 @@ import pytest
 from scaling.laws import LawError, bootstrap, fit
 from scaling.laws.design import design
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.forms.form import get
+from scaling.laws.forms.form import get_form
 
 SURFACE = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}  # Besiroglu et al. 2024
 FAR = {"N": 1.5e10, "D": 3e11}
@@ -270,7 +270,7 @@ def test_on_the_farseer_surface_too(bench):
     """The law of nine parameters, designed for with draws that are wrong by 3% in every parameter: its fits
     take too long for a test. Measured: 1.33 times for the grid, 2.1 for chance; a design at the planted law
     itself gains 1%."""
-    study, form = bench.STUDIES["farseer"], get("farseer")
+    study, form = bench.STUDIES["farseer"], get_form("farseer")
     first = bench.points(study, (study.levels, study.levels), wide=False)
     budget = study.more * first["cost"].sum()
     frame = bench.lattice(study)

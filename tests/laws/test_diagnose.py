@@ -15,7 +15,7 @@ from scaling.laws.checks.diagnose import extrapolation, locate
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.checks.examine import examine
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import LawError, get
+from scaling.laws.forms.form import LawError, get_form
 from scaling.laws.runs import Runs
 
 
@@ -204,7 +204,7 @@ def test_the_condition_number_knows_no_units(law):
 
 
 def test_a_vanished_term_leaves_its_exponent_undetermined():
-    form = get("chinchilla")
+    form = get_form("chinchilla")
     vector = np.array([1.0, 0.0, 1.0, 0.3, 0.3])
     logs = np.log([[1, 2, 4, 8], [3, 1, 2, 9]])
     assert sensitivity.condition_number(form, vector, logs) == np.inf

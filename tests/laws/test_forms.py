@@ -10,7 +10,7 @@ from scaling import laws
 from scaling.laws.fitting import newton, objectives, projection
 from scaling.laws.fitting.fit import jacobian, refit
 from scaling.laws.forms import catalogue, form
-from scaling.laws.forms.form import FORMS, get, register
+from scaling.laws.forms.form import FORMS, get_form, register
 from scaling.laws.forms.jets import Jet
 
 E, A, B = 1.7, 400.0, 2000.0
@@ -38,7 +38,7 @@ def design(form, n, seed):
 
 
 def planted(name, noise=0.0, n=90, seed=0):
-    form = get(name)
+    form = get_form(name)
     frame = design(form, n, seed)
     vector = np.array([[PLANTED[name][p] for p in form.names]])
     clean = form.predict(vector, np.log(frame.to_numpy().T))[0]
@@ -81,7 +81,7 @@ def test_refits_of_a_fit_start_where_it_ended(name):
 @pytest.mark.parametrize("name", PLANTED)
 def test_derivatives_are_those_of_the_objective(name, loss):
     points = planted(name, noise=0.1, n=30)
-    form, objective = get(name), objectives.parse(loss, delta=0.05)[0]
+    form, objective = get_form(name), objectives.parse(loss, delta=0.05)[0]
     logs = np.log(points[list(form.inputs)].to_numpy().T)
     start = newton.coordinates(form, np.array([[PLANTED[name][p] * 1.01 for p in form.names]]))
     basis, offset = newton.basis_of(form)
@@ -106,7 +106,7 @@ def test_derivatives_are_those_of_the_objective(name, loss):
 @settings(max_examples=2, deadline=None)
 @given(unit=st.floats(1e-4, 1e4), y=st.floats(1e-3, 1e3))
 def test_units_of_inputs_and_loss_do_not_matter_where_the_form_has_none(name, unit, y):
-    form = get(name)
+    form = get_form(name)
     points = planted(name, noise=0.003, n=40)
     law = laws.fit(points, name, delta=0.004, starts=24)
     inputs = form.inputs if form.centred is None else form.centred
@@ -143,13 +143,13 @@ def test_overtraining_is_the_tied_law_in_other_inputs():
 
 def test_m4_is_what_it_says():
     law, x = PLANTED["m4"], np.geomspace(1e6, 1e11, 50)
-    y = get("m4").predict(np.array([[law[p] for p in get("m4").names]]), np.log(x)[None])[0]
+    y = get_form("m4").predict(np.array([[law[p] for p in get_form("m4").names]]), np.log(x)[None])[0]
     u = (y - law["E"]) / law["A"]
     np.testing.assert_allclose(u / (1 - u) ** law["alpha"], (x / law["x0"]) ** -law["c"], rtol=1e-7)
 
 
 def test_data_that_do_not_repeat_are_unconstrained():
-    form, other = get("data_constrained"), get("chinchilla")
+    form, other = get_form("data_constrained"), get_form("chinchilla")
     N, D = np.log([[1e6, 1e7], [1e10, 1e11]])
     vector = [PLANTED["data_constrained"][p] for p in form.names]
     once = form.predict(np.array([vector]), np.stack([N, D, D]))   # U = D, and N far below what D supports
@@ -213,7 +213,7 @@ def test_random_starts_reach_the_searched_optimum():
 
 def test_amplitudes_are_nonnegative_least_squares():
     from scipy.optimize import nnls
-    form, rng = get("chinchilla"), np.random.default_rng(0)
+    form, rng = get_form("chinchilla"), np.random.default_rng(0)
     features, loss = rng.normal(size=(50, 3, 20)), rng.normal(size=20)
     found = projection.amplitudes(form, features, np.ones(20), loss)
     for row, one in zip(found, features):

@@ -7,7 +7,7 @@ import pytest
 from reference import FOLDER
 
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import LawError, get
+from scaling.laws.forms.form import LawError, get_form
 from scaling.laws.runs import Runs
 from scaling.laws.scores.holdout import holdout
 
@@ -97,7 +97,7 @@ def test_a_fit_is_scored_with_its_own_settings():
 
 
 def test_a_law_and_the_same_law_restricted_are_two():
-    free = get("chinchilla")
+    free = get_form("chinchilla")
     held = holdout(grid(), cut=5e19, laws=[free, free.with_tied({"beta": "alpha"})], draws=0)
     assert list(held.table.law) == ["chinchilla", "chinchilla (beta = alpha)"]
 

@@ -261,7 +261,7 @@ def test_wide_slices_that_are_centred_alike_bias_the_size_but_not_its_exponent()
 
 
 def test_importing_the_analysis_imports_neither_scipy_nor_jax():
-    code = ("import sys; from scaling.laws import allocation, exponents, isoflop; "
+    code = ("import sys; from scaling.laws.optimum import allocation, exponents, isoflop; "
             "sys.exit(', '.join({'scipy', 'jax', 'matplotlib'} & set(sys.modules)) or None)")
     subprocess.run([sys.executable, "-c", code], check=True)
 

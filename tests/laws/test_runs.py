@@ -5,7 +5,7 @@ import pytest
 from report_study import fill, fill_images
 
 from scaling import laws
-from scaling.laws.forms.form import get
+from scaling.laws.forms.form import get_form
 
 TABLE = pd.DataFrame({"params": [1e6, 2e6, 4e6, 8e6], "tokens": [1e8, 1e8, 2e8, 2e8], "loss": [3.0, 2.8, 2.6, np.nan],
                       "kind": ["a", "a", "b", "b"], "kept": [True, True, False, True]})
@@ -34,7 +34,7 @@ def test_named_columns_win_over_well_known_ones():
     table = TABLE.assign(width=[1, 2, 3, 4], flops=[1, 2, 3, 4.0])
     runs = laws.Runs.from_dataframe(table, y="tokens", params="width", x="flops")
     assert runs.columns["y"] == "tokens" and runs.columns["N"] == "width"
-    np.testing.assert_array_equal(runs.inputs(get("power")), np.log([[1, 2, 3, 4.0]]))
+    np.testing.assert_array_equal(runs.inputs(get_form("power")), np.log([[1, 2, 3, 4.0]]))
     np.testing.assert_array_equal(runs.flops, [1, 2, 3, 4])
 
 

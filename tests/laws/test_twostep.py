@@ -4,9 +4,8 @@ import pandas as pd
 import pytest
 
 from scaling import laws
-from scaling.laws.fitting import search
 from scaling.laws.fitting.fit import refit
-from scaling.laws.forecasts import forecast
+from scaling.laws.forecasts import forecast, twostep_draws
 
 TRUTH = {"E": 1.7, "A": 400.0, "B": 410.0, "alpha": 0.34, "beta": 0.28}
 LINK = {"epsilon": 0.95, "k": 1.9, "gamma": 0.6}
@@ -79,7 +78,7 @@ def test_a_run_takes_part_in_the_steps_that_it_has_numbers_for():
 def refits(monkeypatch):
     """What was refitted, in order: a list of (fit, y, weights)."""
     seen = []
-    monkeypatch.setattr(search, "refit", lambda *given: seen.append(given) or refit(*given))
+    monkeypatch.setattr(twostep_draws, "refit", lambda *given: seen.append(given) or refit(*given))
     return seen
 
 

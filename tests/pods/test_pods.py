@@ -287,7 +287,7 @@ def test_the_command_refuses_in_one_sentence():
 @needs_libtpu
 def test_installing_libtpu_leaves_ordinary_commands_alone():
     """Without a TPU in the machine JAX would load libtpu, which complains at length and takes a lock."""
-    code = ("from scaling import sharding; sharding.one_cpu_device_per_core(); import jax;"  # how the commands begin
+    code = ("from scaling.devices import layouts; layouts.one_cpu_device_per_core(); import jax;"  # how the commands begin
             "print(jax.devices()[0].platform)")
     kept = {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", "XLA_FLAGS")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=kept, capture_output=True, text=True, check=True)

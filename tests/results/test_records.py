@@ -135,8 +135,9 @@ def test_loading_from_nowhere_is_refused(tmp_path):
 
 FULL = """
 import os, sys
-from scaling import files, logs, records
-room = records.open_workdir(sys.argv[1])
+from scaling.results import logs, records
+from scaling.store import files
+room = files.open_workdir(sys.argv[1])
 runs = records.Records(room)
 runs.write({"fingerprint": "before", "loss": 1.0})
 log = logs.Logger(room, "curve")
@@ -151,12 +152,12 @@ def attempt(what, f):
     try:
         f()
         print(what, "no error")
-    except records.DiskFull as error:
+    except files.DiskFull as error:
         print(what, "said:", error)
 attempt("record", lambda: runs.write({"fingerprint": "after", "loss": 1.0, "note": "x" * 5000}))
 attempt("log", lambda: [log.write(i, {"loss": 1.0}) for i in range(1, 1000)])
 attempt("json", lambda: files.write_json(room / "fit.json", list(range(5000))))
-attempt("workdir", lambda: records.open_workdir(room))
+attempt("workdir", lambda: files.open_workdir(room))
 os.unlink(room / "other")
 assert runs.done("before") and not runs.done("after")
 assert not [n for _, _, names in os.walk(room) for n in names if "tmp" in n]
@@ -319,7 +320,7 @@ def test_a_claim_is_refused_when_the_run_ended_while_waiting_for_it(tmp_path, mo
 
 WORKER = """
 import os, sys, time
-from scaling import records
+from scaling.results import records
 workdir, victim = sys.argv[1:]
 runs = records.Records(workdir)
 log = os.open(os.path.join(workdir, "trained"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)

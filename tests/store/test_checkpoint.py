@@ -285,7 +285,7 @@ def test_cleared_when_no_longer_needed(directory):
 
 KILLED = """
 import itertools, sys, jax.numpy as jnp
-from scaling import checkpoint
+from scaling.store import checkpoint
 checkpoints = checkpoint.Checkpoints(sys.argv[1])
 for step in itertools.count():
     checkpoints.save(step, {str(i): jnp.full((300, 300), step) for i in range(4)}, {"position": 100 * step})
@@ -314,7 +314,7 @@ def test_whatever_is_there_after_kill_9_is_whole(directory):
 
 FULL = """
 import os, sys, jax.numpy as jnp
-from scaling import checkpoint, files
+from scaling.store import checkpoint, files
 room = sys.argv[1]
 checkpoints = checkpoint.Checkpoints(room + "/checkpoints")
 checkpoints.save(1, {"x": jnp.arange(100)})

@@ -185,7 +185,7 @@ REFUSED = [
 ]
 STARTS = """
 import json, os, runpy, sys
-from scaling import study  # most of what a start imports, once for all of them
+from scaling.study import study  # most of what a start imports, once for all of them
 for flags, said in json.load(sys.stdin):
     if not os.fork():
         for stream in (1, 2):

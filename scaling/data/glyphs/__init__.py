@@ -18,7 +18,7 @@ import numpy as np
 
 from scaling.data import order
 from scaling.data.glyphs import fonts, groups, render
-from scaling.fields import DataError, nearest
+from scaling.fields import DataError, did_you_mean
 from scaling.store import files
 from scaling.store.files import find_json, locked, replacing
 
@@ -52,7 +52,7 @@ def find(config: str, root: pathlib.Path, size: int, channels: int, progress: bo
     if config not in CONFIGS:
         names = [f"glyphs/{name}" if name else "glyphs" for name in CONFIGS]
         raise DataError(f"no set of glyphs is called 'glyphs/{config}'; write one of {', '.join(names)}"
-                        + nearest(f"glyphs/{config}", names))
+                        + did_you_mean(f"glyphs/{config}", names))
     if not LEAST <= size <= fonts.SIDE:
         raise DataError(f"size={size} is out of range for glyphs; write {LEAST} to {fonts.SIDE}")
     paths = fonts.files()
@@ -145,7 +145,7 @@ class Glyphs:
         """The names of the values 0, 1, ... of a categorical factor."""
         if label not in CATEGORICAL:
             raise DataError(f"{self.name} has no label {label!r}; write one of {', '.join(CATEGORICAL)}"
-                            + nearest(label, CATEGORICAL))
+                            + did_you_mean(label, CATEGORICAL))
         return [str(name) for name in self._names[label]]
 
     def captions(self, length: int) -> np.ndarray:

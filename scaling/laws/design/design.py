@@ -25,7 +25,7 @@ from scaling.laws.design.search import Information, natural, slopes
 from scaling.laws.design.targets import Target, best_loss, best_size, loss_at, quantity, target_of  # noqa: F401
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit_again
-from scaling.laws.forms.form import Form, LawError, get
+from scaling.laws.forms.form import Form, LawError, get_form
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 
 SCALE_FLOOR = 1e-6  # of the noise: a law that fits exactly leaves none to weigh
@@ -150,7 +150,7 @@ def simulate(law: str | Form | Callable, params: Mapping[str, float] | None = No
     law: a form with its params, or a function of N and D, law(N=..., D=...).
     """
     rng = np.random.default_rng(seed)
-    form = None if callable(law) and not isinstance(law, Form) else get(law)
+    form = None if callable(law) and not isinstance(law, Form) else get_form(law)
 
     def run(frame) -> np.ndarray:
         if form is None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.forms.form import Form, LawError, get
+from scaling.laws.forms.form import Form, LawError, get_form
 from scaling.laws.optimum.counts import six_n_d
 
 EXPONENTS = (0.2, 0.6)     # published: 0.28 to 0.37 (2203.15556, 2404.10102, 2305.16264); other data, wider
@@ -71,8 +71,8 @@ def prior(law: str | Form = "chinchilla", *, N: float, D: float, draws: int = 32
     Terms are given by their share of the loss there, so that the prior serves runs of any size and metrics of
     any unit.
     """
-    if get(law).name != "chinchilla":
-        raise LawError(f"there is no prior of {get(law).name}; give one as a DataFrame of its parameters, a "
+    if get_form(law).name != "chinchilla":
+        raise LawError(f"there is no prior of {get_form(law).name}; give one as a DataFrame of its parameters, a "
                        "draw a row")
     rng = np.random.default_rng(seed)
     alpha, beta = rng.uniform(*EXPONENTS, (2, draws))
@@ -101,7 +101,7 @@ def first_grid(budget: float, law: str | Form = "chinchilla", prior_draws: pd.Da
     for name, value in {"budget": budget, "reserve": reserve, "ahead": ahead, "noise": noise}.items():
         if not (np.isfinite(value) and value > 0):
             raise LawError(f"{name} must be positive, not {value}")
-    form, cost = get(law), cost or six_n_d
+    form, cost = get_form(law), cost or six_n_d
     together = together or (lambda frame, masks: masks @ frame["cost"].to_numpy(float))
     held = dict(target) if target else _held_out(reserve * budget, tokens_per_param, cost, sizes, data)
     held["cost"] = float(cost(held["N"], held["D"]))

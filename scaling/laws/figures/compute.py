@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.figures import words
-from scaling.figures.plot import BAND, COLOURS, DOT, dress, finish, named, note, panels, power, ramp, styled
+from scaling.figures.plot import BAND, COLOURS, DOT, dress, finish_panel, named, note, panels, power, ramp, styled
 
 MOST = 9  # labels of slices beside one panel
 SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
@@ -32,7 +32,7 @@ def isoflop(found) -> Figure:
         if _within_slice(part, here, "params"):
             panel.plot(here["params"], here["loss"], **_mark(here["used"]))
         ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colours[row]))
-    finish(panel, ends[::-(-len(ends) // MOST)])
+    finish_panel(panel, ends[::-(-len(ends) // MOST)])
     for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
         low, high = found.interval(slope)
         title = f"{SYMBOLS[role]}* ~ C^{slope}, {slope} = {words.number(getattr(found, slope), 3)}"
@@ -50,7 +50,7 @@ def isoflop(found) -> Figure:
                      [max(here[f"{role}_high"], here[role]) - here[role]]]
             axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
             axis.plot(here["flops"], here[role], **_mark(here["used"]))
-        finish(axis)
+        finish_panel(axis)
     note(figure, "; ".join([f"{found.method}; {found.level:.0%} intervals", *_left_out(table, curved)]))
     return figure
 
@@ -100,7 +100,7 @@ def frontier(table, fit=None) -> Figure:
         if fit is not None and (role == "loss" or SYMBOLS[role] in fit.runs.columns):
             values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
             axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})
-        finish(axis)
+        finish_panel(axis)
     said = ["dotted: sizes within 0.1% of the lowest loss"]
     if "params_low" in table:
         said.insert(0, "band: interval of the law's own optimum")

@@ -14,7 +14,7 @@ from scaling.figures.plot import (
     HUES,
     SHAPES,
     dress,
-    finish,
+    finish_panel,
     levels,
     named,
     note,
@@ -73,7 +73,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
             axes.fill_between(np.exp(grid), low, high, color=colour, **BAND)
         if other != along:
             ends.append((curve[-1], words.count(np.exp(centres[k])), colour))
-    finish(axes, ends)
+    finish_panel(axes, ends)
     moved = np.abs(fit.spec.residuals(shown, fit.y)).max()
     return bool(moved > max(0.1 * fit.noise, 1e-4 * np.abs(fit.y).max()))
 
@@ -104,7 +104,7 @@ def residuals(fit, by: str | None = None) -> Figure:
         for sign in (-1, 1):
             panel.axhline(sign * noise, color=COLOURS.muted, linewidth=0.9, dashes=(4, 2.5), zorder=2)
         _medians(panel, x, size)
-        finish(panel, log_y=False)
+        finish_panel(panel, log_y=False)
         panel.set_ylim(-edge, edge)
         if fit.spec.space != "linear":
             panel.yaxis.set_major_formatter(percent)

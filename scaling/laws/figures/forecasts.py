@@ -15,7 +15,7 @@ from scaling.figures.plot import (
     SHAPES,
     amount,
     dress,
-    finish,
+    finish_panel,
     named,
     note,
     panels,
@@ -54,7 +54,7 @@ def holdout(found) -> Figure:
                 axis.plot(x, y, **DOT | {"marker": shape, "color": hue}, label=_score(found, name, cut))
         for axis in row:
             axis.yaxis.set_major_locator(MaxNLocator(6))
-        finish(row[1], log_y=False)
+        finish_panel(row[1], log_y=False)
         row[1].yaxis.set_major_formatter(percent)
         row[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9,
                       labelcolor=COLOURS.muted)
@@ -131,7 +131,7 @@ def _extrapolation(axes, content: Mapping, check: Mapping | None, fit) -> None:
                   markersize=6, markerfacecolor=COLOURS.paper, zorder=6)
     if check:
         axes.plot([at], [check["observed"]], "o", color=COLOURS.ink, markersize=5, zorder=7)
-    finish(axes)
+    finish_panel(axes)
 
 
 @styled
@@ -155,7 +155,7 @@ def suggestion(found) -> Figure:
     else:
         panel.plot(logs[0], np.zeros(logs.shape[1]), **DOT | {"color": COLOURS.muted})
         panel.vlines(chosen[across], 0, share, color=COLOURS.accent, linewidth=2)
-    finish(panel, log_y=False)
+    finish_panel(panel, log_y=False)
     if {across, down} == {"N", "D"}:
         _budgets(panel)
     error = (lambda value: f"{value:.2%}") if found.relative else (lambda value: f"{value:.3g}")

@@ -18,7 +18,7 @@ from scaling.laws.fitting import objectives
 from scaling.laws.fitting.fit import EFFICIENT, Fit, noise_scale
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.fitting.optimise import optimise
-from scaling.laws.forms.form import Form, LawError, get
+from scaling.laws.forms.form import Form, LawError, get_form
 from scaling.laws.runs import Runs
 
 
@@ -28,7 +28,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         starts: int | None = None, seed: int | None = None) -> Fit:
     """Fit a law to runs: Runs, a DataFrame, or the path of a table.
 
-    law: a name of `forms.FORMS` or a Form. loss: an objective's name (objectives.NAMES); delta: Huber's, in the
+    law: a name of `laws.FORMS` or a Form. loss: an objective's name (objectives.NAMES); delta: Huber's, in the
     residual's unit, or "noise" for 1.345 standard deviations of the residuals, measured. quantile: below 0.5 for a lower
     envelope. weights: one a run, or a column that holds them (seeds); the objective is the weighted sum, so a weight of
     two is a run twice. fix={"alpha": 0.34}, tie={"beta": "alpha"}, bounds={"alpha": (0.1, 1)} restrict parameters. starts:
@@ -38,7 +38,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     settings = {"law": law, "loss": loss, "delta": delta, "quantile": quantile, "weights": weights, "fix": dict(fix or {}),
                 "tie": dict(tie or {}), "bounds": dict(bounds or {}), "starts": starts, "seed": seed}
     spec, measured = objectives.parse(loss, delta, quantile)
-    form = get(law).bounded(bounds or {}).with_fixed(fix or {}).with_tied(tie or {})
+    form = get_form(law).bounded(bounds or {}).with_fixed(fix or {}).with_tied(tie or {})
     if not form.free:
         raise LawError(f"every parameter of {form.name} is fixed; leave at least one to be fitted")
     logs, y = runs.inputs(form), runs.y
@@ -72,7 +72,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     return result
 
 
-def fit_again(law: Fit, runs, **changes) -> Fit:
+def fit_again(law: Fit, runs, /, **changes) -> Fit:
     """The same kind of fit of other runs; a delta that was scaled to the noise is measured anew."""
     return fit(runs, **{**law.settings, **changes})
 

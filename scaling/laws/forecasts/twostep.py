@@ -22,7 +22,7 @@ from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.fitting.search import fit, fit_again
 from scaling.laws.forecasts.twostep_draws import TwoStepBootstrap, resampled
-from scaling.laws.forms.form import Form, LawError, get
+from scaling.laws.forms.form import Form, LawError, get_form
 from scaling.laws.intervals.uncertainty import bootstrap
 from scaling.laws.runs import Runs
 
@@ -127,7 +127,7 @@ def two_step(runs, law: str | Form = "chinchilla", link: str | Form = "downstrea
     options = {"law": law, "link": link, "metric": metric, "law_options": dict(law_options or {}),
                "link_options": dict(link_options or {})}
     measured = np.isfinite(runs.y)
-    of_law = measured & np.isfinite([runs.values(name) for name in get(law).inputs]).all(0)
+    of_law = measured & np.isfinite([runs.values(name) for name in get_form(law).inputs]).all(0)
     both = _renamed(runs, y=metric, L=runs.columns["y"])
     of_link = measured & np.isfinite(both.y)
     for mask, step in ((of_law, "the law's inputs and the loss"), (of_link, f"the loss and {metric}")):

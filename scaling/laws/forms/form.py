@@ -259,7 +259,7 @@ def register(form: Form) -> Form:
     return form
 
 
-def get(form: str | Form) -> Form:
+def get_form(form: str | Form) -> Form:
     """A form by name; a Form is returned as it is, so that a user's own need not be registered."""
     if isinstance(form, Form):
         return form

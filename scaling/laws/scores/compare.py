@@ -13,7 +13,7 @@ import pandas as pd
 from scaling.laws.checks.diagnose import level_of
 from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import FORMS, LawError, get
+from scaling.laws.forms.form import FORMS, LawError, get_form
 from scaling.laws.runs import Runs
 from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
 
@@ -106,7 +106,7 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
 def candidates(runs) -> list[str]:
     """Names of the laws whose inputs are all columns of the runs."""
     from scaling.laws import runs as tables
-    get("power")  # all that come with the package are registered by now
+    get_form("power")  # all that come with the package are registered by now
     roles = set(tables.of(runs).columns)
     return [name for name, form in FORMS.items() if set(form.inputs) <= roles]
 

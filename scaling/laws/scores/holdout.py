@@ -14,7 +14,7 @@ from scaling.laws import runs as tables
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import FORMS, Form, LawError, get
+from scaling.laws.forms.form import FORMS, Form, LawError, get_form
 from scaling.laws.runs import Runs
 
 SHORT = 3.0                             # standard errors below its level from which coverage is short
@@ -83,7 +83,7 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
     """
     if isinstance(runs, Fit):
         shared = {k: v for k, v in runs.settings.items() if k not in OWN}
-        own = get(runs.settings["law"]).bounded(runs.settings["bounds"])
+        own = get_form(runs.settings["law"]).bounded(runs.settings["bounds"])
         forms = [own.with_fixed(runs.settings["fix"]).with_tied(runs.settings["tie"])]
         runs = runs.runs
     else:
@@ -95,12 +95,12 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
     for name in OWN:
         if name in shared:
             raise LawError(f"{name} belongs to one law: pass the law itself, "
-                           "laws=[forms.get(...).with_fixed(...)], or a Fit made with it")
+                           "laws=[laws.get_form(...).with_fixed(...)], or a Fit made with it")
     if shared.get("weights") is not None and not isinstance(shared["weights"], str):
         raise LawError("weights must be the name of a column here, so that every part of the runs keeps its "
                        "own")
     named: dict[str, Form] = {}
-    for form in [*forms, *map(get, laws)]:
+    for form in [*forms, *map(get_form, laws)]:
         known = named.setdefault(form.name, form)
         if form != known:
             named[_label(form)] = form
@@ -110,7 +110,7 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
 def _label(form: Form) -> str:
     """A law's name with what is restricted in it, for one that stands beside the law itself."""
     ends = {p.name: f"{p.name} in [{p.low:g}, {p.high:g}]" for p in (*form.amplitudes, *form.nonlinear)
-            if p != get(form.name).parameter(p.name)} if form.name in FORMS else {}
+            if p != get_form(form.name).parameter(p.name)} if form.name in FORMS else {}
     told = ({name: f"{name} = {other}" for name, other in form.tied.items()}
             | {name: f"{name} = {value:g}" for name, value in form.fixed.items()} | ends)
     return f"{form.name} ({', '.join(told.values()) or 'as it comes'})"

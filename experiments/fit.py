@@ -193,7 +193,7 @@ def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> 
         raise files.WorkdirError(f"{path} holds another fit: name another --output, or replace it with "
                                  "--overwrite")
     files.open_workdir(output)
-    made = {"time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    made = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": "python -m experiments.fit " + " ".join(map(shlex.quote, sys.argv[1:]))}
     files.write_json(path, content | {"made": made})
     if _FIGURES.value:

@@ -50,7 +50,7 @@ def test_scores_are_those_of_a_fit_and_a_bootstrap_made_by_hand():
     assert row.bias == pytest.approx((ratio - 1).mean(), rel=1e-9)
     assert row.rmse == pytest.approx(np.sqrt((np.log(ratio) ** 2).mean()), rel=1e-9)
     assert row.a == pytest.approx(law.params["beta"] / (law.params["alpha"] + law.params["beta"]), rel=1e-9)
-    assert row.E == pytest.approx(law.params["E"], rel=1e-9)
+    assert pytest.approx(law.params["E"], rel=1e-9) == row.E
     points = held.points
     assert list(points.row) == list(above.index) and list(points.observed) == list(above.loss)
     assert row.coverage == np.mean((points.low <= points.observed) & (points.observed <= points.high))

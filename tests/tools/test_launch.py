@@ -56,7 +56,7 @@ class Cloud:
     def __init__(self, path):
         self.path, self.bin = path, path / "bin"
         self.bin.mkdir()
-        for tool in "bash cat env flock git hostname mkdir seq setsid tail tee touch".split():
+        for tool in ["bash", "cat", "env", "flock", "git", "hostname", "mkdir", "seq", "setsid", "tail", "tee", "touch"]:
             (self.bin / tool).symlink_to(shutil.which(tool))
         (path / "command.py").write_text(COMMAND)
         self.due({})

@@ -94,7 +94,7 @@ def _rows(table, target: Mapping, columns: Mapping, inputs) -> np.ndarray:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _text(content: Mapping) -> str:

@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-WORDS = ["def", "class", "return", "self", "for", "in", "if", "else", "not", "and", "import", "from", "as", "with", "yield", "lambda", "None", "True", "x", "y", "z"]
+WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 
 
 MEASURED = {"seconds", "finished", "git_commit", "versions"}  # what two runs of one experiment may differ in

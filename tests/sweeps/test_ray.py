@@ -26,7 +26,7 @@ from scaling.sweeps.ray.errors import ClusterError  # noqa: E402
 from scaling.sweeps.ray.executor import Executor, Options, needs  # noqa: E402
 from scaling.sweeps.ray.queue import Queue  # noqa: E402
 
-WORDS = ["def", "class", "return", "self", "for", "in", "if", "else", "not", "and", "import", "from", "as", "with", "yield", "lambda", "None", "True", "x", "y", "z"]
+WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 BASE = {"data.length": 16, "data.batch": 8, "optim.warmup": 4, "data.evaluation_tokens": 256, "data.tokens": 128 * 48}
 
 

@@ -1,9 +1,11 @@
-"""Parameters, bytes and FLOPs: counted from what is executed, not guessed.
+"""Parameters, bytes and FLOPs, counted from the traced program.
 
-FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr: loops
-count as often as they run, recomputation under remat counts again, and causal attention counts whatever
-part of the square its implementation computes. Elementwise work is left out, as in Kaplan et al. 2020
-section 2.1.
+FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr. Elementwise work is
+left out (Kaplan et al. 2020, section 2.1). Two counts are kept apart:
+
+* the FLOPs of the model, which are C: forward and backward pass, with causal attention at half of its square. They do
+  not depend on the platform, the attention kernel, rematerialisation or the optimiser;
+* the FLOPs that are executed: `flops` of a function as it runs here, in which recomputation counts again.
 """
 
 import functools
@@ -14,32 +16,40 @@ import jax
 from jax.extend import core
 
 from scaling import axes
+from scaling.devices import sharding
+from scaling.fields import at_defaults
 
+CAUSAL_SCOPE = "causal_attention"  # the name scope of the products of causal attention
+CANONICAL = "tpu"  # the platform whose form of a model is counted: dense convolutions, attention over the whole square
 # Primitives that do matrix work inside, which this module cannot see.
 _OPAQUE = {"pallas_call", "ragged_dot_general", "ragged_dot", "ffi_call", "pure_callback", "io_callback",
            "triangular_solve", "cholesky", "lu", "qr", "eigh", "eig", "svd", "schur"}
 
 
 def flops(fn, *args, trips=None) -> int:
-    """FLOPs of `fn(*args)`, over all devices; the arguments may be abstract (`jax.ShapeDtypeStruct`).
+    """FLOPs of `fn(*args)` as it is executed, over all devices; the arguments may be abstract (`jax.ShapeDtypeStruct`).
 
-    A `while_loop` does not say how often it runs: `trips` does, for every such loop inside. Of the branches
-    of a `cond` the most expensive one is counted.
+    Loops count as often as they run, recomputation counts again, and causal attention counts the part of the square
+    that its implementation computes. A `while_loop` does not say how often it runs: `trips` does, for every such loop
+    inside. Of the branches of a `cond` the most expensive one is counted.
     """
     return _count(jax.make_jaxpr(fn)(*args).jaxpr, trips)
 
 
 @functools.lru_cache(maxsize=1024)
 def player_flops(family, batch_size: int) -> dict[str, int]:
-    """{player: FLOPs of its losses and gradients in one step, for one batch}, as often as the player is named."""
-    arguments, out = _abstract(family, batch_size), {}
-    for name, loss in family.players():
-        out[name] = out.get(name, 0) + flops(functools.partial(_gradient, name, loss), *arguments)
+    """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named."""
+    family, out = at_defaults(family), {}
+    with sharding.as_on(CANONICAL):
+        arguments = _abstract(family, batch_size)
+        for name, loss in family.players():
+            jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss))(*arguments).jaxpr
+            out[name] = out.get(name, 0) + _count(jaxpr, None, causal=0.5)
     return out
 
 
 def train_flops(family, batch_size: int) -> int:
-    """FLOPs of loss and gradient of every player of the family, once each in order, for one batch."""
+    """FLOPs of the model in one training step on one batch, all players together: C of one step."""
     return sum(player_flops(family, batch_size).values())
 
 
@@ -49,7 +59,7 @@ def _gradient(name, loss, params, batch, key):
 
 @functools.lru_cache(maxsize=1024)
 def forward_flops(family, batch_size: int) -> int:
-    """FLOPs of evaluating the family on one batch."""
+    """FLOPs that evaluating the family on one batch executes."""
     return flops(family.evaluate, *_abstract(family, batch_size))
 
 
@@ -84,24 +94,26 @@ def _abstract(family, batch_size):
     return jax.eval_shape(family.init, key), batch, key
 
 
-def _count(jaxpr, trips):
-    return sum(_equation(equation, trips) for equation in jaxpr.eqns)
+def _count(jaxpr, trips, causal=1.0):
+    """FLOPs of a jaxpr; products inside causal attention count `causal` times."""
+    return sum(_equation(equation, trips, causal) for equation in jaxpr.eqns)
 
 
-def _equation(equation, trips):
+def _equation(equation, trips, causal):
     name, params = equation.primitive.name, equation.params
+    share = causal if CAUSAL_SCOPE in str(equation.source_info.name_stack) else 1
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-        return 2 * math.prod(out) * math.prod(lhs[i] for i in contracted)
+        return int(share * 2 * math.prod(out) * math.prod(lhs[i] for i in contracted))
     if name == "conv_general_dilated":
         return _convolution(equation)
     if name.startswith("dot_product_attention"):
-        return _fused_attention(equation)
+        return int(share * _fused_attention(equation))
     if name in _OPAQUE:
         raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix "
                          "products, or count that part by hand")
-    inner = [_count(j, trips) for j in _jaxprs(params.values())]
+    inner = [_count(j, trips, causal) for j in _jaxprs(params.values())]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while":

@@ -4,8 +4,8 @@
   different compiled programs;
 * `knob` fields leave every shape alone (seed, learning rate, ...): they are arguments of the program, so
   experiments that differ only in them share one program and can be packed with `vmap`;
-* `how` fields say how the work is done and not what is computed (feeding, microbatches): they are part of
-  the program but not of the run's name.
+* `how` fields say how the work is done and not what is computed (feeding, microbatches, rematerialisation): they
+  are part of the program but not of the run's name.
 """
 
 import dataclasses
@@ -32,6 +32,11 @@ def knob(default):
 
 def how(default):
     return dataclasses.field(default=default, metadata={"how": True})
+
+
+def at_defaults(node):
+    """The same dataclass with every `how` field at its default: what is computed, whichever way it is computed."""
+    return dataclasses.replace(node, **{f.name: f.default for f in dataclasses.fields(node) if f.metadata.get("how")})
 
 
 def fields(node) -> dict[str, Any]:

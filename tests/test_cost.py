@@ -1,6 +1,7 @@
 """FLOPs counted from the jaxpr agree with XLA's own count and with 6ND where that should hold."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 from jax import lax
 
 from scaling import axes, cost, families
+from scaling.devices import sharding
 from scaling.families.transformer import Transformer
 
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
@@ -89,7 +91,7 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
     def batch_like(abstract):
         return {"tokens": jnp.zeros(abstract["tokens"].shape, jnp.int32)}
 
-    assert abs(cost.train_flops(family, 2) / xla_flops(step, params) - 1) < 0.05
+    assert abs(cost.flops(step, params) / xla_flops(step, params) - 1) < 0.05
 
 
 def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
@@ -102,7 +104,7 @@ def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
             return [jax.grad(lambda own, p=p: p.loss({**params, p.name: own}, batch, key)[0])(params[p.name])
                     for p in family.players()]
 
-        share = cost.train_flops(family, 2) / xla_flops(step, params, batch, key)
+        share = cost.flops(step, params, batch, key) / xla_flops(step, params, batch, key)
         assert 0.3 < share < 1.05, (cls, share)
 
 
@@ -114,19 +116,39 @@ def test_six_nd_holds_for_a_wide_model_with_short_sequences_and_few_words():
     assert abs(cost.forward_flops(family, 4) / (2 * params * tokens) - 1) < 0.05
 
 
-def test_flops_are_linear_in_the_batch_and_the_same_scanned():
-    family = Transformer(width=64, layers=3)
-    assert cost.train_flops(family, 8) == 8 * cost.train_flops(family, 1)
-    assert cost.train_flops(dataclasses.replace(family, scan=False), 8) == cost.train_flops(family, 8)
-    assert cost.train_flops(dataclasses.replace(family, remat=True), 8) > cost.train_flops(family, 8)
+def test_the_flops_of_a_transformer_are_those_of_the_formula():
+    """Three times the forward pass: its matrices, its readout, and half the square of its attention."""
+    f = Transformer(width=64, layers=3, length=128, vocab=200, heads=4, kv_heads=2, head_dim=16, mlp=96)
+    attention = f.width * f.head_dim * 2 * (f.heads + f.kv_heads)
+    matrices = f.layers * (attention + 3 * f.width * f.mlp) + f.width * f.vocab
+    square = f.layers * 2 * f.heads * f.head_dim * f.length
+    assert cost.train_flops(f, 8) == 3 * 2 * 8 * f.length * (matrices + square // 2)
 
 
-def test_causal_attention_is_counted_as_executed():
-    """Two blocks of queries compute three quarters of the square that the library computes whole."""
+HOW = {"scan": [True, False], "remat": [False, True], "attention": ["auto", "xla", "cpu", "cudnn"]}
+
+
+@pytest.mark.parametrize("cls", families.all(), ids=families.name)
+def test_the_flops_of_a_model_do_not_depend_on_how_it_is_computed(cls):
+    family = cls.ladder(cls.sizes()[2])
+    names = {f.name for f in dataclasses.fields(family) if f.metadata.get("how")}
+    ways = [{name: value} for name in names for value in HOW[name]]
+    assert {cost.train_flops(dataclasses.replace(family, **way), 4) for way in ways} <= {cost.train_flops(family, 4)}
+    assert cost.train_flops(family, 8) == 2 * cost.train_flops(family, 4)
+    with sharding.as_on("gpu"):
+        cost.player_flops.cache_clear()
+        assert cost.train_flops(family, 8) == 2 * cost.train_flops(family, 4)
+
+
+def test_recomputation_and_the_kernel_of_attention_are_executed():
+    """Under remat more is executed; two blocks of queries compute three quarters of the square that the library does."""
     family = Transformer(width=64, layers=1, length=256)
-    whole = dataclasses.replace(family, attention="xla")
-    square = 2 * family.heads * family.head_dim * 256**2
+    whole, square = dataclasses.replace(family, attention="xla"), 2 * family.heads * family.head_dim * 256**2
     assert cost.forward_flops(whole, 1) - cost.forward_flops(family, 1) == 2 * square / 4
+    arguments, name_and_loss = cost._abstract(family, 2), family.players()[0]
+    plain = cost.flops(functools.partial(cost._gradient, *name_and_loss), *arguments)
+    again = dataclasses.replace(family, remat=True).players()[0]
+    assert cost.flops(functools.partial(cost._gradient, *again), *arguments) > plain
 
 
 def test_parameters_and_bytes():

@@ -118,6 +118,7 @@ def _note(found, x, names):
 
 _HERE = contextvars.ContextVar("what becomes of named activations", default=None)
 _MESH = contextvars.ContextVar("the mesh in force", default=None)
+_PLATFORM = contextvars.ContextVar("the platform that models are traced for, if not that of the mesh", default=None)
 
 
 @contextlib.contextmanager
@@ -131,6 +132,17 @@ def within(mesh: Mesh, layout: str):
     finally:
         _HERE.reset(token)
         _MESH.reset(mesh_token)
+
+
+@contextlib.contextmanager
+def as_on(name: str):
+    """Models traced inside take the form that they have on one device of this platform, whichever is at hand."""
+    tokens = _PLATFORM.set(name), _HERE.set(None), _MESH.set(None)
+    try:
+        yield
+    finally:
+        for variable, token in zip((_PLATFORM, _HERE, _MESH), tokens, strict=True):
+            variable.reset(token)
 
 
 def divides(mesh: Mesh, layout: str) -> bool:
@@ -153,6 +165,8 @@ def cuts(name: str) -> bool:
 
 def platform() -> str:
     """"cpu", "gpu" or "tpu": what the program being traced will run on, which need not be at hand."""
+    if _PLATFORM.get() is not None:
+        return _PLATFORM.get()
     here = _MESH.get()
     found = jax.default_backend() if here is None else here[0].devices.flat[0].platform
     return {"cuda": "gpu", "rocm": "gpu"}.get(found, found)

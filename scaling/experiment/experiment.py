@@ -14,7 +14,7 @@ from scaling.experiment.data import KINDS, Text
 from scaling.fields import ConfigError, fields, how, knob, leaves, nearest, replace
 
 SCHEDULES = ("wsd", "cosine", "constant")
-RESULTS_VERSION = 2  # raise when a change of code changes what a given experiment computes
+RESULTS_VERSION = 3  # raise it when a change of code changes what a given experiment computes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +82,14 @@ def from_dict(values: dict[str, Any]) -> Experiment:
 
 def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
     """Names a run: a hash of what it computes and of the data it saw; how it is computed does not enter."""
-    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how"}
+    return named_by(experiment, data_fingerprint, RESULTS_VERSION)
+
+
+def named_by(experiment: Experiment, data_fingerprint: str, version: int, also=()) -> str:
+    """The name of a run under a results version, which may have been named by some `how` fields `also`."""
+    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
     what |= {"family": families.name(experiment.family), "content": data_fingerprint}
-    return _hash({**what, "results_version": RESULTS_VERSION})
+    return _hash({**what, "results_version": version})
 
 
 def _hash(values: dict) -> str:

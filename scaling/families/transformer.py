@@ -12,6 +12,7 @@ from flax import nnx
 from scaling import axes, nn
 from scaling.families import Player
 from scaling.families._decoder import Block, Decoder
+from scaling.fields import how
 from scaling.nn import attention
 
 CHOICES = {
@@ -57,9 +58,9 @@ class Transformer:
     biases: bool = False
     logit_scale: float = 1.0
     dtype: str = "float32"
-    attention: str = "auto"
-    scan: bool = True
-    remat: bool = False
+    attention: str = how("auto")  # which kernel
+    scan: bool = how(True)  # layers in a compiled loop, or written out
+    remat: bool = how(False)  # recompute activations in the backward pass
 
     def __post_init__(self):
         derive = functools.partial(object.__setattr__, self)

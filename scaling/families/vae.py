@@ -15,6 +15,7 @@ from scaling.families import Player, _vae_sizes
 from scaling.families import _vae_pictures as pictures
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
+from scaling.fields import how
 
 CHOICES = {
     "body": ("tokens", "conv", "linear"),
@@ -67,8 +68,8 @@ class VAE:
     free_bits: float = 0.0  # bits of KL of each stochastic block and image that cost nothing more than zero would
     warmup: int = 0  # steps over which the weight of the KL rises from zero
     dtype: str = "float32"
-    scan: bool = False  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
-    remat: bool = False
+    scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
+    remat: bool = how(False)  # recompute activations in the backward pass
 
     reads: ClassVar[str] = "images"
 

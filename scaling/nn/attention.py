@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scaling import cost
 from scaling.devices import sharding
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "cpu")
 
 
+@jax.named_scope(cost.CAUSAL_SCOPE)
 def causal(q, k, v, implementation="auto"):
     """softmax(q k^T / sqrt(d), over positions up to the query's) v. "auto" goes by the platform and the layout."""
     q, k, v = _lying(q, k, v)

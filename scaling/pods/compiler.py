@@ -82,7 +82,6 @@ def _size(shape):
 
 
 def _read(experiment, slices, program, compiled, folder, sizes) -> dict:
-    from scaling.devices import sharding
     from scaling.pods import collectives, hlo, roofline, work
     from scaling.training.counts import step_flops
 
@@ -96,9 +95,7 @@ def _read(experiment, slices, program, compiled, folder, sizes) -> dict:
         text = hlo.Program(file.read())
     belongs = [getattr(device, "slice_index", 0) for device in program.mesh.devices.flat]
     rows = collectives.read(text, dict(program.mesh.shape), belongs)
-    plain = experiment.replace({"family.remat": False}) if getattr(experiment.family, "remat", False) else experiment
-    with sharding.within(program.mesh, experiment.layout):  # the operations that the chip would run, counted once
-        model = program.runs * step_flops(plain) / slices.devices
+    model = program.runs * step_flops(experiment) / slices.devices
     once = compiled.cost_analysis()
     done, moved = work.flops(text), work.traffic(text)
     seconds = roofline.times(slices, done, moved, rows, program.mesh)

@@ -18,12 +18,12 @@ import pandas as pd
 from etils import epath
 
 from scaling.store import files, locks
-from scaling.store.files import DiskFull, WorkdirError, atomic_write, open_workdir, read_json, write_json  # noqa: F401  # noqa: F401
+from scaling.store.files import WorkdirError, atomic_write
 
 # A frame of no records still has these, so that selecting a column works before the first run has finished.
 COLUMNS = (
     "fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
-    "flops", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
+    "flops", "flops_executed", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
     "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
     "finished")
 
@@ -108,14 +108,23 @@ def load(workdir) -> pd.DataFrame:
 
     The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields
     win a clash); other dicts keep theirs ("versions.jax"). A file that cannot be read is skipped with a
-    warning. Raises WorkdirError when `workdir` is not a directory.
+    warning. `flops` are those of the model, also where an older version recorded the executed ones. Raises
+    WorkdirError when `workdir` is not a directory.
     """
     records = Records(workdir)
     if not records.workdir.is_dir():
         raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: nothing to load")
     rows = [_read(records.path(fp), records._warned) for fp in records.fingerprints()]
-    rows = [_row(r) for r in rows if r is not None]
+    rows = [_row(_with_model_flops(r)) for r in rows if r is not None]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _with_model_flops(record):
+    """A record of results version 2 has the FLOPs that were executed in the place of the model's."""
+    if "flops" not in record or "flops_executed" in record:
+        return record
+    from scaling.experiment import legacy  # it imports JAX, which tables of newer runs do without
+    return legacy.with_model_flops(record)
 
 
 def _row(record):

@@ -19,10 +19,10 @@ from scaling.store import files
 from scaling.store.progress import Progress
 from scaling.study import recipe, showcase
 from scaling.sweeps import runner
-from scaling.sweeps.plan import Plan, make_plan
+from scaling.sweeps.plan import Plan
 from scaling.training.counts import counts
 
-EXPECTED_MFU = 0.22  # for the estimate before anything has run
+EXPECTED_UTILISATION = 0.22  # share of the peak that training executes, for the estimate before anything has run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Study:
         self.rate = hosts.agree(matmul_rate())
         self.runner = runner.Runner(self.workdir, options, None)
         pack = pack or runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
-        self.plan = make_plan(definition.sweep, self.runner.content, pack, under_way=hosts.by_lead(self.runner.under_way))
+        self.plan = self.runner.plan(definition.sweep, pack)
         self.unit = definition.sweep[0].data.unit
         self.data = f"{self.unit}_seen"  # D as the records call it
         self.goal = None
         if definition.target is not None:  # its learning rate is not known yet, its cost is
-            self.goal = make_plan([definition.target(1e-3)], self.runner.content, 1, "target")
+            self.goal = self.runner.plan([definition.target(1e-3)], 1, "target")
 
     def describe(self) -> str:
         """The plan as text: what will be trained, in how many programs, at what cost."""
@@ -80,8 +80,9 @@ class Study:
             lines.append(f"{_shape(e.family):>18} {words.count(n):>8} {words.count(e.data.seen):>14} {1:>6} {1:>5} "
                          f"{flops:>10.2e}  target, {flops / largest:.1f} times the largest run's")
         p = self._plan()
-        lines += ["", f"{p['runs']} runs in {p['programs']} compiled programs, {p['flops']:.3g} FLOPs, about "
-                  f"{p['seconds'] / 60:.1f} minutes at {EXPECTED_MFU:.0%} of the {self.rate / 1e9:.0f} GFLOP/s that matrix "
+        lines += ["", f"{p['runs']} runs in {p['programs']} compiled programs, {p['flops']:.3g} FLOPs of the models "
+                  f"({p['flops_executed']:.3g} executed), about "
+                  f"{p['seconds'] / 60:.1f} minutes at {EXPECTED_UTILISATION:.0%} of the {self.rate / 1e9:.0f} GFLOP/s that matrix "
                   f"products reach here on {jax.device_count()} {jax.devices()[0].platform} device(s)"]
         return "\n".join(lines)
 
@@ -102,7 +103,7 @@ class Study:
             self.runner.run(self.plan)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
-                self.runner.run(make_plan([experiments.from_dict(target)], self.runner.content, 1, "target"))
+                self.runner.run(self.runner.plan([experiments.from_dict(target)], 1, "target"))
                 hosts.by_lead(lambda: self.check(progress.print))
         path = hosts.by_lead(self.conclude)
         hosts.barrier("end")
@@ -178,7 +179,7 @@ class Study:
             draft = counts(self.goal.packs[0].experiment, 0)
             rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[self.data], self.data)
             target = self.definition.target(float(f"{rate:.3g}"))
-            run = make_plan([target], self.runner.content, 1, "target").runs[0]
+            run = self.runner.plan([target], 1, "target").runs[0]
             about = counts(target, target.data.available(self.runner.source(target))) | {
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
                 "experiment": experiments.to_dict(target)}
@@ -221,8 +222,10 @@ class Study:
         path = self.workdir / "study.json"
         before = files.read_json(path) if path.exists() else {}
         flops, seconds = self.runner.trained_flops, self.runner.trained_seconds
+        executed = self.runner.trained_flops_executed
         took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
-                "mfu": flops / seconds / self.rate if seconds else None}
+                "mfu": flops / seconds / self.rate if seconds else None,  # of the models' FLOPs (Chowdhery et al. 2022)
+                "hardware_utilisation": executed / seconds / self.rate if seconds else None}  # of those executed
         if not flops:  # nothing was left to train: what an earlier command measured stands
             took = {k: before.get(k, v) for k, v in took.items()}
         files.write_json(path, {
@@ -235,9 +238,10 @@ class Study:
 
     def _plan(self):
         plans = [self.plan] + ([self.goal] if self.goal else [])
-        flops = sum(plan.flops() for plan in plans)
+        executed = sum(plan.flops_executed() for plan in plans)
         return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
-                "flops": flops, "seconds": flops / self.rate / EXPECTED_MFU}
+                "flops": sum(plan.flops() for plan in plans), "flops_executed": executed,
+                "seconds": executed / self.rate / EXPECTED_UTILISATION}
 
     def _progress(self, plans):
         out = None if hosts.lead() else open(os.devnull, "w")

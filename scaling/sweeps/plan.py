@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 
 from scaling import experiment as experiments
-from scaling.training.counts import step_flops
+from scaling.experiment.legacy import fingerprint_of_version_2
+from scaling.training.counts import step_flops, step_flops_executed
 from scaling.training.step import run_span
 
 
@@ -52,8 +53,12 @@ class Pack:
         return max(s.cooldown for s in spans) + sum(s.steps - s.cooldown for s in spans)
 
     def flops(self) -> float:
-        """FLOPs to train the pack: the trunk once, and every branch."""
+        """FLOPs of the models in training the pack: the trunk once, and every branch."""
         return self.steps * len(self.trunks) * step_flops(self.experiment)
+
+    def flops_executed(self) -> float:
+        """FLOPs that training the pack executes, with recomputation and the optimiser's matrix products."""
+        return self.steps * len(self.trunks) * step_flops_executed(self.experiment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +76,26 @@ class Plan:
     def flops(self) -> float:
         return sum(pack.flops() for pack in self.packs)
 
+    def flops_executed(self) -> float:
+        return sum(pack.flops_executed() for pack in self.packs)
 
-def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=()) -> Plan:
+
+def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held=()) -> Plan:
     """Groups a sweep: runs that differ only in length share a trunk, trunks that differ only in knobs a pack of at
     most `pack`, packs of equal shape a program. `content(experiment)` is the fingerprint of the data it sees. Packs whose
-    names are `under_way` stay together, so that they go on where they were on more or fewer devices than they began on."""
+    names are `under_way` stay together, so that they go on where they were on more or fewer devices than they began on.
+    Runs that results version 2 began keep the name that it gave them, if that is among the names `held` by the workdir.
+    """
     groups: dict = {}
+    named: dict = {}
     for e in dict.fromkeys(sweep):
         knobs = experiments.knobs(e)
         shared = tuple((k, v) for k, v in knobs.items() if k != e.data.length_knob)
         alone = () if run_span(e).cooldown > 0 else (e.steps,)  # nothing shared: every length is its own trunk
-        run = Run(e, experiments.fingerprint(e, content(e)), role)
+        name, former = experiments.fingerprint(e, content(e)), fingerprint_of_version_2(e, content(e))
+        run = Run(e, former if former in held and name not in held else name, role)
+        if named.setdefault(run.fingerprint, e) is not e:  # computed another way, it is the same run
+            continue
         groups.setdefault(experiments.program_key(e), {}).setdefault((shared, alone), []).append(run)
     packs = []
     for trunks in groups.values():

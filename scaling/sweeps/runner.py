@@ -18,7 +18,7 @@ from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.sweeps import segments
-from scaling.sweeps.plan import Pack, Plan
+from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.training.program import Program
 
 
@@ -47,7 +47,8 @@ class Runner:
         self.records = records.Records(workdir)
         self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
         self.waiting_said = False
-        self.trained_flops, self.trained_seconds = 0.0, 0.0  # by this process, compiling and evaluating included
+        # by this process: FLOPs of the models, FLOPs executed, and the time with compiling and evaluating
+        self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
 
     def run(self, plan: Plan):
         """Every run of the plan has a record when this returns, whichever process trained it."""
@@ -68,6 +69,16 @@ class Runner:
         """Names of the packs that have checkpoints here."""
         folder = self.workdir / "checkpoints"
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def held(self) -> list[str]:
+        """Names of the runs that were begun here: those with a record or a lock."""
+        folders = [self.workdir / name for name in ("records", "locks")]
+        return sorted({path.name.partition(".")[0] for folder in folders if folder.exists() for path in folder.iterdir()})
+
+    def plan(self, sweep, pack: int, role: str = "sweep") -> Plan:
+        """The plan that trains a sweep in this workdir, with the names that its runs have here."""
+        under_way, held = hosts.by_lead(lambda: (self.under_way(), self.held()))
+        return make_plan(sweep, self.content, pack, role, under_way, set(held))
 
     def train_pack(self, pack: Pack) -> bool:
         """Trains what the pack still lacks. False when another process has claimed it."""
@@ -128,8 +139,8 @@ class Runner:
         return examples * cost.forward_flops(experiment.family, 1)
 
     def work(self, plan: Plan) -> float:
-        """FLOPs of training and evaluating a plan: what the progress bar counts."""
-        return plan.flops() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
+        """FLOPs that training and evaluating a plan executes: what the progress bar counts."""
+        return plan.flops_executed() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
 
     def done(self, runs) -> bool:
         """Whether all these runs have a record."""

@@ -14,7 +14,7 @@ from scaling.figures import words
 from scaling.results import logs, records
 from scaling.store import checkpoint
 from scaling.sweeps.plan import Pack
-from scaling.training.counts import counts, step_flops
+from scaling.training.counts import counts, step_flops, step_flops_executed
 from scaling.training.step import TRUNK
 
 CALL_SECONDS = 0.5  # how long one call of a program should take: often enough for the bar, rarely enough for the host
@@ -29,6 +29,7 @@ class Training:
         runner.judge(pack.experiment)  # so that what is wrong with it is said before anything is trained
         self.experiments = [trunk.runs[-1].experiment for trunk in pack.trunks]
         self.step_flops = step_flops(pack.experiment) * len(pack.trunks)
+        self.step_executed = step_flops_executed(pack.experiment) * len(pack.trunks)
         self.directory = runner.workdir / "checkpoints" / pack.name
         self.every = min(self.options.log_every, self.program.steps_per_call)
         self.pace = None  # seconds a step
@@ -44,7 +45,7 @@ class Training:
                 branch, took = self.segment(f"branch-{span.steps}", branch, seconds, span, span.steps)
                 self.finish(runs, branch, took, span)
             else:
-                self.progress.update(self.step_flops * (span.steps - span.cooldown))
+                self.progress.update(self.step_executed * (span.steps - span.cooldown))
         for name in ["trunk"] + [f"branch-{span.steps}" for span in self.pack.trunks[0].spans]:
             self.checkpoints(name).clear()
 
@@ -59,7 +60,7 @@ class Training:
         if latest is not None and latest > at:
             state, meta = saved.restore(latest, self.program.abstract)
             seconds, latest = meta["seconds"], meta["step"]  # the one before, where the latest is torn
-            self.progress.update(self.step_flops * (latest - at))
+            self.progress.update(self.step_executed * (latest - at))
             at = latest
         elif state is None:
             state = self.program.init(self.experiments)
@@ -130,7 +131,8 @@ class Training:
         e = self.pack.experiment
         text = f"{families.name(e.family)} N={words.count(counts(e, 0)['params_non_embedding'])}"
         self.runner.trained_flops += self.step_flops * steps
-        self.progress.update(self.step_flops * steps, f"{text} x{len(self.experiments)} loss {self.loss:.3f}")
+        self.runner.trained_flops_executed += self.step_executed * steps
+        self.progress.update(self.step_executed * steps, f"{text} x{len(self.experiments)} loss {self.loss:.3f}")
 
     def finish(self, runs, state, seconds, span):
         """Evaluates, and writes curve, parameters and, last, the record of each run of a finished branch."""

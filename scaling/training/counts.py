@@ -1,4 +1,4 @@
-"""N, D and C of a run, counted."""
+"""N, D and C of a run, and what its training executes, counted."""
 
 import functools
 
@@ -10,18 +10,23 @@ from scaling.experiment import KINDS
 from scaling.training.step import TRUNK, init_state, train_step
 
 
-def step_flops(experiment) -> float:
-    """FLOPs of one training step, the optimiser's matrix products included, counted from its jaxpr."""
-    return _step_flops(experiment.family, experiment.data.batch, experiment.optim.name)
+def step_flops(experiment) -> int:
+    """FLOPs of the model in one training step: forward and backward pass of every player (see `scaling.cost`)."""
+    return cost.train_flops(experiment.family, experiment.data.batch)
+
+
+def step_flops_executed(experiment) -> int:
+    """FLOPs that one training step executes here: the model's, recomputation, and the optimiser's matrix products."""
+    return _executed(experiment.family, experiment.data.batch, experiment.optim.name)
 
 
 @functools.lru_cache(maxsize=1024)
-def _step_flops(family, batch, optimiser):
+def _executed(family, batch, optimiser):
     e = experiments.Experiment(family=family, data=KINDS[family.reads]())
     e = e.replace({"data.batch": batch, "optim.name": optimiser})
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     state = jax.eval_shape(lambda: init_state(e))
-    return float(cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples))
+    return cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples)
 
 
 def counts(experiment, available: int) -> dict[str, float]:
@@ -35,5 +40,6 @@ def counts(experiment, available: int) -> dict[str, float]:
             **{f"params_{player}": n for player, n in players.items()},
             f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
             "flops": step_flops(experiment) * experiment.steps,
+            "flops_executed": step_flops_executed(experiment) * experiment.steps,
             **{f"flops_{player}": n * experiment.steps for player, n in each.items()},
             "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

@@ -1,0 +1,89 @@
+"""Workdirs that results version 2 left behind are read, reported and resumed: nothing is trained twice or overwritten."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from launcher import ROOT, results
+
+from scaling import report
+from scaling.results import records
+
+KEPT = ("fingerprint", "role", "params_non_embedding", "tokens_seen", "learning_rate", "seed", "data_fingerprint")
+
+
+@pytest.fixture
+def old(tmp_path, corpus):
+    """Unpacks one of the two workdirs beside the corpus that it was trained on."""
+    shutil.copytree(corpus, tmp_path / "corpus")
+
+    def unpack(name):
+        with tarfile.open(ROOT / "tests" / "fixtures" / "version_2" / f"{name}.tar.gz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        return tmp_path / name
+    return unpack
+
+
+@pytest.fixture
+def resume(tmp_path, environment):
+    def run(workdir):
+        command = [sys.executable, "-m", "experiments.run", f"--config={ROOT}/tests/tiny_study.py", f"--workdir={workdir}",
+                   "--config.data.name=text:corpus/*.txt"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout + done.stderr
+    return run
+
+
+def written(workdir):
+    """The bytes of everything that must never change."""
+    names = [*workdir.glob("records/*"), *workdir.glob("forecast*.json")]
+    return {path.name: path.read_bytes() for path in names}
+
+
+def test_old_records_have_the_models_flops_and_those_executed(old):
+    workdir = old("finished")
+    frame = records.load(workdir)
+    executed = {r["fingerprint"]: r["flops"] for r in results(workdir).values()}
+    assert len(frame) == 17 and (frame["flops_executed"] == frame["fingerprint"].map(executed)).all()
+    assert (frame["flops"] < frame["flops_executed"]).all()
+    each = frame.groupby("params_non_embedding")
+    assert (each["flops"].sum() / each["tokens_seen"].sum()).round(3).nunique() == 3  # one C per token for each size
+    for _, runs in each:
+        assert np.ptp(runs["flops"] / runs["tokens_seen"]) < 1e-6 * runs["flops"].max()
+
+
+def test_an_old_workdir_is_reported(old):
+    page = report.write(old("finished")).read_text()
+    assert page.count("<svg") >= 4 and "observed" in page.lower()
+
+
+def test_a_finished_old_workdir_trains_nothing_and_keeps_its_files(old, resume):
+    workdir = old("finished")
+    before = written(workdir)
+    resume(workdir)
+    assert written(workdir) == before
+    assert (workdir / "report" / "index.html").exists()
+
+
+def test_an_interrupted_old_workdir_goes_on_under_its_old_names(old, resume):
+    finished, workdir = results(old("finished")), old("interrupted")
+    before = {path.name: path.read_bytes() for path in workdir.glob("records/*")}
+    checkpoint = next(workdir.glob("checkpoints/*/trunk/*"))
+    resume(workdir)
+    found = results(workdir)
+    assert all((workdir / "records" / name).read_bytes() == content for name, content in before.items())
+    sweep = {name for name, record in finished.items() if record["role"] == "sweep"}
+    assert sweep <= found.keys() and len(found) == len(finished)
+    for name in sweep:
+        assert [found[name][key] for key in KEPT] == [finished[name][key] for key in KEPT]
+    # other processors round otherwise, and a few hundred steps of training amplify it
+    np.testing.assert_allclose([found[name]["bits_per_byte"] for name in sorted(sweep)],
+                               [finished[name]["bits_per_byte"] for name in sorted(sweep)], rtol=5e-3)
+    assert not checkpoint.exists()
+    curve = [json.loads(line)["step"] for line in next((workdir / "curves").iterdir()).read_text().splitlines()]
+    assert curve == sorted(set(curve))

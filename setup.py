@@ -11,7 +11,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
-    package_data={"scaling.report": ["*.j2", "*.css", "*.js"]},
+    package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5.1",
@@ -37,7 +37,7 @@ setuptools.setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100",
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9", "pyrefly>=1.0",
                  "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],

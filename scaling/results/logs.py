@@ -66,7 +66,7 @@ class Logger:
         self.close()
 
 
-def read(path) -> list[dict]:
+def read_curve(path) -> list[dict]:
     """The lines of a JSON-lines file, [] when there is no file. Damaged lines are skipped with a warning."""
     lines, bad = _read(epath.Path(path))
     if bad:
@@ -74,7 +74,7 @@ def read(path) -> list[dict]:
     return lines
 
 
-def write(path, points) -> None:
+def write_curve(path, points) -> None:
     """A whole JSON-lines file of dicts at once, atomically; replaces what was there."""
     files.atomic_write(path, "".join(files.dumps(p) + "\n" for p in points))
 
@@ -113,7 +113,7 @@ class _Lines:
         old, bad = _read(path)
         kept = old if resume_step is None else [p for p in old if p.get("step", -1) < resume_step]
         if bad or len(kept) < len(old):
-            write(path, kept)
+            write_curve(path, kept)
         self._file = self._pending = None
         if not files.is_local(path):
             self._pending = [files.dumps(p) for p in kept]

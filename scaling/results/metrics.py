@@ -92,7 +92,7 @@ BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity_relative", "kid", "
           "memorised")
 
 
-def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
+def find_unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
     """The unit that study.json names, else the one whose counts the records hold, else tokens."""
     name = (study or {}).get("unit")
     if name is None:
@@ -101,7 +101,7 @@ def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
     return UNITS.get(name, Unit(str(name)))
 
 
-def metric(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
     """The metric called `name`. `<metric>_<split>` is that metric on a split; others are spelled as they
     are."""
     base = base_of(name)
@@ -119,6 +119,6 @@ def base_of(name: str) -> str | None:
     return max(found, key=len, default=None)
 
 
-def measured(columns) -> list[str]:
+def metric_columns(columns) -> list[str]:
     """Those of `columns` that are results of evaluation, without their standard errors."""
     return [name for name in columns if base_of(name) and not name.endswith("_se")]

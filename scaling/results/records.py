@@ -1,6 +1,6 @@
 """What each run produced: one small file per run, keyed by fingerprint, never overwritten.
 
-    df = scaling.results.records.load(workdir)   # a tidy DataFrame, one row a run
+    df = scaling.results.records.load_records(workdir)   # a tidy DataFrame, one row a run
 
 `workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line; `workdir/locks/` keeps
 several processes on one workdir from training the same run. Paths may be anything that `etils.epath` takes
@@ -103,7 +103,7 @@ class Records:
                       if p.name.endswith(".jsonl") and not p.name.startswith("."))
 
 
-def load(workdir) -> pd.DataFrame:
+def load_records(workdir) -> pd.DataFrame:
     """One row a record, sorted by fingerprint. Nested dicts become dotted columns.
 
     The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields

@@ -1,6 +1,6 @@
 """What a sweep shows, before any law is fitted: the tuned metric per size and data, and whether it improves.
 
-`tuned` is the best over the learning rates tried at one number of parameters N and one amount of data D: a
+`tuned_cells` is the best over the learning rates tried at one number of parameters N and one amount of data D: a
 trend in untuned runs is as much a trend in how badly each size was tuned (Lourie et al. 2026). Where a rate
 was run with several seeds it is judged by their mean: the luckiest of many seeds says little about a rate.
 """
@@ -22,7 +22,7 @@ NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate
 DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}
 
 
-class Step(NamedTuple):
+class GrowthStep(NamedTuple):
     """Two neighbouring cells of a sweep: `fixed` stays, the other size grows from `before` to `after`."""
     fixed: float
     before: float
@@ -49,9 +49,9 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
     rarely end on the same token. `unique` is the same of the unit's `unique`.
     """
     table = records.copy()
-    unit = unit or metrics.unit(None, table)
+    unit = unit or metrics.find_unit(None, table)
     errors = [name for name in table if name.endswith("_se")]
-    measured = (*metrics.measured(table), *errors, metric)
+    measured = (*metrics.metric_columns(table), *errors, metric)
     for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *measured)):
         table[name] = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
     for name, default in DEFAULTS.items():
@@ -59,11 +59,11 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
     table.loc[table["diverged"], metric] = np.nan
-    table["data"], table["unique"] = levels(table[unit.seen]), levels(table[unit.unique])
+    table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
 
 
-def levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
+def merge_levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
     """`values` with each run of neighbours closer than `tolerance` replaced by its median."""
     ordered = values.sort_values()
     group = (ordered > ordered.shift() * (1 + tolerance)).cumsum()
@@ -88,14 +88,14 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     away = (alive[metric] - seeds[metric].transform("mean")).abs()
     table = alive.loc[away.groupby(group).idxmin()]
     table.index = seeds.size().index
-    results = list(dict.fromkeys((*metrics.measured(alive), metric)))
+    results = list(dict.fromkeys((*metrics.metric_columns(alive), metric)))
     means, errors = seeds[results].mean(), seeds[results].sem().add_suffix("_seeds_se")
     return table.assign(
         **means, **errors, seeds=seeds.size(), fingerprints=seeds["fingerprint"].agg(list),
         seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index)).reset_index(drop=True)
 
 
-def tuned(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
+def tuned_cells(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
     """The best of `trials` at each (N, D): one row each, none where all diverged.
 
     Unless the amount of unique data is among `by`, only runs with the most of it at their (N, D) take part.
@@ -105,27 +105,27 @@ def tuned(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data"))
     if "unique" not in by:
         most = runs.groupby([PARAMS, "data"])["unique"].transform("max")
         runs = runs[(runs["unique"] == most) | most.isna()]
-    return best(trials(runs, metric), metric, by)
+    return best_trials(trials(runs, metric), metric, by)
 
 
-def best(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
+def best_trials(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """The best row of `trials` for each value of the columns `by`, in ascending order of these; see
-    `tuned`."""
+    `tuned_cells`."""
     order = table.assign(lost=table["seeds_diverged"] > 0,
-                         rank=-table[metric] if metrics.metric(metric).rises else table[metric])
+                         rank=-table[metric] if metrics.find_metric(metric).rises else table[metric])
     first = order.sort_values([*by, "lost", "rank"], kind="stable").drop_duplicates(list(by)).index
     return table.loc[first].reset_index(drop=True)
 
 
-def repeated(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def repeated_cells(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The best of `trials` for each N and amount of unique data, at the most data seen at which N has
     several."""
-    table = tuned(runs, metric, (PARAMS, "data", "unique"))
+    table = tuned_cells(runs, metric, (PARAMS, "data", "unique"))
     several = table[table.groupby([PARAMS, "data"])["unique"].transform("nunique") > 1]
     return several[several["data"] == several.groupby(PARAMS)["data"].transform("max")]
 
 
-def error(cells: pd.DataFrame, metric: str) -> pd.Series:
+def standard_error(cells: pd.DataFrame, metric: str) -> pd.Series:
     """Standard error of `metric` in each row of `trials` or of runs; NaN where no part of it is known.
 
     Its parts are the scatter between seeds and, as `<metric>_se`, that of the evaluation, which seeds share.
@@ -136,18 +136,18 @@ def error(cells: pd.DataFrame, metric: str) -> pd.Series:
     return np.sqrt(pd.concat(parts, axis=1).pow(2).sum(axis=1, min_count=1))
 
 
-def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step]:
-    """Every step between neighbours along `along`, at each value of `fixed`; `cells` comes from `tuned`."""
-    found, rises = [], metrics.metric(metric).rises
+def growth_steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[GrowthStep]:
+    """Every step between neighbours along `along`, at each value of `fixed`; `cells` comes from `tuned_cells`."""
+    found, rises = [], metrics.find_metric(metric).rises
     for value, line in cells.dropna(subset=[metric]).groupby(fixed):
         line = line.sort_values(along)
         for pair in zip(line[along], line[along][1:], line[metric], line[metric][1:]):
             *_, before, after = pair = tuple(map(float, pair))
-            found.append(Step(float(value), *pair, after > before if rises else after < before))
+            found.append(GrowthStep(float(value), *pair, after > before if rises else after < before))
     return found
 
 
-def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: float = 0.9) -> Effect | None:
+def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: float = 0.9) -> Effect | None:
     """What going from the least to the most of `along` does, averaged over the values of `fixed` that have
     both.
 
@@ -170,19 +170,19 @@ def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: floa
 def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per (N, D) whose sweep tried at least two learning rates.
 
-    Columns: N, data, `best` (that of `tuned`), `tried`, and `edge`: "lowest" or "highest" where the best is
+    Columns: N, data, `best` (that of `tuned_cells`), `tried`, and `edge`: "lowest" or "highest" where the best is
     the last one tried on that side, so that a better one may lie beyond; "" where it is bracketed. A rate
     that was tried and diverged does bracket.
     """
     sweep = runs[runs["role"] == "sweep"].dropna(subset=["learning_rate"])
     tried = sweep.groupby([PARAMS, "data"])["learning_rate"].agg(tried="nunique", low="min", high="max")
-    table = tuned(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
+    table = tuned_cells(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
     at_end = [table["best"] == table["low"], table["best"] == table["high"]]
     edge = np.select(at_end, ["lowest", "highest"], "")
     return table.assign(edge=edge).loc[table["tried"] > 1, [PARAMS, "data", "best", "tried", "edge"]]
 
 
-def diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
+def count_diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
     """Runs of the sweep, and how many of them diverged, per (N, D): columns `runs`, `diverged`. None if none
     did."""
     sweep = runs[runs["role"] == "sweep"]

@@ -23,7 +23,7 @@ from scaling.training.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class TrainingOptions:
     """How a plan is trained; nothing here changes what it computes."""
 
     checkpoint_seconds: float = 30.0
@@ -42,7 +42,7 @@ class Runner:
     In a job of several processes all of them train every pack together; the first one holds the claims.
     """
 
-    def __init__(self, workdir, options: Options, progress):
+    def __init__(self, workdir, options: TrainingOptions, progress):
         self.workdir, self.options, self.progress = workdir, options, progress
         self.records = records.Records(workdir)
         self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
@@ -89,7 +89,7 @@ class Runner:
                 return False
             if mine:
                 start = time.monotonic()
-                segments.Training(self, pack).go()
+                segments.PackTraining(self, pack).go()
                 self.trained_seconds += time.monotonic() - start
             return True
         finally:

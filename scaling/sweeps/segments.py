@@ -20,7 +20,7 @@ from scaling.training.step import TRUNK
 CALL_SECONDS = 0.5  # how long one call of a program should take: often enough for the bar, rarely enough for the host
 
 
-class Training:
+class PackTraining:
     """One pack on its way: the trunk, and one branch after another off it."""
 
     def __init__(self, runner, pack: Pack):
@@ -165,9 +165,9 @@ class Training:
                 continue
             bad = int(diverged[i])
             folder = runner.workdir / "logs"
-            curve = [p for p in logs.read(folder / f"{_log_name('trunk', trunk)}.jsonl") if p["step"] <= span.cooldown]
-            curve += logs.read(folder / f"{_log_name(f'branch-{span.steps}', trunk)}.jsonl")
-            logs.write(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
+            curve = [p for p in logs.read_curve(folder / f"{_log_name('trunk', trunk)}.jsonl") if p["step"] <= span.cooldown]
+            curve += logs.read_curve(folder / f"{_log_name(f'branch-{span.steps}', trunk)}.jsonl")
+            logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
             values = experiments.knobs(run.experiment)
             scores = {name: None if bad >= 0 else float(v[i]) for name, v in found.items()}
             bad, reason = (bad, "not finite") if bad >= 0 else self.broken(curve, scores)

@@ -10,7 +10,7 @@ CPU_CACHE = 16 * 2**20  # bytes a core; where the last level of cache is small, 
 SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; parameters and optimiser state take the rest
 
 
-def pieces(experiment, mesh, runs: int) -> int:
+def accumulation_steps(experiment, mesh, runs: int) -> int:
     """Into how many gradients, taken one after another, a step cuts its batch.
 
     `experiment.microbatch` sequences a device each, or, when that is 0, as many as fit: on a CPU in the cache of a

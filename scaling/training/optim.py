@@ -73,7 +73,7 @@ def _mask(params, test):
     return axes.tree_map_with_axes(lambda x, names: test(names), params)
 
 
-def make(experiment, span) -> optax.GradientTransformation:
+def make_optimiser(experiment, span) -> optax.GradientTransformation:
     """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
 
     `adamw` and `muon` are set up from the experiment's fields; any other name is looked up in optax and

@@ -35,8 +35,8 @@ class Program:
         self.mesh = make_mesh(runs, mesh, experiment.layout, devices)
         sharding.check(experiment, self.mesh)
         with sharding.within(self.mesh, experiment.layout):
-            once, often = runs_once(), runs_often()
-            self.pieces = accumulation.pieces(experiment, self.mesh, runs)
+            once, often = options_for_one_call(), options_for_many_calls()
+            self.accumulation_steps = accumulation.accumulation_steps(experiment, self.mesh, runs)
             # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside one
             self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
         self.steps_per_call = steps_per_call
@@ -140,7 +140,7 @@ class Program:
             else:
                 batch = jax.tree.map(lambda x: x[index], data)
             batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return train_step(bound, span, state, batch, self.pieces, self.loop)
+            return train_step(bound, span, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, None if self.resident else 0))
         shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
@@ -202,13 +202,13 @@ def _unstacked(batches):
 # --------------------------------------------------------------------- options of XLA's compiler
 
 
-def runs_often() -> dict:
+def options_for_many_calls() -> dict:
     """For programs that run many times. XLA's YNNPACK kernels are fast for matrix products and slow for reductions of
     the size of a small model's, which its own loops do better: a step of a small Transformer took 0.8 of the time."""
     return _known({"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"})
 
 
-def runs_once() -> dict:
+def options_for_one_call() -> dict:
     """For programs that run once, such as an initialisation: compiled in a third of the time and slow to run."""
     return _known({"xla_backend_optimization_level": 0})
 

@@ -43,22 +43,22 @@ def run_span(experiment) -> Span:
 def init_state(experiment) -> State:
     """The state before the first step; a pure function of the experiment and its seed."""
     params = experiment.family.init(jax.random.key(experiment.seed))
-    tx = optim.make(experiment, TRUNK)
+    tx = optim.make_optimiser(experiment, TRUNK)
     opt = {player.name: tx.init(params[player.name]) for player in experiment.family.players()}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
-def train_step(experiment, span: Span, state: State, batch, pieces: int = 1,
-         loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
+def train_step(experiment, span: Span, state: State, batch, accumulation_steps: int = 1,
+               loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
     """One update of every player in turn, each seeing those before it already moved.
 
-    `batch` arrays lead with the example axis, which is cut into `pieces` gradients that are averaged, in a compiled
+    `batch` arrays lead with the example axis, which is cut into `accumulation_steps` gradients that are averaged, in a compiled
     loop or written out. Losses find `batch["example"]`, the number of each example in its batch, to draw noise that
     does not depend on the cut, and `batch["step"]`. A step whose loss or gradient is not finite changes nothing and
     marks the run as diverged from there on. A player whose gradient is longer than `optim.skip` does not move.
     """
-    tx = optim.make(experiment, span)
+    tx = optim.make_optimiser(experiment, span)
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
     batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32),
@@ -69,7 +69,7 @@ def train_step(experiment, span: Span, state: State, batch, pieces: int = 1,
     healthy = state.diverged < 0
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
-        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces, loop)
+        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop)
         grads = sharding.like_parameters(grads)
         norm = optax.global_norm(grads)
         updates, moved = tx.update(grads, opt[name], params[name])
@@ -100,22 +100,22 @@ def _own_loss(loss, params, name, own, batch, key):
     return loss({**params, name: own}, batch, key)
 
 
-def _gradients(loss, own, batch, key, pieces, loop):
-    """((loss, metrics), gradient), averaged over `pieces` slices of the batch taken one after another."""
+def _gradients(loss, own, batch, key, microbatches, loop):
+    """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn."""
     gradient = jax.value_and_grad(loss, has_aux=True)
-    if pieces == 1:
+    if microbatches == 1:
         return gradient(own, batch, key)
-    # piece i holds rows i, i + pieces, ...: every device of a sharded batch has its share of every piece
-    cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
-    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
-                         jax.eval_shape(gradient, own, jax.tree.map(lambda x: x[0], cut), key))
+    # Microbatch i holds rows i, i + microbatches, ...: every device of a sharded batch has a share of every microbatch.
+    split = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+    first = jax.tree.map(lambda x: x[0], split)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, own, first, key))
 
-    def add(total, piece):
-        (value, aux), grads = gradient(own, piece, key)
-        return jax.tree.map(jnp.add, total, ((value, aux), sharding.like_parameters(grads))), None
+    def add(total, microbatch):
+        found, grads = gradient(own, microbatch, key)
+        return jax.tree.map(jnp.add, total, (found, sharding.like_parameters(grads))), None
 
-    total, _ = jax.lax.scan(add, total, cut, unroll=1 if loop else pieces)
-    return jax.tree.map(lambda x: x / pieces, total)
+    total, _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
+    return jax.tree.map(lambda x: x / microbatches, total)
 
 
 def evaluate_batch(experiment, state: State, index, batch) -> dict[str, tuple[jax.Array, ...]]:

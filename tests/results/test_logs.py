@@ -19,7 +19,7 @@ from scaling.store.progress import Progress
 
 
 def written(workdir, name="run"):
-    return logs.read(workdir / "curves" / f"{name}.jsonl")
+    return logs.read_curve(workdir / "curves" / f"{name}.jsonl")
 
 
 def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
@@ -69,13 +69,13 @@ def test_appending_keeps_what_is_there(tmp_path):
 
 
 def test_a_torn_line_is_skipped_with_a_warning_that_names_the_file(tmp_path):
-    logs.write(tmp_path / "a.jsonl", [{"step": 0, "loss": 1.0}, {"step": 1, "loss": float("nan")}])
+    logs.write_curve(tmp_path / "a.jsonl", [{"step": 0, "loss": 1.0}, {"step": 1, "loss": float("nan")}])
     whole = (tmp_path / "a.jsonl").read_bytes()
     for cut in range(1, len(whole.splitlines()[1])):
         (tmp_path / "a.jsonl").write_bytes(whole[:-1 - cut])
         with pytest.warns(UserWarning, match=r"a\.jsonl: 1 torn"):
-            assert logs.read(tmp_path / "a.jsonl") == [{"step": 0, "loss": 1.0}]
-    assert logs.read(tmp_path / "none.jsonl") == []
+            assert logs.read_curve(tmp_path / "a.jsonl") == [{"step": 0, "loss": 1.0}]
+    assert logs.read_curve(tmp_path / "none.jsonl") == []
 
 
 def test_a_full_disk_is_said(tmp_path):
@@ -94,7 +94,7 @@ def test_where_nothing_can_be_appended_the_whole_is_written_when_closed(tmp_path
     assert {p["step"]: p["loss"] for p in written(tmp_path)} == {0: 4, 1: 4, 2: 6, 3: 6, 4: 6, 5: 6}
     log = logs._Lines(epath.Path(tmp_path / "now.jsonl"), 0, every=0.0)
     log.write(0, {})
-    assert len(logs.read(tmp_path / "now.jsonl")) == 1  # and now and then before that
+    assert len(logs.read_curve(tmp_path / "now.jsonl")) == 1  # and now and then before that
 
 
 def events(directory):

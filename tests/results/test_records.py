@@ -130,7 +130,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
 
 def test_loading_from_nowhere_is_refused(tmp_path):
     with pytest.raises(files.WorkdirError, match="not a directory"):
-        records.load(tmp_path / "typo")
+        records.load_records(tmp_path / "typo")
 
 
 FULL = """
@@ -165,8 +165,8 @@ runs.write({"fingerprint": "after", "loss": 1.0})
 resumed = logs.Logger(room, "curve", resume_step=1)
 resumed.write(1, {"loss": 2.0})
 resumed.close()
-assert [p["loss"] for p in logs.read(room / "curves" / "curve.jsonl")] == [1.0, 2.0]
-assert list(records.load(room).fingerprint) == ["after", "before"]
+assert [p["loss"] for p in logs.read_curve(room / "curves" / "curve.jsonl")] == [1.0, 2.0]
+assert list(records.load_records(room).fingerprint) == ["after", "before"]
 print("kept")
 """
 
@@ -224,7 +224,7 @@ def test_the_frame_is_tidy(tmp_path):
     runs = records.Records(tmp_path)
     for i in range(3):
         runs.write(record(f"run{2 - i}", loss=float(i), learning_rate=0.1 * i))
-    frame = records.load(tmp_path)
+    frame = records.load_records(tmp_path)
     assert list(frame.fingerprint) == ["run0", "run1", "run2"]
     assert list(frame.loss) == [2.0, 1.0, 0.0]
     assert list(frame["family.width"]) == [64] * 3 and list(frame["optim.learning_rate"]) == [0.01] * 3
@@ -234,7 +234,7 @@ def test_the_frame_is_tidy(tmp_path):
 
 
 def test_a_frame_of_nothing_has_the_columns(tmp_path):
-    frame = records.load(tmp_path)
+    frame = records.load_records(tmp_path)
     assert len(frame) == 0 and len(frame[(frame.role == "sweep") & (frame.bits_per_byte < 3)]) == 0
 
 
@@ -248,7 +248,7 @@ def test_a_torn_record_is_named_and_its_run_trained_again(tmp_path, cut):
     torn = content[:int(cut * len(content)) if isinstance(cut, float) else cut]
     path.write_bytes(torn)
     with pytest.warns(UserWarning, match=r"torn\.jsonl.*trained again"):
-        frame = records.load(tmp_path)
+        frame = records.load_records(tmp_path)
     assert list(frame.fingerprint) == ["whole"]
     again = records.Records(tmp_path)
     with pytest.warns(UserWarning, match=r"torn\.jsonl"):
@@ -258,7 +258,7 @@ def test_a_torn_record_is_named_and_its_run_trained_again(tmp_path, cut):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert records.Records(tmp_path).read("torn")["loss"] == 1.5
-        assert len(records.load(tmp_path)) == 2
+        assert len(records.load_records(tmp_path)) == 2
     assert path.read_bytes().startswith(torn)  # appended to, not replaced
 
 
@@ -283,7 +283,7 @@ def test_no_single_file_stops_reading(tmp_path):
     (tmp_path / "records" / ".left.jsonl.tmp").write_text("{")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frame = records.load(tmp_path)
+        frame = records.load_records(tmp_path)
     assert "good" in set(frame.fingerprint)
     for name in (*bad, "directory"):
         assert any(f"{name}.jsonl" in str(w.message) for w in caught), name
@@ -368,7 +368,7 @@ def test_racing_processes_train_every_run_once_even_when_one_is_killed(tmp_path)
     finally:
         for process in (victim, *workers):
             process.kill()
-    frame = records.load(tmp_path)
+    frame = records.load_records(tmp_path)
     assert list(frame.fingerprint) == [f"run{i:02}" for i in range(30)]
     times = collections.Counter(name for name, _ in trained())
     assert times.pop("run17") == 2 and set(times.values()) == {1}
@@ -467,7 +467,7 @@ def test_a_workdir_may_be_a_bucket(bucket, monkeypatch):
     with pytest.raises(records.RecordError):
         runs.write(record(loss=0.0))
     assert runs.claim("aa") is None
-    frame = records.load(bucket)
+    frame = records.load_records(bucket)
     assert list(frame.fingerprint) == ["aa"] and list(frame["family.width"]) == [64]
 
 

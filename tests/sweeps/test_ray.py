@@ -23,7 +23,7 @@ from scaling.sweeps import runner  # noqa: E402
 from scaling.sweeps.plan import make_plan  # noqa: E402
 from scaling.sweeps.ray import driver  # noqa: E402
 from scaling.sweeps.ray.errors import ClusterError  # noqa: E402
-from scaling.sweeps.ray.executor import Executor, Options, needs  # noqa: E402
+from scaling.sweeps.ray.executor import Executor, RayOptions, needs  # noqa: E402
 from scaling.sweeps.ray.queue import Queue  # noqa: E402
 
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
@@ -72,16 +72,16 @@ def nodes():
 
 @pytest.fixture(scope="module")
 def executor(nodes):
-    return Executor(Options(address=nodes.address))
+    return Executor(RayOptions(address=nodes.address))
 
 
 def trainer(workdir):
-    options = runner.Options(checkpoint_seconds=0, steps_per_call=4)
+    options = runner.TrainingOptions(checkpoint_seconds=0, steps_per_call=4)
     return runner.Runner(files.open_workdir(workdir), options, Lines())
 
 
 def losses(workdir):
-    frame = records.load(workdir)
+    frame = records.load_records(workdir)
     return frame.set_index("fingerprint")["bits_per_byte"].sort_index()
 
 
@@ -123,21 +123,21 @@ def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(node
 @pytest.mark.slow
 def test_actors_that_wait_at_a_node_may_go_with_it(nodes, base, tmp_path):
     far = trainer(tmp_path / "crowded")
-    large = Executor(Options(address=nodes.address, devices=2, max_retries=1))
+    large = Executor(RayOptions(address=nodes.address, devices=2, max_retries=1))
     plan = make_plan(grid(base, {"seed": list(range(20, 28))}), far.content, 1)
     pair = [nodes.add_node(num_cpus=2) for _ in range(2)]
     killing = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")) and pair[0] in busy(nodes),
                    lambda: nodes.remove_node(pair[0], allow_graceful=False))
     large(far, plan)
     killing.join(10)
-    assert len(far.progress.said("died")) == 1 and len(records.load(far.workdir)) == 8
+    assert len(far.progress.said("died")) == 1 and len(records.load_records(far.workdir)) == 8
 
 
 @pytest.mark.slow
 def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
     from ray.core.generated import autoscaler_pb2
     far = trainer(tmp_path / "drained")
-    patient = Executor(Options(address=nodes.address, max_retries=0))  # a death would end it
+    patient = Executor(RayOptions(address=nodes.address, max_retries=0))  # a death would end it
     plan = make_plan([base.replace({"seed": 7, "data.tokens": 128 * 600})], far.content, 1)
 
     def drain():
@@ -148,7 +148,7 @@ def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(
     patient(far, plan)
     draining.join(10)
     assert len(far.progress.said("was preempted")) == 1 and not far.progress.said("died")
-    assert len(records.load(far.workdir)) == 1 and far.progress.flops == pytest.approx(far.work(plan))
+    assert len(records.load_records(far.workdir)) == 1 and far.progress.flops == pytest.approx(far.work(plan))
 
 
 def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_path):
@@ -162,7 +162,7 @@ def test_actors_that_go_with_their_node_are_no_false_starts(monkeypatch):
     alive = {"a", "b"}
     monkeypatch.setattr(driver, "alive", lambda: dict.fromkeys(alive))
     monkeypatch.setattr(ray, "kill", lambda actor: None)
-    plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=Options(max_retries=1), need=len)
+    plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=RayOptions(max_retries=1), need=len)
     going = driver.Sweep(executor, None, plan)
 
     def ask():
@@ -183,7 +183,7 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     for address in ("127.0.0.1:1", "nonsense"):
         with pytest.raises(ClusterError, match=f"ray_address='{address}'.*ray start --head"):
-            Executor(Options(address=address))
+            Executor(RayOptions(address=address))
 
 
 @pytest.mark.parametrize("trunks, mesh, devices, expected", [

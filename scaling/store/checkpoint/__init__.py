@@ -10,7 +10,7 @@ it (`restore_params`).
 """
 
 from scaling.store.checkpoint.manager import Checkpoints
-from scaling.store.checkpoint.reading import read, restore, restore_params
+from scaling.store.checkpoint.reading import read_checkpoint, restore_params, restore_tree
 from scaling.store.checkpoint.trees import CheckpointError, NoCheckpoint
 
-__all__ = ["CheckpointError", "Checkpoints", "NoCheckpoint", "read", "restore", "restore_params"]
+__all__ = ["CheckpointError", "Checkpoints", "NoCheckpoint", "read_checkpoint", "restore_params", "restore_tree"]

@@ -16,18 +16,18 @@ from scaling.store import files
 from scaling.store.checkpoint import trees
 
 
-def restore(path, abstract_tree):
+def restore_tree(path, abstract_tree):
     """The newest tree under `path` like `Checkpoints.restore`, by this process alone whatever the others of its job do."""
     path = located(path)
     return tree(path, _saved(path), abstract_tree, set(), _only_here)
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
-    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; see `read`."""
-    return read(path, step, prefix)[0]
+    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; see `read_checkpoint`."""
+    return read_checkpoint(path, step, prefix)[0]
 
 
-def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, dict]:
+def read_checkpoint(path, step: int | None = None, prefix: str = "params") -> tuple[dict, dict]:
     """(the part of a checkpoint under `prefix`, as nested dicts of NumPy arrays, and its meta, with "step");
     needs neither the model nor its mesh.
 

@@ -41,7 +41,7 @@ class Report:
 class Trainer:
     """The actor. `train` runs in one of its threads, `report` answers from another."""
 
-    def __init__(self, device: str, devices: int, workdir, options: runners.Options):
+    def __init__(self, device: str, devices: int, workdir, options: runners.TrainingOptions):
         exits.listen()  # here, because Ray runs only the constructor in the main thread
         self.device, self.devices, self.workdir, self.options = device, devices, workdir, options
         self.progress, self.stopping = Report(), False

@@ -1,6 +1,6 @@
 """Sweeps on a Ray cluster: actors that own devices train the packs of a plan. Ray places the actors.
 
-    executor = Executor(Options(address="auto"), mesh="")
+    executor = Executor(RayOptions(address="auto"), mesh="")
     executor(runner, plan)     # every run of the plan has a record when this returns
 
 For every pack that waits, Ray is asked for an actor that owns as many devices as the pack's mesh needs, on one node.
@@ -24,7 +24,7 @@ from scaling.sweeps.ray import driver
 from scaling.sweeps.ray.errors import ClusterError, last_line
 from scaling.sweeps.ray.queue import Queue
 
-__all__ = ["ClusterError", "Executor", "Options", "Queue", "needs"]
+__all__ = ["ClusterError", "Executor", "RayOptions", "Queue", "needs"]
 DEVICES = ("cpu", "gpu", "tpu")
 PASSED = ("JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "LIBTPU_INIT_ARGS",
           "WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT")  # and what begins with SCALING_
@@ -33,7 +33,7 @@ TPU_COUNTS = (1, 2, 4, 8)  # parts of a host that Ray hands out
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class RayOptions:
     address: str = "auto"  # "auto": a running cluster, else a local one; "local"; or host:port
     device: str = ""  # what actors own; "": the fastest kind that the cluster has
     devices: int = 0  # how many of them; 0: what the mesh of the pack needs
@@ -62,7 +62,7 @@ def needs(trunks: int, mesh: str, devices: int = 0) -> int:
 class Executor:
     """Trains plans on a cluster: `executor(runner, plan)` in place of `runner.run(plan)`."""
 
-    def __init__(self, options: Options, mesh: str = ""):
+    def __init__(self, options: RayOptions, mesh: str = ""):
         if options.device and options.device not in DEVICES:
             raise ConfigError(f"ray_device={options.device!r} is not known; choose from {', '.join(DEVICES)}")
         self.options, self.mesh = options, mesh

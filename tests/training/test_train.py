@@ -11,7 +11,7 @@ from scaling import families
 from scaling.experiment import SCHEDULES
 from scaling.fields import leaves
 from scaling.store import checkpoint
-from scaling.training import optim, program
+from scaling.training import feeds, optim, program
 from scaling.training.program import Program, _known, options_for_many_calls, options_for_one_call
 from scaling.training.step import TRUNK, evaluate_batch, init_state, means, run_span, train_step
 
@@ -110,7 +110,7 @@ def test_streamed_equals_resident(e, monkeypatch):
     monkeypatch.setattr(program, "options_for_many_calls", lambda: often)
     resident, a = train_pack([e], calls=(4, 2), **devices(e))
     examples = e.family.example_batch(e.data.batch, jax.random.key(0))
-    monkeypatch.setattr(program, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
+    monkeypatch.setattr(feeds, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
     fed = e.replace({"data.feed": "streamed"})
     streamed, b = train_pack([fed], calls=(4, 2), **devices(e))
     assert program_of(fed, **devices(e)).compiled_steps == (3 if program_of(fed, **devices(e)).loop else 1)

@@ -87,12 +87,12 @@ def load(path: str):
 def ray_executor():
     """Trains on a Ray cluster. This process stays on the CPU, so that actors on its node can have the accelerators."""
     try:
-        from scaling.sweeps.ray.executor import Executor, RayOptions
+        from scaling.sweeps.ray.executor import RayExecutor, RayOptions
     except ModuleNotFoundError as error:
         raise ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
     jax.config.update("jax_platforms", "cpu")
     options = RayOptions(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value, _RETRIES.value)
-    return Executor(options, _MESH.value)
+    return RayExecutor(options, _MESH.value)
 
 
 def define(module, config) -> Definition:

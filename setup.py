@@ -16,6 +16,7 @@ setuptools.setup(
         "absl-py>=2.1",
         "array-record>=0.5.1",
         "etils[epath]>=1.9",
+        "filelock>=3.30",
         "flax>=0.12",
         "fonttools>=4.43",
         "grain>=0.2.3",

@@ -87,12 +87,12 @@ def load(path: str):
 def ray_executor():
     """Trains on a Ray cluster. This process stays on the CPU, so that actors on its node can have the accelerators."""
     try:
-        from scaling.sweeps import ray
+        from scaling.sweeps.ray.executor import RayExecutor, RayOptions
     except ModuleNotFoundError as error:
         raise ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
     jax.config.update("jax_platforms", "cpu")
-    return ray.Executor(ray.Options(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value,
-                                            _RETRIES.value), _MESH.value)
+    options = RayOptions(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value, _RETRIES.value)
+    return RayExecutor(options, _MESH.value)
 
 
 def define(module, config) -> Definition:
@@ -111,9 +111,9 @@ def main(argv):
         if executor is None:
             hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         module = load(config_flags.get_config_filename(flags.FLAGS["config"]))
-        options = runner.Options(checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value,
-                                 writers=tuple(_WRITERS.value), mesh=_MESH.value,
-                                 keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
+        options = runner.TrainingOptions(
+            checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
+            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(define(module, _CONFIG.value), _WORKDIR.value, options, pack, command)

@@ -36,7 +36,7 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-pytest_plugins = ["launcher"]
+pytest_plugins = ["launcher", "object_store"]
 
 LONGEST = ("devices/test_sharding", "training/test_train", "study/test_study", "study/test_study_images", "sweeps/test_ray",
            "families/test_gan", "devices/test_hosts", "families/test_vae", "families/test_transformer",

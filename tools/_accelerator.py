@@ -120,7 +120,7 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
     if (np.asarray(found["metrics"]["diverged"])[:, 0] >= 0).any():
         raise FloatingPointError("the loss or its gradient is not finite")
     peak = max((d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices())
-    return {"seconds": each, "compile_seconds": first - each, "pieces": program.pieces, "units": runs * data.per_step,
+    return {"seconds": each, "compile_seconds": first - each, "pieces": program.accumulation_steps, "units": runs * data.per_step,
             "rate": runs * data.per_step / each, "unit": data.unit, "peak_bytes": peak, "batch": batch, "runs": runs}
 
 

@@ -50,7 +50,7 @@ def read(path, run: int | None = None, part: str = "params") -> Weights:
     "params" or "ema".
     """
     directory, step = locate(path)
-    tree, meta = checkpoint.read(directory, step, part)
+    tree, meta = checkpoint.read_checkpoint(directory, step, part)
     arrays, shown = dict(_flat(tree)), os.fspath(directory)
     written = meta.get("experiment")
     if "experiments" in meta:

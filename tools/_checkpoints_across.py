@@ -28,7 +28,7 @@ def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
     """[(checkpoint, {"data": D, metric: its value})] of each size of a study: of its best runs, the one that
     saw the most data."""
     workdir = epath.Path(workdir).expanduser()
-    loaded = records.load(workdir)
+    loaded = records.load_records(workdir)
     if loaded.empty:
         raise _checkpoints.CheckpointsError(f"{os.fspath(workdir)} has no finished runs to choose from; "
                                             "name checkpoints by --checkpoints")
@@ -43,7 +43,7 @@ def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
                                             f"{nearest(metric, numbers)}")
     frame = tuned.clean(loaded, metric)
     frame = frame[[(workdir / "params" / name).is_dir() for name in frame["fingerprint"]]]
-    finished = [tuned.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
+    finished = [tuned.tuned_cells(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
     chosen = pd.concat(finished).sort_values([N, "data"]).groupby(N).tail(1)
     if chosen.empty:
         raise _checkpoints.CheckpointsError(f"no run in {os.fspath(workdir)} that ended well has its weights")

@@ -19,7 +19,7 @@ from jax import lax  # noqa: E402
 from scaling import cost  # noqa: E402
 from scaling.families.transformer import Transformer  # noqa: E402
 from scaling.nn import attention  # noqa: E402
-from scaling.training.program import runs_often  # noqa: E402
+from scaling.training.program import options_for_many_calls  # noqa: E402
 
 DEVICES = jax.devices()
 MESH = jax.make_mesh((len(DEVICES),), ("run",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -31,7 +31,7 @@ def seconds(body, carry, flops, repeats=3, rate=30e9):
     times = max(2, int(rate / flops))
     carry = jax.device_put(jax.tree.map(lambda x: jnp.stack([x] * len(DEVICES)), carry), RUNS)
     loop = jax.jit(jax.vmap(lambda c: lax.fori_loop(0, times, lambda _, c: body(c), c)),
-                   in_shardings=RUNS, out_shardings=RUNS).lower(carry).compile(runs_often())
+                   in_shardings=RUNS, out_shardings=RUNS).lower(carry).compile(options_for_many_calls())
     jax.block_until_ready(loop(carry))
     best = float("inf")
     for _ in range(repeats):

@@ -86,7 +86,7 @@ class Runs:
         study = pathlib.Path(path) / "study.json"
         about = files.read_json(study) if study.exists() else {}
         metric, unit = metric or about.get("metric") or "loss", about.get("unit") or "tokens"
-        frame = records.load(path)
+        frame = records.load_records(path)
         if frame.empty:
             raise LawError(f"{path} holds no records yet")
         if metric not in frame.columns:
@@ -95,7 +95,7 @@ class Runs:
         frame = best.clean(frame, metric)
         frame = frame[frame["role"] == "sweep"]
         source = {"kind": "workdir", "path": os.fspath(path), "runs": len(frame)}
-        kept = (best.tuned(frame, metric) if tuned else frame).reset_index(drop=True)
+        kept = (best.tuned_cells(frame, metric) if tuned else frame).reset_index(drop=True)
         columns = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops",
                    "unique": f"{unit}_unique"}
         runs = cls.from_dataframe(kept, metric, source=source, **columns)

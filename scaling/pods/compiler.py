@@ -40,7 +40,7 @@ def report(experiment, slices, mesh: str = "", runs: int = 1) -> dict:
     program = Program(experiment, None, runs, mesh, devices=devices(slices))
     out = {"experiment": to_dict(experiment), "params": counts(experiment, experiment.data.seen)["params_total"],
            "runs": runs, "topology": slices.name, "slices": slices.count, "chips": slices.chips, "devices": slices.devices,
-           "mesh": dict(program.mesh.shape), "layout": experiment.layout, "gradients_per_step": program.pieces,
+           "mesh": dict(program.mesh.shape), "layout": experiment.layout, "gradients_per_step": program.accumulation_steps,
            "chip": dataclasses.asdict(slices.chip), "bytes": state_bytes(program.abstract, slices)}
     lowered = program.lower()
     lowered_at = time.perf_counter()

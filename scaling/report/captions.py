@@ -70,7 +70,7 @@ def _compute(study) -> str:
 
 
 def _trend(study, along: str, fixed: str, to: str) -> str:
-    found = tuned.steps(study.cells, along, fixed, study.metric)
+    found = tuned.growth_steps(study.cells, along, fixed, study.metric)
     measure = study.measure
     text = f"Tuned {measure.noun}" + ("." if not found else
                                       f" {measure.falls} at {sum(step.better for step in found)} of "
@@ -83,7 +83,7 @@ def _trend(study, along: str, fixed: str, to: str) -> str:
 def _spread(study, cells) -> str:
     """What bars and small dots mean, where the figure has any."""
     text = ""
-    if tuned.error(cells, study.metric).gt(0).any():
+    if tuned.standard_error(cells, study.metric).gt(0).any():
         text += " Bars are one standard error."
     if (cells["seeds"] > 1).any():
         text += " Small dots are single seeds, of which a large dot is the mean."
@@ -101,11 +101,11 @@ def _baselines(study) -> str:
 
 
 def _unique(study) -> str:
-    cells = tuned.repeated(study.runs, study.metric)
+    cells = tuned.repeated_cells(study.runs, study.metric)
     if cells.empty:
         return ""
     seen = ", ".join(sorted({count(value) for value in cells["data"]}))
-    found = tuned.effect(cells, "unique", PARAMS, study.metric)
+    found = tuned.mean_effect(cells, "unique", PARAMS, study.metric)
     says = f" {sentence(effect(found, study, f'different {study.unit.name}'))}" if found else ""
     return (f"Models trained on {seen} {study.unit.name}, repeated where fewer were different.{says}"
             f"{_spread(study, cells)}{_baselines(study)}")

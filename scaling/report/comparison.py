@@ -196,7 +196,7 @@ def reducible_lines(member: Member) -> dict[str, tuple] | None:
     frontier = pd.DataFrame((study.fit or {}).get("frontier") or [], columns=["flops", "loss"]).astype(float)
     constant = ((study.fit or {}).get("params") or {}).get("E", 0.0)
     frontier = frontier[frontier["loss"] > constant].sort_values("flops")
-    if frontier.empty or cells.empty or metrics.metric(study.metric).rises:
+    if frontier.empty or cells.empty or metrics.find_metric(study.metric).rises:
         return None
     start, first = frontier["flops"].iloc[0], frontier["loss"].iloc[0] - constant
     runs = cells.sort_values("flops")[["flops", study.metric]]

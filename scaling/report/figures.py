@@ -20,7 +20,7 @@ from scaling.figures.palette import Palette
 from scaling.figures.plot import canvas, finish, interval
 from scaling.report.reading import predict
 from scaling.results import metrics, tuned
-from scaling.results.tuned import PARAMS, levels
+from scaling.results.tuned import PARAMS, merge_levels
 
 DOT = {"markeredgewidth": 0.8, "zorder": 4}
 DASHED = {"dashes": (4, 2.5), "linewidth": 1.0, "zorder": 3}
@@ -75,7 +75,7 @@ def against_data(study, palette) -> Figure | None:
 
 def against_unique(study, palette) -> Figure | None:
     """Tuned metric against how many different examples there were, at equal examples seen; one line per N."""
-    return _lines(study, tuned.repeated(study.runs, study.metric), "unique", PARAMS, palette, baselines=True)
+    return _lines(study, tuned.repeated_cells(study.runs, study.metric), "unique", PARAMS, palette, baselines=True)
 
 
 def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, baselines: bool = False):
@@ -105,7 +105,7 @@ def _lines(study, cells: pd.DataFrame, along: str, by: str, palette: Palette, ba
 def _dots(axes: Axes, study, palette: Palette, line: pd.DataFrame, along: str, colour: str) -> None:
     """Cells joined by a line, with bars of one standard error and a small dot for each of several seeds."""
     axes.plot(line[along], line[study.metric], "o-", color=colour, markeredgecolor=palette.paper, **DOT)
-    error = tuned.error(line, study.metric)
+    error = tuned.standard_error(line, study.metric)
     if error.notna().any():
         axes.errorbar(line[along], line[study.metric], yerr=error.fillna(0), fmt="none", ecolor=colour,
                       elinewidth=1.0, capsize=2.5, zorder=3)
@@ -214,7 +214,7 @@ def against_learning_rate(study, palette) -> Figure | None:
         best, colour = cell.loc[cell["data"].idxmax()], palette.size(size)
         tried, line = (rows[(rows[PARAMS] == size) & (rows["data"] == best["data"])]
                        for rows in (sweep, table))
-        line = tuned.best(line, study.metric, ["learning_rate"])
+        line = tuned.best_trials(line, study.metric, ["learning_rate"])
         _dots(axes, study, palette, line, "learning_rate", colour)
         ring = line[line["learning_rate"] == best["best"]]
         axes.plot(ring["learning_rate"], ring[study.metric], "o", markersize=10, markerfacecolor="none",
@@ -254,7 +254,7 @@ def residual_table(study) -> pd.DataFrame | None:
     law = predict(study.fit, points.to_dict("list"))
     if law is None:
         return None
-    return points.assign(data=levels(points[study.unit.seen]), relative=points[study.metric] / law - 1)
+    return points.assign(data=merge_levels(points[study.unit.seen]), relative=points[study.metric] / law - 1)
 
 
 def render(figures: Mapping[str, tuple], palette: Palette, png: bool = True) -> dict[str, dict]:

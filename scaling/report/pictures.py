@@ -55,7 +55,7 @@ def _side(entry: dict) -> dict:
     return {"uri": "data:image/png;base64," + base64.b64encode(entry["png"]).decode(),
             "width": round(width * scale), "height": round(height * scale),
             "size": words.count(entry["params_non_embedding"]), "fingerprint": entry.get("fingerprint") or "",
-            "facts": [metrics.metric(name).amount(words.number(value))
+            "facts": [metrics.find_metric(name).amount(words.number(value))
                       for name, value in (entry.get("examine") or {}).items()]}
 
 
@@ -68,7 +68,7 @@ def examination(study) -> dict | None:
     names = dict.fromkeys(name for entry in found for name in entry["metrics"] if not name.endswith("_se"))
     return {"columns": [f"{words.count(entry['params_non_embedding'])}, {entry.get('label', '')}".rstrip(", ")
                         for entry in found],
-            "rows": [(words.sentence(metrics.metric(name).label),
+            "rows": [(words.sentence(metrics.find_metric(name).label),
                       [_value(entry["metrics"], name) for entry in found]) for name in names]}
 
 

@@ -39,7 +39,7 @@ class Study:
 
     @property
     def measure(self) -> metrics.Metric:
-        return metrics.metric(self.metric)
+        return metrics.find_metric(self.metric)
 
     @property
     def beside(self) -> list[str]:
@@ -62,7 +62,7 @@ class Study:
 def read(workdir) -> Study:
     """Everything the report needs. An absent or damaged file leaves its part None, and `missing` says why."""
     workdir = epath.Path(workdir).expanduser()
-    table = records.load(workdir)
+    table = records.load_records(workdir)
     found, missing = {}, {}
     for name in FILES:
         path = workdir / f"{name}.json"
@@ -81,7 +81,7 @@ def read(workdir) -> Study:
         missing["some pictures"] = lost
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
     metric = (found["study"] or {}).get("metric") or (held or ["bits_per_byte"])[0]
-    unit = metrics.unit(found["study"], table)
+    unit = metrics.find_unit(found["study"], table)
     runs = tuned.clean(table, metric, unit)
     curves = {fingerprint: curve for fingerprint in runs["fingerprint"]
               if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit)) is not None}
@@ -89,7 +89,7 @@ def read(workdir) -> Study:
         missing["curves"] = "There are no training curves in curves/ yet."
     if runs.empty:
         missing["records"] = "There are no records of runs in records/ yet."
-    return Study(runs, tuned.tuned(runs, metric), metric, unit, curves=curves, missing=missing, **found)
+    return Study(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
 
 
 def _curve(path, unit: metrics.Unit) -> pd.DataFrame | None:

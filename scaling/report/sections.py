@@ -100,7 +100,7 @@ def matrix(study) -> dict | None:
     cells = study.cells
     if cells.empty:
         return None
-    text = map(measured, cells[study.metric], tuned.error(cells, study.metric))
+    text = map(measured, cells[study.metric], tuned.standard_error(cells, study.metric))
     return _table(cells.assign(text=list(text)))
 
 
@@ -118,10 +118,10 @@ def monotone(study) -> list[dict]:
     for along, fixed, question, of, at in (
             (PARAMS, "data", "with size at fixed data", "parameters", unit),
             ("data", PARAMS, "with data at fixed size", unit, "parameters")):
-        found = tuned.steps(study.cells, along, fixed, study.metric)
+        found = tuned.growth_steps(study.cells, along, fixed, study.metric)
         against = [f"at {count(s.fixed)} {at}, from {count(s.before)} to {count(s.after)} {of}: "
                    f"{number(s.metric_before)} to {number(s.metric_after)}" for s in found if not s.better]
-        overall = tuned.effect(study.cells, along, fixed, study.metric)
+        overall = tuned.mean_effect(study.cells, along, fixed, study.metric)
         if found:
             out.append({"question": f"Does the {measure.noun} {measure.fall} {question}?",
                         "verdict": "no" if against else "yes", "against": against,
@@ -133,7 +133,7 @@ def monotone(study) -> list[dict]:
 
 def diverged(study) -> dict | None:
     """How many runs of the sweep diverged at each size and amount of data; None when none did."""
-    found = tuned.diverged(study.runs)
+    found = tuned.count_diverged(study.runs)
     if found is None:
         return None
     text = [f"{bad} of {runs}" for bad, runs in zip(found["diverged"], found["runs"])]

@@ -13,8 +13,8 @@ def _columns(study) -> dict[str, tuple]:
     unit = study.unit
     named = {PARAMS: ("Params", count), unit.seen: (sentence(unit.name), count),
              "learning_rate": ("Learning rate", short)}
-    found = {name: (sentence(metrics.metric(name).label), None)
-               for name in metrics.measured(study.runs)}
+    found = {name: (sentence(metrics.find_metric(name).label), None)
+               for name in metrics.metric_columns(study.runs)}
     if "loss" in found and unit.loss:
         found["loss"] = (sentence(unit.loss), None)
     named |= found | {

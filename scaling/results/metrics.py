@@ -1,6 +1,6 @@
-"""What a study counts and what it measures, in words: the unit of its data, and each metric's name and kind.
+"""The units of data and the metrics of studies in words: labels, nouns, units, and whether more is better.
 
-Nothing else in the report knows of tokens, examples or any metric: it asks here.
+The report knows tokens, examples and metrics only through this module.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import pandas as pd
 
 
 class Unit(NamedTuple):
-    """What data is counted in. `name` is its plural, and the key of a training curve's points."""
+    """A unit of data. `name` is its plural, which is also the key of a training curve's points."""
     name: str
-    loss: str = ""  # what the training loss of one of them is in, where all families agree on it
+    loss: str = ""  # the unit of the training loss, where all families agree on it
 
     @property
     def seen(self) -> str:
-        """Column of records: how many were trained on, repeats included."""
+        """The column of records with the number of units trained on, repeats included."""
         return f"{self.name}_seen"
 
     @property
     def unique(self) -> str:
-        """Column of records: how many different ones there were."""
+        """The column of records with the number of different units."""
         return f"{self.name}_unique"
 
     @property
@@ -35,15 +35,15 @@ UNITS = {unit.name: unit for unit in (Unit("tokens", "nats per token"), Unit("ex
 
 
 class Metric(NamedTuple):
-    """A metric in words: `label` on an axis, `noun` in a sentence that says that it falls."""
+    """A metric in words: `label` for an axis, `noun` for a sentence such as "the loss falls"."""
     label: str
     noun: str = "loss"
-    unit: str = ""        # of its values, such as "bits per byte"; distances and shares have none
-    rises: bool = False   # whether more is better
+    unit: str = ""        # the unit of its values, such as "bits per byte"; distances and shares have none
+    rises: bool = False   # True if more is better
 
     @property
     def falls(self) -> str:
-        """What it does when models get better."""
+        """The verb for better models: the loss "falls", the coverage "rises"."""
         return "rises" if self.rises else "falls"
 
     @property
@@ -51,7 +51,7 @@ class Metric(NamedTuple):
         return self.falls.removesuffix("s")
 
     def amount(self, value: str) -> str:
-        """A value of it in a sentence: "1.48 bits per byte", "a Fréchet distance of 0.034"."""
+        """A value in a sentence: "1.48 bits per byte", "a Fréchet distance of 0.034"."""
         return f"{value} {self.unit}" if self.unit else f"a {self.label} of {value}"
 
 
@@ -60,7 +60,7 @@ def _bits(label: str, unit: str, noun: str = "loss") -> Metric:
 
 
 DISTANCE = "distance"
-# Of these, the first that records hold is the one that a study without study.json is about.
+# A study without study.json is about the first of these that its records hold.
 METRICS: dict[str, Metric] = {
     "bits_per_byte": _bits("", "bits per byte"),
     "bits_per_dim": _bits("", "bits per dimension"),
@@ -86,14 +86,14 @@ METRICS: dict[str, Metric] = {
     "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "bound"),
     "loss": Metric("loss"),
 }
-PLAYERS = {"gen": "generator", "disc": "discriminator"}  # of a training curve's losses, <player>/loss
-# Figures of these are drawn beside those of the metric that is fitted, where records hold them.
+PLAYERS = {"gen": "generator", "disc": "discriminator"}  # players in a training curve's names, <player>/loss
+# The report draws these beside the fitted metric, where records hold them.
 BESIDE = ("bits_per_dim", "rate", "distortion", "fd_infinity_relative", "kid", "missed", "critic_advantage",
           "memorised")
 
 
-def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
-    """The unit that study.json names, else the one whose counts the records hold, else tokens."""
+def find_unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
+    """The unit named in study.json, or else the first whose counts are in the records, or else tokens."""
     name = (study or {}).get("unit")
     if name is None:
         counted = [each for each in UNITS.values() if each.seen in table and table[each.seen].notna().any()]
@@ -101,9 +101,8 @@ def unit(study: Mapping | None, table: pd.DataFrame) -> Unit:
     return UNITS.get(name, Unit(str(name)))
 
 
-def metric(name: str) -> Metric:
-    """The metric called `name`. `<metric>_<split>` is that metric on a split; others are spelled as they
-    are."""
+def find_metric(name: str) -> Metric:
+    """The metric called `name`, or `<metric>_<split>`, a metric on a split. An unknown name becomes its own label."""
     base = base_of(name)
     if base is None:
         return Metric(name.replace("_", " "))
@@ -114,11 +113,11 @@ def metric(name: str) -> Metric:
 
 
 def base_of(name: str) -> str | None:
-    """The longest known metric that `name` is, or begins with; None when there is none."""
+    """The longest known metric that equals `name` or starts it, or None."""
     found = [known for known in METRICS if name == known or name.startswith(f"{known}_")]
     return max(found, key=len, default=None)
 
 
-def measured(columns) -> list[str]:
-    """Those of `columns` that are results of evaluation, without their standard errors."""
+def metric_columns(columns) -> list[str]:
+    """The names in `columns` that are evaluation metrics, without their standard errors."""
     return [name for name in columns if base_of(name) and not name.endswith("_se")]

@@ -1,10 +1,9 @@
-"""What each run produced: one small file per run, keyed by fingerprint, never overwritten.
+"""The results of runs: one small file per run, keyed by fingerprint, never overwritten.
 
-    df = scaling.results.records.load(workdir)   # a tidy DataFrame, one row a run
+    frame = scaling.results.records.load_records(workdir)   # a tidy DataFrame with one row per run
 
-`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line; `workdir/locks/` keeps
-several processes on one workdir from training the same run. Paths may be anything that `etils.epath` takes
-(`gs://...`).
+`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line. `workdir/locks/` keeps processes that
+share a workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
 """
 import functools
 import importlib.metadata
@@ -20,7 +19,7 @@ from etils import epath
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError, atomic_write
 
-# A frame of no records still has these, so that selecting a column works before the first run has finished.
+# An empty table has these columns too, so that selecting a column works before the first run has finished.
 COLUMNS = (
     "fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
     "flops", "flops_executed", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
@@ -29,7 +28,7 @@ COLUMNS = (
 
 
 class RecordError(ValueError):
-    """A record has no usable fingerprint, or one with other content is already there."""
+    """A record has no usable fingerprint, or a record with other content exists already."""
 
 
 class Records:
@@ -43,7 +42,7 @@ class Records:
         return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
 
     def done(self, fingerprint) -> bool:
-        """Whether a readable record is there. A torn one does not count: that run is trained again."""
+        """True if there is a readable record. A torn record does not count: its run is trained again."""
         return _read(self.path(fingerprint), self._warned) is not None
 
     def read(self, fingerprint) -> dict:
@@ -54,9 +53,10 @@ class Records:
         return record
 
     def write(self, record: dict) -> None:
-        """Adds `record`, which must hold its "fingerprint", atomically; DiskFull when it does not fit.
+        """Adds `record`, which must hold its "fingerprint", atomically.
 
-        The same content again does nothing; other content under the same fingerprint raises RecordError.
+        Writing the same content again does nothing. Raises RecordError for other content under the same fingerprint,
+        and DiskFull.
         """
         if "fingerprint" not in record:
             raise RecordError("a record needs the key 'fingerprint'")
@@ -67,35 +67,36 @@ class Records:
         except FileExistsError:
             pass
         old, new = _read(path, self._warned), files.loads(line)
-        if old is None:  # torn: append, so that even what is left of the torn line stays
+        if old is None:  # the existing record is torn; append to it, so that the torn line stays for inspection
             torn = path.read_bytes()
-            atomic_write(path, torn + b"\n" * (bool(torn) and not torn.endswith(b"\n")) + line.encode())
+            if torn and not torn.endswith(b"\n"):
+                torn += b"\n"
+            atomic_write(path, torn + line.encode())
             return
         differs = [k for k in sorted(old.keys() | new.keys())
                    if k not in old or k not in new or files.dumps({k: old[k]}) != files.dumps({k: new[k]})]
         if differs:
             raise RecordError(f"{os.fspath(path)} already holds another result (it differs in "
-                              f"{', '.join(differs)}); records are never overwritten: delete that file first "
-                              "if it is wrong")
+                              f"{', '.join(differs)}); records are never overwritten: if that file is wrong, "
+                              "delete it first")
 
     def claim(self, fingerprint):
-        """The right to train this run: an object with `held` and `release()`.
+        """The right to train this run: an object with `held` and `release()`. Release it only after `write`.
 
-        None when the run is done or another live process has the claim. A killed process's claim is free at
-        once on local file systems, and after five minutes on remote ones (see `scaling.store.locks` for what each
-        can promise). Release it only after `write`.
+        None when the run is done or another live process has the claim. The claim of a killed process is free at once on
+        local file systems, and after five minutes on remote ones; `scaling.store.locks` says what each can promise.
         """
         if self.done(fingerprint):
             return None
         lock = locks.acquire(self.workdir / "locks" / _checked(fingerprint))
-        # Its last owner may have written the record between the check above and the lock.
+        # The previous owner may have written the record between the check above and the lock.
         if lock is not None and self.done(fingerprint):
             lock.release()
             return None
         return lock
 
     def fingerprints(self) -> list[str]:
-        """Names of all record files, readable or not, sorted."""
+        """The fingerprints of all record files, readable or not, sorted."""
         directory = self.workdir / "records"
         if not directory.exists():
             return []
@@ -103,27 +104,27 @@ class Records:
                       if p.name.endswith(".jsonl") and not p.name.startswith("."))
 
 
-def load(workdir) -> pd.DataFrame:
-    """One row a record, sorted by fingerprint. Nested dicts become dotted columns.
+def load_records(workdir) -> pd.DataFrame:
+    """The records as a table, one row each, sorted by fingerprint. Nested dicts become dotted columns.
 
-    The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"; the record's own fields
-    win a clash); other dicts keep theirs ("versions.jax"). A file that cannot be read is skipped with a
-    warning. `flops` are those of the model, also where an older version recorded the executed ones. Raises
-    WorkdirError when `workdir` is not a directory.
+    The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"); the record's own fields win where
+    names clash. Other dicts keep their prefix ("versions.jax"). `flops` are the model's, also for a record of an older
+    version, which held the executed ones. Unreadable files are skipped with a warning. Raises WorkdirError when `workdir`
+    is not a directory.
     """
     records = Records(workdir)
     if not records.workdir.is_dir():
-        raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: nothing to load")
+        raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: name one that holds runs")
     rows = [_read(records.path(fp), records._warned) for fp in records.fingerprints()]
     rows = [_row(_with_model_flops(r)) for r in rows if r is not None]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _with_model_flops(record):
-    """A record of results version 2 has the FLOPs that were executed in the place of the model's."""
+    """The record with the model's FLOPs under "flops", where results version 2 recorded the executed ones."""
     if "flops" not in record or "flops_executed" in record:
         return record
-    from scaling.experiment import legacy  # it imports JAX, which tables of newer runs do without
+    from scaling.experiment import legacy  # it imports JAX, which tables of newer runs do not need
     return legacy.with_model_flops(record)
 
 
@@ -150,7 +151,7 @@ def _checked(fingerprint):
 
 
 def _read(path, warned):
-    """The record on the last readable line, None when there is none. Warns once per bad file."""
+    """The record on the last readable line, or None. Warns once per bad file."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -159,17 +160,10 @@ def _read(path, warned):
         lines, why = [], str(error)
     else:
         why = "torn or damaged last line"
-    record, bad = None, not lines
-    for line in reversed(lines):
-        try:
-            record = files.loads(line.decode())
-            if isinstance(record, dict):
-                break
-            record = None
-        except (ValueError, AttributeError, LookupError, TypeError):
-            pass
-        bad = True
-    if bad and path not in warned:
+    parsed = [files.loads_line(line) for line in lines]
+    record = next((found for found in reversed(parsed) if found is not None), None)
+    damaged = not parsed or parsed[-1] is None
+    if damaged and path not in warned:
         warned.add(path)
         then = "this run will be trained again" if record is None else "the line before it is used"
         warnings.warn(f"{os.fspath(path)}: {why}, skipped; {then}", stacklevel=3)
@@ -178,8 +172,8 @@ def _read(path, warned):
 
 @functools.cache
 def versions() -> dict:
-    """Versions of Python and of what results depend on; None for what is not installed. Imports nothing."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that results depend on; None for a package that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scaling"):
         try:
             found[package.removesuffix("-checkpoint")] = importlib.metadata.version(package)
@@ -190,13 +184,13 @@ def versions() -> dict:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of this code, "-dirty" appended when tracked files differ; None outside a checkout."""
+    """The commit of this code, with "-dirty" when tracked files differ from it; None outside a checkout."""
     def git(*args):
         return subprocess.run(("git", *args), cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
                               timeout=10, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True).stdout.strip()
     try:
-        # Fails for an installed copy that merely lies inside some other repository.
+        # This fails for an installed copy inside another repository.
         git("ls-files", "--error-unmatch", os.path.basename(__file__))
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):

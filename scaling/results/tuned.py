@@ -1,8 +1,9 @@
-"""What a sweep shows, before any law is fitted: the tuned metric per size and data, and whether it improves.
+"""The results of a sweep before any law is fitted: the tuned metric per size and data, and whether it improves.
 
-`tuned` is the best over the learning rates tried at one number of parameters N and one amount of data D: a
-trend in untuned runs is as much a trend in how badly each size was tuned (Lourie et al. 2026). Where a rate
-was run with several seeds it is judged by their mean: the luckiest of many seeds says little about a rate.
+A cell is one number of parameters N and one amount of data D. `tuned_cells` gives the best run of each cell over the
+learning rates that were tried, because a trend in untuned runs is partly a trend in how badly each size was tuned
+(Lourie et al. 2026). A rate that was run with several seeds is judged by their mean, because the best of many seeds
+says little about the rate.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate
 DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}
 
 
-class Step(NamedTuple):
-    """Two neighbouring cells of a sweep: `fixed` stays, the other size grows from `before` to `after`."""
+class GrowthStep(NamedTuple):
+    """Two neighbouring cells of a sweep: one size stays at `fixed`, the other grows from `before` to `after`."""
     fixed: float
     before: float
     after: float
@@ -33,25 +34,25 @@ class Step(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What `factor` times as much does to a metric: its mean ratio, after over before, with an interval."""
+    """The effect of `factor` times as much on a metric: the mean ratio of after to before, with its interval."""
     factor: float
     ratio: float
-    low: float    # NaN, as is `high`, for a single pair
+    low: float    # NaN for a single pair, as is `high`
     high: float
     pairs: int
 
 
 def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) -> pd.DataFrame:
-    """The records with every column the report reads present and numeric.
+    """The records, with every column that the report reads present and numeric.
 
-    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. Column `data`
-    is the unit's `seen`, with amounts within 2% of each other made one level: batches of different sizes
-    rarely end on the same token. `unique` is the same of the unit's `unique`.
+    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. Column `data` is the
+    unit's `seen`, with amounts within 2% of each other merged into one level, because batches of different sizes rarely
+    end on the same token. Column `unique` is the unit's `unique`, merged in the same way.
     """
     table = records.copy()
-    unit = unit or metrics.unit(None, table)
+    unit = unit or metrics.find_unit(None, table)
     errors = [name for name in table if name.endswith("_se")]
-    measured = (*metrics.measured(table), *errors, metric)
+    measured = (*metrics.metric_columns(table), *errors, metric)
     for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *measured)):
         table[name] = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
     for name, default in DEFAULTS.items():
@@ -59,27 +60,27 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
     table.loc[table["diverged"], metric] = np.nan
-    table["data"], table["unique"] = levels(table[unit.seen]), levels(table[unit.unique])
+    table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
 
 
-def levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
-    """`values` with each run of neighbours closer than `tolerance` replaced by its median."""
+def merge_levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
+    """`values`, with each group of neighbours closer than the relative `tolerance` replaced by its median."""
     ordered = values.sort_values()
     group = (ordered > ordered.shift() * (1 + tolerance)).cumsum()
     return ordered.groupby(group).transform("median").reindex(values.index)
 
 
 def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The sweep's runs that did not diverge, those that differ in nothing but their seed joined into one row.
+    """The sweep's runs that did not diverge, one row for all runs that differ only in their seed.
 
-    Every metric becomes its mean over the seeds, and `<metric>_seeds_se` the standard error of that mean, NaN
-    for one seed. Added: `seeds` (how many did not diverge), `seeds_diverged`, `fingerprints` (a list, in the
-    order of seeds). All else, `fingerprint` too, is of the seed nearest the mean of `metric`.
+    Every metric is its mean over the seeds, and `<metric>_seeds_se` is the standard error of that mean, NaN for one
+    seed. New columns are `seeds` (the number that did not diverge), `seeds_diverged`, and `fingerprints` (a list in the
+    order of seeds). All other columns, `fingerprint` too, are from the seed nearest the mean of `metric`.
     """
     sweep = runs[runs["role"] == "sweep"]
     made = [name for name in sweep if name.startswith(("family.", "data.", "optim."))]
-    text = sweep[made].map(repr)  # a field may hold a list
+    text = sweep[made].map(repr)  # a field may hold a list, which groupby cannot hash
     keys = [sweep[name] for name in (PARAMS, "data", "unique", "learning_rate", "weight_decay")]
     keys += [text[name] for name in made if text[name].nunique() > 1]
     group = sweep.groupby(keys, dropna=False).ngroup()
@@ -88,71 +89,74 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     away = (alive[metric] - seeds[metric].transform("mean")).abs()
     table = alive.loc[away.groupby(group).idxmin()]
     table.index = seeds.size().index
-    results = list(dict.fromkeys((*metrics.measured(alive), metric)))
+    results = list(dict.fromkeys((*metrics.metric_columns(alive), metric)))
     means, errors = seeds[results].mean(), seeds[results].sem().add_suffix("_seeds_se")
+    columns = {str(name): values for each in (means, errors) for name, values in each.items()}
     return table.assign(
-        **means, **errors, seeds=seeds.size(), fingerprints=seeds["fingerprint"].agg(list),
+        **columns, seeds=seeds.size(),
+        fingerprints=seeds["fingerprint"].agg(list),
         seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index)).reset_index(drop=True)
 
 
-def tuned(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
-    """The best of `trials` at each (N, D): one row each, none where all diverged.
+def tuned_cells(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
+    """The best of `trials` at each (N, D): one row per cell, none where all runs diverged.
 
-    Unless the amount of unique data is among `by`, only runs with the most of it at their (N, D) take part.
-    Best is the best mean over seeds. A rate at which a seed diverged loses to every rate at which none did:
-    the mean of the survivors would reward the luck of surviving.
+    Unless "unique" is among `by`, only runs with the most unique data at their (N, D) take part. The best trial has the
+    best mean over seeds. A rate at which some seed diverged loses to every rate at which none did, because the mean of
+    the remaining seeds would be too good.
     """
     if "unique" not in by:
         most = runs.groupby([PARAMS, "data"])["unique"].transform("max")
         runs = runs[(runs["unique"] == most) | most.isna()]
-    return best(trials(runs, metric), metric, by)
+    return best_trials(trials(runs, metric), metric, by)
 
 
-def best(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
-    """The best row of `trials` for each value of the columns `by`, in ascending order of these; see
-    `tuned`."""
+def best_trials(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
+    """The best row of `trials` for each value of the columns `by`, sorted by them; see `tuned_cells`."""
     order = table.assign(lost=table["seeds_diverged"] > 0,
-                         rank=-table[metric] if metrics.metric(metric).rises else table[metric])
+                         rank=-table[metric] if metrics.find_metric(metric).rises else table[metric])
     first = order.sort_values([*by, "lost", "rank"], kind="stable").drop_duplicates(list(by)).index
     return table.loc[first].reset_index(drop=True)
 
 
-def repeated(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The best of `trials` for each N and amount of unique data, at the most data seen at which N has
-    several."""
-    table = tuned(runs, metric, (PARAMS, "data", "unique"))
+def repeated_cells(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The best of `trials` for each N and amount of unique data.
+
+    Each N is shown at the largest amount of data seen that has several amounts of unique data.
+    """
+    table = tuned_cells(runs, metric, (PARAMS, "data", "unique"))
     several = table[table.groupby([PARAMS, "data"])["unique"].transform("nunique") > 1]
     return several[several["data"] == several.groupby(PARAMS)["data"].transform("max")]
 
 
-def error(cells: pd.DataFrame, metric: str) -> pd.Series:
-    """Standard error of `metric` in each row of `trials` or of runs; NaN where no part of it is known.
+def standard_error(cells: pd.DataFrame, metric: str) -> pd.Series:
+    """The standard error of `metric` in each row of `trials` or of runs, NaN where no part of it is known.
 
-    Its parts are the scatter between seeds and, as `<metric>_se`, that of the evaluation, which seeds share.
+    Its parts are the scatter between seeds, and the error of the evaluation (`<metric>_se`), which all seeds share.
     """
     parts = [cells[name] for name in (f"{metric}_seeds_se", f"{metric}_se") if name in cells]
     if not parts:
         return pd.Series(np.nan, cells.index)
-    return np.sqrt(pd.concat(parts, axis=1).pow(2).sum(axis=1, min_count=1))
+    return pd.concat(parts, axis=1).pow(2).sum(axis=1, min_count=1).pow(0.5)
 
 
-def steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[Step]:
-    """Every step between neighbours along `along`, at each value of `fixed`; `cells` comes from `tuned`."""
-    found, rises = [], metrics.metric(metric).rises
+def growth_steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> list[GrowthStep]:
+    """Every step between neighbours along `along`, at each value of `fixed`; `cells` comes from `tuned_cells`."""
+    found, rises = [], metrics.find_metric(metric).rises
     for value, line in cells.dropna(subset=[metric]).groupby(fixed):
         line = line.sort_values(along)
-        for pair in zip(line[along], line[along][1:], line[metric], line[metric][1:]):
-            *_, before, after = pair = tuple(map(float, pair))
-            found.append(Step(float(value), *pair, after > before if rises else after < before))
+        sizes, results = line[along].astype(float).tolist(), line[metric].astype(float).tolist()
+        for i in range(len(line) - 1):
+            better = results[i + 1] > results[i] if rises else results[i + 1] < results[i]
+            found.append(GrowthStep(float(value), sizes[i], sizes[i + 1], results[i], results[i + 1], better))
     return found
 
 
-def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: float = 0.9) -> Effect | None:
-    """What going from the least to the most of `along` does, averaged over the values of `fixed` that have
-    both.
+def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: float = 0.9) -> Effect | None:
+    """The effect of going from the least to the most of `along`, averaged over the values of `fixed` that have both.
 
-    The interval is Student's t of the mean log ratio: the scatter between values of `fixed` holds the noise
-    of runs as well as any true difference. None where `metric` is not positive or nothing can be paired.
+    The interval is Student's t interval of the mean log ratio; the scatter between values of `fixed` contains the noise
+    of runs and any true difference. None where `metric` is not positive or there is no pair.
     """
     table = cells.pivot_table(index=fixed, columns=along, values=metric).dropna(axis=1, how="all")
     if table.shape[1] < 2:
@@ -170,21 +174,23 @@ def effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level: floa
 def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per (N, D) whose sweep tried at least two learning rates.
 
-    Columns: N, data, `best` (that of `tuned`), `tried`, and `edge`: "lowest" or "highest" where the best is
-    the last one tried on that side, so that a better one may lie beyond; "" where it is bracketed. A rate
-    that was tried and diverged does bracket.
+    Columns: N, data, `best` (the rate in `tuned_cells`), `tried` (their number), and `edge`: "lowest" or "highest" where
+    the best rate is at that end of the rates tried, so that a better one may lie beyond; "" where it is bracketed. A
+    rate that diverged counts as tried.
     """
     sweep = runs[runs["role"] == "sweep"].dropna(subset=["learning_rate"])
     tried = sweep.groupby([PARAMS, "data"])["learning_rate"].agg(tried="nunique", low="min", high="max")
-    table = tuned(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
+    table = tuned_cells(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
     at_end = [table["best"] == table["low"], table["best"] == table["high"]]
     edge = np.select(at_end, ["lowest", "highest"], "")
     return table.assign(edge=edge).loc[table["tried"] > 1, [PARAMS, "data", "best", "tried", "edge"]]
 
 
-def diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Runs of the sweep, and how many of them diverged, per (N, D): columns `runs`, `diverged`. None if none
-    did."""
+def count_diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
+    """The number of runs of the sweep per (N, D), and of those that diverged: columns `runs`, `diverged`.
+
+    None if no run diverged.
+    """
     sweep = runs[runs["role"] == "sweep"]
     if not sweep["diverged"].any():
         return None

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: atomic writes, strict JSON, one-sentence errors.
+"""Atomic writes, strict JSON, and errors of one sentence: a file exists whole or not at all.
 
 Every path may be local or anything else that `etils.epath` takes (`gs://bucket/...`).
 """
@@ -19,14 +19,14 @@ from scaling.fields import DataError
 
 
 class WorkdirError(ValueError):
-    """The workdir cannot be used: it is a file, cannot be written, or is not there."""
+    """The workdir cannot be used: it is a file, is not writable, or does not exist."""
 
 
 class DiskFull(OSError):
-    """A file of ours could not be written because the disk or the quota is full."""
+    """A file could not be written because the disk or the quota is full."""
 
-    def __str__(self):
-        return self.strerror  # the sentence, without "[Errno 28]"
+    def __str__(self) -> str:
+        return str(self.strerror)  # the sentence, without "[Errno 28]"
 
 
 def is_local(path) -> bool:
@@ -37,7 +37,7 @@ def _says_full(error) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # tensorstore (under orbax) passes the system's message on, but not its number.
+        # tensorstore, which orbax uses, passes on the system's message without its number.
         if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
             return True
         error = error.__cause__ or error.__context__
@@ -46,7 +46,7 @@ def _says_full(error) -> bool:
 
 @contextlib.contextmanager
 def disk_full(path):
-    """Turns "no space" errors inside the block into one `DiskFull` that says what to do about `path`."""
+    """Turns a "no space" error inside the block into one `DiskFull` that says what to do about `path`."""
     try:
         yield
     except DiskFull:
@@ -55,14 +55,14 @@ def disk_full(path):
         if not _says_full(error):
             raise
         raise DiskFull(
-            errno.ENOSPC, f"no space left to write {os.fspath(path)}. Nothing that had finished is lost: "
+            errno.ENOSPC, f"no space left to write {os.fspath(path)}. Finished work is not lost: "
             "free some space and run the same command again") from error
 
 
 def open_workdir(path) -> epath.Path:
-    """Creates the directory `path` (parents too), proves that it can be written, and returns it.
+    """Creates the directory `path` and its parents, tests that it is writable, and returns it.
 
-    Raises WorkdirError when it is a file, lies inside one, or is not writable; DiskFull when full.
+    Raises WorkdirError when it is a file, lies inside a file, or is not writable; DiskFull when the disk is full.
     """
     path = epath.Path(path).expanduser()
     shown = os.fspath(path)
@@ -72,11 +72,11 @@ def open_workdir(path) -> epath.Path:
             if not path.is_dir():
                 raise NotADirectoryError
             probe = path / f".probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"probe")  # os.access does not know about read-only mounts, quotas or buckets
+            probe.write_bytes(b"probe")  # os.access ignores read-only mounts, quotas and buckets
             probe.unlink()
         except (FileExistsError, NotADirectoryError):
             raise WorkdirError(f"workdir {shown!r} is a file, or lies inside one: "
-                               "name a directory (it is created when missing)") from None
+                               "name a directory; it is created when it does not exist") from None
         except ImportError as error:
             raise WorkdirError(f"workdir {shown!r} needs a package that is not installed: {error}") from None
         except OSError as error:
@@ -88,11 +88,13 @@ def open_workdir(path) -> epath.Path:
 
 
 def atomic_write(path, data, exclusive: bool = False) -> None:
-    """Writes `data` (bytes, or str as UTF-8) so that readers see the old file or the new one, never a part.
+    """Writes `data` (bytes, or str as UTF-8) so that readers see either the old file or the new one, never a part.
 
-    Local: a temporary file beside it, fsync, rename, fsync of the directory. Remote: one object write, which
-    object stores make atomic. With `exclusive`, raises FileExistsError when `path` exists; of several local
-    writers exactly one succeeds (remote: a check just before the write).
+    A local write makes a temporary file in the same directory, fsyncs it, renames it and fsyncs the directory. A remote
+    write is one object write, which object stores make atomic. With `exclusive`, raises FileExistsError when `path`
+    exists: exactly one of several local writers succeeds, while remote writes only check just before they write.
+
+    This is our own code because no library writes both atomically and exclusively through epath.
     """
     path = epath.Path(path)
     data = data.encode() if isinstance(data, str) else data
@@ -125,7 +127,7 @@ def atomic_write(path, data, exclusive: bool = False) -> None:
 
 
 def _link(source, target):
-    """Gives `source` the name `target` too unless that exists: `link` tests and names in one step."""
+    """Gives `source` the second name `target`; `link` fails in the same step when `target` exists."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -137,25 +139,35 @@ def _link(source, target):
 
 
 def dumps(obj, indent=None) -> str:
-    """Strict JSON, which browsers and jq read, of dicts, lists, NumPy and JAX arrays and scalars, paths,
-    dataclasses.
+    """Strict JSON, which browsers and jq can read.
 
-    JSON has no NaN or infinity: they are written as null, and the dict around them says which under the key
-    "nonfinite": {"loss": NaN, "a": [1.0, inf]} becomes
-    {"loss": null, "a": [1.0, null], "nonfinite": {"loss": "nan", "a": {"1": "inf"}}}. `loads` undoes it.
+    Takes dicts, lists, NumPy and JAX arrays and scalars, paths and dataclasses. JSON has no NaN and no infinity, so
+    they are written as null, and the dict around them records them under the key "nonfinite":
+    {"loss": NaN, "a": [1.0, inf]} becomes
+    {"loss": null, "a": [1.0, null], "nonfinite": {"loss": "nan", "a": {"1": "inf"}}}. `loads` restores them.
     """
     value, marks = _encode(obj, "")
     if marks is not None:
-        raise ValueError(f"NaN or infinity outside any dict has no place in JSON: wrap {obj!r} in a dict")
+        raise ValueError(f"JSON cannot hold NaN or infinity outside a dict: wrap {obj!r} in a dict")
     return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def loads(text):
+    """The values that `dumps` was given."""
     return json.loads(text, object_hook=_decode)
 
 
+def loads_line(line: bytes) -> dict | None:
+    """The dict on one line of a JSON-lines file, or None when the line is torn or damaged."""
+    try:
+        value = loads(line.decode())
+    except (ValueError, AttributeError, LookupError, TypeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _encode(x, where):
-    """The JSON value of x, and marks: "nan" and such for a float, {index: marks} for a list, else None."""
+    """(JSON value of x, marks). Marks are "nan", "inf" or "-inf" for such a float, {index: marks} for a list, else None."""
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         x = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
     if x is None or isinstance(x, (bool, int, str)):
@@ -167,7 +179,8 @@ def _encode(x, where):
         value = {k: v for k, (v, _) in pairs.items()}
         marks = {k: m for k, (_, m) in pairs.items() if m is not None}
         if "nonfinite" in value:
-            raise ValueError(f"the key 'nonfinite' at {where.lstrip('.') or 'the top'} is taken: see `dumps`")
+            raise ValueError(f"the key 'nonfinite' at {where.lstrip('.') or 'the top'} is reserved for NaN and infinity: "
+                             "rename it")
         return ({**value, "nonfinite": marks} if marks else value), None
     if isinstance(x, (list, tuple)):
         pairs = [_encode(v, f"{where}.{i}") for i, v in enumerate(x)]
@@ -195,12 +208,12 @@ def _decode(d):
 
 
 def write_json(path, obj) -> None:
-    """`obj` as indented strict JSON (see `dumps`), atomically."""
+    """Writes `obj` atomically as indented strict JSON; see `dumps`."""
     atomic_write(path, dumps(obj, indent=1) + "\n")
 
 
 def read_json(path):
-    """What `write_json` wrote. Raises ValueError naming the file when it is not JSON."""
+    """Reads a file of `write_json`. Raises ValueError, which names the file, when it is not JSON."""
     try:
         return loads(epath.Path(path).read_text())
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,62 +1,61 @@
-"""Locks on runs, so that processes sharing a workdir never train the same run twice.
+"""Locks on runs, so that processes that share a workdir never train the same run twice.
 
-Local directories use the kernel's `flock`, which goes away with its process, `kill -9` included. Anything
-else uses a lease: a small file that its owner keeps renewing and that others may take once it has gone stale.
+Local directories use `filelock`, which takes the kernel's `flock`: it ends with its process, `kill -9` included.
+Object stores use a lease: a small file that its owner keeps renewing, and that others may take once it is stale.
+The lease is our own code because no library locks through epath on every object store.
 """
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import threading
 import time
 import uuid
 
+import filelock
+
 from scaling.store import files
+
+NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of a file system that has no flock
 
 
 class FileLock:
-    """An exclusive `flock` on a local file. The file stays behind when released; the lock does not.
+    """An exclusive lock on a local file. The file may stay behind when it is released.
 
     On NFS, Linux turns `flock` into a lock held by the server, so it works between machines, unless the share
-    is mounted with `nolock` or `local_lock=flock|all`: then it only works within one machine. Children made
-    by `fork` without `exec` share the lock, so a killed owner's lock lasts until they are gone as well.
+    is mounted with `nolock` or `local_lock=flock|all`: then it only works within one machine.
     """
 
-    def __init__(self, fd):
-        self._fd = fd
+    def __init__(self, lock: filelock.BaseFileLock):
+        self._lock = lock
 
     @classmethod
     def acquire(cls, path):
         """The lock, or None when another holds it, in any process. Raises OSError where there is no flock."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Without fallback_to_soft=False, filelock would create a lock that outlives a killed owner.
+        lock = filelock.FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return None
-            raise
-        return cls(fd)
+            lock.acquire()
+        except filelock.Timeout:
+            return None
+        return cls(lock)
 
     @property
     def held(self):
-        return self._fd is not None
+        return self._lock.is_locked
 
     def release(self):
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._lock.release()
 
 
 class Lease:
-    """A file {"owner", "host", "pid", "time"} renewed every `expiry / 4` seconds by a thread.
+    """A file {"owner", "host", "pid", "time"} that a thread renews every `expiry / 4` seconds.
 
-    Object stores behind epath have no lock and no compare-and-swap, so this is as exclusive as write, wait
-    `settle` seconds, read and compare can be: it fails only for two writers whose check and write lie more
-    than `settle` apart, and then the one that lost sees `held` turn False at its next renewal. Another
-    process may take the lease once `time` is more than `expiry` seconds old, so clocks must agree to well
-    within `expiry`; a run whose owner was killed waits that long.
+    Object stores behind epath have no locks and no compare-and-swap. An owner therefore writes the file, waits `settle`
+    seconds, reads the file and compares the owner. Two processes can both take a lease only when one of them needs more
+    than `settle` seconds between its check and its write; the loser then sees `held` turn False at its next renewal.
+    Another process may take the lease once `time` is more than `expiry` seconds old. Clocks must therefore agree to
+    well within `expiry`, and a run whose owner was killed waits that long.
     """
 
     def __init__(self, path, expiry, owner):
@@ -67,7 +66,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, path, expiry=300.0, settle=1.0):
-        """The lease, or None when another's is fresh or wins the race for it."""
+        """The lease, or None when another process holds a fresh one or wins the race for it."""
         lease = cls(path, expiry, uuid.uuid4().hex)
         if lease._current() is not None:
             return None
@@ -79,7 +78,7 @@ class Lease:
         return lease
 
     def _current(self):
-        """The lease file's content, None when there is none that still counts."""
+        """The content of the lease file, or None when there is none or it has expired."""
         try:
             content = files.read_json(self._path)
             return content if time.time() - content["time"] < self._expiry else None
@@ -92,11 +91,11 @@ class Lease:
 
     def _renew_until_released(self):
         while not self._stop.wait(self._expiry / 4) and not self._lost:
-            with contextlib.suppress(Exception):  # a store out of reach: `held` turns False if that lasts
+            with contextlib.suppress(Exception):  # The store is out of reach; `held` turns False if that lasts.
                 self.renew()
 
     def renew(self) -> None:
-        """Makes the lease last from now, unless another has taken it. Called by the thread."""
+        """Extends the lease from now on, unless another owner has taken it. The thread calls this."""
         current = self._current()
         if current is not None and current["owner"] != self._owner:
             self._lost = True
@@ -106,7 +105,7 @@ class Lease:
 
     @property
     def held(self):
-        """False once released, taken over, or not renewed for `expiry` seconds."""
+        """False once the lease is released, taken over, or not renewed for `expiry` seconds."""
         return not (self._lost or self._stop.is_set()) and time.time() - self._renewed < self._expiry
 
     def release(self):
@@ -114,7 +113,7 @@ class Lease:
             return
         self._stop.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # then it expires by itself
+        with contextlib.suppress(OSError):  # A file that cannot be removed expires by itself.
             if (self._current() or {}).get("owner") == self._owner:
                 self._path.unlink()
 
@@ -127,6 +126,6 @@ def acquire(path, **lease_options):
             with files.disk_full(path):
                 return FileLock.acquire(f"{os.fspath(path)}.lock")
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise  # those three: a file system without flock
+            if error.errno not in NO_FLOCK:
+                raise
     return Lease.acquire(path.parent / f"{path.name}.lease", **lease_options)

@@ -6,17 +6,17 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar with rate and time left; on a stderr that is no terminal, a line every `every` seconds.
+    """A bar with rate and time left on a terminal; elsewhere a line every `every` seconds.
 
-    `total` and updates are in `unit`. Count in what takes time in proportion (FLOPs, not steps): then the
-    time left is right for models of differing size. `initial` is what earlier processes have done: it counts
-    as done but not into the rate.
+    `total` and all updates are in `unit`. Choose a unit that is proportional to time (FLOPs, not steps), so that the
+    time left is right for models of different sizes. `initial` is the work of earlier processes; it counts as done but
+    does not enter the rate. `file` is where the bar is written, stderr by default.
     """
 
     def __init__(self, total, unit="FLOP", initial=0, every=10.0, file=None):
         self._file, self._every = file or sys.stderr, every
         self._is_terminal = getattr(self._file, "isatty", lambda: False)()
-        # Low smoothing: compilations and small models make the momentary rate jump.
+        # Low smoothing, because the momentary rate jumps with compilations and small models.
         self._bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True, smoothing=0.05,
                          file=self._file, dynamic_ncols=True, disable=not self._is_terminal)
         self._n, self._initial, self._total, self._unit = initial, initial, total, unit
@@ -24,7 +24,7 @@ class Progress:
         self._printed = self._start
 
     def update(self, amount=0, text=None) -> None:
-        """`amount` more is done; `text` (the current run, its loss) is shown at the end until replaced."""
+        """Adds `amount` of finished work. `text` (the current run, its loss) is shown until it is replaced."""
         self._n += amount
         self._text = self._text if text is None else text
         if self._is_terminal:
@@ -37,7 +37,7 @@ class Progress:
             self._print()
 
     def print(self, message) -> None:
-        """A line of its own that does not tear the bar."""
+        """Prints a line above the bar."""
         tqdm.write(str(message), file=self._file)
 
     def _print(self):

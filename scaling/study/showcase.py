@@ -21,14 +21,14 @@ EXAMINED = 512  # examples that costly metrics are of
 SCALE = 4  # screen pixels a pixel
 
 
-def write(workdir, runner, frame, metric: str, prompts=()):
+def write_samples(workdir, runner, frame, metric: str, prompts=()):
     """Samples of the best run of each size of a study whose clean records are `frame`.
 
     samples.json        text by the smallest and the largest model, for each prompt
     pictures.json       and pictures/*.png, by every size
     examine.json        what is too costly to measure for every run, of the smallest and the largest
     """
-    finished = [tuned.tuned(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
+    finished = [tuned.tuned_cells(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
     best = pd.concat(finished).sort_values("data").groupby(tuned.PARAMS)["fingerprint"].last()  # of the most data
     if best.empty:
         return
@@ -52,7 +52,7 @@ class _Model:
         self.experiment = experiments.from_dict(record["experiment"])
         self.about = {tuned.PARAMS: record[tuned.PARAMS], "fingerprint": fingerprint}
         abstract = {"params": jax.eval_shape(self.experiment.family.init, jax.random.key(0))}
-        self.params = checkpoint.restore(workdir / "params" / fingerprint, abstract)[0]["params"]
+        self.params = checkpoint.restore_tree(workdir / "params" / fingerprint, abstract)[0]["params"]
 
     def batches(self):
         """Batches of the first evaluation set, their examples numbered."""

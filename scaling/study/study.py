@@ -42,7 +42,7 @@ class Definition:
 class Study:
     """One study in one workdir. `pack` is how many runs share a program; 0 is what the devices, mesh and layout suggest."""
 
-    def __init__(self, definition: Definition, workdir, options: runner.Options, pack: int, command: str):
+    def __init__(self, definition: Definition, workdir, options: runner.TrainingOptions, pack: int, command: str):
         self.definition, self.command = definition, command
         self.workdir = files.open_workdir(workdir)
         self.started = time.monotonic()
@@ -127,9 +127,9 @@ class Study:
     def cells(self):
         """(all runs of this plan, the tuned ones of each N and D that saw the most unique data)."""
         metric = self.definition.metric
-        frame = tuned.clean(records.load(self.workdir), metric)
+        frame = tuned.clean(records.load_records(self.workdir), metric)
         runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
-        return runs, tuned.tuned(runs, metric)
+        return runs, tuned.tuned_cells(runs, metric)
 
     def points(self, cells, metric) -> laws.Runs:
         """The cells as runs to fit, with the names that the records give to N, D, C and the metric."""
@@ -208,8 +208,8 @@ class Study:
 
     def show(self):
         """What the best models of each size make, into the workdir."""
-        frame = tuned.clean(records.load(self.workdir), self.definition.metric)
-        showcase.write(self.workdir, self.runner, frame, self.definition.metric, self.definition.prompts)
+        frame = tuned.clean(records.load_records(self.workdir), self.definition.metric)
+        showcase.write_samples(self.workdir, self.runner, frame, self.definition.metric, self.definition.prompts)
         most = max(self.plan.runs, key=lambda run: run.experiment.data.unique or float("inf")).experiment
         judge = self.runner.judge(most)
         if judge is not None:  # what the data's own images would score, as samples

@@ -1,4 +1,4 @@
-"""The plan that trains a sweep with the least compiling and the least compute: runs, trunks and packs."""
+"""The plan that trains a sweep with the least compilation and compute: runs, trunks, packs and programs."""
 
 import dataclasses
 import hashlib
@@ -11,6 +11,8 @@ from scaling.training.step import run_span
 
 @dataclasses.dataclass(frozen=True)
 class Run:
+    """One experiment with its fingerprint."""
+
     experiment: experiments.Experiment
     fingerprint: str
     role: str = "sweep"  # or "target"
@@ -18,9 +20,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Trunk:
-    """Runs that differ only in length: what the longest does before a cooldown begins, all do."""
+    """Runs that differ only in length. They share all steps before their cooldowns, which branch off the trunk."""
 
-    runs: tuple[Run, ...]  # by length
+    runs: tuple[Run, ...]  # from the shortest to the longest
 
     @property
     def spans(self):
@@ -29,21 +31,27 @@ class Trunk:
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Trunks trained side by side in one program. Their branches begin and end at the same steps."""
+    """Trunks that one program trains side by side. Their branches begin and end at the same steps."""
 
     trunks: tuple[Trunk, ...]
 
     @property
+    def runs(self) -> list[Run]:
+        return [run for trunk in self.trunks for run in trunk.runs]
+
+    @property
     def name(self):
-        prints = "".join(run.fingerprint for trunk in self.trunks for run in trunk.runs)
+        prints = "".join(run.fingerprint for run in self.runs)
         return hashlib.sha256(prints.encode()).hexdigest()[:16]
 
     @property
     def experiment(self):
+        """The longest experiment of the first trunk; all others differ from it only in knobs."""
         return self.trunks[0].runs[-1].experiment
 
     @property
     def program(self) -> tuple[str, int]:
+        """Equal for two packs exactly if one compiled program can train both."""
         return experiments.program_key(self.experiment), len(self.trunks)
 
     @property
@@ -53,7 +61,7 @@ class Pack:
         return max(s.cooldown for s in spans) + sum(s.steps - s.cooldown for s in spans)
 
     def flops(self) -> float:
-        """FLOPs of the models in training the pack: the trunk once, and every branch."""
+        """FLOPs of the models in training the pack: every trunk once, and every branch."""
         return self.steps * len(self.trunks) * step_flops(self.experiment)
 
     def flops_executed(self) -> float:
@@ -63,14 +71,17 @@ class Pack:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
+    """The packs of a sweep, in the order in which they are trained."""
+
     packs: tuple[Pack, ...]
 
     @property
     def runs(self) -> list[Run]:
-        return [run for pack in self.packs for trunk in pack.trunks for run in trunk.runs]
+        return [run for pack in self.packs for run in pack.runs]
 
     @property
     def programs(self) -> int:
+        """The number of programs that must be compiled."""
         return len({pack.program for pack in self.packs})
 
     def flops(self) -> float:
@@ -81,47 +92,64 @@ class Plan:
 
 
 def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held=()) -> Plan:
-    """Groups a sweep: runs that differ only in length share a trunk, trunks that differ only in knobs a pack of at
-    most `pack`, packs of equal shape a program. `content(experiment)` is the fingerprint of the data it sees. Packs whose
-    names are `under_way` stay together, so that they go on where they were on more or fewer devices than they began on.
-    Runs that results version 2 began keep the name that it gave them, if that is among the names `held` by the workdir.
+    """The plan of a list of experiments.
+
+    Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks.
+    Packs of equal shape share a program. `content(experiment)` is the fingerprint of its data. Packs whose names are in
+    `under_way` keep their trunks, so that they resume from their checkpoints on any number of devices. Runs that results
+    version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
     """
-    groups: dict = {}
-    named: dict = {}
+    programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
+    by_name: dict = {}
     for e in dict.fromkeys(sweep):
-        knobs = experiments.knobs(e)
-        shared = tuple((k, v) for k, v in knobs.items() if k != e.data.length_knob)
-        alone = () if run_span(e).cooldown > 0 else (e.steps,)  # nothing shared: every length is its own trunk
-        name, former = experiments.fingerprint(e, content(e)), fingerprint_of_version_2(e, content(e))
-        run = Run(e, former if former in held and name not in held else name, role)
-        if named.setdefault(run.fingerprint, e) is not e:  # computed another way, it is the same run
+        shared_knobs = tuple((k, v) for k, v in experiments.knobs(e).items() if k != e.data.length_knob)
+        own_length = () if run_span(e).cooldown > 0 else (e.steps,)  # without a shared part every length is its own trunk
+        run = Run(e, _name_in_workdir(e, content(e), held), role)
+        if by_name.setdefault(run.fingerprint, e) is not e:  # it differs only in how it is computed: the same run
             continue
-        groups.setdefault(experiments.program_key(e), {}).setdefault((shared, alone), []).append(run)
+        trunks = programs.setdefault(experiments.program_key(e), {})
+        trunks.setdefault((shared_knobs, own_length), []).append(run)
     packs = []
-    for trunks in groups.values():
-        alike: dict = {}
+    for trunks in programs.values():
+        by_spans: dict = {}
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
-            alike.setdefault(trunk.spans, []).append(trunk)
-        for same in alike.values():
-            packs += _cut(same, pack, set(under_way))
+            by_spans.setdefault(trunk.spans, []).append(trunk)
+        for alike in by_spans.values():
+            packs += _make_packs(alike, pack, set(under_way))
     return Plan(tuple(packs))
 
 
-def _cut(trunks, most, under_way):
-    """The trunks in order as packs of at most `most`, and those of any size that are under way."""
-    packs, new = [], []
-    while trunks:
-        sizes = range(1, len(trunks) + 1) if under_way else ()
-        begun = next((n for n in sizes if Pack(tuple(trunks[:n])).name in under_way), None)
-        if new and (begun or len(new) == most):
+def _name_in_workdir(experiment, content, held) -> str:
+    """The run's fingerprint, or its former one when only that is among the names `held`."""
+    name, former = experiments.fingerprint(experiment, content), fingerprint_of_version_2(experiment, content)
+    return former if former in held and name not in held else name
+
+
+def _make_packs(trunks, most, under_way) -> list[Pack]:
+    """The trunks, in order, as packs under way of any size and new packs of at most `most` trunks."""
+    packs, new, start = [], [], 0
+    while start < len(trunks):
+        resumed = _pack_under_way(trunks[start:], under_way)
+        if new and (resumed or len(new) == most):
             packs.append(Pack(tuple(new)))
             new = []
-        if begun:
-            packs.append(Pack(tuple(trunks[:begun])))
+        if resumed:
+            packs.append(resumed)
+            start += len(resumed.trunks)
         else:
-            new.append(trunks[0])
-        trunks = trunks[begun or 1:]
-    return packs + [Pack(tuple(new))] * bool(new)
+            new.append(trunks[start])
+            start += 1
+    if new:
+        packs.append(Pack(tuple(new)))
+    return packs
 
 
+def _pack_under_way(trunks, under_way) -> Pack | None:
+    """The pack under way that begins with the first of `trunks`, if there is one."""
+    if under_way:
+        for size in range(1, len(trunks) + 1):
+            pack = Pack(tuple(trunks[:size]))
+            if pack.name in under_way:
+                return pack
+    return None

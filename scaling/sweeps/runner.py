@@ -1,16 +1,17 @@
-"""Trains a plan into a workdir, so that it can be killed at any moment and started again.
+"""Trains a plan into a workdir. It can be killed at any moment and started again.
 
-    workdir/records/<run>.jsonl      what a finished run produced; a run with a record is never trained again
+    workdir/records/<run>.jsonl      the result of a finished run; a run with a record is never trained again
     workdir/params/<run>/            its parameters
     workdir/curves/<run>.jsonl       its training curve
-    workdir/checkpoints/<pack>/      where an unfinished pack goes on: the trunk, and the branch it is in
-    workdir/locks/                   who trains what, when several processes share the workdir
+    workdir/checkpoints/<pack>/      checkpoints of an unfinished pack: its trunk, and the current branch
+    workdir/locks/                   the locks of processes that share the workdir
 """
 
 import dataclasses
 import functools
 import json
 import time
+from typing import Protocol
 
 import jax
 
@@ -22,48 +23,64 @@ from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.training.program import Program
 
 
+class ProgressBar(Protocol):
+    """What training reports to; see `scaling.store.progress.Progress`."""
+
+    def update(self, amount: float = 0, text: str | None = None) -> None: ...
+
+    def print(self, message) -> None: ...
+
+
+class PlanExecutor(Protocol):
+    """Trains plans in place of this process, as `scaling.sweeps.ray.executor.RayExecutor` does."""
+
+    def __call__(self, runner: "Runner", plan: Plan, progress: ProgressBar) -> None: ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How a plan is trained; nothing here changes what it computes."""
+class TrainingOptions:
+    """How a plan is trained. Nothing here changes the results."""
 
     checkpoint_seconds: float = 30.0
-    log_every: int = 4  # steps a point of the training curve
+    log_every: int = 4  # steps per point of the training curve
     writers: tuple[str, ...] = ("jsonl",)
     mesh: str = ""
     steps_per_call: int = 256
-    keep_checkpoints: int = 2  # the newest ones of what is under way
-    keep_best: int = 0  # those of lowest loss, which stay when a run has ended
-    executor: object = None  # trains plans in place of this process: executor(runner, plan), see scaling.sweeps.ray
+    keep_checkpoints: int = 2  # the newest checkpoints of a segment under way
+    keep_best: int = 0  # checkpoints of lowest loss, which stay when a run has finished
+    executor: PlanExecutor | None = None  # None trains in this process
 
 
 class Runner:
-    """Trains packs. `progress` has `update(flops, text)` and `print(line)`, see `scaling.store.progress.Progress`.
+    """Trains packs of runs into a workdir.
 
-    In a job of several processes all of them train every pack together; the first one holds the claims.
+    In a job of several processes all of them train every pack together; process 0 holds the claims.
     """
 
-    def __init__(self, workdir, options: Options, progress):
-        self.workdir, self.options, self.progress = workdir, options, progress
+    def __init__(self, workdir, options: TrainingOptions):
+        self.workdir, self.options = workdir, options
         self.records = records.Records(workdir)
         self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
-        self.waiting_said = False
-        # by this process: FLOPs of the models, FLOPs executed, and the time with compiling and evaluating
+        # By this process: FLOPs of the models, FLOPs executed, and seconds with compilation and evaluation.
         self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
 
-    def run(self, plan: Plan):
+    def run(self, plan: Plan, progress: ProgressBar):
         """Every run of the plan has a record when this returns, whichever process trained it."""
         if self.options.executor is not None:
-            return self.options.executor(self, plan)
-        pending = [pack for pack in plan.packs if not self._done(pack)]
+            self.options.executor(self, plan, progress)
+            return
+        waiting_said = False
+        pending = [pack for pack in plan.packs if not self.done(pack.runs)]
         while pending:
             if hosts.any_of(exits.asked()):
                 raise exits.Preempted
-            if not any([self.train_pack(pack) for pack in pending if not hosts.any_of(exits.asked())]):
-                if not self.waiting_said:
-                    self.progress.print("waiting for runs that another process on this workdir is training")
-                self.waiting_said = True
+            trained = [self.train_pack(pack, progress) for pack in pending if not hosts.any_of(exits.asked())]
+            if not any(trained):
+                if not waiting_said:
+                    progress.print("waiting for runs that another process on this workdir is training")
+                waiting_said = True
                 time.sleep(2)
-            pending = [pack for pack in pending if not self._done(pack)]
+            pending = [pack for pack in pending if not self.done(pack.runs)]
 
     def under_way(self) -> list[str]:
         """Names of the packs that have checkpoints here."""
@@ -80,30 +97,31 @@ class Runner:
         under_way, held = hosts.by_lead(lambda: (self.under_way(), self.held()))
         return make_plan(sweep, self.content, pack, role, under_way, set(held))
 
-    def train_pack(self, pack: Pack) -> bool:
-        """Trains what the pack still lacks. False when another process has claimed it."""
+    def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
+        """Trains the unfinished runs of the pack. False when another process has claimed one of them."""
         claims = []
         try:
-            mine = hosts.by_lead(lambda: self._claim(pack, claims))
-            if mine is None:
+            unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
+            if unfinished is None:
                 return False
-            if mine:
+            if unfinished:
                 start = time.monotonic()
-                segments.Training(self, pack).go()
+                segments.PackTraining(self, pack, progress).run()
                 self.trained_seconds += time.monotonic() - start
             return True
         finally:
-            for claim in filter(None, claims):
+            for claim in claims:
                 claim.release()
 
     def source(self, experiment) -> data.Source:
+        """The data of an experiment, loaded once."""
         key = json.dumps(experiment.data.source_fields())
         if key not in self.sources:
             self.sources[key] = experiment.data.load()
         return self.sources[key]
 
     def judge(self, experiment):
-        """What scores samples of models trained on this data, or None."""
+        """The judge that scores samples of models trained on this data, or None."""
         source = self.source(experiment)
         if not hasattr(experiment.family, "sample"):
             return None
@@ -113,11 +131,13 @@ class Runner:
         return self.judges[key]
 
     def content(self, experiment) -> str:
+        """The fingerprint of the experiment's data."""
         return self.source(experiment).fingerprint
 
     def program(self, pack: Pack) -> Program:
+        """The program of a pack. Packs of one program follow each other, so only the last program is kept."""
         if pack.program not in self.programs:
-            self.programs.clear()  # packs of one program follow each other; compiled code and data of the last are dead
+            self.programs.clear()  # frees the compiled code and the data on the devices
             self.programs[pack.program] = Program(
                 pack.experiment, self.source(pack.experiment), len(pack.trunks), self.options.mesh,
                 self.options.steps_per_call)
@@ -134,38 +154,34 @@ class Runner:
 
     def evaluation_work(self, experiment) -> float:
         """FLOPs of evaluating one run."""
-        examples = sum(len(x) * len(x[0]) for split in self.evaluation(experiment).values()
-                       for x in list(split.values())[:1])
+        examples = 0
+        for split in self.evaluation(experiment).values():
+            first = next(iter(split.values()))
+            examples += len(first) * len(first[0])
         return examples * cost.forward_flops(experiment.family, 1)
 
     def work(self, plan: Plan) -> float:
-        """FLOPs that training and evaluating a plan executes: what the progress bar counts."""
+        """FLOPs that training and evaluating a plan executes: the unit of the progress bar."""
         return plan.flops_executed() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
 
     def done(self, runs) -> bool:
-        """Whether all these runs have a record."""
+        """True if all these runs have a record."""
         return hosts.by_lead(lambda: all(self.records.done(run.fingerprint) for run in runs))
 
-    def _done(self, pack) -> bool:
-        return self.done(_runs(pack))
-
     def _claim(self, pack, claims) -> bool | None:
-        """Whether there is something to train, all of it claimed; None when another job has claimed a part."""
-        for run in _runs(pack):
+        """Adds claims of the pack's unfinished runs to `claims`. True if there are any, None if another job has one."""
+        for run in pack.runs:
             claim = self.records.claim(run.fingerprint)
-            if claim is None and not self.records.done(run.fingerprint):
+            if claim is not None:
+                claims.append(claim)
+            elif not self.records.done(run.fingerprint):
                 return None
-            claims.append(claim)
-        return any(claims)
+        return bool(claims)
 
 
 def _batches(spec, x):
-    """Rows of an evaluation set as batches: each as many training batches as divide them and are taken at once."""
+    """Rows of an evaluation set as batches: each joins as many training batches as divide them and fit at once."""
     training = len(x) // spec.batch
     most = max(1, spec.at_once // spec.per_step)
     together = max(n for n in range(1, most + 1) if training % n == 0)
     return x[:training * spec.batch].reshape(-1, together * spec.batch, *x.shape[1:])
-
-
-def _runs(pack):
-    return [run for trunk in pack.trunks for run in trunk.runs]

@@ -1,4 +1,4 @@
-"""How many sequences one gradient takes: as many as keep their activations in fast memory."""
+"""Gradient accumulation: the size of a microbatch, chosen so that its activations fit into fast memory."""
 
 import jax
 
@@ -6,15 +6,16 @@ from scaling.devices import chips
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
 
-CPU_CACHE = 16 * 2**20  # bytes a core; where the last level of cache is small, less is better: set `microbatch`
-SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; parameters and optimiser state take the rest
+CPU_CACHE = 16 * 2**20  # bytes per core; set `microbatch` where the last level of cache is smaller
+SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; the rest is for parameters and optimiser state
 
 
-def pieces(experiment, mesh, runs: int) -> int:
-    """Into how many gradients, taken one after another, a step cuts its batch.
+def accumulation_steps(experiment, mesh, runs: int) -> int:
+    """The number of microbatches that a step accumulates gradients over.
 
-    `experiment.microbatch` sequences a device each, or, when that is 0, as many as fit: on a CPU in the cache of a
-    core, on an accelerator in half of its memory. Raises ConfigError when the microbatch does not divide the batch.
+    A microbatch has `experiment.microbatch` sequences per device. When that is 0, it has as many as fit into the cache of
+    a core on a CPU, or into half of the memory of an accelerator. Raises ConfigError when the microbatch does not divide
+    the batch.
     """
     rows = experiment.data.batch // batch_shards(mesh, experiment.layout)
     chosen = experiment.microbatch
@@ -22,7 +23,7 @@ def pieces(experiment, mesh, runs: int) -> int:
         if rows % chosen:
             fits = [n for n in range(1, rows + 1) if rows % n == 0]
             raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
-                              f"write one of {', '.join(map(str, fits))}, or 0 to choose")
+                              f"write one of {', '.join(map(str, fits))}, or 0 for an automatic choice")
         return rows // chosen
     each = activation_bytes(experiment.family) * runs // mesh.shape["run"] // mesh.shape["sequence"]
     fit = max(1, int(_budget(mesh.devices.flat[0]) // max(1, each)))
@@ -30,7 +31,7 @@ def pieces(experiment, mesh, runs: int) -> int:
 
 
 def activation_bytes(family) -> int:
-    """Bytes that the gradient of one example keeps between its forward and backward pass, for the largest player."""
+    """Bytes that one example keeps between its forward and its backward pass, for the largest player."""
     key = jax.random.key(0)
     params = jax.eval_shape(family.init, key)
     batch = dict(jax.eval_shape(lambda: family.example_batch(1, key)))

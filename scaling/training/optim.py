@@ -1,4 +1,4 @@
-"""Optimisers, schedules, and the parametrisation: what each axis does to the learning rate.
+"""Optimisers, schedules, and the parametrisation, which sets the learning rate of each parameter from its axes.
 
 Every number read here may be a traced knob, so one compiled program serves all its values.
 """
@@ -8,17 +8,21 @@ import jax.numpy as jnp
 import optax
 
 from scaling import axes
+from scaling.fields import ConfigError, nearest
 
-# Axes that grow with the model's width. A matrix between two of them has a fan-in that grows, and under Adam
-# its learning rate falls as 1/width; with one (embeddings) or none (norms, biases) it does not.
+# Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
+# falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
 # (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
 WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
 STACKED_AXES = {"layers"}
 
 
 def cooldown_start(experiment) -> int:
-    """The first step whose learning rate depends on how long the run will be: runs of different length are one
-    run, the trunk, until then (Hagele et al. 2405.18392). On the host only, where `steps` is a number."""
+    """The first step whose learning rate depends on the length of the run.
+
+    Runs of different lengths are one run, the trunk, until then (Hagele et al. 2405.18392). `experiment.steps` must be a
+    number, not a tracer.
+    """
     optim, steps = experiment.optim, experiment.steps
     if optim.schedule == "wsd":
         return steps - round(optim.cooldown * steps)
@@ -26,7 +30,7 @@ def cooldown_start(experiment) -> int:
 
 
 def schedule(experiment, span):
-    """step -> learning rate, for a run whose `span` is (cooldown start, steps), both possibly traced.
+    """A function from step to learning rate, for a run whose `span` is (cooldown start, steps), both possibly traced.
 
     wsd: linear warmup, constant, then a fall as 1 - sqrt(progress) from the cooldown's start on
     (warmup-stable-decay with the cooldown of Hagele et al. 2405.18392). cosine: linear warmup, half a cosine.
@@ -51,21 +55,25 @@ def schedule(experiment, span):
 
 
 def multiplier(shape, names, base_width) -> float:
-    """muP's learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width."""
-    wide = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name in WIDTH_AXES]
-    inner = [n for name, n in zip(names, shape[len(shape) - len(names):]) if name == "embed"]
+    """muP's learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width.
+
+    `shape` may have leading axes without a name, such as that of runs.
+    """
+    named = list(zip(names, shape[len(shape) - len(names):], strict=True))
+    wide = [n for name, n in named if name in WIDTH_AXES]
+    inner = [n for name, n in named if name == "embed"]
     if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
         return base_width / (inner or wide)[0]
     return 1.0
 
 
 def is_table(names) -> bool:
-    """True for lookup tables, whose rows are vectors of unit size that few examples of a batch touch."""
+    """True for lookup tables. Their rows have unit size, and few examples of a batch touch a given row."""
     return len(names) > 0 and names[0] == "vocab"
 
 
 def is_matrix(names) -> bool:
-    """True for parameters that weight decay applies to: those with two axes or more besides stacked ones."""
+    """True for parameters with two or more axes besides stacked ones. Weight decay applies to them."""
     return len([n for n in names if n not in STACKED_AXES]) >= 2
 
 
@@ -73,11 +81,11 @@ def _mask(params, test):
     return axes.tree_map_with_axes(lambda x, names: test(names), params)
 
 
-def make(experiment, span) -> optax.GradientTransformation:
+def make_optimiser(experiment, span) -> optax.GradientTransformation:
     """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
 
-    `adamw` and `muon` are set up from the experiment's fields; any other name is looked up in optax and
-    optax.contrib and given the learning rate, with decoupled weight decay beside it.
+    `adamw` and `muon` are set up from the experiment's fields. Any other name is looked up in optax and optax.contrib,
+    and gets the learning rate and decoupled weight decay. Raises ConfigError for an unknown name.
     """
     o = experiment.optim
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda p: _mask(p, is_matrix))
@@ -88,7 +96,6 @@ def make(experiment, span) -> optax.GradientTransformation:
     else:
         build = getattr(optax, o.name, None) or getattr(optax.contrib, o.name, None)
         if build is None:
-            from scaling.fields import ConfigError, nearest
             raise ConfigError(f"optim.name={o.name!r} is not an optimiser of optax; {nearest(o.name, dir(optax))}")
         core = [build(1.0), optax.scale(-1.0), decay]  # the schedule below carries the sign
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
@@ -96,7 +103,7 @@ def make(experiment, span) -> optax.GradientTransformation:
 
 
 def _clip(norm):
-    """Clipping to a global norm that may be traced; zero or less is off."""
+    """Clips to a global norm, which may be traced; zero or less is off."""
     def update(updates, state, params=None):
         size = optax.global_norm(updates)
         scale = jnp.where(norm > 0, jnp.minimum(1.0, norm / jnp.maximum(size, 1e-30)), 1.0)
@@ -117,11 +124,11 @@ def _parametrization(o):
 def _muon(o):
     """Muon (Jordan et al. 2024) for matrices between wide axes, Adam for everything else.
 
-    The orthogonalised update is scaled to Adam's root mean square, so that one learning rate serves both
+    The orthogonalised update is scaled to the root mean square of Adam's, so that one learning rate serves both
     (Liu et al. 2502.16982, eq. 4).
     """
     def dimensions(params):
-        # the axis of inputs against all the others: ("embed", "heads", "head_dim") is embed x (heads head_dim)
+        # A matrix from the input axis to all others: ("embed", "heads", "head_dim") is embed x (heads head_dim).
         def one(x, names):
             inner = [i for i, n in enumerate(names) if n not in STACKED_AXES]
             if len([i for i in inner if names[i] in WIDTH_AXES]) < 2:

@@ -1,7 +1,7 @@
-"""State, init, step: what one run does.
+"""One run: its state, its initialisation, its training step and its evaluation, as pure functions.
 
-`init`, `step` and `evaluate` are pure functions of one run; everything they read from the experiment may be a
-traced knob. `scaling.training.program` makes a program of them for a pack of runs.
+Everything that they read from the experiment may be a traced knob. `scaling.training.program` compiles them for a pack of
+runs.
 """
 
 from functools import partial
@@ -23,42 +23,44 @@ class State(NamedTuple):
     params: Any  # {player: parameters}
     opt: Any  # {player: optimiser state}
     ema: Any  # {player: averaged parameters}, or {} when off
-    diverged: jax.Array  # int32; the step whose loss or gradient was not finite, -1 while there is none
+    diverged: jax.Array  # int32; the step whose loss or gradient was not finite, or -1
 
 
 class Span(NamedTuple):
-    """Where the learning rate of a run starts to depend on its length, and that length, in steps."""
+    """The step from which the learning rate of a run depends on its length, and its length in steps."""
 
     cooldown: Any
     steps: Any
 
 
-TRUNK = Span(NEVER, NEVER)  # the part that runs of every length share
+TRUNK = Span(NEVER, NEVER)  # the part that runs of all lengths share
 
 
 def run_span(experiment) -> Span:
+    """The span of a whole run, its cooldown included."""
     return Span(optim.cooldown_start(experiment), experiment.steps)
 
 
 def init_state(experiment) -> State:
     """The state before the first step; a pure function of the experiment and its seed."""
     params = experiment.family.init(jax.random.key(experiment.seed))
-    tx = optim.make(experiment, TRUNK)
+    tx = optim.make_optimiser(experiment, TRUNK)
     opt = {player.name: tx.init(params[player.name]) for player in experiment.family.players()}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
-def train_step(experiment, span: Span, state: State, batch, pieces: int = 1,
-         loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
-    """One update of every player in turn, each seeing those before it already moved.
+def train_step(experiment, span: Span, state: State, batch, accumulation_steps: int = 1,
+               loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
+    """One update of every player in turn. Each player sees the players before it already updated.
 
-    `batch` arrays lead with the example axis, which is cut into `pieces` gradients that are averaged, in a compiled
-    loop or written out. Losses find `batch["example"]`, the number of each example in its batch, to draw noise that
-    does not depend on the cut, and `batch["step"]`. A step whose loss or gradient is not finite changes nothing and
-    marks the run as diverged from there on. A player whose gradient is longer than `optim.skip` does not move.
+    `batch` arrays lead with the example axis. Gradients are accumulated over `accumulation_steps` microbatches, in a
+    compiled loop or unrolled. The batch gains `batch["example"]`, the number of each example in its batch, so that losses
+    can draw noise that does not depend on the microbatches, and `batch["step"]`. A step whose loss or gradient is not
+    finite changes nothing and marks the run as diverged from then on. A player whose gradient norm is above `optim.skip`
+    does not move.
     """
-    tx = optim.make(experiment, span)
+    tx = optim.make_optimiser(experiment, span)
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
     batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32),
@@ -66,33 +68,34 @@ def train_step(experiment, span: Span, state: State, batch, pieces: int = 1,
     params, opt, metrics = dict(state.params), dict(state.opt), {}
     players = experiment.family.players()
     alone = len({player.name for player in players}) == 1
-    healthy = state.diverged < 0
+    finite = state.diverged < 0
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
-        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), pieces, loop)
+        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop)
         grads = sharding.like_parameters(grads)
         norm = optax.global_norm(grads)
         updates, moved = tx.update(grads, opt[name], params[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
         params[name], opt[name] = _choose(moves, (optax.apply_updates(params[name], updates), moved),
                                           (params[name], opt[name]))
-        healthy &= jnp.isfinite(value) & jnp.isfinite(norm)
+        finite &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
         found = {**aux, "loss": value, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
         metrics |= {f"{prefix}{k}": v for k, v in found.items()}
     ema = state.ema
     if experiment.optim.ema:
         taken = state.step.astype(jnp.float32)
-        decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # else the first weights would linger
+        decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # low at first, to forget the initial weights
         ema = optax.incremental_update(params, ema, 1 - decay)
     metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
-    keep = partial(_choose, healthy)
-    diverged = jnp.where(healthy | (state.diverged >= 0), state.diverged, state.step)
+    keep = partial(_choose, finite)
+    diverged = jnp.where(finite | (state.diverged >= 0), state.diverged, state.step)
     metrics["diverged"] = diverged
     return State(state.step + 1, keep(params, state.params), keep(opt, state.opt), keep(ema, state.ema), diverged), metrics
 
 
 def _choose(first, a, b):
+    """`a` where `first` is true, else `b`, for every leaf of two trees."""
     return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
 
 
@@ -100,44 +103,46 @@ def _own_loss(loss, params, name, own, batch, key):
     return loss({**params, name: own}, batch, key)
 
 
-def _gradients(loss, own, batch, key, pieces, loop):
-    """((loss, metrics), gradient), averaged over `pieces` slices of the batch taken one after another."""
+def _gradients(loss, own, batch, key, microbatches, loop):
+    """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn."""
     gradient = jax.value_and_grad(loss, has_aux=True)
-    if pieces == 1:
+    if microbatches == 1:
         return gradient(own, batch, key)
-    # piece i holds rows i, i + pieces, ...: every device of a sharded batch has its share of every piece
-    cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
-    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
-                         jax.eval_shape(gradient, own, jax.tree.map(lambda x: x[0], cut), key))
+    # Microbatch i holds rows i, i + microbatches, ...: every device of a sharded batch has a share of every microbatch.
+    split = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+    first = jax.tree.map(lambda x: x[0], split)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, own, first, key))
 
-    def add(total, piece):
-        (value, aux), grads = gradient(own, piece, key)
-        return jax.tree.map(jnp.add, total, ((value, aux), sharding.like_parameters(grads))), None
+    def add(total, microbatch):
+        found, grads = gradient(own, microbatch, key)
+        return jax.tree.map(jnp.add, total, (found, sharding.like_parameters(grads))), None
 
-    total, _ = jax.lax.scan(add, total, cut, unroll=1 if loop else pieces)
-    return jax.tree.map(lambda x: x / pieces, total)
+    total, _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
+    return jax.tree.map(lambda x: x / microbatches, total)
 
 
 def evaluate_batch(experiment, state: State, index, batch) -> dict[str, tuple[jax.Array, ...]]:
-    """The family's sums over batch number `index` of an evaluation set, by the averaged weights if there are any, with
-    the same noise for every run."""
+    """The family's sums over batch number `index` of an evaluation set, with the same noise for every run.
+
+    The averaged weights are evaluated if there are any.
+    """
     return dict(experiment.family.evaluate(state.ema or state.params, numbered(batch, index), jax.random.key(0)))
 
 
 def sample_batch(experiment, state: State, index, batch) -> jax.Array:
-    """What the family draws under the conditions of batch number `index` of an evaluation set."""
+    """The family's samples under the conditions of batch number `index` of an evaluation set."""
     key = jax.random.fold_in(jax.random.key(0), 1)
     return experiment.family.sample(state.ema or state.params, numbered(batch, index), key)
 
 
 def numbered(batch, index):
-    """The batch with "example", the numbers of its examples in the evaluation set of which it is batch `index`."""
+    """Batch number `index` of an evaluation set with "example" added: the numbers of its examples in that set."""
     size = jax.tree.leaves(batch)[0].shape[0]
     return {**batch, "example": jnp.int32(index) * size + jnp.arange(size, dtype=jnp.int32)}
 
 
 def means(totals: dict) -> dict[str, np.ndarray]:
-    """Metrics from sums: {name: (sum, count)}, or (sum, count, sum of squares), which gives `<name>_se` as well."""
+    """Metrics from {name: (sum, count)} or {name: (sum, count, sum of squares)}; the squares give `<name>_se` as well."""
     out = {}
     for name, (total, count, *squares) in totals.items():
         total, count = np.asarray(total, np.float64), np.asarray(count, np.float64)

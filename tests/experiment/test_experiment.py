@@ -81,11 +81,11 @@ def test_meshes_fill_all_devices_and_say_what_does_not_divide():
 
 def test_the_microbatch_divides_and_follows_the_cache(monkeypatch):
     mesh = make_mesh(1, devices=jax.devices()[:1])
-    assert accumulation.pieces(E.replace({"microbatch": 2}), mesh, 1) == 4
+    assert accumulation.accumulation_steps(E.replace({"microbatch": 2}), mesh, 1) == 4
     with pytest.raises(ConfigError, match="1, 2, 4, 8"):
-        accumulation.pieces(E.replace({"microbatch": 3}), mesh, 1)
+        accumulation.accumulation_steps(E.replace({"microbatch": 3}), mesh, 1)
     each = accumulation.activation_bytes(E.family)
     for fit, pieces in ((0.5, 8), (1, 8), (2, 4), (3, 4), (8, 1), (100, 1)):
         monkeypatch.setattr(accumulation, "CPU_CACHE", fit * each)
-        assert accumulation.pieces(E, mesh, 1) == pieces
+        assert accumulation.accumulation_steps(E, mesh, 1) == pieces
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each

@@ -17,7 +17,7 @@ from scaling import cost
 from scaling.families import Player, _gan_losses
 from scaling.families._gan_augment import POLICIES, augment
 from scaling.families.gan import BODIES, GAN
-from scaling.training.program import runs_once
+from scaling.training.program import options_for_one_call
 from scaling.training.step import TRUNK, init_state, train_step
 
 KEY = jax.random.key(0)
@@ -36,10 +36,10 @@ def lively(family, seed=0):
 
 def quick(function):
     """Compiled in little time, for what runs a few times."""
-    return jax.jit(function, compiler_options=runs_once())
+    return jax.jit(function, compiler_options=options_for_one_call())
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=runs_once())
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=options_for_one_call())
 def game(family, player, params, batch, key=KEY):
     return dict((p.name, p.loss) for p in family.players())[player](params, batch, key)
 

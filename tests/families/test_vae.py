@@ -20,7 +20,7 @@ from scaling.families._vae_likelihoods import centred
 from scaling.families._vae_network import Shifts
 from scaling.families._vae_sizes import weights as matrix_weights
 from scaling.families.vae import VAE
-from scaling.training.program import runs_once
+from scaling.training.program import options_for_one_call
 from scaling.training.step import TRUNK, init_state, train_step
 
 TINY = VAE(image_size=8, levels=16, width=8, layers=3, schedule="1x1,2x2", latents=2, components=2,
@@ -30,7 +30,7 @@ BODIES = {"tokens": TINY, "conv": dataclasses.replace(TINY, body="conv", patch=4
 KEY = jax.random.key(5)
 
 
-once = functools.partial(jax.jit, compiler_options=runs_once())  # most of a test's time is compilation
+once = functools.partial(jax.jit, compiler_options=options_for_one_call())  # most of a test's time is compilation
 
 
 @functools.cache

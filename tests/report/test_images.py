@@ -68,7 +68,7 @@ def test_the_figures_are_all_there(text):
 
 def test_the_law_of_another_metric_has_a_row_of_its_own_parameters(workdir, text):
     study = reading.read(workdir)
-    row = dict(sections.content(study)["others"]["rows"])[metrics.metric("kid").label]
+    row = dict(sections.content(study)["others"]["rows"])[metrics.find_metric("kid").label]
     assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"])) and "The same law of other metrics" in text
     assert study.showing("kid").law(1e5, 1e5) == pytest.approx(study.law(1e5, 1e5) ** 0.5, rel=0.5)
 
@@ -189,7 +189,7 @@ def test_a_law_of_size_or_data_alone_is_drawn_too(workdir, form, column, value):
 
 @pytest.mark.parametrize("name", [*metrics.METRICS, "bits_per_dim_character", "of_my_own"])
 def test_every_metric_has_words(name):
-    metric = metrics.metric(name)
+    metric = metrics.find_metric(name)
     assert metric.label and "_" not in metric.label and metric.noun
     assert metric.amount("1.5").count("1.5") == 1 and metric.falls == metric.fall + "s"
     assert metrics.base_of(name) in (name, "bits_per_dim", None)

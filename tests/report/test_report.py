@@ -252,7 +252,7 @@ def test_the_caption_of_the_learning_rates_is_what_was_planted(complete):
 
 
 def test_nearly_equal_amounts_of_data_are_one_level():
-    levels = tuned.levels(pd.Series([1000, 2000, 1010, 995, 2030, 4000])).tolist()
+    levels = tuned.merge_levels(pd.Series([1000, 2000, 1010, 995, 2030, 4000])).tolist()
     assert levels == [1000, 2015, 1000, 1000, 2015, 4000]
 
 

@@ -1,9 +1,6 @@
-"""A log reads as that of one uninterrupted run, wherever it goes; progress tells the time left."""
-import io
-import re
+"""The log of a resumed run equals the log of an uninterrupted run, in every writer."""
 import struct
 import sys
-import time
 import types
 import warnings
 
@@ -15,14 +12,13 @@ from tensorboardX.proto.event_pb2 import Event
 
 from scaling.results import logs
 from scaling.store import files
-from scaling.store.progress import Progress
 
 
 def written(workdir, name="run"):
-    return logs.read(workdir / "curves" / f"{name}.jsonl")
+    return logs.read_curve(workdir / "curves" / f"{name}.jsonl")
 
 
-def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
+def test_lines_can_be_read_as_soon_as_they_are_written(tmp_path):
     log = logs.Logger(tmp_path, "run")
     for step in range(3):
         log.write(step, {"loss": jnp.float32(step / 2), "tokens": np.int64(100 * step), "n": np.ones(2)})
@@ -30,7 +26,7 @@ def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
     log.close()
 
 
-def test_a_diverged_loss_is_kept_as_it_is(tmp_path):
+def test_a_diverged_loss_is_kept_unchanged(tmp_path):
     with logs.Logger(tmp_path, "run") as log:
         log.write(1, {"loss": float("nan"), "norm": jnp.inf})
     point = written(tmp_path)[0]
@@ -57,44 +53,45 @@ def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path, killed_after, resum
     assert path.read_bytes() == (tmp_path / "whole" / "curves" / "run.jsonl").read_bytes()
 
 
-def test_appending_keeps_what_is_there(tmp_path):
+def test_appending_keeps_earlier_lines(tmp_path):
     path = tmp_path / "curves" / "run.jsonl"
     for step in (3, 1):
         with logs.Logger(tmp_path, "run") as log:
             log.write(step, {})
-        path.write_bytes(path.read_bytes().rstrip(b"\n"))  # a whole last line without its end
+        path.write_bytes(path.read_bytes().rstrip(b"\n"))  # a whole last line without its line end
     with logs.Logger(tmp_path, "run") as log:
         log.write(2, {})
     assert [p["step"] for p in written(tmp_path)] == [3, 1, 2]
 
 
 def test_a_torn_line_is_skipped_with_a_warning_that_names_the_file(tmp_path):
-    logs.write(tmp_path / "a.jsonl", [{"step": 0, "loss": 1.0}, {"step": 1, "loss": float("nan")}])
+    logs.write_curve(tmp_path / "a.jsonl", [{"step": 0, "loss": 1.0}, {"step": 1, "loss": float("nan")}])
     whole = (tmp_path / "a.jsonl").read_bytes()
     for cut in range(1, len(whole.splitlines()[1])):
         (tmp_path / "a.jsonl").write_bytes(whole[:-1 - cut])
         with pytest.warns(UserWarning, match=r"a\.jsonl: 1 torn"):
-            assert logs.read(tmp_path / "a.jsonl") == [{"step": 0, "loss": 1.0}]
-    assert logs.read(tmp_path / "none.jsonl") == []
+            assert logs.read_curve(tmp_path / "a.jsonl") == [{"step": 0, "loss": 1.0}]
+    assert logs.read_curve(tmp_path / "none.jsonl") == []
 
 
-def test_a_full_disk_is_said(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     log = logs.Logger(tmp_path, "run")
-    log._writers[0]._file = open("/dev/full", "ab", buffering=0)
-    with pytest.raises(files.DiskFull, match=r"run\.jsonl.*run the same command again"):
-        log.write(0, {"loss": 1.0})
+    with open("/dev/full", "ab", buffering=0) as full:
+        log._writers[0]._file = full
+        with pytest.raises(files.DiskFull, match=r"run\.jsonl.*run the same command again"):
+            log.write(0, {"loss": 1.0})
 
 
-def test_where_nothing_can_be_appended_the_whole_is_written_when_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "is_local", lambda path: False)  # as an object store: whole writes only
+def test_an_object_store_gets_the_whole_log_on_close(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "is_local", lambda path: False)  # as on an object store, which cannot append
     for start, stop in ((0, 4), (2, 6)):
         with logs.Logger(epath.Path(tmp_path), "run", resume_step=start) as log:
             for step in range(start, stop):
                 log.write(step, {"loss": 1.0 * stop})
     assert {p["step"]: p["loss"] for p in written(tmp_path)} == {0: 4, 1: 4, 2: 6, 3: 6, 4: 6, 5: 6}
-    log = logs._Lines(epath.Path(tmp_path / "now.jsonl"), 0, every=0.0)
+    log = logs._RewrittenLines(epath.Path(tmp_path / "now.jsonl"), 0, every=0.0)
     log.write(0, {})
-    assert len(logs.read(tmp_path / "now.jsonl")) == 1  # and now and then before that
+    assert len(logs.read_curve(tmp_path / "now.jsonl")) == 1  # and from time to time before it is closed
 
 
 def events(directory):
@@ -119,7 +116,7 @@ def test_tensorboard_reads_the_same_numbers(tmp_path):
     assert len(written(tmp_path)) == 4  # JSON lines even when not named
 
 
-def test_tensorboard_is_told_what_a_resumed_run_drops(tmp_path):
+def test_tensorboard_is_told_which_steps_a_resumed_run_drops(tmp_path):
     for start in (0, 2):
         with logs.Logger(tmp_path, "run", writers=("jsonl", "tensorboard"), resume_step=start) as log:
             log.write(start, {"loss": 1.0})
@@ -145,7 +142,7 @@ def wandb(monkeypatch):
     return module
 
 
-def test_wandb_gets_the_numbers_and_runs_go_on_under_one_identity(tmp_path, wandb):
+def test_wandb_gets_the_numbers_and_a_restarted_run_keeps_its_identity(tmp_path, wandb):
     for name, steps in (("one", (0, 1)), ("two", (0,)), ("one", (2,))):
         with logs.Logger(tmp_path, name, writers=("wandb",), config={"width": 64}) as log:
             for step in steps:
@@ -159,7 +156,7 @@ def test_wandb_gets_the_numbers_and_runs_go_on_under_one_identity(tmp_path, wand
     assert "mode" not in one.options  # left to WANDB_MODE
 
 
-def test_wandb_asked_for_but_not_installed_says_what_to_do(tmp_path, monkeypatch):
+def test_a_missing_wandb_is_reported_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(logs.LogError, match="pip install wandb.*leave it out"):
         logs.Logger(tmp_path, "run", writers=("jsonl", "wandb"))
@@ -169,47 +166,3 @@ def test_an_unknown_writer_is_refused(tmp_path):
     with pytest.raises(logs.LogError, match="'tensorbord'.*jsonl, tensorboard, wandb"):
         logs.Logger(tmp_path, "run", writers=("tensorbord",))
     assert list(tmp_path.iterdir()) == []
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left():
-    out = Terminal()
-    with Progress(8e12, file=out) as progress:
-        for i in range(8):
-            time.sleep(0.03)
-            progress.update(1e12, f"run {i} loss 2.5")
-        progress.print("a line of its own")
-    last = [line for line in re.split(r"[\r\n]", out.getvalue()) if "%" in line][-1]
-    assert "100%" in last and "FLOP/s" in last and "run 7 loss 2.5" in last
-    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", last)
-    assert "a line of its own\n" in out.getvalue()
-
-
-def test_progress_elsewhere_is_lines_now_and_then(monkeypatch):
-    clock = types.SimpleNamespace(now=0.0)
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock.now)
-    out = io.StringIO()
-    progress = Progress(100e12, file=out)
-    for _ in range(50):
-        clock.now += 1
-        progress.update(1e12, "wide")
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 5
-    # Half is done after 50 s: 50 s are left, at 1 TFLOP/s.
-    assert all(part in lines[-1] for part in ("50%", "00:50<00:50", "1.00TFLOP/s", "wide"))
-    assert "\r" not in out.getvalue()
-    progress.close()
-
-
-def test_what_earlier_processes_did_counts_as_done_but_not_into_the_rate(monkeypatch):
-    clock = types.SimpleNamespace(now=0.0)
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock.now)
-    out = io.StringIO()
-    progress = Progress(100, unit="step", initial=80, file=out)
-    clock.now = 10.0
-    progress.update(10)
-    assert "90%" in out.getvalue() and "00:10<00:10" in out.getvalue() and "1.00step/s" in out.getvalue()

@@ -47,7 +47,7 @@ def written(workdir):
 
 def test_old_records_have_the_models_flops_and_those_executed(old):
     workdir = old("finished")
-    frame = records.load(workdir)
+    frame = records.load_records(workdir)
     executed = {r["fingerprint"]: r["flops"] for r in results(workdir).values()}
     assert len(frame) == 17 and (frame["flops_executed"] == frame["fingerprint"].map(executed)).all()
     assert (frame["flops"] < frame["flops_executed"]).all()

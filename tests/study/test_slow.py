@@ -24,7 +24,7 @@ def test_the_quick_study_improves_with_size_and_data_and_checks_its_forecast(fam
                          capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     metric = METRIC[family]
-    cells = tuned.tuned(tuned.clean(records.load(tmp_path), metric), metric)
+    cells = tuned.tuned_cells(tuned.clean(records.load_records(tmp_path), metric), metric)
     table = cells.pivot(index=tuned.PARAMS, columns="data", values=metric).to_numpy()
     assert table.shape == (3, 3) and np.isfinite(table[:, :2]).all()
     assert (table[-1, :2] < table[0, :2]).all() and (table[:2, -1] < table[:2, 0]).all()

@@ -48,7 +48,7 @@ def finished(start, tmp_path_factory):
 
 
 def test_a_study_leaves_records_a_fit_a_checked_forecast_and_a_report(finished):
-    frame = records.load(finished)
+    frame = records.load_records(finished)
     assert len(frame) == 17 and (frame["role"] == "target").sum() == 1 and not frame["diverged"].any()
     needed = ["family", "family.width", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique", "flops",
               "flops_6nd", "learning_rate", "seed", "bits_per_byte", "seconds", "versions.jax", "data_fingerprint"]
@@ -67,7 +67,7 @@ def test_a_study_leaves_records_a_fit_a_checked_forecast_and_a_report(finished):
 
 
 def test_more_training_helps_in_every_tuned_comparison_of_the_shortest_and_longest_runs(finished):
-    frame = records.load(finished)
+    frame = records.load_records(finished)
     best = frame[frame["role"] == "sweep"].groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].min().unstack()
     assert (best.iloc[:, -1] < best.iloc[:, 0]).all()
 
@@ -230,7 +230,7 @@ def test_tiny_losses_are_golden(finished):
     """Any change here changes what every experiment computes: raise RESULTS_VERSION, and write the new losses with
     `SCALING_GOLDEN="why they changed" pytest tests/test_study.py -k golden`."""
     path, reason = ROOT / "tests" / "study" / "golden.json", os.environ.get("SCALING_GOLDEN")
-    frame = records.load(finished).sort_values(["role", "params_non_embedding", "learning_rate", "tokens_seen"])
+    frame = records.load_records(finished).sort_values(["role", "params_non_embedding", "learning_rate", "tokens_seen"])
     found = frame[frame["role"] == "sweep"]["bits_per_byte"].to_list()
     if reason:
         path.write_text(json.dumps({"reason": reason, "versions": records.versions(), "bits_per_byte": found}, indent=1) + "\n")

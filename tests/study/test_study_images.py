@@ -44,7 +44,7 @@ def study(tmp_path_factory):
 
 @pytest.mark.parametrize("family", STUDIES)
 def test_every_run_is_counted_in_examples_and_judged(study, family):
-    frame = records.load(study(family))
+    frame = records.load_records(study(family))
     alive = frame[~frame["diverged"]]
     assert len(frame) == 17 and (frame["examples_seen"] == frame["steps"] * 8).all()
     assert np.isfinite(alive[["fd", "kid", "coverage", METRIC[family]]].to_numpy(float)).all()

@@ -1,5 +1,4 @@
-"""A sweep on a real Ray cluster of several nodes: whatever dies, every run ends exactly once, as it would have ended in
-one process."""
+"""On a Ray cluster of several nodes every run ends exactly once, whatever dies, with the result of a single process."""
 
 import os
 import threading
@@ -23,7 +22,7 @@ from scaling.sweeps import runner  # noqa: E402
 from scaling.sweeps.plan import make_plan  # noqa: E402
 from scaling.sweeps.ray import driver  # noqa: E402
 from scaling.sweeps.ray.errors import ClusterError  # noqa: E402
-from scaling.sweeps.ray.executor import Executor, Options, needs  # noqa: E402
+from scaling.sweeps.ray.executor import RayExecutor, RayOptions, needs  # noqa: E402
 from scaling.sweeps.ray.queue import Queue  # noqa: E402
 
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
@@ -36,12 +35,12 @@ class Lines:
     def __init__(self):
         self.flops, self.lines = 0.0, []
 
-    def update(self, flops=0, text=None):
-        assert flops >= 0
-        self.flops += flops
+    def update(self, amount=0, text=None):
+        assert amount >= 0
+        self.flops += amount
 
-    def print(self, line):
-        self.lines.append(line)
+    def print(self, message):
+        self.lines.append(message)
 
     def said(self, text):
         return [line for line in self.lines if text in line]
@@ -72,21 +71,21 @@ def nodes():
 
 @pytest.fixture(scope="module")
 def executor(nodes):
-    return Executor(Options(address=nodes.address))
+    return RayExecutor(RayOptions(address=nodes.address))
 
 
 def trainer(workdir):
-    options = runner.Options(checkpoint_seconds=0, steps_per_call=4)
-    return runner.Runner(files.open_workdir(workdir), options, Lines())
+    options = runner.TrainingOptions(checkpoint_seconds=0, steps_per_call=4)
+    return runner.Runner(files.open_workdir(workdir), options)
 
 
 def losses(workdir):
-    frame = records.load(workdir)
+    frame = records.load_records(workdir)
     return frame.set_index("fingerprint")["bits_per_byte"].sort_index()
 
 
 def when(condition, act):
-    """Does it in a thread once the condition holds."""
+    """Calls `act` in a thread once the condition holds."""
     def wait():
         while not condition():
             time.sleep(0.05)
@@ -102,42 +101,42 @@ def busy(nodes):
     return [node for node in nodes.worker_nodes if not free.get(node.node_id, {}).get("CPU", 0)]
 
 
-def test_a_sweep_outlives_a_node_and_ends_each_run_once_as_a_plain_run_does(nodes, executor, base, tmp_path):
+def test_a_sweep_survives_the_loss_of_a_node_and_ends_each_run_once(nodes, executor, base, tmp_path):
     runs = grid(base, {"optim.learning_rate": [2e-3, 4e-3], "seed": [0, 1, 2]})
-    plain, far = trainer(tmp_path / "plain"), trainer(tmp_path / "far")
-    plain.run(make_plan(runs, plain.content, len(runs)))
+    plain, far, progress = trainer(tmp_path / "plain"), trainer(tmp_path / "far"), Lines()
+    plain.run(make_plan(runs, plain.content, len(runs)), Lines())
     plan = make_plan(runs, far.content, 1)
     assert len(plan.packs) == 6
     killing = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")) and len(busy(nodes)) == 3,
                    lambda: nodes.remove_node(busy(nodes)[0], allow_graceful=False))
-    executor(far, plan)
+    executor(far, plan, progress)
     killing.join(10)
-    assert len(nodes.worker_nodes) == 2 and len(far.progress.said("died")) == 1
+    assert len(nodes.worker_nodes) == 2 and len(progress.said("died")) == 1
     assert all(path.read_text().count("\n") == 1 for path in far.workdir.glob("records/*"))
     np.testing.assert_allclose(losses(far.workdir), losses(plain.workdir), rtol=1e-4)
     assert sorted(losses(far.workdir).index) == sorted(run.fingerprint for run in plan.runs)
-    assert far.progress.flops == pytest.approx(far.work(plan))
+    assert progress.flops == pytest.approx(far.work(plan))
     assert not list(far.workdir.glob("checkpoints/*/*/*"))
 
 
 @pytest.mark.slow
-def test_actors_that_wait_at_a_node_may_go_with_it(nodes, base, tmp_path):
-    far = trainer(tmp_path / "crowded")
-    large = Executor(Options(address=nodes.address, devices=2, max_retries=1))
+def test_actors_that_wait_at_a_lost_node_are_replaced(nodes, base, tmp_path):
+    far, progress = trainer(tmp_path / "crowded"), Lines()
+    large = RayExecutor(RayOptions(address=nodes.address, devices=2, max_retries=1))
     plan = make_plan(grid(base, {"seed": list(range(20, 28))}), far.content, 1)
     pair = [nodes.add_node(num_cpus=2) for _ in range(2)]
     killing = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")) and pair[0] in busy(nodes),
                    lambda: nodes.remove_node(pair[0], allow_graceful=False))
-    large(far, plan)
+    large(far, plan, progress)
     killing.join(10)
-    assert len(far.progress.said("died")) == 1 and len(records.load(far.workdir)) == 8
+    assert len(progress.said("died")) == 1 and len(records.load_records(far.workdir)) == 8
 
 
 @pytest.mark.slow
-def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
+def test_a_node_that_is_drained_saves_first_and_its_pack_is_not_charged(nodes, executor, base, tmp_path):
     from ray.core.generated import autoscaler_pb2
-    far = trainer(tmp_path / "drained")
-    patient = Executor(Options(address=nodes.address, max_retries=0))  # a death would end it
+    far, progress = trainer(tmp_path / "drained"), Lines()
+    patient = RayExecutor(RayOptions(address=nodes.address, max_retries=0))  # a death would end the sweep
     plan = make_plan([base.replace({"seed": 7, "data.tokens": 128 * 600})], far.content, 1)
 
     def drain():
@@ -145,25 +144,25 @@ def test_a_node_that_is_announced_to_go_saves_first_and_its_pack_is_not_charged(
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         ray._raylet.GcsClient(address=nodes.address).drain_node(victim, reason, "taken back", 0)
     draining = when(lambda: list(far.workdir.glob("checkpoints/*/*/*/state")), drain)
-    patient(far, plan)
+    patient(far, plan, progress)
     draining.join(10)
-    assert len(far.progress.said("was preempted")) == 1 and not far.progress.said("died")
-    assert len(records.load(far.workdir)) == 1 and far.progress.flops == pytest.approx(far.work(plan))
+    assert len(progress.said("was preempted")) == 1 and not progress.said("died")
+    assert len(records.load_records(far.workdir)) == 1 and progress.flops == pytest.approx(far.work(plan))
 
 
 def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_path):
     far = trainer(tmp_path / "wrong")
     plan = make_plan([base.replace({"seed": 8, "microbatch": 3})], far.content, 1)
     with pytest.raises(ConfigError, match="^microbatch=3 does not divide"):
-        executor(far, plan)
+        executor(far, plan, Lines())
 
 
-def test_actors_that_go_with_their_node_are_no_false_starts(monkeypatch):
+def test_actors_lost_with_their_node_do_not_count_as_false_starts(monkeypatch):
     alive = {"a", "b"}
     monkeypatch.setattr(driver, "alive", lambda: dict.fromkeys(alive))
     monkeypatch.setattr(ray, "kill", lambda actor: None)
-    plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=Options(max_retries=1), need=len)
-    going = driver.Sweep(executor, None, plan)
+    plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=RayOptions(max_retries=1), need=len)
+    going = driver.Driver(executor, None, plan, Lines())
 
     def ask():
         going.workers = [driver.Worker(None, 1, None, frozenset(alive)) for _ in range(3)]
@@ -179,11 +178,11 @@ def test_actors_that_go_with_their_node_are_no_false_starts(monkeypatch):
         die()
 
 
-def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
+def test_a_cluster_that_does_not_answer_is_reported_in_one_sentence(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     for address in ("127.0.0.1:1", "nonsense"):
         with pytest.raises(ClusterError, match=f"ray_address='{address}'.*ray start --head"):
-            Executor(Options(address=address))
+            RayExecutor(RayOptions(address=address))
 
 
 @pytest.mark.parametrize("trunks, mesh, devices, expected", [
@@ -193,7 +192,7 @@ def test_a_pack_needs_the_devices_that_its_mesh_names(trunks, mesh, devices, exp
     assert needs(trunks, mesh, devices) == expected
 
 
-def test_needs_that_cannot_be_met_say_what_to_write():
+def test_needs_that_cannot_be_met_are_refused_with_the_remedy():
     with pytest.raises(ConfigError, match="ray_devices=8"):
         needs(1, "data=-1")
     with pytest.raises(ConfigError, match="multiple of 4"):
@@ -228,7 +227,7 @@ def test_packs_whose_actors_die_wait_behind_the_others_and_are_given_up_in_the_e
     assert order == ["bad", "one", "two", "bad", "bad"] and waiting.lost == [("bad", "out of memory")]
 
 
-def test_a_pack_that_another_process_trains_is_looked_at_again_later():
+def test_a_pack_that_another_process_trains_is_tried_again_later():
     waiting = queue(["a"])
     waiting.claimed(waiting.take(1, now=10), until=12)
     assert waiting.take(1, now=11) is None and waiting.take(1, now=12) == "a"

@@ -11,8 +11,8 @@ from scaling import families
 from scaling.experiment import SCHEDULES
 from scaling.fields import leaves
 from scaling.store import checkpoint
-from scaling.training import optim, program
-from scaling.training.program import Program, _known, runs_often, runs_once
+from scaling.training import feeds, optim, program
+from scaling.training.program import Program, _known, options_for_many_calls, options_for_one_call
 from scaling.training.step import TRUNK, evaluate_batch, init_state, means, run_span, train_step
 
 FAMILIES = [families.name(cls) for cls in families.all()]
@@ -24,7 +24,7 @@ PROGRAMS = {}
 
 def program_of(e, runs=1, mesh="", devices=None, steps_per_call=8):
     """The program of `e` and of all that differ in knobs only, shared by tests: they mostly compile."""
-    key = X.program_key(e), runs, mesh, devices, steps_per_call, str(runs_often())
+    key = X.program_key(e), runs, mesh, devices, steps_per_call, str(options_for_many_calls())
     if key not in PROGRAMS:
         source = ExampleSource(e.family, e.data.batch)
         chosen = devices and jax.devices()[:devices]
@@ -53,7 +53,7 @@ def evaluated(e, state, batches):
 
 
 def quick(function):
-    return jax.jit(function, compiler_options=runs_once())
+    return jax.jit(function, compiler_options=options_for_one_call())
 
 
 def pick(tree, i):
@@ -79,7 +79,7 @@ def test_microbatches_in_a_step_outside_a_loop_equal_the_whole_batch_in_steps_in
     small, calls = e.replace({"microbatch": 2}), (1,) * STEPS
     whole, a = train_pack([e], devices=1)
     parts, b = train_pack([small], calls, devices=1, steps_per_call=1)
-    assert [program_of(x, devices=1, steps_per_call=n).pieces for x, n in ((e, 8), (small, 1))] == [1, 4]
+    assert [program_of(x, devices=1, steps_per_call=n).accumulation_steps for x, n in ((e, 8), (small, 1))] == [1, 4]
     close(whole, parts)
     close(a.params, b.params, 1e-4)
 
@@ -106,11 +106,11 @@ def devices(e):
 def test_streamed_equals_resident(e, monkeypatch):
     """Bit for bit, though they are two programs, one of which has room for few batches: compiled as users' are, with the
     emitters of fusions."""
-    often = runs_often() | _known({"xla_cpu_use_fusion_emitters": True})
-    monkeypatch.setattr(program, "runs_often", lambda: often)
+    often = options_for_many_calls() | _known({"xla_cpu_use_fusion_emitters": True})
+    monkeypatch.setattr(program, "options_for_many_calls", lambda: often)
     resident, a = train_pack([e], calls=(4, 2), **devices(e))
     examples = e.family.example_batch(e.data.batch, jax.random.key(0))
-    monkeypatch.setattr(program, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
+    monkeypatch.setattr(feeds, "STREAMED", 3 * sum(x.nbytes for x in examples.values()) // devices(e).get("devices", 8))
     fed = e.replace({"data.feed": "streamed"})
     streamed, b = train_pack([fed], calls=(4, 2), **devices(e))
     assert program_of(fed, **devices(e)).compiled_steps == (3 if program_of(fed, **devices(e)).loop else 1)
@@ -142,7 +142,7 @@ def test_convolutions_are_kept_out_of_compiled_loops_on_cpu_and_only_they():
     convolved = e.replace({"family": type(e.family)(body="conv", width=4)})
     programs = [Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
     assert [program.loop for program in programs] == [True, False]
-    assert programs[1].pieces == 2
+    assert programs[1].accumulation_steps == 2
     lowered = [program.advance_call.lower(program.abstract, program._knobs([x]), program._spans([TRUNK]),
                                           np.int32(1), {}).as_text() for program, x in zip(programs, (e, convolved))]
     loops = ["stablehlo.while" in text.partition("@main")[2].partition("func.func")[0] for text in lowered]

@@ -78,7 +78,7 @@ def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None
     if isinstance(source, (str, os.PathLike)) and epath.Path(source).is_dir():
         store = records.Records(source)
         names = store.fingerprints() if names is None else names
-        return hashes(store.read(name) for name in names if store.done(name)), records.load(source), None
+        return hashes(store.read(name) for name in names if store.done(name)), records.load_records(source), None
     frame = runs.of(source).frame
     for name in measured:
         if name not in frame.columns:

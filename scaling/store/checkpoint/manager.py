@@ -1,4 +1,4 @@
-"""Saving: the checkpoints of a run under way, and which of them are kept."""
+"""Saving the checkpoints of a run, and choosing which of them are kept."""
 
 import json
 import os
@@ -15,17 +15,16 @@ from scaling.store.checkpoint import reading, trees
 
 
 class Checkpoints:
-    """The checkpoints of one run: `directory/<step>/`, the newest `keep` of them and the `keep_best` of lowest
-    score. One job may write at a time.
+    """The checkpoints of one run, in `directory/<step>/`: the newest `keep`, and the `keep_best` of lowest score.
 
-    In a job of several processes all of them call every method, with global arrays; orbax sees to it that
-    each writes its own shards and that the first one names the result.
+    One job may write at a time. In a job of several processes all of them call every method with global arrays: orbax
+    lets each process write its own shards, and process 0 completes the checkpoint.
     """
 
     def __init__(self, directory, keep: int = 2, keep_best: int = 0):
-        reading.quiet()
+        reading.silence_orbax()
         self._best = keep_best
-        self._directory = reading.located(directory)
+        self._directory = reading.absolute(directory)
         self._torn = set()
         if self._directory.exists():
             for path in self._directory.iterdir():
@@ -38,13 +37,12 @@ class Checkpoints:
                 cleanup_tmp_directories=True, save_root_metadata=False))
 
     def save(self, step: int, tree, meta: dict | None = None, score: float | None = None) -> None:
-        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as of
-        `step`.
+        """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as step `step`.
 
-        Returns once everything is copied to the host, so buffers may be donated at once; writing goes on in
-        the background. A failed write is raised by the next call of `save`, `wait` or `close`: DiskFull when
-        there is no space. Checkpoints of this and later steps are removed first: this run has not come to
-        them, or has gone back behind them. `score` is what `keep_best` goes by, smaller is better.
+        Returns once everything is copied to the host, so buffers may be donated at once; orbax writes in the
+        background. The next call of `save`, `wait` or `close` raises the error of a failed write: DiskFull when there
+        is no space. Existing checkpoints of this and of later steps are removed first, since the run has gone back to
+        an earlier step. `keep_best` keeps the lowest `score`s.
         """
         flat, leaves = {}, {}
         for path, leaf in trees.flatten(tree)[0]:
@@ -52,10 +50,10 @@ class Checkpoints:
             if trees.is_key(leaf):
                 impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
             elif not isinstance(leaf, jax.Array):
-                # A copy: the caller may write to its own. Python numbers become what JAX makes of them.
+                # A copy, because the caller may overwrite its array. JAX chooses the dtype of Python numbers.
                 leaf = np.array(leaf if isinstance(leaf, (np.ndarray, np.generic)) else jnp.asarray(leaf))
             leaves[path] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "key": impl}
-            if leaf.size:  # orbax refuses empty arrays; their shape is all there is to them
+            if leaf.size:  # orbax refuses empty arrays, and their shape says everything
                 flat[path] = leaf
         content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves}
         with files.disk_full(self._directory):
@@ -68,34 +66,33 @@ class Checkpoints:
                 state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
 
     def latest(self) -> int | None:
-        """The newest step saved, those found torn left out; None when there is none."""
+        """The newest saved step that is not known to be torn, or None."""
         return hosts.agree(max(self._steps(), default=None))
 
     def restore(self, step: int | None, abstract_tree):
-        """(tree, meta) as saved at `step` (None: the newest). meta holds "step", the step it really is of.
+        """(tree, meta) as saved at `step`, or at the newest step when `step` is None.
 
-        `abstract_tree` has the structure, shapes and dtypes of the saved tree. Leaves that have a `.sharding`
-        (ShapeDtypeStructs of `jax.eval_shape` given one, or arrays) are restored onto it, whatever mesh they
-        were saved from; the others become uncommitted arrays on the default device. A torn checkpoint is
-        skipped with a warning and the one before it used. Raises NoCheckpoint when none is left,
-        CheckpointError when the tree does not match.
+        `abstract_tree` has the structure, shapes and dtypes of the saved tree. A leaf with a `.sharding` (an array, or a
+        ShapeDtypeStruct that has one) is restored onto it, from any mesh; other leaves become uncommitted arrays on
+        the default device. A torn checkpoint is skipped with a warning and the one before it is used: meta["step"] is
+        the step that was read. Raises NoCheckpoint when none is left, CheckpointError when the tree does not match.
         """
         self.wait()
         steps = [s for s in self._steps() if step is None or s <= step]
-        return reading.tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather)
+        return reading.read_tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather)
 
     def wait(self) -> None:
-        """Blocks until what is being saved is on disk."""
+        """Blocks until every save is on disk."""
         with files.disk_full(self._directory):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and ends orbax's threads."""
+        """Waits, then ends orbax's threads."""
         with files.disk_full(self._directory):
             self._manager.close()
 
     def clear(self) -> None:
-        """Closes, and removes all but the best: for when the run is recorded and needs no checkpoint more."""
+        """Closes, and removes all checkpoints but the best. Call it once the run has a record."""
         self.wait()
         best = hosts.by_lead(self._best_steps) if self._best else []
         if best:

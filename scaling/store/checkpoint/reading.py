@@ -1,4 +1,4 @@
-"""Reading what was saved, by the run that goes on or by others; what is torn is skipped."""
+"""Reading checkpoints, by the run that resumes and by other programs; torn checkpoints are skipped."""
 
 import json
 import logging
@@ -16,27 +16,29 @@ from scaling.store import files
 from scaling.store.checkpoint import trees
 
 
-def restore(path, abstract_tree):
-    """The newest tree under `path` like `Checkpoints.restore`, by this process alone whatever the others of its job do."""
-    path = located(path)
-    return tree(path, _saved(path), abstract_tree, set(), _only_here)
+def restore_tree(path, abstract_tree):
+    """(tree, meta) of the newest checkpoint under `path`, like `Checkpoints.restore`, but read by this process alone.
+
+    The other processes of its job need not call it.
+    """
+    path = absolute(path)
+    return read_tree(path, _saved(path), abstract_tree, set(), _only_here)
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
-    """The part of a checkpoint under `prefix`, as nested dicts of NumPy arrays; see `read`."""
-    return read(path, step, prefix)[0]
+    """The subtree `prefix` of a checkpoint, as nested dicts of NumPy arrays; see `read_checkpoint`."""
+    return read_checkpoint(path, step, prefix)[0]
 
 
-def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, dict]:
-    """(the part of a checkpoint under `prefix`, as nested dicts of NumPy arrays, and its meta, with "step");
-    needs neither the model nor its mesh.
+def read_checkpoint(path, step: int | None = None, prefix: str = "params") -> tuple[dict, dict]:
+    """(subtree `prefix` of a checkpoint as nested dicts of NumPy arrays, its meta). Needs neither the model nor its mesh.
 
-    `path` is the directory given to `Checkpoints`; `step` None is the newest. It may be in use by the process
-    that writes it. Torn checkpoints are skipped with a warning. Raises NoCheckpoint, or CheckpointError when
-    nothing is under `prefix`.
+    `path` is the directory given to `Checkpoints`, which another process may be writing to; `step` None is the newest.
+    Torn checkpoints are skipped with a warning. Raises NoCheckpoint when there is none, CheckpointError when nothing
+    lies under `prefix`. meta["step"] is the step that was read.
     """
-    quiet()
-    path = located(path)
+    silence_orbax()
+    path = absolute(path)
     if not path.is_dir():
         raise trees.NoCheckpoint(f"no checkpoints in {os.fspath(path)}: not a directory")
     steps = [s for s in _saved(path) if step is None or s == step]
@@ -60,14 +62,14 @@ def read(path, step: int | None = None, prefix: str = "params") -> tuple[dict, d
 
 
 def _saved(path):
-    """The steps under `path`, for a process on its own."""
+    """The steps that are saved under `path`, listed by this process alone."""
     options = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=_alone())
     with ocp.CheckpointManager(path, options=options) as manager:
         return manager.all_steps()
 
 
 def _alone():
-    """Orbax waits for the other processes of a job unless it is told of a smaller group."""
+    """Options with which orbax does not wait for the other processes of a job."""
     if hosts.count() == 1:
         return ocp.options.MultiprocessingOptions()
     here = jax.process_index()
@@ -76,45 +78,57 @@ def _alone():
 
 
 def _only_here(value):
-    """The `hosts.gather` of a process that reads alone."""
+    """Stands in for `hosts.gather` when one process reads alone."""
     return [value]
 
 
-def tree(directory, steps, abstract_tree, torn, gather):
-    """(tree like `abstract_tree`, meta) of the last of `steps`; see `_newest`."""
+def read_tree(directory, steps, abstract_tree, torn, gather):
+    """(tree like `abstract_tree`, meta) of the newest readable one of `steps`; see `_newest`."""
     wanted, treedef = trees.flatten(abstract_tree)
-    values, meta = _newest(directory, steps, lambda leaves: trees.match(dict(wanted), leaves), torn, gather)
+    values, meta = _newest(directory, steps, lambda leaves: trees.check_match(dict(wanted), leaves), torn, gather)
     return jax.tree.unflatten(treedef, [values[path] for path, _ in wanted]), meta
 
 
 def _newest(directory, steps, match, torn, gather):
-    """({path: array}, meta) of the last of `steps` that can be read; adds those that cannot to `torn`. With the `gather`
-    of several processes, of the last that all of them can read."""
+    """({path: array}, meta) of the newest of `steps` that every process can read.
+
+    `match` takes the leaves of a checkpoint and gives {path: abstract leaf or None} of those to read. `gather` collects a
+    value from all processes. Steps that cannot be read are added to the set `torn`.
+    """
     for step in sorted(steps, reverse=True):
-        path, problem = directory / str(step), None
-        try:
-            content = _load(path, meta=ocp.args.JsonRestore()).meta
-            leaves, meta = content["leaves"], files.loads(json.dumps(content["meta"]))
-        except Exception as error:
-            problem = error
+        path = directory / str(step)
+        leaves, meta, problem = _read_description(path)
         if not any(gather(problem is not None)):
-            wanted = match(leaves)
-            try:
-                values = _arrays(path, wanted, leaves)
-            except Exception as error:  # what a cut file makes tensorstore raise depends on where it was cut
-                if _whole(path, leaves):
-                    raise  # so it is what was asked for that is wrong, a sharding say
-                problem = error
+            values, problem = _read_values(path, match(leaves), leaves)
             if not any(gather(problem is not None)):
                 return values, meta
         _skip(path, problem)
         torn.add(step)
-    raise trees.NoCheckpoint(f"no checkpoint that can be read in {os.fspath(directory)}")
+    raise trees.NoCheckpoint(f"no readable checkpoint in {os.fspath(directory)}")
+
+
+def _read_description(path):
+    """(leaves, meta, None) of a checkpoint, or ({}, {}, error) when it is torn."""
+    try:
+        content = _load(path, meta=ocp.args.JsonRestore()).meta
+        return content["leaves"], files.loads(json.dumps(content["meta"])), None
+    except Exception as error:
+        return {}, {}, error
+
+
+def _read_values(path, wanted, leaves):
+    """({path: array}, None) of a checkpoint, or ({}, error) when it is torn. Raises when the request is wrong."""
+    try:
+        return _arrays(path, wanted, leaves), None
+    except Exception as error:  # the error of a cut file depends on where it was cut
+        if _whole(path, leaves):
+            raise  # the checkpoint is whole, so the request is wrong: a sharding that does not fit, for example
+        return {}, error
 
 
 def _skip(path, error):
     reason = (str(error).strip().splitlines() or [""])[0][:200]
-    why = "for another process of this job" if error is None else f"{type(error).__name__}: {reason}"
+    why = "in another process of this job" if error is None else f"{type(error).__name__}: {reason}"
     warnings.warn(f"checkpoint {os.fspath(path)} is torn ({why}), skipped; the one before it is used", stacklevel=5)
 
 
@@ -134,11 +148,11 @@ def _load(path, **items):
 
 
 def _arrays(path, wanted, leaves):
-    """{path: array} of `wanted`, a dict to abstract leaves, or to None for NumPy arrays."""
+    """{path: array} of `wanted`, a dict from path to abstract leaf, or to None for a NumPy array."""
     item, how, values = {}, {}, {}
     for k, leaf in wanted.items():
         shape, dtype = tuple(leaves[k]["shape"]), jnp.dtype(leaves[k]["dtype"])
-        sharding = trees.sharding(leaf)
+        sharding = trees.leaf_sharding(leaf)
         if 0 in shape:
             values[k] = np.zeros(shape, dtype)
             continue
@@ -150,24 +164,23 @@ def _arrays(path, wanted, leaves):
         values.update(_load(path, state=restore).state)
     for k, leaf in wanted.items():
         if leaf is not None and not isinstance(values[k], jax.Array):
-            array = jax.device_put(values[k], trees.sharding(leaf))
-            # Without x64 JAX would cut 64 bits to 32: such leaves stay NumPy arrays.
+            array = jax.device_put(values[k], trees.leaf_sharding(leaf))
+            # Without x64 JAX would cut 64 bits to 32, so such leaves stay NumPy arrays.
             values[k] = array if array.dtype == values[k].dtype else values[k]
         if leaf is not None and leaves[k]["key"]:
             values[k] = jax.random.wrap_key_data(values[k], impl=leaves[k]["key"])
     return values
 
 
-def located(path):
-    """The directory as tensorstore wants it: absolute where it is local."""
+def absolute(path):
+    """The directory as an epath; local paths become absolute, as tensorstore demands."""
     path = epath.Path(path).expanduser()
     return path.resolve() if files.is_local(path) else path
 
 
-def quiet():
-    """Orbax reports every step of every save through absl, and each failure several times with its stack;
-    what fails is raised as well, so none of it is lost by leaving its lines out.
-    """
+def silence_orbax():
+    """Hides orbax's log lines: one for every step of every save, and several with a stack for a failure, which orbax
+    raises as well."""
     logger = logging.getLogger("absl")
     if _not_orbax not in logger.filters:
         logger.addFilter(_not_orbax)

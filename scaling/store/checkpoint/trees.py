@@ -1,4 +1,4 @@
-"""Trees as they lie on disk: flat, from path to array, and whether one is what was asked for."""
+"""Trees as flat dicts from path to leaf, the form in which they lie on disk, and the check that two trees match."""
 
 import collections
 
@@ -8,32 +8,32 @@ import numpy as np
 
 
 class NoCheckpoint(FileNotFoundError):
-    """There is no checkpoint that can be read."""
+    """There is no readable checkpoint."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is whole but is of another tree than the one asked for."""
+    """A checkpoint is whole, but its tree is not the requested one."""
 
 
-def match(wanted, leaves):
-    """`wanted` if its paths, shapes and dtypes are those of `leaves`; else CheckpointError."""
+def check_match(wanted, leaves):
+    """Returns `wanted` if its paths, shapes and dtypes equal those of `leaves`; raises CheckpointError otherwise."""
     for verb, paths in (("lacks", wanted.keys() - leaves.keys()),
                         ("also holds", leaves.keys() - wanted.keys())):
         if paths:
-            raise CheckpointError(f"the checkpoint is of another tree: it {verb} {sorted(paths)[0]!r}"
+            raise CheckpointError(f"the checkpoint holds another tree: it {verb} {sorted(paths)[0]!r}"
                                   + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
     for path, leaf in wanted.items():
         saved = (tuple(leaves[path]["shape"]), leaves[path]["dtype"])
         raw = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
         asked = (tuple(np.shape(raw)), str(raw.dtype if hasattr(raw, "dtype") else jnp.asarray(raw).dtype))
         if saved != asked:
-            raise CheckpointError(f"the checkpoint is of another tree: {path!r} is {saved[1]}{list(saved[0])}"
-                                  f" in it, {asked[1]}{list(asked[0])} was asked for")
+            raise CheckpointError(f"the checkpoint holds another tree: {path!r} is {saved[1]}{list(saved[0])} there, "
+                                  f"but {asked[1]}{list(asked[0])} was requested")
     return wanted
 
 
-def sharding(leaf):
-    """Where to put a leaf; None when its sharding names no devices (`jax.eval_shape` under explicit axes)."""
+def leaf_sharding(leaf):
+    """The sharding of a leaf, or None when it names no devices (`jax.eval_shape` under explicit axes)."""
     found = getattr(leaf, "sharding", None)
     return None if isinstance(getattr(found, "mesh", None), jax.sharding.AbstractMesh) else found
 
@@ -43,7 +43,7 @@ def is_key(leaf):
 
 
 def flatten(tree):
-    """[(path string, leaf)], treedef. The `.value` that nnx adds under every variable is left out."""
+    """([(path string, leaf)], treedef). The path leaves out the `.value` that nnx adds under every variable."""
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
 
     def name(path):

@@ -1,4 +1,4 @@
-"""What runs on the nodes: an actor owns devices and trains one pack at a time."""
+"""The actors that run on the nodes. Each owns devices and trains one pack at a time."""
 
 import os
 import signal
@@ -16,35 +16,41 @@ from scaling.sweeps.plan import Pack
 from scaling.sweeps.ray.errors import ClusterError
 
 
-class Report:
-    """What a Runner takes for a progress bar: keeps FLOPs, text and lines until they are fetched."""
+class ProgressReport:
+    """Stands in for a progress bar: keeps FLOPs, text and lines until the driver fetches them."""
 
     def __init__(self):
         self.lock, self.flops, self.text, self.lines = threading.Lock(), 0.0, None, []
 
-    def update(self, flops=0, text=None):
+    def restart(self):
+        """Counts FLOPs from zero again, for the next pack."""
         with self.lock:
-            self.flops += flops
+            self.flops = 0.0
+
+    def update(self, amount=0, text=None):
+        with self.lock:
+            self.flops += amount
             self.text = text or self.text
 
-    def print(self, line):
+    def print(self, message):
         with self.lock:
-            self.lines.append(str(line))
+            self.lines.append(str(message))
 
     def take(self):
-        """(FLOPs of this pack so far, text, lines since the last call)."""
+        """(FLOPs of this pack so far, the latest text, lines since the last call)."""
         with self.lock:
             lines, self.lines = self.lines, []
             return self.flops, self.text, lines
 
 
 class Trainer:
-    """The actor. `train` runs in one of its threads, `report` answers from another."""
+    """The actor. `train` runs in one of its threads, and `report` answers from another."""
 
-    def __init__(self, device: str, devices: int, workdir, options: runners.Options):
-        exits.listen()  # here, because Ray runs only the constructor in the main thread
-        self.device, self.devices, self.workdir, self.options = device, devices, workdir, options
-        self.progress, self.stopping = Report(), False
+    def __init__(self, device: str, devices: int, workdir, options: runners.TrainingOptions):
+        exits.listen()  # Ray runs only the constructor in the main thread, which signal handlers need
+        self.device, self.devices = device, devices
+        self.runner = runners.Runner(workdir, options)
+        self.progress, self.stopping = ProgressReport(), False
         if device == "cpu":
             kept = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
             os.environ["XLA_FLAGS"] = " ".join([*kept, f"--xla_force_host_platform_device_count={devices}"])
@@ -52,22 +58,22 @@ class Trainer:
             jax.config.update("jax_platforms", "cpu")
 
     def start(self) -> str:
-        """The node. Raises ClusterError when its JAX does not see the devices that Ray gave."""
+        """The name of the node. Raises ClusterError when JAX does not see the devices that Ray assigned."""
         warnings.showwarning = lambda message, *rest, **named: self.progress.print(f"{socket.gethostname()}: {message}")
         seen, platform = jax.local_device_count(), jax.default_backend()
         if platform != self.device or seen < self.devices:
-            raise ClusterError(f"JAX on {socket.gethostname()} sees {seen} device(s) of {platform} where an actor owns "
+            raise ClusterError(f"JAX on {socket.gethostname()} sees {seen} device(s) of {platform}, but its actor owns "
                                f"{self.devices} of {self.device}: pip install 'scaling[{self.device}]' there")
-        self.runner = runners.Runner(self.workdir, self.options, self.progress)
         return ray.get_runtime_context().get_node_id()
 
     def train(self, pack: Pack):
-        """(whether the pack is trained, report); not, when another process has claimed it."""
-        self.progress.flops = 0.0
-        return self.runner.train_pack(pack), self.progress.take()
+        """(True, report) once the pack is trained; (False, report) when another process has claimed it."""
+        self.progress.restart()
+        return self.runner.train_pack(pack, self.progress), self.progress.take()
 
     def report(self, stop: bool):
+        """The progress since the last call. With `stop`, the actor saves and ends."""
         if stop and not self.stopping:
             self.stopping = True
-            os.kill(os.getpid(), signal.SIGTERM)  # the way that others ask, too: save, then end
+            os.kill(os.getpid(), signal.SIGTERM)  # as schedulers do: save, then end
         return self.progress.take()

@@ -1,15 +1,15 @@
-"""Packs that wait for an actor, and what becomes of those that lost theirs."""
+"""The queue of packs that wait for an actor, and the rules for packs that lost theirs."""
 
 import collections
 
 
 class Queue:
-    """Packs that wait.
+    """Packs that wait for an actor.
 
-    A pack that was preempted goes to the front and is not charged: what has begun ends first, and as nothing is ever
-    added to a sweep nobody starves. One whose actor died without notice may have killed it: it goes to the back, behind
-    everything that has not had a turn, at most `max_retries` times. One that another process on the workdir has claimed
-    goes to the back as well and is looked at again some seconds later.
+    A preempted pack goes to the front, and the preemption does not count as a retry: packs that have begun finish first,
+    and no pack starves, because nothing is added to a sweep. A pack whose actor died without notice may be the cause of
+    the death: it goes to the back, at most `max_retries` times. A pack that another process on the workdir has claimed
+    goes to the back too, and is tried again some seconds later.
     """
 
     def __init__(self, packs, need, max_retries: int):
@@ -21,11 +21,11 @@ class Queue:
         return len(self.packs)
 
     def wanted(self) -> collections.Counter:
-        """{devices: packs that wait for an actor with so many}."""
+        """{devices: number of packs that wait for an actor with so many devices}."""
         return collections.Counter(map(self.need, self.packs))
 
     def take(self, devices: int, now: float):
-        """The first pack for an actor with so many devices, or None."""
+        """Removes and returns the first pack for an actor with so many devices, or returns None."""
         found = next((pack for pack in self.packs if self.need(pack) == devices and self.later.get(pack, 0) <= now), None)
         if found is not None:
             self.packs.remove(found)

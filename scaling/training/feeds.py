@@ -1,0 +1,105 @@
+"""How batches reach a compiled program: the whole data set lies on the devices, or the host streams batches to them.
+
+The program asks its feed for `data` before each call and, inside the compiled loop, for the batch of a step.
+"""
+
+import functools
+
+import jax
+import numpy as np
+
+from scaling.devices import sharding
+from scaling.devices.layouts import batch_shards
+from scaling.training.step import NEVER
+
+STREAMED = 2**28  # bytes of streamed batches that a device holds for one call
+
+
+class ResidentFeed:
+    """The whole data set lies on every device, and the program slices its batches from it."""
+
+    run_axis = None  # all runs of a pack share the data
+    most_steps = NEVER  # steps of one call that a device has room for
+
+    def __init__(self, source, mesh):
+        self.source, self.mesh = source, mesh
+
+    @functools.cached_property
+    def _arrays(self):
+        return sharding.place(self.source.arrays(), sharding.replicated(self.mesh))
+
+    def data(self, state, pack, steps: int, compiled_steps: int):
+        """The arrays of the source, the same for every call."""
+        return self._arrays
+
+    def abstract(self, compiled_steps: int):
+        """Shapes and shardings of `data`."""
+        return _abstract(jax.eval_shape(self.source.arrays), sharding.replicated(self.mesh))
+
+    def batch(self, data, index, seed, step):
+        """The batch of training step `step` of the run with this seed; traced."""
+        return self.source.slice(data, seed, step)
+
+
+class StreamedFeed:
+    """The host reads the batches of every call. `source` may be None where the program is only compiled."""
+
+    run_axis = 0  # every run of a pack has its own batches
+
+    def __init__(self, experiment, source, mesh, runs: int):
+        self.experiment, self.source, self.mesh, self.runs = experiment, source, mesh, runs
+        self.placing = sharding.over_batch(mesh, experiment.layout, "run", None)
+        self._streams: list = []  # one for each run of which this host holds a part
+        self._position: tuple[list[int], int] = ([], 0)  # seeds of the streams, and the step that they give next
+
+    @functools.cached_property
+    def _example(self) -> dict:
+        """Shapes of one batch: those of the family's example batch."""
+        e = self.experiment
+        return dict(jax.eval_shape(lambda: e.family.example_batch(e.data.batch, jax.random.key(0))))
+
+    @functools.cached_property
+    def most_steps(self) -> int:
+        """Steps of one call for whose batches a device has room."""
+        per_step = self.runs * sum(x.size * x.dtype.itemsize for x in self._example.values())
+        per_device = per_step / self.mesh.shape["run"] / batch_shards(self.mesh, self.experiment.layout)
+        return max(1, int(STREAMED / per_device))
+
+    def data(self, state, pack, steps: int, compiled_steps: int):
+        """Batches [runs, compiled_steps, batch, ...], zero after the first `steps` steps.
+
+        Each host reads only the runs and rows that its devices hold.
+        """
+        start = int(sharding.fetch(state.step)[0])
+        shape = (self.runs, compiled_steps, self.experiment.data.batch)
+        local_runs, _, local_rows = sharding.local(self.placing, shape)
+        seeds = [pack[run].seed for run in local_runs]
+        if (seeds, start) != self._position:  # another pack or segment, or a resumed run: the streams do not continue
+            self._streams = [self.source.stream(seed, start, NEVER, local_rows) for seed in seeds]
+        self._position = (seeds, start + steps)
+        batches = _stack([_stack([next(stream) for _ in range(steps)]) for stream in self._streams])
+
+        def place(x):
+            padding = [(0, 0), (0, compiled_steps - steps)] + [(0, 0)] * (x.ndim - 2)
+            return sharding.place_local(np.pad(x, padding), self.placing, shape)
+
+        return jax.tree.map(place, batches)
+
+    def abstract(self, compiled_steps: int):
+        """Shapes and shardings of `data`."""
+        lead = (self.runs, compiled_steps)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), self._example)
+        return _abstract(shapes, self.placing)
+
+    def batch(self, data, index, seed, step):
+        """The batch of step number `index` of this call, from one run's `data`; traced."""
+        return jax.tree.map(lambda x: x[index], data)
+
+
+def _stack(trees):
+    """Trees of arrays as one tree, stacked on a new first axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _abstract(shapes, placing):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placing), shapes)

@@ -71,9 +71,8 @@ def ray_cluster() -> str:
         drawing.arrow((348, 118), (398, y + 48))
         drawing.arrow((636, y + 48), (688, 118))
     drawing.arrow((400, 216), (298, 216), (298, 176))
-    drawing.box(690, 66, 150, 108, "the workdir", "claims of runs", "checkpoints", "records", kind="deep")
-    drawing.text(20, 250, "Ray places actors on nodes with free devices. A pack goes on from its checkpoint on any other actor.",
-                 "note")
+    drawing.box(690, 66, 150, 108, "the workdir", "locks of runs", "checkpoints", "records", kind="deep")
+    drawing.text(20, 250, "Ray places actors. Any actor can continue a pack from its checkpoint.", "note")
     return drawing.svg()
 
 
@@ -81,12 +80,14 @@ def ray_cluster() -> str:
 def roofline():
     """Seconds of compute, memory traffic and network in a step of every program in docs/hardware.md's table."""
     units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (DOCS / "hardware.md").read_text().splitlines()
+    page = (DOCS / "hardware.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
             if re.match(r"\| (transformer|vae|gan) ", line)]
     names = [", ".join(row[:3]) for row in rows]
     figure, axes = plot.canvas(COLOURS, "seconds of a step, at published rates", "")
     figure.set_size_inches(8.6, 4.6)
-    for column, label, colour, shape in zip((7, 8, 9), ("matrix products", "memory traffic", "ICI"), HUES, SHAPES, strict=False):
+    columns = {7: "matrix products", 8: "memory traffic", 9: "ICI"}
+    for (column, label), colour, shape in zip(columns.items(), HUES, SHAPES, strict=False):
         seconds = [float(value) * units[unit] for value, unit in (row[column].split() for row in rows)]
         axes.plot(seconds, range(len(rows)), shape, color=colour, label=label, zorder=3)
     axes.set_yticks(range(len(rows)), names)
@@ -111,8 +112,8 @@ def trunk():
         last = span.cooldown - 1  # of the trunk
         axes.plot(steps[:last + 1] * per_step, rates[:last + 1], color=COLOURS.ink, zorder=3)
         axes.plot(steps[last:] * per_step, rates[last:], color=colour, zorder=2)
-        axes.annotate(f"{count / 1e3:.0f}k", (span.cooldown * per_step, rates.max()), xytext=(0, 5), textcoords="offset points",
-                      color=colour)
+        axes.annotate(f"{count / 1e3:.0f}k", (span.cooldown * per_step, rates.max()), color=colour, xytext=(0, 5),
+                      textcoords="offset points")
     axes.set_ylim(0, 1.12 * base.optim.learning_rate)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:.0f}k")
     return figure

@@ -2,8 +2,8 @@
 
     python -m tools.draw_rooms
 
-`ROOMS` lists every room of `scaling/` in the order of imports: a room imports only rooms that stand before it. The number in a
-box is its place in that list.
+`ROOMS` lists every room of `scaling/` in the order of imports: a room imports only rooms that stand before it. The number
+in a box is its place in that list.
 """
 
 import pathlib
@@ -11,8 +11,8 @@ import pathlib
 from tools._diagram import Diagram
 
 FIGURE = pathlib.Path(__file__).parents[1] / "docs" / "figures" / "rooms.svg"
-ROOMS = ("fields", "axes", "cost", "devices", "nn", "store", "families", "data", "evaluate", "experiment", "results", "figures",
-         "laws", "report", "training", "sweeps", "study", "pods")
+ROOMS = ("fields", "axes", "cost", "devices", "nn", "store", "families", "data", "evaluate", "experiment", "results",
+         "figures", "laws", "report", "training", "sweeps", "study", "pods")
 WAY = {  # the stages of a study, from left to right, and what each one makes
     "experiment": ("experiments:", "all that", "determines a run"),
     "sweeps": ("a plan: trunks", "and packs, and", "who trains what"),
@@ -22,7 +22,8 @@ WAY = {  # the stages of a study, from left to right, and what each one makes
     "report": ("one HTML page", "that opens", "offline"),
 }
 BELOW = (  # what the stages use
-    {"families": ("one file a family:", "network, losses, sizes"), "data": ("one file a source:", "batches by seed and step"),
+    {"families": ("one file a family:", "network, losses, sizes"),
+     "data": ("one file a source:", "batches by seed and step"),
      "evaluate": ("scores of", "generated images"), "figures": ("plots, colours,", "numbers in words"),
      "pods": ("compiles for TPUs", "that are not here")},
     {"nn": ("layers, attention",), "devices": ("layouts, shards, hosts",), "store": ("files, checkpoints",),
@@ -58,7 +59,8 @@ def draw() -> str:
     low = top + height + 22
     drawing.arrow((left[5] + width / 2, top + height), (left[5] + width / 2, low), (left[2] + width / 2, low),
                   (left[2] + width / 2, top + height + 2))
-    drawing.text((left[2] + left[5] + width) / 2, low - 6, "the target is trained after its forecast is written", "note", "middle")
+    between = (left[2] + left[5] + width) / 2
+    drawing.text(between, low - 6, "the target is trained after its forecast is written", "note", "middle")
     drawing.text(EDGE, 262, "What the stages use", "name")
     for row, y, height in zip(BELOW, (278, 364), (70, 54), strict=True):
         width = (WIDTH - 2 * EDGE - (len(row) - 1) * GAP) / len(row)

@@ -1,6 +1,7 @@
-"""README.md and docs/: every command on a page has flags that exist, every name is in the tree, and the Python blocks run.
+"""README.md and docs/: every command on a page has flags that exist, every name is in the tree, and the notebook page runs.
 
-test_laws_page.py runs docs/laws.md as a whole, and test_launch.py runs the launchers' commands with --dry_run.
+test_snippets.py runs the Python of the other pages, test_laws_page.py runs docs/laws.md as a whole, and test_launch.py runs the
+launchers' commands with --dry_run.
 """
 
 import contextlib
@@ -16,10 +17,8 @@ import sys
 import types
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from scaling import laws
 from scaling.results import records
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -119,48 +118,6 @@ def test_files_and_names_on_a_page_are_in_the_tree(page):
     text = page.read_text()
     paths, names = PATH.findall(text), dict.fromkeys(NAME.findall(text))
     assert not [path for path in paths if not (ROOT / path).exists()] + [name for name in names if not exists(name)]
-
-
-# ------------------------------------------------------------------------------------------ Python of the front pages
-
-
-def block(page, word):
-    """The one Python block of a page that contains `word`."""
-    [found] = [code for code in blocks(ROOT / page, "python") if word in code]
-    return found
-
-
-def test_the_sweep_of_the_readme_is_a_list_of_experiments():
-    namespace = {}
-    exec(block("README.md", "def sweep"), namespace)
-    runs = namespace["sweep"](namespace["get_config"]())
-    assert len(runs) == 18 and len({run.family for run in runs}) == 3
-
-
-def test_the_laws_of_the_readme_run(tmp_path, monkeypatch):
-    rng, rows = np.random.default_rng(0), ["N,D,C,loss,group,kept"]
-    for n in (1e7, 4e7, 1.6e8, 6.4e8, 2.5e9):
-        for c in (1e18, 1e19, 1e20, 1e21):
-            d = c / (6 * n)
-            loss = (1.8 + 480 * n**-0.35 + 2100 * d**-0.37) * np.exp(0.003 * rng.standard_normal())
-            rows.append(f"{n},{d},{c},{loss},{c},1")
-    (tmp_path / "points.csv").write_text("\n".join(rows))
-    monkeypatch.chdir(tmp_path)
-    namespace = {}
-    exec(block("README.md", "Runs.from_csv").replace("draws=4000", "draws=40"), namespace)
-    low, high = namespace["boot"].interval("alpha")
-    assert 0 < low < high
-
-
-def test_the_law_of_the_page_on_architecture_can_be_fitted():
-    try:
-        exec(block("docs/architecture.md", "laws.register"), {})
-        x = np.geomspace(10, 1e5, 12)
-        runs = laws.Runs.from_dataframe(pd.DataFrame({"x": x, "loss": 1 + 3 / (1 + 0.5 * np.log(x))}))
-        fitted = laws.fit(runs, "logarithmic")
-        assert fitted.params["c"] == pytest.approx(0.5, rel=0.05)
-    finally:
-        laws.FORMS.pop("logarithmic", None)
 
 
 # ------------------------------------------------------------------------------------------ the notebook

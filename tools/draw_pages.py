@@ -115,7 +115,7 @@ def trunk():
         axes.annotate(f"{count / 1e3:.0f}k", (span.cooldown * per_step, rates.max()), color=colour, xytext=(0, 5),
                       textcoords="offset points")
     axes.set_ylim(0, 1.12 * base.optim.learning_rate)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:.0f}k")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:.0f}k" if value else "0")
     return figure
 
 

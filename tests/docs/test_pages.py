@@ -1,6 +1,7 @@
-"""README.md and docs/: every command on a page has flags that exist, and the Python of the notebook page runs.
+"""README.md and docs/: every command on a page has flags that exist, every name is in the tree, and the notebook page runs.
 
-docs/laws.md is run as a whole by test_laws_page.py, and the launchers' commands print what they would do in test_launch.py.
+test_snippets.py runs the Python of the other pages, test_laws_page.py runs docs/laws.md as a whole, and test_launch.py runs
+the launchers' commands with --dry_run.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -23,15 +25,18 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
-ENDS = {"&&", "||", ";", "|", "do", "then", "]"}  # of a command
+PATH = re.compile(r"`((?:scaling|tools|experiments|configs|tests|docs)/[\w./]+)`")
+NAME = re.compile(r"(?<![\w./:-])((?:scaling|tools|experiments)(?:\.[A-Za-z_]\w*)+)")
+ENDS = {"&&", "||", ";", "|", "do", "then", "]"}  # these words end a command
 
 
 def blocks(page, language):
+    """The fenced blocks of a page in one language."""
     return [code for name, code in BLOCK.findall(page.read_text()) if name == language]
 
 
 def commands(page):
-    """(module, its arguments, what the page has exported by then) of every `python -m` on the page."""
+    """(module, arguments, variables exported so far) of every `python -m` on the page."""
     exported = {}
     for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
         words = shlex.split(line.replace("!python", "python"), comments=True)
@@ -45,7 +50,7 @@ def commands(page):
             words = argv[stop:]
 
 
-# Parses in a process of its own what one command would: two commands may define a flag of one name.
+# Each command line is parsed in a process of its own, because two commands may define flags of the same name.
 PARSE = """
 import importlib, json, os, pathlib, sys
 import scaling.study.study, scaling.laws.figures.plots, scaling.report
@@ -75,7 +80,7 @@ for module, argv, exported in json.load(sys.stdin):
 def test_the_flags_of_every_command_exist():
     found = [(module, argv, exported) for page in PAGES for module, argv, exported in commands(page)
              if module.split(".")[0] in ("experiments", "tools") and not module.startswith("tools.launch")]
-    for _, argv, _ in found:  # a config that an earlier command would have written
+    for _, argv, _ in found:  # configs/next.py and a.py would be written by an earlier command
         argv[:] = ["--config=configs/quickstart.py" if re.fullmatch(r"--config=(configs/next|a)\.py", word) else word
                    for word in argv if word != "--help"]
     done = subprocess.run([sys.executable, "-c", PARSE], input=json.dumps(found), cwd=ROOT, text=True, capture_output=True,
@@ -94,12 +99,33 @@ def test_links_lead_to_files(page):
     assert not missing
 
 
+def exists(name):
+    """Whether a dotted name is a module or, in the package, something that a module offers."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    if not name.startswith("scaling."):  # importing a command would define its flags here
+        return False
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_and_names_on_a_page_are_in_the_tree(page):
+    text = page.read_text()
+    paths, names = PATH.findall(text), dict.fromkeys(NAME.findall(text))
+    assert not [path for path in paths if not (ROOT / path).exists()] + [name for name in names if not exists(name)]
+
+
 # ------------------------------------------------------------------------------------------ the notebook
 
 
 @pytest.fixture
 def drive(tmp_path):
-    """What a study leaves in Drive, of a planted law."""
+    """A workdir in Drive whose runs follow a planted law."""
     workdir, rng = tmp_path / "quickstart", np.random.default_rng(0)
     (workdir / "report").mkdir(parents=True)
     (workdir / "report" / "index.html").write_text("<p>a report</p>")
@@ -109,7 +135,8 @@ def drive(tmp_path):
             bits = (1.1 + 14 * n**-0.33 + 160 * d**-0.38) * (1 + 0.003 * rng.standard_normal())
             records.Records(workdir).write({
                 "fingerprint": f"{int(n):08x}{int(d):08x}", "role": "sweep", "family": "transformer",
-                "params_non_embedding": int(n), "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0,
+                "params_non_embedding": int(n), "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d,
+                "learning_rate": 1e-2, "seed": 0,
                 "bits_per_byte": float(bits), "loss": float(bits), "diverged": False})
     return workdir
 
@@ -129,7 +156,7 @@ def test_the_cells_of_the_notebook_page_run(drive, monkeypatch):
 
 
 def test_what_the_notebook_keeps_in_drive_comes_back(tmp_path):
-    """The cell of bash, with the copies that it makes every two minutes made once."""
+    """The bash cell restores earlier results and copies new ones; here it copies once instead of every two minutes."""
     [cell] = [code for code in blocks(ROOT / "docs" / "colab.md", "bash") if code.startswith("%%bash")]
     once = cell.removeprefix("%%bash\n").replace("while sleep 120; do", "for once in 1; do")
     script = once.replace("/content", str(tmp_path))

@@ -1,0 +1,68 @@
+"""The Python blocks of the README and of docs/architecture.md run and do what the text beside them says."""
+
+import pathlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_workdir import text_workdir
+
+from scaling import laws
+
+ROOT = pathlib.Path(__file__).parents[2]
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TESTED = {"README.md": ("scaling.load", "Runs.from_csv", "def sweep"), "docs/architecture.md": ("laws.register",)}
+
+
+def block(page, word):
+    """The one Python block of a page that contains `word`."""
+    [found] = [code for code in PYTHON.findall((ROOT / page).read_text()) if word in code]
+    return found
+
+
+@pytest.mark.parametrize("page", TESTED)
+def test_every_block_has_a_test(page):
+    assert PYTHON.findall((ROOT / page).read_text()) == [block(page, word) for word in TESTED[page]]
+
+
+def test_a_workdir_is_a_table_and_its_best_run_continues_a_prompt(tmp_path, corpus, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    text_workdir(tmp_path / "runs" / "quickstart", corpus)
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(block("README.md", "scaling.load"), namespace)
+    assert len(namespace["df"]) == 3 and namespace["run"].fingerprint in set(namespace["df"]["fingerprint"])
+    assert capsys.readouterr().out.strip()
+
+
+def test_the_laws_of_the_readme_run(tmp_path, monkeypatch):
+    rng, rows = np.random.default_rng(0), ["N,D,C,loss,group,kept"]
+    for n in (1e7, 4e7, 1.6e8, 6.4e8, 2.5e9):
+        for c in (1e18, 1e19, 1e20, 1e21):
+            d = c / (6 * n)
+            loss = (1.8 + 480 * n**-0.35 + 2100 * d**-0.37) * np.exp(0.003 * rng.standard_normal())
+            rows.append(f"{n},{d},{c},{loss},{c},1")
+    (tmp_path / "points.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(block("README.md", "Runs.from_csv").replace("draws=4000", "draws=40"), namespace)
+    low, high = namespace["boot"].interval("alpha")
+    assert 0 < low < high
+
+
+def test_the_sweep_of_the_readme_is_a_list_of_experiments():
+    namespace = {}
+    exec(block("README.md", "def sweep"), namespace)
+    runs = namespace["sweep"](namespace["get_config"]())
+    assert len(runs) == 18 and len({run.family for run in runs}) == 3
+
+
+def test_a_law_of_ones_own_can_be_fitted():
+    try:
+        exec(block("docs/architecture.md", "laws.register"), {})
+        x = np.geomspace(10, 1e5, 12)
+        runs = laws.Runs.from_dataframe(pd.DataFrame({"x": x, "loss": 1 + 3 / (1 + 0.5 * np.log(x))}))
+        assert laws.fit(runs, "logarithmic").params["c"] == pytest.approx(0.5, rel=0.05)
+    finally:
+        laws.FORMS.pop("logarithmic", None)

@@ -1,0 +1,135 @@
+"""Draw the figures of docs/ that show how the parts work together: packs on GPUs, a TPU slice, a Ray cluster, a trunk.
+
+    python -m tools.draw_pages
+
+Nothing is trained or measured. The rates come from the table of docs/hardware.md, the schedules from the package. The
+screenshots of reports, and docs/figures/rooms.svg (`tools.draw_rooms`), are not made here.
+"""
+
+import pathlib
+import re
+
+import numpy as np
+
+from scaling import experiment
+from scaling.figures import plot
+from scaling.figures.plot import COLOURS, HUES, SHAPES
+from scaling.training.optim import schedule
+from scaling.training.step import run_span
+from tools._diagram import Diagram
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+def packs() -> str:
+    """Eight GPUs: many small runs side by side, or one large run."""
+    drawing = Diagram(860, 250, "Eight GPUs hold 64 packed runs, or one run cut into eight shards")
+    for left, name, note in ((20, "--pack=64", "64 small runs, eight on each GPU, one program"),
+                             (450, "--config.layout=fsdp", "one large run: each GPU holds a shard of it")):
+        drawing.text(left, 30, name, "name")
+        drawing.text(left, 48, note, "note")
+        for gpu in range(8):
+            x, y = left + (gpu % 4) * 98, 66 + (gpu // 4) * 86
+            drawing.box(x, y, 90, 74, f"GPU {gpu}")
+            if left == 20:
+                for run in range(8):
+                    drawing.rectangle(x + 9 + (run % 4) * 18, y + 32 + (run // 4) * 18, 14, 14, "deep")
+            else:
+                drawing.rectangle(x + 9, y + 32, 72, 32, "deep")
+                drawing.text(x + 45, y + 52, f"{gpu + 1}/8", "note", "middle")
+    return drawing.svg()
+
+
+def tpu_slice() -> str:
+    """A v5e-16: four hosts of four chips run one command and write to one bucket."""
+    drawing = Diagram(860, 300, "A launcher starts one command on four hosts of a TPU slice, which write to one bucket")
+    drawing.box(20, 106, 190, 88, "Your machine", "tools.launch.tpu_vm:", "create, install,", "run, delete", kind="deep")
+    drawing.rectangle(262, 44, 348, 236, "frame")
+    drawing.text(262, 34, "a slice of TPU v5e-16: one job of four processes; each square is a chip", "note")
+    for host in range(4):
+        x, y = 274 + (host % 2) * 166, 56 + (host // 2) * 112
+        drawing.box(x, y, 158, 100, f"host {host}", "experiments.run")
+        for chip in range(4):
+            drawing.rectangle(x + 9 + chip * 36, y + 58, 30, 30, "deep")
+    drawing.box(662, 90, 178, 120, "gs://my-scaling/sweep", "records", "curves", "checkpoints", "report", kind="deep")
+    drawing.arrow((210, 150), (260, 150))
+    drawing.arrow((610, 150), (660, 150))
+    return drawing.svg()
+
+
+def ray_cluster() -> str:
+    """The driver, its queue of packs, and actors that own devices."""
+    drawing = Diagram(860, 262, "A driver hands packs to Ray actors, which own devices and share a workdir")
+    drawing.box(20, 74, 180, 90, "Driver", "plans, fits, reports", "on the CPU", kind="deep")
+    drawing.text(250, 66, "packs that wait", "note")
+    for pack in range(4):
+        drawing.rectangle(250, 76 + pack * 24, 96, 18, "deep")
+    drawing.arrow((200, 118), (248, 118))
+    for node, (y, lines) in enumerate(((20, ("an actor: GPUs 0 to 3", "an actor: GPUs 4 to 7")),
+                                       (132, ("an actor: GPUs 0 to 3", "has died: its pack waits again")))):
+        drawing.box(400, y, 236, 96, f"node {node}", *lines)
+        drawing.arrow((348, 118), (398, y + 48))
+        drawing.arrow((636, y + 48), (688, 118))
+    drawing.arrow((400, 216), (298, 216), (298, 176))
+    drawing.box(690, 66, 150, 108, "the workdir", "locks of runs", "checkpoints", "records", kind="deep")
+    drawing.text(20, 250, "Ray places actors. Any actor can continue a pack from its checkpoint.", "note")
+    return drawing.svg()
+
+
+@plot.styled
+def roofline():
+    """Seconds of compute, memory traffic and network in a step of every program in docs/hardware.md's table."""
+    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+    page = (DOCS / "hardware.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
+            if re.match(r"\| (transformer|vae|gan) ", line)]
+    names = [", ".join(row[:3]) for row in rows]
+    figure, axes = plot.canvas(COLOURS, "seconds of a step, at published rates", "")
+    figure.set_size_inches(8.6, 4.6)
+    columns = {7: "matrix products", 8: "memory traffic", 9: "ICI"}
+    for (column, label), colour, shape in zip(columns.items(), HUES, SHAPES, strict=False):
+        seconds = [float(value) * units[unit] for value, unit in (row[column].split() for row in rows)]
+        axes.plot(seconds, range(len(rows)), shape, color=colour, label=label, zorder=3)
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=COLOURS.ink)
+    return figure
+
+
+@plot.styled
+def trunk():
+    """The learning rate of four runs that share a trunk, as the package's schedule gives it."""
+    base = experiment.from_config(experiment.config("transformer"))
+    tokens = (36_864, 73_728, 147_456, 294_912)
+    figure, axes = plot.canvas(COLOURS, "training tokens", "learning rate")
+    axes.set_xscale("linear")
+    for count, colour in zip(tokens, HUES, strict=False):
+        one = base.replace({"data.tokens": count, "optim.warmup": 10})
+        span = run_span(one)
+        steps = np.arange(one.steps)
+        rates = np.asarray(schedule(one, (span.cooldown, span.steps))(steps))
+        per_step = count / one.steps
+        last = span.cooldown - 1  # of the trunk
+        axes.plot(steps[:last + 1] * per_step, rates[:last + 1], color=COLOURS.ink, zorder=3)
+        axes.plot(steps[last:] * per_step, rates[last:], color=colour, zorder=2)
+        axes.annotate(f"{count / 1e3:.0f}k", (span.cooldown * per_step, rates.max()), color=colour, xytext=(0, 5),
+                      textcoords="offset points")
+    axes.set_ylim(0, 1.12 * base.optim.learning_rate)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:.0f}k" if value else "0")
+    return figure
+
+
+DIAGRAMS = {"packs.svg": packs, "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster}
+PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
+
+
+def main() -> None:
+    for name, draw in DIAGRAMS.items():
+        (DOCS / "figures" / name).write_text(draw())
+    for name, draw in PLOTS.items():
+        plot.save(DOCS / "figures" / name, draw())
+    print(f"written: {', '.join([*DIAGRAMS, *PLOTS])} in {DOCS / 'figures'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import pytest
 from simulated import noisy, planted
 
 from scaling.laws import Runs
-from scaling.laws.fitting.fit import refit
+from scaling.laws.fitting.fit import EFFICIENT, refit
 from scaling.laws.fitting.search import fit, fit_again
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample, uncertainty
@@ -48,12 +48,12 @@ def test_errors_for_the_wild_bootstrap_are_what_leaving_a_cluster_out_makes_of_r
     noise = 0.01 * np.random.default_rng(1).standard_normal(12)
     table = table.assign(loss=mean + noise, group=np.arange(12) // 3)
     law = fit(Runs.from_dataframe(table), "saturating_power", loss="mse", fix={"alpha": 0.25})
-    numbers, _ = resample.groups(law, "group")
+    numbers, _ = resample.cluster_numbers(law, "group")
     without = []
     for g in range(4):
         other = fit_again(law, law.runs.select(numbers != g, "left out"))
         without += [*(law.y - law.form.predict(other.vector[None], law.logs)[0])[numbers == g]]
-    near = np.abs(law.residuals) < resample.ROBUST * law.noise
+    near = np.abs(law.residuals) < EFFICIENT * law.noise
     assert near.sum() > 6
     found = resample.errors(law, numbers) / np.sqrt(3 / 4)
     if near.all():

@@ -261,10 +261,10 @@ def test_the_manifest_tells_apart_what_was_fitted():
 def test_a_saved_fit_is_read_back(tmp_path, options):
     law = laws.fit(grid(noise=0.003), **options)
     boot = laws.bootstrap(law, draws=50)
-    content = laws.save(tmp_path / "fit.json", law, boot, laws.frontier(law, [1e18, 1e20], boot=boot))
+    content = laws.save_fit(tmp_path / "fit.json", law, boot, laws.frontier(law, [1e18, 1e20], boot=boot))
     assert set(content["intervals"]) >= set(law.form.free) and len(content["points"]) == 20
     assert set(content["frontier"][0]) >= {"flops", "params_non_embedding", "tokens_seen", "loss", "lo", "hi"}
-    back = laws.load(tmp_path / "fit.json")
+    back = laws.load_fit(tmp_path / "fit.json")
     assert back.params == law.params and back.diagnostics == law.diagnostics
     assert back.manifest == law.manifest and back.to_json() == law.to_json()
     np.testing.assert_array_equal(back.residuals, law.residuals)

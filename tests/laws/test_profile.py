@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from reference import FOLDER
+from reference import case
 from scipy import stats
 
 from scaling.laws import Runs
@@ -145,15 +145,11 @@ def test_bad_requests_give_one_sentence():
 
 def test_repeated_data_do_not_identify_how_soon_repeating_is_worth_nothing():
     """Muennighoff et al.: the profile of R_D meets the published, local optimum, and is flat to a bound."""
-    folder = FOLDER / "muennighoff_data_constrained"
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds it")
-    expected = json.loads((folder / "expected.json").read_text())
+    data, expected = case("muennighoff_data_constrained")
     known, targets = expected["fixed"], {t["name"]: t for t in expected["targets"]}
     held = {name: float(np.exp(known[f"log{name}"])) for name in ("A", "B", "E")}
     held |= {name: known[name] for name in ("alpha", "beta", "G")}
-    table = Runs.from_csv(folder / "data.csv", params="model_params", data="train_tokens",
-                          unique="unique_tokens")
+    table = Runs.from_dataframe(data, params="model_params", data="train_tokens", unique="unique_tokens")
     law = fit(table, "data_constrained", fix=held)
     points = targets["published_is_a_local_minimum"]["profile_over_R_D_star"]
     points = {float(value): objective for value, objective in points.items()}
@@ -168,10 +164,8 @@ def test_repeated_data_do_not_identify_how_soon_repeating_is_worth_nothing():
 
 
 def test_profiles_of_the_chinchilla_points_agree_with_their_bootstrap():
-    folder = FOLDER / "epoch_chinchilla"
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds it")
-    law = fit(Runs.from_csv(folder / "data.csv", where="kept", params="model_params", data="train_tokens"))
+    data, _ = case("epoch_chinchilla")
+    law = fit(Runs.from_dataframe(data, where="kept", params="model_params", data="train_tokens"))
     boot = bootstrap(law, 500)
     for name in ("alpha", "beta", "E"):
         width = np.diff(boot.interval(name))[0]

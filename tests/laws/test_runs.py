@@ -5,7 +5,7 @@ import pytest
 from report_study import fill, fill_images
 
 from scaling import laws
-from scaling.laws.forms.form import get_form
+from scaling.laws.forms.catalogue import get_form
 
 TABLE = pd.DataFrame({"params": [1e6, 2e6, 4e6, 8e6], "tokens": [1e8, 1e8, 2e8, 2e8], "loss": [3.0, 2.8, 2.6, np.nan],
                       "kind": ["a", "a", "b", "b"], "kept": [True, True, False, True]})

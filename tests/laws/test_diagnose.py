@@ -1,5 +1,4 @@
-"""A fit says what it cannot know: every diagnostic fires on data that have its fault, and good data are met
-with silence."""
+"""Every diagnostic fires on data that have its fault, and good data give no warning."""
 import copy
 import json
 import pickle
@@ -46,7 +45,7 @@ def the(law, code):
     return found[0]
 
 
-def test_a_diagnostic_is_its_sentence_and_keeps_what_it_is_about():
+def test_a_diagnostic_is_a_sentence_that_keeps_its_code_and_subject():
     said = Diagnostic("alpha is odd.", "odd", "alpha")
     copies = copy.deepcopy(said), pickle.loads(pickle.dumps(said)), Diagnostic.from_json(said.to_json())
     for other in (said, *copies):
@@ -62,7 +61,7 @@ def test_a_diagnostic_is_its_sentence_and_keeps_what_it_is_about():
     (lambda seed: noisy(pd.DataFrame({"x": X, "y": 0.8 + 12 * X ** -0.2}), 0.003, seed), "saturating_power",
      {})],
     ids=["grid", "least squares", "three seeds", "one input"])
-def test_good_data_are_met_with_silence(points, law, options):
+def test_good_data_give_no_warning(points, law, options):
     alarms = [fit(points(seed), law, **options).diagnostics for seed in range(6)]
     assert sum(map(bool, alarms)) <= 1, alarms
 
@@ -146,7 +145,7 @@ def test_an_outlier_is_named_by_its_row_in_the_source():
     assert "outliers" not in codes(unweighted)
 
 
-def test_what_is_fixed_or_tied_is_no_parameter_to_warn_of():
+def test_fixed_and_tied_parameters_give_no_warning():
     free = fit(grid(), bounds={"alpha": (0.45, 1.0)})
     held = fit(grid(), fix={"alpha": 0.45}, bounds={"alpha": (0.45, 1.0)})
     assert "at-bound" in codes(free) and "at-bound" not in codes(held)
@@ -163,7 +162,7 @@ def test_diagnostics_do_not_depend_on_order_or_units():
     assert codes(law) == codes(shuffled) == codes(scaled) >= {"outliers", "residual-structure"}
 
 
-# ----------------------------------------------------------------------------------- what they rest on
+# ------------------------------------------------------------------------------- the tests behind them
 
 def test_the_rank_tests_hold_their_level_and_see_structure():
     rng = np.random.default_rng(0)
@@ -187,7 +186,7 @@ def test_the_serial_test_holds_its_level_and_sees_bends():
 
 
 @pytest.mark.parametrize("law", ["chinchilla", "kaplan", "interaction"])
-def test_the_condition_number_knows_no_units(law):
+def test_the_condition_number_does_not_depend_on_units(law):
     found = fit(grid(), law)
     moved = fit(grid().assign(N=grid().N / 1e7, D=grid().D * 30), law)
     one, other = (sensitivity.condition_number(f.form, f.vector, f.logs) for f in (found, moved))
@@ -203,7 +202,7 @@ def test_a_vanished_term_leaves_its_exponent_undetermined():
 
 # --------------------------------------------------------------------------- questions a user may ask
 
-def test_given_values_are_located_among_the_optima():
+def test_locate_tells_whether_values_are_an_optimum():
     law = fit(grid())
     assert locate(law, {**law.params, "A": law.params["A"] * 1.0001}).code == "global-optimum"
     away = locate(law, {**law.params, "alpha": 0.5})
@@ -224,7 +223,7 @@ def test_extrapolation_says_how_far():
     assert "no fitted run is near" in extrapolation(fit(band), N=1.9e9, D=1.05e9)
 
 
-def test_profiles_say_what_is_not_identified():
+def test_profiles_warn_of_parameters_that_are_not_identified():
     x = np.geomspace(1e3, 1e8, 20)
     long = pd.DataFrame({"x": x, "y": 0.8 + 12 * x ** -0.2})
     whole = fit(noisy(long, 0.003), "saturating_power", loss="mse_log")
@@ -265,7 +264,7 @@ def test_muennighoffs_repetitions_are_not_identified(loss, code):
     assert said["R_D",] == code and (loss == "mse_log" or said["R_N",] == "weak-profile")
 
 
-def test_published_values_rounded_in_print_are_still_the_optimum():
+def test_values_rounded_in_print_still_count_as_the_optimum():
     data, expected = case("epoch_chinchilla")
     targets = {t["name"]: t["values"] for t in expected["targets"] if "values" in t}
     law = fit(Runs.from_dataframe(data, params="model_params", data="train_tokens", where="kept"))

@@ -47,17 +47,17 @@ def test_derivatives_are_those_of_the_objective(name, loss):
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in LOOSE])
 @settings(max_examples=2, deadline=None)
 @given(unit=st.floats(1e-4, 1e4), y=st.floats(1e-3, 1e3))
-def test_units_of_inputs_and_loss_do_not_matter_where_the_form_has_none(name, unit, y):
+def test_units_of_inputs_and_loss_do_not_matter_if_the_form_has_none(name, unit, y):
     planted_laws.knows_no_units(name, unit, y)
 
 
-def test_kaplans_constants_are_the_losses_of_one_resource_alone():
+def test_kaplans_constants_give_the_loss_when_one_resource_is_unlimited():
     law = laws.fit(planted("kaplan"), "kaplan")
     assert law.predict(1e9, 1e60) == pytest.approx((law.derived["N_c"] / 1e9) ** law.params["alpha"], rel=1e-3)
     assert law.predict(1e90, 1e9) == pytest.approx((law.derived["D_c"] / 1e9) ** law.params["beta"], rel=1e-3)
 
 
-def test_data_that_do_not_repeat_are_unconstrained():
+def test_the_data_constrained_law_is_chinchilla_if_no_data_repeat():
     form, other = get_form("data_constrained"), get_form("chinchilla")
     N, D = np.log([[1e6, 1e7], [1e10, 1e11]])
     vector = [PLANTED["data_constrained"][p] for p in form.names]
@@ -101,7 +101,7 @@ def test_jets_are_derivatives(function):
             assert jet.second.get((k, m), 0.0) == pytest.approx(second / (4 * h * h), rel=1e-4, abs=1e-6)
 
 
-def test_a_function_that_jets_do_not_know_is_named():
+def test_a_function_without_derivatives_is_refused_by_name():
     with pytest.raises(TypeError, match="np.sin of a parameter has no derivative here"):
         np.sin(Jet(np.ones(1), {0: 1.0}))
 

@@ -1,4 +1,4 @@
-"""Runs from tables and workdirs: columns found or named, what is dropped noted, nonsense refused in one sentence."""
+"""Runs from tables and workdirs: columns are found or named, drops are noted, bad requests are refused in one sentence."""
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +30,7 @@ def test_every_kind_of_table_gives_the_same_runs(tmp_path, suffix):
     assert len(runs.source["sha256"]) == 64
 
 
-def test_named_columns_win_over_well_known_ones():
+def test_named_columns_take_precedence_over_well_known_ones():
     table = TABLE.assign(width=[1, 2, 3, 4], flops=[1, 2, 3, 4.0])
     runs = laws.Runs.from_dataframe(table, y="tokens", params="width", x="flops")
     assert runs.columns["y"] == "tokens" and runs.columns["N"] == "width"
@@ -38,7 +38,7 @@ def test_named_columns_win_over_well_known_ones():
     np.testing.assert_array_equal(runs.flops, [1, 2, 3, 4])
 
 
-def test_what_is_left_out_is_noted_with_its_row_and_reason():
+def test_dropped_runs_are_noted_with_row_and_reason():
     runs = laws.Runs.from_dataframe(TABLE, where="kept").where("loss > 0")
     assert list(runs.rows) == [0, 1] and list(runs.frame["loss"]) == [3.0, 2.8]
     assert runs.dropped == [{"row": 2, "why": "not kept"}, {"row": 3, "why": "not loss > 0"}]
@@ -66,7 +66,7 @@ def test_seeds_are_averaged_with_their_standard_error():
     (lambda p: laws.Runs.from_dataframe(TABLE, x="kind").values("x"), "column 'kind' is not numeric"),
     (lambda p: laws.Runs.from_dataframe(TABLE).positive("y"), "(first: nan in row 3)"),
     (lambda p: laws.Runs.from_workdir(p), "holds no records yet")])
-def test_nonsense_is_refused_in_one_sentence(tmp_path, call, words):
+def test_bad_requests_are_refused_in_one_sentence(tmp_path, call, words):
     with pytest.raises(laws.LawError) as caught:
         call(tmp_path)
     assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -24,8 +24,8 @@ class Jet:
             value, slope, bend = UNARY[ufunc](arguments[0].value)
             return chain_rule(value, arguments, [slope], {(0, 0): bend})
         if ufunc in BINARY:
-            a, b = (x.value if isinstance(x, Jet) else x for x in arguments)
-            return chain_rule(*BINARY[ufunc](a, b, arguments))
+            values = [x.value if isinstance(x, Jet) else x for x in arguments]
+            return chain_rule(*BINARY[ufunc](*values, arguments))
         raise TypeError(f"np.{ufunc.__name__} of a parameter has no derivative here; a formula may use "
                         f"{', '.join(sorted(f.__name__ for f in (*UNARY, *BINARY)))}")
 

@@ -99,7 +99,8 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
     ends, reached = [], []
     near = fit.optima[parameter][fit.optima["objective"] < fit.objective + rise]
     for bound, far in ((bounds.low, near.min()), (bounds.high, near.max())):
-        outermost = sorted((fit.params[parameter], float(far), bound))[1]  # that optimum, if it lies on this side
+        # the middle of the three is the far optimum if it lies between the fit and the bound, else the fit
+        outermost = sorted((fit.params[parameter], float(far), bound))[1]
         end, crossed = _search(path, outermost, bound, fit.objective + rise, rise)
         ends.append(end)
         reached.append(not crossed)
@@ -118,7 +119,7 @@ def profile(fit: Fit, parameter: str, points=25, level: float = 0.9, cluster=Non
 
 
 def _rise(fit: Fit, parameter: str, level: float, cluster, seed: int) -> float:
-    """The amount by which noise raises the objective at the true value above its minimum, at most, in a share `level`."""
+    """The rise of the objective from its minimum to the true value that noise does not exceed with probability `level`."""
     if fit.spec.is_likelihood and cluster is None:
         from scipy import special  # here, since importing the laws should not wait for it
         variance = fit.objective / fit.degrees_of_freedom
@@ -184,8 +185,8 @@ def _grid(path: _Path, ends: list[float], points: int, bounds) -> np.ndarray:
 
     They are ordered from the fit's value outwards, so that each fit starts from its neighbour.
     """
-    known = sorted(path.done)
-    low, high = (end if np.isfinite(end) else known[k] for k, end in zip((0, -1), ends))
+    low = ends[0] if np.isfinite(ends[0]) else min(path.done)
+    high = ends[1] if np.isfinite(ends[1]) else max(path.done)
     margin = 0.2 * (high - low)
     low, high = max(low - margin, bounds.low), min(high + margin, bounds.high)
     grid = np.geomspace(low, high, points) if low > 0 and high / low > 30 else np.linspace(low, high, points)

@@ -61,7 +61,7 @@ def test_seeds_are_averaged_with_their_standard_error():
     (lambda p: laws.Runs.from_dataframe(TABLE, where="sort == 1"), "cannot select runs by 'sort == 1'"),
     (lambda p: laws.Runs.from_dataframe(TABLE, where="loss > 9"), "no run is left where 'loss > 9'"),
     (lambda p: laws.Runs.from_csv(p / "none.csv"), "there is no file"),
-    (lambda p: laws.Runs.from_csv(p / "none.xyz"), "none of the kinds of table"),
+    (lambda p: laws.Runs.from_csv(p / "none.xyz"), "no suffix of a table that can be read"),
     (lambda p: laws.Runs.from_dataframe(TABLE).values("U"), "which column is U? Say unique=<column>"),
     (lambda p: laws.Runs.from_dataframe(TABLE, x="kind").values("x"), "column 'kind' is not numeric"),
     (lambda p: laws.Runs.from_dataframe(TABLE).positive("y"), "(first: nan in row 3)"),

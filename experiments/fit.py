@@ -176,13 +176,13 @@ def _intervals(profiles) -> str:
 
 
 def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
-    """All of fit.json but when and how it was made: what `laws.load` reads, and what the options asked
+    """All of fit.json but when and how it was made: what `laws.load_fit` reads, and what the options asked
     for."""
     best = fitted.objective or 1.0
     modes = [{"params": {name: row[name] for name in fitted.form.names}, "objective": row["objective"],
               "above_best": row["objective"] / best - 1} for row in fitted.optima.to_dict("records")]
     asked = {part.name: part.content for part in parts}
-    return store.content(fitted, boot, level=_points.level()) | {"modes": modes} | asked
+    return store.fit_content(fitted, boot, level=_points.level()) | {"modes": modes} | asked
 
 
 def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> None:

@@ -1,4 +1,4 @@
-"""Published data to check against; skipped where the reference folder is not beside the project."""
+"""Published data to check against. Tests skip if the reference folder is not beside the project."""
 import json
 import os
 import pathlib
@@ -10,6 +10,7 @@ FOLDER = pathlib.Path(os.environ.get("SCALING_REFERENCE", pathlib.Path(__file__)
 
 
 def case(name):
+    """(data as a DataFrame, content of expected.json) of a published case."""
     folder = FOLDER / name
     if not (folder / "expected.json").exists():
         pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds {name}")

@@ -93,7 +93,7 @@ def fill(workdir, without=()):
     boot = laws.bootstrap(fit, draws=60)
     budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
     if "fit" not in without:
-        laws.save(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
+        laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
     if "forecast" not in without:
         known = laws.forecast.hashes(runs)
         wanted = {key: target[key] for key in ("params_non_embedding", "tokens_seen", "flops", "fingerprint")}
@@ -195,9 +195,9 @@ def fill_images(workdir, without=()):
     about = {name: target[name] for name in ("params_non_embedding", "examples_seen", "flops", "fingerprint")}
     known = laws.forecast.hashes(runs)
     if "fit" not in without:
-        laws.save(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
+        laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
         kid = laws.fit(laws.Runs.from_dataframe(points.assign(kid=points["fd_infinity"] ** 0.5), "kid"))
-        laws.save(workdir / "fits" / "kid.json", kid, laws.bootstrap(kid, draws=60))
+        laws.save_fit(workdir / "fits" / "kid.json", kid, laws.bootstrap(kid, draws=60))
     if "forecast" not in without:
         laws.forecast.write(workdir / "forecast.json", fit, boot, about, known)
         laws.forecast.check(workdir / "forecast.json", target["fd_infinity"], known)

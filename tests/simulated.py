@@ -7,7 +7,7 @@ PLANTED = {"chinchilla": {"E": 1.0, "A": 25.0, "B": 150.0, "alpha": 0.3, "beta":
 
 
 def planted(form, n, repeats=1):
-    """(table of inputs, their true losses): a factor 50 in N and 32 in D on a grid, or five orders in x."""
+    """(table of inputs, true losses): a grid over a factor 50 in N and 32 in D, or five orders of magnitude in x."""
     truth = PLANTED[form]
     if form == "chinchilla":
         side = round(n ** 0.5)
@@ -21,7 +21,7 @@ def planted(form, n, repeats=1):
 
 
 def clustered(form, groups, members, rng, noise=0.005):
-    """As `planted`, `members` runs at each of `groups` places that share 80% of their errors' variance."""
+    """A table of `members` runs at each of `groups` points, which share 80% of the variance of their errors."""
     table, mean = planted(form, groups, members)
     label = np.tile(np.arange(len(mean) // members), members)
     shared, own = rng.standard_normal(label.max() + 1)[label], rng.standard_normal(len(mean))
@@ -30,6 +30,7 @@ def clustered(form, groups, members, rng, noise=0.005):
 
 
 def noisy(form, n, noise=0.005, tail=None):
+    """make(rng) -> a table of `planted` runs with normal noise in log loss, or Student's t noise of `tail` degrees."""
     def make(rng):
         table, mean = planted(form, n)
         error = rng.standard_normal(len(mean)) if tail is None else rng.standard_t(tail, len(mean))

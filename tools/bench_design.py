@@ -1,7 +1,7 @@
 """What choosing runs by `laws.suggest` gains over a log-uniform grid and over random choice of equal cost.
 
-    python tools/bench_design.py --seeds=100
-    python tools/bench_design.py --seeds=20 --studies=chinchilla,farseer
+    python -m tools.bench_design --seeds=100
+    python -m tools.bench_design --seeds=20 --studies=chinchilla,farseer
 
 Each study plants a surface, buys a small first grid, and spends three times its cost on more runs, chosen by
 each of the strategies: `grid`, `random`, `suggest`, `batches` (suggest in three batches, refitted after each)
@@ -28,9 +28,9 @@ from scaling.laws.design import design
 from scaling.laws.design.search import Information, natural, slopes
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.catalogue import MEDIUM
-from scaling.laws.forms.form import get_form
+from scaling.laws.forms.catalogue import get_form
 from scaling.laws.optimum.counts import six_n_d
+from tools._example_laws import register_examples
 
 # Besiroglu et al. 2024 (arXiv:2404.10102), table 1
 CHINCHILLA = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
@@ -65,7 +65,8 @@ class Study:
     data: tuple[float, float] = (1e9, 8e9)
 
 
-# farseer's constants as parameters of the form, a_i = slope / power in units of MEDIUM parameters
+# farseer's constants as parameters of the form in docs/laws-forms.md: a_i = slope / power in units of MEDIUM parameters
+MEDIUM = register_examples()["MEDIUM"]
 SLOPES = {name: a * power * MEDIUM ** power for name, a, power in (
     ("beta", -0.124, 0.123), ("B", 88.01, -0.1), ("E", -0.021, 0.169))}
 FARSEER = (np.exp(-0.091 + SLOPES["E"] / 0.169), np.exp(-5.287 - SLOPES["B"] / 0.1),

@@ -32,6 +32,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from scaling import laws  # noqa: E402
+from tools._example_laws import register_examples  # noqa: E402
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)
@@ -173,6 +174,7 @@ def every_form(names, runs: int, draws) -> None:
 
 
 def main() -> None:
+    register_examples()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", help="a table of runs with N, D and loss; simulated without")

@@ -1,11 +1,11 @@
-"""Scaling laws: fits, intervals, diagnostics, frontiers, forecasts on record, which runs to buy next. Never imports JAX.
+"""Scaling laws: fits, intervals, diagnostics, frontiers, recorded forecasts, and which runs to buy next. No JAX.
 
     runs = laws.Runs.from_csv("runs.csv", y="loss", params="n", data="d")
     law = laws.fit(runs, "chinchilla")
     boot = laws.bootstrap(law)
     print(laws.table(law, boot))
 
-`FORMS` holds the laws by name; `forecast` and `plots` are modules.
+`FORMS` holds the laws by name. `forecast` and `plots` are modules.
 """
 from scaling.laws.checks.diagnose import diagnose, extrapolation, locate
 from scaling.laws.checks.diagnostic import Diagnostic
@@ -17,9 +17,8 @@ from scaling.laws.fitting.objectives import Objective
 from scaling.laws.fitting.search import fit
 from scaling.laws.forecasts import forecast
 from scaling.laws.forecasts.twostep import two_step
-from scaling.laws.forms import catalogue  # noqa: F401  (so that FORMS is full)
-from scaling.laws.forms.form import FORMS, Amplitude, Form, LawError, Parameter, get_form, register
-from scaling.laws.intervals.jackknife import jackknife, sandwich
+from scaling.laws.forms.catalogue import FORMS, get_form, register
+from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
 from scaling.laws.intervals.profile import profile
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 from scaling.laws.optimum.allocation import frontier
@@ -29,9 +28,9 @@ from scaling.laws.optimum.isoflop import isoflop
 from scaling.laws.runs import Runs
 from scaling.laws.scores.compare import compare
 from scaling.laws.scores.holdout import holdout
-from scaling.laws.store import load, save, table
+from scaling.laws.store import load_fit, save_fit, table
 
-__all__ = ["FORMS", "Amplitude", "Bootstrap", "Diagnostic", "Fit", "Form", "LawError", "Objective", "Parameter", "Runs", "best_loss",
-           "best_size", "bootstrap", "compare", "counted", "diagnose", "examine", "exponents", "extrapolation",
-           "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop", "jackknife", "load", "locate",
-           "loss_at", "plots", "profile", "quantity", "recount", "register", "sandwich", "save", "suggest", "table", "two_step"]
+__all__ = ["FORMS", "Amplitude", "Bootstrap", "Diagnostic", "Fit", "Form", "LawError", "Objective", "Parameter", "Runs",
+           "best_loss", "best_size", "bootstrap", "compare", "counted", "diagnose", "examine", "exponents", "extrapolation",
+           "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop", "load_fit", "locate", "loss_at",
+           "plots", "profile", "quantity", "recount", "register", "save_fit", "suggest", "table", "two_step"]

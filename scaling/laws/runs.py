@@ -1,4 +1,4 @@
-"""Runs to fit: a table, which of its columns are N, D, the loss and so on, and what was left out and why.
+"""Runs to fit: a table, the roles of its columns (N, D, the loss, ...), and the rows that were left out and why.
 
     runs = Runs.from_csv("points.csv", y="loss", params="model_params", data="train_tokens", where="kept")
 """
@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.forms.form import Form, LawError
+from scaling.results import records
+from scaling.store import files
 
-# Column names that are taken for a role when the user names none; the first that is there wins.
+# Column names for a role that the user names no column for. The first one in the table wins.
 GUESSES = {
     "y": ("loss", "y", "bits_per_byte", "bits_per_dim"),
     "N": ("N", "params_non_embedding", "params", "model_params", "n_params", "parameters", "n"),
@@ -25,15 +27,18 @@ GUESSES = {
     "U": ("U", "unique_tokens", "tokens_unique", "examples_unique"),
     "M": ("M", "tokens_per_param"), "x": ("x",), "L": ("L",), "D_F": ("D_F",), "experts": ("experts", "n_experts"),
 }
-OPTIONS = {"params": "N", "data": "D", "compute": "C", "unique": "U"}  # what columns are called in calls and flags
+OPTIONS = {"params": "N", "data": "D", "compute": "C", "unique": "U"}  # keyword or flag: role
 READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": lambda path: pd.read_json(path, lines=True),
            ".tsv": lambda path: pd.read_csv(path, sep="\t")}
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """frame: the runs that are kept, with all their columns and a fresh index; rows: their numbers in the source, from
-    0. columns: {role: column}, roles being "y" and a law's inputs. dropped: {"row", "why"} of each that was left out."""
+    """A table of runs with the roles of its columns.
+
+    frame: the runs that are kept, with all their columns and a fresh index. columns: {role: column}, where a role is "y"
+    or an input of a law. rows: their row numbers in the source, from 0. dropped: {"row", "why"} of each run left out.
+    """
     frame: pd.DataFrame
     columns: dict[str, str]
     rows: np.ndarray
@@ -44,12 +49,14 @@ class Runs:
     def from_dataframe(cls, frame, y: str | None = None, where: str | None = None, *, params: str | None = None,
                        data: str | None = None, compute: str | None = None, unique: str | None = None,
                        source: Mapping | None = None, **roles: str) -> Runs:
-        """Runs of a DataFrame (or what makes one), column names by role: y, params (N), data (D), compute (C), unique
-        (U), or any input of a law, x="flops". Those left out are looked for under well-known names. where: an
-        expression in columns, as pandas.DataFrame.eval takes it; raises LawError."""
+        """Runs of a DataFrame, or of anything that makes one.
+
+        Columns are named by role: y, params (N), data (D), compute (C), unique (U), or any input of a law, x="flops". A
+        role without a name takes the first well-known column (GUESSES). where: an expression in columns, for
+        pandas.DataFrame.eval. Raises LawError for a column that is not there.
+        """
         frame = pd.DataFrame(frame).reset_index(drop=True)
-        given = {"y": y, **{OPTIONS[k]: v for k, v in dict(params=params, data=data, compute=compute,
-                                                           unique=unique).items()}, **roles}
+        given = {"y": y, "N": params, "D": data, "C": compute, "U": unique, **roles}
         chosen = {role: column for role, column in given.items() if column is not None}
         there = ", ".join(map(str, frame.columns))
         for role, column in chosen.items():
@@ -63,26 +70,26 @@ class Runs:
 
     @classmethod
     def from_csv(cls, path, y: str | None = None, where: str | None = None, **columns: str) -> Runs:
-        """Runs of a CSV, TSV, Parquet or JSON-lines file, by its suffix; the rest as `from_dataframe`."""
+        """Runs of a CSV, TSV, Parquet or JSON-lines file, by its suffix. Options are those of `from_dataframe`."""
         path = pathlib.Path(path)
         if path.suffix not in READERS:
-            raise LawError(f"{path} is none of the kinds of table that are read here: {', '.join(READERS)}")
+            raise LawError(f"{path} has no suffix of a table that can be read: {', '.join(READERS)}")
         try:
             frame = READERS[path.suffix](path)
             source = {"kind": "file", "path": os.fspath(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         except FileNotFoundError:
             raise LawError(f"there is no file {path}") from None
-        except (ValueError, OSError, ImportError, pd.errors.ParserError) as error:
+        except (ValueError, OSError, ImportError) as error:  # pandas' ParserError is a ValueError
             raise LawError(f"{path} could not be read as a table: {str(error).splitlines()[0]}") from None
         return cls.from_dataframe(frame, y, where, source=source, **columns)
 
     @classmethod
     def from_workdir(cls, path, metric: str | None = None, tuned: bool = True, where: str | None = None) -> Runs:
-        """The runs of a study of `experiments.run`: its sweep's, at the best learning rate of each N and D if `tuned`.
-        metric: a column of the records; by default the study's own. Diverged runs are dropped."""
-        from scaling.results import records
-        from scaling.results import tuned as best
-        from scaling.store import files
+        """The runs of the sweep of a study that `experiments.run` trained, without those that diverged.
+
+        metric: a column of the records, by default the study's own. tuned: only the best learning rate at each N and D.
+        """
+        from scaling.results import tuned as best  # here, since it imports SciPy's statistics, which take a second
         study = pathlib.Path(path) / "study.json"
         about = files.read_json(study) if study.exists() else {}
         metric, unit = metric or about.get("metric") or "loss", about.get("unit") or "tokens"
@@ -108,14 +115,14 @@ class Runs:
         return len(self.frame)
 
     def select(self, mask, why: str) -> Runs:
-        """The runs where the mask [n] holds; the others are noted as dropped for that reason."""
+        """The runs where the mask [n] is true. The others are noted as dropped, with the reason `why`."""
         mask = np.asarray(mask, bool)
         gone = [{"row": int(row), "why": why} for row in self.rows[~mask]]
         return dataclasses.replace(self, frame=self.frame[mask].reset_index(drop=True), rows=self.rows[mask],
                                    dropped=[*self.dropped, *gone])
 
     def where(self, expression: str) -> Runs:
-        """The runs for which an expression in column names holds, such as "kept and loss < 4"."""
+        """The runs for which an expression in column names is true, such as "kept and loss < 4"."""
         try:
             mask = self.frame.eval(expression, engine="python")
             mask = pd.Series(mask, self.frame.index).astype(bool).to_numpy()
@@ -127,7 +134,7 @@ class Runs:
         return self.select(mask, f"not {expression}")
 
     def averaged(self) -> Runs:
-        """Runs with equal inputs made one: y is their mean, "seeds" how many they were, "<y>_se" its standard error."""
+        """Runs with equal inputs become one: y is their mean, "<y>_se" its standard error, "seeds" their number."""
         y = self.columns["y"]
         keys = [column for role, column in self.columns.items() if role != "y"]
         groups = self.frame.groupby(keys, sort=False, dropna=False)
@@ -141,7 +148,7 @@ class Runs:
     # ------------------------------------------------------------------------------------------------- values
 
     def values(self, role: str) -> np.ndarray:
-        """The numbers of a role, [n]; C and M are computed from N and D (6 N D, D / N) where they have no column."""
+        """The numbers of a role, [n]. C and M have the values 6 N D and D / N if they have no column."""
         if role not in self.columns and role in ("C", "M") and {"N", "D"} <= set(self.columns):
             n, d = self.values("N"), self.values("D")
             return 6.0 * n * d if role == "C" else d / n
@@ -161,15 +168,15 @@ class Runs:
 
     @property
     def flops(self) -> np.ndarray:
-        """Training FLOPs of each run: the column C, else 6 N D."""
+        """The training FLOPs of each run: the column C, or else 6 N D."""
         return self.values("C")
 
     def inputs(self, form: Form) -> np.ndarray:
-        """Natural logarithms of a law's inputs, [I, n]; raises LawError where one has none."""
+        """The natural logarithms of a law's inputs, [I, n]. Raises LawError for values that have none."""
         return np.log(np.stack([self.positive(name) for name in form.inputs]))
 
     def positive(self, role: str) -> np.ndarray:
-        """The numbers of a role, refused if any has no logarithm."""
+        """The numbers of a role, [n]. Raises LawError if one of them has no logarithm."""
         values = self.values(role)
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if bad.size:
@@ -180,7 +187,7 @@ class Runs:
         return values
 
     def manifest(self) -> dict:
-        """What was fitted, for a paper: the source, columns, the rows used, and those left out with the reason."""
+        """What was fitted, for a paper: the source, the columns, the rows used, and the rows left out with the reason."""
         return {"source": self.source, "columns": dict(self.columns), "points": len(self),
                 "rows": [int(row) for row in self.rows], "dropped": list(self.dropped)}
 
@@ -189,8 +196,8 @@ def _hash(frame: pd.DataFrame) -> str:
     return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
 
 
-def of(runs, **columns) -> Runs:
-    """Runs from what a user has: Runs, a path of a table, or anything that makes a DataFrame."""
+def as_runs(runs, **columns) -> Runs:
+    """Runs of Runs, of the path of a table, or of anything that makes a DataFrame."""
     if isinstance(runs, Runs):
         return runs
     if isinstance(runs, (str, os.PathLike)):

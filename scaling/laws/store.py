@@ -1,25 +1,26 @@
-"""Fits on disk and on the terminal: fit.json for the report and for other programs, a table for people."""
+"""Fits on disk and on the terminal: fit.json for the report and other programs, a table for people."""
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from scaling.laws import runs as tables
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
-from scaling.laws.forms.form import LawError, get_form
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import Bootstrap
+from scaling.laws.runs import Runs
 from scaling.store import files
 
-KEPT = ("flops", "fingerprint")  # columns of the runs kept beside those the law uses
+KEPT = ("flops", "fingerprint")  # columns of the runs that are saved besides those that the law uses
 
 
-def content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
-    """What `save` writes.
+def fit_content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
+    """The content of fit.json.
 
-    frontier: what `laws.frontier` returned; its columns are written under the names of the runs' columns, the loss's
-    interval as lo and hi.
+    frontier: a table of `laws.frontier`. Its columns are renamed to those of the runs, and the interval of the loss to lo
+    and hi.
     """
     columns = fit.runs.columns
     used = [columns[role] for role in (*fit.form.inputs, "y") if role in columns]
@@ -38,22 +39,26 @@ def content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | No
     return out
 
 
-def save(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
-    """Write fit.json (atomically, replacing an older one) and return its content."""
-    written = content(fit, boot, frontier, level)
+def save_fit(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None,
+             level: float = 0.9) -> dict:
+    """Write fit.json atomically, replacing an older one, and return its content."""
+    written = fit_content(fit, boot, frontier, level)
     files.write_json(path, written)
     return written
 
 
-def load(path) -> Fit:
-    """The Fit that `save` wrote, without its bootstrap. A form of the user's own must be registered."""
+def load_fit(path) -> Fit:
+    """The Fit that `save_fit` wrote, without its bootstrap. A form of the user's own must be registered first.
+
+    Raises LawError for a file that is not a saved fit, and for an unknown form.
+    """
     saved = files.read_json(path)
     try:
         manifest, space = saved["manifest"], saved["space"]
         form = get_form(saved["form"])
         form = form.bounded({name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted})
         form = form.with_fixed(saved["fixed"]).with_tied(saved["tied"])
-        runs = tables.Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),
+        runs = Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),
                            manifest["dropped"], manifest["source"])
         form = form.opened(runs.inputs(form))
         kind = saved["loss"].partition("_")[0]
@@ -62,7 +67,7 @@ def load(path) -> Fit:
         settings = {"law": saved["form"], "loss": saved["loss"], "delta": saved["delta"] or 1e-3,
                     "quantile": saved["quantile"], "weights": None if np.ptp(weights) == 0 else weights,
                     "fix": saved["fixed"], "tie": saved["tied"]}
-        of_draws = [said["message"] for said in saved.get("bootstrap", {}).get("diagnostics", [])]
+        of_draws = [said["message"] for said in saved.get("bootstrap", {}).get("diagnostics", [])]  # not the fit's own
         said = [Diagnostic.from_json(d) for d in saved["diagnostics"] if d["message"] not in of_draws]
         return Fit(form=form, params=saved["params"], objective=saved["objective"],
                    spec=Objective(kind, space, delta, saved["quantile"]), runs=runs, weights=weights,
@@ -73,7 +78,7 @@ def load(path) -> Fit:
 
 
 def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
-    """The fit as a few lines of text: parameters with intervals, what was minimised, and every warning."""
+    """The fit as a few lines of text: parameters with intervals, the objective, and every warning."""
     columns = fit.runs.columns
     symbols = ", ".join(f"{name} = {columns[name]}" for name in fit.form.inputs if columns.get(name, name) != name)
     lines = [f"{columns['y']} = {fit.form.formula}" + (f"    ({symbols})" if symbols else "")]
@@ -100,6 +105,8 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
 
 
 def _follows(fit: Fit) -> dict:
-    """{name: function of parameters} of what is reported beside them: a of N* ~ C^a, C = 6 N D (Hoffmann et al. 2022,
-    equation 4)."""
+    """{name: function of the parameters} of quantities that are reported with them.
+
+    For Chinchilla this is a_N of N* ~ C^a_N with C = 6 N D (Hoffmann et al. 2022, equation 4).
+    """
     return {"a_N": lambda p: p["beta"] / (p["alpha"] + p["beta"])} if fit.form.name == "chinchilla" else {}

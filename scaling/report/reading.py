@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from scaling.laws.forms.form import LawError, get_form
+from scaling.laws import LawError, get_form
 from scaling.report import pictures
 from scaling.results import metrics, records, tuned
 from scaling.store import files

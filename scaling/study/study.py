@@ -157,7 +157,7 @@ class Study:
             frontier = laws.frontier(fit, budgets, laws.counted(fit.runs), boot)
         except laws.LawError as error:
             say(f"no frontier: {error}")
-        laws.save(self.workdir / "fit.json", fit, boot, frontier)
+        laws.save_fit(self.workdir / "fit.json", fit, boot, frontier)
         say(laws.table(fit, boot))
         self.fit_beside(cells, say)
         return fit, boot
@@ -167,7 +167,7 @@ class Study:
         for metric in self.definition.beside:
             try:
                 fit = laws.fit(self.points(cells, metric), self.definition.law, delta="noise", weights="seeds")
-                laws.save(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
+                laws.save_fit(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")
 

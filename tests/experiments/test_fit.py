@@ -121,7 +121,7 @@ def test_intervals_standard_errors_and_the_whole_analysis(command, tmp_path):
 def test_a_written_fit_is_loaded_again(command, points, tmp_path):
     assert command(points, "--fix=E=1.7", "--tie=beta=alpha", "--bounds=alpha=0.1:1", "--loss=mse_log",
                    "--output=fit").code == 0
-    law = laws.load(tmp_path / "fit/fit.json")
+    law = laws.load_fit(tmp_path / "fit/fit.json")
     assert law.params["E"] == 1.7 and law.params["alpha"] == law.params["beta"]
     assert law.spec.name == "mse_log" and law.form.free == ("A", "B", "alpha")
     again = laws.fit(tmp_path / "points.csv", fix={"E": 1.7}, tie={"beta": "alpha"}, loss="mse_log")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import case
 
 from scaling.laws import LawError, Runs, fit
-from scaling.laws.forms.form import get_form
+from scaling.laws.forms.catalogue import get_form
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 from scaling.laws.optimum.allocation import counted, frontier, optima, recount, six_n_d
 from scaling.laws.optimum.exponents import exponents

@@ -1,4 +1,4 @@
-"""Intervals hold what they say: in simulations of planted laws, 90% intervals cover about 90% of the time."""
+"""Intervals cover: in simulations of planted laws, 90% intervals hold the truth about 90% of the time."""
 import numpy as np
 import pytest
 from simulated import PLANTED, clustered, noisy
@@ -9,13 +9,14 @@ from scaling.laws.intervals.profile import profile
 from scaling.laws.intervals.uncertainty import bootstrap
 
 SMALL = {"chinchilla": 16, "saturating_power": 10, "power": 8}     # runs
-LARGE = {"chinchilla": 100, "saturating_power": 60, "power": 40}    # from which `auto` resamples them
+LARGE = {"chinchilla": 100, "saturating_power": 60, "power": 40}    # runs from which "auto" resamples them
 
 
 def held(form, studies, intervals, seed=0, **options):
-    """{(method, parameter): whether the 90% interval holds the truth, for each of the simulated studies}.
-    intervals(table's fit) -> {method: {parameter: (low, high)}}; options: make(rng) -> table, and arguments of
-    `fit`."""
+    """{(method, parameter): for each simulated study, 1 if the 90% interval holds the truth, else 0}.
+
+    intervals(fit) -> {method: {parameter: (low, high)}}. options: make(rng) -> table of runs, and arguments of `fit`.
+    """
     make, found = options.pop("make"), {}
     for study in range(studies):
         law = fit(Runs.from_dataframe(make(np.random.default_rng([seed, study]))), form, **options)
@@ -26,12 +27,12 @@ def held(form, studies, intervals, seed=0, **options):
 
 
 def coverage(*arguments, **options):
-    """{(method, parameter): share of the studies whose interval holds the truth}, of the arguments of `held`."""
+    """{(method, parameter): share of the studies whose interval holds the truth}. Arguments are those of `held`."""
     return {key: each.mean() for key, each in held(*arguments, **options).items()}
 
 
 def by(*methods, draws=150, profiles=()):
-    """intervals for `coverage`: of bootstraps, given as (method, cluster) or a method, and of profiles."""
+    """The argument `intervals` of `held`: bootstraps by method or (method, cluster), and profiles of parameters."""
     def intervals(law):
         ends = {}
         for method in methods:
@@ -44,8 +45,8 @@ def by(*methods, draws=150, profiles=()):
     return intervals
 
 
-# Of 36 intervals that hold the truth 90% of the time, fewer than 27 do once in 450 times; once in 28 times
-# where it is 85%. A test for gross errors, with seeds that pass. The slow tests below are the measurement.
+# If intervals cover 90%, fewer than 27 of 36 hold the truth once in 450 times, and if they cover 85%, once in 28 times.
+# These are tests for gross errors, with seeds that pass. The slow tests below are the measurement.
 FEW, FLOOR = 36, 0.75
 
 
@@ -58,10 +59,10 @@ def test_intervals_of_independent_runs_cover_in_a_small_simulation(form):
 
 
 def test_clustered_runs_need_a_cluster_bootstrap():
-    """Runs that share an error: resampling rows takes them for independent, and its intervals are too narrow.
+    """Resampling rows takes runs for independent, so its intervals are too narrow for runs that share an error.
 
-    With errors of which 80% are shared by three runs, they are too narrow by a factor 1.6, which makes 90%
-    about 69%: more than 30 hits of 36 would then happen once in 60 times.
+    Here three runs share 80% of the variance. Intervals are too narrow by a factor 1.6, so 90% intervals cover about 69%,
+    and more than 30 of 36 would hold the truth once in 60 times.
     """
     shares = coverage("saturating_power", FEW, by("case", ("wild", "group"), ("cluster", "group"), draws=80),
                       make=lambda rng: clustered("saturating_power", 12, 3, rng), delta="noise")
@@ -72,9 +73,12 @@ def test_clustered_runs_need_a_cluster_bootstrap():
 
 
 def within(found):
-    """Each share of `held` is compatible with a coverage of 85 to 95%, by three binomial standard deviations of
-    STUDIES, and so is the average over a law's parameters, by three standard errors of it over the studies: the
-    intervals of one study miss together, so that three parameters say hardly more than one."""
+    """Asserts that the shares of `held` are compatible with a coverage of 85 to 95%.
+
+    Each share may miss by three binomial standard deviations of STUDIES, and the average over a law's parameters by three
+    of its standard errors over the studies: the intervals of one study miss together, so three parameters say hardly
+    more than one.
+    """
     shares = {key: each.mean() for key, each in found.items()}
     low, high = 0.85 - 3 * (0.85 * 0.15 / STUDIES) ** 0.5, 0.95 + 3 * (0.95 * 0.05 / STUDIES) ** 0.5
     assert all(low <= share <= high for share in shares.values()), shares
@@ -109,8 +113,8 @@ def test_intervals_of_many_runs_cover_between_85_and_95_percent(form, options):
     ("chinchilla", 9, "wild"), ("chinchilla", 16, "wild"), ("chinchilla", 36, "cluster"),
     ("power", 6, "wild"), ("saturating_power", 8, "wild"), ("saturating_power", 24, "cluster")])
 def test_intervals_of_clustered_runs_cover_between_85_and_95_percent(form, groups, method, options):
-    """The least of them, 24 clusters under Huber with the delta of the noise, hold the truth in 86% (standard error 1)
-    of 1,000 studies, and in 82% of the first hundred."""
+    """The lowest coverage is that of 24 clusters under Huber with delta="noise": 86% (standard error 1%) in 1,000 studies,
+    and 82% in the first hundred."""
     found = held(form, STUDIES, by("case", (method, "group")),
                  make=lambda rng: clustered(form, groups, 3, rng), **options)
     assert np.mean([each for (name, _), each in found.items() if name == "case"]) < 0.84, found
@@ -120,7 +124,7 @@ def test_intervals_of_clustered_runs_cover_between_85_and_95_percent(form, group
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["chinchilla", "saturating_power"])
 def test_a_prediction_interval_holds_the_next_run(form):
-    """At ten times the largest compute or x: with the noise of one run, that run; without noise, the law."""
+    """Ten times beyond the largest compute or x. With noise the interval is for one run, without it for the law."""
     truth, hits = PLANTED[form], np.zeros(2)
     at = {"N": 1.6e6, "D": 1e8} if form == "chinchilla" else {"x": 1e9}
     mean = float(np.exp(log_loss(truth, at)))

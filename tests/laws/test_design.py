@@ -13,7 +13,7 @@ import pytest
 from scaling.laws import LawError, bootstrap, fit
 from scaling.laws.design import design
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.forms.form import get_form
+from scaling.laws.forms.catalogue import get_form
 
 SURFACE = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}  # Besiroglu et al. 2024
 FAR = {"N": 1.5e10, "D": 3e11}

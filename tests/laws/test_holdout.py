@@ -7,7 +7,8 @@ import pytest
 from reference import FOLDER
 
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import LawError, get_form
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import LawError
 from scaling.laws.runs import Runs
 from scaling.laws.scores.holdout import holdout
 

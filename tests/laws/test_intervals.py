@@ -1,4 +1,4 @@
-"""Bootstraps of every kind of fit: what is redrawn, what is said about it, and what is refused."""
+"""Bootstraps of every kind of fit: the resamples, the warnings, and the requests that are refused."""
 import json
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from simulated import noisy, planted
 
 from scaling.laws import Runs
-from scaling.laws.fitting.fit import refit
+from scaling.laws.fitting.fit import EFFICIENT, refit
 from scaling.laws.fitting.search import fit, fit_again
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample, uncertainty
@@ -24,7 +24,7 @@ def law():
 @pytest.mark.parametrize("form, options", [
     ("chinchilla", {"fix": {"E": 1.0}}), ("chinchilla", {"tie": {"beta": "alpha"}}), ("shifted_power", {}),
     ("power", {})])
-def test_every_method_serves_every_objective_and_restricted_forms(form, options, loss):
+def test_every_method_works_with_every_objective_and_restricted_forms(form, options, loss):
     kind = "saturating_power" if form == "shifted_power" else form
     table = noisy(kind, 16)(np.random.default_rng(0)).assign(group=np.arange(16) % 8)
     law = fit(Runs.from_dataframe(table), form, loss=loss, **options)
@@ -42,18 +42,18 @@ def test_every_method_serves_every_objective_and_restricted_forms(form, options,
         json.dumps(boot.to_json(), allow_nan=False)
 
 
-def test_errors_for_the_wild_bootstrap_are_what_leaving_a_cluster_out_makes_of_residuals():
-    """Of squares, whose residuals are linear in a law that is: exactly the residuals without the cluster."""
+def test_errors_for_the_wild_bootstrap_are_residuals_without_their_cluster():
+    """Exact for least squares of a law that is linear in its free parameters."""
     table, mean = planted("saturating_power", 12)
     noise = 0.01 * np.random.default_rng(1).standard_normal(12)
     table = table.assign(loss=mean + noise, group=np.arange(12) // 3)
     law = fit(Runs.from_dataframe(table), "saturating_power", loss="mse", fix={"alpha": 0.25})
-    numbers, _ = resample.groups(law, "group")
+    numbers, _ = resample.cluster_numbers(law, "group")
     without = []
     for g in range(4):
         other = fit_again(law, law.runs.select(numbers != g, "left out"))
         without += [*(law.y - law.form.predict(other.vector[None], law.logs)[0])[numbers == g]]
-    near = np.abs(law.residuals) < resample.ROBUST * law.noise
+    near = np.abs(law.residuals) < EFFICIENT * law.noise
     assert near.sum() > 6
     found = resample.errors(law, numbers) / np.sqrt(3 / 4)
     if near.all():
@@ -62,8 +62,8 @@ def test_errors_for_the_wild_bootstrap_are_what_leaving_a_cluster_out_makes_of_r
         assert np.corrcoef(found, without)[0, 1] > 0.9
 
 
-def test_a_fit_through_its_points_leaves_no_error_without_size(law):
-    """A small delta pins the law to about P of its points; the errors redrawn there are larger."""
+def test_errors_are_not_zero_where_the_fit_passes_through_points(law):
+    """A small delta pins the law to about P of its points, where the residuals are smaller than the errors."""
     pinned = np.abs(law.residuals) < law.spec.delta
     assert pinned.sum() >= 5
     errors = resample.errors(law, np.arange(25))
@@ -80,7 +80,7 @@ def test_signs_have_mean_zero_and_variance_one():
         assert np.abs(signs.var(0) - 1).max() < 0.04
 
 
-def test_auto_takes_the_method_that_fits_the_data(law):
+def test_auto_chooses_the_method_by_the_data(law):
     assert bootstrap(law, 2).method == "noise"
     assert bootstrap(law, 2, cluster="group").method == "wild cluster"
     assert bootstrap(law, 2, cluster=np.arange(25)).method == "cluster"
@@ -89,7 +89,7 @@ def test_auto_takes_the_method_that_fits_the_data(law):
     assert bootstrap(fit(many, "power"), 2).method == "case"
 
 
-def test_few_clusters_are_spoken_of(law):
+def test_few_clusters_give_a_warning(law):
     wild, whole = bootstrap(law, 10, cluster="group"), bootstrap(law, 10, "cluster", "group")
     for boot, words in ((wild, "4 degrees of freedom"), (whole, "method='wild' is better")):
         said = [s for s in boot.diagnostics if s.code == "few-clusters"]
@@ -100,7 +100,7 @@ def test_few_clusters_are_spoken_of(law):
     assert not [s for s in bootstrap(law, 10, cluster=np.arange(25)).diagnostics if s.code == "few-clusters"]
 
 
-def test_weights_are_taken_as_one_over_the_variance_by_the_noise_method():
+def test_the_noise_method_takes_weights_as_one_over_the_variance():
     table, mean = planted("power", 40)
     weights = np.where(np.arange(40) < 20, 1.0, 9.0)
     noise = 0.01 * np.random.default_rng(0).standard_normal(40) / np.sqrt(weights)
@@ -142,14 +142,14 @@ def test_derived_quantities_have_intervals(law):
     assert 0 < low < kaplan.derived["N_c"] < high and "N_c" in draws.to_json()["intervals"]
 
 
-def test_the_same_seed_gives_the_same_draws_and_another_others(law):
+def test_the_seed_decides_the_draws(law):
     for method in ("noise", "wild", "case"):
         one, two, other = (bootstrap(law, 20, method, seed=s).draws for s in (0, 0, 1))
         pd.testing.assert_frame_equal(one, two)
         assert not np.allclose(one, other)
 
 
-def test_an_interval_at_a_bound_says_so():
+def test_an_interval_at_a_bound_gives_a_warning():
     table, mean = planted("chinchilla", 16)
     noise = np.random.default_rng(0).standard_normal(16)
     boot = bootstrap(fit(Runs.from_dataframe(table.assign(loss=(mean - 0.8) * np.exp(0.05 * noise)))), 200)
@@ -169,12 +169,12 @@ def test_bad_requests_give_one_sentence(law, options, words):
         bootstrap(law, **options)
 
 
-def test_one_sided_fits_are_not_resampled_as_if_symmetric(law):
+def test_symmetric_methods_refuse_one_sided_fits(law):
     with pytest.raises(LawError, match="symmetric"):
         bootstrap(fit(law.runs, quantile=0.2), 10, "noise")
 
 
-def test_no_degrees_of_freedom_no_interval(law):
+def test_intervals_need_degrees_of_freedom(law):
     five = fit(law.runs.select(np.isin(np.arange(25), [0, 4, 12, 20, 24]), "few"))
     with pytest.raises(LawError, match="degrees of freedom"):
         bootstrap(five)

@@ -1,5 +1,4 @@
-"""Laws are fitted exactly: planted laws come back, the optimum is SciPy's, and nothing depends on units or
-order."""
+"""Fits are exact: they recover planted laws, reach SciPy's optimum, and depend on neither units nor order."""
 import subprocess
 import sys
 
@@ -33,12 +32,12 @@ def same(found, expected, rel=1e-6):
 @pytest.mark.parametrize("truth", [TRUTH, dict(E=0.4, A=9.0, B=3e4, alpha=0.12, beta=0.61),
                                    dict(E=0.0, A=50.0, B=30.0, alpha=0.2, beta=0.15)])
 @pytest.mark.parametrize("loss", ["huber_log", "huber", "mse_log", "mse_log1p", "absolute"])
-def test_a_planted_law_without_noise_comes_back_exactly(truth, loss):
+def test_a_fit_recovers_a_planted_law_without_noise(truth, loss):
     found = laws.fit(grid(truth=truth), loss=loss).params
     same(found, pytest.approx(truth, rel=1e-6, abs=1e-6).expected)
 
 
-def test_noisy_data_leave_the_truth_inside_wide_intervals():
+def test_wide_intervals_hold_the_truth_of_noisy_data():
     law = laws.fit(grid(6, 6, noise=0.003))
     boot = laws.bootstrap(law, draws=400)
     for name, value in TRUTH.items():
@@ -70,14 +69,14 @@ def scipy_optimum(points, delta, start):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("delta", [1e-3, 0.02])
-def test_the_objective_is_scipys_optimum(seed, delta):
+def test_the_fit_reaches_scipys_optimum(seed, delta):
     points = grid(5, 5, noise=0.005, seed=seed)
     law = laws.fit(points, delta=delta)
     assert law.objective == pytest.approx(scipy_optimum(points, delta, TRUTH), rel=1e-9)
 
 
-def test_least_absolute_values_are_those_of_linear_programming():
-    """With exponents fixed the law is linear, and its least absolute residuals a linear programme."""
+def test_least_absolute_values_agree_with_linear_programming():
+    """With fixed exponents the law is linear, and its least absolute residuals solve a linear programme."""
     points = grid(6, 5, noise=0.02)
     fixed = {"alpha": 0.34, "beta": 0.28}
     law = laws.fit(points, loss="absolute", fix=fixed)
@@ -96,8 +95,8 @@ def test_a_quantile_has_that_share_of_runs_below_it(quantile):
     assert np.mean(law.residuals < 0) == pytest.approx(quantile, abs=0.03)
 
 
-def test_runs_that_can_only_be_too_high_leave_a_lower_envelope_alone():
-    """Bad hyperparameters raise the loss of half the runs; the truth is the envelope of the others."""
+def test_a_low_quantile_fits_the_lower_envelope():
+    """Bad hyperparameters raise the loss of half the runs, and the truth is the envelope of the others."""
     points = grid(8, 8, noise=0.002)
     rng = np.random.default_rng(0)
     points["bits_per_byte"] *= np.exp(np.where(rng.random(64) < 0.5, rng.exponential(0.1, 64), 0.0))
@@ -151,7 +150,7 @@ def test_a_linear_fit_scales_with_the_loss():
 
 @settings(max_examples=10, deadline=None)
 @given(counts=st.lists(st.integers(0, 3), min_size=25, max_size=25).filter(lambda c: sum(map(bool, c)) > 14))
-def test_weights_are_repetitions(counts):
+def test_a_weight_counts_as_repetitions(counts):
     points = grid(5, 5, noise=0.004)
     weighted = laws.fit(points, weights=counts, delta=0.005)
     repeated = laws.fit(points.loc[np.repeat(points.index, counts)], delta=0.005)
@@ -160,7 +159,7 @@ def test_weights_are_repetitions(counts):
     assert laws.fit(points.assign(seeds=counts), weights="seeds", delta=0.005).params == weighted.params
 
 
-def test_fixed_and_tied_parameters_hold_and_the_rest_is_at_its_optimum():
+def test_fixed_and_tied_parameters_hold_while_the_rest_is_fitted():
     points = grid(6, 6, noise=0.003)
     free = laws.fit(points)
     tied = laws.fit(points, tie={"beta": "alpha"})
@@ -243,7 +242,7 @@ def test_importing_the_laws_does_not_import_jax():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_manifest_tells_apart_what_was_fitted():
+def test_the_manifest_identifies_the_fitted_runs():
     points = grid(noise=0.003)
     law = laws.fit(laws.Runs.from_dataframe(points, where="tokens_seen > 2e9"))
     about = law.manifest
@@ -261,10 +260,10 @@ def test_the_manifest_tells_apart_what_was_fitted():
 def test_a_saved_fit_is_read_back(tmp_path, options):
     law = laws.fit(grid(noise=0.003), **options)
     boot = laws.bootstrap(law, draws=50)
-    content = laws.save(tmp_path / "fit.json", law, boot, laws.frontier(law, [1e18, 1e20], boot=boot))
+    content = laws.save_fit(tmp_path / "fit.json", law, boot, laws.frontier(law, [1e18, 1e20], boot=boot))
     assert set(content["intervals"]) >= set(law.form.free) and len(content["points"]) == 20
     assert set(content["frontier"][0]) >= {"flops", "params_non_embedding", "tokens_seen", "loss", "lo", "hi"}
-    back = laws.load(tmp_path / "fit.json")
+    back = laws.load_fit(tmp_path / "fit.json")
     assert back.params == law.params and back.diagnostics == law.diagnostics
     assert back.manifest == law.manifest and back.to_json() == law.to_json()
     np.testing.assert_array_equal(back.residuals, law.residuals)

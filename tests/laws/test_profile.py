@@ -1,11 +1,11 @@
-"""Profiles: exact where theory is, as wide as noise makes them elsewhere, and flat where data say nothing."""
+"""Profiles are exact where theory is exact, as wide as simulated noise elsewhere, and flat where data say nothing."""
 import dataclasses
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from reference import FOLDER
+from reference import case
 from scipy import stats
 
 from scaling.laws import Runs
@@ -25,7 +25,7 @@ def runs(n=24, noise=0.01, seed=0, repeats=1, shared=0.0):
                                              "level": np.tile(np.arange(n), repeats)}))
 
 
-def test_of_a_linear_law_it_is_students_interval():
+def test_the_profile_interval_of_a_linear_law_is_students():
     table = runs()
     law = fit(table, "saturating_power", loss="mse", fix={"alpha": 0.25})
     X = np.stack([np.ones(24), table.values("x") ** -0.25], axis=1)
@@ -41,7 +41,7 @@ def test_of_a_linear_law_it_is_students_interval():
 
 @pytest.mark.parametrize("options", [{}, {"loss": "mse_log"}, {"loss": "huber", "delta": 0.01},
                                      {"quantile": 0.3}], ids=str)
-def test_its_least_value_is_the_fit_and_it_rises_to_the_cut_at_both_ends(options):
+def test_a_profile_has_its_minimum_at_the_fit_and_reaches_the_cut_at_both_ends(options):
     law = fit(runs(), "saturating_power", **options)
     shape = profile(law, "alpha", points=9)
     assert shape.objective.min() == pytest.approx(law.objective, rel=1e-6) and not shape.diagnostics
@@ -55,14 +55,14 @@ def test_its_least_value_is_the_fit_and_it_rises_to_the_cut_at_both_ends(options
     assert np.all(shape.objective[~inside] > shape.cut - 2 * CLOSE * rise)
 
 
-def test_a_wider_level_holds_a_narrower_one():
+def test_a_higher_level_gives_a_wider_interval():
     law = fit(runs(), "saturating_power")
     (a, b), (c, d) = (profile(law, "E", points=0, level=level).interval for level in (0.9, 0.5))
     assert a < c < law.params["E"] < d < b
 
 
-def test_a_simulated_cut_is_the_exact_one_where_both_apply():
-    """A Huber loss far wider than the noise is squares, halved; 200 resamples give its cut roughly."""
+def test_a_simulated_cut_agrees_with_the_exact_one():
+    """A Huber loss far wider than the noise is half the squares. 200 resamples give its cut roughly."""
     wide = fit(runs(), "saturating_power", delta=1.0)
     squares = fit(runs(), "saturating_power", loss="mse_log")
     assert wide.params == pytest.approx(squares.params, rel=1e-6)
@@ -70,7 +70,7 @@ def test_a_simulated_cut_is_the_exact_one_where_both_apply():
     assert 2 * rises[0] == pytest.approx(rises[1], rel=0.35)
 
 
-def test_the_value_of_any_point_is_the_fit_with_the_parameter_fixed():
+def test_a_point_of_the_profile_is_the_fit_with_the_parameter_fixed():
     law = fit(runs(), "saturating_power")
     shape = profile(law, "alpha", points=[0.2, 0.24, 0.3])
     for value in (0.2, 0.24, 0.3):
@@ -85,7 +85,7 @@ def test_units_do_not_matter():
     assert profile(other, "alpha", 0).interval == pytest.approx(profile(law, "alpha", 0).interval, rel=0.02)
 
 
-def test_clusters_widen_it():
+def test_clusters_widen_the_profile():
     law = fit(runs(8, repeats=4, shared=0.9), "saturating_power", loss="mse_log")
     alone, together = profile(law, "alpha", 0), profile(law, "alpha", 0, cluster="level")
     assert np.diff(together.interval) > 1.4 * np.diff(alone.interval)
@@ -95,8 +95,8 @@ def test_clusters_widen_it():
     assert np.diff(together.interval) / np.diff(boot.interval("alpha")) == pytest.approx(1, abs=0.35)
 
 
-def test_it_is_flat_where_a_parameter_makes_no_difference():
-    """Losses that do not depend on x: a constant and a power cannot be told apart."""
+def test_a_profile_is_flat_if_a_parameter_makes_no_difference():
+    """The losses do not depend on x, so a constant and a power cannot be told apart."""
     x = np.repeat([1e6, 1.4e6, 2e6], 5)
     loss = 2 * np.exp(0.01 * np.random.default_rng(0).standard_normal(15))
     law = fit(Runs.from_dataframe({"x": x, "loss": loss}), "saturating_power", loss="mse_log")
@@ -143,17 +143,13 @@ def test_bad_requests_give_one_sentence():
 
 # ------------------------------------------------------------------------------------------- published data
 
-def test_repeated_data_do_not_identify_how_soon_repeating_is_worth_nothing():
-    """Muennighoff et al.: the profile of R_D meets the published, local optimum, and is flat to a bound."""
-    folder = FOLDER / "muennighoff_data_constrained"
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds it")
-    expected = json.loads((folder / "expected.json").read_text())
+def test_published_data_do_not_identify_the_value_of_repetition():
+    """Muennighoff et al.: the profile of R_D passes through the published local optimum and is flat up to a bound."""
+    data, expected = case("muennighoff_data_constrained")
     known, targets = expected["fixed"], {t["name"]: t for t in expected["targets"]}
     held = {name: float(np.exp(known[f"log{name}"])) for name in ("A", "B", "E")}
     held |= {name: known[name] for name in ("alpha", "beta", "G")}
-    table = Runs.from_csv(folder / "data.csv", params="model_params", data="train_tokens",
-                          unique="unique_tokens")
+    table = Runs.from_dataframe(data, params="model_params", data="train_tokens", unique="unique_tokens")
     law = fit(table, "data_constrained", fix=held)
     points = targets["published_is_a_local_minimum"]["profile_over_R_D_star"]
     points = {float(value): objective for value, objective in points.items()}
@@ -168,10 +164,8 @@ def test_repeated_data_do_not_identify_how_soon_repeating_is_worth_nothing():
 
 
 def test_profiles_of_the_chinchilla_points_agree_with_their_bootstrap():
-    folder = FOLDER / "epoch_chinchilla"
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds it")
-    law = fit(Runs.from_csv(folder / "data.csv", where="kept", params="model_params", data="train_tokens"))
+    data, _ = case("epoch_chinchilla")
+    law = fit(Runs.from_dataframe(data, where="kept", params="model_params", data="train_tokens"))
     boot = bootstrap(law, 500)
     for name in ("alpha", "beta", "E"):
         width = np.diff(boot.interval(name))[0]

@@ -1,4 +1,4 @@
-"""The laws against published data and fits; skipped where the reference folder is not beside the project."""
+"""The laws against published data and fits. The tests skip if the reference folder is not beside the project."""
 import json
 
 import numpy as np
@@ -73,7 +73,7 @@ def test_the_objective_at_published_parameters(epoch):
 
 @pytest.mark.parametrize("seed", [None, 7])
 def test_sixteen_isoflop_data_sets(seed):
-    """From searched starts, and from 64 random ones, each of which must reach the one optimum of squares."""
+    """From searched starts, and from 64 random ones, all of which must reach the one optimum of least squares."""
     data, expected = case("isoflops_open_athena")
     assert len(expected["targets"]) == 16
     for target in expected["targets"]:

@@ -1,11 +1,11 @@
-"""Runs from tables and workdirs: columns found or named, what is dropped noted, nonsense refused in one sentence."""
+"""Runs from tables and workdirs: columns are found or named, drops are noted, bad requests are refused in one sentence."""
 import numpy as np
 import pandas as pd
 import pytest
 from report_study import fill, fill_images
 
 from scaling import laws
-from scaling.laws.forms.form import get_form
+from scaling.laws.forms.catalogue import get_form
 
 TABLE = pd.DataFrame({"params": [1e6, 2e6, 4e6, 8e6], "tokens": [1e8, 1e8, 2e8, 2e8], "loss": [3.0, 2.8, 2.6, np.nan],
                       "kind": ["a", "a", "b", "b"], "kept": [True, True, False, True]})
@@ -30,7 +30,7 @@ def test_every_kind_of_table_gives_the_same_runs(tmp_path, suffix):
     assert len(runs.source["sha256"]) == 64
 
 
-def test_named_columns_win_over_well_known_ones():
+def test_named_columns_take_precedence_over_well_known_ones():
     table = TABLE.assign(width=[1, 2, 3, 4], flops=[1, 2, 3, 4.0])
     runs = laws.Runs.from_dataframe(table, y="tokens", params="width", x="flops")
     assert runs.columns["y"] == "tokens" and runs.columns["N"] == "width"
@@ -38,7 +38,7 @@ def test_named_columns_win_over_well_known_ones():
     np.testing.assert_array_equal(runs.flops, [1, 2, 3, 4])
 
 
-def test_what_is_left_out_is_noted_with_its_row_and_reason():
+def test_dropped_runs_are_noted_with_row_and_reason():
     runs = laws.Runs.from_dataframe(TABLE, where="kept").where("loss > 0")
     assert list(runs.rows) == [0, 1] and list(runs.frame["loss"]) == [3.0, 2.8]
     assert runs.dropped == [{"row": 2, "why": "not kept"}, {"row": 3, "why": "not loss > 0"}]
@@ -61,12 +61,12 @@ def test_seeds_are_averaged_with_their_standard_error():
     (lambda p: laws.Runs.from_dataframe(TABLE, where="sort == 1"), "cannot select runs by 'sort == 1'"),
     (lambda p: laws.Runs.from_dataframe(TABLE, where="loss > 9"), "no run is left where 'loss > 9'"),
     (lambda p: laws.Runs.from_csv(p / "none.csv"), "there is no file"),
-    (lambda p: laws.Runs.from_csv(p / "none.xyz"), "none of the kinds of table"),
+    (lambda p: laws.Runs.from_csv(p / "none.xyz"), "no suffix of a table that can be read"),
     (lambda p: laws.Runs.from_dataframe(TABLE).values("U"), "which column is U? Say unique=<column>"),
     (lambda p: laws.Runs.from_dataframe(TABLE, x="kind").values("x"), "column 'kind' is not numeric"),
     (lambda p: laws.Runs.from_dataframe(TABLE).positive("y"), "(first: nan in row 3)"),
     (lambda p: laws.Runs.from_workdir(p), "holds no records yet")])
-def test_nonsense_is_refused_in_one_sentence(tmp_path, call, words):
+def test_bad_requests_are_refused_in_one_sentence(tmp_path, call, words):
     with pytest.raises(laws.LawError) as caught:
         call(tmp_path)
     assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -92,7 +92,7 @@ def test_exponents_are_drawn_with_their_intervals(workdirs):
 def test_the_exponent_of_a_law_in_one_variable_is_that_of_its_column(tmp_path, column, symbol):
     x = np.geomspace(1e3, 1e6, 8)
     points = pd.DataFrame({column: x, "fd": 0.1 + 20 * x**-0.6})
-    laws.save(tmp_path / "fit.json", laws.fit(laws.Runs.from_dataframe(points, "fd", x=column), "saturating_power"))
+    laws.save_fit(tmp_path / "fit.json", laws.fit(laws.Runs.from_dataframe(points, "fd", x=column), "saturating_power"))
     study = reading.read(tmp_path)
     study.unit = metrics.UNITS["examples"]
     found = comparison.exponents(study)

@@ -1,70 +1,71 @@
-"""What a fit cannot know, said in words.
+"""Warnings about a fit, in words: what its data cannot show.
 
-`diagnose` asks what costs next to nothing, and is part of every fit; `examine` adds a profile of every
-parameter. `locate` says what published values are under these data, `extrapolation` how far a prediction
-reaches. Tests of the residuals are in `structure`.
+Every fit runs `diagnose`, which is cheap. `examine` adds a profile of every parameter. `locate` tells whether
+published values are an optimum of these data, and `extrapolation` how far a prediction reaches beyond them.
+Tests of the residuals are in `structure`.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.checks.sensitivity import condition_number, is_at_bound, relative_errors, relative_spread
-
-if TYPE_CHECKING:
-    from scaling.laws.fitting.fit import Fit
+from scaling.laws.checks.structure import lack_of_fit, residual_structure
+from scaling.laws.fitting.fit import Fit, input_logs
+from scaling.laws.fitting.optimise import Scale
+from scaling.laws.forms.form import LawError
 
 NOTHING = 1e-6         # of the loss: a term that is nowhere larger is absent
 LEVELS_APART = 0.01    # inputs closer than 1% are one level
 CONFOUNDED = 0.95      # |correlation| of two inputs' logarithms
-ILL_CONDITIONED = 1e3  # of the Jacobian with unit columns: effects of parameters agree to three digits
-UNSURE = 0.5           # relative standard error from which a parameter is as good as unknown
+ILL_CONDITIONED = 1e3  # condition number of the Jacobian with unit columns: effects agree to three digits
+UNSURE = 0.5           # relative standard error from which a parameter is hardly known
 APART = 0.1            # optima differ when a nonlinear parameter differs by more than this share of itself
 FAR = 6.0              # noise standard deviations from which a run is an outlier
 WEAK = 4.0             # an interval whose ends differ by more than this factor says little
-ROUNDING = 0.5         # of the objective a degree of freedom: what values rounded in print may lose
+ROUNDING = 0.5         # of the objective a degree of freedom: how much values rounded in print may lose
 
 
 def diagnose(fit: Fit) -> list[Diagnostic]:
-    """Warnings about a fit, one sentence each; empty when there is nothing to say."""
-    from scaling.laws.checks import structure
-    if not (counted := fit.weights > 0).all():  # a run of weight zero is no evidence for or against
+    """Warnings about a fit, one sentence each. The list is empty if there is nothing to warn of."""
+    if not (counted := fit.weights > 0).all():  # runs of weight zero are no evidence
         fit = replace(fit, runs=fit.runs.select(counted, "weight 0"), weights=fit.weights[counted])
-    checks = (vanishing, at_bound, few_levels, confounded, duplicates, degrees_of_freedom, rival_optima,
-              ill_conditioned, undetermined, outliers, structure.residual_structure, structure.lack_of_fit)
+    checks = (_vanishing, _at_bound, _few_levels, _confounded, _duplicates, _degrees_of_freedom, _rival_optima,
+              _ill_conditioned, _undetermined, _outliers, residual_structure, lack_of_fit)
     return [said for check in checks for said in check(fit)]
 
 
 # ------------------------------------------------------------------------------------------------- the data
 
 def level_of(logs: np.ndarray) -> np.ndarray:
-    """Which level of an input each run is at, from 0 at the lowest, given its logarithms [n]: sorted values
-    closer than 1% to the last are one level."""
+    """The level of each run, [n], counted from 0 at the lowest, for the logarithms of an input [n].
+
+    Sorted values that are closer than 1% to the one before share its level.
+    """
     order = np.argsort(logs, kind="stable")
     index = np.zeros(len(logs), int)
     index[order[1:]] = np.cumsum(np.diff(logs[order]) > LEVELS_APART)
     return index
 
 
-def levels(logs: np.ndarray) -> int:
-    """How many distinct levels an input has."""
+def count_levels(logs: np.ndarray) -> int:
+    """The number of distinct levels of an input, for its logarithms [n]."""
     return int(level_of(logs).max()) + 1
 
 
-def few_levels(fit: Fit) -> Iterator[Diagnostic]:
+def _few_levels(fit: Fit) -> Iterator[Diagnostic]:
     for name, values in zip(fit.form.inputs, fit.logs):
-        if name not in fit.form.constant and (count := levels(values)) < 4:
+        if name not in fit.form.constant and (count := count_levels(values)) < 4:
             yield Diagnostic(f"{name} has {count} distinct levels: a constant and a power of {name} need at "
                              "least 3, and 4 to show misfit.", "few-levels", name)
 
 
-def confounded(fit: Fit) -> Iterator[Diagnostic]:
-    varied = [(name, values) for name, values in zip(fit.form.inputs, fit.logs) if levels(values) > 1]
+def _confounded(fit: Fit) -> Iterator[Diagnostic]:
+    varied = [(name, values) for name, values in zip(fit.form.inputs, fit.logs) if count_levels(values) > 1]
     for i, (first, one) in enumerate(varied):
         for second, other in varied[i + 1:]:
             if abs(r := np.corrcoef(one, other)[0, 1]) > CONFOUNDED:
@@ -74,8 +75,8 @@ def confounded(fit: Fit) -> Iterator[Diagnostic]:
                     "confounded", (first, second))
 
 
-def duplicates(fit: Fit) -> Iterator[Diagnostic]:
-    """Rows equal in every input and in the measurement: two runs of training never agree to the last bit."""
+def _duplicates(fit: Fit) -> Iterator[Diagnostic]:
+    """A warning of rows that are equal in every input and in the loss: two trainings never agree to the last bit."""
     table = pd.DataFrame(np.vstack([fit.logs, fit.y]).T)
     again = np.flatnonzero(table.duplicated())
     if again.size:
@@ -86,65 +87,65 @@ def duplicates(fit: Fit) -> Iterator[Diagnostic]:
                          "intervals too narrow.", "duplicates")
 
 
-def degrees_of_freedom(fit: Fit) -> Iterator[Diagnostic]:
+def _degrees_of_freedom(fit: Fit) -> Iterator[Diagnostic]:
     spare, free = fit.degrees_of_freedom, len(fit.form.free)
     if spare < max(free, 5):
         what = ("the noise is hardly known, and intervals rest on very little" if spare > 0 else
-                "the law passes through the points whatever they are, so nothing is known of its error")
+                "the law passes through any such points, so nothing is known about its error")
         yield Diagnostic(f"{spare} {'degree' if spare == 1 else 'degrees'} of freedom ({len(fit.y)} points, "
                          f"{free} parameters): {what}.", "degrees-of-freedom")
 
 
 # ------------------------------------------------------------------------------------------- the parameters
 
-def vanishing(fit: Fit) -> Iterator[Diagnostic]:
+def _vanishing(fit: Fit) -> Iterator[Diagnostic]:
     count = len(fit.form.amplitudes)
     values = fit.vector[:count, None] * fit.form.features(fit.vector[None, count:], fit.logs)[0]
     for amplitude, term in zip(fit.form.amplitudes, values):
         if amplitude.name in fit.form.free and np.abs(term / fit.predicted).max() < NOTHING:
-            where = "at its bound 0" if fit.params[amplitude.name] == 0 else "as good as 0"
+            where = "at its bound 0" if fit.params[amplitude.name] == 0 else "practically 0"
             yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent "
-                             "that only it has.", "vanishes", amplitude.name)
+                             "that only this term has.", "vanishes", amplitude.name)
 
 
-def at_bound(fit: Fit) -> Iterator[Diagnostic]:
+def _at_bound(fit: Fit) -> Iterator[Diagnostic]:
     for name in fit.form.free:
         p, value = fit.form.parameter(name), fit.params[name]
-        absent = p in fit.form.amplitudes and value == 0  # `vanishing` speaks of these
+        absent = p in fit.form.amplitudes and value == 0  # `_vanishing` warns of these
         if is_at_bound(p, value) and not absent:
             yield Diagnostic(f"{name} = {value:.4g} is at a bound of [{p.low:.4g}, {p.high:.4g}]: not "
                              "identified by these data.", "at-bound", name)
 
 
-def ill_conditioned(fit: Fit) -> Iterator[Diagnostic]:
+def _ill_conditioned(fit: Fit) -> Iterator[Diagnostic]:
     if (condition := condition_number(fit.form, fit.vector, fit.logs)) > ILL_CONDITIONED:
         yield Diagnostic(f"The parameters are poorly determined together (condition number {condition:.2g}): "
                          "predictions inside the data may be good, single parameters and far extrapolation "
                          "are not.", "ill-conditioned", fit.form.free)
 
 
-def undetermined(fit: Fit) -> Iterator[Diagnostic]:
-    """Amplitudes, and nonlinear parameters that are positive, with zero within two standard errors."""
+def _undetermined(fit: Fit) -> Iterator[Diagnostic]:
+    """A warning of amplitudes and positive nonlinear parameters that have zero within two standard errors."""
     unsure = {name: ratio for name, ratio in relative_errors(fit).items() if ratio > UNSURE and (
         (p := fit.form.parameter(name)) in fit.form.amplitudes or p.low >= 0)}
     if unsure:
         values = ", ".join(f"{name} = {fit.params[name]:.3g} ({ratio:.2g})" for name, ratio in unsure.items())
-        yield Diagnostic(f"Not told from zero by these data: {values}; in brackets the standard error as a "
+        yield Diagnostic(f"These data do not tell from zero: {values}; in brackets is the standard error as a "
                          "multiple of the value.", "undetermined", unsure)
 
 
 def _differ(fit: Fit, one: Mapping, other: Mapping) -> list[str]:
-    """Free nonlinear parameters in which two optima differ."""
+    """The free nonlinear parameters in which two optima differ."""
     return [p.name for p in fit.form.nonlinear if p.name in fit.form.free
             and abs(one[p.name] - other[p.name]) > APART * max(abs(one[p.name]), abs(other[p.name]))]
 
 
 def _unit(fit: Fit) -> float:
-    """The objective a degree of freedom: differences below 3 of it are within noise (an F-like ratio)."""
+    """The objective per degree of freedom. Differences below 3 times this are within noise (an F-like ratio)."""
     return fit.objective / max(fit.degrees_of_freedom, 1)
 
 
-def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
+def _rival_optima(fit: Fit) -> Iterator[Diagnostic]:
     best = fit.optima.iloc[0]
     near = fit.optima[fit.optima["objective"] - best["objective"] < 3 * _unit(fit)].iloc[1:]
     rivals = [(row, names) for _, row in near.iterrows() if (names := _differ(fit, row, best))]
@@ -157,7 +158,7 @@ def rival_optima(fit: Fit) -> Iterator[Diagnostic]:
                          "identified by these data.", "rival-optima", names)
 
 
-def outliers(fit: Fit) -> Iterator[Diagnostic]:
+def _outliers(fit: Fit) -> Iterator[Diagnostic]:
     size = np.abs(fit.residuals)
     if fit.noise > 1e-12 and (count := int((size > FAR * fit.noise).sum())):
         worst = int(np.argmax(size))
@@ -170,14 +171,12 @@ def outliers(fit: Fit) -> Iterator[Diagnostic]:
 # ---------------------------------------------------------------------------------- questions a user may ask
 
 def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
-    """What given (published) parameter values are under this fit's data and objective.
+    """Tells whether given (published) parameter values are an optimum of this fit's data and objective.
 
-    Descends from them. code "global-optimum": they are the best optimum found, to rounding; "local-optimum":
-    an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every
-    free parameter is given.
+    It descends from them. Codes: "global-optimum": they are the best optimum found, to rounding; "local-optimum": they
+    are an optimum, but not the best; "no-optimum": the objective falls from there. Raises LawError unless every free
+    parameter is given.
     """
-    from scaling.laws.fitting.optimise import Scale
-    from scaling.laws.forms.form import LawError
     form = fit.form
     if missing := [name for name in form.free if name not in values]:
         raise LawError(f"locate needs a value of {', '.join(missing)} too: every free parameter of "
@@ -211,13 +210,11 @@ def locate(fit: Fit, values: Mapping[str, float]) -> Diagnostic:
 
 
 def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:
-    """How far one prediction reaches beyond the runs that were fitted; None where it does not.
+    """A warning if a prediction reaches beyond the runs that were fitted, or None.
 
-    It does where an input lies outside its range, or where the law's own standard error, from the Jacobian,
-    is more than 1.5 times that at the least certain of the runs: a combination of inputs that none of them
-    was near.
+    It does if an input lies outside its range, or if the law's standard error (by the Jacobian) is more than 1.5 times
+    its largest at a fitted run. The latter means that no run was near this combination of inputs.
     """
-    from scaling.laws.fitting.fit import input_logs
     at = input_logs(fit.form, (), inputs)[0][:, :1]
     beyond = []
     for name, value, values in zip(fit.form.inputs, at[:, 0], fit.logs):

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 
 class Diagnostic(str):
-    """One warning: a sentence, with what it is about for programs.
+    """One warning: a sentence, with a code and a subject for programs.
 
-    code: what is wrong, a word or two joined by hyphens. about: the parameters, inputs or columns concerned.
+    code: the kind of fault, words joined by hyphens. about: the parameters, inputs or columns that it concerns.
     """
     code: str
     about: tuple[str, ...]
@@ -15,8 +15,8 @@ class Diagnostic(str):
         made.code, made.about = code, (about,) if isinstance(about, str) else tuple(about)
         return made
 
-    def __getnewargs__(self):  # copies and pickles keep all three
-        return str(self), self.code, self.about
+    def __reduce__(self):  # so that copies and pickles keep code and about
+        return type(self), (str(self), self.code, self.about)
 
     def to_json(self) -> dict:
         return {"code": self.code, "about": list(self.about), "message": str(self)}

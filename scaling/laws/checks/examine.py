@@ -1,4 +1,4 @@
-"""What the profiles of a fit's parameters say, beside what every fit says."""
+"""The warnings of a fit, with those that need a profile of every parameter."""
 from __future__ import annotations
 
 from scaling.laws.checks.diagnose import WEAK, diagnose
@@ -8,7 +8,7 @@ from scaling.laws.intervals.profile import profile
 
 
 def examine(fit: Fit, level: float = 0.9) -> list[Diagnostic]:
-    """`diagnose`, and what the profile of every free parameter says: do these data identify it at all?"""
+    """The warnings of `diagnose`, and one for every free parameter that its profile shows as not identified."""
     said = list(diagnose(fit))
     for name in fit.form.free if fit.degrees_of_freedom > 0 else ():
         shape = profile(fit, name, points=(), level=level)

@@ -25,7 +25,8 @@ from scaling.laws.design.search import Information, natural, slopes
 from scaling.laws.design.targets import Target, best_loss, best_size, loss_at, quantity, target_of  # noqa: F401
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit_again
-from scaling.laws.forms.form import Form, LawError, get_form
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import Form, LawError
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 
 SCALE_FLOOR = 1e-6  # of the noise: a law that fits exactly leaves none to weigh

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.forms.form import Form, LawError, get_form
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import Form, LawError
 from scaling.laws.optimum.counts import six_n_d
 
 EXPONENTS = (0.2, 0.6)     # published: 0.28 to 0.37 (2203.15556, 2404.10102, 2305.16264); other data, wider

@@ -1,4 +1,4 @@
-"""A fitted law: its parameters, what it predicts, and refits of it to other losses and weights."""
+"""A fitted law: its parameters, its predictions, its refits to other losses and weights, and its Jacobian."""
 from __future__ import annotations
 
 import hashlib
@@ -12,28 +12,32 @@ import pandas as pd
 import scaling
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting import newton
-from scaling.laws.fitting.objectives import Objective
+from scaling.laws.fitting.objectives import DEFAULT, Objective
 from scaling.laws.fitting.optimise import Scale
+from scaling.laws.fitting.problem import basis_of
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.runs import Runs
 
-EFFICIENT = 1.345  # Huber's delta, in noise standard deviations, that is 95% efficient under normal noise
+EFFICIENT = 1.345  # Huber's delta in noise standard deviations: 95% efficient under normal noise
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted law. Parameters are in the units of the data, residuals observed minus predicted in the objective's space
-    (log losses, unless another was chosen)."""
+    """A fitted law.
+
+    Parameters are in the units of the data. Residuals are observed minus predicted in the objective's space, which is the
+    log of the loss unless another was chosen.
+    """
     form: Form                        # with the bounds, fixed and tied parameters that were used
-    params: dict[str, float]          # all of them, fixed and tied ones too
+    params: dict[str, float]          # all parameters, fixed and tied ones too
     objective: float
     spec: Objective
     runs: Runs
     weights: np.ndarray
     noise: float                      # robust standard deviation of the residuals, see noise_scale
     optima: pd.DataFrame              # distinct local optima found, best first: parameters and objective
-    settings: dict                    # keyword arguments of `fit` that repeat it on other runs
-    search: dict                      # how the optima were looked for
+    settings: dict                    # keyword arguments of `fit` that repeat the fit on other runs
+    search: dict                      # how the optima were found: method, starts, how many reached the best
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     @property
@@ -68,14 +72,14 @@ class Fit:
         return {k: float(v) for k, v in self.form.derived(self.params).items()} if self.form.derived else {}
 
     def predict(self, *inputs, **named):
-        """Predicted loss at the form's inputs (Chinchilla: N, D), which broadcast; a float for scalars."""
+        """The predicted loss at the form's inputs (Chinchilla: N, D), which broadcast. Scalars give a float."""
         logs, shape = input_logs(self.form, inputs, named)
         value = self.form.predict(self.vector[None], logs)[0].reshape(shape)
         return float(value) if shape == () else value
 
     @property
     def manifest(self) -> dict:
-        """All that is needed to repeat the fit, or to cite it."""
+        """Everything that is needed to repeat or to cite the fit."""
         return {**self.runs.manifest(), "sha256": _digest(self), "law": self.form.name, "formula": self.form.formula,
                 "law_source": self.form.source, "objective": str(self.spec), "loss": self.spec.name,
                 "delta": self.spec.delta, "quantile": self.spec.quantile,
@@ -102,7 +106,7 @@ class Fit:
 
 
 def input_logs(form: Form, inputs: tuple, named: Mapping) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Inputs given by position or name -> (logs [I, n], broadcast shape)."""
+    """(logs [I, n], broadcast shape) of inputs given by position or by name. Raises LawError unless each is given once."""
     given = dict(zip(form.inputs, inputs)) | dict(named)
     once = len(inputs) <= len(form.inputs) and len(given) == len(inputs) + len(named)
     if not once or set(given) != set(form.inputs):
@@ -114,10 +118,10 @@ def input_logs(form: Form, inputs: tuple, named: Mapping) -> tuple[np.ndarray, t
 
 
 def noise_scale(residuals: np.ndarray, parameters: int) -> float:
-    """Standard deviation of the noise: the median of |residual|, leaving out as many as there are parameters.
+    """A robust standard deviation of the noise: the median |residual| over 0.6745, without the smallest few.
 
-    A fit with a small delta interpolates about as many points as it has parameters, so the smallest `parameters`
-    residuals say nothing of the noise and are left out (Koenker 2005, section 3.4; McKean and Schrader 1987).
+    A fit with a small delta passes through about as many points as it has parameters, so the smallest `parameters`
+    residuals say nothing about the noise and are left out (Koenker 2005, section 3.4; McKean and Schrader 1987).
     """
     size = np.sort(np.abs(residuals))[min(parameters, len(residuals) - 1):]
     return float(np.median(size) / 0.6745)
@@ -125,16 +129,16 @@ def noise_scale(residuals: np.ndarray, parameters: int) -> float:
 
 @np.errstate(all="ignore")
 def refit(law: Fit, y, weights) -> newton.Result:
-    """Fit the same points with other losses and weights, each [batch, n] or [n]; vectors are in the units of the data.
+    """Fit the same points with other losses and weights, each [batch, n] or [n]. Vectors are in the units of the data.
 
-    Starts from every optimum the fit found within a factor 2 of its best, and keeps the best result. Few points and a
-    small delta make a rough objective; there the way leads through the smoother problem with ten times the delta,
-    which takes fewer steps. In one resample of some hundred a near-equal optimum (1% or less) wins.
+    Starts from the fit's three best optima (those within a factor 2 of the best objective) and keeps the best result.
+    Few points and a small delta make the objective rough, so those fits first solve the smoother problem with ten times
+    the delta, which takes fewer steps. About one resample in a hundred ends in an optimum up to 1% worse than its best.
     """
     form, logs = law.form, law.logs
     scale = Scale(form, logs, law.y, law.spec)
     rivals = law.optima[law.optima["objective"] <= 2 * law.optima["objective"].iloc[0]].head(3)
-    batch = max(np.ndim(y) == 2 and len(y), np.ndim(weights) == 2 and len(weights), 1)
+    batch = max(len(np.atleast_2d(y)), len(np.atleast_2d(weights)))
     ease = law.spec.kind == "huber" and logs.shape[1] < 20 * len(form.free)
     best = None
     for start in scale.enter(rivals[list(form.names)].to_numpy(float)):
@@ -148,12 +152,12 @@ def refit(law: Fit, y, weights) -> newton.Result:
 
 
 def jacobian(law: Fit) -> np.ndarray:
-    """Derivatives of the prediction, in the objective's space, by the free parameters: [n, free]."""
+    """The derivatives of the prediction, in the objective's space, by the free parameters, [n, free]."""
     return jacobian_at(law.form, law.vector, law.logs, law.spec)
 
 
-def jacobian_at(form: Form, vector, logs, objective: Objective = Objective()) -> np.ndarray:
-    """As `jacobian`, at any parameter vector [P] and any logs [I, n]."""
+def jacobian_at(form: Form, vector, logs, objective: Objective = DEFAULT) -> np.ndarray:
+    """Like `jacobian`, at any parameter vector [P] and any logs of the inputs [I, n]."""
     count = len(form.amplitudes)
     vector = np.asarray(vector, float)
     jets = form.jets(vector[None, count:], logs)
@@ -165,10 +169,10 @@ def jacobian_at(form: Form, vector, logs, objective: Objective = Objective()) ->
             out[count + k] += vector[j] * features[j] * np.broadcast_to(d, (1, logs.shape[1]))[0]
     if objective.space != "linear":
         out /= vector[:count] @ features + objective.shift
-    return out.T @ newton.basis_of(form)[0]
+    return out.T @ basis_of(form)[0]
 
 
 def _digest(law: Fit) -> str:
-    """Of the numbers that were fitted: inputs, losses and weights, in order."""
+    """SHA-256 of the numbers that were fitted: inputs, losses and weights, in order."""
     values = np.concatenate([law.logs, law.y[None], law.weights[None]])
     return hashlib.sha256(np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()

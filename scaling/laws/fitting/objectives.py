@@ -1,6 +1,6 @@
-"""What a fit minimises: a sum over runs of a loss of the residual, observed minus predicted, in some space.
+"""What a fit minimises: the sum over runs of a loss of the residual, observed minus predicted, in some space.
 
-The sum, not the mean: with a mean, quasi-Newton codes stop early (Besiroglu et al. 2024, arXiv:2404.10102).
+It is the sum, not the mean, because quasi-Newton codes stop early with a mean (Besiroglu et al. 2024, arXiv:2404.10102).
 """
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 
 from scaling.laws.forms.form import LawError
 
-SHIFTS = {"log": 0.0, "log1p": 1.0}   # residuals of log(loss + shift); in space "linear" of the loss itself
+SHIFTS = {"log": 0.0, "log1p": 1.0}   # residuals are of log(loss + shift), or in space "linear" of the loss itself
 KINDS = {"huber": "sum of Huber", "mse": "sum of squares", "absolute": "sum of absolute values"}
 NAMES = tuple(kind + space for kind in KINDS for space in ("_log", "", "_log1p"))
 
 
 @dataclass(frozen=True)
 class Objective:
-    """kind "huber", "mse" or "absolute" of residuals in space "log", "linear" or "log1p".
+    """A kind, "huber", "mse" or "absolute", of residuals in a space, "log", "linear" or "log1p".
 
-    delta: Huber's, in the residual's own unit; infinite for mse, 0 for absolute. quantile: the share of runs that
-    should lie below the law; 0.5 treats both sides alike, 0.1 fits a lower envelope (Koenker and Bassett 1978, with
-    Huber's rounding at zero), as for runs whose bad hyperparameters can only raise the loss.
+    delta: Huber's, in the unit of the residual; infinite for mse, 0 for absolute. quantile: the share of runs that should
+    lie below the law. 0.5 treats both sides alike. 0.1 fits a lower envelope (Koenker and Bassett 1978, with Huber's
+    rounding at zero), for runs whose bad hyperparameters can only raise the loss.
     """
     kind: str = "huber"
     space: str = "log"
@@ -40,7 +40,7 @@ class Objective:
 
     @property
     def is_likelihood(self) -> bool:
-        """Whether minimising it is maximum likelihood of a normal error, so that AICc and chi-square hold."""
+        """True if the minimum is the maximum likelihood under normal errors, so that AICc and chi-square hold."""
         return self.kind == "mse" and self.quantile == 0.5
 
     def __str__(self) -> str:
@@ -57,14 +57,16 @@ class Objective:
         return self.transform(observed) - self.transform(predicted)
 
     def sides(self, residuals):
-        """What quantiles multiply weights by: 1 for the median."""
+        """The factor of each weight by the side its residual is on. It is 1 for the median."""
         if self.quantile == 0.5:
             return 1.0
         return np.where(residuals < 0, 2.0 * (1.0 - self.quantile), 2.0 * self.quantile)
 
     def each(self, residuals):
-        """The loss of every residual: Huber's r^2/2 within delta and delta (|r| - delta/2) beyond (Huber 1964), r^2,
-        or |r|; times its side."""
+        """The loss of every residual r, times its side's factor.
+
+        Huber's is r^2/2 within delta and delta (|r| - delta/2) beyond (Huber 1964); the others are r^2 and |r|.
+        """
         size = np.abs(residuals)
         if self.kind == "huber":
             near = np.minimum(size, self.delta)
@@ -81,8 +83,11 @@ class Objective:
         return replace(self, delta=float(delta))
 
 
-def parse(name: str | Objective, delta=1e-3, quantile: float = 0.5) -> tuple[Objective, bool]:
-    """(objective, whether its delta is to be measured from the noise) from what a user wrote."""
+DEFAULT = Objective()  # Hoffmann et al. 2022, appendix D.3
+
+
+def parse_objective(name: str | Objective, delta: float | str = 1e-3, quantile: float = 0.5) -> tuple[Objective, bool]:
+    """(objective, whether the noise decides its delta) of what a user wrote. Raises LawError for unknown names."""
     if isinstance(name, Objective):
         return name, False
     if name not in NAMES:
@@ -96,5 +101,6 @@ def parse(name: str | Objective, delta=1e-3, quantile: float = 0.5) -> tuple[Obj
     measured = fixed is None and delta == "noise"
     if fixed is None and not measured and not (isinstance(delta, Real) and 0 < delta < np.inf):
         raise LawError(f"delta must be a positive number or 'noise', got {delta!r}")
-    value = fixed if fixed is not None else 1e-3 if measured else float(delta)
-    return Objective(kind, space or "linear", value, float(quantile)), measured
+    if fixed is None:
+        fixed = 1e-3 if measured else float(delta)
+    return Objective(kind, space or "linear", fixed, float(quantile)), measured

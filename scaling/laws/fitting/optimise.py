@@ -1,4 +1,4 @@
-"""From data and a form to its optima: the scale that the optimiser works in, many starts, and what is left of them."""
+"""The distinct local optima of a form on data: the optimiser's units, many starts, and the optima that they reach."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,16 +9,17 @@ from scaling.laws.fitting import newton, projection
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.forms.form import Form, LawError
 
-STARTS = {0: 16, 1: 16, 2: 16, 3: 64, 4: 96}  # Newton starts by the number of parameters searched
-MANY = 192       # of five and more
-DIRECT = 24      # starts that are minimised without a detour
-# of the starts that are not done soon: how many go on, for how long, and how near to the best their objective must be
+STARTS = {0: 16, 1: 16, 2: 16, 3: 64, 4: 96}  # Newton starts by the number of nonlinear parameters that are searched
+MANY = 192       # Newton starts for five parameters and more
+DIRECT = 24      # starts that are minimised without least squares first
+# Two rounds for starts that have not converged: how many go on, for how many iterations, and how many times the best
+# objective theirs may be.
 POLISH = ((24, 300, 1e3), (4, 3000, 2.0))
-SAME = 1e-5      # optima whose predictions nowhere differ by more are one
+SAME = 1e-5      # optima are one if their predictions nowhere differ by more than this share
 
 
 class Scale:
-    """Where the optimiser works: logarithms of inputs about 0 (if the form allows it) and losses about 1."""
+    """The optimiser's units: logarithms of inputs centred at 0 (if the form allows it) and losses about 1."""
 
     def __init__(self, form: Form, logs, y, objective: Objective):
         self.form, self.centre = form, form.centre(logs)
@@ -45,7 +46,7 @@ class Scale:
         return self.form.rescale(vectors / self._units(), self.centre)
 
     def minimise(self, start, y, weights, objective: Objective | None = None, **options) -> newton.Result:
-        """newton.minimise of this data, or of other losses y in its units, from vectors in the optimiser's units."""
+        """newton.minimise for losses y in the units of the data, from vectors in the optimiser's units."""
         return newton.minimise(self.inner, start, self.logs, np.asarray(y) / self.unit, weights,
                                objective=objective or self.objective, **options)
 
@@ -53,19 +54,20 @@ class Scale:
         return np.where(np.arange(len(self.form.names)) < len(self.form.amplitudes), self.unit, 1.0)
 
 
-@np.errstate(all="ignore")  # far from an optimum laws overflow: such starts lose
+@np.errstate(all="ignore")  # far from an optimum a law may overflow, and such a start loses
 def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None):
     """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description).
 
-    starts: how many; by default as many as the form needs. With a seed they are random.
+    starts: how many; by default as many as the form needs. With a seed they are random. Raises LawError if no start
+    reaches a finite objective.
     """
     scale = Scale(form, logs, y, objective)
     wanted = starts or STARTS.get(sum(p.name in form.free for p in form.nonlinear), MANY)
     start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
     if not len(start):
         raise LawError(f"no start of {form.name} reached a finite objective")
-    # a small delta makes a rough objective, with a local optimum wherever the curve passes through enough points: of many
-    # starts the best go on from where least squares takes them
+    # A small delta makes the objective rough, with a local optimum wherever the curve passes through enough points. So the
+    # best of many starts begin where least squares takes them.
     if len(start) > DIRECT and scale.objective.kind == "huber":
         squares = replace(scale.objective, kind="mse", delta=np.inf)
         eased = scale.minimise(start, y, weights, squares, iterations=60)
@@ -75,13 +77,12 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
     found = scale.minimise(start, y, weights, iterations=100)
     if not np.isfinite(found.objective).any():
         raise LawError(f"no start of {form.name} reached a finite objective")
-    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take their time
+    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take longer
         late = np.flatnonzero(~found.converged & (found.objective <= near * found.objective.min()))
         late = late[np.argsort(found.objective[late], kind="stable")[:many]]
         if late.size:
             again = scale.minimise(found.vectors[late], y, weights, iterations=iterations)
-            for values, new in zip(found[:3], again):
-                values[late] = new
+            found.vectors[late], found.objective[late], found.converged[late] = again[:3]
     kept: list[int] = []
     curves = scale.inner.predict(found.vectors, scale.logs)
     for i in np.argsort(found.objective, kind="stable"):

@@ -1,8 +1,8 @@
 """Starting points by variable projection over the nonlinear parameters.
 
-Golub and Pereyra 1973: a sum of amplitudes times features is, for given nonlinear parameters, a linear least-squares
-problem, so a search is needed over the nonlinear parameters alone: a grid for one or two of them, a low-discrepancy
-sequence for more.
+For given nonlinear parameters, a sum of amplitudes times features is a linear least-squares problem (Golub and Pereyra
+1973). So only the nonlinear parameters are searched: on a grid for one or two of them, along a Sobol sequence for more.
+SciPy is imported where it is used, since importing the laws should not wait for it.
 """
 from __future__ import annotations
 
@@ -14,46 +14,52 @@ from scaling.laws.fitting import newton
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.forms.form import Form
 
-GRID = {1: 81, 2: 21}     # points an axis
-SEQUENCE = 4096           # points for three parameters and more
-ENOUGH = 100              # runs that rank the points of a long search
-APART = 0.08              # of the search box: starts closer than this are one
+GRID = {0: 1, 1: 81, 2: 21}  # points an axis, by the number of parameters that are searched
+SEQUENCE = 12                # log2 of the number of points for three parameters and more
+ENOUGH = 100                 # runs that rank the points of a long search
+APART = 0.08                 # of a side of the search box: starts closer than this are one
 
 
-def search_points(form: Form, count: int | None = None) -> np.ndarray:
-    """Nonlinear parameters [G, K] that cover the bounds of those that are searched, evenly in their own coordinates.
+def search_points(form: Form) -> np.ndarray:
+    """Points [G, K] of the nonlinear parameters that cover the box of those that are searched."""
+    size = sum(p.name in form.free for p in form.nonlinear)
+    if size in GRID:
+        axis = np.linspace(0.0, 1.0, GRID[size])
+        return _in_bounds(form, np.array(list(itertools.product(axis, repeat=size))))
+    from scipy.stats import qmc
+    sobol = qmc.Sobol(size, scramble=False).random_base2(SEQUENCE)
+    return _in_bounds(form, sobol + 0.5 ** (SEQUENCE + 1))  # the sequence starts at 0, which is a corner of the box
 
-    Exponents, whose lower bound is positive, are covered evenly in their logarithm.
+
+def random_points(form: Form, count: int, seed: int) -> np.ndarray:
+    """`count` random points [count, K] of the nonlinear parameters."""
+    size = sum(p.name in form.free for p in form.nonlinear)
+    return _in_bounds(form, np.random.default_rng(seed).random((count, size)))
+
+
+def _in_bounds(form: Form, unit: np.ndarray) -> np.ndarray:
+    """Nonlinear parameters [G, K] at points of the unit cube [G, searched]; the others as they are fixed or tied.
+
+    Parameters whose lower bound is positive, such as exponents, are spaced evenly in their logarithm.
     """
-    full = form.names[len(form.amplitudes):]
-    searched = [p for p in form.nonlinear if p.name in form.free]
-    size = len(searched)
-    if size in GRID and count is None:
-        axes = [np.linspace(0.0, 1.0, GRID[size])] * size
-        unit = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-    else:  # Roberts' sequence: multiples of powers of the generalised golden ratio, modulo 1
-        golden = 2.0
-        for _ in range(60):
-            golden = (1.0 + golden) ** (1.0 / (size + 1))
-        steps = golden ** -np.arange(1.0, size + 1)
-        unit = (0.5 + np.arange(1, (count or SEQUENCE) + 1)[:, None] * steps) % 1.0
-    found = {}
-    for k, p in enumerate(searched):
+    found = dict(form.fixed)
+    for p, place in zip((p for p in form.nonlinear if p.name in form.free), unit.T):
         if p.low > 0:
-            found[p.name] = np.clip(p.low * (p.high / p.low) ** unit[:, k], p.low, p.high)
+            found[p.name] = np.clip(p.low * (p.high / p.low) ** place, p.low, p.high)
         else:
-            found[p.name] = p.low + (p.high - p.low) * unit[:, k]
-    rows = max(len(unit), 1)
-
-    def column(name):
-        source = form.tied.get(name, name)
-        return np.full(rows, form.fixed[source]) if source in form.fixed else found[source]
-    return np.stack([column(name) for name in full], axis=1) if full else np.zeros((1, 0))
+            found[p.name] = p.low + (p.high - p.low) * place
+    out = np.empty((len(unit), len(form.nonlinear)))
+    for k, p in enumerate(form.nonlinear):
+        out[:, k] = found[form.tied.get(p.name, p.name)]
+    return out
 
 
 def amplitudes(form: Form, features: np.ndarray, weights: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Least squares of loss [n] on features [G, J, n] (with their signs) within the amplitudes' bounds, and with those
-    that are fixed or tied: [G, J]. The best feasible of all sets of terms."""
+    """Amplitudes [G, J] that fit loss [n] by signed features [G, J, n] in least squares, within their bounds.
+
+    Fixed and tied amplitudes stay so. Every subset of the terms is solved, and the best feasible one wins:
+    scipy.optimize.nnls solves one problem at a time and knows no amplitudes of either sign.
+    """
     names = [a.name for a in form.amplitudes]
     free = [name for name in names if name in form.free]
     mixed = np.array([[1.0 if form.tied.get(name, name) == other else 0.0 for other in free] for name in names])
@@ -84,10 +90,10 @@ def amplitudes(form: Form, features: np.ndarray, weights: np.ndarray, loss: np.n
 
 
 def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.ndarray:
-    """theta [G, K] with those parameters solved for in which the logarithm of the law's one term is linear, such as
-    exponents: for a guess of the constant E, log |loss - E| is a linear regression on them.
+    """theta [G, K] with the parameters solved for that the logarithm of the law's one term is linear in.
 
-    Only for laws of a constant and one term, A exp(g), whose exponents are free; others come back as they are.
+    Exponents are such parameters: for a guess of the constant E, log |loss - E| is a linear regression on them. This is
+    only for laws of a constant and one term, A exp(g), with free exponents. Otherwise theta is returned as it is.
     """
     first = form.jets(theta[:1], logs)
     changing = [j for j, jet in enumerate(first) if np.ndim(jet.value)]
@@ -96,23 +102,24 @@ def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.nd
     jet = first[changing[0]]
     linear = [k for k, p in enumerate(form.nonlinear)
               if k in jet.first and p.name in form.free and p.name not in form.tied.values()]
-    for pair in jet.second:                                      # of two that multiply each other, one at a time
+    for pair in jet.second:                                      # of two that multiply each other, only one is linear
         if set(pair) <= set(linear):
             linear.remove(pair[0])
     if not linear:
         return theta
     jet = form.jets(theta, logs)[changing[0]]
     amplitude = form.amplitudes[changing[0]]
-    share = (0.5 + np.arange(len(theta)) * np.sqrt(2.0)) % 1.0   # another irrational: its own low-discrepancy sequence
     if len(form.amplitudes) == 1:
         gap = np.broadcast_to(loss, (len(theta), len(loss)))
     else:
-        span = np.ptp(loss) * 10.0 ** (4.0 * share - 3.0)        # from the edge of the data: E's distance beyond it
+        from scipy.stats import qmc
+        share = qmc.Halton(2, scramble=False).random(len(theta))[:, 1]  # in base 3, since Sobol's points are in base 2
+        span = np.ptp(loss) * 10.0 ** (4.0 * share - 3.0)        # how far E lies beyond the edge of the losses
         gap = loss - (loss.min() - span)[:, None] if amplitude.sign > 0 else (loss.max() + span)[:, None] - loss
     slopes = np.stack([np.broadcast_to(jet.first[k], gap.shape) for k in linear], axis=1)   # [G, L, n]
     known = jet.value - np.einsum("gl,gln->gn", theta[:, linear], slopes)
     columns = np.concatenate([np.ones((len(theta), 1, gap.shape[1])), slopes], axis=1)
-    relative = weights * (gap / loss) ** 2                       # an error of log(gap) is loss / gap that of log(loss)
+    relative = weights * (gap / loss) ** 2  # an error of log(gap) is loss / gap times that of log(loss)
     size = np.sqrt((columns ** 2 * relative[:, None]).sum(2))
     scaled = columns / np.where(size > 0, size, 1.0)[:, :, None]
     gram = np.einsum("gan,gbn,gn->gab", scaled, scaled, relative) + 1e-12 * np.eye(len(linear) + 1)
@@ -125,17 +132,16 @@ def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.nd
 
 
 def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, seed: int | None = None) -> np.ndarray:
-    """Starting vectors [s, P]: amplitudes solved at every point of the search, ranked by the objective itself, the
-    best first and no two of them close. With a seed, `wanted` random ones instead."""
-    theta = search_points(form)
+    """Starting vectors [s, P], best first: amplitudes are solved at every point of the search, the objective ranks the
+    points, and no two starts are close. With a seed they are `wanted` random ones."""
     if seed is not None:
-        rng = np.random.default_rng(seed)
-        theta = search_points(form, 64 * wanted)[rng.permutation(64 * wanted)[:wanted]]
-    elif theta.shape[1] > 2 and (counted := np.flatnonzero(weights)).size > ENOUGH:
-        some = np.random.default_rng(0).permutation(counted)[:ENOUGH]
-        logs, loss, weights = logs[:, some], loss[some], weights[some]
-    if seed is None:
-        with np.errstate(all="ignore"):  # a guess of E may lie where there is no logarithm: those starts are dropped
+        theta = random_points(form, wanted, seed)
+    else:
+        theta = search_points(form)
+        if theta.shape[1] > 2 and (counted := np.flatnonzero(weights)).size > ENOUGH:
+            some = np.random.default_rng(0).permutation(counted)[:ENOUGH]
+            logs, loss, weights = logs[:, some], loss[some], weights[some]
+        with np.errstate(all="ignore"):  # a guess of E may leave no logarithm; that start is dropped
             theta = np.concatenate([theta, solve_exponents(form, theta, logs, loss, weights)])
     relative = weights if objective.space == "linear" else weights / (loss + objective.shift) ** 2
     solved, score = [], []
@@ -160,12 +166,12 @@ def starts(form: Form, logs, loss, weights, objective: Objective, wanted: int, s
             kept.append(i)
         if len(kept) == wanted:
             break
-    close = [i for i in order[:wanted // 2] if i not in kept]  # narrow valleys: several along their floor
+    close = [i for i in order[:wanted // 2] if i not in kept]  # several starts along the floor of a narrow valley
     return vectors[[*kept, *close]]
 
 
 def _in_box(form: Form, theta: np.ndarray) -> np.ndarray:
-    """theta [G, K] with the search box as the unit cube."""
+    """theta [G, K] scaled so that the search box is the unit cube."""
     out = np.empty_like(theta)
     for k, p in enumerate(form.nonlinear):
         ends = np.log([p.low, p.high]) if p.low > 0 else np.array([p.low, p.high])

@@ -2,8 +2,8 @@
 
     law = fit(Runs.from_csv("points.csv"), "chinchilla")
 
-Default objective: the sum over runs of Huber(log observed - log predicted) with delta = 1e-3 (Hoffmann et al. 2022,
-appendix D.3).
+The default objective is the sum over runs of Huber(log observed - log predicted) with delta = 1e-3 (Hoffmann et al.
+2022, appendix D.3).
 """
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from scaling.laws import runs as tables
 from scaling.laws.checks.diagnose import diagnose
-from scaling.laws.fitting import objectives
 from scaling.laws.fitting.fit import EFFICIENT, Fit, noise_scale
-from scaling.laws.fitting.objectives import Objective
+from scaling.laws.fitting.objectives import Objective, parse_objective
 from scaling.laws.fitting.optimise import optimise
-from scaling.laws.forms.form import Form, LawError, get_form
-from scaling.laws.runs import Runs
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import Form, LawError
+from scaling.laws.runs import Runs, as_runs
 
 
 def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_log", delta: float | str = 1e-3,
@@ -28,16 +27,16 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         starts: int | None = None, seed: int | None = None) -> Fit:
     """Fit a law to runs: Runs, a DataFrame, or the path of a table.
 
-    law: a name of `laws.FORMS` or a Form. loss: an objective's name (objectives.NAMES); delta: Huber's, in the
-    residual's unit, or "noise" for 1.345 standard deviations of the residuals, measured. quantile: below 0.5 for a lower
-    envelope. weights: one a run, or a column that holds them (seeds); the objective is the weighted sum, so a weight of
-    two is a run twice. fix={"alpha": 0.34}, tie={"beta": "alpha"}, bounds={"alpha": (0.1, 1)} restrict parameters. starts:
-    how many; seed: random starts instead of searched ones. Raises LawError, in one sentence, where no fit is possible.
+    law: a name in `laws.FORMS` or a Form. loss: the name of an objective (objectives.NAMES). delta: Huber's, in the unit
+    of the residuals, or "noise" for 1.345 standard deviations of the residuals. quantile: below 0.5 for a lower envelope.
+    weights: one a run, or the column that holds them (seeds); a weight of two counts a run twice. fix={"alpha": 0.34},
+    tie={"beta": "alpha"} and bounds={"alpha": (0.1, 1)} restrict parameters. starts: how many. seed: starts are random
+    instead of searched. Raises LawError, in one sentence, if no fit is possible.
     """
-    runs = tables.of(runs)
+    runs = as_runs(runs)
     settings = {"law": law, "loss": loss, "delta": delta, "quantile": quantile, "weights": weights, "fix": dict(fix or {}),
                 "tie": dict(tie or {}), "bounds": dict(bounds or {}), "starts": starts, "seed": seed}
-    spec, measured = objectives.parse(loss, delta, quantile)
+    spec, measured = parse_objective(loss, delta, quantile)
     form = get_form(law).bounded(bounds or {}).with_fixed(fix or {}).with_tied(tie or {})
     if not form.free:
         raise LawError(f"every parameter of {form.name} is fixed; leave at least one to be fitted")
@@ -47,8 +46,8 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         what = "not above -1" if spec.space == "log1p" else "not finite"
         raise LawError(f"column {runs.columns['y']!r} has values that are {what}; drop those rows, with where=")
     if len(runs) < len(form.free):
-        raise LawError(f"{len(runs)} points cannot determine {len(form.free)} parameters; add runs or choose a smaller "
-                       "form")
+        raise LawError(f"{len(runs)} points cannot determine {len(form.free)} parameters; add runs or choose a form with "
+                       "fewer")
     for name, values in zip(form.inputs, logs):
         if name not in form.constant and np.ptp(values) < 1e-9:
             raise LawError(f"column {runs.columns.get(name, name)!r} has a single value, {np.exp(values[0]):g}: a law in "
@@ -73,7 +72,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
 
 
 def fit_again(law: Fit, runs, /, **changes) -> Fit:
-    """The same kind of fit of other runs; a delta that was scaled to the noise is measured anew."""
+    """The same kind of fit to other runs. A delta that follows the noise is measured again."""
     return fit(runs, **{**law.settings, **changes})
 
 
@@ -86,5 +85,3 @@ def _weights(runs: Runs, weights) -> np.ndarray:
     if values.shape != (len(runs),) or not np.isfinite(values).all() or not np.all(values >= 0) or not values.any():
         raise LawError(f"weights must be {len(runs)} finite nonnegative numbers, one a run, and not all zero")
     return values
-
-

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from scaling.laws import runs
 from scaling.laws.forms.form import LawError
+from scaling.laws.runs import as_runs
 from scaling.results import records
 from scaling.store import files
 
@@ -79,7 +79,7 @@ def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None
         store = records.Records(source)
         names = store.fingerprints() if names is None else names
         return hashes(store.read(name) for name in names if store.done(name)), records.load_records(source), None
-    frame = runs.of(source).frame
+    frame = as_runs(source).frame
     for name in measured:
         if name not in frame.columns:
             there = ", ".join(map(str, frame.columns))

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scaling.laws import runs as tables
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.fitting.search import fit, fit_again
 from scaling.laws.forecasts.twostep_draws import TwoStepBootstrap, resampled
-from scaling.laws.forms.form import Form, LawError, get_form
+from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.form import Form, LawError
 from scaling.laws.intervals.uncertainty import bootstrap
-from scaling.laws.runs import Runs
+from scaling.laws.runs import Runs, as_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def two_step(runs, law: str | Form = "chinchilla", link: str | Form = "downstrea
 
     Raises LawError where either step cannot be fitted.
     """
-    runs = tables.of(runs)
+    runs = as_runs(runs)
     if metric not in runs.frame:
         there = ", ".join(map(str, runs.frame))
         raise LawError(f"no column {metric!r} for the metric; the columns are {there}")

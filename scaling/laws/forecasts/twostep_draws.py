@@ -17,7 +17,7 @@ from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import input_logs, refit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample
-from scaling.laws.intervals.uncertainty import MANY, METHODS, PLENTY, percentiles, spread
+from scaling.laws.intervals.uncertainty import MANY, METHODS, PLENTY, percentiles, residual_spread
 
 if TYPE_CHECKING:
     from scaling.laws.forecasts.twostep import TwoStep
@@ -95,7 +95,7 @@ def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: 
     noise = []
     for step in steps:
         spare = min(step.degrees_of_freedom, count - 1) if cluster else step.degrees_of_freedom
-        noise.append(spread(step) * np.sqrt(spare / rng.chisquare(spare, draws)))
+        noise.append(residual_spread(step) * np.sqrt(spare / rng.chisquare(spare, draws)))
     both = two.shared >= 0
     correlation = _correlation(two.law.residuals[two.shared[both]], two.link.residuals[both])
     if method in ("case", "cluster"):
@@ -109,7 +109,7 @@ def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: 
         else:
             signs = resample.signs(draws, count, rng)
             errors = [signs[:, group] * resample.errors(step, np.unique(group, return_inverse=True)[1])
-                      / max(spread(step), 1e-300) for step, group in zip(steps, groups)]
+                      / max(residual_spread(step), 1e-300) for step, group in zip(steps, groups)]
         given = [(resample.restored(step.spec, step.spec.transform(step.predicted) + sd[:, None] * error),
                   step.weights) for step, sd, error in zip(steps, noise, errors)]
     found = [refit(step, *data) for step, data in zip(steps, given)]

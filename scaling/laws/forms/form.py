@@ -2,20 +2,20 @@
 
     loss = sum_j sign_j * amplitude_j * exp(g_j(parameters, log inputs))
 
-Given the nonlinear parameters the amplitudes have an exact solution (`projection`), and the derivatives that the
+Given the nonlinear parameters, the amplitudes have an exact solution (`projection`). The derivatives that the
 optimiser needs follow from the formula itself (`jets`). A law of your own is a few lines:
 
-    forms.register(Form(
+    laws.register(laws.Form(
         name="logarithmic", formula="E + A / (1 + c log x)", source="my notebook", inputs=("x",),
-        amplitudes=(Amplitude("E"), Amplitude("A")), nonlinear=(Parameter("c", 1e-3, 1e3, scale="log"),),
+        amplitudes=(laws.Amplitude("E"), laws.Amplitude("A")), nonlinear=(laws.Parameter("c", 1e-3, 1e3, scale="log"),),
         terms=lambda p, log: (0.0, -np.log1p(p.c * log.x)), centred=()))
 
-`terms` gives the logarithm of every amplitude's feature, in NumPy, of `p`, the parameters, and `log`, the logarithms
-of the inputs. The laws that come with the package are in `catalogue`.
+`terms(p, log)` returns the logarithm g_j of every amplitude's feature, written in NumPy. `p` holds the nonlinear
+parameters and `log` the natural logarithms of the inputs. `catalogue` has the laws that come with the package;
+docs/laws-forms.md has more examples.
 """
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -26,12 +26,12 @@ from scaling.laws.forms.jets import Jet
 
 
 class LawError(ValueError):
-    """Data or a request that no law can be fitted to; the message says what is wrong and what to do."""
+    """No law can be fitted to these data or this request. The message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Amplitude:
-    """A linear parameter in [low, high], low 0 or -inf; its term is subtracted where sign is -1."""
+    """A linear parameter in [low, high]. `low` is 0 or -inf. A sign of -1 subtracts its term."""
     name: str
     low: float = 0.0
     high: float = np.inf
@@ -40,12 +40,12 @@ class Amplitude:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A nonlinear parameter and the closed interval it is searched in.
+    """A nonlinear parameter and the closed interval that it is searched in.
 
-    scale: the coordinate that the optimiser moves along: "linear", "log" (of what is positive) or "symlog" (of what
-    spans orders of magnitude in either sign: asinh of 10 times the value). unit: the input in whose unit it is
-    measured, if any. relative: its bounds are multiples of the smallest and of the largest value of that input, until
-    `Form.placed` makes them numbers.
+    scale: the optimiser's coordinate: "linear"; "log", for positive values; or "symlog" (asinh of 10 times the value),
+    for values of either sign that span orders of magnitude. unit: the input in whose unit the parameter is measured, if
+    any. relative: the bounds are multiples of the smallest and the largest value of that input, until `Form.placed`
+    turns them into numbers.
     """
     name: str
     low: float
@@ -60,14 +60,18 @@ class Parameter:
 
     def coordinate(self, value):
         """The optimiser's coordinate of a value."""
-        return {"linear": np.asarray, "log": np.log, "symlog": lambda v: np.arcsinh(10.0 * v)}[self.scale](value)
+        if self.scale == "symlog":
+            return np.arcsinh(10.0 * value)
+        return np.log(value) if self.log else np.asarray(value)
 
     def value(self, coordinate):
         """The inverse of `coordinate`."""
-        return {"linear": np.asarray, "log": np.exp, "symlog": lambda z: 0.1 * np.sinh(z)}[self.scale](coordinate)
+        if self.scale == "symlog":
+            return 0.1 * np.sinh(coordinate)
+        return np.exp(coordinate) if self.log else np.asarray(coordinate)
 
     def jet(self, coordinate, k: int) -> Jet:
-        """The value at a coordinate, with derivatives by it as parameter k."""
+        """The value at a coordinate, with its derivatives by that coordinate, which is parameter k."""
         value = self.value(coordinate)
         if self.scale == "linear":
             return Jet(value, {k: np.ones(())})
@@ -76,16 +80,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Form:
-    """A law. `fixed` {name: value} and `tied` {name: other name} parameters are not fitted; `free` ones are.
+    """A law.
 
-    centred: inputs whose unit the law does not care about, since another unit only changes amplitudes and the
-    parameters measured in it; the optimiser then works with centred logarithms, which makes fits independent of units.
-    None is all of them; `anchors` are values of inputs that the formula itself divides by.
-    shift(values, centre): where it is not enough that parameters with a `unit` are divided by it, maps {name: nonlinear
-    value} for inputs to those for inputs / exp(centre), {input: number}. `shifted` names those it changes, whose bounds
-    are those of centred inputs.
-    constant: inputs that may have a single value. derived(values) -> {name: value} of further parameters of the
-    literature, computed from the fitted ones.
+    fixed {name: value} and tied {name: other name}: parameters that are not fitted; `free` lists the others.
+    centred: the inputs whose unit does not matter to the law, because another unit only changes amplitudes and the
+    parameters that are measured in it. The optimiser centres their logarithms, which makes fits independent of units.
+    None means all inputs. anchors {input: value}: values that the formula itself divides an input by.
+    shift(values, centre): maps {name: nonlinear value} for the inputs to the values for inputs / exp(centre), with centre
+    {input: number}. A law needs it where dividing the parameters that have a `unit` is not enough. shifted: the
+    parameters that `shift` changes; their bounds hold for centred inputs.
+    constant: inputs that may have a single value. derived(values) -> {name: value}: more parameters of the literature,
+    computed from the fitted ones.
     """
     name: str
     formula: str
@@ -130,7 +135,7 @@ class Form:
     # ------------------------------------------------------------------------------- the same law, restricted
 
     def bounded(self, bounds: Mapping[str, tuple[float, float]]) -> Form:
-        """The same form with other bounds on some parameters."""
+        """The same form with other bounds on some parameters, {name: (low, high)}. Raises LawError for bad bounds."""
         for name, (low, high) in bounds.items():
             p = self.parameter(name)
             if not low < high:
@@ -144,12 +149,13 @@ class Form:
             low, high = map(float, bounds[p.name])
             extra = {"relative": False} if isinstance(p, Parameter) else {}
             return replace(p, low=low, high=high, **extra)
-        plain = {"centred": ()} if set(bounds) & set(self.shifted) else {}  # the user's bounds are for inputs as they are
+        # bounds that a user gives hold for the inputs as they are, so those are no longer centred
+        centred = () if set(bounds) & set(self.shifted) else self.centred
         return replace(self, amplitudes=tuple(map(change, self.amplitudes)),
-                       nonlinear=tuple(map(change, self.nonlinear)), **plain)
+                       nonlinear=tuple(map(change, self.nonlinear)), centred=centred)
 
     def with_fixed(self, values: Mapping[str, float]) -> Form:
-        """The same form with some parameters held at values."""
+        """The same form with some parameters held at values, {name: value}."""
         for name, value in values.items():
             self.parameter(name)
             if not np.isfinite(value):
@@ -159,7 +165,7 @@ class Form:
         return replace(self, fixed={**self.fixed, **{k: float(v) for k, v in values.items()}})
 
     def with_tied(self, pairs: Mapping[str, str]) -> Form:
-        """The same form where each name of `pairs` always equals the parameter it is mapped to."""
+        """The same form where each parameter in `pairs`, {name: other name}, equals the other one."""
         for name, other in pairs.items():
             one, two = self.parameter(name), self.parameter(other)
             if name == other or other in pairs or other in self.tied:
@@ -169,7 +175,7 @@ class Form:
         return replace(self, tied={**self.tied, **pairs})
 
     def placed(self, logs: np.ndarray) -> Form:
-        """The same form with bounds that are multiples of an input's range made numbers, for logs [I, n]."""
+        """The same form with relative bounds turned into numbers, for logs of the inputs [I, n]."""
         def place(p: Parameter) -> Parameter:
             if not (p.unit and p.relative):
                 return p
@@ -179,7 +185,7 @@ class Form:
         return replace(self, nonlinear=tuple(map(place, self.nonlinear)))
 
     def opened(self, logs: np.ndarray) -> Form:
-        """The same form without the bounds that hold for centred inputs only."""
+        """The same form without the bounds that hold only for centred inputs, for logs of the inputs [I, n]."""
         if not np.any(self.centre(logs)):
             return self
         return replace(self, nonlinear=tuple(
@@ -189,20 +195,24 @@ class Form:
     # ------------------------------------------------------------------------------------------------ values
 
     def predict(self, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
-        """Loss [batch, n] of parameter vectors [batch, J + K] at logs [I, n], natural logarithms of the inputs."""
+        """The loss [batch, n] of parameter vectors [batch, J + K] at natural logarithms of the inputs, logs [I, n]."""
         count = len(self.amplitudes)
         return np.einsum("bj,bjn->bn", vectors[:, :count], self.features(vectors[:, count:], logs))
 
     def features(self, theta: np.ndarray, logs: np.ndarray) -> np.ndarray:
-        """What amplitudes multiply, with its sign, [batch, J, n], at nonlinear parameters [batch, K]."""
+        """The signed features that the amplitudes multiply, [batch, J, n], at nonlinear parameters theta [batch, K]."""
         g = np.stack([np.broadcast_to(g, (len(theta), logs.shape[1])) for g in self._terms(theta, logs)], axis=1)
         return np.array([a.sign for a in self.amplitudes])[:, None] * np.exp(g)
 
     def jets(self, theta: np.ndarray, logs: np.ndarray, coordinates: bool = False) -> list[Jet]:
-        """g_j with derivatives by the nonlinear parameters [batch, K], or if told so by the coordinates that the
-        optimiser moves along, at logs [I, n]."""
-        p = {parameter.name: parameter.jet(theta[:, k, None], k) if coordinates else
-             Jet(theta[:, k, None], {k: np.ones(())}) for k, parameter in enumerate(self.nonlinear)}
+        """The g_j with their derivatives by the nonlinear parameters theta [batch, K], at logs [I, n].
+
+        coordinates: theta holds the optimiser's coordinates, and the derivatives are by those.
+        """
+        p = {}
+        for k, parameter in enumerate(self.nonlinear):
+            column = theta[:, k, None]
+            p[parameter.name] = parameter.jet(column, k) if coordinates else Jet(column, {k: np.ones(())})
         terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
         return [g if isinstance(g, Jet) else Jet(np.asarray(g, float)) for g in terms]
 
@@ -216,7 +226,7 @@ class Form:
     # ----------------------------------------------------------------------------------------- other units
 
     def centre(self, logs: np.ndarray) -> np.ndarray:
-        """What the optimiser subtracts from logs [I, n]: [I]. Zero where a fixed, tied or bounded one has a unit."""
+        """What the optimiser subtracts from logs [I, n]: [I]. Zero if a fixed, tied or bounded parameter has a unit."""
         bounded = [a.name for a in self.amplitudes if a.low not in (0.0, -np.inf) or a.high < np.inf]
         touched = {*self.fixed, *self.tied, *self.tied.values(), *bounded}
         united = {p.name for p in self.nonlinear if p.unit or self.shift}
@@ -230,7 +240,7 @@ class Form:
                          for name, values in zip(self.inputs, logs)])
 
     def rescale(self, vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        """Parameters [batch, P] for logs, expressed for logs - centre [I]."""
+        """The parameter vectors [batch, P] that predict at logs - centre [I] what `vectors` predict at logs."""
         if not np.any(centre):
             return vectors
         count = len(self.amplitudes)
@@ -247,27 +257,3 @@ class Form:
         after = self._terms(theta, np.zeros((len(centre), 1)))
         ratio = [np.broadcast_to(np.exp(b - a), (len(theta), 1))[:, 0] for b, a in zip(before, after)]
         return np.concatenate([vectors[:, :count] * np.stack(ratio, axis=1), theta], axis=1)
-
-
-FORMS: dict[str, Form] = {}
-FAMILIES: dict[str, Callable[[int], Form]] = {}  # prefix of a name -> form of a number, such as bnsl3
-
-
-def register(form: Form) -> Form:
-    """Make a form known by its name, so that `fit`, the command line and saved fits find it."""
-    FORMS[form.name] = form
-    return form
-
-
-def get_form(form: str | Form) -> Form:
-    """A form by name; a Form is returned as it is, so that a user's own need not be registered."""
-    if isinstance(form, Form):
-        return form
-    prefix = str(form).rstrip("0123456789")
-    if form not in FORMS and prefix in FAMILIES and form != prefix:
-        return FAMILIES[prefix](int(form[len(prefix):]))
-    if form not in FORMS:
-        near = difflib.get_close_matches(str(form), FORMS, n=1, cutoff=0.5)
-        raise LawError(f"unknown form {form!r}" + (f", did you mean {near[0]!r}?" if near else "")
-                       + f" The forms are {', '.join(FORMS)}")
-    return FORMS[form]

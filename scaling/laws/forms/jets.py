@@ -1,9 +1,9 @@
 """Values with their first and second derivatives, so that a law is written once, as plain NumPy.
 
-A Jet is an array with its derivatives by a handful of parameters. NumPy's functions take it (`np.exp(jet)`), and the
-chain rule to second order follows (Griewank and Walther 2008, chapter 13). Derivatives that are zero are not stored,
-and arrays keep the smallest shape that broadcasts: the derivative of `alpha * log(N)` by alpha is log(N) itself, [n],
-however many rows alpha has. That is what makes thousands of small fits in one batch cheap.
+A Jet is an array with its derivatives by a handful of parameters. NumPy's functions accept it (`np.exp(jet)`) and apply
+the chain rule to second order (Griewank and Walther 2008, chapter 13). Zero derivatives are not stored, and arrays keep
+the smallest shape that broadcasts: the derivative of `alpha * log(N)` by alpha is log(N) itself, [n], however many rows
+alpha has. This makes thousands of small fits in one batch cheap. JAX would serve too, but the laws never import it.
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Jet:
-    """An array `value`, `first` {k: derivative by parameter k}, `second` {(k, m): ...} with k <= m."""
+    """An array `value`, its derivatives `first` {k: by parameter k}, and `second` {(k, m): by both} with k <= m."""
     __slots__ = ("value", "first", "second")
 
     def __init__(self, value, first=None, second=None):
@@ -22,11 +22,11 @@ class Jet:
             return NotImplemented
         if ufunc in UNARY:
             value, slope, bend = UNARY[ufunc](arguments[0].value)
-            return apply(value, arguments, [slope], {(0, 0): bend})
+            return chain_rule(value, arguments, [slope], {(0, 0): bend})
         if ufunc in BINARY:
-            a, b = (x.value if isinstance(x, Jet) else x for x in arguments)
-            return apply(*BINARY[ufunc](a, b, arguments))
-        raise TypeError(f"np.{ufunc.__name__} of a parameter is not known here; there are "
+            values = [x.value if isinstance(x, Jet) else x for x in arguments]
+            return chain_rule(*BINARY[ufunc](*values, arguments))
+        raise TypeError(f"np.{ufunc.__name__} of a parameter has no derivative here; a formula may use "
                         f"{', '.join(sorted(f.__name__ for f in (*UNARY, *BINARY)))}")
 
     def __neg__(self):
@@ -63,9 +63,12 @@ class Jet:
         return np.power(other, self)
 
 
-def apply(value, arguments, slopes, bends) -> Jet:
-    """A function of several arguments, jets or arrays, from its value, its derivatives `slopes` by each argument and
-    `bends` {(i, j): second derivative} with i <= j; a bend of None is zero."""
+def chain_rule(value, arguments, slopes, bends) -> Jet:
+    """The Jet of a function of several arguments, each a Jet or an array.
+
+    value: the function's value; slopes: its derivative by each argument; bends {(i, j): second derivative by arguments i
+    and j} with i <= j, where a missing bend or None is zero.
+    """
     first, second = {}, {}
     jets = [(i, argument) for i, argument in enumerate(arguments) if isinstance(argument, Jet)]
     for i, jet in jets:
@@ -81,7 +84,7 @@ def apply(value, arguments, slopes, bends) -> Jet:
                 for m, dm in other.first.items():
                     if i == j and k <= m:
                         _add(second, (k, m), bend * dk * dm)
-                    elif i != j:  # both orders of the pair; on the diagonal they fall on the same entry
+                    elif i != j:  # (k, m) and (m, k) share an entry, so k == m counts twice
                         _add(second, (min(k, m), max(k, m)), bend * dk * dm * (2.0 if k == m else 1.0))
     return Jet(value, first, second)
 

@@ -1,25 +1,23 @@
-"""What a bootstrap redraws: runs that belong together, residuals as large as the errors, and their signs."""
+"""The parts of a bootstrap: clusters of runs, residuals as large as the errors, and random signs."""
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from scaling.laws.fitting.fit import EFFICIENT, Fit, jacobian
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.forms.form import LawError
 
-if TYPE_CHECKING:
-    from scaling.laws.fitting.fit import Fit
-
-WEBB_BELOW = 12        # clusters: fewer leave too few patterns of signs (2048 of 12), so six values are drawn
-ROBUST = 1.345         # noise standard deviations beyond which a residual's own pull is bounded
-LARGEST = 0.98         # leverage that residuals are still corrected for: a factor of 50
+WEBB_BELOW = 12        # fewer clusters than this leave too few patterns of signs (2048 for 11), so six values are drawn
+LARGEST = 0.98         # the largest leverage that residuals are corrected for: a factor of 50
 
 
-def groups(fit: Fit, cluster) -> tuple[np.ndarray, str]:
-    """(number of each run's cluster [n], a name): of a column of the runs, of one label a run, or of None, a
-    cluster each."""
+def cluster_numbers(fit: Fit, cluster) -> tuple[np.ndarray, str]:
+    """(number of each run's cluster [n], name of the clusters).
+
+    cluster: a column of the runs, one label a run, or None, which makes every run a cluster. Raises LawError for an unknown
+    column, missing labels, or a single cluster.
+    """
     n = len(fit.y)
     if cluster is None:
         return np.arange(n), ""
@@ -34,23 +32,21 @@ def groups(fit: Fit, cluster) -> tuple[np.ndarray, str]:
         if len(labels) != n:
             raise LawError(f"cluster has {len(labels)} labels for {n} runs; give one a run, or a column")
     if labels.isna().any():
-        raise LawError(f"{int(labels.isna().sum())} runs have no label in {name}; give each a cluster, its "
-                       "own if it shares nothing with others")
+        raise LawError(f"{int(labels.isna().sum())} runs have no label in {name}; give each a cluster, one of "
+                       "its own if it shares nothing with others")
     numbers = pd.factorize(labels)[0]
     if numbers.max() == 0:
-        raise LawError(f"{name} holds a single cluster; several are needed to see how they differ")
+        raise LawError(f"{name} has a single cluster; name clusters of which there are several")
     return numbers, name
 
 
 def restored(objective: Objective, values: np.ndarray) -> np.ndarray:
-    """Losses from values in the objective's space: the inverse of objective.transform."""
+    """The losses of values in the objective's space: the inverse of `objective.transform`."""
     return values if objective.space == "linear" else np.exp(values) - objective.shift
 
 
 def inner_jacobian(fit: Fit) -> np.ndarray:
-    """`fitting.jacobian` with columns of unit length, [n, m], of the parameters that the data move: none at a
-    bound, none without an effect."""
-    from scaling.laws.fitting.fit import jacobian
+    """`jacobian` with columns of unit length, [n, m], without parameters at a bound or without an effect."""
     columns = jacobian(fit)
     columns = columns[:, [fit.form.parameter(name).low < fit.params[name] < fit.form.parameter(name).high
                           for name in fit.form.free]]
@@ -59,19 +55,19 @@ def inner_jacobian(fit: Fit) -> np.ndarray:
 
 
 def errors(fit: Fit, numbers: np.ndarray) -> np.ndarray:
-    """Residuals [n] made as large as the errors that they estimate, for the wild bootstrap; numbers as from
-    `groups`.
+    """The residuals [n], enlarged to the size of the errors that they estimate, for the wild bootstrap.
 
-    A fit's residuals are smaller than the errors, since it bends towards its points, and a fit with a small
-    Huber delta passes through as many points as it has parameters: there the residual is zero whatever the
-    error was. So first one step of (robustly reweighted) least squares is taken from the fit, which in its
-    linearisation gives the least-squares residuals, where no point is special; then those of cluster g are
-    multiplied by (I - H_gg)^-1, H the projection on the Jacobian, and all by sqrt((G - 1) / G): exactly what
-    leaving cluster g out would make of them (CR3, the jackknife's; Bell and McCaffrey 2002; MacKinnon,
-    Nørregaard Nielsen and Webb 2023, section 3).
+    numbers: the cluster of each run, as `cluster_numbers` gives them.
+
+    Residuals are smaller than errors, since a fit bends towards its points. A fit with a small Huber delta even passes
+    through as many points as it has parameters, where the residual is zero whatever the error was. So one step of
+    robustly reweighted least squares is taken from the fit first: to first order it gives the least-squares residuals,
+    which treat all points alike. Then the residuals of cluster g are multiplied by (I - H_gg)^-1, where H is the
+    projection on the Jacobian, and all by sqrt((G - 1) / G). They become the residuals of a fit without cluster g (CR3;
+    Bell and McCaffrey 2002; MacKinnon, Nørregaard Nielsen and Webb 2023, section 3).
     """
     residuals = fit.residuals
-    pull = np.minimum(1.0, ROBUST * fit.noise / np.maximum(np.abs(residuals), 1e-300))
+    pull = np.minimum(1.0, EFFICIENT * fit.noise / np.maximum(np.abs(residuals), 1e-300))
     root = np.sqrt(fit.weights * pull)
     left, values, _ = np.linalg.svd(root[:, None] * inner_jacobian(fit), full_matrices=False)
     basis = left[:, values > 1e-10 * values.max(initial=0.0)]
@@ -86,10 +82,10 @@ def errors(fit: Fit, numbers: np.ndarray) -> np.ndarray:
 
 
 def signs(draws: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Independent numbers of mean 0 and variance 1, [draws, count], that wild residuals are multiplied by.
+    """Independent factors [draws, count] of mean 0 and variance 1 for the residuals of a wild bootstrap.
 
-    Rademacher's -1 and 1 (Davidson and Flachaire 2008), which few clusters make only 2^count patterns of;
-    below 12 Webb's six values, plus and minus the roots of 1/2, 1 and 3/2 (Webb 2014, Queen's Economics
+    They are -1 and 1 (Rademacher; Davidson and Flachaire 2008). Few clusters have only 2^count patterns of these, so below
+    12 clusters Webb's six values are drawn: plus and minus the roots of 1/2, 1 and 3/2 (Webb 2014, Queen's Economics
     Department 1315).
     """
     values = rng.choice([-1.0, 1.0], (draws, count))

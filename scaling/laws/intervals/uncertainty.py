@@ -1,24 +1,22 @@
 """Intervals by refitting: every resample is fitted to convergence, all of them in one batch.
 
-case: rows with replacement (Efron 1979). Assumes nothing of the noise, but a resample of a small grid may
+case: draws runs with replacement (Efron 1979). It assumes nothing about the noise, but a resample of a small grid may
     leave out whole levels of an input, and its distribution is coarse.
-cluster: whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for runs that share
-    something: a trunk, a data order, a tuned recipe, a size.
+cluster: draws whole clusters with replacement (Davison and Hinkley 1997, section 3.8), for runs that share something: a
+    trunk, a data order, a tuned recipe, a size.
 noise: the fitted law plus normal noise in the objective's space (a parametric bootstrap).
-wild: the fitted law plus each run's own residual times a random sign (Wu 1986; Liu 1988): the noise may
-    differ from run to run, and the points stay where they are.
-wild cluster: one sign a cluster (Cameron, Gelbach and Miller 2008), for clusters too few to resample.
-    `resample.errors` tells how residuals are made as large as the errors.
+wild: the fitted law plus each run's own residual times a random sign (Wu 1986; Liu 1988). The noise may differ from run
+    to run, and the points stay where they are.
+wild cluster: one sign a cluster (Cameron, Gelbach and Miller 2008), for clusters that are too few to resample.
+    `resample.errors` tells how residuals are enlarged to the size of the errors.
 
-In "noise" and both "wild" the size of the noise is itself drawn for every resample, from the chi-square
-distribution of its degrees of freedom, which widens intervals as Student's t does. Intervals are percentiles
-of the refits. A prediction interval adds a draw of the noise to every refit's prediction, so it is where one
-new run should fall; without noise it is where the law itself should be.
+"noise" and both "wild" methods draw the size of the noise itself for every resample, from the chi-square distribution of
+its degrees of freedom, which widens intervals as Student's t does. Intervals are percentiles of the refits. A prediction
+interval adds a draw of the noise to every refit's prediction, so it is for one new run. Without noise it is for the law.
 
-How often 90% intervals hold the truth is measured in tests/test_laws_coverage.py, for normal errors and
-planted laws in one and two inputs, 8 to 100 runs, small and noise-scaled deltas and squares: 85 to 95% of the
-time by every method where "auto" takes it. Resampling rows holds it 62 to 79% of the time where three runs
-share most of their error.
+tests/laws/test_coverage.py measures how often 90% intervals hold the truth, for normal errors and planted laws in one and
+two inputs, 8 to 100 runs, small and noise-scaled deltas and squares: 85 to 95% of the time with every method that "auto"
+takes there. Resampling rows holds it 62 to 79% of the time if three runs share most of their error.
 """
 from __future__ import annotations
 
@@ -34,26 +32,27 @@ from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample
 
 METHODS = ("auto", "case", "cluster", "noise", "wild", "wild cluster")
-PLENTY = 20    # points a parameter from which rows are resampled by default
-MANY = 20      # clusters from which they are resampled whole by default
-SHARE = 0.02   # of refits at a bound from which that is said
+PLENTY = 20    # points per parameter from which "auto" resamples runs
+MANY = 20      # clusters from which "auto" resamples whole clusters
+SHARE = 0.02   # share of refits at a bound from which there is a warning
 
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
+    """The refits of a fit, with intervals of parameters, of functions of them, and of predictions."""
     fit: Fit
     draws: pd.DataFrame          # one refit a row, one parameter a column, in the units of the data
     noise: np.ndarray            # [draws] standard deviation of one run's residual, itself uncertain
-    method: str                  # what was done: one of METHODS, never "auto"
+    method: str                  # the method that was used, one of METHODS but never "auto"
     seed: int
     cluster: str | None = None   # the column, or that labels were given
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def interval(self, quantity: str | Callable[[pd.DataFrame], object], level: float = 0.9):
-        """Percentile interval (low, high) of a parameter, or of any function of all of them.
+        """The percentile interval (low, high) of a parameter, or of any function of all parameters.
 
-        quantity: a name (of `fit.derived` too), or a callable that takes `draws` and returns [draws] or
-        [draws, k]: interval(lambda p: p.beta / (p.alpha + p.beta)).
+        quantity: the name of a parameter or of one in `fit.derived`, or a callable that takes `draws` and returns [draws]
+        or [draws, k], such as lambda p: p.beta / (p.alpha + p.beta). Raises LawError for an unknown name.
         """
         if callable(quantity):
             values = np.asarray(quantity(self.draws), float)
@@ -66,29 +65,31 @@ class Bootstrap:
     def _values(self, name: str) -> np.ndarray:
         if name in self.draws.columns:
             return self.draws[name].to_numpy()
-        if name in self.fit.derived:
-            values = {column: self.draws[column].to_numpy() for column in self.draws}
-            return np.asarray(self.fit.form.derived(values)[name], float)
+        derived = self.fit.form.derived
+        if derived is not None and name in self.fit.derived:
+            return np.asarray(derived({column: self.draws[column].to_numpy() for column in self.draws})[name], float)
         names = ", ".join([*self.draws.columns, *self.fit.derived])
         raise LawError(f"no parameter {name!r}; the parameters are {names}")
 
     def samples(self, *inputs, noise: bool = False, **named) -> np.ndarray:
-        """Predictions of every refit at the form's inputs, [draws, *broadcast shape]; with the noise of one
-        run if asked, drawn once a refit, so that points of one curve move together."""
+        """The predictions of every refit at the form's inputs, [draws, *broadcast shape].
+
+        noise: adds the noise of one run, drawn once a refit, so that points of one curve move together.
+        """
         logs, shape = input_logs(self.fit.form, inputs, named)
         values = self.fit.form.predict(self.draws.to_numpy(), logs)
-        if noise:  # its own stream, so that predictions do not depend on what was asked before
+        if noise:  # a random stream of its own, so that predictions do not depend on earlier calls
             spec, rng = self.fit.spec, np.random.default_rng([self.seed, 1])
             if spec.quantile == 0.5:
                 shift = self.noise * rng.standard_normal(len(values))
-            else:  # errors about a quantile are not centred on it: the residuals themselves
+            else:  # errors about a quantile are not centred on it, so the residuals themselves are drawn
                 chance = self.fit.weights / self.fit.weights.sum()
                 shift = rng.choice(self.fit.residuals, len(values), p=chance)
             values = resample.restored(spec, spec.transform(values) + shift[:, None])
         return values.reshape(len(values), *shape)
 
     def predict(self, *inputs, level: float = 0.9, noise: bool = True, **named):
-        """(low, high) of the loss at the form's inputs: of one new run, or with noise=False of the law."""
+        """(low, high) of the loss at the form's inputs, for one new run, or for the law itself if noise is False."""
         return percentiles(self.samples(*inputs, noise=noise, **named), level)
 
     def standard_errors(self) -> dict[str, float]:
@@ -104,7 +105,7 @@ class Bootstrap:
 
 
 def percentiles(values: np.ndarray, level: float):
-    """The central interval of values along their first axis: (low, high), floats for a vector."""
+    """The central interval (low, high) of values along their first axis. A vector gives floats."""
     if not 0 < level < 1:
         raise LawError(f"level must lie between 0 and 1, got {level}")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -112,27 +113,26 @@ def percentiles(values: np.ndarray, level: float):
 
 
 def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, seed: int = 0) -> Bootstrap:
-    """Refit `draws` resamples of a fit (the module's docstring says what each method assumes).
+    """Refit `draws` resamples of a fit. The module's docstring says what each method assumes.
 
-    method "auto": with a cluster (a column of the runs, or one label a run) "cluster" from 20 clusters on,
-    else "wild cluster"; without one "case" from 20 points a parameter on, else "noise". "wild" with a cluster
-    is "wild cluster".
+    cluster: a column of the runs, or one label a run. method "auto" with clusters is "cluster" from 20 clusters on, else
+    "wild cluster"; without clusters it is "case" from 20 points per parameter on, else "noise". "wild" with clusters is
+    "wild cluster".
 
-    Raises LawError for unknown methods or columns, and where no degrees of freedom are left to judge the
-    noise by.
+    Raises LawError for unknown methods or columns, and if no degrees of freedom are left to estimate the noise.
     """
     if draws < 2:
         raise LawError(f"draws must be at least 2, got {draws}")
     if (spare := fit.degrees_of_freedom) < 1:
         raise LawError(f"{len(fit.y)} points and {len(fit.form.free)} parameters leave no degrees of freedom "
-                       "to judge the noise by")
-    numbers, name = resample.groups(fit, cluster)
+                       "to estimate the noise; add runs or fix parameters")
+    numbers, name = resample.cluster_numbers(fit, cluster)
     count = int(numbers.max()) + 1
     method = _method(fit, method, cluster is not None, count)
     if cluster is not None:
         spare = min(spare, count - 1)
     rng = np.random.default_rng([seed, 0])
-    noise = spread(fit) * np.sqrt(spare / rng.chisquare(spare, draws))
+    noise = residual_spread(fit) * np.sqrt(spare / rng.chisquare(spare, draws))
     found = refit(fit, *resamples(fit, method, numbers, noise, rng))
     finite = np.isfinite(found.vectors).all(1)
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
@@ -143,8 +143,11 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
 
 
 def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng):
-    """(losses, weights) of as many resamples as noise [draws] has standard deviations, each [draws, n] or,
-    where all have the same, [n]; numbers as from `resample.groups`."""
+    """(losses, weights) of resamples, each [draws, n], or [n] if it is the same in all of them.
+
+    numbers: the cluster of each run, as `resample.cluster_numbers` gives them. noise [draws]: the standard deviation of
+    the noise in each resample.
+    """
     draws, n, count = len(noise), len(fit.y), int(numbers.max()) + 1
     if method in ("case", "cluster"):
         there = np.bincount(numbers, fit.weights > 0) > 0
@@ -153,14 +156,14 @@ def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng
         size = np.sqrt(np.divide(fit.weights.mean(), fit.weights, out=np.ones(n), where=fit.weights > 0))
         moved = noise[:, None] * size * rng.standard_normal((draws, n))
     else:
-        relative = noise / max(spread(fit), 1e-300)
+        relative = noise / max(residual_spread(fit), 1e-300)
         factors = relative[:, None] * resample.signs(draws, count, rng)
         moved = factors[:, numbers] * resample.errors(fit, numbers)
     return resample.restored(fit.spec, fit.spec.transform(fit.predicted) + moved), fit.weights
 
 
-def spread(fit: Fit) -> float:
-    """Standard deviation of one run's residual, at the mean weight, with the fit's degrees of freedom."""
+def residual_spread(fit: Fit) -> float:
+    """The standard deviation of one run's residual, at the mean weight, with the fit's degrees of freedom."""
     square = (fit.weights * fit.residuals ** 2).sum() / fit.weights.sum()
     return float(np.sqrt(square * (fit.weights > 0).sum() / fit.degrees_of_freedom))
 
@@ -177,17 +180,17 @@ def _method(fit: Fit, method: str, clustered: bool, count: int) -> str:
         method = "wild cluster"
     if clustered != (method in ("cluster", "wild cluster")):
         raise LawError(f"method {method!r} " + (
-            "takes every run as independent; with cluster= say 'cluster' or 'wild'" if clustered else
+            "takes every run as independent; with cluster= write 'cluster' or 'wild'" if clustered else
             "needs cluster=, a column of the runs or one label a run"))
     if one_sided and method not in ("case", "cluster"):
         raise LawError(f"method {method!r} takes errors as symmetric about the law, but "
-                       f"quantile={fit.spec.quantile:g} fits one side of them; say 'case' or 'cluster'")
+                       f"quantile={fit.spec.quantile:g} fits one side of them; write 'case' or 'cluster'")
     return method
 
 
 def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
-    """How many clusters there are, counted by their sizes too (Carter, Schnepel and Steigerwald 2017): few
-    large ones are worth little more than themselves."""
+    """A warning if the clusters are few, or worth few equal ones: small ones add little beside large ones (Carter, Schnepel
+    and Steigerwald 2017)."""
     sizes = np.bincount(numbers)
     worth = sizes.sum() ** 2 / (sizes ** 2).sum()
     if worth >= MANY:
@@ -202,6 +205,7 @@ def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
 
 
 def _bounds(fit: Fit, frame: pd.DataFrame) -> list[Diagnostic]:
+    """Warnings of parameters that many refits have at a bound."""
     said = []
     for name in fit.form.free:
         p = fit.form.parameter(name)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from scaling.laws.checks.diagnose import levels
+from scaling.laws.checks.diagnose import count_levels
 from scaling.laws.forms.form import LawError
-from scaling.laws.runs import of
+from scaling.laws.runs import as_runs
 
 
 def six_n_d(N, D):
@@ -25,10 +25,10 @@ def counted(runs, **columns: str) -> Callable:
     columns: as `fit` takes them. With fewer than three sizes the parabola is a line, or 6 N D scaled to the
     one size.
     """
-    runs = of(runs, **columns)
+    runs = as_runs(runs, **columns)
     x = np.log(runs.positive("N"))
     each = np.log(runs.positive("C")) - np.log(runs.positive("D"))
-    degree = min(2, levels(x) - 1)
+    degree = min(2, count_levels(x) - 1)
     curve = np.polyfit(x, each, degree) if degree else np.array([1.0, np.mean(each - x)])
     low, high = x.min(), x.max()
 
@@ -46,7 +46,7 @@ def recount(runs, column: str, **columns: str) -> Callable:
     The logarithm of their ratio is interpolated between sizes by cubics with continuous slopes (exact at the
     sizes; several runs of one are averaged) and beyond them goes straight on, towards a ratio of 1 at most.
     """
-    runs = of(runs, **columns)
+    runs = as_runs(runs, **columns)
     if column not in runs.frame:
         raise LawError(f"no column {column!r} to count N by; the columns are "
                        f"{', '.join(map(str, runs.frame))}")

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scaling.laws.checks.diagnose import LEVELS_APART, levels
+from scaling.laws.checks.diagnose import LEVELS_APART, count_levels
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import percentiles
 from scaling.laws.optimum.slices import DEGREE, FATAL, FLAGS, Slice, flaws, grouped, lowest, optimum, outliers
-from scaling.laws.runs import Runs, of
+from scaling.laws.runs import Runs, as_runs
 
 WIDE = 4.0          # a slice that reaches farther than this factor from its minimum is no parabola
 
@@ -134,7 +134,7 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
         raise LawError(f"keep must be 'sound' or 'all', got {keep!r}")
     if draws < 2 or not 0 < level < 1:
         raise LawError(f"draws must be at least 2 and level between 0 and 1, got {draws} and {level}")
-    runs, rng = of(runs, **columns), np.random.default_rng([seed, 2])
+    runs, rng = as_runs(runs, **columns), np.random.default_rng([seed, 2])
     slices = grouped(runs, budgets, tolerance)
     alone = len(runs) - sum(len(part.rows) for part in slices)
     odd = [outliers(part.logs["N"], part.loss, DEGREE[method]) for part in slices]
@@ -165,7 +165,7 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
 
 
 def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> dict:
-    row = {"flops": part.flops, "runs": len(part.rows), "sizes": levels(part.logs["N"])}
+    row = {"flops": part.flops, "runs": len(part.rows), "sizes": count_levels(part.logs["N"])}
     for name in ("params", "data", "loss"):
         row |= _banded(name, float(np.exp(one[name])), np.exp(one[f"{name}_draws"]), level)
         if set(flags) & set(FATAL):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling.laws.checks.diagnose import LEVELS_APART, levels
+from scaling.laws.checks.diagnose import LEVELS_APART, count_levels
 from scaling.laws.forms.form import LawError
 from scaling.laws.runs import Runs
 
@@ -41,7 +41,7 @@ class Slice(NamedTuple):
     def curve(self, method: str, role: str, at: np.ndarray) -> np.ndarray:
         """The fitted loss at logarithms of N or D; NaN with too few sizes."""
         x = self.logs[role]
-        if levels(x) <= DEGREE[method]:
+        if count_levels(x) <= DEGREE[method]:
             return np.full(len(at), np.nan)
         if method == "akima":
             return _akima(x, self.loss[:, None])(at)[:, 0]
@@ -132,13 +132,13 @@ def optimum(part: Slice, method: str, draws: int, rng) -> dict:
 def flaws(one: dict, part: Slice, method: str) -> list[str]:
     """What is wrong with a slice: FATAL words first, then warnings."""
     x, said = part.logs["N"], []
-    if levels(x) < DEGREE[method] + 2:  # one size more than the curve has coefficients
+    if count_levels(x) < DEGREE[method] + 2:  # one size more than the curve has coefficients
         return ["few"]
     if not one["convex"]:
         return ["not convex"]
     if not one["inside"]:
         return ["edge"]
-    if min(levels(x[x < one["params"]]), levels(x[x > one["params"]])) < 2:
+    if min(count_levels(x[x < one["params"]]), count_levels(x[x > one["params"]])) < 2:
         said.append("one-sided")   # a single size beyond the minimum holds it
     if one["share"] < 1 - DOUBTFUL:
         said.append("uncertain")
@@ -162,7 +162,7 @@ def lowest(method: str, x: np.ndarray, y: np.ndarray) -> Lowest:
     inside or at an end.
     """
     nothing = np.full(y.shape[1], np.nan)
-    if levels(x) <= DEGREE[method]:
+    if count_levels(x) <= DEGREE[method]:
         return Lowest(nothing, nothing, np.zeros(len(nothing), bool))
     centre, scale = x.mean(), np.ptp(x)
     c = np.polyfit((x - centre) / scale, y, 2 if method != "cubic" else 3)
@@ -211,7 +211,7 @@ def _lowest_of_pieces(curve, x):
 def residuals(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
     """Residuals [n] of a polynomial in x, of the size that noise has: divided by sqrt(1 - leverage), about 0.
     Zeros where nothing is left to judge by."""
-    if levels(x) <= degree + 1:
+    if count_levels(x) <= degree + 1:
         return np.zeros(len(x))
     rest, room = _least_squares(x, y, degree)
     rest = rest / np.sqrt(room)
@@ -223,7 +223,7 @@ def outliers(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
     normal ones would in 1% of slices [n]: the worst is taken away and the rest looked at again."""
     from scipy.special import stdtrit
     out = np.zeros(len(x), bool)
-    while levels(x[~out]) > degree + 3:
+    while count_levels(x[~out]) > degree + 3:
         rest, room = _least_squares(x[~out], y[~out], degree)
         count, spare = len(rest), len(rest) - degree - 2
         variance = (rest @ rest - rest ** 2 / room) / spare      # of the others

@@ -13,8 +13,9 @@ import pandas as pd
 from scaling.laws.checks.diagnose import level_of
 from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import FORMS, LawError, get_form
-from scaling.laws.runs import Runs
+from scaling.laws.forms.catalogue import FORMS, get_form
+from scaling.laws.forms.form import LawError
+from scaling.laws.runs import Runs, as_runs
 from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
 
 CLOSE = 0.01   # of the lowest error: less is no difference, whatever its standard error
@@ -105,9 +106,8 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
 
 def candidates(runs) -> list[str]:
     """Names of the laws whose inputs are all columns of the runs."""
-    from scaling.laws import runs as tables
     get_form("power")  # all that come with the package are registered by now
-    roles = set(tables.of(runs).columns)
+    roles = set(as_runs(runs).columns)
     return [name for name, form in FORMS.items() if set(form.inputs) <= roles]
 
 

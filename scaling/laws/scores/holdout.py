@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scaling.laws import runs as tables
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.form import FORMS, Form, LawError, get_form
-from scaling.laws.runs import Runs
+from scaling.laws.forms.catalogue import FORMS, get_form
+from scaling.laws.forms.form import Form, LawError
+from scaling.laws.runs import Runs, as_runs
 
 SHORT = 3.0                             # standard errors below its level from which coverage is short
 OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the others
@@ -87,7 +87,7 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
         forms = [own.with_fixed(runs.settings["fix"]).with_tied(runs.settings["tie"])]
         runs = runs.runs
     else:
-        runs, shared, forms = tables.of(runs), {}, []
+        runs, shared, forms = as_runs(runs), {}, []
     shared = {**shared, **options}
     laws = [laws] if isinstance(laws, (str, Form)) else ["chinchilla"] if laws is None and not forms else laws
     if not (laws := list(laws or [])) and not forms:

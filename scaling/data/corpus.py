@@ -28,7 +28,7 @@ class Corpus(NamedTuple):
 
 
 class Documents(Sequence[str]):
-    """The texts of a TFDS data source, or of those of its examples whose numbers are `rows`."""
+    """The texts of a TFDS data source, or only the texts of examples `rows`."""
 
     def __init__(self, source, field: str, rows: Sequence[int] | None = None):
         self._source, self._field, self._rows = source, field, range(len(source)) if rows is None else rows

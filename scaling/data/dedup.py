@@ -59,7 +59,7 @@ def tokens(data: bytes) -> np.ndarray:
 
 
 def shingles(data: bytes) -> np.ndarray:
-    """The set of hashed token 5-grams of `data`, or one hash of all its tokens where they are fewer: uint32 [k], sorted."""
+    """The sorted set of hashed token 5-grams of `data`, or one hash of all tokens if it has fewer: uint32 [k]."""
     token = tokens(data)
     width = max(1, min(SHINGLE, len(token)))
     count = len(token) - width + 1

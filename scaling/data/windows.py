@@ -107,7 +107,7 @@ class Windows:
 
 def take(documents: Sequence[str], start: int = 0, progress: bool = False,
          desc: str = "") -> tuple[list[str], int]:
-    """The documents of one block, from place `start` of the fixed order on, and the place after the last of them."""
+    """The documents of one block, starting at place `start` of the fixed order, and the place after the last one."""
     texts, size, at = [], 0, start
     with tqdm(desc=desc, unit="B", unit_scale=True, disable=not progress) as bar:
         while at < len(documents) and size < BLOCK:

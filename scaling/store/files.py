@@ -22,8 +22,8 @@ class WorkdirError(ValueError):
 class DiskFull(OSError):
     """A file of ours could not be written because the disk or the quota is full."""
 
-    def __str__(self):
-        return self.strerror  # the sentence, without "[Errno 28]"
+    def __str__(self) -> str:
+        return self.strerror or ""  # the sentence, without "[Errno 28]"
 
 
 def is_local(path) -> bool:

@@ -69,7 +69,7 @@ class Drawn(NamedTuple):
     glyphs: list[Glyph]                          # sorted
     pictures: np.ndarray                         # coverage uint8 [n, SIDE, SIDE], all different
     twins: list[tuple[int, int]]                 # pairs of code points with a picture in common
-    counts: dict[str, int]                       # what was left out, by rule
+    counts: dict[str, int]                       # glyphs that each rule left out
 
 
 def draw_masters(wanted: Callable[[int], bool], paths, progress: bool = True) -> Drawn:

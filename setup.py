@@ -31,6 +31,7 @@ setuptools.setup(
         "pandas>=2.2",
         "pillow>=10",
         "pyarrow>=15",
+        "safetensors>=0.4",
         "scipy>=1.13",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.7",

@@ -1,9 +1,9 @@
-"""A source for any family: its own example batches, drawn from (seed, step)."""
+"""A source for any family: it draws the family's own example batches from (seed, step)."""
 
 import jax
 import numpy as np
 
-from scaling import experiment as X
+from scaling import experiment as experiments
 from scaling import families
 from scaling.experiment import KINDS, Text
 
@@ -33,10 +33,10 @@ class ExampleSource:
 
 
 def tiny(name, **changes):
-    """An experiment at the bottom of a family's ladder, small enough for eight devices and many tests."""
+    """An experiment with the smallest model of a family, small enough for eight devices and many tests."""
     cls = families.find(name)
     data = KINDS[cls.reads]
     own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is Text else {"data.examples": 8 * 12}
     small = {"length": 16, "vocab": 32, "layers": 1} if data is Text else {}
-    e = X.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
+    e = experiments.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
     return e.replace({"data.batch": 8, "optim.warmup": 2, **own, **changes})

@@ -3,7 +3,7 @@
 Only the tests that have torch import this: it shares no code with the package.
 """
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 from torch import nn
 
 
@@ -14,11 +14,11 @@ class ConvBn(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x):
-        return F.relu(self.bn(self.conv(x)))
+        return functional.relu(self.bn(self.conv(x)))
 
 
 def average(x):
-    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    return functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 class A(nn.Module):
@@ -45,7 +45,7 @@ class B(nn.Module):
 
     def forward(self, x):
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, 2)], 1)
+        return torch.cat([self.branch3x3(x), double, functional.max_pool2d(x, 3, 2)], 1)
 
 
 def across(inputs, outputs):
@@ -81,7 +81,7 @@ class D(nn.Module):
 
     def forward(self, x):
         double = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), double, F.max_pool2d(x, 3, 2)], 1)
+        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), double, functional.max_pool2d(x, 3, 2)], 1)
 
 
 class E(nn.Module):
@@ -113,7 +113,7 @@ class Inception(nn.Module):
         self.Mixed_6b, self.Mixed_6c = C(768, 128), C(768, 160)
         self.Mixed_6d, self.Mixed_6e = C(768, 160), C(768, 192)
         self.Mixed_7a, self.Mixed_7b = D(768), E(1280, average)
-        self.Mixed_7c = E(2048, lambda x: F.max_pool2d(x, 3, 1, 1))
+        self.Mixed_7c = E(2048, lambda x: functional.max_pool2d(x, 3, 1, 1))
         self.fc = nn.Linear(2048, 1008)
 
     def layers(self, x):
@@ -123,7 +123,7 @@ class Inception(nn.Module):
                 break
             x = found[name] = module(x)
             if name in ("Conv2d_2b_3x3", "Conv2d_4a_3x3"):
-                x = F.max_pool2d(x, 3, 2)
+                x = functional.max_pool2d(x, 3, 2)
         return found | {"pool": x.mean((2, 3))}
 
 
@@ -144,13 +144,13 @@ class VitBlock(nn.Module):
     def forward(self, x):
         n, t, c = x.shape
         q, k, v = self.attn.qkv(self.norm1(x)).reshape(n, t, 3, c // 64, 64).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c)
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c)
         x = x + self.ls1.gamma * self.attn.proj(mixed)
         y = self.norm2(x)
         if self.gated:
             first, second = self.mlp.w12(y).chunk(2, -1)
-            return x + self.ls2.gamma * self.mlp.w3(F.silu(first) * second)
-        return x + self.ls2.gamma * self.mlp.fc2(F.gelu(self.mlp.fc1(y)))
+            return x + self.ls2.gamma * self.mlp.w3(functional.silu(first) * second)
+        return x + self.ls2.gamma * self.mlp.fc2(functional.gelu(self.mlp.fc1(y)))
 
 
 class DinoV2(nn.Module):
@@ -172,10 +172,10 @@ class DinoV2(nn.Module):
             return self.pos_embed
         grid = self.pos_embed[:, 1:].reshape(1, self.trained, self.trained, -1).permute(0, 3, 1, 2)
         if self.registers:
-            grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True)
+            grid = functional.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True)
         else:
             scale = ((rows + 0.1) / self.trained, (columns + 0.1) / self.trained)
-            grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+            grid = functional.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], 1)
 
     def layers(self, x):

@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from scaling.data import curate, glyphs, pycode
-from scaling.store.files import data_directory
+from scaling.store.prepared import data_directory
 
 
 class Files(tfds.core.GeneratorBasedBuilder):
-    """Curated documents, one an example: {"text", "name", "package"}, in the splits of `curate.split`.
+    """Curated documents. An example is a document: {"text", "name", "package"}. The splits are those of `curate.split`.
 
-    `curated` saves curating again what the caller has already. What is kept depends on the machine's files:
-    `info.metadata` holds its "fingerprint" and the "counts" of each rule.
+    A caller that has curated the files already passes the result as `curated`. The documents depend on the machine's
+    files: `info.metadata` holds their "fingerprint" and the "counts" of each rule.
     """
     VERSION = tfds.core.Version(curate.VERSION)
 
@@ -44,10 +44,10 @@ class Files(tfds.core.GeneratorBasedBuilder):
 
 
 class Pycode(Files):
-    """Python source files, without duplicates and generated tables, split by file and by package."""
+    """Python source files without duplicates and generated tables, split by file and by package."""
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="stdlib", description="The standard library, with any tests of it."),
-        tfds.core.BuilderConfig(name="environment", description="And the packages `scaling` depends on."),
+        tfds.core.BuilderConfig(name="stdlib", description="The standard library with its tests."),
+        tfds.core.BuilderConfig(name="environment", description="The standard library and what `scaling` requires."),
     ]
 
     def curate(self) -> curate.Curated:
@@ -56,7 +56,7 @@ class Pycode(Files):
 
 
 class TextFiles(Files):
-    """Text files of one's own, without duplicates, split by file."""
+    """The user's text files without duplicates, split by file."""
 
     def __init__(self, *, files: tuple[curate.File, ...] = (), **kwargs):
         self._files = files
@@ -68,8 +68,13 @@ class TextFiles(Files):
 
 @dataclasses.dataclass(eq=False)
 class GlyphsConfig(tfds.core.BuilderConfig):
-    """How a fixed set is drawn: the split "train" is the first `train` images of the stream, each other split
-    the first `evaluation` images of the one it is called after, "test" of "iid"."""
+    """Which images of the glyph stream are a fixed data set.
+
+    The split "train" holds the first `train` images of the stream's split of that name. Each other split holds the
+    first `evaluation` images of the stream's split of the same name, except that "test" holds those of "iid".
+    """
+    name: str
+    description: str | None = None
     characters: str = "letters"      # a key of `glyphs.CONFIGS`
     size: int = 32
     channels: int = 1
@@ -78,12 +83,11 @@ class GlyphsConfig(tfds.core.BuilderConfig):
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """A fixed set of rendered characters, with what each was made from; see `scaling.data.glyphs`.
+    """A fixed set of rendered characters and the factors that each was rendered from; see `scaling.data.glyphs`.
 
-    Besides "image" an example has its "label" (the character), its "caption", every other categorical factor
-    as a class label, the continuous ones as numbers. Splits: train, test, and out of distribution character
-    and font.
-    The masters lie under `data_dir` too.
+    Besides "image", an example has "label" (the character), "caption", every other categorical factor as a class
+    label, and the continuous factors as numbers. The splits are train, test and, out of distribution, character and
+    font. The masters lie under `data_dir` too.
     """
     VERSION = tfds.core.Version(f"{glyphs.VERSION}.0.0")
     BUILDER_CONFIGS = [
@@ -99,9 +103,9 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": "array_record", **kwargs})
 
     @functools.cached_property
-    def drawn(self) -> glyphs.Glyphs:
+    def drawn(self) -> glyphs.GlyphStream:
         config, root = self.builder_config, data_directory(self._data_dir_root)
-        return glyphs.find(config.characters, root, config.size, config.channels, progress=False)
+        return glyphs.find_glyphs(config.characters, root, config.size, config.channels, progress=False)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config, of = self.builder_config, tfds.features
@@ -132,12 +136,12 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
             index = np.arange(at, min(at + self.CHUNK, count))
             for i, image in zip(index, self.drawn.read(tables, index, split)["image"], strict=True):
                 values = {name: value[i] for name, value in factors.items()}
-                yield int(i), {"image": _png(image), "label": int(values.pop("character")),
+                yield int(i), {"image": png(image), "label": int(values.pop("character")),
                                "caption": captions[i].tobytes().rstrip(b"\0")} | values
 
 
-def _png(image: np.ndarray) -> bytes:
-    """[H, W, 1 or 3] as a file: TFDS itself needs TensorFlow to make one."""
+def png(image: np.ndarray) -> bytes:
+    """An image [H, W, 1 or 3] as the bytes of a PNG file. TFDS itself needs TensorFlow to make one."""
     from PIL import Image
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")

@@ -4,11 +4,13 @@ Two documents are near duplicates when the Jaccard similarity of their sets of t
 `PERMUTATIONS` min-hashes (Broder 1997; standard error 0.04 at 0.8), is at least `THRESHOLD`. Candidates are
 pairs that agree on a whole band of `ROWS` min-hashes: at a similarity of 0.8 a pair is missed with
 probability (1 - 0.8**4)**32 = 5e-8. A token is a run of letters, digits, underscores and non-ASCII bytes,
-or one other printable character; white space only separates, so re-indented code is still the same code.
+or one other printable character. White space only separates tokens, so re-indented code is still the same code.
 """
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
+
+from scaling.data import components
 
 PERMUTATIONS, ROWS, SHINGLE, THRESHOLD = 128, 4, 5, 0.8
 
@@ -23,11 +25,11 @@ _KIND[[i for i in range(256) if i >= 128 or chr(i).isalnum() or chr(i) == "_"]] 
 def _powers(base: int, n: int) -> np.ndarray:
     out = np.full(n, base, np.uint64)
     out[0] = 1
-    return np.multiply.accumulate(out)         # wraps modulo 2**64, as wanted
+    return np.multiply.accumulate(out)         # wraps modulo 2**64, as it should
 
 
 class _Powers:
-    """Powers of the polynomial hash's base and of its inverse, grown as longer documents come."""
+    """Powers of the polynomial hash's base and of its inverse; longer documents make the tables grow."""
     up = down = np.zeros(0, np.uint64)
 
     @classmethod
@@ -38,7 +40,7 @@ class _Powers:
 
 
 def tokens(data: bytes) -> np.ndarray:
-    """One 64-bit hash per token of `data`, equal where the tokens are equal: uint64 [tokens]."""
+    """One 64-bit hash for each token of `data`; equal tokens have equal hashes: uint64 [tokens]."""
     text = np.frombuffer(data, np.uint8)
     if not len(text):
         return np.zeros(0, np.uint64)
@@ -57,7 +59,7 @@ def tokens(data: bytes) -> np.ndarray:
 
 
 def shingles(data: bytes) -> np.ndarray:
-    """The set of hashed token 5-grams of `data` (all its tokens, if they are fewer): uint32 [k], sorted."""
+    """The sorted set of hashed token 5-grams of `data`, or one hash of all tokens if it has fewer: uint32 [k]."""
     token = tokens(data)
     width = max(1, min(SHINGLE, len(token)))
     count = len(token) - width + 1
@@ -86,37 +88,30 @@ def signature(data: bytes) -> np.ndarray:
 def clusters(signatures: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """The least index of each document's cluster of near duplicates: int64 [n].
 
-    A document is the one to keep of its cluster exactly where `clusters(s)[i] == i`. Clusters are the
-    connected components of the near-duplicate relation, so no two of them hold a near-duplicate pair.
+    Of a cluster, the document `i` with `clusters(s)[i] == i` is the one to keep. Clusters are the connected components
+    of the near-duplicate relation, so documents of different clusters are never near duplicates.
     """
-    n, width = signatures.shape
-    root = np.arange(n)
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = root[root[i]]
-            i = root[i]
-        return i
-
-    for pair in _candidates(signatures.reshape(n, width // ROWS, ROWS)):
-        i, j = find(pair[0]), find(pair[1])
-        if i != j and np.mean(signatures[pair[0]] == signatures[pair[1]]) >= threshold:
-            root[max(i, j)] = min(i, j)
-    return np.array([find(i) for i in range(n)], np.int64)
+    count, width = signatures.shape
+    bands = signatures.reshape(count, width // ROWS, ROWS)
+    alike = (pair for pair in _candidates(bands)
+             if np.mean(signatures[pair[0]] == signatures[pair[1]]) >= threshold)
+    return components.least_members(count, alike)
 
 
-def _candidates(bands: np.ndarray) -> Iterable[tuple[int, int]]:
+def _candidates(bands: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs of documents that agree on a whole band, each once."""
     seen: set[tuple[int, int]] = set()
     for band in range(bands.shape[1]):
         rows = np.ascontiguousarray(bands[:, band]).view(np.dtype((np.void, 4 * ROWS))).ravel()
         order = np.argsort(rows, kind="stable")
-        same = rows[order][1:] == rows[order][:-1]
+        same_as_last = np.concatenate([[False], rows[order][1:] == rows[order][:-1]])
         group: list[int] = []
-        for at, index in enumerate(order):
-            group = group + [int(index)] if at and same[at - 1] else [int(index)]
-            for other in group[:-1]:
-                pair = (min(other, int(index)), max(other, int(index)))
+        for index, same in zip(order.tolist(), same_as_last, strict=True):
+            if not same:
+                group = []
+            for other in group:
+                pair = (min(other, index), max(other, index))
                 if pair not in seen:
                     seen.add(pair)
                     yield pair
+            group.append(index)

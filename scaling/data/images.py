@@ -1,4 +1,4 @@
-"""A source of images: pure functions of (seed, step), the same resident on the device and streamed."""
+"""A source of images. A batch is a pure function of (seed, step), equal whether streamed or resident on the device."""
 import hashlib
 import os
 
@@ -7,24 +7,26 @@ import numpy as np
 from scaling.data import order, transforms
 from scaling.data.source import Feed
 from scaling.fields import DataError, did_you_mean
-from scaling.store.files import data_directory, data_room
+from scaling.store.files import disk_full
+from scaling.store.prepared import REMEDY, data_directory
 
-UNLIMITED = order.LIMIT - 1      # images of a stream without end
-MOVES = 6                    # the key of augmentations, beside those of source.py and glyphs/render.py
-CHUNK = 1 << 20              # pixels of evaluation images made at once
+UNLIMITED = order.LIMIT - 1  # training images of an endless stream
+MOVES = 6                    # the key of augmentations; source.py and glyphs/render.py have other keys
+CHUNK = 1 << 20              # pixels of evaluation images that are made at once
 
 
 class ImageSource(Feed):
     """Square images of one data set; made by `scaling.data.load_images`.
 
-    Image i of a run is image i of one fixed order, for every seed, until the first `unique_examples` are
-    used; each later epoch is a permutation of them that depends on the seed and the epoch. Of a stream
-    without end (glyphs) no image is seen twice, unless `unique_examples` says so.
+    In the first epoch, image i of a run is image i of one fixed order, for every seed. Each later epoch is a
+    permutation of the first `unique_examples` images that depends on the seed and the epoch. An endless stream
+    (glyphs) shows no image twice unless `unique_examples` limits it.
 
     Attributes: `name`; `fingerprint` (of the data, splits and every transform); `size`, `channels`, `levels`;
-      `batch_size`; `unique_examples`, those used, 2**31 - 1 of a stream; `splits` for evaluation, the first
-      one, "iid", of the distribution of training. A batch has "image", uint8 [batch, size, size, channels],
-      0 to levels - 1, and where asked for "label", int32 [batch], and "caption", int32 [batch, caption].
+      `batch_size`; `unique_examples`, the training images used, 2**31 - 1 for a stream; `splits` for evaluation, of
+      which the first, "iid", has the distribution of training. A batch has "image", uint8
+      [batch, size, size, channels], 0 to levels - 1, and, if they were asked for, "label", int32 [batch], and
+      "caption", int32 [batch, caption].
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
@@ -60,25 +62,25 @@ class ImageSource(Feed):
     def _indices(self, seed, step, rows, xp=np):
         if self._count < UNLIMITED:
             return super()._indices(seed, step, rows, xp)
-        return xp.asarray(step * self.batch_size + rows).astype(xp.uint32)   # there is no second epoch
+        return xp.asarray(step * self.batch_size + rows).astype(xp.uint32)   # a stream has no second epoch
 
     def _batch(self, tables, seed, step, rows, xp=np) -> dict:
         found = self.pictures.read(tables, self._indices(seed, step, rows, xp), "train", xp)
-        if self.flip or self.shift:              # another way each time that an image is seen
+        if self.flip or self.shift:              # differently each time that an image is seen
             key = order.key(MOVES, seed, step, rows, xp=xp)
             found["image"] = transforms.move(found["image"], key, self.flip, self.shift, xp)
         return self._finish(found, xp)
 
     def _finish(self, found: dict, xp=np) -> dict:
-        image = transforms.levels(found.pop("image"), self.levels, xp)
+        image = transforms.quantise(found.pop("image"), self.levels, xp)
         return {"image": image} | {name: value.astype(xp.int32) for name, value in found.items()}
 
     def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
-        """The batch of a step, or these rows of it."""
+        """The batch of a step, or some `rows` of it, such as those of one host."""
         return self._batch(self._tables, seed, step, self._rows(rows))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is to be put on the device: images, or what they are rendered from."""
+        """Arrays to put on the device for `slice`: the images, or the masters that they are rendered from."""
         if self._count < UNLIMITED and self._count * self.batch_size >= 1 << 31:
             raise DataError(f"{self._count:,} images in batches of {self.batch_size} do not fit the 32-bit "
                             "indices of the device; use stream(), or a smaller unique_examples")
@@ -99,7 +101,7 @@ class ImageSource(Feed):
                             f"write 1 to {available:,}")
 
     def evaluation(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
-        """The first `examples` of an evaluation split, not augmented; smaller sets are nested in larger."""
+        """The first `examples` of an evaluation split, not augmented. Smaller sets are nested in larger ones."""
         self._check_split(split, examples)
         step = max(1, CHUNK // self.size ** 2)
         rows = [np.arange(at, min(at + step, examples)) for at in range(0, examples, step)]
@@ -107,7 +109,7 @@ class ImageSource(Feed):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def factors(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
-        """What the first `examples` images of a split, or of "train", were made from; see the data set."""
+        """The factors that the data set records of the first `examples` images of a split, or of "train"."""
         self._check_split(split, examples, ("train",))
         return self.pictures.factors(split, examples)
 
@@ -116,25 +118,25 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
                 unique_examples: int = 0, label: str = "", classes: int = 0, caption: int = 0,
                 resize: str = "area", crop: str = "center", flip: bool = False, shift: int = 0,
                 data_dir: str | os.PathLike | None = None, progress: bool = True) -> ImageSource:
-    """The source of images called `name`, prepared once under `data_dir` and found there afterwards.
+    """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
       name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.CONFIGS`), or "tfds:<name>[/<config>]".
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
-      levels: values of a pixel, 2 to 256.
+      levels: the number of values that a pixel can have, 2 to 256.
       batch: images in a (global) batch.
       unique_examples: how many training images to use, the first ones of the fixed order; 0 for all.
-      label: what "label" is: a categorical factor of glyphs (character, block, font, weight, slant), or a
-        feature of a TFDS data set ("label"; "attributes/Smiling"); empty for none.
-      classes: at least the number of values of the label; 0 takes any.
+      label: the factor that "label" holds: a categorical factor of glyphs (character, block, font, weight, slant), or
+        a feature of a TFDS data set ("label"; "attributes/Smiling"); empty for none.
+      classes: the number of classes that the model has, at least as many as the label has values; 0 allows any number.
       caption: bytes of "caption", cut or filled with zeros; 0 for none.
       resize, crop: how TFDS images are brought to `size`, see `scaling.data.transforms`.
-      flip, shift: augmentation in training: mirroring, and moving by up to so many pixels.
+      flip, shift: augmentation in training: mirroring, and moving by up to `shift` pixels.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
-      progress: whether to show bars while preparing.
+      progress: whether to show progress bars.
 
-    Raises DataError where there is no such data set, label or transform, or less data than asked for.
+    Raises DataError when there is no such data set, label or transform, or less data than asked for; DiskFull.
     """
     limits = {"size": (size, 1, 4096), "levels": (levels, 2, 256), "batch": (batch, 1, 1 << 30),
               "unique_examples": (unique_examples, 0, UNLIMITED), "classes": (classes, 0, UNLIMITED),
@@ -144,17 +146,17 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             raise DataError(f"{field}={value} is out of range; write {least} to {most}")
     if channels not in (1, 3):
         raise DataError(f"channels={channels} is not possible; write 1 for grey or 3 for RGB")
-    transforms.check("resize", resize, transforms.RESIZES)
-    transforms.check("crop", crop, transforms.CROPS)
+    transforms.check_name("resize", resize, transforms.RESIZES)
+    transforms.check_name("crop", crop, transforms.CROPS)
     root = data_directory(data_dir)
     kind, _, rest = name.partition(":")
-    with data_room(root):
+    with disk_full(root, REMEDY):
         if kind == "tfds" and rest:
             from scaling.data import pictures
-            found = pictures.find(rest, root, size, channels, resize, crop, progress)
+            found = pictures.find_pictures(rest, root, size, channels, resize, crop, progress)
         elif name.split("/")[0] == "glyphs":
             from scaling.data import glyphs
-            found = glyphs.find(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
+            found = glyphs.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
             known = ["glyphs", "glyphs/letters", f"tfds:{name}"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "

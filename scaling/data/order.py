@@ -1,12 +1,11 @@
 """A fixed order of anything: a keyed permutation of range(n) that can be evaluated at one index.
 
-`permute(i, n, key)` is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012, "An Enciphering Scheme
-Based on a Card Shuffle"): in each round an index x and its partner k - x (mod n) change places or not,
-together, by one hashed bit of the larger of the two. Every round is an involution of the pair, so the whole
-is a bijection for any n, with no table, no loop until something fits, and nothing but 32-bit integer
-arithmetic. It therefore gives the same answer in NumPy and in JAX, inside `jit`, `vmap` and `scan`, with
-traced `i`, `n` and `key`, and in every version of both: unlike a library's random generator, its output is
-part of what a result means.
+`permute(i, n, key)` is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012, "An Enciphering Scheme Based on
+a Card Shuffle"). In each round an index x and its partner k - x (mod n) change places or not, together, by one
+hashed bit of the larger of the two. Every round is an involution of the pair, so the whole is a bijection for any
+n. It needs no table, no rejection loop and only 32-bit integer arithmetic. It therefore gives the same answer in
+NumPy and in JAX, inside `jit`, `vmap` and `scan`, with traced `i`, `n` and `key`, and in every version of both.
+A library's random generator does not promise that, and a change of the order would change what results mean.
 """
 from types import ModuleType
 from typing import Any
@@ -26,7 +25,7 @@ def _mix(x):
 
 
 def key(*parts: Any, xp: ModuleType = np):
-    """Folds integers (Python's, or 32-bit arrays [] or [k], traced or not) into keys: uint32 [1] or [k]."""
+    """Keys from integers (Python's, or 32-bit arrays [] or [k], traced or not): uint32 [1] or [k]."""
     state = xp.full((1,), _GOLDEN, xp.uint32)
     for part in parts:
         part = part & 0xFFFFFFFF if isinstance(part, (int, np.integer)) else part
@@ -36,10 +35,10 @@ def key(*parts: Any, xp: ModuleType = np):
 
 
 def permute(index, n, key, xp: ModuleType = np):
-    """The places of `index` (integers in [0, n), shape [k]) under the permutation of range(n) named by `key`.
+    """The places of `index` (integers in [0, n), shape [k]) under the permutation of range(n) that `key` names.
 
-    `n` is an integer, traced or not, with 0 < n < 2**31; `key` is what `key()` returned, [1], or [k] for a
-    permutation per index. Returns uint32 [k].
+    `n` is an integer, traced or not, with 0 < n < 2**31. `key` comes from `key()`: [1], or [k] for one permutation
+    per index. Returns uint32 [k].
     """
     index = xp.asarray(index).astype(xp.uint32)
     n = xp.reshape(xp.asarray(n).astype(xp.uint32), (1,))
@@ -57,13 +56,13 @@ def permute(index, n, key, xp: ModuleType = np):
         for r in range(ROUNDS):
             index = turn(r, index)
         return index
-    from jax import lax  # one small loop body, however many rounds
+    from jax import lax  # a loop compiles one small body, however many rounds there are
     shape = xp.broadcast_shapes(index.shape, key.shape)
     return lax.fori_loop(0, ROUNDS, turn, xp.broadcast_to(index, shape))
 
 
 def permutation(n: int, *parts: int) -> np.ndarray:
-    """All of `permute` at once: int64 [n], a permutation of range(n)."""
+    """`permute` of all of range(n), as int64 [n]."""
     if n >= LIMIT:
         raise ValueError(f"a permutation of {n:,} things does not fit 32 bits")
     return permute(np.arange(n, dtype=np.uint32), max(n, 1), key(*parts)).astype(np.int64)

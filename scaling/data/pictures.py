@@ -1,9 +1,9 @@
-"""Any TFDS image data set as one memory-mapped array of squares, without duplicates, and its labels.
+"""Any TFDS image data set as one memory-mapped array of square images, without duplicates, and its labels.
 
-Each image is cropped, resized and brought to the channels once. Duplicates are judged on what comes out: of
-equal images the first is kept, of those that evaluation also has, none is trained on. Evaluation is on
-"test", or else "validation", or else on 5% of the images of "train", at random; out of distribution on the
-splits `SHIFTED`, where there are any. All are in one fixed random order.
+Each image is cropped, resized and brought to the channels once. Duplicates are found among the results: the first of
+equal images is kept, and an image that evaluation has is never trained on. Evaluation is on "test", or else
+"validation", or else on a random 5% of the images of "train". Evaluation out of distribution is on the splits
+`SHIFTED`, if there are any. Every split is in one fixed random order.
 """
 import functools
 import hashlib
@@ -14,20 +14,22 @@ from types import ModuleType
 
 import numpy as np
 
-from scaling.data import corpus, curate, order, transforms
+from scaling.data import curate, order, tfds, transforms
 from scaling.fields import DataError, did_you_mean
-from scaling.store import files
-from scaling.store.files import find_json, locked, replacing
+from scaling.store.files import replacing, write_json
+from scaling.store.prepared import find_index, locked
 
 VERSION = 1
-SHUFFLE = 7                  # the key of the order, beside those of source.py, glyphs/render.py and images.py
+SHUFFLE = 7                  # the key of the order; source.py, glyphs/render.py and images.py have other keys
 CAPTION = 256                # bytes kept of a caption
-SHIFTED = ("character", "font")     # as the data sets of builders.Glyphs have
+SHIFTED = ("character", "font")     # the data sets of builders.Glyphs have them
 
 
 class Pictures:
-    """Prepared images. `name`, `fingerprint` of the images, their order and labels; `splits`, "iid" first;
-    `count` of training images; `size`, `channels`; `duplicates`, how many were left out of each split.
+    """Prepared images of one data set.
+
+    Attributes: `name`; `fingerprint` of the images, their order and labels; `splits`, "iid" first; `count`, the number
+      of training images; `size`, `channels`; `duplicates`, the number left out of each split.
     """
 
     def __init__(self, name: str, directory: pathlib.Path, table: dict):
@@ -52,18 +54,18 @@ class Pictures:
         return np.load(self._directory / "columns.npz")[name]
 
     def captions(self, length: int) -> np.ndarray:
-        """uint8 [images, length]: the feature "caption", or else the name of the class of "label"."""
+        """uint8 [images, length]: the feature "caption", or else the name of the class in "label"."""
         with np.load(self._directory / "columns.npz") as columns:
             if "caption" in columns:
                 found = columns["caption"]
             elif "label" in self._labels:
                 found = np.array([name.encode() for name in self._labels["label"]])[columns["label:label"]]
             else:
-                raise DataError(f"{self.name} has neither captions nor names of a label; write caption=0")
+                raise DataError(f"{self.name} has neither captions nor a label with names; write caption=0")
         return found.astype(f"S{length}").view(np.uint8).reshape(len(found), length)
 
     def tables(self, label: str, caption: int) -> dict[str, np.ndarray]:
-        """Images and what else is asked for, a row for each image that was read."""
+        """The images, and the label and caption asked for, with one row for each image that was read."""
         out = {"image": self._images}
         if label:
             self.classes(label)
@@ -71,12 +73,12 @@ class Pictures:
         return out | ({"caption": self.captions(caption)} if caption else {})
 
     def arrays(self, count: int, label: str, caption: int) -> dict[str, np.ndarray]:
-        """`tables`, of the first `count` training images, in their order."""
+        """The rows of `tables` of the first `count` training images, in their order."""
         rows = self._rows["train"][:count]
         return {name: table[rows] for name, table in self.tables(label, caption).items()}
 
     def read(self, tables: dict, index, split: str, xp: ModuleType = np) -> dict:
-        """Images `index` of a split: of `tables()` in NumPy, of `arrays()` in JAX."""
+        """Images `index` of a split, from `tables()` in NumPy or from `arrays()` in JAX."""
         if xp is np:
             rows = self._rows[split][index]
             return {name: table[rows] for name, table in tables.items()}
@@ -88,45 +90,47 @@ class Pictures:
         return {label: self._column(f"label:{label}")[rows] for label in self._labels}
 
 
-def find(name: str, root: pathlib.Path, size: int, channels: int, resize: str, crop: str,
-         progress: bool = True) -> Pictures:
-    """The TFDS data set called `name`, prepared under `root` unless it is there; raises DataError."""
-    from scaling.data import builders  # noqa: F401  (makes the data sets of this package known to TFDS)
-    builder = corpus.tfds_builder(name, root)
-    field = corpus.tfds_feature(name, builder.info.features, "image")
+def find_pictures(name: str, root: pathlib.Path, size: int, channels: int, resize: str, crop: str,
+                  progress: bool = True) -> Pictures:
+    """The TFDS data set called `name`, prepared under `root` unless it is there already; raises DataError."""
+    builder = tfds.find_builder(name, root)
+    field = tfds.find_feature(name, builder.info.features, "image")
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     described = [VERSION, builder.info.full_name, sorted(sizes.items()), field, size, channels, resize, crop]
     state = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
     directory = root / "images" / f"{name.replace('/', '-').replace(':', '-')}-{state}"
-    table = find_json(directory / "table.json")
+    table = find_index(directory / "table.json")
     if table is None:
         with locked(directory):
-            table = find_json(directory / "table.json")
+            table = find_index(directory / "table.json")
             if table is None:
                 shape = functools.partial(_shape, size=size, count=channels, rule=resize, crop=crop)
                 iid = [split for split in ("test", "validation") if split in sizes][:1]
                 splits = dict.fromkeys(iid, "iid") | {s: s for s in SHIFTED if s in sizes}
                 splits["train"] = "train"
-                sources = {ours: corpus.tfds_split(builder, name, theirs) for theirs, ours in splits.items()}
+                sources = {ours: tfds.open_split(builder, name, theirs) for theirs, ours in splits.items()}
                 table = _prepare(name, sources, builder.info.features, lambda example: shape(example[field]),
                                  (size, size, channels), directory, progress)
     return Pictures(f"tfds:{name}", directory, table)
 
 
 def _shape(image: np.ndarray, size: int, count: int, rule: str, crop: str) -> np.ndarray:
-    image = transforms.resize(transforms.CROPS[crop](np.asarray(image)), size, rule)
-    return transforms.channels(image, count)
+    image = transforms.resize_image(transforms.CROPS[crop](np.asarray(image)), size, rule)
+    return transforms.to_channels(image, count)
 
 
 def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: pathlib.Path,
              progress: bool) -> dict:
-    """Reads `sources`, evaluation first, so that of equal images those of evaluation stay."""
+    """Reads `sources`, evaluation first, so that the copy in evaluation is kept of an image that training has too."""
     from tqdm import tqdm
     labels = _labels(features)
     captions = ["caption"] if "caption" in features else []
     columns: dict[str, list] = {path: [] for path in (*labels, *captions)}
     directory.mkdir(parents=True, exist_ok=True)
-    rows, duplicates, seen, digest, at = {}, {}, set(), hashlib.sha256(repr(labels).encode()), 0
+    rows: dict[str, np.ndarray] = {}
+    duplicates: dict[str, int] = {}
+    seen: set[bytes] = set()
+    digest, at = hashlib.sha256(repr(labels).encode()), 0
     with replacing(directory / "images.npy") as path:
         images = np.lib.format.open_memmap(path, "w+", np.uint8, (sum(map(len, sources.values())), *box))
         for split, source in sources.items():
@@ -150,8 +154,8 @@ def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: p
         share = max(1, round(curate.HELD_OUT * len(rows["train"])))
         rows = {"iid": rows["train"][:share]} | rows | {"train": rows["train"][share:]}
     if not len(rows["train"]):
-        raise DataError(f"tfds:{name} has no training images that evaluation does not have; left out of each "
-                        f"split as duplicates: {duplicates}")
+        raise DataError(f"tfds:{name} has no training images that evaluation does not have; the duplicates left out of "
+                        f"each split are {duplicates}")
     tables = {f"label:{label}": np.array(columns[label], np.int32) for label in labels}
     if "caption" in columns:
         tables["caption"] = np.array([_bytes(value)[:CAPTION] for value in columns["caption"]])
@@ -161,7 +165,7 @@ def _prepare(name: str, sources: dict, features, shape, box: tuple, directory: p
         for column in arrays.values():
             digest.update(column.tobytes())
     table = {"fingerprint": digest.hexdigest()[:16], "labels": labels, "duplicates": duplicates}
-    files.write_json(directory / "table.json", table)        # last: without it nothing is there
+    write_json(directory / "table.json", table)        # written last: without it the data count as not prepared
     return table
 
 
@@ -170,7 +174,7 @@ def _bytes(value) -> bytes:
 
 
 def _flat(features, prefix: str = "") -> dict:
-    """Features by path, those of dictionaries of features as "outer/inner"."""
+    """Features by path. The path of a feature inside a dictionary of features is "outer/inner"."""
     from tensorflow_datasets import features as kinds
     out = {}
     for name, feature in dict(features).items():
@@ -180,7 +184,7 @@ def _flat(features, prefix: str = "") -> dict:
 
 
 def _labels(features) -> dict[str, list[str]]:
-    """The names of the classes of each label: of class labels, and of what is true or false."""
+    """{label: names of its classes}, of class labels and of boolean features."""
     from tensorflow_datasets import features as kinds
     out = {}
     for path, feature in _flat(features).items():

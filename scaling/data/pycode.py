@@ -1,4 +1,4 @@
-"""`pycode`, Python source that is on the machine already: which files, and the package of each."""
+"""`pycode`: which files of Python source on this machine are the corpus, and the package of each."""
 import importlib.metadata
 import re
 import sysconfig
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scaling.data.curate import File
 
-# What `environment` takes when this package is run from a checkout that was not installed.
+# `environment` takes these when the package runs from a checkout that was not installed.
 FALLBACK_REQUIREMENTS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain",
                          "absl-py", "ml-collections", "numpy", "scipy", "pandas", "matplotlib", "tqdm",
                          "etils", "tokenizers")
@@ -15,9 +15,9 @@ FALLBACK_REQUIREMENTS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 def stdlib() -> list[File]:
     """The `.py` files of the running Python's standard library.
 
-    A file's package is its top-level module. Those under `test/` belong to the module they test, the
-    longest one whose name theirs starts with (`test/test_asyncio/...` to `asyncio`), so that a package is
-    held out with its tests; where there is none, to `test`.
+    A file's package is its top-level module. A file under `test/` belongs to the module that it tests, so that a
+    package is held out together with its tests. That module is the longest one whose name starts the test's name
+    (`test/test_asyncio/...` belongs to `asyncio`), or `test` where there is none.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")
@@ -45,13 +45,13 @@ def environment() -> list[File]:
         wanted = list(FALLBACK_REQUIREMENTS)
     files, seen = {file.name: file for file in stdlib()}, {"scaling"}
     while wanted:
-        name = wanted.pop()
-        if name in seen:
+        required = wanted.pop()
+        if required in seen:
             continue
-        seen.add(name)
+        seen.add(required)
         try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:      # an alternative for another platform or Python
+            distribution = importlib.metadata.distribution(required)
+        except importlib.metadata.PackageNotFoundError:      # it is for another platform or Python
             continue
         wanted += _requirements(distribution)
         for file in distribution.files or ():
@@ -62,9 +62,10 @@ def environment() -> list[File]:
 
 
 def _requirements(distribution: importlib.metadata.Distribution) -> list[str]:
-    """Names of what a distribution requires without extras, spelled as PEP 503 does."""
+    """The names of the distributions that one requires without extras, spelled as PEP 503 does."""
     required = [r for r in distribution.requires or () if "extra" not in r.partition(";")[2]]
-    return [re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", r).group()).lower() for r in required]
+    names = (re.match(r"[\w.-]+", r) for r in required)
+    return [re.sub(r"[-_.]+", "-", name.group()).lower() for name in names if name]
 
 
 CONFIGS = {"stdlib": stdlib, "environment": environment}

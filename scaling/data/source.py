@@ -1,4 +1,4 @@
-"""A source of batches: pure functions of (seed, step), the same resident on the device and streamed."""
+"""A source of batches. A batch is a pure function of (seed, step), equal whether streamed or resident on the device."""
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from scaling.data import order, windows
 from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
-TABLES = 1 << 20     # examples; an epoch of more is not tabulated: each batch computes its own, in 1 ms
-EPOCHS = 3           # the key of the epochs' shuffles, beside windows.DOCUMENTS and windows.WINDOWS
+TABLES = 1 << 20     # examples; a longer epoch is not tabulated, and each batch computes its own order in 1 ms
+EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and windows.WINDOWS are other keys
 
 
 class Feed:
-    """Which of `count` examples each batch holds; what has a `batch` of them streams it.
+    """Says which of `count` examples each batch holds. Subclasses have `batch`, which `stream` reads ahead.
 
-    Example i of a run is example i of the fixed order, for every seed, until all have been used; each later
-    epoch is a permutation of the same ones that depends on the seed and the epoch.
+    In the first epoch, example i of a run is example i of the fixed order, for every seed. Each later epoch is a
+    permutation of the same examples that depends on the seed and the epoch.
     """
 
     def __init__(self, count: int, batch: int):
@@ -25,13 +25,13 @@ class Feed:
         self._table = functools.lru_cache(4)(self._epoch)
 
     def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        """The examples of an epoch in order, which `_indices` looks up or else computes one by one."""
+        """The examples of an epoch in order: the table that `_indices` looks up where an epoch is short enough."""
         return order.permutation(self._count, EPOCHS, seed, epoch) if epoch else np.arange(self._count)
 
     def _indices(self, seed, step, rows, xp=np):
-        """The examples of `rows` of the global batch of a step: uint32 [k]. 32-bit arithmetic, as in JAX."""
+        """The examples of `rows` of the global batch of a step: uint32 [k]. It uses 32-bit arithmetic, as JAX does."""
         count, wide = self._count, xp.uint32
-        # step * batch + row = count * epoch + place, without forming the left side, which may pass 2**32
+        # step * batch + row = count * epoch + place. The left side may exceed 2**32, so it is never formed.
         turns, rest = step // count, (step % count) * self.batch_size + rows
         epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)
         place = (rest % count).astype(wide)
@@ -45,9 +45,10 @@ class Feed:
         return xp.where(epoch == 0, place, shuffled)
 
     def _rows(self, rows: range | None) -> np.ndarray:
-        """These rows of a batch, or all."""
+        """`rows` of a batch as an array; None stands for all."""
         if rows is not None and len(rows) and not 0 <= min(rows) <= max(rows) < self.batch_size:
-            raise DataError(f"{rows} is not within a batch of {self.batch_size}; write rows from range({self.batch_size})")
+            raise DataError(f"{rows} is not within a batch of {self.batch_size}; "
+                            f"write rows from range({self.batch_size})")
         return np.arange(self.batch_size)[slice(None) if rows is None else np.asarray(rows, int)]
 
     def stream(self, seed: int, start: int, stop: int, rows: range | None = None) -> Iterator[dict]:
@@ -59,17 +60,16 @@ class Feed:
 
 
 class Source(Feed):
-    """Windows of length + 1 tokens of a corpus; made by `scaling.data.load`.
+    """Windows of length + 1 tokens of a corpus; made by `scaling.data.load_text`.
 
-    The training windows lie in one fixed random order. Example i of a run is window i, for every seed,
-    until all of the first `unique_tokens` are used; so a run stopped after k steps has seen exactly the
-    first k * batch_size * length tokens, and smaller data sets are nested in larger ones. Each later epoch
-    is a permutation of the same windows that depends on the seed and the epoch.
+    The training windows lie in one fixed random order. In the first epoch, example i of a run is window i, for every
+    seed. So a run stopped after k steps has seen exactly the first k * batch_size * length tokens, and smaller data
+    sets are nested in larger ones. Each later epoch is a permutation of the same windows that depends on the seed and
+    the epoch.
 
-    Attributes: `name`; `fingerprint` (of documents, splits, tokenizer and order: with `length` it names
-      exactly what was seen); `vocab`, `length`, `batch_size`; `tokens`, training tokens that are prepared;
-      `unique_tokens`, those used, a multiple of `length`; `splits`, evaluation splits, the first one i.i.d.
-      with training.
+    Attributes: `name`; `fingerprint` (of documents, splits, tokenizer and order; together with `length` it determines
+      every window); `vocab`, `length`, `batch_size`; `tokens`, the training tokens that are prepared; `unique_tokens`,
+      the ones used, a multiple of `length`; `splits`, the evaluation splits, the first one i.i.d. with training.
     """
 
     def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
@@ -100,20 +100,19 @@ class Source(Feed):
                 f"fingerprint={self.fingerprint})")
 
     def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
-        """{"tokens": int32 [rows, length + 1]}: the batch of a step, or these rows of it, those of one host say."""
+        """{"tokens": int32 [rows, length + 1]}: the batch of a step, or some `rows` of it, such as those of one host."""
         windows = self._indices(seed, step, self._rows(rows))
         return {"tokens": self._train[windows].astype(np.int32)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is to be put on the device: {"tokens": [windows, length + 1]}, in the smallest type."""
+        """Arrays to put on the device for `slice`: {"tokens": [windows, length + 1]}, in the smallest type."""
         if self._count * self.batch_size >= 1 << 31:
             raise DataError(f"{self._count:,} windows in batches of {self.batch_size} do not fit the 32-bit "
                             "indices of the device; use stream(), or a smaller unique_tokens")
         return {"tokens": self._train.first(self._count)}
 
     def slice(self, arrays, seed, step) -> dict:
-        """`batch(seed, step)` from `arrays()` in JAX; `seed` and `step` may be traced.
-        """
+        """`batch(seed, step)` from `arrays()` in JAX; `seed` and `step` may be traced."""
         import jax.numpy as jnp
         rows = self._indices(seed, jnp.asarray(step, jnp.int32), jnp.arange(self.batch_size), jnp)
         return {"tokens": jnp.take(arrays["tokens"], rows, axis=0).astype(jnp.int32)}
@@ -121,8 +120,8 @@ class Source(Feed):
     def evaluation(self, split: str, tokens: int = 65536) -> dict[str, np.ndarray]:
         """The first `tokens` of an evaluation split (0: all); smaller sets are nested samples.
 
-        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1;
-        `bytes` is the number of bytes of text that each target `tokens[:, 1:]` stands for.
+        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1. `bytes`
+        is the number of bytes of text that each target `tokens[:, 1:]` stands for.
         """
         if split not in self._splits:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}")

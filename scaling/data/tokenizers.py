@@ -1,7 +1,7 @@
 """Text to tokens and back without loss, with the number of bytes that each token stands for.
 
-Token 0 separates documents, in every tokenizer; it stands for one byte, `SEPARATOR`. So a sequence of
-tokens is a sequence of bytes whatever the tokenizer, and a loss in bits per byte means the same under each.
+In every tokenizer token 0 separates documents. It stands for one byte, `SEPARATOR`. So a sequence of tokens is a
+sequence of bytes under any tokenizer, and a loss in bits per byte means the same under all of them.
 """
 import functools
 import hashlib
@@ -11,14 +11,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from scaling.fields import DataError
-from scaling.store.files import locked, replacing
+from scaling.store.files import atomic_write
+from scaling.store.prepared import locked
 
 SEPARATOR = b"\0"
 SMALLEST_BPE = 258
 
 
 class Tokenizer:
-    """A vocabulary of byte strings; `strings[t]` is what token t stands for."""
+    """A vocabulary of byte strings: token t stands for `strings[t]`."""
     name: str
     fingerprint: str
     strings: tuple[bytes, ...]
@@ -42,7 +43,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def pack(self, texts: Sequence[str]) -> np.ndarray:
-        """Tokens of all `texts` in a row, token 0 after each: [tokens] of `dtype`."""
+        """The tokens of all `texts` in one row, with token 0 after each text: [tokens] of `dtype`."""
         parts = [part for text in texts for part in (self.encode(text), [0])]
         return np.concatenate(parts).astype(self.dtype) if parts else np.zeros(0, self.dtype)
 
@@ -56,7 +57,7 @@ class Tokenizer:
 
 
 class Bytes(Tokenizer):
-    """UTF-8 bytes; vocabulary 256, nothing to train."""
+    """UTF-8 bytes: a vocabulary of 256, and nothing to train."""
     name = "bytes"
     fingerprint = "bytes"
     strings = tuple(bytes([i]) for i in range(256))
@@ -69,25 +70,26 @@ class Bytes(Tokenizer):
 
 
 class BPE(Tokenizer):
-    """Byte-level byte-pair encoding (Radford et al. 2019) by the `tokenizers` library; 0, then its tokens."""
+    """Byte-level byte-pair encoding (Radford et al. 2019): token 0, then those of the `tokenizers` library."""
 
     def __init__(self, state: str):
         from tokenizers import Tokenizer as Trained
         from tokenizers import pre_tokenizers
         self._trained = Trained.from_str(state)
-        # The library writes a byte as a printable character: itself, or else one from U+0100 on.
+        # The library writes a byte as a printable character: the byte's own, or else one from U+0100 on.
         alphabet = set(pre_tokenizers.ByteLevel.alphabet())
         hidden = [i for i in range(256) if chr(i) not in alphabet]
         byte = {chr(i): i for i in range(256) if chr(i) in alphabet}
         byte |= {chr(256 + n): i for n, i in enumerate(hidden)}
-        tokens = [self._trained.id_to_token(i) for i in range(self._trained.get_vocab_size())]
+        number = self._trained.get_vocab()
+        tokens = sorted(number, key=number.__getitem__)
         self.strings = (SEPARATOR, *(bytes(byte[c] for c in token) for token in tokens))
         self.name = f"bpe:{self.vocab}"
         self.fingerprint = f"bpe{self.vocab}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
 
     @classmethod
     def train(cls, texts: Sequence[str], vocab: int, progress: bool = False) -> str:
-        """The state of a tokenizer with `vocab` tokens for `texts`: the same for the same texts."""
+        """The state of a tokenizer with `vocab` tokens, trained on `texts`. Equal texts give equal states."""
         from tokenizers import Tokenizer as Trained
         from tokenizers import models, pre_tokenizers, trainers
         trained = Trained(models.BPE())
@@ -102,15 +104,15 @@ class BPE(Tokenizer):
 
     def pack(self, texts: Sequence[str]) -> np.ndarray:
         parts = []
-        for start in range(0, len(texts), 256):          # in parallel inside; a few megabytes at a time
+        for start in range(0, len(texts), 256):          # the library works in parallel on a few megabytes at a time
             for encoded in self._trained.encode_batch_fast(list(texts[start:start + 256])):
                 parts += [np.array(encoded.ids, self.dtype) + self.dtype.type(1), np.zeros(1, self.dtype)]
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
 
-def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Sequence[str]],
-        progress: bool = False) -> Tokenizer:
-    """The tokenizer called `name`: "bytes", or "bpe:<vocab>", trained on `texts()` once per `corpus`."""
+def find_tokenizer(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Sequence[str]],
+                   progress: bool = False) -> Tokenizer:
+    """The tokenizer called `name`: "bytes", or "bpe:<vocab>", trained on `texts()` once for each `corpus`."""
     if name == "bytes":
         return Bytes()
     kind, _, size = name.partition(":")
@@ -124,8 +126,7 @@ def get(name: str, directory: pathlib.Path, corpus: str, texts: Callable[[], Seq
         with locked(path):
             if not path.exists():
                 state = BPE.train(texts(), int(size), progress)
-                with replacing(path) as temporary:
-                    temporary.write_text(state, encoding="utf-8")
+                atomic_write(path, state)
     found = BPE(path.read_text(encoding="utf-8"))
     if found.vocab != int(size):
         raise DataError(f"the training text has too few repeated pairs for tokenizer {name}; "

@@ -1,7 +1,7 @@
-"""What is done to images, by name: once when they are prepared, and to each one as it is fed.
+"""Transforms of images: some apply once when images are prepared, others to each image as it is fed.
 
-Prepared, in this order: `CROPS`, `RESIZES`, `channels`. Fed, in this order: `move` (mirroring and shifting,
-for training alone), `levels`. What is fed is computed in integers, with the same result in NumPy and in JAX.
+Prepared images pass, in this order, `CROPS`, `RESIZES` and `to_channels`. Fed images pass `move` (mirroring and
+shifting, in training only) and `quantise`. These two compute in integers, so NumPy and JAX give the same result.
 """
 from types import ModuleType
 
@@ -11,7 +11,7 @@ from scaling.data import order
 from scaling.fields import DataError, did_you_mean
 
 RESIZES = {"area": "BOX", "nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC",
-           "lanczos": "LANCZOS"}           # to Pillow's filters, all but nearest with antialiasing
+           "lanczos": "LANCZOS"}           # Pillow's filters; all but nearest antialias
 LUMA = (299, 587, 114)                     # thousandths of R, G and B in grey (ITU-R BT.601)
 
 
@@ -25,15 +25,15 @@ def center(image: np.ndarray) -> np.ndarray:
 CROPS = {"center": center, "none": lambda image: image}
 
 
-def check(field: str, value: str, known) -> None:
-    """Refuses a name that is not `known`."""
+def check_name(field: str, value: str, known) -> None:
+    """Raises DataError unless `value` is among the names `known`."""
     if value not in known:
         raise DataError(f"{field}={value!r} is not known; write one of {', '.join(known)}"
                         + did_you_mean(value, known))
 
 
-def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C]; sides are scaled apart where it is not square."""
+def resize_image(image: np.ndarray, size: int, rule: str) -> np.ndarray:
+    """uint8 [H, W, C] -> [size, size, C]. The sides of an image that is not square are scaled by different factors."""
     from PIL import Image
     if image.shape[:2] == (size, size):
         return image
@@ -44,12 +44,12 @@ def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """uint8 [..., 3] -> [..., 1]: the luma, rounded."""
+    """uint8 RGB [..., 3] -> its rounded luma [..., 1]."""
     return ((image.astype(np.int32) @ np.array(LUMA, np.int32) + 500) // 1000).astype(np.uint8)[..., None]
 
 
-def channels(image: np.ndarray, count: int) -> np.ndarray:
-    """uint8 [..., 1 to 4 channels] -> [..., count]: grey (1) or RGB (3); what is transparent is black."""
+def to_channels(image: np.ndarray, count: int) -> np.ndarray:
+    """uint8 [..., 1 to 4 channels] -> [..., count]: grey (1) or RGB (3). Transparent pixels become black."""
     if image.shape[-1] in (2, 4):
         alpha = image[..., -1:].astype(np.int32)
         image = ((image[..., :-1] * alpha + 127) // 255).astype(np.uint8)
@@ -58,15 +58,15 @@ def channels(image: np.ndarray, count: int) -> np.ndarray:
     return grey(image) if count == 1 else np.repeat(image, count, -1)
 
 
-def levels(image, count: int, xp: ModuleType = np):
-    """Values 0 to 255 -> 0 to count - 1, each level as many of them as another."""
+def quantise(image, count: int, xp: ModuleType = np):
+    """Values 0 to 255 -> levels 0 to count - 1. Each level takes an equal part of the values."""
     return image if count == 256 else ((image.astype(xp.int32) * count) >> 8).astype(xp.uint8)
 
 
 def move(image, key, flip: bool, shift: int, xp: ModuleType = np):
-    """Mirrors half of the images, and moves each by up to `shift` pixels both ways, edges repeated.
+    """Mirrors half of the images, and moves each by up to `shift` pixels in both directions, repeating the edges.
 
-    image [k, H, W, C]; key uint32 [k], what decides for each image.
+    image [k, H, W, C]; key uint32 [k]: the random key of each image.
     """
     if not flip and not shift:
         return image
@@ -75,9 +75,11 @@ def move(image, key, flip: bool, shift: int, xp: ModuleType = np):
     def draw(number: int, span: int):
         return (order.key(key, number, xp=xp) % xp.uint32(span)).astype(xp.int32).reshape(-1, 1)
 
-    along = lambda length: xp.arange(length, dtype=xp.int32).reshape(1, -1)
-    y = xp.clip(along(height) + draw(0, 2 * shift + 1) - shift, 0, height - 1)
-    x = xp.clip(along(width) + draw(1, 2 * shift + 1) - shift, 0, width - 1)
+    def places(number: int, length: int):
+        moved = xp.arange(length, dtype=xp.int32).reshape(1, -1) + draw(number, 2 * shift + 1) - shift
+        return xp.clip(moved, 0, length - 1)
+
+    y, x = places(0, height), places(1, width)
     x = xp.where(draw(2, 2) == 1, width - 1 - x, x) if flip else x
     moved = xp.take_along_axis(image, y.reshape(*y.shape, 1, 1), 1)
     return xp.take_along_axis(moved, x.reshape(len(x), 1, -1, 1), 2)

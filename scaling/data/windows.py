@@ -1,14 +1,13 @@
-"""Windows of tokens on disk: packed, shuffled once, written in large array_record records and sliced inside.
+"""Windows of tokens on disk: packed, shuffled once, and written in large array_record records.
 
-The documents of a split are taken in one fixed random order. Each block of about `BLOCK` bytes of them is
-tokenised, joined by the separator, and cut into windows of length + 1 tokens that overlap by one, so that
-each token after the first is predicted exactly once; fewer than `length` tokens at the end of a block are
-dropped. The windows of a block are shuffled, again by a fixed key, and written in that order. So the first
-D tokens are a random sample of the corpus at any D (of a block's documents, at least), and of a large
-corpus only as many blocks are prepared as are asked for.
+The documents of a split are taken in one fixed random order. Each block of about `BLOCK` bytes of them is tokenised,
+joined by the separator, and cut into windows of length + 1 tokens that overlap by one, so that each token after the
+first is predicted exactly once. Fewer than `length` tokens at the end of a block are dropped. The windows of a block
+are shuffled by a fixed key and written in that order. So the first D tokens are a random sample of the corpus at any
+D (within one block, of the block's documents), and of a large corpus only the blocks that are needed are prepared.
 
-A block is two files, `<split>-<block>.array_record` and `.json`; the second is renamed into place last, and
-a block without it does not exist.
+A block is two files, `<split>-<block>.array_record` and `.json`. The second is renamed into place last, and a block
+without it does not exist.
 """
 import functools
 import hashlib
@@ -20,13 +19,13 @@ from tqdm import tqdm
 
 from scaling.data import order
 from scaling.data.tokenizers import Tokenizer
-from scaling.store import files
-from scaling.store.files import find_json, locked, replacing
+from scaling.store.files import replacing, write_json
+from scaling.store.prepared import find_index, locked
 
-VERSION = 1                   # of the order and layout below; part of a source's fingerprint
+VERSION = 1                   # of the order and layout above; part of a source's fingerprint
 BLOCK = 64 << 20              # bytes of text
 RECORD = 64 << 10             # bytes; array_record reads records of one window at under 1 Mtok/s
-CACHED = 256 << 20            # bytes of records kept in memory: 0.1 ms to read one, 1 us to copy a window
+CACHED = 256 << 20            # bytes of records kept in memory: it takes 0.1 ms to read one, 1 us to copy a window
 DOCUMENTS, WINDOWS = 1, 2     # keys of the shuffles: permute(i, n, key(DOCUMENTS)), ...key(WINDOWS, block)
 
 
@@ -40,7 +39,7 @@ class Windows:
         kept = max(1, CACHED // (self._per_record * self._row * dtype.itemsize))
         self._record = functools.lru_cache(kept)(self._read)
         self.blocks: list[dict] = []
-        while (block := find_json(self._path(len(self.blocks), "json"))) is not None:
+        while (block := find_index(self._path(len(self.blocks), "json"))) is not None:
             self.blocks.append(block)
         self._starts = np.cumsum([0] + [block["windows"] for block in self.blocks])
 
@@ -49,13 +48,13 @@ class Windows:
 
     @property
     def whole(self) -> bool:
-        """Whether every document of the split is in."""
+        """True if every document of the split is prepared."""
         return bool(self.blocks) and self.blocks[-1]["last"]
 
     def _path(self, block: int, suffix: str) -> pathlib.Path:
         return self._directory / f"{self._split}-{block:05d}.{suffix}"
 
-    def __reduce__(self):                                  # readers and what they read do not cross processes
+    def __reduce__(self):                                  # open readers and cached records stay in their process
         return Windows, (self._directory, self._split, self._row - 1, self._dtype)
 
     def _read(self, block: int, record: int) -> np.ndarray:
@@ -73,7 +72,7 @@ class Windows:
         blocks = np.searchsorted(self._starts, indices, side="right") - 1
         records, inside = np.divmod(indices - self._starts[blocks], self._per_record)
         at = np.flatnonzero(np.diff(blocks, prepend=-1) | np.diff(records, prepend=-1))   # runs of one record
-        for start, stop in zip(at, [*at[1:], len(indices)]):
+        for start, stop in zip(at, [*at[1:], len(indices)], strict=True):
             out[start:stop] = self._record(int(blocks[start]), int(records[start]))[inside[start:stop]]
         return out
 
@@ -82,7 +81,7 @@ class Windows:
         return self[np.arange(count)]
 
     def append(self, documents: Sequence[str], tokenizer: Tokenizer, progress: bool, desc: str) -> "Windows":
-        """Prepares the next block; returns the windows with it."""
+        """Prepares the next block. Returns the windows with it."""
         block = len(self.blocks)
         start = self.blocks[-1]["next"] if self.blocks else 0
         texts, at = take(documents, start, progress, f"{desc}: reading")
@@ -100,7 +99,7 @@ class Windows:
                 digest.update(data)
                 writer.write(data)
             writer.close()
-        files.write_json(self._path(block, "json"), {
+        write_json(self._path(block, "json"), {
             "windows": count, "documents": at - start, "next": at, "last": at == len(documents),
             "tokens": len(tokens), "sha256": digest.hexdigest()})
         return Windows(self._directory, self._split, length, self._dtype)
@@ -108,7 +107,7 @@ class Windows:
 
 def take(documents: Sequence[str], start: int = 0, progress: bool = False,
          desc: str = "") -> tuple[list[str], int]:
-    """The documents of one block, from place `start` of the fixed order on; and the place after them."""
+    """The documents of one block, starting at place `start` of the fixed order, and the place after the last one."""
     texts, size, at = [], 0, start
     with tqdm(desc=desc, unit="B", unit_scale=True, disable=not progress) as bar:
         while at < len(documents) and size < BLOCK:
@@ -126,9 +125,9 @@ def take(documents: Sequence[str], start: int = 0, progress: bool = False,
 def prepare(directory: pathlib.Path, split: str, length: int, tokenizer: Tokenizer,
             documents: Callable[[], Sequence[str]], tokens: int = 0, progress: bool = True,
             desc: str = "data") -> Windows:
-    """The windows of `split`: at least `tokens` tokens where the corpus has as many, all where `tokens` is 0.
+    """The windows of `split`: at least `tokens` tokens if the corpus has that many, all of them if `tokens` is 0.
 
-    `documents()` gives the split's documents; it is called only where something is still to be prepared.
+    `documents()` returns the split's documents. It is called only if some windows are still to be prepared.
     """
     found = Windows(directory, split, length, tokenizer.dtype)
     if found.whole or 0 < tokens <= len(found) * length:

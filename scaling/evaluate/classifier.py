@@ -1,7 +1,7 @@
-"""A character classifier, trained by this package on the glyph stream, whose features images are compared in.
+"""A character classifier that this package trains on the glyph stream. Images are compared in its features.
 
-It trains in under a minute on two cores. The feature is the layer before the last activation,
-layer-normalised: after the activation Fréchet distances are nearly blind to blur, noise and missing modes.
+It trains in under a minute on two cores. The feature is the layer before the last activation, layer-normalised. After
+the activation, Fréchet distances would be nearly blind to blur, noise and missing modes.
 """
 import dataclasses
 import functools
@@ -14,17 +14,19 @@ import numpy as np
 import optax
 from flax import nnx
 
-from scaling import axes, nn
+from scaling import axes, data, nn
 from scaling.evaluate.pretrained import weights
 from scaling.fields import EvaluateError
+from scaling.store.files import replacing
+from scaling.store.prepared import data_directory, locked
 from scaling.store.progress import Progress
 
-VERSION = 1  # raise it when anything here changes that is not in the recipe: caches are made again
+VERSION = 1  # raise it when something changes here that is not in the recipe; cached networks are then trained again
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the network beside the data: sizes, steps, and the source it learns from."""
+    """Everything besides the data that determines the network: sizes, steps, and the source that it learns from."""
 
     source: str = "glyphs/letters"
     widths: tuple[int, ...] = (16, 32, 64, 256)  # of three convolutions and the layer after them
@@ -38,9 +40,9 @@ class Recipe:
 class Classifier(nnx.Module):
     """Images [n, size, size, channels] in [-1, 1] -> logits [n, classes].
 
-    Three convolutions and two layers. The first sees three pixels of 16 in each direction, whatever the size:
-    a wider one averages noise away. Convolutions are windows cut out and a matrix product: XLA's own are slow
-    inside a compiled loop on CPU.
+    Three convolutions and two layers. The first convolution covers three sixteenths of each side at any image size,
+    since a wider one averages noise away. Convolutions are matrix products over windows, because XLA's own convolutions
+    are slow inside a compiled loop on CPU.
     """
 
     def __init__(self, draw, recipe, size, channels, classes):
@@ -78,26 +80,22 @@ def _places(size, kernel, stride):
 
 
 def _windows(x, kernel, stride):
-    """[n, H, W, c] -> [n, h, w, kernel * kernel * c], every window in one row."""
+    """[n, H, W, c] -> [n, h, w, kernel * kernel * c]: each window becomes one row."""
     height, width = (_places(side, kernel, stride) for side in x.shape[1:3])
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
     return jnp.concatenate([x[:, i:i + rows:stride, j:j + columns:stride]
                             for i in range(kernel) for j in range(kernel)], axis=-1)
 
 
-def scaled(images, levels):
-    """Values 0..levels-1 to [-1, 1]."""
-    return images.astype(jnp.float32) * (2.0 / (levels - 1)) - 1.0
+DEFAULT = Recipe()
 
 
-def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=True):
-    """(network, {"weights", "accuracy", "recipe"}): from the cache under `data_dir`, else trained now.
+def trained(size, channels, levels, recipe=DEFAULT, data_dir=None, progress=True):
+    """(network, {"weights", "accuracy", "recipe"}), from the cache under `data_dir` or trained now.
 
-    The cache's key is a hash of the recipe, the data and the size of the images; `accuracy` is that on
-    held-out images, `weights` the SHA-256 of the arrays.
+    The cache's key is a hash of the recipe, the data and the size of the images. `accuracy` is measured on held-out
+    images; `weights` is the SHA-256 of the arrays.
     """
-    from scaling import data
-    from scaling.store.files import data_directory, locked, replacing
     if size < 8:
         raise EvaluateError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
                             "features='random' or 'pca'")
@@ -121,7 +119,7 @@ def trained(size, channels, levels, recipe=Recipe(), data_dir=None, progress=Tru
     accuracy = float(arrays.pop("accuracy"))
     leaves = [jnp.asarray(arrays[str(i)]) for i in range(len(arrays))]
     state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-    return nnx.merge(graph, state), {"weights": weights.digest(arrays), "accuracy": accuracy, "recipe": key}
+    return nnx.merge(graph, state), {"weights": weights.arrays_digest(arrays), "accuracy": accuracy, "recipe": key}
 
 
 def _train(make, graph, source, recipe, levels, progress):
@@ -131,7 +129,7 @@ def _train(make, graph, source, recipe, levels, progress):
                             optax.adamw(rate, weight_decay=recipe.weight_decay))
 
     def loss(state, batch):
-        logits = nnx.merge(graph, state)(scaled(batch["image"], levels))
+        logits = nnx.merge(graph, state)(nn.levels_to_signed(batch["image"], levels))
         return nn.cross_entropy(logits, batch["label"]).mean()
 
     arrays = jax.tree.map(jnp.asarray, source.arrays())
@@ -155,5 +153,5 @@ def _train(make, graph, source, recipe, levels, progress):
     if bar:
         bar.close()
     held_out = source.evaluation(source.splits[0], 4096)
-    logits = jax.jit(lambda state, x: nnx.merge(graph, state)(scaled(x, levels)))(carry[0], held_out["image"])
+    logits = jax.jit(lambda state, x: nnx.merge(graph, state)(nn.levels_to_signed(x, levels)))(carry[0], held_out["image"])
     return carry[0], float((np.asarray(logits).argmax(-1) == held_out["label"]).mean())

@@ -1,7 +1,7 @@
 """Distances between two sets of feature vectors, as pure functions of arrays [n, d], in NumPy.
 
-Sums and statistics are float64. Whatever is quadratic in the number of images is worked through in blocks of
-rows, so that memory grows with the number of images and not with its square.
+Sums and statistics are float64. Computations that are quadratic in the number of images go through blocks of rows, so
+memory grows with the number of images and not with its square.
 """
 import functools
 import math
@@ -22,7 +22,8 @@ def moments(x):
 def sqrtm(matrix):
     """The symmetric root of a symmetric positive semi-definite matrix, by eigendecomposition in float64.
 
-    Eigenvalues that rounding made negative count as zero, so singular matrices are no special case.
+    Eigenvalues that rounding made negative count as zero, so singular matrices need no special case, unlike with
+    scipy.linalg.sqrtm.
     """
     values, vectors = np.linalg.eigh(np.asarray(matrix, np.float64))
     return (vectors * np.sqrt(values.clip(0.0))) @ vectors.T
@@ -49,11 +50,11 @@ def fd(real, fake):
 def fd_infinity(real, fake, parts=5, seed=0):
     """Fréchet distance extrapolated to infinitely many images, after Chong & Forsyth 2019, arXiv:1911.07023.
 
-    The bias is linear in 1/N, so the distance at N = infinity is the intercept of a line. N runs through
-    n / k for k = 1..`parts`, and each distance is the mean over k disjoint parts, so that every image
-    counts the same at every N. Both sets shrink together and both biases go; when `real` is instead a pair
-    (mean, covariance), taken as exact, only the fake set's. May come out below zero when the sets are alike.
-    Good while n / parts is several times d.
+    The bias is linear in 1/N, so the distance at N = infinity is the intercept of a line. N takes the values n / k for
+    k = 1..`parts`. Each distance is the mean over k disjoint parts, so every image has the same weight at every N. Both
+    sets shrink together, which removes the biases of both. `real` may instead be an exact pair (mean, covariance); then
+    only the fake set has a bias to remove. The result may be below zero for sets that are alike. It is good as long as
+    n / parts is several times d.
     """
     rng = np.random.default_rng(seed)
     exact = isinstance(real, tuple)
@@ -70,8 +71,8 @@ def fd_infinity(real, fake, parts=5, seed=0):
 def mmd(real, fake, kernel):
     """Unbiased squared maximum mean discrepancy and its standard error: Gretton et al. 2012, eq. 3.
 
-    `kernel(x, y)` gives [b, n] for x [b, d], y [n, d]. The standard error is that of the first-order
-    projection: right where the sets differ; where they do not, up to a factor sqrt(2) too large.
+    `kernel(x, y)` returns [b, n] for x [b, d], y [n, d]. The standard error is that of the first-order projection: it is
+    right for sets that differ, and up to a factor sqrt(2) too large for sets that do not.
     """
     xx, xy, yx = _row_means(kernel, real, real), *_cross_means(kernel, real, fake)
     yy = _row_means(kernel, fake, fake)
@@ -115,17 +116,17 @@ def gaussian(sigma, x, y):
 def kid(real, fake):
     """Kernel Inception distance and its standard error: Binkowski et al. 2018, arXiv:1801.01401, sec. 4.
 
-    The unbiased estimate over the whole sets, which has less variance than the mean over random subsets that
-    is often reported.
+    This is the unbiased estimate over the whole sets. It has less variance than the mean over random subsets that is
+    often reported.
     """
     return mmd(_single(real), _single(fake), cubic)
 
 
 def cmmd(real, fake, sigma=None, scale=1000.0):
-    """`scale` times unbiased squared MMD, Gaussian kernel: Jayasumana et al. 2024, arXiv:2401.09603.
+    """`scale` times the unbiased squared MMD with a Gaussian kernel: Jayasumana et al. 2024, arXiv:2401.09603.
 
-    Their features are unit CLIP vectors and their `sigma` is 10; by default it is the median distance between
-    two real images, so that the kernel fits any feature space.
+    Their features are unit CLIP vectors and their `sigma` is 10. By default `sigma` is the median distance between two
+    real images, so that the kernel fits any feature space.
     """
     real, fake = _single(real), _single(fake)
     sigma = median_distance(real) if sigma is None else sigma
@@ -152,11 +153,11 @@ def radii(x, neighbours=5):
 def manifolds(real, fake, neighbours=5, real_radii=None, fake_radii=None):
     """{"precision", "recall", "density", "coverage"} of fake [n, d] against real [m, d].
 
-    A set's manifold is the union of balls around its images, each reaching to its k-th nearest other image.
+    A set's manifold is the union of balls around its images; each ball reaches to the image's k-th nearest other image.
     precision: share of fake images inside the real manifold; recall: share of real images inside the fake one
-    (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1). density: number of real balls around a fake image,
-    over k; coverage: share of real balls that hold a fake image (Naeem et al. 2020, arXiv:2002.09797,
-    eqs. 3, 4). The radii may be given where they are known.
+    (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1). density: number of real balls around a fake image, over k;
+    coverage: share of real balls that contain a fake image (Naeem et al. 2020, arXiv:2002.09797, eqs. 3, 4). Pass the
+    radii if they are known already.
     """
     real_radii = radii(real, neighbours) if real_radii is None else real_radii
     fake_radii = radii(fake, neighbours) if fake_radii is None else fake_radii
@@ -173,20 +174,20 @@ def manifolds(real, fake, neighbours=5, real_radii=None, fake_radii=None):
             "density": float(inside.mean() / neighbours), "coverage": float(covered.mean())}
 
 
-def nearest(x, y):
-    """For each row of x [n, d] the distance to the nearest of y [m, d], float64 [n], and its index [n]."""
+def nearest_neighbours(x, y):
+    """For each row of x [n, d], the distance to the nearest row of y [m, d], float64 [n], and that row's index [n]."""
     near_x, near_y = _centred(x, y)
     index = np.empty(len(x), int)
     for rows in _blocks(len(x)):
         index[rows] = squared_distances(near_x[rows], near_y).argmin(1)
-    # Again for the chosen pair: above, a copy's distance of zero is lost in rounding.
+    # The distance of the chosen pair is computed again, since rounding loses a copy's distance of zero above.
     return np.linalg.norm(np.asarray(x, np.float64) - np.asarray(y, np.float64)[index], axis=1), index
 
 
 def sliced_wasserstein(x, y, projections=128, seed=0):
     """Mean over directions of the 1-D Wasserstein-1 distance of x [n, d], y [m, d]; Bonneel et al. 2015.
 
-    In units of the features; the same directions for the same d and seed.
+    It is in units of the features. Equal d and seed give equal directions.
     """
     directions = np.random.default_rng(seed).normal(size=(projections, np.shape(x)[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -217,6 +218,6 @@ def _single(x):
 
 
 def _centred(x, y):
-    """Both less the mean of y: distances stay, and lose less in float32."""
+    """Both minus the mean of y. Distances stay the same and lose less precision in float32."""
     mean = np.asarray(y, np.float64).mean(0)
     return _single(x - mean), _single(y - mean)

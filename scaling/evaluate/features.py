@@ -1,8 +1,8 @@
-"""Spaces in which sets of images are compared, and what has to be recorded of one beside every number.
+"""Feature spaces in which sets of images are compared, and the facts about a space to record beside every number.
 
-    classifier        the last layer before the activation of a character classifier that this package trains
-    random            an untrained network, the same for ever: a check that nothing was learnt into the result
-    pca               the first principal components of held-out images: the other check
+    classifier        the last pre-activation layer of a character classifier that this package trains
+    random            a fixed untrained network: a check that a result does not come from what a network has learnt
+    pca               the first principal components of held-out images: another such check
     inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid;
                       plain "inception" is inception/clean-fid
     dinov2            DINOv2 from an official backbone file
@@ -16,22 +16,23 @@ import jax
 import numpy as np
 from flax import nnx
 
+from scaling import nn
 from scaling.evaluate import classifier
 from scaling.evaluate.pretrained import dinov2, inception, resize, weights
 from scaling.fields import EvaluateError
 
 COMPONENTS = 64    # of the PCA and the random network
 HIDDEN = 512       # of the random network
+PRETRAINED_BATCH = 32  # images at a time of the large networks
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureExtractor:
-    """Images to features, with what identifies it.
+    """A map from images to features, and the facts that identify it.
 
-    `weights` is a SHA-256 of the file or of the arrays; `resize` names the rule that brings images to the
-    network's size ("none" where it works at theirs). `function` maps uint8 images [b, H, W, C] of values
-    0..levels-1 to float32 [b, dimension] in JAX and is called with `batch` images at a time. `notes` are
-    figures that say how good the network is.
+    `weights` is the SHA-256 of the published file or of the arrays. `resize` names the rule that brings images to the
+    network's size ("none" if it works at theirs). `function` maps uint8 images [b, H, W, C] of values 0..levels-1 to
+    float32 [b, dimension] in JAX, and is called with `batch` images at a time. `notes` say how good the network is.
     """
 
     name: str
@@ -48,7 +49,7 @@ class FeatureExtractor:
         found = []
         for start in range(0, len(images), self.batch):
             part = images[start:start + self.batch]
-            # one shape, one compilation
+            # Padding gives every call the same shape, so it compiles once.
             padded = np.pad(part, ((0, self.batch - len(part)), (0, 0), (0, 0), (0, 0)), mode="edge")
             found.append(np.asarray(self.function(padded))[:len(part)])
         return np.concatenate(found)
@@ -59,8 +60,8 @@ class FeatureExtractor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """What an extractor may need to know of the data: `examples` are uint8 [n, size, size, channels]."""
+class DataToJudge:
+    """The data and settings that an extractor may need. `examples` are uint8 [n, size, size, channels]."""
 
     examples: np.ndarray
     levels: int = 256
@@ -70,30 +71,30 @@ class Judged:
 
     def pixels(self, images):
         """Images as float32 rows [n, H * W * C] in [-1, 1]."""
-        return images.reshape(len(images), -1).astype(np.float32) * (2.0 / (self.levels - 1)) - 1.0
+        return nn.levels_to_signed(images.reshape(len(images), -1), self.levels)
 
 
-def find(name: str, judged: Judged) -> FeatureExtractor:
-    """The extractor `name`, or `name/resize rule`, for these data."""
+def find_features(name: str, judged: DataToJudge) -> FeatureExtractor:
+    """The extractor called `name`, or `name/resize rule`, for these data; raises EvaluateError."""
     kind, _, rule = name.partition("/")
     if kind not in MAKERS or (rule and kind != "inception"):
         raise EvaluateError(f"features={name!r} are not known; write one of {', '.join(MAKERS)}, or "
                             f"inception/RULE with one of {', '.join(INCEPTION_RULES)}")
     if kind in ("inception", "dinov2") and not judged.weights:
         network = (inception if kind == "inception" else dinov2).NETWORK
-        raise EvaluateError(f"features={name!r} need the file of their weights: give its path as `weights`; it "
-                            f"is {network}")
+        raise EvaluateError(f"features={name!r} need a weights file: convert {network} by `python -m "
+                            "tools.convert_weights`, and give the path of the result as `weights`")
     return MAKERS[kind](judged, *([rule] if rule else []))
 
 
 def _linear(name, judged, arrays, apply, notes=None):
-    """An extractor of matrix products on pixels; `apply(arrays, rows [n, pixels])`."""
+    """An extractor that works on pixels: `apply(arrays, rows [n, pixels])` returns the features."""
     function = jax.jit(lambda images: apply(arrays, judged.pixels(images)))
     dimension = jax.eval_shape(function, judged.examples[:1]).shape[-1]
-    return FeatureExtractor(name, weights.digest(arrays), "none", dimension, function, notes=notes or {})
+    return FeatureExtractor(name, weights.arrays_digest(arrays), "none", dimension, function, notes=notes or {})
 
 
-def random(judged):
+def _random(judged):
     """One hidden layer of ReLUs, then a projection, with the weights of He et al. 2015 (arXiv:1502.01852)."""
     rng, fan_in = np.random.default_rng(0), judged.examples[0].size
     arrays = {"hidden": rng.normal(size=(fan_in, HIDDEN)) * np.sqrt(2 / fan_in),
@@ -104,16 +105,16 @@ def random(judged):
                    lambda a, x: jax.nn.relu(x @ a["hidden"] + a["bias"]) @ a["out"])
 
 
-def pca(judged, most=2048):
+def _pca(judged, most=2048):
     """The first principal components of up to `most` examples, together scaled to variance one."""
     x = judged.pixels(judged.examples[:most]).astype(np.float64)
     mean = x.mean(0, keepdims=True)
     x = x - mean
     count = min(COMPONENTS, len(x) - 1, x.shape[1])
-    values, vectors = np.linalg.eigh(x @ x.T)  # of images, not of pixels: there may be many more of those
+    values, vectors = np.linalg.eigh(x @ x.T)  # [images, images], since there may be many more pixels than images
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
     axes = x.T @ vectors / np.sqrt(values.clip(1e-9)).reshape(1, -1)
-    # A direction's sign means nothing: the largest entry is positive.
+    # The sign of a direction is arbitrary: its largest entry is made positive.
     axes *= np.sign(axes[np.abs(axes).argmax(0), range(count)]).reshape(1, -1)
     axes /= np.sqrt(values.mean() / len(x))
     arrays = {"mean": mean.astype(np.float32), "axes": axes.astype(np.float32)}
@@ -121,7 +122,7 @@ def pca(judged, most=2048):
     return _linear("pca", judged, arrays, lambda a, x: (x - a["mean"]) @ a["axes"], {"explained": explained})
 
 
-def classified(judged):
+def _classifier(judged):
     size, channels = judged.examples.shape[2:]
     network, info = classifier.trained(size, channels, judged.levels, data_dir=judged.data_dir,
                                        progress=judged.progress)
@@ -131,37 +132,43 @@ def classified(judged):
 
 
 def _classifier_features(network, levels, images):
-    return network.features(classifier.scaled(images, levels))
-
-
-def _pretrained(name, judged, module, network, rule, batch, known):
-    tensors, sha256 = weights.read(judged.weights)
-    network = network(tensors)
-    known = known(network)
-    if known and sha256 != known:
-        warnings.warn(f"weights file {judged.weights!r} fits {module.NETWORK} but is not the official file: "
-                      f"its SHA-256 is {sha256}, not {known}; results are recorded under the former",
-                      stacklevel=2)
-    graph, state = nnx.split(network)
-    run = jax.jit(lambda state, images: nnx.merge(graph, state)(rule(images, judged.levels)))
-    dimension = jax.eval_shape(run, state, judged.examples[:1]).shape[-1]
-    return FeatureExtractor(name, sha256, rule.name, dimension, functools.partial(run, state), batch,
-                            {"official": sha256 == known if known else None})
+    return network.features(nn.levels_to_signed(images, levels))
 
 
 INCEPTION_RULES = ("tf1", "pytorch-fid", "clean-fid")
 
 
-def fid(judged, rule="clean-fid"):
+def _inception(judged, rule="clean-fid"):
     if rule not in INCEPTION_RULES:
         raise EvaluateError(f"resize rule {rule!r} is not known; write one of {', '.join(INCEPTION_RULES)}")
-    return _pretrained("inception", judged, inception, inception.Inception, resize.RULES[rule], 32,
-                       lambda network: inception.SHA256)
+    arrays, sha256 = weights.read_weights(judged.weights)
+    network = inception.Inception(arrays)
+    _warn_unless_official(judged.weights, inception.NETWORK, sha256, inception.SHA256)
+    return _pretrained("inception", judged, network, resize.RULES[rule], sha256, inception.SHA256)
 
 
-def dino(judged):
-    return _pretrained("dinov2", judged, dinov2, dinov2.DinoV2, resize.RULES["dinov2"], 32,
-                       lambda network: None if network.has_registers else dinov2.SHA256.get(network.width))
+def _dinov2(judged):
+    arrays, sha256 = weights.read_weights(judged.weights)
+    network = dinov2.DinoV2(arrays)
+    official = None if network.has_registers else dinov2.SHA256.get(network.width)
+    _warn_unless_official(judged.weights, dinov2.NETWORK, sha256, official)
+    return _pretrained("dinov2", judged, network, resize.RULES["dinov2"], sha256, official)
 
 
-MAKERS = {"classifier": classified, "random": random, "pca": pca, "inception": fid, "dinov2": dino}
+def _warn_unless_official(path, network, sha256, official):
+    """Warns if the hash of the official file is known and these weights were not converted from that file."""
+    if official and sha256 != official:
+        warnings.warn(f"weights file {path!r} fits {network} but was not converted from the official file: "
+                      f"its SHA-256 is {sha256}, not {official}; results are recorded under {sha256[:8]}...", stacklevel=2)
+
+
+def _pretrained(name, judged, network, rule, sha256, official):
+    """The extractor of a network; `official` is the SHA-256 of the official file, or None if it is not known."""
+    graph, state = nnx.split(network)
+    run = jax.jit(lambda state, images: nnx.merge(graph, state)(rule(images, judged.levels)))
+    dimension = jax.eval_shape(run, state, judged.examples[:1]).shape[-1]
+    return FeatureExtractor(name, sha256, rule.name, dimension, functools.partial(run, state), PRETRAINED_BATCH,
+                            {"official": sha256 == official if official else None})
+
+
+MAKERS = {"classifier": _classifier, "random": _random, "pca": _pca, "inception": _inception, "dinov2": _dinov2}

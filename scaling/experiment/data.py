@@ -91,13 +91,13 @@ class Text(_Data):
         return {"length": self.length, "vocab": int(size) if size else 256}
 
     def source_fields(self) -> dict:
-        """Arguments of `load`: equal ones give the same source."""
+        """Arguments of `load_text`: equal ones give the same source."""
         return {"name": self.name, "tokenizer": self.tokenizer, "length": self.length, "batch": self.batch,
                 "unique_tokens": self.unique_tokens, "data_dir": self.data_dir or None}
 
     def load(self):
         from scaling import data
-        return data.load(**self.source_fields())
+        return data.load_text(**self.source_fields())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,16 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling import nn
+
 LOWEST = -7.0  # of log scales: a logistic far narrower than one of 256 levels gains nothing and loses gradients
-
-
-def centred(image, levels):
-    """Levels 0..L-1 as float32 from -1 to 1."""
-    return image.astype(jnp.float32) * (2 / (levels - 1)) - 1
-
-
-def _nearest_level(x, levels):
-    return jnp.clip(jnp.round((x + 1) * ((levels - 1) / 2)), 0, levels - 1).astype(jnp.uint8)
 
 
 class Logistic:
@@ -49,7 +42,7 @@ class Logistic:
     @staticmethod
     def log_prob(outputs, image, levels, noise=None):
         logits, means, log_scales, coefficients = _mixture(outputs, image.shape[-1])
-        x, half = centred(image, levels)[..., None], 1 / (levels - 1)
+        x, half = nn.levels_to_signed(image, levels)[..., None], 1 / (levels - 1)
         values = [x[..., c, :] for c in range(image.shape[-1])]
         means = jnp.stack([means[..., c, :] + _shift(coefficients, values[:c]) for c in range(len(values))], -2)
         inverse = jnp.exp(-log_scales)
@@ -79,8 +72,8 @@ class Logistic:
         values, images = [], []
         for c in range(channels):
             mean = (means[..., c, :] + _shift(coefficients, values))[..., 0]
-            images.append(_nearest_level(mean + spread[..., c], levels))
-            values.append(centred(images[-1], levels)[..., None])
+            images.append(nn.signed_to_levels(mean + spread[..., c], levels))
+            values.append(nn.levels_to_signed(images[-1], levels)[..., None])
         return jnp.stack(images, -1)
 
 
@@ -138,7 +131,7 @@ class Gaussian:
     @staticmethod
     def log_prob(outputs, image, levels, noise):
         mean, log_scale = jnp.split(outputs, 2, axis=-1)
-        x = centred(image.astype(jnp.float32) + noise[..., 1:] - 0.5, levels)
+        x = nn.levels_to_signed(image.astype(jnp.float32) + noise[..., 1:] - 0.5, levels)
         z = (x - mean) * jnp.exp(-log_scale)
         per_level = math.log(2 / (levels - 1))
         return (-0.5 * jnp.square(z) - log_scale - 0.5 * math.log(2 * math.pi) + per_level).sum(-1)
@@ -147,7 +140,7 @@ class Gaussian:
     def sample(outputs, levels, noise):
         mean, log_scale = jnp.split(outputs, 2, axis=-1)
         u = jnp.clip(noise[..., 1:], 1e-6, 1 - 1e-6)
-        return _nearest_level(mean + jnp.exp(log_scale) * jax.scipy.special.ndtri(u), levels)
+        return nn.signed_to_levels(mean + jnp.exp(log_scale) * jax.scipy.special.ndtri(u), levels)
 
 
 LIKELIHOODS = {"logistic": Logistic, "bernoulli": Bernoulli, "gaussian": Gaussian}

@@ -17,7 +17,7 @@ from jax import lax
 from scaling import axes, nn
 from scaling.devices import sharding
 from scaling.families._tokens import TokenBlock
-from scaling.families._vae_likelihoods import LIKELIHOODS, centred
+from scaling.families._vae_likelihoods import LIKELIHOODS
 
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)  # recomputing it is faster than keeping what it needs
 
@@ -209,12 +209,12 @@ class Network(nnx.Module):
     def encode(self, batch):
         """Features of each stage of the schedule, [B, g, g, width], coarse to fine."""
         f = self.family
-        x = self.stem(nn.patches(centred(batch["image"], f.levels), f.cell))
+        x = self.stem(nn.patches(nn.levels_to_signed(batch["image"], f.levels), f.cell))
         x = x.reshape(-1, f.stages[-1].grid, f.stages[-1].grid, f.width)
         x = _enter(x, self.up_start, self.condition(batch))
         features = []
         for i in reversed(range(len(f.stages))):
-            x = resize(x, f.stages[i].grid)
+            x = _to_grid(x, f.stages[i].grid)
             x, _ = self._run(self.up[i], x)
             features.append(self.up_norms[i](x) if f.body == "tokens" else x)
         return features[::-1]
@@ -229,7 +229,7 @@ class Network(nnx.Module):
         x = jnp.zeros((size, f.stages[0].grid, f.stages[0].grid, f.width), jnp.dtype(f.dtype))
         latents = []
         for i, stage in enumerate(f.stages):
-            x = _enter(resize(x, stage.grid), self.starts[i], condition)
+            x = _enter(_to_grid(x, stage.grid), self.starts[i], condition)
             if stage.stochastic:
                 x, found = self._run(self.down[i], x, noise[len(latents)], features and features[i])
                 latents.append(found)
@@ -264,11 +264,7 @@ def _enter(x, position, condition):
     return nn.lying(x if condition is None else x + condition[:, None, None, :], "embed")
 
 
-def resize(x, grid):
-    """[B, g, g, C] -> [B, grid, grid, C]: cells repeated, or means of cells."""
-    batch, old, _, channels = x.shape
-    if grid < old:
-        return x.reshape(batch, grid, old // grid, grid, old // grid, channels).mean((2, 4))
-    times = grid // old
-    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, old, times, old, times, channels))
-    return x.reshape(batch, grid, grid, channels)
+def _to_grid(x, grid):
+    """[B, g, g, C] -> [B, grid, grid, C]: repeats cells, or takes means of cells."""
+    old = x.shape[1]
+    return nn.downsample(x, old // grid) if grid < old else nn.upsample(x, grid // old)

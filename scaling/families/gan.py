@@ -93,7 +93,7 @@ class GAN:
     def disc_loss(self, params, batch, key):
         """Mean nats a pair, with penalties. Metrics: logits, their difference, "adversarial", "r1", "r2"."""
         z_key, augment_key = jax.random.split(key)
-        real, fake = self._pixels(batch["image"]), self._generate(params, batch, z_key)
+        real, fake = nn.levels_to_signed(batch["image"], self.levels), self._generate(params, batch, z_key)
         twice = {name: jnp.repeat(x, 2, axis=0) for name, x in batch.items() if name != "image"}
         twice["example"] = 2 * twice["example"] + jnp.arange(2 * real.shape[0]) % 2  # each its own draws
 
@@ -106,7 +106,7 @@ class GAN:
         """Mean nats a pair. Metrics: mean logits and their difference."""
         z_key, real_key, fake_key = jax.random.split(key, 3)
         fake = self._judge(params, self._generate(params, batch, z_key), batch, fake_key)
-        real = self._judge(params, self._pixels(batch["image"]), batch, real_key)
+        real = self._judge(params, nn.levels_to_signed(batch["image"], self.levels), batch, real_key)
         return _gan_losses.generator_loss(self.loss, real, fake)
 
     def evaluate(self, params, batch, key):
@@ -115,7 +115,7 @@ class GAN:
         (shares with D(real) > 0 and D(fake) < 0, of meaning for losses that are not relativistic),
         unaugmented."""
         disc = self.module(params, "disc")
-        real = disc(self._pixels(batch["image"]), batch)
+        real = disc(nn.levels_to_signed(batch["image"], self.levels), batch)
         fake = disc(self._generate(params, batch, key), batch)
         found = {"relativistic_loss": jax.nn.softplus(fake - real), "pair_accuracy": real > fake,
                  "disc_real_accuracy": real > 0, "disc_fake_accuracy": fake < 0}
@@ -135,7 +135,7 @@ class GAN:
 
     def sample(self, params, batch, key):
         """uint8 [B, H, W, C], an image for each of batch["example"], of its label or caption."""
-        return self._levels(self._generate(params, batch, key))
+        return nn.signed_to_levels(self._generate(params, batch, key), self.levels)
 
     def pictures(self, params, batch, key):
         """"samples" and "interpolations" (along great circles between two latents), uint8 [4, 8, H, W, C]."""
@@ -144,7 +144,8 @@ class GAN:
         known = {k: v for k, v in batch.items() if k in ("label", "caption")}
 
         def draw(z, index):
-            images = self._levels(self._network(params, z, {k: v[index % count] for k, v in known.items()}))
+            images = self._network(params, z, {k: v[index % count] for k, v in known.items()})
+            images = nn.signed_to_levels(images, self.levels)
             return images.reshape(rows, columns, *images.shape[1:])
 
         everyone = jnp.arange(rows * columns)
@@ -169,7 +170,7 @@ class GAN:
         batch = jax.eval_shape(lambda key: self.example_batch(1, key), key)
 
         def judge(params, batch):
-            return self.module(params, "disc")(self._pixels(batch["image"]), batch)
+            return self.module(params, "disc")(nn.levels_to_signed(batch["image"], self.levels), batch)
 
         return {"gen": cost.flops(self._generate, params, batch, key),
                 "disc": cost.flops(judge, params, batch)}
@@ -184,13 +185,6 @@ class GAN:
         if self.policies:
             images = augment(images, self.policies, self.augment_probability, key, batch["example"])
         return self.module(params, "disc")(images, batch)
-
-    def _pixels(self, images):
-        return images.astype(jnp.float32) * (2 / (self.levels - 1)) - 1
-
-    def _levels(self, images):
-        top = self.levels - 1
-        return jnp.clip(jnp.round((images + 1) * (top / 2)), 0, top).astype(jnp.uint8)
 
     # ---- sizes
 

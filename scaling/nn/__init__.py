@@ -17,6 +17,7 @@ from scaling.nn.layers import (
                                unpatch,
                                upsample,
 )
+from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
 
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "cross_entropy", "downsample", "lying", "noise", "patches",
-           "product", "rotate", "unpatch", "upsample"]
+__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "cross_entropy", "downsample", "levels_to_signed",
+           "levels_to_unit", "lying", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch", "upsample"]

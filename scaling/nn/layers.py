@@ -203,17 +203,17 @@ def unpatch(x, size, channels):
     return x.reshape(batch, side * size, side * size, channels)
 
 
-def upsample(x):
-    """[B, H, W, C] at twice the size, each pixel four times."""
+def upsample(x, factor=2):
+    """[B, H, W, C] -> [B, factor H, factor W, C]: each pixel becomes a square of equal pixels."""
     batch, height, width, channels = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-    return x.reshape(batch, 2 * height, 2 * width, channels)
+    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, factor, width, factor, channels))
+    return x.reshape(batch, factor * height, factor * width, channels)
 
 
-def downsample(x):
-    """[B, H, W, C] at half the size, each pixel the mean of four."""
+def downsample(x, factor=2):
+    """[B, H, W, C] -> [B, H / factor, W / factor, C]: each pixel is the mean of a square."""
     batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+    return x.reshape(batch, height // factor, factor, width // factor, factor, channels).mean((2, 4))
 
 
 def cross_entropy(logits, targets):

@@ -9,13 +9,10 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 import uuid
 
 import numpy as np
 from etils import epath
-
-from scaling.fields import DataError
 
 
 class WorkdirError(ValueError):
@@ -45,18 +42,19 @@ def _says_full(error) -> bool:
 
 
 @contextlib.contextmanager
-def disk_full(path):
-    """Turns a "no space" error inside the block into one `DiskFull` that says what to do about `path`."""
+def disk_full(path, remedy=None):
+    """Turns "no space" errors inside the block into one `DiskFull` that names `path` and says what to do.
+
+    `remedy` is the advice where there is a better one than to run the command again. It also replaces the advice
+    of a `DiskFull` that the block itself raises.
+    """
     try:
         yield
-    except DiskFull:
-        raise
     except Exception as error:
-        if not _says_full(error):
+        if not _says_full(error) or (isinstance(error, DiskFull) and remedy is None):
             raise
-        raise DiskFull(
-            errno.ENOSPC, f"no space left to write {os.fspath(path)}. Finished work is not lost: "
-            "free some space and run the same command again") from error
+        raise DiskFull(errno.ENOSPC, f"no space left to write {os.fspath(path)}. Finished work is not lost: "
+                                     f"{remedy or 'free some space and run the same command again'}") from error
 
 
 def open_workdir(path) -> epath.Path:
@@ -90,40 +88,53 @@ def open_workdir(path) -> epath.Path:
 def atomic_write(path, data, exclusive: bool = False) -> None:
     """Writes `data` (bytes, or str as UTF-8) so that readers see either the old file or the new one, never a part.
 
-    A local write makes a temporary file in the same directory, fsyncs it, renames it and fsyncs the directory. A remote
-    write is one object write, which object stores make atomic. With `exclusive`, raises FileExistsError when `path`
-    exists: exactly one of several local writers succeeds, while remote writes only check just before they write.
+    A local write goes through `replacing`. A remote write is one object write, which object stores make atomic. With
+    `exclusive`, raises FileExistsError when `path` exists: exactly one of several local writers succeeds, while remote
+    writes only check just before they write.
 
     This is our own code because no library writes both atomically and exclusively through epath.
     """
     path = epath.Path(path)
     data = data.encode() if isinstance(data, str) else data
     with disk_full(path):
-        if not is_local(path):
-            if exclusive and path.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        if is_local(path):
+            with replacing(path, exclusive) as temporary:
+                temporary.write_bytes(data)
             return
+        if exclusive and path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = os.fspath(path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            if exclusive:
-                _link(temporary, os.fspath(path))
-            else:
-                os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path, exclusive: bool = False):
+    """Yields a temporary path beside the local `path`. The file written there becomes `path` when the block succeeds.
+
+    The file and its directory are synced to disk. When the block fails, the temporary file is removed and `path`
+    stays as it was. With `exclusive`, raises FileExistsError when `path` exists.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        yield temporary
+        _sync(temporary)
+        if exclusive:
+            _link(temporary, path)
+        else:
+            os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _link(source, target):
@@ -134,7 +145,7 @@ def _link(source, target):
         raise
     except OSError:  # a file system without hard links
         if os.path.exists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from None
         os.rename(source, target)
 
 
@@ -218,69 +229,3 @@ def read_json(path):
         return loads(epath.Path(path).read_text())
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)} is not valid JSON ({error}): restore or delete it") from error
-
-
-# ------------------------------------------------------------------------- prepared data
-
-
-def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
-    """`data_dir`, else $SCALING_DATA_DIR, else ~/.cache/scaling/data; created, and checked to be writable."""
-    chosen = data_dir or os.environ.get("SCALING_DATA_DIR") or "~/.cache/scaling/data"
-    path = pathlib.Path(chosen).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise DataError(f"data_dir {str(path)!r} cannot be written ({error.strerror}); "
-                        "set data_dir= or $SCALING_DATA_DIR to a directory that can") from error
-    return path
-
-
-@contextlib.contextmanager
-def data_room(path: pathlib.Path):
-    """Says in one sentence that the disk is full; what is half written then is not there for any reader."""
-    try:
-        yield
-    except Exception as error:  # array_record and TFDS raise their own kinds, with the system's words
-        if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-            raise DataError(f"no space is left on the disk of data_dir {str(path)!r}; free some, or set "
-                            "data_dir= or $SCALING_DATA_DIR elsewhere; what is finished stays") from error
-        raise
-
-
-@contextlib.contextmanager
-def locked(path: pathlib.Path):
-    """Holds `path`.lock, so that two processes do the same work once; it is free again when its holder dies.
-
-    Only a courtesy: where a file system has no locks both do the work, and the same bytes are renamed into
-    place twice.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(path.name + ".lock"), "w") as handle:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path):
-    """Gives a temporary path in the same directory; on success it is renamed to `path`, otherwise removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        yield pathlib.Path(temporary)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def find_json(path: pathlib.Path) -> dict | None:
-    """What `write_json` wrote, or None where there is nothing that can be read."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None

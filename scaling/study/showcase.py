@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import experiment as experiments
+from scaling import nn
 from scaling.families import _generate
 from scaling.results import tuned
 from scaling.store import checkpoint, files
@@ -85,8 +86,8 @@ def _pictures(model, workdir):
 def png(images: np.ndarray, levels: int, gap: int = 1) -> bytes:
     """Images, integer [rows, columns, H, W, C] with values below `levels`, as one PNG with a gap between them."""
     rows, columns, height, width, _ = images.shape
-    values = np.asarray(images, np.float64) / (levels - 1)
-    framed = np.full((rows, height + gap, columns, width + gap, 3), 0.5)
+    values = nn.levels_to_unit(images, levels)
+    framed = np.full((rows, height + gap, columns, width + gap, 3), 0.5, np.float32)
     framed[:, :height, :, :width] = values.transpose(0, 2, 1, 3, 4)  # one channel serves all three
     grid = framed.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""From files and TFDS names to documents: rules, splits, rebuilding, and what is said about bad input."""
+"""From files to documents: rules, splits, rebuilding, and error messages."""
 import errno
 import functools
 import multiprocessing
@@ -8,16 +8,19 @@ import signal
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from scaling import data
 from scaling.data import curate, pycode
 from scaling.fields import DataError
+from scaling.store import files
 
 
 def program(seed: int, lines: int = 40) -> str:
     rng = random.Random(seed)
-    number = lambda: rng.randrange(10**6)
+
+    def number():
+        return rng.randrange(10**6)
+
     return "".join(f"def f{number()}(x):\n    return x + {number()} * g{number()}(x)\n" for _ in range(lines))
 
 
@@ -41,9 +44,9 @@ TABLE = "table = {\n" + "".join(f"    {i:#x}: ('{i}', {i / 7:.3f}),  # {i}\n" fo
     ("generated", "# Generated from grammar.txt\n" + program(3)),
     ("table", TABLE), ("long_lines", program(4) + "x = f(" + "y + " * 400 + "y)\n"),
     ("duplicate", program(1)), ("near_duplicate", program(1) + "# the end\n")])
-def test_each_rule_takes_its_file_and_no_other(tmp_path, rule, text):
-    files = write(tmp_path, {"a/1.py": program(1), "b/2.py": program(2), "z/3.py": text})
-    found = curate.curate(files, progress=False)
+def test_each_rule_leaves_out_its_file_and_no_other(tmp_path, rule, text):
+    written = write(tmp_path, {"a/1.py": program(1), "b/2.py": program(2), "z/3.py": text})
+    found = curate.curate(written, progress=False)
     left = {d.name for documents in found.documents.values() for d in documents}
     assert left == {"a/1.py", "b/2.py"}
     assert found.counts[rule]["files"] == 1 and found.counts["read"]["files"] == 3
@@ -61,7 +64,7 @@ def test_code_is_kept(text):
 
 def test_declared_encodings_and_newlines_are_decoded(tmp_path):
     write(tmp_path, {"l.py": "# coding: latin-1\r\nx = 'é'\r\n".encode("latin-1")})
-    assert curate.read(tmp_path / "l.py") == "# coding: latin-1\nx = 'é'\n"
+    assert curate.read_document(tmp_path / "l.py") == "# coding: latin-1\nx = 'é'\n"
 
 
 def test_splits_are_disjoint_whole_packages_and_never_straddled_by_near_duplicates(tmp_path):
@@ -80,7 +83,7 @@ def test_splits_are_disjoint_whole_packages_and_never_straddled_by_near_duplicat
     assert len(names["file"]) == round(0.05 * (400 - len(names["package"])))
 
 
-def test_fingerprint_is_of_the_content(tmp_path):
+def test_the_fingerprint_depends_on_the_content_only(tmp_path):
     texts = {f"p{i}/x.py": program(i) for i in range(10)}
     first = curate.curate(write(tmp_path / "a", texts), progress=False)
     again = curate.curate(write(tmp_path / "b", dict(reversed(texts.items()))), progress=False)
@@ -96,10 +99,10 @@ def books(tmp_path):
 
 
 def load(books, **kwargs):
-    return data.load(books[0], data_dir=books[1], progress=False, length=32, **kwargs)
+    return data.load_text(books[0], data_dir=books[1], progress=False, length=32, **kwargs)
 
 
-def test_rebuilding_is_deterministic_and_the_second_time_reads_nothing(books, tmp_path, monkeypatch):
+def test_building_is_deterministic_and_happens_once(books, tmp_path, monkeypatch):
     first = load(books)
     other = load((books[0], tmp_path / "elsewhere"))
     assert first.fingerprint == other.fingerprint
@@ -117,7 +120,7 @@ def test_an_edited_file_is_another_corpus_beside_the_old(books, tmp_path):
 
 
 def _load_and_report(books, queue, renames: float = float("inf")):
-    """Reports what it loaded; dies after `renames` renames (that is how built things appear)."""
+    """Loads, and reports what it loaded. Dies instead at the rename after `renames` renames."""
     def rename(*args, real, **kwargs):
         nonlocal renames
         renames -= 1
@@ -131,8 +134,8 @@ def _load_and_report(books, queue, renames: float = float("inf")):
     queue.put((source.fingerprint, source.arrays()["tokens"].tobytes()))
 
 
-def test_killed_builds_leave_nothing_that_is_taken_for_finished(books, tmp_path):
-    """Processes die at one rename or another, all in the same directory, until one does not."""
+def test_killed_builds_are_never_mistaken_for_finished_ones(books, tmp_path):
+    """Processes die at different renames, all in the same directory, until one finishes."""
     spawn = multiprocessing.get_context("spawn")
     whole = load((books[0], tmp_path / "whole"))
     killed = 0
@@ -152,7 +155,7 @@ def test_killed_builds_leave_nothing_that_is_taken_for_finished(books, tmp_path)
 
 
 def test_a_torn_build_is_mended(books):
-    """Every file that a kill may leave behind or may keep from being written, taken away or cut short."""
+    """Each file that a kill can prevent or damage is removed or cut short in turn."""
     whole = load(books).arrays()["tokens"]
     train = "windows/*/train-*"
     for pattern in ("index/*.json", "**/dataset_info.json", f"{train}.json", f"{train}.array_record"):
@@ -179,10 +182,10 @@ def test_processes_that_build_at_once_agree(books):
     assert found[0] == found[1] and [p.exitcode for p in processes] == [0, 0]
 
 
-def test_one_file_is_cut_and_held_out_in_part(tmp_path):
+def test_a_single_file_is_cut_into_documents_and_partly_held_out(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("".join(f"line {i} of {random.Random(i).random()}\n" for i in range(5000)))
-    source = data.load(f"text:{path}", data_dir=tmp_path / "data", progress=False, length=32)
+    source = data.load_text(f"text:{path}", data_dir=tmp_path / "data", progress=False, length=32)
     held_out, trained = source.evaluation("file", 0)["tokens"], source.arrays()["tokens"]
     assert 0.03 < len(held_out) / len(trained) < 0.08
     held_out, trained = ({line for w in found for line in source.decode(w).split("\n")[1:-1]}
@@ -190,82 +193,35 @@ def test_one_file_is_cut_and_held_out_in_part(tmp_path):
     assert held_out and not held_out & trained - {""}
 
 
-# TFDS names
-
-def test_any_tfds_name_through_mock_data(tmp_path):
-    with tfds.testing.mock_data(num_examples=60):
-        source = data.load("tfds:lm1b", length=8, batch=4, data_dir=tmp_path, progress=False)
-        assert source.splits == ("document",)
-        np.testing.assert_array_equal(source.batch(0, 1)["tokens"], source.arrays()["tokens"][4:8])
-        assert len(source.evaluation("document", 8)["tokens"]) == 1
-        again = data.load("tfds:lm1b", length=8, batch=4, data_dir=tmp_path / "b", progress=False)
-    assert again.fingerprint == source.fingerprint
-
-
-class Sentences(tfds.core.GeneratorBasedBuilder):
-    """A text data set with splits of its own, as lm1b has."""
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        text, number = tfds.features.Text(), tfds.features.Scalar(np.int64)
-        features = tfds.features.FeaturesDict({"sentence": text, "n": number})
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(0, 100), "test": self._generate_examples(100, 110)}
-
-    def _generate_examples(self, start, stop):
-        for i in range(start, stop):
-            yield i, {"sentence": f"sentence number {i} ends here", "n": i}
-
-
-def test_a_prepared_tfds_data_set_and_its_own_test_split(tmp_path):
-    Sentences(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    source = data.load("tfds:sentences", length=8, data_dir=tmp_path, progress=False)
-    assert source.splits == ("test",)
-    for found, numbers in (source.arrays(), range(100)), (source.evaluation("test", 0), range(100, 110)):
-        text = b"".join(f"sentence number {i} ends here\0".encode() for i in numbers)
-        assert len(found["tokens"]) == (len(text) - 1) // 8
-        # the targets of all windows are the split's bytes, less the first and a tail shorter than a window
-        seen, whole = (np.bincount(np.frombuffer(b, np.uint8), minlength=256)
-                       for b in (found["tokens"][:, 1:].astype(np.uint8).tobytes(), text))
-        assert (seen <= whole).all() and (whole - seen).sum() <= 8
-
-
-def test_a_tfds_data_set_in_another_format_says_so(tmp_path):
-    with pytest.raises(DataError, match="not prepared as array_record.*file_format='array_record'"):
-        data.load("tfds:lm1b", data_dir=tmp_path, progress=False)
-
-
 @pytest.mark.parametrize("name, say", [
     ("pycode", "pycode/stdlib"), ("pycode/stdlb", "nearest: pycode/stdlib"), ("lm1b", "tfds:<name>"),
     ("tfds:lm1", "did you mean lm1b"), ("text:/nowhere/*.txt", "matches no file"),
     ("tfds:mnist", "no feature called 'text'")])
-def test_bad_names_say_what_to_write(tmp_path, name, say):
+def test_errors_about_names_say_what_to_write(tmp_path, name, say):
     with pytest.raises(DataError, match=say) as error:
-        data.load(name, data_dir=tmp_path, progress=False)
+        data.load_text(name, data_dir=tmp_path, progress=False)
     assert "\n" not in str(error.value)
 
 
 def test_an_empty_corpus_says_why(tmp_path):
     write(tmp_path, {"a.txt": "  \n", "b.txt": b"\xff\xfe\xfd"})
     with pytest.raises(DataError, match="nothing is left.*1 empty.*at least two"):
-        data.load(f"text:{tmp_path}/*.txt", data_dir=tmp_path / "data", progress=False)
+        data.load_text(f"text:{tmp_path}/*.txt", data_dir=tmp_path / "data", progress=False)
 
 
 def test_a_data_dir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written.*SCALING_DATA_DIR"):
-        data.load("pycode/stdlib", data_dir=tmp_path / "file")
+        data.load_text("pycode/stdlib", data_dir=tmp_path / "file")
 
 
-def test_a_full_disk(books, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(books, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(DataError, match="no space is left.*SCALING_DATA_DIR"):
+        with pytest.raises(files.DiskFull, match="no space left.*Nothing that had finished is lost.*SCALING_DATA_DIR"):
             load(books)
     assert load(books).tokens
 

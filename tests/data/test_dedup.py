@@ -1,16 +1,19 @@
-"""Near duplicates: planted ones are found, distinct ones kept; the estimate is the Jaccard similarity."""
+"""Near duplicates: planted ones are found, distinct ones are kept, and the estimate is the Jaccard similarity."""
 import random
 
 import numpy as np
 import pytest
 
-from scaling.data import dedup
+from scaling.data import components, dedup
 
 
 def program(seed: int, lines: int = 60) -> list[str]:
     rng = random.Random(seed)
     words = [f"name{rng.randrange(10**6)}" for _ in range(40)]
-    word = lambda: rng.choice(words)
+
+    def word():
+        return rng.choice(words)
+
     return [f"    {word()} = {word()}({rng.randrange(100)}, {word()}[{word()}])" for _ in range(lines)]
 
 
@@ -29,7 +32,7 @@ def test_tokens_are_equal_exactly_where_the_text_is():
 def test_estimate_is_the_jaccard_similarity(overlap):
     rng = random.Random(0)
     errors = []
-    for seed in range(20):
+    for _ in range(20):
         shared, rest = int(400 * overlap), 400 - int(400 * overlap)
         words = [str(rng.random()) for _ in range(shared + 2 * rest)]
         a, b = words[:shared + rest], words[:shared] + words[shared + rest:]
@@ -61,3 +64,14 @@ def test_clusters_are_transitive_and_named_by_their_first():
 def test_texts_shorter_than_a_shingle_have_signatures(text):
     assert dedup.signature(text.encode()).shape == (dedup.PERMUTATIONS,)
     assert clusters([text, "\n".join(program(1))]) == [0, 1]
+
+
+@pytest.mark.parametrize("edges", [0, 5, 40, 200])
+def test_components_are_named_by_their_least_member(edges):
+    rng = np.random.default_rng(edges)
+    pairs = rng.integers(60, size=(edges, 2)).tolist()
+    expected = list(range(60))
+    for _ in range(60):                          # lowers both ends of each edge until nothing changes
+        for one, other in pairs:
+            expected[one] = expected[other] = min(expected[one], expected[other])
+    assert components.least_members(60, pairs).tolist() == expected

@@ -1,4 +1,4 @@
-"""Images of any TFDS data set: transforms by name, duplicates, splits, and fixed sets of glyphs read back."""
+"""Images of any TFDS data set: duplicates, splits, labels, and fixed sets of glyphs read back."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,93 +6,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from scaling import data
-from scaling.data import builders, glyphs, transforms
+from scaling.data import builders, glyphs, pictures, transforms
 from scaling.fields import DataError
 
-# ---- transforms
-
-def picture(height, width, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-
-
-@pytest.mark.parametrize("rule", transforms.RESIZES)
-def test_resizing_keeps_constants_and_goes_to_the_size(rule):
-    flat = np.full((9, 14, 3), 77, np.uint8)
-    np.testing.assert_array_equal(transforms.resize(flat, 5, rule), np.full((5, 5, 3), 77))
-    up = transforms.resize(picture(4, 4), 12, rule)
-    assert up.shape == (12, 12, 3) and up.dtype == np.uint8
-    same = picture(8, 8)
-    np.testing.assert_array_equal(transforms.resize(same, 8, rule), same)
-
-
-def test_resizing_rules_are_what_they_are_called():
-    image = picture(12, 8, 1)
-    area = image.reshape(4, 3, 4, 2, 1).mean((1, 3))
-    np.testing.assert_allclose(transforms.resize(image, 4, "area"), area, atol=1)
-    nearest = transforms.resize(image, 4, "nearest")
-    np.testing.assert_array_equal(nearest, image[1::3, 1::2])
-    step = np.repeat(np.array([[0, 255]], np.uint8), 2, 0)[..., None]
-    ramp = transforms.resize(step, 8, "bilinear")[0, :, 0].astype(int)
-    assert (np.diff(ramp) >= 0).all() and ramp[0] == 0 and ramp[-1] == 255 and 0 < ramp[3] < ramp[4] < 255
-    edge = np.where(np.arange(8) < 4, 50, 200).astype(np.uint8).reshape(1, 8, 1).repeat(8, 0)
-    for rule, overshoots in (("bilinear", False), ("bicubic", True), ("lanczos", True)):
-        found = transforms.resize(edge, 32, rule)
-        assert (found.min() < 50 and found.max() > 200) == overshoots
-
-
-def test_crops():
-    tall = picture(10, 5)
-    np.testing.assert_array_equal(transforms.CROPS["center"](tall), tall[2:7])
-    wide = picture(4, 9)
-    np.testing.assert_array_equal(transforms.CROPS["center"](wide), wide[:, 2:6])
-    assert transforms.CROPS["none"](tall) is tall
-
-
-def test_channels():
-    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]]], np.uint8)
-    np.testing.assert_array_equal(transforms.channels(image, 1)[0, :, 0], [76, 150, 29, 90])
-    np.testing.assert_array_equal(transforms.channels(image, 3), image)
-    one = picture(2, 2, 1)
-    np.testing.assert_array_equal(transforms.channels(one, 3), np.repeat(one, 3, -1))
-    clear = np.concatenate([image, np.array([[[255], [0], [255], [128]]], np.uint8)], -1)
-    np.testing.assert_array_equal(transforms.channels(clear, 3)[0],
-                                  [[255, 0, 0], [0, 0, 0], [0, 0, 255], [45, 45, 45]])
-
-
-@pytest.mark.parametrize("count", [2, 3, 16, 256])
-def test_levels_are_ordered_and_take_equal_parts(count):
-    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    found = transforms.levels(every, count)
-    assert found.dtype == np.uint8 and (np.diff(found.ravel().astype(int)) >= 0).all()
-    sizes = np.bincount(found.ravel())
-    assert len(sizes) == count and np.ptp(sizes) <= 1
-    np.testing.assert_array_equal(jax.jit(lambda x: transforms.levels(x, count, jnp))(every), found)
-
-
-def test_flips_and_shifts_are_what_the_key_says_in_numpy_and_jax():
-    images = np.stack([picture(6, 6, 2, seed) for seed in range(64)])
-    keys = np.arange(64, dtype=np.uint32)
-    flipped = transforms.move(images, keys, True, 0)
-    kinds = [np.array_equal(a, b) for a, b in zip(flipped, images, strict=True)]
-    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
-    assert all(a != b for a, b in zip(kinds, mirrored, strict=True)) and 16 < sum(kinds) < 48
-    moved, seen = transforms.move(images, keys, False, 2), set()
-    for image, found in zip(images, moved, strict=True):
-        padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
-        cuts = {(y, x): padded[y:y + 6, x:x + 6] for y in range(5) for x in range(5)}
-        places = {place for place, cut in cuts.items() if np.array_equal(cut, found)}
-        assert places
-        seen |= places
-    assert len(seen) > 15
-    assert transforms.move(images, keys, False, 0) is images
-    both = jax.jit(lambda x, k: transforms.move(x, k, True, 2, jnp))(images, keys)
-    np.testing.assert_array_equal(both, transforms.move(images, keys, True, 2))
-
-
-# ---- TFDS
 
 class Patches(tfds.core.GeneratorBasedBuilder):
-    """Oblong images; with copies in training of each other and of test, as real data sets have."""
+    """Oblong images. Training has copies of its own images and of test images, as in real data sets."""
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=n) for n in ("tested", "validated", "plain", "same")]
 
@@ -116,12 +35,13 @@ class Patches(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, seeds):
         for place, seed in enumerate(seeds):
-            yield place, {"image": builders._png(image_of(seed)), "label": seed % 2,
+            yield place, {"image": builders.png(image_of(seed)), "label": seed % 2,
                           "more": {"wide": seed % 3 == 0, "number": seed}}
 
 
 def image_of(seed):
-    return (picture(12, 18 if seed % 3 == 0 else 8, 3, seed) // 2) + np.uint8(127 * (seed % 2))
+    shape = (12, 18 if seed % 3 == 0 else 8, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8) // 2 + np.uint8(127 * (seed % 2))
 
 
 @pytest.fixture(scope="module")
@@ -138,17 +58,17 @@ def load(root, name="tfds:patches/tested", **kwargs):
 
 
 def prepared(seed, size=6, rule="area"):
-    return transforms.resize(transforms.center(image_of(seed)), size, rule)
+    return transforms.resize_image(transforms.center(image_of(seed)), size, rule)
 
 
 def names(images, seeds):
-    """Which of `seeds` each image is of."""
+    """For each image, the one of `seeds` that it was made from."""
     of = {prepared(seed).tobytes(): seed for seed in seeds}
     return [of[image.tobytes()] for image in images]
 
 
 @pytest.mark.parametrize("config, evaluation", [("tested", 10), ("validated", 10)])
-def test_every_image_once_none_in_both(root, config, evaluation):
+def test_every_image_is_kept_once_and_in_one_split(root, config, evaluation):
     source = load(root, f"tfds:patches/{config}")
     assert source.splits == ("iid",) and source.unique_examples == 40
     train = names(source.arrays()["image"], range(200))
@@ -167,7 +87,7 @@ def test_without_a_test_split_a_share_of_train_is_held_out(root):
     assert sorted(test + train) == [*range(40), *range(100, 104)] and len(test) == 2
 
 
-def test_nothing_left_to_train_on(root):
+def test_a_data_set_without_own_training_images_is_refused(root):
     with pytest.raises(DataError, match="no training images that evaluation does not have"):
         load(root, "tfds:patches/same")
 
@@ -188,7 +108,7 @@ def test_resident_equals_streamed_equals_batch(root, options):
             np.testing.assert_array_equal(source.batch(5, step, range(1, 3))[key], value[1:3])
 
 
-def test_augmentation_is_of_training_alone_and_differs_by_seed_and_by_visit(root):
+def test_only_training_is_augmented_and_differently_by_seed_and_visit(root):
     plain, moved = load(root), load(root, flip=True, shift=1)
     for split in plain.splits:
         one, other = (source.evaluation(split, 5)["image"] for source in (plain, moved))
@@ -219,7 +139,6 @@ def test_prepared_once_and_again_for_other_transforms(root, monkeypatch):
     different = [load(root, **o).fingerprint for o in ({"resize": "nearest"}, {"crop": "none"}, {"size": 7},
                                                        {"channels": 1}, {"levels": 2})]
     assert len({first.fingerprint, *different}) == 6
-    from scaling.data import pictures
     monkeypatch.setattr(pictures, "_prepare", lambda *_: pytest.fail("prepared again"))
     assert load(root).fingerprint == first.fingerprint
     np.testing.assert_array_equal(load(root).arrays()["image"], first.arrays()["image"])
@@ -267,6 +186,6 @@ def test_a_fixed_set_of_glyphs_written_and_read_back_by_name(tmp_path):
     ("tfds:patches/tested", {"label": "label", "classes": 1}, "write classes=2"),
     ("tfds:patches/tested", {"unique_examples": 41}, "more than the 40 training images"),
     ("tfds:patches/tested", {"crop": "centre"}, "did you mean center")])
-def test_what_is_wrong_and_what_to_write(root, name, options, message):
+def test_errors_name_the_field_and_what_to_write(root, name, options, message):
     with pytest.raises(DataError, match=message):
         load(root, name, **options)

@@ -12,7 +12,7 @@ from scaling.data import pycode
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    return data.load("pycode/stdlib", data_dir=tmp_path_factory.mktemp("pycode"), progress=False)
+    return data.load_text("pycode/stdlib", data_dir=tmp_path_factory.mktemp("pycode"), progress=False)
 
 
 def test_sizes_and_splits(source):
@@ -29,14 +29,14 @@ def test_windows_are_python(source):
 
 
 def test_a_small_prefix_compresses_like_another(source):
-    """Representative: two disjoint samples of 80 thousand tokens are alike, to zlib."""
+    """Disjoint samples of 80 thousand tokens compress alike, so a small prefix is representative."""
     rows = source.arrays()["tokens"][:, 1:]
     sizes = [len(zlib.compress(rows[start:start + 320].tobytes())) for start in range(0, 3200, 320)]
     assert np.std(sizes) / np.mean(sizes) < 0.06
 
 
 def test_held_out_by_file_is_not_in_training(source):
-    """Long lines of code of evaluation files occur in training rarely: near duplicates are gone."""
+    """Long stretches of evaluation files are rare in training, because near duplicates are removed."""
     train = source.arrays()["tokens"].tobytes()
     found = source.evaluation("file", 16384)["tokens"].astype(np.uint8)
     assert np.mean([w[:120].tobytes() in train for w in found]) < 0.1
@@ -51,12 +51,12 @@ def test_packages_are_top_level_modules_with_their_tests():
         assert package.get(f"stdlib/test/{name}", expected) == expected      # not there in Debian's Python
 
 
-def test_no_tensorflow_and_the_second_time_not_even_tfds(source, tmp_path):
-    """In fresh processes, as this one has imported TFDS for other tests."""
+def test_loading_imports_no_tensorflow_and_later_loads_no_tfds(source, tmp_path):
+    """Runs in fresh processes, because this one has imported TFDS for other tests."""
     program = f"""
 import sys
 from scaling import data
-source = data.load('text:{tmp_path}/*.txt', data_dir={str(tmp_path / "data")!r}, length=8, progress=False)
+source = data.load_text('text:{tmp_path}/*.txt', data_dir={str(tmp_path / "data")!r}, length=8, progress=False)
 source.batch(0, 0)
 print(source.fingerprint, *sorted({{'tensorflow', 'tensorflow_datasets', 'grain'}} & set(sys.modules)))"""
     for i in range(20):

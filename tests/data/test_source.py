@@ -1,5 +1,6 @@
 """A source: the same batches however they are fed, each a pure function of (seed, step)."""
 import glob
+import pathlib
 import random
 
 import jax
@@ -23,7 +24,7 @@ def corpus(tmp_path_factory):
 
 
 def load(corpus, **kwargs):
-    return data.load(corpus[0], data_dir=corpus[1], progress=False, **{"length": 32, "batch": 8, **kwargs})
+    return data.load_text(corpus[0], data_dir=corpus[1], progress=False, **{"length": 32, "batch": 8, **kwargs})
 
 
 def rows(batches):
@@ -51,8 +52,11 @@ def test_resident_equals_streamed_equals_batch(source):
 def test_slice_under_vmap_and_scan(source):
     arrays = jax.tree.map(jnp.asarray, source.arrays())
     seeds, steps = jnp.array([0, 1, 2**31 - 1]), jnp.arange(10, 14)
-    of_step = lambda step: jax.vmap(lambda seed: source.slice(arrays, seed, step)["tokens"])(seeds)
-    _, found = jax.lax.scan(lambda _, step: (None, of_step(step)), None, steps)
+
+    def of_step(carry, step):
+        return carry, jax.vmap(lambda seed: source.slice(arrays, seed, step)["tokens"])(seeds)
+
+    _, found = jax.lax.scan(of_step, None, steps)
     for i, step in enumerate(steps):
         for j, seed in enumerate(seeds):
             np.testing.assert_array_equal(found[i, j], source.batch(int(seed), int(step))["tokens"])
@@ -122,7 +126,7 @@ def test_windows_predict_each_token_of_the_packed_documents_once(tmp_path):
     assert shuffled != expected and sorted(shuffled) == sorted(expected)
 
 
-def test_bytes_account_for_the_text(source):
+def test_bytes_of_targets_add_up_to_the_text(source):
     found = source.evaluation("file", 0)
     assert found["bytes"].dtype == np.int32 and found["bytes"].shape == found["tokens"][:, 1:].shape
     for row in range(len(found["tokens"])):
@@ -132,7 +136,7 @@ def test_bytes_account_for_the_text(source):
 def test_a_prefix_is_a_sample_of_all_documents(corpus):
     """The first tenth of the training tokens comes from most of the files, not from the first few."""
     source = load(corpus)
-    texts = [open(p, "rb").read() for p in glob.glob(corpus[0][5:])]
+    texts = [pathlib.Path(p).read_bytes() for p in glob.glob(corpus[0][5:])]
     tenth = [bytes(w).split(b"\0")[0] for w in source.arrays()["tokens"][:source.tokens // 32 // 10]]
     touched = {i for w in tenth for i, text in enumerate(texts) if len(w) > 20 and w in text}
     assert len(touched) > 40
@@ -156,13 +160,13 @@ def test_blocks_are_nested_and_prepared_only_as_asked(corpus, tmp_path, monkeypa
     ({"length": 10**7}, "smaller length"), ({"unique_tokens": 10**9}, "at most"),
     ({"unique_tokens": 5}, "0 for all"),
     ({"length": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"unique_tokens": -1}, "at least 0")])
-def test_asking_for_too_much_or_too_little(corpus, ask, say):
+def test_too_large_and_too_small_arguments_are_refused(corpus, ask, say):
     with pytest.raises(DataError, match=say) as error:
         load(corpus, **ask)
     assert "\n" not in str(error.value)
 
 
-def test_bad_calls_say_what_to_write(source):
+def test_errors_say_what_to_write(source):
     with pytest.raises(DataError, match="it has file"):
         source.evaluation("test")
     with pytest.raises(DataError, match="write at most that"):

@@ -28,7 +28,7 @@ def test_round_trip_and_bytes(tokenizer, text):
 @both
 @settings(deadline=None)
 @given(texts=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
-def test_packing_is_each_text_and_a_separator(tokenizer, texts):
+def test_packing_puts_a_separator_after_each_text(tokenizer, texts):
     packed = tokenizer.pack(texts)
     assert packed.dtype == tokenizer.dtype
     assert tokenizer.to_bytes(packed) == b"".join(t.encode() + tokenizers.SEPARATOR for t in texts)
@@ -44,6 +44,6 @@ def test_training_is_deterministic_and_compresses():
 
 @pytest.mark.parametrize("name, hint", [("byte", "bpe:<vocab>"), ("bpe:", "bpe:4096"), ("bpe:100", "bpe:258"),
                                         ("bpe:5000", "or less")])
-def test_bad_names_say_what_to_write(name, hint, tmp_path):
+def test_errors_say_what_to_write(name, hint, tmp_path):
     with pytest.raises(DataError, match=hint):
-        tokenizers.get(name, tmp_path, "corpus", lambda: TEXT)
+        tokenizers.find_tokenizer(name, tmp_path, "corpus", lambda: TEXT)

@@ -1,4 +1,4 @@
-"""The judge of images: what it says of real images, copies, noise and missing modes, and what it records."""
+"""The judge of images: its metrics of real images, copies, noise and missing modes, and the facts that it records."""
 import itertools
 import json
 
@@ -8,13 +8,14 @@ import pytest
 import scipy.ndimage
 from vit_weights import vit_state
 
-from scaling import data, evaluate
+from scaling import axes, data, evaluate
 from scaling.evaluate import classifier, critic, features
+from scaling.evaluate.judge import NEARER
 from scaling.evaluate.pretrained import weights
 
 
 class Blobs:
-    """A source of two Gaussian blobs a picture, at random places: image i is a function of i."""
+    """A source of images with two Gaussian blobs at random places. Image i is a function of i."""
 
     name, splits, batch_size, levels, size, unique_examples = "blobs", ("iid",), 64, 256, 8, 2048
     fingerprint = "blobs"
@@ -41,17 +42,17 @@ def judge(request):
     return evaluate.Judge(Blobs(), features=request.param, samples=SAMPLES, critic_steps=100, progress=False)
 
 
-def test_real_images_are_told_from_nothing(judge):
+def test_real_images_have_the_metrics_of_a_perfect_model(judge):
     floor = judge.floor()
     assert min(floor[k] for k in ("precision", "recall", "density", "coverage")) > 0.75
     assert abs(floor["fd_infinity_relative"]) < 0.02 and floor["fd_relative"] > floor["fd_infinity_relative"]
     assert abs(floor["kid"]) < 3 * floor["kid_se"]
     assert floor["missed"] == 1 - floor["coverage"]
-    assert floor["memorised"] == pytest.approx(evaluate.NEARER, abs=2 / SAMPLES)  # by its definition
+    assert floor["memorised"] == pytest.approx(NEARER, abs=2 / SAMPLES)  # by its definition
     assert 0.4 < floor["critic_error"] < 0.6 and floor["critic_advantage"] == 1 - 2 * floor["critic_error"]
 
 
-def test_copies_show_and_the_memorisers_distance_falls_with_its_memory(judge):
+def test_copies_are_recognised_and_the_memorisers_distance_falls_with_its_memory(judge):
     few, many, floor = judge.memoriser(16), judge.memoriser(512), judge.floor()
     for copies in (few, many):
         assert copies["memorised"] == 1 and copies["nearest"] == 0 and copies["precision"] > 0.75
@@ -62,7 +63,7 @@ def test_copies_show_and_the_memorisers_distance_falls_with_its_memory(judge):
         assert few[distance] > many[distance] > floor[distance]
 
 
-def test_noise_is_imprecise_and_the_critic_sees_it(judge):
+def test_noise_lowers_precision_and_the_critic_recognises_it(judge):
     images = Blobs().evaluation("iid", 3 * SAMPLES)["image"][2 * SAMPLES:]
     noise = np.random.default_rng(0).integers(-60, 60, images.shape)
     noisy = judge((images + noise).clip(0, 255).astype(np.uint8))
@@ -79,7 +80,7 @@ def test_everything_that_decides_a_number_is_recorded(judge):
     assert all(isinstance(value, float) for value in judge.floor().values())
 
 
-def test_runs_on_less_data_are_judged_alike(judge):
+def test_the_number_of_training_images_changes_only_the_metrics_of_copies(judge):
     class Fewer(Blobs):
         unique_examples = 64
 
@@ -96,7 +97,7 @@ def test_runs_on_less_data_are_judged_alike(judge):
 
 def test_the_hash_follows_the_weights():
     images = [Blobs().evaluation("iid", n)["image"] for n in (300, 400)]
-    found = [features.find(name, features.Judged(x)).weights for name in ("random", "pca") for x in images]
+    found = [features.find_features(name, features.DataToJudge(x)).weights for name in ("random", "pca") for x in images]
     assert found[0] == found[1]  # the random network does not look at the data
     assert len(set(found)) == 3
 
@@ -110,36 +111,36 @@ def test_images_of_another_kind_are_refused(judge, change, message):
 
 
 def test_unknown_spaces_and_missing_files_are_named():
-    judged = features.Judged(Blobs().evaluation("iid", 16)["image"])
+    judged = features.DataToJudge(Blobs().evaluation("iid", 16)["image"])
     with pytest.raises(ValueError, match="classifier, random, pca, inception, dinov2"):
-        features.find("vgg", judged)
+        features.find_features("vgg", judged)
     with pytest.raises(ValueError, match="tf1, pytorch-fid, clean-fid"):
-        features.find("inception/area", features.Judged(judged.examples, weights="x.pth"))
-    with pytest.raises(ValueError, match="give its path as `weights`"):
-        features.find("inception", judged)
+        features.find_features("inception/area", features.DataToJudge(judged.examples, weights="x.pth"))
+    with pytest.raises(ValueError, match="tools.convert_weights.*give the path of the result as `weights`"):
+        features.find_features("inception", judged)
     with pytest.raises(ValueError, match="no weights file"):
-        features.find("dinov2", features.Judged(judged.examples, weights="missing.pth"))
+        features.find_features("dinov2", features.DataToJudge(judged.examples, weights="missing.safetensors"))
 
 
-def test_a_pretrained_network_is_recorded_by_its_file(tmp_path, monkeypatch):
+def test_a_pretrained_network_is_recorded_by_the_hash_of_its_weights(tmp_path, monkeypatch):
     np.savez(tmp_path / "w.npz", **vit_state(patch=14))
     images = Blobs().evaluation("iid", 40)["image"]
-    judged = features.Judged(images, weights=str(tmp_path / "w.npz"))
-    space = features.find("dinov2", judged)
-    assert space.describe() == {"name": "dinov2", "weights": weights.read(judged.weights)[1],
+    judged = features.DataToJudge(images, weights=str(tmp_path / "w.npz"))
+    space = features.find_features("dinov2", judged)
+    assert space.describe() == {"name": "dinov2", "weights": weights.read_weights(judged.weights).sha256,
                                 "resize": "dinov2", "dimension": 128, "official": None}
     found = space(images)  # a batch of 32 and a padded one
     assert found.shape == (40, 128)
     np.testing.assert_allclose(found[37:], space(images[37:]), rtol=1e-4, atol=1e-4)
     monkeypatch.setitem(features.dinov2.SHA256, 128, 64 * "0")
-    with pytest.warns(UserWarning, match="not the official file"):
-        assert features.find("dinov2", judged).notes == {"official": False}
+    with pytest.warns(UserWarning, match="not converted from the official file"):
+        assert features.find_features("dinov2", judged).notes == {"official": False}
 
 
-def test_the_critic_does_not_depend_on_the_sizes_of_the_sets_for_its_chance_level():
+def test_the_critics_chance_level_does_not_depend_on_the_sizes_of_the_sets():
     images = Blobs().evaluation("iid", 600)["image"]
-    assert 0.4 < critic.error(images[:400], images[400:], steps=30) < 0.6
-    assert critic.error(images[:400], 255 - images[400:], steps=30) < 0.05
+    assert 0.4 < critic.critic_error(images[:400], images[400:], steps=30) < 0.6
+    assert critic.critic_error(images[:400], 255 - images[400:], steps=30) < 0.05
 
 
 TINY = classifier.Recipe(widths=(4, 4, 8, 16), features=8, steps=20, batch=32)
@@ -161,15 +162,16 @@ def test_the_classifier_is_trained_once_and_kept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (28, 1), (64, 3)])
 def test_the_classifier_takes_any_size(size, channels):
-    from scaling import axes
-    make = lambda draw: classifier.Classifier(draw, classifier.Recipe(), size, channels, 52)
+    def make(draw):
+        return classifier.Classifier(draw, classifier.Recipe(), size, channels, 52)
+
     network = axes.drawn(make, jax.random.key(0))
     found = jax.eval_shape(network, jax.ShapeDtypeStruct((2, size, size, channels), np.float32))
     assert found.shape == (2, 52)
 
 
 @pytest.mark.slow
-def test_the_classifiers_distance_keeps_the_order_of_harm(tmp_path):
+def test_the_classifiers_distance_orders_images_by_harm(tmp_path):
     """clean < slight noise < one font family < half of the characters < blur < strong noise, at 16 x 16."""
     source = data.load_images("glyphs/letters", size=16, label="character", data_dir=tmp_path, progress=False)
     judge = evaluate.Judge(source, samples=2048, data_dir=tmp_path, progress=False)
@@ -190,7 +192,7 @@ def test_the_classifiers_distance_keeps_the_order_of_harm(tmp_path):
     distances = [v["fd_infinity"] for v in found.values()]
     assert distances == sorted(distances), dict(zip(found, distances, strict=True))
     assert all(b > 1.1 * a for a, b in itertools.pairwise(distances[1:])), distances
-    # Each kind of harm shows where it should.
+    # Each kind of harm shows in the metric for it.
     half = found["half of the characters"]
     assert half["precision"] > 0.8 and half["coverage"] < 0.7
     assert found["strong noise"]["precision"] < 0.2 and found["blur"]["precision"] < 0.7

@@ -1,8 +1,4 @@
-"""Pretrained networks: resize rules, files of weights, each layer of InceptionV3 and DINOv2 against torch."""
-import collections
-import pickle
-import zipfile
-
+"""Pretrained networks: resize rules, and each layer of InceptionV3 and DINOv2 against torch."""
 import jax
 import numpy as np
 import pytest
@@ -11,6 +7,7 @@ from vit_weights import vit_state
 
 from scaling.evaluate import features
 from scaling.evaluate.pretrained import dinov2, inception, resize, weights
+from tools import convert_weights
 
 
 def apply(rule, x):
@@ -42,45 +39,7 @@ def test_rules_scale_levels_and_repeat_grey(rule):
     np.testing.assert_allclose(high[0, 0, 0], (255 - np.array(rule.mean)) / rule.std, rtol=1e-4)
 
 
-class _Stub:
-    """Pickles as a call of `torch._utils._rebuild_tensor_v2` or of anything else, without torch."""
-
-    def __init__(self, call, *arguments):
-        self.value = (call, arguments)
-
-    def __reduce__(self):
-        return self.value
-
-
-def test_weights_files_without_torch(tmp_path):
-    arrays = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1, 2])}
-    np.savez(tmp_path / "w.npz", **arrays)
-    read, digest = weights.read(tmp_path / "w.npz")
-    assert weights.digest(read) == weights.digest(arrays) and len(digest) == 64
-    assert weights.digest(arrays) != weights.digest(arrays | {"b": np.float32([1, 3])})
-    header = b'{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}'
-    data = len(header).to_bytes(8, "little") + header + np.float16([1, 2]).tobytes()
-    (tmp_path / "w.safetensors").write_bytes(data)
-    np.testing.assert_array_equal(weights.read(tmp_path / "w.safetensors")[0]["a"], [1, 2])
-
-
-def test_a_weights_file_that_would_run_code_is_refused(tmp_path):
-    (tmp_path / "bad.pth").write_bytes(pickle.dumps(collections.OrderedDict(a=_Stub(eval, "1 / 0"))))
-    with pytest.raises(weights.WeightsError, match="builtins.eval"):
-        weights.read(tmp_path / "bad.pth")
-    (tmp_path / "short.pth").write_bytes(b"\x80\x02")
-    with pytest.raises(weights.WeightsError, match="cannot be read"):
-        weights.read(tmp_path / "short.pth")
-    with pytest.raises(weights.WeightsError, match="no weights file"):
-        weights.read(tmp_path / "missing.pth")
-    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
-        archive.writestr("net/data.pkl", b"")
-        archive.writestr("net/code/net.py", b"")
-    with pytest.raises(weights.WeightsError, match=r"TorchScript.*save one with torch.save"):
-        weights.read(tmp_path / "script.pt")
-
-
-def test_networks_refuse_each_others_files_and_say_what_is_wrong():
+def test_networks_refuse_the_weights_of_other_networks():
     vit = vit_state()
     with pytest.raises(weights.WeightsError, match="not a file of InceptionV3.*Conv2d_1a_3x3"):
         inception.Inception(vit)
@@ -95,9 +54,16 @@ def test_dinov2_shapes_without_torch():
     x = np.random.default_rng(1).normal(size=(2, 6, 6, 3)).astype(np.float32)
     layers = network.layers(x)
     assert layers["tokens"].shape == (2, 10, 128) and layers["class"].shape == (2, 128)
-    # Other sizes resample the positions; the class token's own never moves.
+    # Other sizes resample the positions of patches, but not that of the class token.
     assert network.positions(4, 5).shape == (1, 21, 128)
     np.testing.assert_array_equal(network.positions(4, 5)[:, 0], network.positions(3, 3)[:, 0])
+
+
+def converted(torch, twin, path):
+    """The arrays of a torch module, by way of its file and the converter."""
+    torch.save(twin.state_dict(), path.with_suffix(".pth"))
+    convert_weights.convert(path.with_suffix(".pth"), path)
+    return weights.read_weights(path).arrays
 
 
 def same(layers, expected, channels_last):
@@ -114,22 +80,22 @@ def test_every_layer_of_inception_equals_torchs(tmp_path):
     torch = pytest.importorskip("torch")
     import torch_twins
     twin = torch_twins.randomised(torch_twins.Inception())
-    torch.save(twin.state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    network = inception.Inception(weights.read(tmp_path / "w.pth")[0])
+    network = inception.Inception(converted(torch, twin, tmp_path / "w.safetensors"))
     x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 107, 123)).astype(np.float32)
     with torch.no_grad():
         expected = twin.layers(torch.from_numpy(x))
     same(jax.jit(lambda n, x: n.layers(x))(network, x.transpose(0, 2, 3, 1)), expected, channels_last=True)
-    # The whole way of pytorch-fid, from grey images of 16 levels: resizing and scaling too.
+    # All of pytorch-fid from grey images of 16 levels, with resizing and scaling.
     images = np.random.default_rng(0).integers(0, 16, (2, 16, 16, 1)).astype(np.uint8)
-    with pytest.warns(UserWarning, match="not the official file"):
-        space = features.find("inception/pytorch-fid", features.Judged(images, 16, str(tmp_path / "w.pth")))
+    with pytest.warns(UserWarning, match="not converted from the official file"):
+        judged = features.DataToJudge(images, 16, str(tmp_path / "w.safetensors"))
+        space = features.find_features("inception/pytorch-fid", judged)
     resized = torch.nn.functional.interpolate(torch.from_numpy(images.transpose(0, 3, 1, 2) / 15.0),
                                               (299, 299), mode="bilinear", align_corners=False)
     with torch.no_grad():
         want = twin.layers((2 * resized - 1).float().expand(-1, 3, -1, -1))["pool"].numpy()
     np.testing.assert_allclose(space(images), want, atol=2e-4 * np.abs(want).max())
-    assert space.describe() == {"name": "inception", "weights": weights.read(tmp_path / "w.pth")[1],
+    assert space.describe() == {"name": "inception", "weights": weights.read_weights(tmp_path / "w.safetensors").sha256,
                                 "resize": "pytorch-fid", "dimension": 2048, "official": False}
 
 
@@ -139,8 +105,7 @@ def test_every_layer_of_dinov2_equals_torchs(tmp_path, options, shape):
     torch = pytest.importorskip("torch")
     import torch_twins
     twin = torch_twins.randomised(torch_twins.DinoV2(**options))
-    torch.save(twin.state_dict(), tmp_path / "w.pth")
-    network = dinov2.DinoV2(weights.read(tmp_path / "w.pth")[0])
+    network = dinov2.DinoV2(converted(torch, twin, tmp_path / "w.safetensors"))
     x = np.random.default_rng(0).normal(size=(2, 3, *shape)).astype(np.float32)
     with torch.no_grad():
         expected = twin.layers(torch.from_numpy(x))
@@ -153,16 +118,3 @@ def test_the_pytorch_fid_rule_is_torchs_bilinear():
     want = torch.nn.functional.interpolate(torch.from_numpy(x)[None, None], (299, 299), mode="bilinear",
                                            align_corners=False)[0, 0]
     np.testing.assert_allclose(apply(resize.RULES["pytorch-fid"], x), want.numpy(), atol=1e-4)
-
-
-def test_a_torch_file_with_views_halves_and_wrappers_is_read(tmp_path):
-    torch = pytest.importorskip("torch")
-    base = torch.arange(12.0).reshape(3, 4)
-    state = {"view": base.T[1:], "half": base.half(), "bf16": base.bfloat16(), "count": torch.tensor(3),
-             "parameter": torch.nn.Parameter(base)}
-    for zipped in (True, False):
-        torch.save({"model": state, "epoch": 3}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
-        read, _ = weights.read(tmp_path / "w.pt")
-        assert sorted(read) == sorted(state)
-        for name, value in state.items():
-            np.testing.assert_array_equal(read[name].astype(np.float32), value.detach().float().numpy())

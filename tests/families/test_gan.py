@@ -321,8 +321,6 @@ def test_samples_are_images_of_the_right_levels_and_depend_on_their_number_alone
     images = np.asarray(sample(params, {"example": jnp.arange(8)}, KEY))
     assert images.shape == (8, 8, 8, 1) and images.dtype == np.uint8 and 0 < images.max() < levels
     np.testing.assert_array_equal(images[[3, 5]], sample(params, {"example": jnp.array([3, 5])}, KEY))
-    pixels = np.arange(levels)
-    np.testing.assert_array_equal(f._levels(f._pixels(pixels)), pixels)
 
 
 def test_pictures_are_rows_of_samples_and_of_interpolations():

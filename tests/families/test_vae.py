@@ -16,7 +16,6 @@ from scaling import experiment as X
 from scaling.devices import sharding
 from scaling.devices.layouts import make_mesh
 from scaling.experiment import Images
-from scaling.families._vae_likelihoods import centred
 from scaling.families._vae_network import Shifts
 from scaling.families._vae_sizes import weights as matrix_weights
 from scaling.families.vae import VAE
@@ -117,7 +116,7 @@ def test_a_linear_vae_reaches_the_optimum_of_probabilistic_pca():
     x = 0.15 * latents @ mixing + 0.1 * noise
     images = jnp.clip(jnp.round((x + 1) * 127.5), 0, 255).astype(jnp.uint8).reshape(size, 4, 4, 1)
     width = 2 / 255
-    values = np.asarray(centred(images, 256), np.float64).reshape(size, 16)
+    values = np.asarray(nn.levels_to_signed(images, 256), np.float64).reshape(size, 16)
     eigenvalues = np.linalg.eigvalsh(np.cov(values.T, bias=True) + np.eye(16) * width**2 / 12)[::-1]
     rest = eigenvalues[kept:].mean()
     best = 0.5 * (16 * (math.log(2 * math.pi) + 1) + np.log(eigenvalues[:kept]).sum() + (16 - kept) * math.log(rest))

@@ -1,23 +1,24 @@
-"""image = render(factors of (seed, i)) in 32-bit integers: the same bits in NumPy and JAX, on every device.
+"""Images from factors in 32-bit integers, with the same bits in NumPy and JAX and on every device.
 
-A factor is drawn by a hash of (`SEED`, i, the number of the factor): image i needs no other image, no state.
-`draw` gives the factors as fixed-point integers, `render` the pixels, `describe` the factors in their units.
+A factor is drawn by a hash of (`SEED`, i, the number of the factor), so image i depends on no other image and no state.
+`draw_factors` returns the factors as fixed-point integers, `render_images` the pixels, `describe_factors` the factors in
+their units.
 
-Pixels of an image are mapped into the master by the inverse of: size, then shear, then rotation, then shift.
-The distance field there (bilinear), moved by the stroke, times the pixels of the image in one of the master,
-gives the coverage of a pixel: a ramp one pixel wide. One look into the field for each pixel is enough: it
-cannot alias, and no stroke gets lost at 16 x 16.
+Pixels of an image are mapped into the master by the inverse of size, then shear, then rotation, then shift. The
+distance field is interpolated there (bilinear), moved by the stroke, and scaled by the image pixels per master pixel.
+That gives the coverage of a pixel, a ramp one pixel wide. One sample of the field for each pixel is enough: it cannot
+alias, and no stroke is lost at 16 x 16.
 """
 from types import ModuleType
 
 import numpy as np
 
 from scaling.data import order
-from scaling.data.glyphs.fonts import SIDE
+from scaling.data.glyphs.masters import SIDE
 
-SEED = 5                    # the key of the stream, beside those of windows.py, source.py and corpus.py
+SEED = 5                    # the key of the stream; windows.py, source.py and corpus.py have other keys
 ONE = 1 << 12               # 1.0 of size, shear, rotation and contrast
-RANGES = {                  # each factor is uniform between these, both included; units in `describe`
+RANGES = {                  # each factor is uniform between these limits, both included; see `describe_factors` for units
     "size": (int(0.75 * ONE), int(1.2 * ONE)),
     "shift_x": (-16 << 6, 16 << 6),             # 1/256 of a master's pixel: up to 1/16 of the side
     "shift_y": (-16 << 6, 16 << 6),
@@ -29,11 +30,11 @@ RANGES = {                  # each factor is uniform between these, both include
 MASTER, GROUND, INK, SIGN = len(RANGES), 16, 20, 24       # numbers of the other factors
 
 
-def draw(index, masters: int, channels: int, xp: ModuleType = np) -> dict:
+def draw_factors(index, masters: int, channels: int, xp: ModuleType = np) -> dict:
     """The factors of images `index` (uint32 [k]): int32 [k], `ground` and `ink` [k, channels].
 
-    `master` is uniform over range(masters). In every channel the ink differs from the ground by the contrast;
-    in grey it is the lighter one, in colour either may be.
+    `master` is uniform over range(masters). In every channel the ink differs from the ground by the contrast. In grey
+    the ink is lighter than the ground; in colour either may be lighter.
     """
     base = order.key(SEED, index, xp=xp)
 
@@ -55,15 +56,19 @@ def draw(index, masters: int, channels: int, xp: ModuleType = np) -> dict:
     return out | {"ground": xp.stack(ground, -1), "ink": xp.stack(ink, -1)}
 
 
-def render(fields, factors: dict, size: int, xp: ModuleType = np):
-    """uint8 [k, size, size, channels] from `fields` [masters, SIDE, SIDE] and what `draw` returned."""
-    along = lambda x: xp.reshape(x, (-1, 1, 1))
+def render_images(fields, factors: dict, size: int, xp: ModuleType = np):
+    """uint8 [k, size, size, channels] from `fields` [masters, SIDE, SIDE] and the factors of `draw_factors`."""
+    def along(x):
+        return xp.reshape(x, (-1, 1, 1))
+
+    def scaled(x):
+        return along((x * inverse) >> 12)
+
     angle, shear = factors["rotation"], factors["shear"]
     square = (angle * angle) >> 12
     sine = angle - ((((square * angle) >> 12) * 683) >> 12)                      # x - x**3 / 6
     cosine = ONE - (square >> 1) + ((((square * square) >> 12) * 171) >> 12)     # 1 - x**2 / 2 + x**4 / 24
     inverse = (1 << 24) // factors["size"]
-    scaled = lambda x: along((x * inverse) >> 12)
     to_x = scaled(cosine + ((shear * sine) >> 12)), scaled(((shear * cosine) >> 12) - sine)
     to_y = scaled(sine), scaled(cosine)
 
@@ -84,25 +89,28 @@ def render(fields, factors: dict, size: int, xp: ModuleType = np):
 
 
 def _look_up(fields, master, x, y, xp):
-    """Signed distances at (x, y), all in 1/256 pixels: int32 like x. They fall off outside of a master."""
+    """Signed distances at (x, y), all in 1/256 pixels: int32 like x. Outside of a master they fall off."""
     inside_x, inside_y = (xp.clip(v, 0, ((SIDE - 1) << 8) - 1) for v in (x, y))
     outside = xp.abs(x - inside_x) + xp.abs(y - inside_y)
     column, row, right, down = inside_x >> 8, inside_y >> 8, inside_x & 255, inside_y & 255
     place = xp.reshape(master * (SIDE * SIDE), (-1, 1, 1)) + row * SIDE + column
     flat = xp.reshape(fields, (-1,))
-    take = lambda offset: (flat[place + offset] if xp is np else
-                           flat.at[place + offset].get(mode="promise_in_bounds")).astype(xp.int32)
+
+    def take(offset):
+        found = flat[place + offset] if xp is np else flat.at[place + offset].get(mode="promise_in_bounds")
+        return found.astype(xp.int32)
+
     upper, lower = (take(o) * (256 - right) + take(o + 1) * right for o in (0, SIDE))
     found = (upper * (256 - down) + lower * down) >> 12      # 1/16 pixels * 2**16 -> 1/256 pixels
     return found - (128 << 4) - outside
 
 
-def describe(factors: dict) -> dict[str, np.ndarray]:
+def describe_factors(factors: dict) -> dict[str, np.ndarray]:
     """The continuous factors: float32 [k], and `ground` and `ink` int32 [k, channels] (0 to 255).
 
-    `size` and `contrast` are ratios, `shift_x` and `shift_y` fractions of the side (to the right and down),
-    `shear` the tangent of the lean to the right, `rotation` radians anticlockwise, `stroke` what is added on
-    each side of a stroke as a fraction of the side.
+    `size` and `contrast` are ratios; `shift_x` and `shift_y` are fractions of the side (to the right and down); `shear`
+    is the tangent of the lean to the right; `rotation` is in radians, anticlockwise; `stroke` is the width added on each
+    side of a stroke, as a fraction of the side.
     """
     units = {"size": ONE, "contrast": ONE, "shear": ONE, "rotation": ONE,
              "shift_x": SIDE << 8, "shift_y": SIDE << 8, "stroke": SIDE << 8}

@@ -1,8 +1,8 @@
 """InceptionV3 (Szegedy et al. 2015, arXiv:1512.00567) as Fréchet inception distances use it.
 
-Reads the file that FID tools share, `pt_inception-2015-12-05-6726825d.pth`, whose names are torchvision's.
-That network differs from torchvision's: average pooling leaves out the padding, and the last block pools by
-maximum where the one before pools by mean.
+The weights are those of the file that FID tools share, `pt_inception-2015-12-05-6726825d.pth`, whose names are
+torchvision's. The network differs from torchvision's: average pooling does not count the padding, and the last block
+pools by maximum while the one before it pools by mean.
 """
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,14 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIMENSION = 2048
 
 
-class Conv(nnx.Module):
-    """Convolution, BatchNorm folded into its kernel, and ReLU, NHWC."""
+class FoldedConv(nnx.Module):
+    """A convolution with BatchNorm folded into its kernel, and ReLU, NHWC."""
 
     def __init__(self, take, name, inputs, outputs, kernel, stride=1, pad=(0, 0)):
         self.stride, self.pad = stride, pad
         weight = take(f"{name}.conv.weight", (outputs, inputs, *kernel))
-        gain, shift, mean, variance = (take(f"{name}.bn.{part}", (outputs,)) for part in (
-            "weight", "bias", "running_mean", "running_var"))
-        gain = gain / (variance + 1e-3) ** 0.5
+        shift, mean = take(f"{name}.bn.bias", (outputs,)), take(f"{name}.bn.running_mean", (outputs,))
+        gain = take(f"{name}.bn.weight", (outputs,)) / (take(f"{name}.bn.running_var", (outputs,)) + 1e-3) ** 0.5
         self.kernel = nnx.Param(jnp.asarray(weight.transpose(2, 3, 1, 0) * gain.reshape(1, 1, 1, -1)))
         self.bias = nnx.Param(jnp.asarray(shift - mean * gain))
 
@@ -41,7 +40,7 @@ def _max(x, stride=2, pad=0):
 
 
 def _mean(x):
-    """3x3 mean that does not count the padding, as TensorFlow's."""
+    """3x3 mean that does not count the padding, as in TensorFlow."""
     padding = ((0, 0), (1, 1), (1, 1), (0, 0))
     total = lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), padding)
     ones = jnp.ones_like(x[:1, :, :, :1])
@@ -52,9 +51,9 @@ def _max_same(x):
     return _max(x, stride=1, pad=1)
 
 
-# A block is a list of branches whose outputs are joined. A branch is a list of steps: a function, a
-# convolution (name, outputs, kernel, stride) padded to keep the size when the stride is 1, or a tuple of
-# branches to fork into.
+# A block is a list of branches whose outputs are joined. A branch is a list of steps. A step is a function, or a
+# convolution (name, outputs, kernel, stride), padded to keep the size if the stride is 1, or a tuple of branches to
+# fork into.
 def _block_a(pool):
     return [[("branch1x1", 64, 1)], [("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)],
             [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
@@ -94,7 +93,7 @@ _BLOCKS = {"Mixed_5b": _block_a(32), "Mixed_5c": _block_a(64), "Mixed_5d": _bloc
 
 
 class Branches(nnx.Module):
-    """Branches applied to the same input, their outputs joined along channels."""
+    """Branches that are applied to the same input; their outputs are joined along channels."""
 
     def __init__(self, take, name, inputs, branches):
         self.branches, self.outputs = nnx.List(), 0
@@ -111,7 +110,7 @@ class Branches(nnx.Module):
                 part, outputs, kernel, stride = (*step, 1)[:4]
                 kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
                 pad = tuple(k // 2 for k in kernel) if stride == 1 else (0, 0)
-                steps.append(Conv(take, f"{name}.{part}", width, outputs, kernel, stride, pad))
+                steps.append(FoldedConv(take, f"{name}.{part}", width, outputs, kernel, stride, pad))
                 width = outputs
             self.branches.append(steps)
             self.outputs += width
@@ -129,24 +128,24 @@ class Branches(nnx.Module):
 class Inception(nnx.Module):
     """Images [n, 299, 299, 3] in [-1, 1] -> the pooled features [n, 2048]. Sides from 75 also work.
 
-    `tensors` is a state dict in torchvision's names; raises WeightsError when it is of another network.
+    `tensors` are the arrays of a state dict in torchvision's names; WeightsError if they are of another network.
     """
 
     def __init__(self, tensors):
-        take = weights.Taken(tensors, NETWORK)
+        take = weights.NamedArrays(tensors, NETWORK)
         self.stem = nnx.Dict(
-            Conv2d_1a_3x3=Conv(take, "Conv2d_1a_3x3", 3, 32, (3, 3), stride=2),
-            Conv2d_2a_3x3=Conv(take, "Conv2d_2a_3x3", 32, 32, (3, 3)),
-            Conv2d_2b_3x3=Conv(take, "Conv2d_2b_3x3", 32, 64, (3, 3), pad=(1, 1)),
-            Conv2d_3b_1x1=Conv(take, "Conv2d_3b_1x1", 64, 80, (1, 1)),
-            Conv2d_4a_3x3=Conv(take, "Conv2d_4a_3x3", 80, 192, (3, 3)))
+            Conv2d_1a_3x3=FoldedConv(take, "Conv2d_1a_3x3", 3, 32, (3, 3), stride=2),
+            Conv2d_2a_3x3=FoldedConv(take, "Conv2d_2a_3x3", 32, 32, (3, 3)),
+            Conv2d_2b_3x3=FoldedConv(take, "Conv2d_2b_3x3", 32, 64, (3, 3), pad=(1, 1)),
+            Conv2d_3b_1x1=FoldedConv(take, "Conv2d_3b_1x1", 64, 80, (1, 1)),
+            Conv2d_4a_3x3=FoldedConv(take, "Conv2d_4a_3x3", 80, 192, (3, 3)))
         self.blocks, width = nnx.Dict(), 192
         for name, branches in _BLOCKS.items():
             self.blocks[name] = Branches(take, name, width, branches)
             width = self.blocks[name].outputs
 
     def layers(self, x):
-        """{name: activations} of every stage in order, "pool" last."""
+        """{name: activations} of every stage in order; "pool" is the last."""
         found = {}
         for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"):
             x = found[name] = self.stem[name](x)

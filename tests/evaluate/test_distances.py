@@ -1,4 +1,4 @@
-"""Distances between sets: formulas, bias, libraries that compute the same, and sets made for a purpose."""
+"""Distances between sets: formulas, bias, other libraries' values, and sets made to differ in one way."""
 import numpy as np
 import pytest
 import scipy.linalg
@@ -77,10 +77,13 @@ def test_fd_infinity_removes_the_bias_of_both_sets():
     truth = np.square(SCALES - 1).sum()
     left, error = simulate(lambda run: distances.fd_infinity(normal(N, D, 2 * run + 1), fakes(run)), truth)
     assert abs(left) < 3 * error
-    equal = lambda run: (normal(N, D, 2 * run), normal(N, D, 2 * run + 1))
+
+    def equal(run):
+        return normal(N, D, 2 * run), normal(N, D, 2 * run + 1)
+
     left, error = simulate(lambda run: distances.fd_infinity(*equal(run)), 0.0)
     plain, _ = simulate(lambda run: distances.fd(*equal(run)), 0.0)
-    # Of equal sets what is left is of second order in d/N.
+    # For equal sets the remaining bias is of second order in d/N.
     assert abs(left) < plain / 8
 
 
@@ -94,7 +97,10 @@ def test_kernel_distances_have_mean_zero_for_equal_distributions(distance):
 
 def test_kid_is_the_double_sum_of_its_definition():
     x, y = normal(7, 3, 0), normal(9, 3, 1, mean=0.5)
-    kernel = lambda a, b: (a @ b / 3 + 1) ** 3
+
+    def kernel(a, b):
+        return (a @ b / 3 + 1) ** 3
+
     within = [np.mean([kernel(a, b) for i, a in enumerate(s) for j, b in enumerate(s) if i != j])
               for s in (x, y)]
     across = np.mean([kernel(a, b) for a in x for b in y])
@@ -109,9 +115,9 @@ def test_the_standard_error_of_kid_is_the_spread_over_repetitions():
 
 def test_mmd_is_the_same_however_rows_are_blocked(monkeypatch):
     x, y = normal(50, 3, 0), normal(70, 3, 1)
-    want = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest(x, y)
+    want = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest_neighbours(x, y)
     monkeypatch.setattr(distances, "BLOCK", 16)
-    again = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest(x, y)
+    again = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest_neighbours(x, y)
     np.testing.assert_allclose(again[0], want[0], rtol=1e-5)
     np.testing.assert_allclose(again[1], want[1], rtol=1e-4)
     assert again[2] == want[2]
@@ -122,7 +128,10 @@ def test_gaussian_mmd_of_gaussians_equals_its_closed_form():
     # E k(x, y) = (1 + 2 / s^2)^(-1/2) exp(-m^2 / (2 (s^2 + 2))) for unit normals in 1-D, their means m apart.
     sigma, shift = 1.5, 1.0
     expected = 2 * (1 + 2 / sigma**2) ** -0.5 * (1 - np.exp(-shift**2 / (2 * (sigma**2 + 2))))
-    pair = lambda run: (normal(400, 1, 2 * run), normal(400, 1, 2 * run + 1, mean=shift))
+
+    def pair(run):
+        return normal(400, 1, 2 * run), normal(400, 1, 2 * run + 1, mean=shift)
+
     mean, error = simulate(lambda run: distances.cmmd(*pair(run), sigma, scale=1.0), expected)
     assert abs(mean) < 3 * error and error < expected / 20
 
@@ -140,7 +149,7 @@ def clusters(n, centres, seed, spread=0.1):
     return np.eye(8)[rng.choice(centres, n)] * 10 + rng.normal(size=(n, 8)) * spread
 
 
-def test_manifolds_of_sets_made_to_be_one_thing_or_another():
+def test_manifolds_of_sets_that_lack_modes_or_precision():
     real = clusters(400, range(8), 0)
     same = distances.manifolds(real, clusters(400, range(8), 1))
     assert min(same.values()) > 0.8
@@ -150,7 +159,7 @@ def test_manifolds_of_sets_made_to_be_one_thing_or_another():
     noisy = distances.manifolds(real, clusters(400, range(8), 3, spread=2.0))  # all of them, none of them well
     assert noisy["precision"] < 0.1 and noisy["density"] < 0.1 and noisy["coverage"] < 0.1
     assert noisy["recall"] > 0.8
-    # A real outlier makes a large ball: precision believes what falls into it, density does not.
+    # A real outlier has a large ball. Precision counts everything inside it, density hardly does.
     outlier = np.concatenate([real, np.full((1, 8), 30.0)])
     fooled = distances.manifolds(outlier, np.full((100, 8), 20.0) + normal(100, 8, 4))
     assert fooled["precision"] > 0.9 and fooled["density"] < 0.5 and fooled["coverage"] < 0.05
@@ -168,9 +177,9 @@ def test_radius_is_the_distance_to_the_kth_other_point():
 def test_nearest_finds_copies_exactly():
     y = normal(500, 20, 0) + 100  # far from the origin, where float32 would lose them
     x = y[[3, 499, 0]]
-    distance, index = distances.nearest(x, y)
+    distance, index = distances.nearest_neighbours(x, y)
     assert index.tolist() == [3, 499, 0] and distance.tolist() == [0, 0, 0]
-    assert distances.nearest(x + 0.1, y)[0] == pytest.approx([np.sqrt(20) / 10] * 3)
+    assert distances.nearest_neighbours(x + 0.1, y)[0] == pytest.approx([np.sqrt(20) / 10] * 3)
 
 
 @pytest.mark.parametrize("sizes", [(50, 50), (30, 70)])

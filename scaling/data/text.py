@@ -1,0 +1,47 @@
+"""`load_text`: from the name of a corpus to a `Source` of batches of tokens."""
+import functools
+import os
+
+from scaling.data import corpus, tokenizers, windows
+from scaling.data.source import Source
+from scaling.fields import DataError
+from scaling.store.files import disk_full
+from scaling.store.prepared import REMEDY, data_directory
+
+
+def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
+              data_dir: str | os.PathLike | None = None, progress: bool = True) -> Source:
+    """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
+
+    Args:
+      name: a corpus; `scaling.data` lists the kinds of names.
+      tokenizer: "bytes", or "bpe:<vocab>", trained on (the first 64 MB of) the training split.
+      length: tokens predicted per window; a window holds one more.
+      batch: windows in a (global) batch.
+      unique_tokens: how many training tokens to use: the first ones of the one fixed shuffle, rounded down to whole
+        windows; 0 for all. Of a corpus larger than 64 MB only as much is prepared as this asks for, so set it for a
+        corpus such as c4.
+      data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
+      progress: whether to show progress bars.
+
+    Raises DataError when there is no such corpus, or when it has less text than is asked for; DiskFull.
+    """
+    smallest = {"length": (length, 1), "batch": (batch, 1), "unique_tokens": (unique_tokens, 0)}
+    for field, (value, least) in smallest.items():
+        if value < least:
+            raise DataError(f"{field}={value} is too small; write at least {least}")
+    root = data_directory(data_dir)
+    with disk_full(root, REMEDY):
+        found = corpus.find_corpus(name, root, progress)
+        tokens = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", found.fingerprint,
+                                           lambda: windows.take(found.documents("train"))[0], progress)
+    directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
+
+    def split_windows(split: str, count: int) -> windows.Windows:
+        with disk_full(root, REMEDY):
+            return windows.prepare(directory, split, length, tokens, lambda: found.documents(split), count, progress,
+                                   f"{name} {split}")
+
+    train = split_windows("train", unique_tokens)
+    splits = {split: functools.partial(split_windows, split) for split in found.splits}
+    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits)

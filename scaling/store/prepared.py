@@ -1,0 +1,60 @@
+"""Prepared data on disk: their directory, locks for the processes that prepare them, and their index files."""
+import contextlib
+import errno
+import os
+import pathlib
+import tempfile
+
+import filelock
+
+from scaling.fields import DataError
+from scaling.store import files
+
+# What `files.disk_full` advises when the disk of prepared data is full.
+REMEDY = "free some space, or set data_dir= or $SCALING_DATA_DIR to a directory on another disk"
+
+
+def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """`data_dir`, else $SCALING_DATA_DIR, else ~/.cache/scaling/data; created, and checked to be writable."""
+    chosen = data_dir or os.environ.get("SCALING_DATA_DIR") or "~/.cache/scaling/data"
+    path = pathlib.Path(chosen).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise DataError(f"data_dir {str(path)!r} cannot be written ({error.strerror}); "
+                        "set data_dir= or $SCALING_DATA_DIR to a directory that can") from error
+    return path
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path):
+    """Holds the lock `path`.lock, so that two processes do not do the same work. A killed holder frees it.
+
+    Where a file system has no locks, both processes do the work, and each renames the same bytes into place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire()
+    except NotImplementedError:  # older versions of filelock say so; newer ones write a marker file instead
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find_index(path: pathlib.Path) -> dict | None:
+    """The index of prepared data, as `files.write_json` wrote it; None where it is missing or damaged.
+
+    Callers prepare the data again when there is none.
+    """
+    try:
+        return files.read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None

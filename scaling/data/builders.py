@@ -136,11 +136,11 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
             index = np.arange(at, min(at + self.CHUNK, count))
             for i, image in zip(index, self.drawn.read(tables, index, split)["image"], strict=True):
                 values = {name: value[i] for name, value in factors.items()}
-                yield int(i), {"image": png(image), "label": int(values.pop("character")),
+                yield int(i), {"image": png_bytes(image), "label": int(values.pop("character")),
                                "caption": captions[i].tobytes().rstrip(b"\0")} | values
 
 
-def png(image: np.ndarray) -> bytes:
+def png_bytes(image: np.ndarray) -> bytes:
     """An image [H, W, 1 or 3] as the bytes of a PNG file. TFDS itself needs TensorFlow to make one."""
     from PIL import Image
     file = io.BytesIO()

@@ -35,7 +35,7 @@ class Patches(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, seeds):
         for place, seed in enumerate(seeds):
-            yield place, {"image": builders.png(image_of(seed)), "label": seed % 2,
+            yield place, {"image": builders.png_bytes(image_of(seed)), "label": seed % 2,
                           "more": {"wide": seed % 3 == 0, "number": seed}}
 
 

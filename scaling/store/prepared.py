@@ -1,6 +1,5 @@
 """Prepared data on disk: their directory, locks for the processes that prepare them, and their index files."""
 import contextlib
-import errno
 import os
 import pathlib
 import tempfile
@@ -9,6 +8,7 @@ import filelock
 
 from scaling.fields import DataError
 from scaling.store import files
+from scaling.store.locks import NO_FLOCK
 
 # What `files.disk_full` advises when the disk of prepared data is full.
 REMEDY = "free some space, or set data_dir= or $SCALING_DATA_DIR to a directory on another disk"
@@ -35,13 +35,12 @@ def locked(path: pathlib.Path):
     Where a file system has no locks, both processes do the work, and each renames the same bytes into place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    # Without fallback_to_soft=False, filelock would create a lock that outlives a killed holder.
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"), fallback_to_soft=False)
     try:
         lock.acquire()
-    except NotImplementedError:  # older versions of filelock say so; newer ones write a marker file instead
-        pass
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_FLOCK:
             raise
     try:
         yield

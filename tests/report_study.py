@@ -49,7 +49,8 @@ def record(params, data, rate, loss, role="sweep"):
         "family": "transformer",
         "experiment": {"family": {"width": 16}, "optim": {"learning_rate": rate}},
         "params_total": params + 8_192, "params_non_embedding": params, "tokens_seen": data,
-        "tokens_unique": data, "flops": 6.6 * params * data, "flops_6nd": 6 * params * data,
+        "tokens_unique": data, "flops": 6.6 * params * data,
+        "flops_executed": 8.1 * params * data, "flops_6nd": 6 * params * data,
         "steps": data // 4096, "learning_rate": rate, "seed": 0, "weight_decay": 0.1,
         "loss": loss * math.log(2), "bits_per_byte": loss,
         "bits_per_byte_package": loss * 1.06, "diverged": diverged, "diverged_step": 17 if diverged else None,
@@ -108,8 +109,8 @@ def fill(workdir, without=()):
     study = {"title": "Quickstart: code language models", "config": "configs/quickstart.py",
              "metric": "bits_per_byte",
              "command": "python -m experiments.run --config=configs/quickstart.py", "git_commit": "abc123",
-             "seconds": 247.3, "mfu": 0.31, "matmul_flops_per_second": 3.6e11,
-             "plan": {"runs": 49, "programs": 5, "flops": 3.1e14, "seconds": 230.0},
+             "seconds": 247.3, "mfu": 0.31, "hardware_utilisation": 0.38, "matmul_flops_per_second": 3.6e11,
+             "plan": {"runs": 49, "programs": 5, "flops": 3.1e14, "flops_executed": 3.8e14, "seconds": 230.0},
              "versions": {"python": "3.11.9", "jax": "0.10.2", "flax": "0.12.8"}}
     for name, content in {"samples": samples, "study": study}.items():
         if name not in without:

@@ -91,7 +91,8 @@ def test_a_metric_that_rises_is_tuned_upwards():
 def test_runs_on_repeated_data_are_not_tuned_against_runs_on_fresh_data():
     runs = tuned.clean(pd.DataFrame([
         {"params_non_embedding": 10, "examples_seen": 100, "examples_unique": unique, "learning_rate": 0.1, "seed": 0,
-         "fd_infinity": distance, "fingerprint": str(unique)} for unique, distance in ((20, 0.1), (100, 0.2))]), "fd_infinity")
+         "fd_infinity": distance, "fingerprint": str(unique)}
+        for unique, distance in ((20, 0.1), (100, 0.2))]), "fd_infinity")
     assert tuned.tuned_cells(runs, "fd_infinity")["fingerprint"].tolist() == ["100"]
     assert sorted(tuned.repeated_cells(runs, "fd_infinity")["fingerprint"]) == ["100", "20"]
 

@@ -9,7 +9,7 @@ from scaling.figures.palette import Palette
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_drawn_can_be_told_from_the_background(scheme):
+def test_every_colour_contrasts_with_the_background(scheme):
     palette = Palette(range(6), range(6))
     colours = dict(getattr(palette, scheme))
     paper = colours.pop("paper")

@@ -11,7 +11,7 @@ from scaling.figures import plot
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_labels_are_kept_apart_in_order_and_moved_no_more_than_they_must(heights):
+def test_labels_keep_their_order_and_a_gap_and_move_no_more_than_needed(heights):
     heights, gap = sorted(heights), 0.05
     moved = plot.spread_labels(heights, gap)
     assert np.all(np.diff(moved) >= gap - 1e-9)

@@ -17,7 +17,7 @@ def test_a_value_has_as_many_decimals_as_its_error(value, error, text):
 
 
 @given(st.floats(1e-12, 1e15), st.integers(2, 5))
-def test_numbers_mean_what_they_say(value, digits):
+def test_a_written_number_has_the_value_of_its_digits(value, digits):
     ordinary = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-", ",")
     for signed in (value, -value):
         for write in (words.number, words.short, words.power):

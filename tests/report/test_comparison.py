@@ -44,7 +44,7 @@ def page_of(paths):
     return comparison.comparison_html(members, palette, drawn)
 
 
-def test_the_table_is_that_of_the_files(workdirs):
+def test_the_table_agrees_with_the_files(workdirs):
     page = Page(page_of(workdirs))
     rows = [element["text"] for element in page.all("tr")][1:]
     assert len(rows) == 2
@@ -110,7 +110,7 @@ def test_the_reducible_part_falls_with_the_exponent_of_the_law(workdirs):
         assert (np.diff(part[np.argsort(compute)]) <= 0).all() and len(part) >= 3
 
 
-def test_two_studies_of_one_family_are_told_apart_and_what_is_missing_is_said(workdirs, tmp_path):
+def test_studies_of_one_family_have_the_workdir_in_their_name_and_missing_parts_are_named(workdirs, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     again = tmp_path / "again"
@@ -122,14 +122,14 @@ def test_two_studies_of_one_family_are_told_apart_and_what_is_missing_is_said(wo
     assert "unknown family: There are no records of runs in records/ yet." in text
 
 
-def test_what_a_study_calls_itself_is_escaped(workdirs, tmp_path):
+def test_titles_and_families_are_escaped(workdirs, tmp_path):
     Records(tmp_path).write({"fingerprint": "a", "family": "<b>gan</b>", "fd": 1.0, "examples_seen": 5})
     (tmp_path / "study.json").write_text(json.dumps({"title": "<script>alert(1)</script>"}))
     text = page_of([workdirs[1], tmp_path])
     assert "<script>alert" not in text and "<b>gan" not in text and "&lt;script&gt;alert" in text
 
 
-def test_a_workdir_that_is_not_there_is_named(tmp_path):
+def test_an_absent_workdir_is_named(tmp_path):
     with pytest.raises(WorkdirError, match="nowhere"):
         report.write_comparison([tmp_path / "nowhere"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

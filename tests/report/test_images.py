@@ -30,7 +30,7 @@ def text(workdir):
     return page_of(workdir)
 
 
-def test_examples_are_counted_and_distances_measured_everywhere(text):
+def test_the_page_of_images_speaks_of_examples_and_distances(text):
     page = Page(text)
     assert not re.search(r"\btokens?\b", text) and "bits per byte" not in text
     for said in ("training examples", "unique training examples", f"{words.count(GAN_TARGET[1])} examples",
@@ -40,13 +40,13 @@ def test_examples_are_counted_and_distances_measured_everywhere(text):
     assert not re.search(r"\bloss\b", page.text.lower().replace("training loss", ""))
 
 
-def test_a_study_of_text_counts_no_examples(tmp_path):
+def test_the_page_of_text_speaks_of_tokens(tmp_path):
     fill(tmp_path)
     text = page_of(tmp_path)
     assert not re.search(r"\bexamples?\b", text) and "training tokens" in text
 
 
-def test_the_unit_is_that_of_the_records_where_study_json_does_not_say(tmp_path):
+def test_records_give_the_unit_when_study_json_does_not(tmp_path):
     Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
     assert reading.read_study(tmp_path).unit.name == "examples"
     (tmp_path / "study.json").write_text(json.dumps({"unit": "frames"}))
@@ -64,7 +64,7 @@ def test_the_figures_are_all_there(text):
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_the_law_of_another_metric_has_a_row_of_its_own_parameters(workdir, text):
+def test_the_law_of_another_metric_has_a_row(workdir, text):
     study = reading.read_study(workdir)
     row = dict(sections.page_content(study)["other_laws"]["rows"])[metrics.find_metric("kid").label]
     assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"]))
@@ -91,7 +91,7 @@ def test_pictures_are_shown_at_whole_multiples_or_parts_of_their_pixels(size):
     assert side["width"] / side["height"] == pytest.approx(2) and 180 < side["width"] < 420
 
 
-def test_nothing_but_a_picture_of_the_workdir_is_embedded(workdir, tmp_path):
+def test_only_pictures_inside_the_workdir_are_embedded(workdir, tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(picture())
     inside = tmp_path / "study"
@@ -111,7 +111,7 @@ def test_nothing_but_a_picture_of_the_workdir_is_embedded(workdir, tmp_path):
     assert bad not in text and html.escape(bad).replace("&quot;", "&#34;") in text
 
 
-def test_what_was_examined_is_a_table_with_errors(workdir, text):
+def test_metrics_of_single_models_are_a_table_with_standard_errors(workdir, text):
     table = pictures.examination(reading.read_study(workdir))
     assert [column.split(",")[1].strip() for column in table["columns"]] == ["smallest", "largest"]
     bound = dict(table["rows"])["Importance-weighted bound (bits per dimension)"]
@@ -129,7 +129,7 @@ def test_cells_show_their_errors_and_figures_their_seeds(workdir):
     assert set(seeds["fd_infinity"]) <= set(drawn) and (study.cells["seeds"] == 3).all()
 
 
-def test_floor_and_memoriser_stand_beside_the_curves_over_data(workdir):
+def test_floor_and_memoriser_are_drawn_against_data_only(workdir):
     study = reading.read_study(workdir)
     palette = study_page.study_palette(study)
     known = json.loads((workdir / "baselines.json").read_text())["memoriser"]
@@ -143,7 +143,7 @@ def test_floor_and_memoriser_stand_beside_the_curves_over_data(workdir):
     assert not any(list(line.get_ydata()) == [FLOOR, FLOOR] for line in lines)
 
 
-def test_the_diverged_share_is_shown_where_there_is_one(workdir, text, tmp_path):
+def test_diverged_runs_are_counted_and_explained(workdir, text, tmp_path):
     study = reading.read_study(workdir)
     lost = int(study.runs["diverged"].sum())
     found = sections.diverged_table(study)
@@ -154,7 +154,7 @@ def test_the_diverged_share_is_shown_where_there_is_one(workdir, text, tmp_path)
     assert sections.diverged_table(reading.read_study(tmp_path)) is None and "Diverged runs:" not in page_of(tmp_path)
 
 
-def test_samples_judged_in_two_ways_are_said_not_to_compare(tmp_path):
+def test_samples_judged_in_two_ways_get_a_warning(tmp_path):
     for seed, name in enumerate(("classifier", "pca")):
         run = image_record(1_000, 4_096, 0.01, 0.1, seed)
         Records(tmp_path).write(run | {"judge": {**run["judge"], "name": name}})

@@ -31,7 +31,7 @@ def test_a_missing_part_is_named_and_the_rest_is_there(tmp_path, without, said, 
     assert {name for name in FIGURES if f"figure-{name}" not in page.ids} == set(lost)
 
 
-def test_an_empty_workdir_gives_a_report_that_says_so(tmp_path):
+def test_the_report_of_an_empty_workdir_names_each_missing_part(tmp_path):
     page = Page(report.write(tmp_path).read_text())
     assert set(SECTIONS) <= set(page.ids) and not page.all("svg") and len(page.all("p", class_="absent")) >= 7
 
@@ -51,7 +51,7 @@ def test_a_few_runs_are_enough(tmp_path, kept):
     assert Page(page_of(tmp_path)).all("table", class_="sortable")
 
 
-def test_a_size_of_which_every_run_diverged_is_said_and_survived(tmp_path):
+def test_a_size_where_every_run_diverged_is_named(tmp_path):
     for run in sweep():
         lost = run["params_non_embedding"] == SIZES[2]
         Records(tmp_path).write(run | ({"diverged": True, "bits_per_byte": None} if lost else {}))

@@ -67,7 +67,7 @@ def test_a_complete_study_has_every_section_and_figure(complete):
         assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20], "big") > 1000
 
 
-def test_colours_are_those_of_both_schemes(complete):
+def test_every_colour_is_a_variable_of_both_schemes(complete):
     text = complete[2]
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert not re.search(r"#[0-9a-f]{6}\b", drawings)
@@ -77,7 +77,7 @@ def test_colours_are_those_of_both_schemes(complete):
         assert used - {"--mono", "--good", "--bad", "--wash"} <= set(re.findall(r"(--[\w-]+):", scheme))
 
 
-def test_samples_are_shown_as_text_whatever_they_hold(complete):
+def test_samples_are_escaped_text(complete):
     page = Page(complete[2])
     shown = [e["text"] for e in page.all("pre") if "class" not in e]
     hostile = "<script>alert('owned')</script> & </pre>\ufffd\ufffd"
@@ -115,7 +115,7 @@ def test_the_table_holds_the_records(complete):
     assert len(page.all("tr", class_="target")) == len(page.all("tr", class_="diverged")) == 1
 
 
-def test_the_verdict_is_that_of_the_files(tmp_path):
+def test_the_verdict_agrees_with_the_files(tmp_path):
     fill(tmp_path)
     check = json.loads((tmp_path / "forecast_check.json").read_text())
     assert "The forecast held." in page_of(tmp_path)

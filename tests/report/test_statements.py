@@ -57,7 +57,7 @@ def test_tuned_is_the_least_finite_loss_of_the_sweep(complete):
 
 
 @pytest.mark.parametrize("best, edge", [(0, "lowest"), (1, ""), (2, "highest")])
-def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_said(tmp_path, best, edge):
+def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_named(tmp_path, best, edge):
     for i, rate in enumerate((0.001, 0.01, 0.1)):
         Records(tmp_path).write(record(5_000, 4_096, rate, 2.0 + (i != best)))
     [row] = tuned.learning_rates(read_study(tmp_path).runs, "bits_per_byte").to_dict("records")
@@ -67,7 +67,7 @@ def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_said(tmp_path, best, e
     assert sides == ([edge] if edge else [])
 
 
-def test_the_caption_of_the_learning_rates_is_what_was_planted(complete):
+def test_the_caption_of_the_learning_rates_holds_the_planted_ones(complete):
     study = read_study(complete[0])
     rates = tuned.learning_rates(study.runs, study.metric).sort_values(["params_non_embedding", "data"])
     best = rates.groupby("params_non_embedding")["best"].last()

@@ -34,8 +34,10 @@ def main(argv):
             raise flags.Error("--output goes with --workdirs; the report of one study lies in its workdir")
         if _WORKDIRS.value and _OUTPUT.value is None:
             raise flags.Error("--workdirs needs --output=DIR, the folder that the page is written to")
-        path = report.write(_WORKDIR.value) if _WORKDIR.value is not None else report.comparison.write(
-            _WORKDIRS.value, files.open_workdir(_OUTPUT.value))
+        if _WORKDIR.value is not None:
+            path = report.write(_WORKDIR.value)
+        else:
+            path = report.write_comparison(_WORKDIRS.value, files.open_workdir(_OUTPUT.value))
         print(f"report: {path}")
     except (flags.Error, files.WorkdirError, files.DiskFull) as error:
         print(f"error: {error}", file=sys.stderr)

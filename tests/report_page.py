@@ -1,15 +1,14 @@
-"""Reads a report back, strictly."""
+"""A strict parser for reports, and the page of a workdir without its PNGs."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from scaling import report
-from scaling.report import figures
+from scaling.report import captions, plots, reading, study_page
 
 
 class Page(HTMLParser):
-    """Parses a page strictly: tags nest and close; collects ids, references and the text of each element."""
+    """Parses a page, checks that tags nest and close, and collects ids, references and the text of each element."""
     VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
 
     def __init__(self, text):
@@ -53,8 +52,8 @@ class Page(HTMLParser):
 
 
 def page_of(workdir):
-    """The page without the PNGs, which take most of the time to make."""
-    study = report.read(workdir)
-    palette = report.colours(study)
-    drawn = figures.render(report.captions.plans(study, palette), palette, png=False)
-    return report.render(study, palette, drawn)
+    """The page of one study. Its PNGs are left out, because they take most of the time."""
+    study = reading.read_study(workdir)
+    palette = study_page.study_palette(study)
+    drawn = plots.draw_all(captions.study_figures(study, palette), palette, png=False)
+    return study_page.study_html(study, palette, drawn)

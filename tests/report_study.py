@@ -1,4 +1,4 @@
-"""A study made up for the report's tests: runs on a planted Chinchilla surface, and what is beside them."""
+"""Made-up studies for tests: records of runs on a planted Chinchilla surface, and all other files of a workdir."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def surface(params, data):
     return LAW["E"] + LAW["A"] * params ** -LAW["alpha"] + LAW["B"] * data ** -LAW["beta"]
 
 
-# A study of images: a distance that falls with size, and with data hardly at all.
+# A study of images: a distance that falls with size and hardly with data.
 GAN_LAW = {"E": 0.012, "A": 9.0, "B": 0.6, "alpha": 0.48, "beta": 0.31}
 GAN_SIZES = [10_400, 41_000, 160_000, 610_000]
 GAN_DATA = [16_384, 65_536, 262_144]
@@ -42,14 +42,15 @@ FLOOR = 0.0035
 
 
 def record(params, data, rate, loss, role="sweep"):
-    """The record of one run, as `scaling.results.records` describes it. A loss of NaN: it diverged at step 17."""
+    """The record of one run, as `scaling.results.records` describes it. With a loss of NaN it diverged at step 17."""
     diverged = math.isnan(loss)
     return {
         "fingerprint": f"{params:x}-{data:x}-{rate:g}".replace("e-", "m"), "role": role,
         "family": "transformer",
         "experiment": {"family": {"width": 16}, "optim": {"learning_rate": rate}},
         "params_total": params + 8_192, "params_non_embedding": params, "tokens_seen": data,
-        "tokens_unique": data, "flops": 6.6 * params * data, "flops_6nd": 6 * params * data,
+        "tokens_unique": data, "flops": 6.6 * params * data,
+        "flops_executed": 8.1 * params * data, "flops_6nd": 6 * params * data,
         "steps": data // 4096, "learning_rate": rate, "seed": 0, "weight_decay": 0.1,
         "loss": loss * math.log(2), "bits_per_byte": loss,
         "bits_per_byte_package": loss * 1.06, "diverged": diverged, "diverged_step": 17 if diverged else None,
@@ -73,7 +74,7 @@ def sweep(seed=0):
 
 
 def curve(run, rng):
-    """The points of a training curve: noisy, and lower in the last fifth, where the learning rate decays."""
+    """The points of a training curve: noisy, and lower in the last fifth, as if the learning rate decayed there."""
     tokens = np.arange(1, run["steps"] + 1) * 4096
     late = np.clip((tokens / tokens[-1] - 0.8) / 0.2, 0, 1)
     loss = math.log(2) * (surface(run["params_non_embedding"], tokens) + 0.15 - 0.15 * late)
@@ -108,8 +109,8 @@ def fill(workdir, without=()):
     study = {"title": "Quickstart: code language models", "config": "configs/quickstart.py",
              "metric": "bits_per_byte",
              "command": "python -m experiments.run --config=configs/quickstart.py", "git_commit": "abc123",
-             "seconds": 247.3, "mfu": 0.31, "matmul_flops_per_second": 3.6e11,
-             "plan": {"runs": 49, "programs": 5, "flops": 3.1e14, "seconds": 230.0},
+             "seconds": 247.3, "mfu": 0.31, "hardware_utilisation": 0.38, "matmul_flops_per_second": 3.6e11,
+             "plan": {"runs": 49, "programs": 5, "flops": 3.1e14, "flops_executed": 3.8e14, "seconds": 230.0},
              "versions": {"python": "3.11.9", "jax": "0.10.2", "flax": "0.12.8"}}
     for name, content in {"samples": samples, "study": study}.items():
         if name not in without:
@@ -131,7 +132,7 @@ def distance(params, data):
 
 
 def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
-    """The record of one run of a GAN; a `value` of NaN: it broke down."""
+    """The record of one run of a GAN. With a `value` of NaN it diverged."""
     lost = math.isnan(value)
     kept = {name: x for name, x in record(params, data, rate, value, role).items()
             if not name.startswith(("tokens", "bits", "loss"))}
@@ -154,8 +155,7 @@ def image_record(params, data, rate, value, seed=0, unique=None, role="sweep"):
 
 
 def image_sweep(seed=0):
-    """Three learning rates everywhere, three seeds at the middle one; at the most data also fewer different
-    images."""
+    """Three learning rates everywhere, three seeds at the middle one, and at the most data also fewer unique images."""
     rng, runs = np.random.default_rng(seed), []
 
     def add(params, data, rate, factor, seed, unique=None, diverged=False):

@@ -84,7 +84,7 @@ def roofline():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
             if re.match(r"\| (transformer|vae|gan) ", line)]
     names = [", ".join(row[:3]) for row in rows]
-    figure, axes = plot.canvas(COLOURS, "seconds of a step, at published rates", "")
+    figure, axes = plot.canvas("seconds of a step, at published rates", "")
     figure.set_size_inches(8.6, 4.6)
     columns = {7: "matrix products", 8: "memory traffic", 9: "ICI"}
     for (column, label), colour, shape in zip(columns.items(), HUES, SHAPES, strict=False):
@@ -101,7 +101,7 @@ def trunk():
     """The learning rate of four runs that share a trunk, as the package's schedule gives it."""
     base = experiment.from_config(experiment.config("transformer"))
     tokens = (36_864, 73_728, 147_456, 294_912)
-    figure, axes = plot.canvas(COLOURS, "training tokens", "learning rate")
+    figure, axes = plot.canvas("training tokens", "learning rate")
     axes.set_xscale("linear")
     for count, colour in zip(tokens, HUES, strict=False):
         one = base.replace({"data.tokens": count, "optim.warmup": 10})
@@ -127,7 +127,7 @@ def main() -> None:
     for name, draw in DIAGRAMS.items():
         (DOCS / "figures" / name).write_text(draw())
     for name, draw in PLOTS.items():
-        plot.save(DOCS / "figures" / name, draw())
+        plot.save_figure(DOCS / "figures" / name, draw())
     print(f"written: {', '.join([*DIAGRAMS, *PLOTS])} in {DOCS / 'figures'}")
 
 

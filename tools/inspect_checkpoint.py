@@ -169,7 +169,7 @@ def write(output, tables, figures) -> None:
         name: [{k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))} for row in rows]
         for name, rows in tables.items()})
     for name, figure in figures.items():
-        style.save(output / name, figure)
+        style.save_figure(output / name, figure)
     written = [f"{name}.csv" for name in tables] + ["weights.json", *figures]
     print(f"\nwritten: {', '.join(written)} in {output}")
 

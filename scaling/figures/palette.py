@@ -1,9 +1,8 @@
-"""Colours for two schemes, under one set of names.
+"""Colours for a light and a dark scheme, under one set of names.
 
-Figures are drawn in the light colours (so the PNGs are right as they are); in the report each light colour
-becomes the CSS variable of its name, and the style sheet gives that variable its dark value too. Size and
-data are each one sequential scale on which more is farther from the background: they read without hue, and
-so by colour-blind readers and in print.
+Figures are drawn in the light colours, which the PNGs keep. In a report each light colour becomes a CSS variable, to
+which the style sheet also gives its dark value. Model size and data have one sequential scale each, on which more is
+farther from the background. Such scales can be read without hue, by colour-blind readers and in print.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from matplotlib.colors import to_hex
 
 LIGHT = {"paper": "#fefefe", "ink": "#1a1e23", "muted": "#59626d", "grid": "#e2e5e9", "accent": "#c2185b"}
 DARK = {"paper": "#15181c", "ink": "#e7e9ec", "muted": "#a0a9b4", "grid": "#2d333a", "accent": "#ff80b0"}
-# Map and its ends, from the smallest to the largest, in each scheme. All keep a contrast of about 4 or
-# more with the background.
+# A colour map, and the part of it from the smallest to the largest value in the light and in the dark scheme. Every
+# colour has a contrast of about 4 or more with the background.
 SCALES = {"size": ("viridis", (0.45, 0.0), (0.5, 0.98)), "data": ("YlOrBr", (0.7, 1.0), (0.7, 0.12))}
 
 
@@ -30,7 +29,7 @@ def scale(name: str, steps: int, dark: bool = False) -> list[str]:
 
 
 class Palette:
-    """The colours of one report: `ink`, `muted`, ... as attributes, one for each size and amount of data."""
+    """The colours of one report: `ink`, `muted`, ... as attributes, and one colour for each size and amount of data."""
 
     def __init__(self, sizes: Iterable[float], data: Iterable[float]):
         self._values = {"size": sorted(set(sizes)), "data": sorted(set(data))}
@@ -43,10 +42,11 @@ class Palette:
         self._pattern = re.compile("|".join(map(re.escape, self._names)))
 
     def size(self, value: float) -> str:
-        """Colour of a model of `value` parameters: that of the nearest of the sizes."""
+        """The colour of a model of `value` parameters: that of the nearest size of the palette."""
         return self._nearest("size", value)
 
     def data(self, value: float) -> str:
+        """The colour of an amount of data: that of the nearest amount of the palette."""
         return self._nearest("data", value)
 
     def _nearest(self, name: str, value: float) -> str:
@@ -61,7 +61,7 @@ class Palette:
                                  "size(N) and data(D)") from None
 
     def variables(self, dark: bool) -> str:
-        """CSS declarations of every colour of one scheme."""
+        """The CSS declarations of all colours of one scheme."""
         scheme = self.dark if dark else self.light
         return " ".join(f"--{name}: {colour};" for name, colour in scheme.items())
 

@@ -1,8 +1,8 @@
-"""From a matplotlib figure to SVG inside an HTML page, and to PNG.
+"""Matplotlib figures as PNG, and as SVG inside an HTML page.
 
-Inside a page, an SVG can take the page's fonts and colours: text stays text (small, sharp, searchable,
-resized by the style sheet on a phone), colours become CSS variables, and ids carry the figure's name, so that
-they do not collide.
+Inside a page, an SVG takes the page's fonts and colours. Text stays text: small, sharp, searchable, and resized by the
+style sheet on a phone. Colours become CSS variables. Ids start with the figure's name, so that they do not collide. No
+library does this; matplotlib writes fixed colours, and global ids and styles.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from scaling.figures.palette import Palette
 
-# Layout is measured in the font that matplotlib ships. It is wider than the system fonts that the page uses,
-# so that nothing overflows.
+# The layout is measured in the font that matplotlib ships. It is wider than the system fonts of the page, so nothing
+# overflows.
 STYLE = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 11, "axes.linewidth": 0.8,
          "axes.unicode_minus": True,
          "lines.linewidth": 1.6, "lines.markersize": 5, "xtick.major.size": 3.5, "ytick.major.size": 0,
@@ -26,6 +26,7 @@ STYLE = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 11, 
 
 
 def to_png(figure: Figure, palette: Palette, dpi: int = 220) -> bytes:
+    """The figure as the bytes of a PNG, in the light colours."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=dpi, facecolor=palette.paper, metadata={"Software": None})
@@ -33,7 +34,10 @@ def to_png(figure: Figure, palette: Palette, dpi: int = 220) -> bytes:
 
 
 def to_svg(figure: Figure, palette: Palette, name: str, title: str) -> str:
-    """An `<svg>` element called `title`; its ids start with `name`. The same figure gives the same text."""
+    """The figure as an `<svg>` element with the label `title` and ids that start with `name`.
+
+    The same figure gives the same text.
+    """
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

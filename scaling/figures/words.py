@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, plain units, one way of writing each kind of quantity."""
+"""Numbers and short texts as reports write them: few digits, plain units, one format for each kind of quantity."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 import unicodedata
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-NOTHING = "–"
+NOTHING = "–"  # stands for a value that is missing
 
 
 def missing(value) -> bool:
+    """True for None, an empty text, NaN and infinities."""
     return value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
 
 
 def number(value, digits: int = 4) -> str:
-    """`value` to `digits` significant digits, without an exponent where short: 0.00123, 1.23 × 10⁻⁷."""
+    """`value` to `digits` significant digits, with an exponent only where it is short: 0.00123, 1.23 × 10⁻⁷."""
     if missing(value):
         return NOTHING
     if value == 0:
@@ -25,9 +26,8 @@ def number(value, digits: int = 4) -> str:
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
-def measured(value, error) -> str:
-    """`value` ± its standard error: two digits of the error and as many decimals of the value. 1.432 ±
-    0.012."""
+def with_error(value, error) -> str:
+    """`value` ± its standard error, as 1.432 ± 0.012: two digits of the error, and as many decimals of the value."""
     if missing(value) or missing(error) or error <= 0 or not 1e-4 <= abs(value) < 1e6:
         return number(value)
     decimals = max(0, 1 - math.floor(math.log10(error)))
@@ -50,12 +50,24 @@ def count(value, digits: int = 3) -> str:
 
 
 def power(value, digits: int = 3) -> str:
-    """Scientific notation, 1.23 × 10¹⁵; with one digit, as on an axis, 10¹⁵ where the mantissa is one."""
+    """Scientific notation: 1.23 × 10¹⁵. With one digit, a mantissa of one is left out: 10¹⁵."""
     if missing(value):
         return NOTHING
     mantissa, exponent = f"{value:.{digits - 1}e}".replace("-", "−", 1 if value < 0 else 0).split("e")
     power_of_ten = "10" + str(int(exponent)).translate(SUPERSCRIPT)
     return power_of_ten if mantissa == "1" else f"{mantissa} × {power_of_ten}"
+
+
+def compact_power(value) -> str:
+    """Scientific notation to two digits without zeros, for FLOPs on axes and labels: 10²¹, 3 × 10²⁰, 6.4 × 10¹⁹."""
+    return power(value, 2).replace(".0 ×", " ×").removeprefix("1 × ")
+
+
+def amount(value: float) -> str:
+    """A number on an axis: 0.25, 300M, and 10²¹ beyond the suffixes of `count`."""
+    if value < 0 or value < 1e-3 or 1 <= value < 1e3:
+        return short(value)
+    return count(value) if value < 9e14 else compact_power(value)
 
 
 def duration(seconds) -> str:
@@ -74,10 +86,18 @@ def duration(seconds) -> str:
 
 
 def percent(fraction, digits: int = 2) -> str:
+    """A fraction as a percentage: 0.123 is 12%."""
     return NOTHING if missing(fraction) else f"{number(100 * fraction, digits)}%"
 
 
+def signed_percent(fraction: float, _=None) -> str:
+    """A fraction as a percentage with its sign, as axes write it: +2.5%, −10%, 0. Matplotlib passes a second argument,
+    the tick's position, which is ignored."""
+    return f"{100 * fraction:+.3g}%".replace("-", "−") if fraction else "0"
+
+
 def plural(n: int, noun: str) -> str:
+    """`n` and the noun, in the plural unless `n` is one: "1 run", "1,024 runs"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
@@ -87,7 +107,7 @@ def sentence(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` as HTML can hold it: what it cannot (control characters, lone surrogates) becomes �."""
+    """`text` for an HTML page. Characters that HTML cannot hold (controls, lone surrogates) become �."""
     text = text.replace("\r\n", "\n")
     bad = ("Cc", "Cn", "Co", "Cs")
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in bad else "�" for c in text)

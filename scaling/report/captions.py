@@ -1,158 +1,176 @@
-"""Which figures the report has, and under each a caption that says what is seen, computed from the study."""
+"""The figures of a study's page, and the caption of each: sentences computed from the study."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
+import pandas as pd
+
+from scaling.figures.palette import Palette
 from scaling.figures.words import count, number, percent, plural, sentence, short
-from scaling.report import figures
+from scaling.report import plots, training_plots
+from scaling.report.plots import PlannedFigure
+from scaling.report.reading import StudyFiles
 from scaling.results import tuned
 from scaling.results.tuned import PARAMS
 
 
-def plans(study, palette) -> dict[str, tuple]:
-    """{name: (function that draws, accessible title, caption)}, for `figures.render`."""
+def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigure]:
+    """{name: figure} of every figure that the page may have, for `plots.draw_all`."""
     measure, unit = study.measure.label, study.unit.name
     targets = list(study.runs.loc[study.runs["role"] == "target", "fingerprint"])
     target = (study.forecast or {}).get("target", {}).get("fingerprint") or (targets[0] if targets else None)
-    rows = {
-        "verdict": (figures.verdict, f"forecast and observed {measure}", _verdict(study)),
-        "compute": (figures.against_compute, f"{measure} against training compute", _compute(study)),
-        **_of_size_and_data(study),
-        "unique": (figures.against_unique, f"{measure} against different {unit}", _unique(study)),
-        "residuals": (figures.residuals, "residuals of the fit", _residuals(study)),
-        "learning-rate": (figures.against_learning_rate, f"{measure} against learning rate", _rates(study)),
+
+    def planned(draw: Callable, title: str, caption: str) -> PlannedFigure:
+        return PlannedFigure(partial(draw, study, palette), title, caption)
+
+    figures = {
+        "verdict": planned(plots.draw_verdict, f"forecast and observed {measure}", _verdict(study)),
+        "compute": planned(plots.draw_compute, f"{measure} against training compute", _compute(study)),
+        **_size_and_data(study, palette),
+        "unique": planned(plots.draw_unique, f"{measure} against unique {unit}", _unique(study)),
+        "residuals": planned(plots.draw_residuals, "residuals of the fit", _residuals(study)),
+        "learning-rate": planned(training_plots.draw_learning_rates, f"{measure} against learning rate",
+                                 _learning_rates(study)),
     }
-    planned = {name: (partial(draw, study, palette), *words) for name, (draw, *words) in rows.items()}
     for metric in study.beside:
-        view = study.showing(metric)
-        planned |= {f"{name}-{metric}": (partial(draw, view, palette), *words)
-                    for name, (draw, *words) in _of_size_and_data(view).items()}
-    for loss in sorted({name for curve in study.curves.values() for name in curve if name != "data"}):
+        for name, figure in _size_and_data(study.showing(metric), palette).items():
+            figures[f"{name}-{metric}"] = figure
+    for loss in sorted({str(name) for curve in study.curves.values() for name in curve if name != "data"}):
         name = "-".join(["curves", *loss.split("/")[:-1]])
-        planned[name] = (partial(figures.training_curves, study, palette, target, loss),
-                         f"training loss against {unit}", _curves(study, target, loss))
-    return planned
+        draw = partial(training_plots.draw_curves, target=target, loss=loss)
+        figures[name] = planned(draw, f"training loss against {unit}", _curves(study, target, loss))
+    return figures
 
 
-def _of_size_and_data(study) -> dict[str, tuple]:
-    label = study.measure.label
-    return {"params": (figures.against_params, f"{label} against parameters",
-                       _trend(study, PARAMS, "data", "a larger size at fixed data")),
-            "data": (figures.against_data, f"{label} against training {study.unit.name}",
-                     _trend(study, "data", PARAMS, "more data at fixed size") + _baselines(study))}
+def _size_and_data(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigure]:
+    """The metric that `study` shows against model size, and against data."""
+    label, unit = study.measure.label, study.unit.name
+    return {
+        "params": PlannedFigure(partial(plots.draw_params, study, palette), f"{label} against parameters",
+                                _trend(study, PARAMS, "data", "a larger model on the same amount of data")),
+        "data": PlannedFigure(partial(plots.draw_data, study, palette), f"{label} against training {unit}",
+                              _trend(study, "data", PARAMS, "more data at the same model size") + _baselines(study))}
 
 
-def _verdict(study) -> str:
+def _verdict(study: StudyFiles) -> str:
     if not study.forecast:
         return ""
-    text = f"The band is the forecast's {percent(study.forecast['level'])} interval."
+    text = f"The band is the {percent(study.forecast['level'])} interval of the forecast."
     observed = (study.forecast_check or {}).get("observed", math.nan)
     drop = study.cells[study.metric].min() - observed
     if drop > 0:
         error = abs(observed - study.forecast["predicted"])
-        text += (f" The error is {percent(error / drop)} of the fall in {study.measure.noun} from the best "
-                 "fitted run to the target.")
+        text += (f" The error of the forecast is {percent(error / drop)} of the fall in {study.measure.noun} from "
+                 "the best fitted run to the target run.")
     return text
 
 
-def _compute(study) -> str:
-    text = "Each dot is a tuned run, each line a model size."
+def _compute(study: StudyFiles) -> str:
+    text = "Each dot is a tuned run, and each line joins the runs of one model size."
     frontier = (study.fit or {}).get("frontier")
     if frontier:
-        banded = ", with its interval" if {"lo", "hi"} <= set(frontier[0]) else ""
-        text += f" Dashed: the least {study.measure.noun} that the law allows for each budget{banded}."
+        text += f" The dashed line is the lowest {study.measure.noun} that the law predicts for each budget"
+        text += "; the grey band is its interval." if {"lo", "hi"} <= set(frontier[0]) else "."
     if (study.forecast or {}).get("compute_ratio"):
         ratio = short(study.forecast["compute_ratio"])
         text += f" The forecast is for {ratio} times the compute of the largest fitted run."
-    return text
+    if study.compute == "flops":
+        return text + " Compute is the FLOPs of the model, forward and backward."
+    return text + " Compute is the FLOPs that training executed, as in the fit."
 
 
-def _trend(study, along: str, fixed: str, to: str) -> str:
+def _trend(study: StudyFiles, along: str, fixed: str, to: str) -> str:
     found = tuned.growth_steps(study.cells, along, fixed, study.metric)
     measure = study.measure
-    text = f"Tuned {measure.noun}" + ("." if not found else
-                                      f" {measure.falls} at {sum(step.better for step in found)} of "
-                                      f"{plural(len(found), 'step')} to {to}.")
+    text = f"{sentence(measure.noun)} of the tuned runs."
+    if found:
+        better = sum(step.better for step in found)
+        text = (f"The {measure.noun} of the tuned runs {measure.falls} in {better} of {plural(len(found), 'step')} "
+                f"to {to}.")
     if study.law(1.0, 1.0) is not None:
-        text += " Dashed: the fitted law."
+        text += " Dashed lines are the fitted law."
     return text + _spread(study, study.cells)
 
 
-def _spread(study, cells) -> str:
-    """What bars and small dots mean, where the figure has any."""
+def _spread(study: StudyFiles, cells: pd.DataFrame) -> str:
+    """What error bars and small dots mean, where the figure has any."""
     text = ""
     if tuned.standard_error(cells, study.metric).gt(0).any():
         text += " Bars are one standard error."
     if (cells["seeds"] > 1).any():
-        text += " Small dots are single seeds, of which a large dot is the mean."
+        text += " Small dots are single seeds; a large dot is their mean."
     return text
 
 
-def _baselines(study) -> str:
+def _baselines(study: StudyFiles) -> str:
     known, text = study.baselines or {}, ""
     floor = (known.get("floor") or {}).get(study.metric)
     if floor is not None:
-        text += f" Floor: real images against other real ones, {number(floor, 3)}."
+        text += f" The floor is the value for real images compared with other real images, {number(floor, 3)}."
     if any(study.metric in point for point in known.get("memoriser") or ()):
-        text += " Memoriser: the first so many training images themselves, as samples."
+        text += " The memoriser is the value for the first training images themselves, used as samples."
     return text
 
 
-def _unique(study) -> str:
+def _unique(study: StudyFiles) -> str:
     cells = tuned.repeated_cells(study.runs, study.metric)
     if cells.empty:
         return ""
     seen = ", ".join(sorted({count(value) for value in cells["data"]}))
+    unit = study.unit.name
     found = tuned.mean_effect(cells, "unique", PARAMS, study.metric)
-    says = f" {sentence(effect(found, study, f'different {study.unit.name}'))}" if found else ""
-    return (f"Models trained on {seen} {study.unit.name}, repeated where fewer were different.{says}"
+    says = f" {sentence(effect_sentence(found, study, f'unique {unit}'))}" if found else ""
+    return (f"The models were trained on {seen} {unit}. Where fewer {unit} were unique, they were repeated.{says}"
             f"{_spread(study, cells)}{_baselines(study)}")
 
 
-def effect(found: tuned.Effect, study, of: str) -> str:
-    """What so many times more of `of` does to the metric, as a sentence."""
+def effect_sentence(found: tuned.Effect, study: StudyFiles, of: str) -> str:
+    """A sentence that says how the metric changes when `of` grows by the factor of the effect."""
     change = percent(abs(found.ratio - 1))
     text = (f"{short(found.factor, 2)} times as many {of} {'raise' if found.ratio > 1 else 'lower'} "
             f"the {study.measure.noun} by {change} on average")
     if found.pairs > 1:
         low, high = ((f"{'+' if end > 1 else '−'}{percent(abs(end - 1))}") for end in (found.low, found.high))
-        sure = "" if found.low > 1 or found.high < 1 else ", which leaves the sign open"
-        text += f" (90% interval {low} to {high} over {found.pairs} pairs{sure})"
+        sure = "" if found.low > 1 or found.high < 1 else ", so the sign is uncertain"
+        text += f" (90% interval: {low} to {high}, from {found.pairs} pairs{sure})"
     return f"{text}."
 
 
-def _curves(study, target, loss) -> str:
+def _curves(study: StudyFiles, target: str | None, loss: str) -> str:
     shown = sum(loss in study.curves.get(name, ()) for name in study.cells["fingerprint"])
-    return (f"Training loss of {plural(shown, 'tuned run')}, coloured by size"
-            f"{', and of the target' if loss in study.curves.get(target, ()) else ''}, from "
-            f"{short(100 * figures.CURVES_FROM)}% of "
-            f"the longest run on; points are averages over bins of equal width in log {study.unit.name}.")
+    with_target = " and of the target run" if loss in study.curves.get(target, ()) else ""
+    return (f"Training loss of {plural(shown, 'tuned run')}{with_target}. Colour is model size. The curves start at "
+            f"{short(100 * training_plots.CURVES_FROM)}% of the longest run. Each point is an average over a bin; "
+            f"bins have equal width in log {study.unit.name}.")
 
 
-def _rates(study) -> str:
+def _learning_rates(study: StudyFiles) -> str:
     rates = tuned.learning_rates(study.runs, study.metric)
     if rates.empty:
         return ""
     inside = int((rates["edge"] == "").sum())
-    text = ("The best learning rate (ringed) has worse or diverged ones on both sides in "
-            f"{inside} of {plural(len(rates), 'sweep')}")
+    text = ("A ring marks the best learning rate. In "
+            f"{inside} of {plural(len(rates), 'sweep')}, the rates on both sides of it were worse or diverged.")
     if rates[PARAMS].nunique() > 1:
         best = rates.sort_values([PARAMS, "data"]).groupby(PARAMS)["best"].last()
-        text += (f"; it goes from {short(best.iloc[0])} at {count(best.index[0])} to {short(best.iloc[-1])} "
-                 f"at {count(best.index[-1])} parameters")
-    return (text + ". Each line is the sweep at the most data of that size; crosses diverged."
-            + _spread(study, tuned.trials(study.runs, study.metric)))
+        text += (f" The best rate is {short(best.iloc[0])} at {count(best.index[0])} parameters and "
+                 f"{short(best.iloc[-1])} at {count(best.index[-1])} parameters.")
+    text += " Each line is the sweep at the largest amount of data of one model size."
+    if (study.runs["diverged"] & (study.runs["role"] == "sweep")).any():
+        text += " Crosses mark rates at which every run diverged."
+    return text + _spread(study, tuned.trials(study.runs, study.metric))
 
 
-def _residuals(study) -> str:
-    table = figures.residual_table(study)
+def _residuals(study: StudyFiles) -> str:
+    table = plots.residual_table(study)
     if table is None:
         return ""
     worst = table.loc[table["relative"].abs().idxmax()]
     rms = math.sqrt((table["relative"] ** 2).mean())
     unit = study.unit
-    return (f"The law misses its {plural(len(table), 'point')} by {percent(rms)} (root mean square), and by "
-            f"{percent(abs(worst['relative']))} at most, at {count(worst[PARAMS])} parameters and "
-            f"{count(worst[unit.seen])} {unit.name}. Colour is {unit.name}.")
+    return (f"The law misses its {plural(len(table), 'point')} by {percent(rms)} (root mean square) and by at most "
+            f"{percent(abs(worst['relative']))}, at {count(worst[PARAMS])} parameters and {count(worst[unit.seen])} "
+            f"{unit.name}. Colour is the number of {unit.name}.")

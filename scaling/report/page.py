@@ -14,10 +14,11 @@ from scaling.figures.palette import Palette
 from scaling.store import files
 
 
-def render(template: str, palette: Palette, drawn: dict[str, dict], **content) -> str:
-    """The page. Its content security policy refuses every request, and every script but its own.
+def render_page(template: str, palette: Palette, drawn: dict[str, dict], **content) -> str:
+    """The page as text. `drawn` are the figures, as `plots.draw_all` returns them; `content` is for the template.
 
-    That holds whatever a sample or a title contains, and comes on top of escaping them.
+    The content security policy of the page refuses every request, and every script but the page's own, whatever a
+    sample or a title contains. All content is also escaped.
     """
     script = _text("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -26,9 +27,8 @@ def render(template: str, palette: Palette, drawn: dict[str, dict], **content) -
         **content)
 
 
-def save(directory, text: str, drawn: dict[str, dict]) -> epath.Path:
-    """Writes figures/*.png, then index.html (atomically), into `directory`; returns the path of the
-    latter."""
+def write_page(directory, text: str, drawn: dict[str, dict]) -> epath.Path:
+    """Writes figures/*.png and then index.html (atomically) into `directory`; returns the path of the page."""
     directory = epath.Path(directory).expanduser()
     for name, figure in drawn.items():
         files.atomic_write(directory / "figures" / f"{name}.png", figure["png"])

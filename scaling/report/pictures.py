@@ -1,4 +1,4 @@
-"""Images that models made: the grids of pictures.json with their bytes, and how each kind is introduced."""
+"""Images that models made: the grids listed in pictures.json, and the metrics of single models in examine.json."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from scaling.results import metrics
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 4_000_000  # bytes of one picture in the page
-WIDTH = 300          # screen pixels that a grid takes about: a whole multiple, or part, of its own
-# What each kind of grid shows; sizes stand beside each other, so each says what is the same for all of them.
+WIDTH = 300          # about how many screen pixels wide a grid is shown: a whole multiple, or part, of its own width
+# The sentence above each kind of grid. Grids of several sizes stand side by side; it says what they have in common.
 INTRODUCTIONS = {
-    "samples": "Drawn by each model from the same latents.",
-    "reconstructions": "Above, the same test images; below, what each model makes of their latents.",
-    "interpolations": "Each row goes from one latent to another, the same two for every model.",
-    "traversals": "Each row moves one of the latents that a model uses most, from the same test image.",
+    "samples": "All models drew these samples from the same latents.",
+    "reconstructions": "The upper rows are test images, the same for all models. The lower rows are their reconstructions.",
+    "interpolations": "Each row goes from one latent to another. The latents are the same for all models.",
+    "traversals": "Each row changes one of the latents that a model uses most. All models start from the same test image.",
 }
 
 
-def read(workdir, listed: list[dict]) -> tuple[list[dict], str]:
-    """(the entries of pictures.json whose PNG can be shown, with it as `png`; a sentence about the others or
-    "")."""
+def read_pictures(workdir, listed: list[dict]) -> tuple[list[dict], str]:
+    """Reads the PNGs that pictures.json lists.
+
+    Returns the entries that can be shown, each with its bytes as `png`, and a sentence about the others, or "".
+    """
     shown, lost = [], []
     for entry in listed:
         parts = str(entry.get("path", "")).split("/")
         path = workdir.joinpath(*parts)
-        inside = ".." not in parts and parts[0]  # nothing outside the workdir comes into the page
+        inside = ".." not in parts and parts[0]  # files outside the workdir never enter the page
         png = path.read_bytes() if inside and path.exists() else b""
         if png.startswith(SIGNATURE) and len(png) <= LARGEST:
             shown.append({**entry, "png": png})
         else:
             lost.append(str(entry.get("path")))
-    why = f"Not a PNG of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
+    why = f"these are not PNG files of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
     return shown, why if lost else ""
 
 
 def grids(study) -> list[dict]:
-    """One entry for each name of picture: its introduction, and its grids by ascending size."""
+    """One entry for each kind of picture: its title, its introduction, and its grids by ascending model size."""
     found = sorted(study.pictures or [], key=lambda entry: entry["params_non_embedding"])
     out = []
     for name in dict.fromkeys(entry["name"] for entry in found):
         sides = [_side(entry) for entry in found if entry["name"] == name]
         out.append({"name": name, "title": words.sentence(name.replace("_", " ")), "sides": sides,
-                    "introduction": INTRODUCTIONS.get(name, "The same latents and images for each model.")})
+                    "introduction": INTRODUCTIONS.get(name, "The latents and images are the same for all models.")})
     known = list(INTRODUCTIONS)
     return sorted(out, key=lambda grid: known.index(grid["name"]) if grid["name"] in known else len(known))
 
@@ -60,8 +62,7 @@ def _side(entry: dict) -> dict:
 
 
 def examination(study) -> dict | None:
-    """The costly metrics of examine.json as a table: one row a metric, one column a model by ascending
-    size."""
+    """The metrics of examine.json as a table: one row for each metric, one column for each model by ascending size."""
     found = sorted(study.examine or [], key=lambda entry: entry["params_non_embedding"])
     if not found:
         return None
@@ -72,6 +73,6 @@ def examination(study) -> dict | None:
                       [_value(entry["metrics"], name) for entry in found]) for name in names]}
 
 
-def _value(metrics: dict, name: str) -> str:
-    error = metrics.get(f"{name}_se")
-    return words.measured(metrics.get(name), error) if error else words.short(metrics.get(name), 4)
+def _value(values: dict, name: str) -> str:
+    error = values.get(f"{name}_se")
+    return words.with_error(values.get(name), error) if error else words.short(values.get(name), 4)

@@ -1,4 +1,4 @@
-"""A study as its report sees it: what the files of a workdir hold, and why any of them could not be used."""
+"""The files of a workdir, as a report uses them: their content, and for each missing or damaged file the reason."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "
 
 
 @dataclass
-class Study:
-    """What a workdir holds. `missing` says, for each file that could not be used, why."""
-    runs: pd.DataFrame                                      # cleaned records, see trends.clean
-    cells: pd.DataFrame                                     # the tuned runs of each (N, D), see trends.tuned
-    metric: str                                             # column of both
+class StudyFiles:
+    """The content of a workdir. `missing` holds a sentence for each file that could not be used.
+
+    A part whose file is absent or damaged is None.
+    """
+    runs: pd.DataFrame                                      # cleaned records, see tuned.clean
+    cells: pd.DataFrame                                     # the tuned runs of each (N, D), see tuned.tuned_cells
+    metric: str                                             # a column of both tables
     unit: metrics.Unit
     study: dict | None = None
     fit: dict | None = None
@@ -32,9 +35,9 @@ class Study:
     forecast_check: dict | None = None
     samples: list | None = None
     baselines: dict | None = None
-    pictures: list | None = None                            # with their bytes, see pictures.read
+    pictures: list | None = None                            # with their bytes, see pictures.read_pictures
     examine: list | None = None
-    curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # columns data, and every loss
+    curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint: columns data, and every loss
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -42,25 +45,48 @@ class Study:
         return metrics.find_metric(self.metric)
 
     @property
+    def compute(self) -> str:
+        """The column of FLOPs that the fit and the forecast count in: "flops", those of the model, or "flops_executed".
+
+        Results version 2 fitted with the FLOPs that training executed. The fit of such a workdir keeps them.
+        """
+        points = pd.DataFrame((self.fit or {}).get("points") or [])
+        if not {"fingerprint", "flops"} <= set(points) or "flops_executed" not in self.runs:
+            return "flops"
+        recorded = self.runs.set_index("fingerprint").loc[lambda runs: ~runs.index.duplicated()]
+        recorded = recorded.reindex(points["fingerprint"])
+        of_model, executed = (np.allclose(points["flops"].to_numpy(float), recorded[column].to_numpy(float), rtol=1e-6)
+                              for column in ("flops", "flops_executed"))
+        return "flops_executed" if executed and not of_model else "flops"
+
+    @property
+    def target_compute(self) -> float | None:
+        """FLOPs of the target run in the column `compute`: as recorded or, before it was trained, as forecast."""
+        target = (self.forecast or {}).get("target") or {}
+        recorded = self.runs.loc[self.runs["fingerprint"] == target.get("fingerprint"), self.compute].dropna()
+        return float(recorded.iloc[0]) if len(recorded) else target.get("flops")
+
+    @property
     def beside(self) -> list[str]:
-        """Metrics that are worth figures of their own beside the one that is fitted."""
+        """The metrics that get figures of their own beside the metric that is fitted."""
         asked = (self.study or {}).get("beside", metrics.BESIDE)
         return [name for name in asked if name in self.cells and self.cells[name].notna().any()
                 and not (name.startswith(self.metric) or self.metric.startswith(name))]
 
-    def showing(self, metric: str) -> Study:
-        """The same runs, tuned for what the study is fitted to, seen by another metric: with its law, if one
-        was fitted, and without forecast."""
+    def showing(self, metric: str) -> StudyFiles:
+        """The same tuned runs, shown by another metric, with the law of that metric if one was fitted.
+
+        The runs stay tuned for the metric of the study. The result has no forecast."""
         return dataclasses.replace(self, metric=metric, fit=self.fits.get(metric), forecast=None,
                                    forecast_check=None)
 
     def law(self, params, data):
-        """The fitted law at N and D; None where there is none in those."""
-        return predict(self.fit, {tuned.PARAMS: params, self.unit.seen: data})
+        """The fitted law at N and D; None without a fit, or where the law has other inputs."""
+        return law_values(self.fit, {tuned.PARAMS: params, self.unit.seen: data})
 
 
-def read(workdir) -> Study:
-    """Everything the report needs. An absent or damaged file leaves its part None, and `missing` says why."""
+def read_study(workdir) -> StudyFiles:
+    """Everything that the report of `workdir` needs. Raises `files.WorkdirError` when it is not a directory."""
     workdir = epath.Path(workdir).expanduser()
     table = records.load_records(workdir)
     found, missing = {}, {}
@@ -76,7 +102,7 @@ def read(workdir) -> Study:
         found["fits"] = {path.stem: files.read_json(path) for path in sorted((workdir / "fits").glob("*.json"))}
     except ValueError as error:
         missing["fits"] = f"fits/ cannot be read: {error.__cause__ or error}."
-    found["pictures"], lost = pictures.read(workdir, found["pictures"] or [])
+    found["pictures"], lost = pictures.read_pictures(workdir, found["pictures"] or [])
     if lost:
         missing["some pictures"] = lost
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
@@ -89,11 +115,11 @@ def read(workdir) -> Study:
         missing["curves"] = "There are no training curves in curves/ yet."
     if runs.empty:
         missing["records"] = "There are no records of runs in records/ yet."
-    return Study(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
+    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
 
 
 def _curve(path, unit: metrics.Unit) -> pd.DataFrame | None:
-    """Points of one training curve. Lines without numbers, or torn by a killed run, are skipped."""
+    """The points of one training curve. Lines without numbers, or cut off when a run was killed, are skipped."""
     if not path.exists():
         return None
     points = []
@@ -108,9 +134,11 @@ def _curve(path, unit: metrics.Unit) -> pd.DataFrame | None:
     return curve.sort_values("data") if len(curve.columns) > 1 else None
 
 
-def predict(fit: Mapping | None, columns: Mapping[str, object]):
-    """The fitted law at {column: values}, broadcast together; None without a fit or one of the law's
-    columns."""
+def law_values(fit: Mapping | None, columns: Mapping[str, object]) -> np.ndarray | None:
+    """The fitted law at {column: values}, which are broadcast together.
+
+    None without a fit, for a law that is not in `laws.FORMS`, and where a column of the law is not given.
+    """
     try:
         form = get_form((fit or {}).get("form"))
     except LawError:

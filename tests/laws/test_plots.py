@@ -13,7 +13,8 @@ from matplotlib.text import Text
 
 from scaling import laws
 from scaling.figures import svg
-from scaling.figures.plot import levels, power
+from scaling.figures.plot import group_levels
+from scaling.figures.words import compact_power
 from scaling.laws.design.design import suggest
 from scaling.laws.figures import plots
 from scaling.laws.intervals.profile import profile
@@ -182,10 +183,10 @@ def test_every_residual_is_drawn_and_far_ones_at_the_edge():
 
 def test_levels_are_the_datas_own_where_they_are_few():
     few = np.log(np.repeat([1e6, 1e7, 1e8], 4))
-    centres, index = levels(few + 0.001 * np.arange(12) % 0.004)
+    centres, index = group_levels(few + 0.001 * np.arange(12) % 0.004)
     assert len(centres) == 3
     np.testing.assert_array_equal(index, np.repeat([0, 1, 2], 4))
-    many, index = levels(np.linspace(0, 10, 200))
+    many, index = group_levels(np.linspace(0, 10, 200))
     assert len(many) == 6 and (np.bincount(index) > 20).all()
 
 
@@ -203,7 +204,7 @@ def test_a_slice_without_a_minimum_inside_is_named():
 
 @pytest.mark.parametrize(("value", "text"), [(1e21, "10²¹"), (3e20, "3 × 10²⁰"), (6.4e19, "6.4 × 10¹⁹")])
 def test_budgets_are_written_short(value, text):
-    assert power(value) == text
+    assert compact_power(value) == text
 
 
 def test_saved_figures_are_png_and_pyplot_is_left_alone(tmp_path, figures):

@@ -1,5 +1,4 @@
-"""The report of a study of images: it counts examples, speaks of distances, and shows what the models
-make."""
+"""The report of a study of images: it counts examples, names distances, and shows samples."""
 
 from __future__ import annotations
 
@@ -13,9 +12,8 @@ import pytest
 from report_page import Page, page_of
 from report_study import FLOOR, GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_images, image_record, picture
 
-from scaling import report
 from scaling.figures import words
-from scaling.report import figures, pictures, reading, sections
+from scaling.report import pictures, plots, reading, sections, study_page
 from scaling.results import metrics, tuned
 from scaling.results.records import Records
 
@@ -32,27 +30,27 @@ def text(workdir):
     return page_of(workdir)
 
 
-def test_examples_are_counted_and_distances_measured_everywhere(text):
+def test_the_page_of_images_speaks_of_examples_and_distances(text):
     page = Page(text)
     assert not re.search(r"\btokens?\b", text) and "bits per byte" not in text
-    for said in ("training examples", "different training examples", f"{words.count(GAN_TARGET[1])} examples",
-                 "Does the distance fall with size at fixed data?",
-                 "Distance against size, data and compute"):
+    for said in ("training examples", "unique training examples", f"{words.count(GAN_TARGET[1])} examples",
+                 "Does the distance fall with model size at a fixed amount of data?",
+                 "Distance against model size, data and compute"):
         assert said in page.text
     assert not re.search(r"\bloss\b", page.text.lower().replace("training loss", ""))
 
 
-def test_a_study_of_text_counts_no_examples(tmp_path):
+def test_the_page_of_text_speaks_of_tokens(tmp_path):
     fill(tmp_path)
     text = page_of(tmp_path)
     assert not re.search(r"\bexamples?\b", text) and "training tokens" in text
 
 
-def test_the_unit_is_that_of_the_records_where_study_json_does_not_say(tmp_path):
+def test_records_give_the_unit_when_study_json_does_not(tmp_path):
     Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
-    assert report.read(tmp_path).unit.name == "examples"
+    assert reading.read_study(tmp_path).unit.name == "examples"
     (tmp_path / "study.json").write_text(json.dumps({"unit": "frames"}))
-    unit = report.read(tmp_path).unit
+    unit = reading.read_study(tmp_path).unit
     assert (unit.name, unit.seen, unit.unique) == ("frames", "frames_seen", "frames_unique")
 
 
@@ -66,10 +64,11 @@ def test_the_figures_are_all_there(text):
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_the_law_of_another_metric_has_a_row_of_its_own_parameters(workdir, text):
-    study = reading.read(workdir)
-    row = dict(sections.content(study)["others"]["rows"])[metrics.find_metric("kid").label]
-    assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"])) and "The same law of other metrics" in text
+def test_the_law_of_another_metric_has_a_row(workdir, text):
+    study = reading.read_study(workdir)
+    row = dict(sections.page_content(study)["other_laws"]["rows"])[metrics.find_metric("kid").label]
+    assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"]))
+    assert "The same law fitted to other metrics" in text
     assert study.showing("kid").law(1e5, 1e5) == pytest.approx(study.law(1e5, 1e5) ** 0.5, rel=0.5)
 
 
@@ -85,14 +84,14 @@ def test_pictures_are_embedded_as_they_are_by_ascending_size(workdir, text):
 
 @pytest.mark.parametrize("size", [1, 4, 9])
 def test_pictures_are_shown_at_whole_multiples_or_parts_of_their_pixels(size):
-    [side] = pictures.grids(report.reading.Study(None, None, "fd", None, pictures=[
+    [side] = pictures.grids(reading.StudyFiles(None, None, "fd", None, pictures=[
         {"params_non_embedding": 10, "name": "samples", "png": picture(size=size)}]))[0]["sides"]
     ratio = side["width"] / (8 * size)
     assert max(ratio, 1 / ratio) == pytest.approx(round(max(ratio, 1 / ratio)))
     assert side["width"] / side["height"] == pytest.approx(2) and 180 < side["width"] < 420
 
 
-def test_nothing_but_a_picture_of_the_workdir_is_embedded(workdir, tmp_path):
+def test_only_pictures_inside_the_workdir_are_embedded(workdir, tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(picture())
     inside = tmp_path / "study"
@@ -112,8 +111,8 @@ def test_nothing_but_a_picture_of_the_workdir_is_embedded(workdir, tmp_path):
     assert bad not in text and html.escape(bad).replace("&quot;", "&#34;") in text
 
 
-def test_what_was_examined_is_a_table_with_errors(workdir, text):
-    table = pictures.examination(report.read(workdir))
+def test_metrics_of_single_models_are_a_table_with_standard_errors(workdir, text):
+    table = pictures.examination(reading.read_study(workdir))
     assert [column.split(",")[1].strip() for column in table["columns"]] == ["smallest", "largest"]
     bound = dict(table["rows"])["Importance-weighted bound (bits per dimension)"]
     assert bound == ["1.4000 ± 0.0040", "1.3000 ± 0.0040"]
@@ -121,41 +120,41 @@ def test_what_was_examined_is_a_table_with_errors(workdir, text):
 
 
 def test_cells_show_their_errors_and_figures_their_seeds(workdir):
-    study = report.read(workdir)
-    shown = [cell for _, line in report.sections.matrix(study)["rows"] for cell in line]
+    study = reading.read_study(workdir)
+    shown = [cell for _, line in sections.tuned_table(study)["rows"] for cell in line]
     assert len(shown) == len(GAN_SIZES) * len(GAN_DATA) and all(" ± " in cell for cell in shown)
-    axes = figures.against_params(study, report.colours(study)).axes[0]
+    axes = plots.draw_params(study, study_page.study_palette(study)).axes[0]
     drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_markersize() < 3])
     seeds = study.runs[study.runs["fingerprint"].isin(study.cells["fingerprints"].explode())]
     assert set(seeds["fd_infinity"]) <= set(drawn) and (study.cells["seeds"] == 3).all()
 
 
-def test_floor_and_memoriser_stand_beside_the_curves_over_data(workdir):
-    study = report.read(workdir)
-    palette = report.colours(study)
+def test_floor_and_memoriser_are_drawn_against_data_only(workdir):
+    study = reading.read_study(workdir)
+    palette = study_page.study_palette(study)
     known = json.loads((workdir / "baselines.json").read_text())["memoriser"]
-    for draw, amounts in ((figures.against_data, GAN_DATA), (figures.against_unique, (512, 4096, *GAN_DATA))):
+    for draw, amounts in ((plots.draw_data, GAN_DATA), (plots.draw_unique, (512, 4096, *GAN_DATA))):
         axes = draw(study, palette).axes[0]
         lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
         assert any(y == [FLOOR, FLOOR] for _, y in lines)
         wanted = [(p["examples_unique"], p["fd_infinity"]) for p in known if p["examples_unique"] in amounts]
         assert tuple(map(list, zip(*wanted))) in lines
-    lines = figures.against_params(study, palette).axes[0].lines
+    lines = plots.draw_params(study, palette).axes[0].lines
     assert not any(list(line.get_ydata()) == [FLOOR, FLOOR] for line in lines)
 
 
-def test_the_diverged_share_is_shown_where_there_is_one(workdir, text, tmp_path):
-    study = report.read(workdir)
+def test_diverged_runs_are_counted_and_explained(workdir, text, tmp_path):
+    study = reading.read_study(workdir)
     lost = int(study.runs["diverged"].sum())
-    found = report.sections.diverged(study)
+    found = sections.diverged_table(study)
     assert sum(int(cell.split()[0]) for _, line in found["rows"] for cell in line) == lost == 6
     assert found["reasons"] == ["The discriminator won: 6 runs"]
-    assert "Diverged: 6 of 68 runs" in Page(text).text
+    assert "Diverged runs: 6 of 68 runs" in Page(text).text
     Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
-    assert report.sections.diverged(report.read(tmp_path)) is None and "Diverged:" not in page_of(tmp_path)
+    assert sections.diverged_table(reading.read_study(tmp_path)) is None and "Diverged runs:" not in page_of(tmp_path)
 
 
-def test_samples_judged_in_two_ways_are_said_not_to_compare(tmp_path):
+def test_samples_judged_in_two_ways_get_a_warning(tmp_path):
     for seed, name in enumerate(("classifier", "pca")):
         run = image_record(1_000, 4_096, 0.01, 0.1, seed)
         Records(tmp_path).write(run | {"judge": {**run["judge"], "name": name}})
@@ -168,8 +167,8 @@ def test_a_distance_has_a_logarithmic_axis_unless_estimates_of_it_are_negative(t
     for size, value in zip((1_000, 8_000, 64_000), (1.0, 0.03, lowest)):
         Records(tmp_path).write(image_record(size, 4_096, 0.01, value))
     (tmp_path / "study.json").write_text(json.dumps({"metric": "kid"}))
-    study = report.read(tmp_path)
-    axes = figures.against_params(study, report.colours(study)).axes[0]
+    study = reading.read_study(tmp_path)
+    axes = plots.draw_params(study, study_page.study_palette(study)).axes[0]
     assert axes.get_yscale() == scale
     assert 2 <= sum(axes.get_ylim()[0] <= tick <= axes.get_ylim()[1] for tick in axes.get_yticks()) <= 12
 
@@ -178,7 +177,7 @@ def test_a_distance_has_a_logarithmic_axis_unless_estimates_of_it_are_negative(t
     ("saturating_power", tuned.PARAMS, 1 + 2), ("saturating_power", "examples_seen", 1 + 0.5),
     ("chinchilla", None, 1 + 2 + 4)])
 def test_a_law_of_size_or_data_alone_is_drawn_too(workdir, form, column, value):
-    study = report.read(workdir)
+    study = reading.read_study(workdir)
     columns = {"x": column} if column else {"N": tuned.PARAMS, "D": "examples_seen"}
     params = {"E": 1.0, "A": 8.0, "alpha": 0.5, "B": 16.0, "beta": 0.25}
     study.fit = {"form": form, "params": params, "columns": columns}
@@ -194,10 +193,3 @@ def test_every_metric_has_words(name):
     assert metric.amount("1.5").count("1.5") == 1 and metric.falls == metric.fall + "s"
     assert metrics.base_of(name) in (name, "bits_per_dim", None)
     assert ("character" in metric.label) == name.endswith("character")
-
-
-@pytest.mark.parametrize("value, error, text", [
-    (1.43217, 0.0123, "1.432 ± 0.012"), (0.03, 0.2, "0.03 ± 0.20"), (1234.5, 31.0, "1,234 ± 31"),
-    (-0.002, 0.0004, "−0.00200 ± 0.00040"), (1.5, float("nan"), "1.500"), (None, 0.1, "–")])
-def test_a_value_has_as_many_decimals_as_its_error(value, error, text):
-    assert words.measured(value, error) == text

@@ -1,4 +1,4 @@
-"""What the report calls tuned, when runs have several seeds, and what it says of a trend."""
+"""Tuned runs with several seeds, and the trends computed from them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_luckiest_seed_does_not_choose_the_rate():
     assert tuned.learning_rates(runs, METRIC)["best"].tolist() == [0.02]
 
 
-def test_a_rate_at_which_a_seed_diverged_loses_to_one_at_which_none_did_unless_there_is_none():
+def test_a_rate_with_a_diverged_seed_wins_only_where_all_rates_have_one():
     risky = [(1_000, 10_000, 0.1, 0, 1.0), (1_000, 10_000, 0.1, 1, math.nan)]
     safe = (1_000, 10_000, 0.01, 0, 1.5)
     assert tuned.tuned_cells(frame([*risky, safe]), METRIC)["learning_rate"].tolist() == [0.01]
@@ -65,7 +65,7 @@ def test_a_rate_at_which_a_seed_diverged_loses_to_one_at_which_none_did_unless_t
     assert (only["learning_rate"], only["seeds"], only["seeds_diverged"]) == (0.1, 1, 1)
 
 
-def test_runs_that_differ_in_more_than_their_seed_are_not_joined():
+def test_only_runs_that_differ_in_their_seed_alone_are_averaged():
     rows = [record(1_000, 10_000, 0.01, 2.0) | {"fingerprint": "a"},
             record(1_000, 10_000, 0.01, 2.2) | {"fingerprint": "b", "weight_decay": 0.3},
             record(1_000, 10_000, 0.01, 2.4) | {"fingerprint": "c", "optim.betas": [0.9, 0.99]}]
@@ -91,7 +91,8 @@ def test_a_metric_that_rises_is_tuned_upwards():
 def test_runs_on_repeated_data_are_not_tuned_against_runs_on_fresh_data():
     runs = tuned.clean(pd.DataFrame([
         {"params_non_embedding": 10, "examples_seen": 100, "examples_unique": unique, "learning_rate": 0.1, "seed": 0,
-         "fd_infinity": distance, "fingerprint": str(unique)} for unique, distance in ((20, 0.1), (100, 0.2))]), "fd_infinity")
+         "fd_infinity": distance, "fingerprint": str(unique)}
+        for unique, distance in ((20, 0.1), (100, 0.2))]), "fd_infinity")
     assert tuned.tuned_cells(runs, "fd_infinity")["fingerprint"].tolist() == ["100"]
     assert sorted(tuned.repeated_cells(runs, "fd_infinity")["fingerprint"]) == ["100", "20"]
 
@@ -126,7 +127,7 @@ def test_the_effect_of_data_is_the_planted_one_and_its_interval_covers():
     assert abs(held / trials - 0.9) < 0.05  # three standard errors of the share
 
 
-def test_no_effect_is_claimed_where_none_can_be_measured():
+def test_an_effect_without_pairs_has_no_interval_or_is_none():
     one = pd.DataFrame({tuned.PARAMS: [1e3, 4e3], "data": [100.0, 100.0], METRIC: [2.0, 1.0]})
     assert tuned.mean_effect(one, "data", tuned.PARAMS, METRIC) is None
     found = tuned.mean_effect(one, tuned.PARAMS, "data", METRIC)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.figures import words
-from scaling.figures.plot import BAND, COLOURS, DOT, dress, finish_panel, named, note, panels, power, ramp, styled
+from scaling.figures.plot import BAND, COLOURS, DOT, axis_name, dress, finish, note, panels, ramp, styled
 
 MOST = 9  # labels of slices beside one panel
 SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
@@ -21,7 +21,7 @@ def isoflop(found) -> Figure:
     table = found.table
     curved = [row for row, flags in enumerate(table["flags"]) if "few" not in flags.split("; ")]
     colours = dict(zip(curved, ramp("C", len(curved))))
-    panel, ends = dress(axes[0, 0], named(found.runs.columns, "N"), found.runs.columns["y"], "FLOPs"), []
+    panel, ends = dress(axes[0, 0], axis_name(found.runs.columns, "N"), found.runs.columns["y"], "FLOPs"), []
     for row, part in enumerate(found.slices):
         if row not in colours:
             panel.plot(np.exp(part.logs["N"]), part.loss, **DOT | {"color": COLOURS.grid, "zorder": 2})
@@ -31,8 +31,8 @@ def isoflop(found) -> Figure:
         here = table.iloc[row]
         if _within_slice(part, here, "params"):
             panel.plot(here["params"], here["loss"], **_mark(here["used"]))
-        ends.append((part.loss[np.argmax(part.logs["N"])], power(part.flops), colours[row]))
-    finish_panel(panel, ends[::-(-len(ends) // MOST)])
+        ends.append((part.loss[np.argmax(part.logs["N"])], words.compact_power(part.flops), colours[row]))
+    finish(panel, ends[::-(-len(ends) // MOST)])
     for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
         low, high = found.interval(slope)
         title = f"{SYMBOLS[role]}* ~ C^{slope}, {slope} = {words.number(getattr(found, slope), 3)}"
@@ -50,7 +50,7 @@ def isoflop(found) -> Figure:
                      [max(here[f"{role}_high"], here[role]) - here[role]]]
             axis.errorbar(here["flops"], here[role], yerr=error, color=colour, elinewidth=1.1, zorder=4)
             axis.plot(here["flops"], here[role], **_mark(here["used"]))
-        finish_panel(axis)
+        finish(axis)
     note(figure, "; ".join([f"{found.method}; {found.level:.0%} intervals", *_left_out(table, curved)]))
     return figure
 
@@ -64,8 +64,8 @@ def _within_slice(part, here, role: str) -> bool:
 
 def _left_out(table, curved: list[int]) -> list[str]:
     """Why the slices that the lines do not rest on are left out; those without a curve are counted."""
-    said = [f"{power(here['flops'])} left out: {here['flags']}" for _, here in table.iloc[curved].iterrows()
-            if not here["used"]]
+    said = [f"{words.compact_power(here['flops'])} left out: {here['flags']}"
+            for _, here in table.iloc[curved].iterrows() if not here["used"]]
     few = len(table) - len(curved)
     return said + [f"pale: {words.plural(few, 'slice')} of too few sizes for a curve"] * bool(few)
 
@@ -100,7 +100,7 @@ def frontier(table, fit=None) -> Figure:
         if fit is not None and (role == "loss" or SYMBOLS[role] in fit.runs.columns):
             values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
             axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})
-        finish_panel(axis)
+        finish(axis)
     said = ["dotted: sizes within 0.1% of the lowest loss"]
     if "params_low" in table:
         said.insert(0, "band: interval of the law's own optimum")

@@ -13,13 +13,12 @@ from scaling.figures.plot import (
     DOT,
     HUES,
     SHAPES,
+    axis_name,
     dress,
-    finish_panel,
-    levels,
-    named,
+    finish,
+    group_levels,
     note,
     panels,
-    percent,
     ramp,
     styled,
 )
@@ -40,7 +39,7 @@ def fit(fit, boot=None, level: float = 0.9) -> Figure:
     figure, axes = panels(1, len(form.inputs))
     moved = False
     for i, panel in enumerate(axes[0]):
-        dress(panel, named(fit.runs.columns, form.inputs[i]), fit.runs.columns["y"],
+        dress(panel, axis_name(fit.runs.columns, form.inputs[i]), fit.runs.columns["y"],
               form.inputs[(i + 1) % len(logs)] if len(logs) > 1 else "")
         moved |= _curves(panel, fit, boot, level, i)
     said = [f"{level:.0%} band of the law from {len(boot.draws)} refits" if boot is not None else "",
@@ -54,7 +53,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
     form, logs = fit.form, fit.logs
     grid = np.linspace(logs[along].min(), logs[along].max(), 80)
     other = (along + 1) % len(logs)
-    centres, nearest = levels(logs[other]) if other != along else (np.zeros(1), np.zeros(len(fit.y), int))
+    centres, nearest = group_levels(logs[other]) if other != along else (np.zeros(1), np.zeros(len(fit.y), int))
     colours = ramp(form.inputs[other], len(centres)) if other != along else [COLOURS.ink]
     there, ends = np.array(logs, copy=True), []
     for j in set(range(len(logs))) - {along}:
@@ -73,7 +72,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
             axes.fill_between(np.exp(grid), low, high, color=colour, **BAND)
         if other != along:
             ends.append((curve[-1], words.count(np.exp(centres[k])), colour))
-    finish_panel(axes, ends)
+    finish(axes, ends)
     moved = np.abs(fit.spec.residuals(shown, fit.y)).max()
     return bool(moved > max(0.1 * fit.noise, 1e-4 * np.abs(fit.y).max()))
 
@@ -86,7 +85,7 @@ def residuals(fit, by: str | None = None) -> Figure:
     off than 8 are drawn as triangles at the edge.
     """
     size, noise = fit.residuals, fit.noise
-    places = [(named(fit.runs.columns, name), np.exp(fit.logs[i])) for i, name in enumerate(fit.form.inputs)]
+    places = [(axis_name(fit.runs.columns, name), np.exp(fit.logs[i])) for i, name in enumerate(fit.form.inputs)]
     places.append((f"predicted {fit.runs.columns['y']}", fit.predicted))
     figure, axes = panels(1, len(places), width=4.0)
     groups = _groups(fit, by)
@@ -104,10 +103,10 @@ def residuals(fit, by: str | None = None) -> Figure:
         for sign in (-1, 1):
             panel.axhline(sign * noise, color=COLOURS.muted, linewidth=0.9, dashes=(4, 2.5), zorder=2)
         _medians(panel, x, size)
-        finish_panel(panel, log_y=False)
+        finish(panel, log_y=False)
         panel.set_ylim(-edge, edge)
         if fit.spec.space != "linear":
-            panel.yaxis.set_major_formatter(percent)
+            panel.yaxis.set_major_formatter(words.signed_percent)
     if len(groups) > 1:
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9,
                            labelcolor=COLOURS.muted, title=by, title_fontsize=9)

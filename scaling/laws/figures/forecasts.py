@@ -8,21 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scaling.figures import words
-from scaling.figures.plot import (
-    COLOURS,
-    DOT,
-    HUES,
-    SHAPES,
-    amount,
-    dress,
-    finish_panel,
-    named,
-    note,
-    panels,
-    percent,
-    power,
-    styled,
-)
+from scaling.figures.plot import COLOURS, DOT, HUES, SHAPES, axis_name, dress, finish, note, panels, styled
 
 
 @styled
@@ -36,7 +22,7 @@ def holdout(found) -> Figure:
     figure, axes = panels(len(cuts), 2, width=4.9)
     for row, cut in zip(axes, cuts):
         here = found.points[found.points["cut"] == cut]
-        dress(row[0], f"observed {metric}", f"predicted, from runs below {amount(cut)} {_unit(found.by)}",
+        dress(row[0], f"observed {metric}", f"predicted, from runs below {words.amount(cut)} {_unit(found.by)}",
               log_x=False)
         dress(row[1], _unit(found.by), "predicted / observed − 1")
         span = np.array([here["observed"].min(), here["observed"].max()])
@@ -54,8 +40,8 @@ def holdout(found) -> Figure:
                 axis.plot(x, y, **DOT | {"marker": shape, "color": hue}, label=_score(found, name, cut))
         for axis in row:
             axis.yaxis.set_major_locator(MaxNLocator(6))
-        finish_panel(row[1], log_y=False)
-        row[1].yaxis.set_major_formatter(percent)
+        finish(row[1], log_y=False)
+        row[1].yaxis.set_major_formatter(words.signed_percent)
         row[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9,
                       labelcolor=COLOURS.muted)
     note(figure, f"{found.level:.0%} prediction intervals of one run" if "coverage" in found.table else "")
@@ -111,7 +97,7 @@ def forecast(content, check: Mapping | None = None, fit=None) -> Figure:
     bars.set_ylim(len(rows) - 0.2, -0.6)
     bars.margins(x=0.12)
     bars.xaxis.set_major_locator(MaxNLocator(5))
-    at = ", ".join(f"{name} = {amount(value)}" for name, value in content["target"].items()
+    at = ", ".join(f"{name} = {words.amount(value)}" for name, value in content["target"].items()
                    if isinstance(value, (int, float)) and value > 0)
     note(figure, f"{at}; written {content['time'][:10]}")
     return figure
@@ -131,7 +117,7 @@ def _extrapolation(axes, content: Mapping, check: Mapping | None, fit) -> None:
                   markersize=6, markerfacecolor=COLOURS.paper, zorder=6)
     if check:
         axes.plot([at], [check["observed"]], "o", color=COLOURS.ink, markersize=5, zorder=7)
-    finish_panel(axes)
+    finish(axes)
 
 
 @styled
@@ -141,8 +127,8 @@ def suggestion(found) -> Figure:
     form, runs, chosen = found.fit.form, found.fit.runs, found.runs
     across, down = form.inputs[0], form.inputs[1] if len(form.inputs) > 1 else None
     figure, axes = panels(1, 1, width=6.0, height=4.4)
-    panel = dress(axes[0, 0], named(runs.columns, across),
-                  named(runs.columns, down) if down else "share of what is gained")
+    panel = dress(axes[0, 0], axis_name(runs.columns, across),
+                  axis_name(runs.columns, down) if down else "share of what is gained")
     panel.set_yscale("log" if down else "linear")
     bought = chosen.get("batch") is not None   # then the fit has them among its runs, at the end
     logs = np.exp(found.fit.logs)[:, :len(runs) - (len(chosen) if bought else 0)]
@@ -155,12 +141,12 @@ def suggestion(found) -> Figure:
     else:
         panel.plot(logs[0], np.zeros(logs.shape[1]), **DOT | {"color": COLOURS.muted})
         panel.vlines(chosen[across], 0, share, color=COLOURS.accent, linewidth=2)
-    finish_panel(panel, log_y=False)
+    finish(panel, log_y=False)
     if {across, down} == {"N", "D"}:
         _budgets(panel)
     error = (lambda value: f"{value:.2%}") if found.relative else (lambda value: f"{value:.3g}")
     note(figure, f"{found.target}: standard error {error(found.se_now)} now, {error(found.se_after)} "
-         f"expected after {len(chosen)} runs of {power(found.cost)} FLOPs")
+         f"expected after {len(chosen)} runs of {words.compact_power(found.cost)} FLOPs")
     return figure
 
 
@@ -174,8 +160,8 @@ def _budgets(axes) -> None:
         axes.plot(x, compute / (6 * x), color=COLOURS.muted, alpha=0.45, linewidth=0.8, dashes=(4, 3),
                   zorder=1)
         at = max(compute / (6 * top), left)
-        axes.annotate(power(compute), (at, compute / (6 * at)), xytext=(5, -3), textcoords="offset points",
-                      fontsize=8, color=COLOURS.muted, va="top", zorder=7,
+        axes.annotate(words.compact_power(compute), (at, compute / (6 * at)), xytext=(5, -3),
+                      textcoords="offset points", fontsize=8, color=COLOURS.muted, va="top", zorder=7,
                       bbox={"facecolor": COLOURS.paper, "alpha": 0.8, "linewidth": 0, "pad": 0.8})
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)

@@ -21,9 +21,8 @@ import importlib
 
 _MODULES = {"fits": ("fit", "residuals"), "draws": ("bootstrap", "profile"),
             "compute": ("isoflop", "frontier"), "forecasts": ("holdout", "forecast", "suggestion")}
-_PLACES = {name: f"scaling.laws.figures.{module}" for module, names in _MODULES.items() for name in names}
-
-_PLACES["save"] = "scaling.figures.plot"
+_PLACES = {name: (f"scaling.laws.figures.{module}", name) for module, names in _MODULES.items() for name in names}
+_PLACES["save"] = ("scaling.figures.plot", "save_figure")
 
 __all__ = sorted(_PLACES)
 
@@ -31,4 +30,5 @@ __all__ = sorted(_PLACES)
 def __getattr__(name: str):
     if name not in _PLACES:
         raise AttributeError(f"there is no figure {name!r}; there are {', '.join(__all__)}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    module, function = _PLACES[name]
+    return getattr(importlib.import_module(module), function)

@@ -1,4 +1,4 @@
-"""Families side by side, and the command that writes reports again."""
+"""The page that compares several studies, and the command that writes reports."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from boxed_flags import Box
 from report_page import Page
 from report_study import fill, fill_images
 
-from scaling import laws
+from scaling import laws, report
 from scaling.figures import words
 from scaling.figures.palette import Palette
-from scaling.report import comparison, figures, reading
+from scaling.report import comparison, plots, reading
 from scaling.results import metrics
 from scaling.results.records import Records
 from scaling.store.files import WorkdirError
@@ -38,13 +38,13 @@ def workdirs(tmp_path_factory):
 
 
 def page_of(paths):
-    members = comparison.read(paths)
+    members = comparison.read_members(paths)
     palette = Palette(range(len(members)), ())
-    drawn = figures.render(comparison.plans(members, palette), palette, png=False)
-    return comparison.render(members, palette, drawn)
+    drawn = plots.draw_all(comparison.comparison_figures(members, palette), palette, png=False)
+    return comparison.comparison_html(members, palette, drawn)
 
 
-def test_the_table_is_that_of_the_files(workdirs):
+def test_the_table_agrees_with_the_files(workdirs):
     page = Page(page_of(workdirs))
     rows = [element["text"] for element in page.all("tr")][1:]
     assert len(rows) == 2
@@ -59,14 +59,14 @@ def test_the_table_is_that_of_the_files(workdirs):
         side = "inside" if check["inside"] else "outside"
         assert f"{words.percent(abs(check['relative_error']))}, {side}" in row
         assert f"{words.short(forecast['compute_ratio'])}×" in row
-        runs = reading.read(path).runs
+        runs = reading.read_study(path).runs
         sizes = runs.loc[runs["role"] == "sweep", "params_non_embedding"]
         assert f"{words.count(sizes.min())} to {words.count(sizes.max())}" in row
         assert f"{len(runs)} runs" in row
 
 
 def test_the_page_is_one_file_with_every_figure(workdirs, tmp_path):
-    path = comparison.write(workdirs, tmp_path / "out")
+    path = report.write_comparison(workdirs, tmp_path / "out")
     text = path.read_text()
     page = Page(text)
     assert all(value.startswith(("#", "data:")) for value in page.references)
@@ -79,8 +79,8 @@ def test_the_page_is_one_file_with_every_figure(workdirs, tmp_path):
 
 
 def test_exponents_are_drawn_with_their_intervals(workdirs):
-    members = comparison.read(workdirs)
-    axes = comparison.forest(members, Palette(range(2), ()), "D", "β").axes[0]
+    members = comparison.read_members(workdirs)
+    axes = comparison.draw_exponents(members, Palette(range(2), ()), "D", "β").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Transformer", "GAN"]
     bars = [collection.get_segments()[0] for collection in axes.collections]
     for y, (member, bar) in enumerate(zip(members, bars)):
@@ -93,15 +93,15 @@ def test_the_exponent_of_a_law_in_one_variable_is_that_of_its_column(tmp_path, c
     x = np.geomspace(1e3, 1e6, 8)
     points = pd.DataFrame({column: x, "fd": 0.1 + 20 * x**-0.6})
     laws.save_fit(tmp_path / "fit.json", laws.fit(laws.Runs.from_dataframe(points, "fd", x=column), "saturating_power"))
-    study = reading.read(tmp_path)
+    study = reading.read_study(tmp_path)
     study.unit = metrics.UNITS["examples"]
-    found = comparison.exponents(study)
+    found = comparison.fitted_exponents(study)
     assert list(found) == [symbol] and found[symbol][0] == pytest.approx(0.6, rel=1e-3)
-    assert comparison.exponents(reading.Study(study.runs, study.cells, "fd", study.unit)) == {}
+    assert comparison.fitted_exponents(reading.StudyFiles(study.runs, study.cells, "fd", study.unit)) == {}
 
 
 def test_the_reducible_part_falls_with_the_exponent_of_the_law(workdirs):
-    for member in comparison.read(workdirs):
+    for member in comparison.read_members(workdirs):
         (compute, part), p = comparison.reducible_lines(member)["law"], member.study.fit["params"]
         assert compute[0] == part[0] == 1
         slope = np.polyfit(np.log(compute), np.log(part), 1)[0]
@@ -110,7 +110,7 @@ def test_the_reducible_part_falls_with_the_exponent_of_the_law(workdirs):
         assert (np.diff(part[np.argsort(compute)]) <= 0).all() and len(part) >= 3
 
 
-def test_two_studies_of_one_family_are_told_apart_and_what_is_missing_is_said(workdirs, tmp_path):
+def test_studies_of_one_family_have_the_workdir_in_their_name_and_missing_parts_are_named(workdirs, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     again = tmp_path / "again"
@@ -122,16 +122,16 @@ def test_two_studies_of_one_family_are_told_apart_and_what_is_missing_is_said(wo
     assert "unknown family: There are no records of runs in records/ yet." in text
 
 
-def test_what_a_study_calls_itself_is_escaped(workdirs, tmp_path):
+def test_titles_and_families_are_escaped(workdirs, tmp_path):
     Records(tmp_path).write({"fingerprint": "a", "family": "<b>gan</b>", "fd": 1.0, "examples_seen": 5})
     (tmp_path / "study.json").write_text(json.dumps({"title": "<script>alert(1)</script>"}))
     text = page_of([workdirs[1], tmp_path])
     assert "<script>alert" not in text and "<b>gan" not in text and "&lt;script&gt;alert" in text
 
 
-def test_a_workdir_that_is_not_there_is_named(tmp_path):
+def test_an_absent_workdir_is_named(tmp_path):
     with pytest.raises(WorkdirError, match="nowhere"):
-        comparison.write([tmp_path / "nowhere"], tmp_path / "out")
+        report.write_comparison([tmp_path / "nowhere"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

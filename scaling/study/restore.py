@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from scaling import experiment as experiments
 from scaling import families
@@ -44,7 +45,7 @@ def restore(workdir, run: str = "best") -> "RestoredRun":
     there is no such run, or its record or parameters are missing or damaged, and WorkdirError where `workdir` is no
     directory.
     """
-    runner = Runner(workdir, TrainingOptions())
+    runner = Runner(epath.Path(workdir).expanduser(), TrainingOptions())
     fingerprint = best(runner.workdir) if run == "best" else find_run(runner.records, run)
     try:
         record = runner.records.read(fingerprint)
@@ -77,6 +78,7 @@ def best(workdir) -> str:
 
     The metric is the one in study.json, or, before that is written, the first known one that the records hold.
     """
+    workdir = epath.Path(workdir).expanduser()
     table = records.load_records(workdir)
     path = workdir / "study.json"
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]

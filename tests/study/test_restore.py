@@ -74,7 +74,7 @@ def test_the_best_run_is_the_one_of_the_lowest_metric_the_target_included(text, 
 
 def test_without_a_study_file_the_metric_is_the_first_known_one(copy, writer):
     (copy / "study.json").unlink()
-    assert restore.best(Records(copy).workdir) == writer.fingerprint
+    assert restore.best(str(copy)) == writer.fingerprint
 
 
 def test_a_metric_that_rises_is_best_where_it_is_highest(copy):
@@ -84,12 +84,12 @@ def test_a_metric_that_rises_is_best_where_it_is_highest(copy):
         record = Records(copy).read(fingerprint)
         Records(copy).path(fingerprint).unlink()
         Records(copy).write(record | {"precision": number / 10})
-    assert restore.best(Records(copy).workdir) == table["fingerprint"].iloc[-1]
+    assert restore.best(str(copy)) == table["fingerprint"].iloc[-1]
 
 
 def test_a_run_is_found_by_its_fingerprint_and_by_the_start_of_it(text, writer):
     for start in (writer.fingerprint, writer.fingerprint[:-3]):
-        assert scaling.restore(text, start).record == writer.record
+        assert scaling.restore(str(text), start).record == writer.record
 
 
 def test_a_run_that_cannot_be_told_is_named_with_the_nearest(copy, tmp_path):

@@ -1,4 +1,4 @@
-"""tools.bench_accelerator with tiny sizes: every piece measures something, and a piece that fails does not stop the rest."""
+"""tools.bench_accelerator with tiny sizes: every piece measures something, and one that fails does not stop the rest."""
 
 import json
 import os

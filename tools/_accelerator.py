@@ -131,14 +131,13 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
 def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: float | None, note, left):
     """A rung of the ladder in bfloat16: tokens/s, and its model FLOPs as a share of the devices' rate.
 
-    Model FLOPs are the matrix products of loss and gradient over the whole square of causal attention. Recomputation does
-    not count (the MFU of Chowdhery et al. 2204.02311, appendix B).
+    Model FLOPs are the matrix products of loss and gradient, with causal attention at half of its square. Recomputation
+    does not count (the MFU of Chowdhery et al. 2204.02311, appendix B).
     """
     how, count = dict(how), jax.device_count()
     microbatch, batch = how.pop("microbatch", 0), rows * count
     family = families.find("transformer").ladder(size, dtype="bfloat16", length=sizes.length, vocab=sizes.vocab, **how)
-    plain = dataclasses.replace(family, remat=False, attention="xla")
-    flops = batch * cost.train_flops(plain, 1)
+    flops = batch * cost.train_flops(family, 1)
     found = step(family, batch, 1, 2 * sizes.seconds, "fsdp" if count > 1 else "", microbatch, 64)
     rate, peak = flops / found["seconds"] / count, published(jax.devices()[0].device_kind)
     shares = {k: rate / v for k, v in {"measured": measured, "published": peak}.items() if v}

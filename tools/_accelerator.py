@@ -1,5 +1,8 @@
-"""What tools.bench_accelerator measures. Every function is run in a process of its own, which alone has the device,
-and hands each result to `note(text, **values)` as it comes; `left()` says how many seconds it still has."""
+"""The measurements of tools.bench_accelerator.
+
+Each function runs in its own process, which has the device to itself. It passes each result to `note(text, **values)` at
+once, and `left()` is the number of seconds it still has.
+"""
 
 import dataclasses
 import functools
@@ -14,6 +17,7 @@ from jax import lax
 
 from scaling import cost, families
 from scaling import experiment as experiments
+from scaling.devices import chips
 from scaling.experiment import KINDS, Text
 from scaling.training.program import Program
 from scaling.training.step import run_span
@@ -22,24 +26,24 @@ REPEATS = 3
 
 
 class Sizes(NamedTuple):
-    """What is measured, and for how many seconds at a time."""
+    """The sizes of all measurements."""
 
-    seconds: float = 3.0
+    seconds: float = 3.0  # of one measurement
     products: tuple[int, ...] = (4096, 8192, 16384)
-    models: tuple[tuple[str, float, int], ...] = (("100M", 1e8, 64), ("1B", 1e9, 32))  # name, size, sequences a device
+    models: tuple[tuple[str, float, int], ...] = (("100M", 1e8, 64), ("1B", 1e9, 32))  # name, size, sequences per device
     length: int = 2048
     vocab: int = 32768
     packs: tuple[int, ...] = (1, 4, 16, 64)
     packed: float = 1e5  # parameters of each run
     images: float = 1e5  # parameters of each run of a convolutional GAN
     convolutions: tuple[tuple[int, int], ...] = ((32, 32), (64, 16), (256, 8))  # channels, side
-    runs: int = 16  # of the convolutions
+    runs: int = 16  # of the convolutions, and `batch` images each
     batch: int = 64
 
 
 SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2), 5e3, 5e3, ((4, 8),), 2, 2)
 
-# Dense bfloat16 FLOP/s, without sparsity: NVIDIA's datasheets of each. Those of TPUs are in scaling.devices.chips.
+# Dense bfloat16 FLOP/s, without sparsity, from NVIDIA's datasheets. Those of TPUs are in scaling.devices.chips.
 PUBLISHED = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12,
              "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12}
 
@@ -58,7 +62,8 @@ class Examples:
 
 
 def seconds(call: Callable[[int], object], total: float) -> float:
-    """Seconds of one of the repetitions that `call(times)` does: the best of three calls, in `total` seconds or so."""
+    """Seconds of one repetition, where `call(times)` does several: the best of three calls that take about `total` seconds
+    together."""
     def clock(times):
         start = time.perf_counter()
         jax.block_until_ready(call(times))
@@ -70,8 +75,7 @@ def seconds(call: Callable[[int], object], total: float) -> float:
 
 
 def published(kind: str) -> float | None:
-    """bfloat16 FLOP/s of a device of this kind, `jax.Device.device_kind`; None where it is not known here."""
-    from scaling.devices import chips
+    """Published bfloat16 FLOP/s of a device of this `jax.Device.device_kind`; None where it is not known."""
     tpu = next((chip.share(chip.peak) for chip in chips.CHIPS.values() if chip.kind == kind), None)
     return tpu or next((rate for name, rate in PUBLISHED.items() if name in kind), None)
 
@@ -84,7 +88,7 @@ def device() -> dict:
 
 
 def products(sizes: Sizes, note, left):
-    """The rate of bfloat16 matrix products on one device: random factors, since zeros are multiplied faster."""
+    """The rate of bfloat16 matrix products on one device. Factors are random, since zeros multiply faster."""
     peak, rates = published(jax.devices()[0].device_kind), {}
     loop = jax.jit(lambda x, w, times: lax.fori_loop(0, times, lambda _, x: x @ w, x))
     for n in sizes.products:
@@ -98,7 +102,7 @@ def products(sizes: Sizes, note, left):
 
 
 def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, steps_per_call=256) -> dict:
-    """What a step of the train loop takes: optimiser included, `runs` packed, over all devices."""
+    """Seconds, memory and rate of one step of the train loop with its optimiser, for packed `runs` over all devices."""
     shape = {"length": family.length} if family.reads == "text" else {}
     data = KINDS[family.reads](batch=batch, **shape)
     data = dataclasses.replace(data, **{data.unit: data.per_step * 10**6})
@@ -125,34 +129,35 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
 
 
 def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: float | None, note, left):
-    """A rung of the ladder in bfloat16: tokens/s, and the share of the devices' rate that its model FLOPs are.
+    """A rung of the ladder in bfloat16: tokens/s, and its model FLOPs as a share of the devices' rate.
 
-    Those are matrix products of loss and gradient, over the whole square of causal attention and with nothing counted
-    twice that is computed twice (the MFU of Chowdhery et al. 2204.02311, appendix B).
+    Model FLOPs are the matrix products of loss and gradient, with causal attention at half of its square. Recomputation
+    does not count (the MFU of Chowdhery et al. 2204.02311, appendix B).
     """
     how, count = dict(how), jax.device_count()
     microbatch, batch = how.pop("microbatch", 0), rows * count
     family = families.find("transformer").ladder(size, dtype="bfloat16", length=sizes.length, vocab=sizes.vocab, **how)
-    plain = dataclasses.replace(family, remat=False, attention="xla")
-    flops = batch * cost.train_flops(plain, 1)
+    flops = batch * cost.train_flops(family, 1)
     found = step(family, batch, 1, 2 * sizes.seconds, "fsdp" if count > 1 else "", microbatch, 64)
     rate, peak = flops / found["seconds"] / count, published(jax.devices()[0].device_kind)
     shares = {k: rate / v for k, v in {"measured": measured, "published": peak}.items() if v}
     said = ", ".join(f"{share:.1%} of the {k} rate" for k, share in shares.items()) or "of an unknown rate"
     held = f", peak {found['peak_bytes'] / 2**30:.1f} GiB" if found["peak_bytes"] else ""
     note(f"{name} ({family.width}x{family.layers}, {how_named(how, found['pieces'])}): {found['rate']:,.0f} tokens/s, "
-         f"{found['seconds']:.3g} s a step of {found['units']:,} tokens, {rate / 1e12:.4g} TFLOP/s a device: {said}; "
+         f"{found['seconds']:.3g} s per step of {found['units']:,} tokens, {rate / 1e12:.4g} TFLOP/s per device: {said}; "
          f"{found['compile_seconds']:.0f} s to compile{held}",
          model=name, width=family.width, layers=family.layers, params=cost.param_count(family), flops=flops, how=how,
          mfu=shares, flop_rate=rate, **found)
 
 
 def how_named(how: dict, pieces: int) -> str:
-    return " ".join([*(k if v is True else f"{k}={v}" for k, v in how.items()), f"{pieces} microbatch{'es' * (pieces > 1)}"])
+    """The settings of a model in words, such as "remat 4 microbatches"."""
+    settings = [name if value is True else f"{name}={value}" for name, value in how.items()]
+    return " ".join([*settings, "1 microbatch" if pieces == 1 else f"{pieces} microbatches"])
 
 
 def packed(member: str, how: dict, sizes: Sizes, note, left):
-    """Small runs side by side: units a second of all of them, and the ratio to one run alone."""
+    """Small runs packed into one program: units per second of all of them, and the ratio to one run alone."""
     alone, kind = None, families.find(member)
     small = kind.ladder(sizes.packed if kind.reads == "text" else sizes.images, **how)
     batch = max(jax.device_count(), KINDS[kind.reads]().batch if sizes.runs > 2 else 2)
@@ -160,7 +165,7 @@ def packed(member: str, how: dict, sizes: Sizes, note, left):
         small = dataclasses.replace(small, length=Text().length)
     for runs in sizes.packs:
         if alone and left() < 30 and sizes.seconds > 1:
-            note(f"{runs} packed {member}s: left out, the time of this piece is up", runs=runs, failed="time")
+            note(f"{runs} packed {member}s: skipped, the time of this piece is up", runs=runs, failed="time")
             continue
         found = step(small, batch, runs, sizes.seconds)
         alone = alone or found["rate"]
@@ -183,14 +188,14 @@ def _loop(x, w):
 
 
 def _products(x, w):
-    """Nine shifts and a matrix product for each run."""
+    """Nine shifts and one matrix product per run."""
     side, padded = x.shape[2], jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
     near = jnp.concatenate([padded[:, :, i:i + side, j:j + side] for i in range(3) for j in range(3)], -1)
     return jnp.einsum("kbhwc,kcd->kbhwd", near, w.reshape(w.shape[0], -1, w.shape[-1]))
 
 
 def _grouped(x, w):
-    """x [B, H, W, K C]: the runs are groups of channels all the time, and nothing is moved."""
+    """x [B, H, W, K C]: the runs stay groups of channels, so that nothing is transposed."""
     return _convolve(x, jnp.concatenate(list(w), -1), w.shape[0])
 
 
@@ -198,12 +203,12 @@ WAYS = {"vmap": jax.vmap(_convolve), "loop": _loop, "products": _products, "grou
 
 
 def merged(x):
-    """[K, B, H, W, C] -> [B, H, W, K C], what the way "grouped" takes and gives."""
+    """[K, B, H, W, C] -> [B, H, W, K C], the input and output of `_grouped`."""
     return jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:4], -1)
 
 
 def convolutions(sizes: Sizes, note, left):
-    """3x3 convolutions of `runs` runs, bfloat16: ms forward, and of both gradients, in each of four ways."""
+    """3x3 convolutions of `runs` runs in bfloat16: ms of the forward pass and of both gradients, computed in four ways."""
     for channels, side in sizes.convolutions:
         shape = (sizes.runs, sizes.batch, side, side, channels)
         x, g = (jax.random.normal(jax.random.key(i), shape, jnp.bfloat16) for i in range(2))
@@ -211,7 +216,7 @@ def convolutions(sizes: Sizes, note, left):
         found = {}
         for way, forward in WAYS.items():
             if left() < 5 * sizes.seconds:
-                note(f"convolutions, {channels} channels {side}x{side}, {way}: left out, the time of this piece is up",
+                note(f"convolutions, {channels} channels {side}x{side}, {way}: skipped, the time of this piece is up",
                      channels=channels, side=side, way=way, failed="time")
                 continue
             xs, gs = (merged(x), merged(g)) if way == "grouped" else (x, g)
@@ -226,7 +231,9 @@ def convolutions(sizes: Sizes, note, left):
 
 
 def _again(call, *args):
+    """`seconds` of this calls `call(*args)` again and again."""
     def times(count):
+        out = None
         for _ in range(count):
             out = call(*args)
         return out

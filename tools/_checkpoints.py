@@ -1,5 +1,5 @@
-"""What the checkpoint tools share: weights read from a path with the names of their axes, tables of text, and
-errors in one sentence."""
+"""What the checkpoint tools share: weights read from a path with the names of their axes, tables as text, and errors as
+one sentence."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from scaling.store import checkpoint, files
 
 
 class CheckpointsError(ValueError):
-    """The checkpoints named cannot be read, or not be used together; the message says why."""
+    """The checkpoints cannot be read or do not go together; the message says why."""
 
 
 EXPECTED = (CheckpointsError, checkpoint.CheckpointError, files.WorkdirError, OSError)
@@ -34,9 +34,9 @@ class Weights:
 
     path: str
     step: int
-    experiment: experiments.Experiment | None  # None: the checkpoint does not say
+    experiment: experiments.Experiment | None  # None where the checkpoint does not say
     arrays: dict[str, np.ndarray]  # by path, "model/layers/mlp/up/weight"; the first part is the player
-    names: dict[str, axes.Axes]  # those of each array's axes
+    names: dict[str, axes.Axes]  # the names of each array's axes
 
     @property
     def shown(self) -> str:
@@ -44,10 +44,9 @@ class Weights:
 
 
 def read(path, run: int | None = None, part: str = "params") -> Weights:
-    """The weights under `path`: a directory of steps (then the newest that is whole), or one of its steps.
+    """The weights under `path`, which is one step, or a directory of steps, of which the newest whole one is read.
 
-    `run` chooses among runs that were trained side by side, whose checkpoints hold them all; `part` is
-    "params" or "ema".
+    A checkpoint of a pack holds all of its runs: `run` chooses one by its number. `part` is "params" or "ema".
     """
     directory, step = locate(path)
     tree, meta = checkpoint.read_checkpoint(directory, step, part)
@@ -62,7 +61,7 @@ def read(path, run: int | None = None, part: str = "params") -> Weights:
 
 
 def locate(path) -> tuple[epath.Path, int | None]:
-    """(the directory of steps, the step named or None) of a path to either."""
+    """(the directory of steps, the step that the path names or None)."""
     asked = os.fspath(path)
     try:
         path = epath.Path(path).expanduser()
@@ -78,16 +77,16 @@ def locate(path) -> tuple[epath.Path, int | None]:
     if "params" in inside:
         known = sorted(p.name for p in (path / "params").iterdir())
         example = f"; name one of its {len(known)}, such as {path / 'params' / known[0]}" if known else ""
-        raise CheckpointsError(f"{asked} is a workdir and not a checkpoint{example}")
+        raise CheckpointsError(f"{asked} is a workdir, not a checkpoint{example}")
     below = [name for name in inside if name == "trunk" or name.startswith("branch-")]
     if below:
         raise CheckpointsError(f"{asked} holds the checkpoints of several segments; name one of "
                                f"{', '.join(os.fspath(path / name) for name in below)}")
-    raise CheckpointsError(f"{asked} holds no checkpoint: one is a directory that has a directory a step")
+    raise CheckpointsError(f"{asked} holds no checkpoint: a checkpoint has one directory per step")
 
 
 def steps(path) -> list[epath.Path]:
-    """The steps under a path that `locate` takes, oldest first; of the path of one step, that one."""
+    """The paths of all steps under a directory of steps, oldest first; the path of one step gives that step."""
     directory, step = locate(path)
     if step is not None:
         return [directory / str(step)]
@@ -95,7 +94,7 @@ def steps(path) -> list[epath.Path]:
 
 
 def expand(patterns) -> list[str]:
-    """Paths, those with * ? [ ] replaced by the directories that match, in order of their names."""
+    """Paths; a pattern with * ? or [ ] gives the directories that match it, sorted by name."""
     found = []
     for pattern in patterns:
         parts = epath.Path(pattern).expanduser().parts
@@ -111,7 +110,7 @@ def expand(patterns) -> list[str]:
 
 
 def initial(experiment) -> dict[str, np.ndarray]:
-    """The arrays that training of an experiment started from, by path: drawn again from its seed."""
+    """The initial arrays of an experiment by path, drawn again from its seed."""
     params = _init(experiment.family, np.int32(experiment.seed))
     return {name: np.asarray(leaf.get_value()) for name, leaf in _variables(params)}
 
@@ -127,7 +126,7 @@ def same_tree(one: Weights, other: Weights) -> None:
         lacks = sorted(a.arrays.keys() - b.arrays.keys())
         if lacks:
             more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
-            raise CheckpointsError(f"{b.path} lacks {lacks[0]!r}{more} that {a.path} has: "
+            raise CheckpointsError(f"{b.path} lacks {lacks[0]!r}{more}, which {a.path} has: "
                                    "they are of different models")
     for name, array in one.arrays.items():
         found = [f"{x.dtype}{list(x.shape)}" for x in (array, other.arrays[name])]
@@ -137,7 +136,7 @@ def same_tree(one: Weights, other: Weights) -> None:
 
 
 def difference(one, other, kinds=("plain", "knob")) -> str | None:
-    """The first field, of these kinds, in which two experiments differ, with its values; or None."""
+    """A sentence about the first field of these kinds in which two experiments differ, or None."""
     a, b = experiments.to_dict(one)["family"]["name"], experiments.to_dict(other)["family"]["name"]
     if a != b:
         return f"family is {a} in one, {b} in the other"
@@ -149,11 +148,11 @@ def difference(one, other, kinds=("plain", "knob")) -> str | None:
 
 
 def table(rows: list[dict], heads: dict[str, str]) -> str:
-    """Rows as aligned text with a column for each of `heads`, {key: its head}."""
+    """Rows as aligned text, with one column for each entry {key: head} of `heads`; text is set left, numbers right."""
     cells = [list(heads.values())] + [[_cell(row.get(key)) for key in heads] for row in rows]
-    words_first = {key for key in heads if all(isinstance(row.get(key), str | None) for row in rows)}
+    texts = {key for key in heads if all(isinstance(row.get(key), str | None) for row in rows)}
     widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) if key in words_first else cell.rjust(width)
+    return "\n".join("  ".join(cell.ljust(width) if key in texts else cell.rjust(width)
                                for cell, width, key in zip(line, widths, heads)).rstrip() for line in cells)
 
 
@@ -166,7 +165,7 @@ def _cell(value) -> str:
 
 
 def run(main) -> None:
-    """Runs `main()` as a command: wrong flags and stray arguments exit with 2, what else can be mended 1."""
+    """Runs `main()` as a command. Wrong flags and stray arguments exit with status 2, other errors of the user with 1."""
     logging.set_verbosity(logging.WARNING)
     app.run(functools.partial(_run, main), flags_parser=_parse)
 
@@ -175,9 +174,9 @@ def _run(main, argv):
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         if len(argv) > 1:
-            raise flags.Error(f"unexpected argument {argv[1]!r}; everything is named by a flag, see --help")
+            raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         main()
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; what is flushed at exit goes nowhere
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (flags.Error, *EXPECTED) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -211,8 +210,7 @@ def _experiment(written, shown):
     try:
         return experiments.from_dict(written)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointsError(f"the experiment in {shown} is not one that this version knows: "
-                               f"{error}") from None
+        raise CheckpointsError(f"this version of scaling does not know the experiment in {shown}: {error}") from None
 
 
 def _names(experiment, arrays, shown) -> dict:
@@ -229,7 +227,7 @@ def _names(experiment, arrays, shown) -> dict:
 
 
 def _variables(params) -> list:
-    """[(path, nnx.Variable)] of parameters as a family makes them, in the paths of checkpoints."""
+    """[(path, nnx.Variable)] of a family's parameters; paths are written as in checkpoints."""
     def leaf(x):
         return isinstance(x, nnx.Variable)
 

@@ -1,4 +1,4 @@
-"""What changes with size: the weights of one study, or of checkpoints named, a row a model."""
+"""How weights change with a model's size, over the runs of a study or over any checkpoints."""
 
 import os
 
@@ -16,26 +16,25 @@ from tools import _checkpoints
 from tools import _checkpoints_measure as measure
 
 N = "params_non_embedding"
-# Measures of kinds in the figure: column, title.
+# The measures that the figure shows: column, title.
 PANELS = (("rms", "root mean square of weights"), ("sigma_max", "largest singular value σ"),
           ("gain", "largest σ over √(outputs / inputs)"), ("stable_rank", "stable rank"),
           ("rank_used", "effective rank over full rank"),
           ("update", "distance from initialisation, relative"))
-MOST = len(style.HUES)  # kinds that one figure tells apart
+MOST = len(style.HUES)  # the most kinds that one figure can tell apart
 
 
 def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
-    """[(checkpoint, {"data": D, metric: its value})] of each size of a study: of its best runs, the one that
-    saw the most data."""
+    """[(checkpoint, {"data": D, metric: value})], one run per size of a study: its tuned run with the most data."""
     workdir = epath.Path(workdir).expanduser()
     loaded = records.load_records(workdir)
     if loaded.empty:
-        raise _checkpoints.CheckpointsError(f"{os.fspath(workdir)} has no finished runs to choose from; "
+        raise _checkpoints.CheckpointsError(f"{os.fspath(workdir)} has no finished runs yet; "
                                             "name checkpoints by --checkpoints")
     if metric is None:
         if not (workdir / "study.json").exists():
             raise _checkpoints.CheckpointsError(
-                f"{os.fspath(workdir)} has no study.json yet, to say what runs are best at: name a --metric")
+                f"{os.fspath(workdir)} has no study.json yet, which names the metric: name one by --metric")
         metric = files.read_json(workdir / "study.json")["metric"]
     if metric not in loaded or not pd.api.types.is_numeric_dtype(loaded[metric]):
         numbers = sorted(loaded.select_dtypes("number").columns)
@@ -46,19 +45,19 @@ def best(workdir, metric: str | None) -> list[tuple[epath.Path, dict]]:
     finished = [tuned.tuned_cells(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
     chosen = pd.concat(finished).sort_values([N, "data"]).groupby(N).tail(1)
     if chosen.empty:
-        raise _checkpoints.CheckpointsError(f"no run in {os.fspath(workdir)} that ended well has its weights")
+        raise _checkpoints.CheckpointsError(f"no run in {os.fspath(workdir)} that did not diverge has its weights")
     return [(workdir / "params" / row["fingerprint"],
              {"data": float(row["data"]), metric: float(row[metric])}) for row in chosen.to_dict("records")]
 
 
 def read(found, run, part, against_start: bool) -> pd.DataFrame:
-    """One row for each model, player and kind of `found`, [(path, what else is known)], in order of size."""
+    """One row per model, player and kind, sorted by size. `found` is [(path, {further column: value})]."""
     out = []
     for path, about in found:
         weights = _checkpoints.read(path, run, part)
         if weights.experiment is None:
-            raise _checkpoints.CheckpointsError(f"{weights.path} does not say its experiment: name it by "
-                                                "--checkpoint, which needs none")
+            raise _checkpoints.CheckpointsError(f"{weights.path} does not say its experiment; "
+                                                "--checkpoint reads it without one")
         start = _checkpoints.initial(weights.experiment) if against_start else None
         kinds = measure.by_kind(measure.rows(weights, start))
         counts = cost.param_count(weights.experiment.family)
@@ -69,8 +68,8 @@ def read(found, run, part, against_start: bool) -> pd.DataFrame:
 
 
 def sizes(frame) -> list[dict]:
-    """One row a model: what it is, and its kinds taken together."""
-    own = frame.columns[:frame.columns.get_loc("player")]  # what `read` puts before the measures
+    """One row per model: what it is, and the measures of all its weights together."""
+    own = frame.columns[:frame.columns.get_loc("player")]  # `read` puts these before the measures
     out = []
     for _, group in frame.groupby([N, "checkpoint"], sort=False):
         matrices = group[group["kind"] != measure.VECTORS]
@@ -82,7 +81,7 @@ def sizes(frame) -> list[dict]:
 
 
 def powers(frame) -> list[dict]:
-    """For each player and kind the b of measure ~ N^b, by least squares of logarithms over all models."""
+    """For each player and kind, the power b in measure ~ N^b, by least squares of logarithms over all models."""
     out = []
     for (player, kind), group in frame.groupby(["player", "kind"], sort=False):
         row = {"player": player, "kind": kind, "models": len(group)}
@@ -101,13 +100,13 @@ def _power(x, y) -> float | None:
 
 @style.styled
 def figure(frame, title: str):
-    """Every measure of one player's matrices against N, a colour a kind; dashes: at initialisation.
+    """Every measure of one player's matrices against N, with a colour for each kind. Dashes are the initialisation.
 
-    The kinds are those with the most parameters in the largest model, where more cannot be told apart.
+    At most `MOST` kinds are drawn: those with the most parameters in the largest model.
     """
     frame = frame[frame["kind"] != measure.VECTORS]
     numbers = frame.select_dtypes("number")
-    frame = frame.assign(**numbers.where((numbers > 0) & np.isfinite(numbers)))  # the others have no logarithm
+    frame = frame.assign(**numbers.where((numbers > 0) & np.isfinite(numbers)))  # other values have no logarithm
     largest = frame[frame[N] == frame[N].max()].sort_values("parameters", ascending=False, kind="stable")
     kinds = largest["kind"].drop_duplicates().tolist()
     panels = [(name, head) for name, head in PANELS if name in frame]
@@ -126,9 +125,10 @@ def figure(frame, title: str):
         panel.set_visible(False)
     drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center",
                  ncols=3 if len(kinds) < 7 else 4, frameon=False, title=title)
-    said = ["dashed: at initialisation"] * ("start_rms" in frame)
-    said += ["means over the matrices of a kind, stacked layers one by one"]
+    notes = ["means over the matrices of a kind, each stacked layer counted"]
+    if "start_rms" in frame:
+        notes.insert(0, "dashed: at initialisation")
     if len(kinds) > MOST:
-        said += [f"{words.plural(len(kinds) - MOST, 'kind')} of fewer parameters only in the table"]
-    style.note(drawn, "; ".join(said))
+        notes.append(f"{words.plural(len(kinds) - MOST, 'kind')} of fewer parameters only in the table")
+    style.note(drawn, "; ".join(notes))
     return drawn

@@ -1,8 +1,8 @@
-"""What is measured on weights: counts, norms, spectra, and how far they are from other weights.
+"""Measures of weights: counts, norms, spectra, and distances from other weights.
 
-An array is taken apart into its stacked layers, and each of these is folded to a matrix from inputs to
-outputs by the names of its axes: ("heads", "head_dim", "embed") is (heads head_dim) x embed, a convolution's
-kernel is (height width channels_in) x channels_out. Biases and scales are vectors, which have no spectrum.
+Each array is split into its stacked layers. Each layer is then reshaped to a matrix from inputs to outputs by the names of
+its axes: ("heads", "head_dim", "embed") is (heads head_dim) x embed, and the kernel of a convolution is (height width
+channels_in) x channels_out. Biases and scales are vectors and have no spectrum.
 """
 
 import itertools
@@ -14,18 +14,18 @@ import pandas as pd
 from scaling.training import optim
 from tools import _checkpoints
 
-INPUTS = {"heads": 2, "kernel_height": 3}  # how many axes are inputs, where it is more than the first
-UNSAID = ("head_dim", "kernel_height", "kernel_width")  # in the name of a kind
+INPUTS = {"heads": 2, "kernel_height": 3}  # {first axis: number of input axes}, where it is not 1
+UNNAMED = ("head_dim", "kernel_height", "kernel_width")  # axes that the name of a kind leaves out
 VECTORS = "vectors"
-MEANS = ("sigma_max", "gain", "stable_rank", "effective_rank", "rank_used")  # over the matrices of a kind
+MEANS = ("sigma_max", "gain", "stable_rank", "effective_rank", "rank_used")  # averaged over the matrices of a kind
 
 
 def rows(weights, start: dict | None = None) -> pd.DataFrame:
-    """One row for each array and stacked layer, in order of paths.
+    """One row per array and stacked layer, in order of paths.
 
-    Columns: player, module, path, layer (-1: not stacked), axes, kind, parameters, norm (Frobenius), rms,
-    largest (magnitude), not_finite (how many); of matrices also those of `spectrum`; with `start`, arrays by
-    path, also those of `distance` from there, and `start_*`, the norms and spectrum there.
+    Columns: player, module, path, layer (-1: not stacked), axes, kind, parameters, norm (Frobenius), rms, largest
+    (magnitude), not_finite (how many). Matrices have the columns of `spectrum` too. With `start`, the initial arrays by
+    path, there are also the columns of `distance` from them, and their own norms and spectrum as `start_*`.
     """
     out = []
     for path, array in weights.arrays.items():
@@ -43,12 +43,12 @@ def rows(weights, start: dict | None = None) -> pd.DataFrame:
 
 
 def module(path) -> str:
-    """The module that an array belongs to: its path without its own name."""
+    """The module that owns an array: the path without the array's name."""
     return path.rpartition("/")[0] or path
 
 
 def pieces(path, array, axes) -> list[tuple[int, np.ndarray]]:
-    """[(layer, matrix or vector)] of an array, float64; the layer is -1 where none are stacked."""
+    """[(layer, matrix or vector)] of an array in float64; the layer is -1 where none are stacked."""
     stacked = [i for i, name in enumerate(axes) if name in optim.STACKED_AXES]
     inner = [i for i in range(array.ndim) if i not in stacked]
     shape = [array.shape[i] for i in inner]
@@ -67,12 +67,12 @@ def is_matrix(path, axes) -> bool:
 
 
 def kind(path, axes) -> str:
-    """What an array does, the same at every size: "embed → mlp", or "vectors"."""
+    """What an array does, named alike at every size: "embed → mlp", or "vectors"."""
     if not is_matrix(path, axes):
         return VECTORS
     inner = [name for name in axes if name not in optim.STACKED_AXES]
     cut = INPUTS.get(inner[0], 1)
-    return " → ".join(" ".join(name.removeprefix("kv_") for name in side if name not in UNSAID)
+    return " → ".join(" ".join(name.removeprefix("kv_") for name in side if name not in UNNAMED)
                       for side in (inner[:cut], inner[cut:]))
 
 
@@ -83,12 +83,14 @@ def norms(piece) -> dict:
 
 
 def spectrum(matrix) -> dict:
-    """Of a matrix from inputs to outputs; {} of a vector. All NaN where an entry is not finite.
+    """Measures of the singular values of a matrix from inputs to outputs; {} for a vector; NaN if an entry is not finite.
 
-    sigma_max: the largest singular value; gain: that over sqrt(outputs / inputs), which is of order one at
-    every width where features move as much as they should (Yang et al. 2310.17813); stable_rank: ||W||_F^2 /
-    sigma_max^2 (Rudelson & Vershynin 2007); effective_rank: exp of the entropy of the singular values as
-    shares of their sum (Roy & Vetterli 2007); rank_used: that over the smaller side.
+    sigma_max: the largest singular value.
+    gain: sigma_max / sqrt(outputs / inputs), of order one at every width where features move as much as they should
+      (Yang et al. 2310.17813).
+    stable_rank: ||W||_F^2 / sigma_max^2 (Rudelson & Vershynin 2007).
+    effective_rank: exp of the entropy of the singular values as shares of their sum (Roy & Vetterli 2007).
+    rank_used: effective_rank / the smaller side.
     """
     if matrix.ndim != 2:
         return {}
@@ -106,14 +108,14 @@ def spectrum(matrix) -> dict:
 
 
 def singular_values(matrix) -> np.ndarray:
-    """In descending order; NaNs where an entry of the matrix is not finite."""
+    """The singular values in descending order; all NaN where an entry of the matrix is not finite."""
     if not np.isfinite(matrix).all():
         return np.full(min(matrix.shape), np.nan)
     return np.linalg.svd(matrix, compute_uv=False)
 
 
 def distance(before, after) -> dict:
-    """moved: ||after - before||; update: that over ||before||, infinite where `before` is zero; cosine."""
+    """moved: ||after - before||; update: moved / ||before||, infinite where `before` is zero; dot product; cosine."""
     moved, norm, end = (float(np.linalg.norm(x)) for x in (after - before, before, after))
     dot = float(np.vdot(before, after))
     return {"moved": moved, "update": ratio(moved, norm), "dot": dot, "cosine": _cosine(dot, norm * end)}
@@ -128,8 +130,8 @@ def _cosine(dot: float, product: float) -> float:
 
 
 def compared(one, other) -> pd.DataFrame:
-    """One row for each array and stacked layer of two weights of one tree: `distance` from the first, and the
-    norms of both."""
+    """One row per array and stacked layer of two weights with the same tree: norms of both, and the `distance` from the
+    first to the second."""
     _checkpoints.same_tree(one, other)
     out = []
     for path, array in one.arrays.items():
@@ -143,7 +145,7 @@ def compared(one, other) -> pd.DataFrame:
 
 
 def pooled(group) -> dict:
-    """Norms and distances of the rows of a group as of one long vector."""
+    """Norms and distances of all rows of a group, taken as one long vector."""
     count, norm = int(group["parameters"].sum()), math.hypot(*group["norm"])
     found = {"parameters": count, "norm": norm, "rms": norm / math.sqrt(count)}
     if "moved" in group:
@@ -156,7 +158,7 @@ def pooled(group) -> dict:
 
 
 def by_module(frame, depth: int) -> list[dict]:
-    """`pooled` of every module down to `depth` names below its player, parents first."""
+    """`pooled` for every module down to `depth` names below its player, parents first."""
     out, total = [], frame["parameters"].sum()
     prefixes = dict.fromkeys("/".join(name.split("/")[:n]) for name in frame["module"].unique()
                              for n in range(1, min(depth, name.count("/")) + 2))
@@ -168,13 +170,13 @@ def by_module(frame, depth: int) -> list[dict]:
 
 
 def by_axes(frame) -> list[dict]:
-    """Parameters for each set of axis names, as `scaling.axes.count` counts them."""
+    """The number of parameters for each tuple of axis names."""
     counts = frame.groupby("axes", sort=False)["parameters"].sum().sort_values(ascending=False, kind="stable")
     return [{"axes": axes, "parameters": int(n), "share": n / counts.sum()} for axes, n in counts.items()]
 
 
 def by_kind(frame) -> pd.DataFrame:
-    """One row for each player and kind: `pooled`, and the mean over matrices of what their spectra are."""
+    """One row per player and kind: `pooled`, and the means over its matrices of the measures in `MEANS`."""
     measures = [prefix + name for prefix in ("", "start_") for name in MEANS if prefix + name in frame]
     out = []
     for (player, name), group in frame.groupby(["player", "kind"], sort=False):

@@ -1,12 +1,12 @@
-"""What both families' torch twins are made of; see `tools._torch_twins`."""
+"""Building blocks of the torch twins of both families; see `tools._torch_twins`."""
 
 import math
 
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 
-def _started(layer, fan_in, scale):
+def _initialised(layer, fan_in, scale):
     nn.init.normal_(layer.weight, std=scale * fan_in**-0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -14,12 +14,12 @@ def _started(layer, fan_in, scale):
 
 
 def linear(inputs, outputs, bias=True, scale=1.0):
-    return _started(nn.Linear(inputs, outputs, bias), inputs, scale)
+    return _initialised(nn.Linear(inputs, outputs, bias), inputs, scale)
 
 
 def conv(inputs, outputs, kernel=1, bias=True, scale=1.0, groups=1):
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias, groups=groups)
-    return _started(layer, kernel**2 * inputs // groups, scale)
+    return _initialised(layer, kernel**2 * inputs // groups, scale)
 
 
 class TokenBlock(nn.Module):
@@ -35,13 +35,13 @@ class TokenBlock(nn.Module):
 
     def forward(self, x):
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(*qkv).transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.mlp_norm(x)), approximate="tanh"))
+        x = x + self.out(functional.scaled_dot_product_attention(*qkv).transpose(1, 2).flatten(2))
+        return x + self.down(functional.gelu(self.up(self.mlp_norm(x)), approximate="tanh"))
 
 
 def patches(x, size):
-    return F.pixel_unshuffle(x, size).flatten(2).transpose(1, 2)
+    return functional.pixel_unshuffle(x, size).flatten(2).transpose(1, 2)
 
 
 def unpatch(x, size):
-    return F.pixel_shuffle(x.transpose(1, 2).unflatten(2, (math.isqrt(x.shape[1]), -1)), size)
+    return functional.pixel_shuffle(x.transpose(1, 2).unflatten(2, (math.isqrt(x.shape[1]), -1)), size)

@@ -1,9 +1,8 @@
-"""`scaling.families.gan` in plain torch: the relativistic game, exact R1 and R2, neither labels nor captions.
-"""
+"""`scaling.families.gan` in plain torch: the relativistic game with exact R1 and R2, without labels and captions."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scaling.families import _gan_conv, _gan_tokens
@@ -11,7 +10,7 @@ from tools._torch_blocks import TokenBlock, conv, linear, patches, unpatch
 
 
 def leaky(x):
-    return F.leaky_relu(x, 0.2)
+    return functional.leaky_relu(x, 0.2)
 
 
 class TokenGenerator(nn.Module):
@@ -116,13 +115,13 @@ class GAN(nn.Module):
         with torch.no_grad():
             fake = self.generate(real)
         images = torch.cat([real, fake]).requires_grad_()
-        with sdpa_kernel(SDPBackend.MATH):  # the only kernel that can be differentiated twice
+        with sdpa_kernel(SDPBackend.MATH):  # no other kernel can be differentiated twice
             logits = self.disc(images)
         slopes, = torch.autograd.grad(logits.sum(), images, create_graph=True)
         real, fake = logits.chunk(2)
-        return F.softplus(fake - real).mean() + self.family.gamma / 2 * slopes.square().sum() / len(real)
+        return functional.softplus(fake - real).mean() + self.family.gamma / 2 * slopes.square().sum() / len(real)
 
     def gen_loss(self, real):
         with torch.no_grad():
             real = self.disc(real)
-        return F.softplus(real - self.disc(self.generate(real))).mean()
+        return functional.softplus(real - self.disc(self.generate(real))).mean()

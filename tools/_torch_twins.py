@@ -1,9 +1,9 @@
-"""The VAE and the GAN of `scaling.families` again, in plain eager torch, for `tools.bench_images`.
+"""The VAE and the GAN of `scaling.families` in plain eager torch, for `tools.bench_images`.
 
-Sizes are read off a family of the package; networks, losses and updates are written as a user of torch would:
-`nn.Conv2d` in channels-last memory, `scaled_dot_product_attention`, one product for queries, keys and values,
-fused AdamW. Given the package's weights and noise, losses and gradient norms are the package's to six digits.
-Matrices start as the package's do. Only machines that have torch import this.
+Sizes come from a family of the package. Networks, losses and updates are written as a user of torch would write them:
+`nn.Conv2d` in channels-last memory, `scaled_dot_product_attention`, one product for queries, keys and values, fused AdamW.
+With the package's weights and noise, losses and gradient norms agree with the package's to six digits. Matrices have the
+package's initialisation. Only machines with torch import this module.
 """
 
 import torch
@@ -13,7 +13,7 @@ from tools import _torch_gan, _torch_vae
 
 
 def trainer(family, optim):
-    """(step, parameters): `step(images)` does one update of every player on uint8 images [B, H, W, 1]."""
+    """(step, number of parameters); `step(images)` does one update of every player on uint8 images [B, H, W, 1]."""
     modules = _torch_vae.VAE(family) if hasattr(family, "likelihood") else _torch_gan.GAN(family)
     modules = modules.to(memory_format=torch.channels_last)
     adams = {name: _adamw(module, optim) for name, module in modules.players()}

@@ -1,4 +1,4 @@
-"""`scaling.families.vae` in plain torch: grey images, mixture of logistics, neither free bits nor warm-up.
+"""`scaling.families.vae` in plain torch: grey images and a mixture of logistics, without free bits and warm-up.
 
 Activations are [B, cells, width] for tokens and [B, width, g, g] for convolutions.
 """
@@ -6,8 +6,8 @@ Activations are [B, cells, width] for tokens and [B, width, g, g] for convolutio
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tools._torch_blocks import TokenBlock, conv, linear, patches, unpatch
 
@@ -35,7 +35,7 @@ def block(f, grid):
 
 
 def head(f, grid, inputs):
-    """Means and log scales of latents, zero at first."""
+    """Means and log scales of latents, which start at zero."""
     outputs = 2 * f.channels_latent
     if f.body == "conv":
         return Bottleneck(f, grid, inputs, outputs, 0.0)
@@ -92,12 +92,12 @@ class VAE(nn.Module):
         return (("model", self),)
 
     def resize(self, x, grid):
-        if self.family.body == "tokens":  # whose grids are 1x1 and the finest
+        if self.family.body == "tokens":  # the grids of tokens are 1x1 and the finest
             return x.mean(1, keepdim=True) if grid == 1 else x.expand(-1, grid**2, -1)
         old = x.shape[-1]
         if grid == old:
             return x
-        return F.avg_pool2d(x, old // grid) if grid < old else F.interpolate(x, scale_factor=grid // old)
+        return functional.avg_pool2d(x, old // grid) if grid < old else functional.interpolate(x, scale_factor=grid // old)
 
     def model_loss(self, pixels):
         f, features, rate = self.family, [], 0.0
@@ -122,6 +122,6 @@ def logistic(outputs, x, levels):
     inverse, half = (-log_scales.clamp(min=-7.0)).exp(), 1 / (levels - 1)
     above, below = (x - means + half) * inverse, (x - means - half) * inverse
     lowest, highest = x < -1 + half, x > 1 - half
-    nats = (F.logsigmoid(above).masked_fill(highest, 0.0) + F.logsigmoid(-below).masked_fill(lowest, 0.0)
+    nats = (functional.logsigmoid(above).masked_fill(highest, 0.0) + functional.logsigmoid(-below).masked_fill(lowest, 0.0)
             + (-torch.expm1(-2 * half * inverse)).log().masked_fill(lowest | highest, 0.0))
-    return torch.logsumexp(nats + F.log_softmax(logits, 1), 1)
+    return torch.logsumexp(nats + functional.log_softmax(logits, 1), 1)

@@ -4,20 +4,20 @@
     python -m tools.average_checkpoints --checkpoints='runs/x/params/*' --coefficients=1,2,1 --output=soups/b
     python -m tools.average_checkpoints --checkpoints=runs/x/checkpoints/P/trunk --last=2 --output=soups/c
 
-averages checkpoints named one by one or by a pattern, alike or by coefficients (which need not sum to one),
-or the last few steps of each. They must hold the same arrays, and come from experiments that differ in
-nothing but knobs: seed, learning rate, length and such. The result is a directory like workdir/params/<run>,
-which scaling.store.checkpoint reads back, tools.inspect_checkpoint too; its meta has the experiment of the first
-checkpoint, and what was averaged. What exists is never overwritten.
+Checkpoints are given by name or by a pattern. They count equally or by --coefficients, which need not sum to one; with
+--last the last few steps of each are averaged. All must hold the same arrays, and their experiments may differ only in
+knobs such as seed, learning rate and length. The result is a directory like workdir/params/<run>, which
+scaling.store.checkpoint and tools.inspect_checkpoint read. Its meta holds the experiment of the first checkpoint and a
+list of what was averaged. An existing output is never overwritten.
 
-Printed is how the norm of the average's matrices compares with those of its parts: near 1 where they are
-close to one another, as the last steps of one run are, near 1 / sqrt(how many) where they have nothing in
-common. Averages of the second kind, such as of runs that started from different seeds, are rarely good models
-(Frankle et al. 1912.05671): evaluate them first.
+The command prints the norm of the average's matrices over the mean norm of its parts. The ratio is near 1 where the parts
+are close to each other, as the last steps of one run are, and near 1 / sqrt(number of parts) where they have nothing in
+common, as runs from different seeds do. Averages of the second kind are rarely good models (Frankle et al. 1912.05671):
+evaluate them first.
 
-A checkpoint of a pack holds several runs: choose by --run; --part=ema averages its averaged weights. Paths
-may be gs://... too, with the extra gcs. Exit status: 0, 1 when something cannot be read or averaged, 2 for
-flags; the reason is one sentence on standard error.
+A checkpoint of a pack holds several runs: --run chooses one, and --part=ema averages their averaged weights. Paths may be
+gs://... with the extra gcs. Exit status: 0; 1 when something cannot be read or averaged; 2 for wrong flags. The reason is
+one sentence on standard error.
 """
 
 import math
@@ -36,16 +36,16 @@ from tools import _checkpoints_measure as measure
 from tools._checkpoints import CheckpointsError
 from tools._checkpoints_flags import CHECKPOINTS, OUTPUT, PART, RUN
 
-_COEFFICIENTS = flags.DEFINE_list("coefficients", [], "A positive number for each; by default all are equal.")
-_LAST = flags.DEFINE_integer("last", None, "Average so many of the newest steps of every directory named.", 1)
+_COEFFICIENTS = flags.DEFINE_list("coefficients", [], "One positive number per checkpoint; by default all are equal.")
+_LAST = flags.DEFINE_integer("last", None, "Average this many of the newest steps of each directory.", 1)
 flags.adopt_module_key_flags(_checkpoints_flags)
 
-TAKEN = "{} exists, and weights are never overwritten: name another --output"
+TAKEN = "{} exists and weights are never overwritten: name another --output"
 
 
 def main():
     if not CHECKPOINTS.value or not OUTPUT.value:
-        raise flags.Error("name what to average by --checkpoints=A,B and where to write it by --output=DIR")
+        raise flags.Error("give the checkpoints by --checkpoints=A,B and the directory to write by --output=DIR")
     output = epath.Path(OUTPUT.value).expanduser()
     if output.exists():
         raise CheckpointsError(TAKEN.format(OUTPUT.value))
@@ -53,28 +53,27 @@ def main():
     if _LAST.value is not None:
         paths = [step for path in paths for step in _last(path, _LAST.value)]
     if len(paths) < 2:
-        raise CheckpointsError(f"one checkpoint, {paths[0]}, is its own average: name more, "
-                               "or --last=2 or more of its steps")
+        raise CheckpointsError(f"{paths[0]} is only one checkpoint: name more, or average several of its steps by --last=2")
     shares = coefficients(_COEFFICIENTS.value, len(paths))
     arrays, first, parts = average(paths, shares, RUN.value, PART.value)
     step = max(part["step"] for part in parts)
     write(output, step, arrays, {"experiment": first and experiments.to_dict(first), "averaged": parts})
-    said = ""
+    compared = ""
     if typical := sum(part["share"] * part["norm"] for part in parts):
         norm = matrix_norm(_checkpoints.read(output))
         share = words.number(norm / typical, 3)
-        said = f": its matrices have norm {words.number(norm)}, {share} of that of its parts'"
-    print(f"{words.plural(len(parts), 'checkpoint')} averaged{said}\nwritten: {output / str(step)}")
+        compared = f": its matrices have norm {words.number(norm)}, which is {share} of the mean norm of its parts"
+    print(f"{words.plural(len(parts), 'checkpoint')} averaged{compared}\nwritten: {output / str(step)}")
 
 
 def matrix_norm(weights) -> float:
-    """The norm of all matrices together: scales, which start at one, would hide how far apart weights are."""
+    """The norm of all matrices together, without scales: these start at one and would hide how far apart weights are."""
     return math.hypot(*(np.linalg.norm(array.astype(np.float64)) for name, array in weights.arrays.items()
                         if measure.is_matrix(name, weights.names[name])))
 
 
 def coefficients(given, count: int) -> list[float]:
-    """Shares that sum to one, from the values of --coefficients."""
+    """The share of each of `count` checkpoints, from the values of --coefficients; shares sum to one."""
     if not given:
         return [1 / count] * count
     try:
@@ -85,15 +84,15 @@ def coefficients(given, count: int) -> list[float]:
         raise flags.Error(f"--coefficients must be positive numbers, not {','.join(given)}")
     if len(values) != count:
         raise CheckpointsError(f"--coefficients has {words.plural(len(values), 'number')} for "
-                               f"{words.plural(count, 'checkpoint')}; give one for each")
+                               f"{words.plural(count, 'checkpoint')}; give one number per checkpoint")
     return [value / sum(values) for value in values]
 
 
 def average(paths, shares, run=None, part="params"):
-    """(arrays by path, the first experiment, [{checkpoint, step, share, norm}]) of the weights at `paths`; for
-    the norm see `matrix_norm`.
+    """(averaged arrays by path, the first experiment, [{checkpoint, step, share, norm}]) of the weights at `paths`.
 
-    Sums are float64, the result has the dtypes of what is averaged. One checkpoint is in memory at a time.
+    The norm is `matrix_norm`. Sums are float64; the result has the dtypes of its parts. Only one checkpoint is in memory
+    at a time.
     """
     first, total, parts = None, {}, []
     for path, share in zip(paths, shares, strict=True):
@@ -109,7 +108,7 @@ def average(paths, shares, run=None, part="params"):
 
 
 def write(output, step, arrays, meta) -> None:
-    """A checkpoint of parameters in a directory that is not there yet."""
+    """Writes a checkpoint of parameters into a new directory."""
     try:
         output.mkdir(parents=True, exist_ok=False)
     except FileExistsError:
@@ -145,7 +144,7 @@ def _averageable(weights, first) -> None:
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise CheckpointsError(f"{name!r} in {weights.path} is {array.dtype}, which has no average")
         if not np.isfinite(array.astype(np.float64)).all():
-            raise CheckpointsError(f"{name!r} in {weights.path} is not finite everywhere: leave it out")
+            raise CheckpointsError(f"{name!r} in {weights.path} has values that are not finite: leave that checkpoint out")
     if first.experiment is None or weights.experiment is None:
         return
     other = _checkpoints.difference(first.experiment, weights.experiment, ("plain",))

@@ -1,20 +1,25 @@
-"""What an accelerator does with this package, in one call of less than ten minutes.
+"""How fast this package is on an accelerator, in one command of less than ten minutes.
 
     python -m tools.bench_accelerator --output=h200.json
 
-measures the rate of bfloat16 matrix products; the Transformer of 100M and of 1B parameters (bfloat16, sequences of
-2,048, AdamW, the train loop's own step): tokens/s and the share of the measured and of the published rate; packs of
-1, 4, 16 and 64 runs of 100 thousand parameters: tokens/s of all together, and the ratio to one; convolutions of 16
-runs under vmap, forward and backward, beside a loop over runs, groups of channels, and matrix products; and runs
-the part of the test-suite that asks nothing of the device (--tests). Time that is left goes into other ways to do
-the same ("more"): rematerialisation, other microbatches, bfloat16 packs, packs of a convolutional GAN.
+The pieces, in order:
 
-Every result is printed as it comes and is in the file from then on. Each piece has a process of its own: one that
-runs out of memory, crashes or takes too long is said to, and the others go on. --budget_seconds bounds all of it.
---small measures tiny sizes, on any device, to see that it works.
+  products      the rate of bfloat16 matrix products
+  models        the Transformer of 100M and of 1B parameters (bfloat16, sequences of 2,048, AdamW, the step of the train
+                loop): tokens/s, and the share of the measured and of the published rate
+  packed        packs of 1, 4, 16 and 64 runs of 100 thousand parameters: tokens/s of all runs, and the ratio to one run
+  convolutions  convolutions of 16 runs, forward and backward, under vmap, in a loop over runs, as groups of channels, and
+                as matrix products
+  tests         tests that need no particular device (--tests)
+  more          other settings, in the time that is left: rematerialisation, microbatches, bfloat16 packs, packs of a
+                convolutional GAN
 
-Batches are random and drawn on the device; no data set is read. It needs jax, flax, optax and ml_collections, no
-more of what the package asks for; the tests need all of it (`pip install -e '.[test]'`).
+Every result is printed and written to the file at once. Each piece runs in its own process: if one runs out of memory,
+crashes or takes too long, the command says so and goes on with the next. --budget_seconds bounds the whole command.
+--small measures tiny sizes on any device, to check that the command works.
+
+Batches are random and drawn on the device; no data set is read. The measurements need jax, flax, optax and ml_collections
+only; the tests need all dependencies (`pip install -e '.[test]'`).
 """
 
 import argparse
@@ -39,24 +44,23 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}; pip install absl-py flax ml_collections optax, beside jax for this accelerator")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GOAL = {"1B": 0.5}  # of the measured rate
+GOAL = {"1B": 0.5}  # {model: share of the measured rate}
 PIECES = ("products", "models", "packed", "convolutions", "tests", "more")
-# Files whose tests ask nothing of the device, except for those tests that want eight of them.
-TESTS = ("test_attention", "test_axes", "test_cost", "test_generate", "test_transformer", "test_vae",
-         "test_vae_likelihoods", "test_gan", "test_evaluate_metrics", "test_evaluate_networks")
+# Folders and files of tests/ that run on any device, except for the tests that need eight of them.
+TESTS = ("test_axes", "test_cost", "nn", "families", "evaluate")
 EIGHT = "mesh or devices or sharded or wherever"
 
 
 class Piece(NamedTuple):
     name: str
     of: str  # one of PIECES
-    share: float  # of the time that is left, against the shares of those to come; 0 waits until these are done
+    share: float  # its part of the time left, relative to the shares of later pieces; 0 comes after all others
     run: Callable
-    instead: str = ""  # done only where the piece of this name failed
+    instead: str = ""  # runs only if the piece of this name failed
 
 
 def pieces(sizes, tests, measured) -> list[Piece]:
-    """All there is to do, in order. `measured()` is the rate of products, once it is known."""
+    """All pieces in order. `measured()` is the rate of products once it is known."""
     def model(entry, **how):
         return lambda note, left: _accelerator.model(*entry, how, sizes, measured(), note, left)
 
@@ -82,22 +86,22 @@ def pieces(sizes, tests, measured) -> list[Piece]:
 
 
 def run_tests(names, note, left):
-    """The files of tests/, on the device that is first here, with float32 products in float32."""
+    """Runs tests on the first device of this machine, with float32 products in full precision."""
     platform = subprocess.run([sys.executable, "-c", "import jax; print(jax.default_backend())"], text=True, check=True,
                               capture_output=True).stdout.strip()
-    workers = 0 if platform != "gpu" else min(8, os.cpu_count())  # only a GPU is shared by processes
+    workers = min(8, os.cpu_count() or 1) if platform == "gpu" else 0  # several processes can share a GPU only
     environment = os.environ | {
         "JAX_PLATFORMS": {"gpu": "cuda,cpu", "tpu": "tpu,cpu"}.get(platform, platform),
         "JAX_DEFAULT_MATMUL_PRECISION": "highest", "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     command = [sys.executable, "-m", "pytest", "-n", str(workers), "-p", "no:cacheprovider", "--no-header",
-               "--tb=line", "-k", f"not ({EIGHT})", *(f"tests/{name}.py" for name in names)]
+               "--tb=line", "-k", f"not ({EIGHT})", *(str(_tests(name)) for name in names)]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=left())
     except subprocess.TimeoutExpired as late:
         said = (late.stdout or b"").decode(errors="replace")
-        note(f"tests: not done after {late.timeout:.0f} s", failed="time", said=said[-2000:])
+        note(f"tests: not finished after {late.timeout:.0f} s", failed="time", said=said[-2000:])
         return
     lines = done.stdout.strip().splitlines()
     wrong = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
@@ -105,9 +109,15 @@ def run_tests(names, note, left):
          said="\n".join(lines[-60:]), **({"failed": "tests"} if done.returncode else {}))
 
 
+def _tests(name) -> pathlib.Path:
+    """The folder or file of tests/ called `name`."""
+    folder = ROOT / "tests" / name
+    return folder if folder.is_dir() else folder.with_suffix(".py")
+
+
 def child(piece: Piece, path: pathlib.Path, until: float):
-    """Run a piece in this process, which is new and has the device to itself."""
-    os.setpgrp()  # so that it is ended with whatever it started
+    """Runs a piece in this process, which is new and has the device to itself."""
+    os.setpgrp()  # so that whatever it starts ends with it
 
     def note(text, **values):
         print(text, flush=True)
@@ -119,17 +129,17 @@ def child(piece: Piece, path: pathlib.Path, until: float):
             found = _accelerator.device()
             note(f"{found['count']} x {found['kind']} ({found['platform']}), jax {found['jax']}", device=found)
         piece.run(note, lambda: until - time.monotonic())
-    except Exception as error:  # whatever it is, it is said, and the next piece is tried
+    except Exception as error:  # any error is noted, and the next piece is tried
         memory = "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
         short = " ".join(str(error).split())[:300]
         note(f"{piece.name}: " + ("out of memory: " if memory else f"{type(error).__name__}: ") + short,
              failed="memory" if memory else type(error).__name__)
         os._exit(1)
-    os._exit(0)  # without waiting for the device
+    os._exit(0)  # does not wait for the device
 
 
 class Bench:
-    """Runs pieces and keeps what they found in a file."""
+    """Runs pieces and keeps their results in a file."""
 
     def __init__(self, output, budget, lines):
         self.output, self.lines, self.end = output, lines, time.monotonic() + budget
@@ -166,7 +176,7 @@ class Bench:
             left = self.end - time.monotonic()
             if left < 2 or (not piece.share and left < 45):
                 if piece.share:
-                    self.say(piece.name, f"{piece.name}: left out, the time is up", failed="time")
+                    self.say(piece.name, f"{piece.name}: skipped, the time is up", failed="time")
                 continue
             others = sum(other.share for other in todo[index + 1:] if not other.instead)
             self.one(piece, left * (piece.share / (piece.share + others) if piece.share else 1))
@@ -188,7 +198,7 @@ class Bench:
             self.say(piece.name, f"{piece.name}: died with status {process.exitcode}", failed="died")
 
     def goals(self):
-        """Whether the models are as fast as they should be, by the best way each was trained."""
+        """Compares the best setting of each model with its goal."""
         for name, goal in GOAL.items():
             shares = [entry["mfu"]["measured"] for entry in self.found
                       if entry.get("model") == name and "measured" in entry.get("mfu", {})]
@@ -201,7 +211,7 @@ def _end(process):
     if process.is_alive():
         try:
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it had not come as far as to lead a group
+        except ProcessLookupError:  # it did not lead a process group yet
             process.kill()
     process.join()
 
@@ -209,16 +219,16 @@ def _end(process):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, help="JSON file to write")
-    parser.add_argument("--budget_seconds", type=float, default=540, help="for all of it (%(default)s)")
+    parser.add_argument("--budget_seconds", type=float, default=540, help="limit for the whole command (%(default)s)")
     parser.add_argument("--pieces", default=",".join(PIECES), help="%(default)s")
-    parser.add_argument("--tests", default=",".join(TESTS), help="files of tests/ to run: %(default)s")
-    parser.add_argument("--small", action="store_true", help="tiny sizes")
+    parser.add_argument("--tests", default=",".join(TESTS), help="folders and files of tests/ to run: %(default)s")
+    parser.add_argument("--small", action="store_true", help="measure tiny sizes")
     args = parser.parse_args()
     wanted, tests = args.pieces.split(","), [name for name in args.tests.split(",") if name]
     if unknown := [name for name in wanted if name not in PIECES]:
         parser.error(f"--pieces has no {unknown[0]!r}; it takes {', '.join(PIECES)}")
-    if missing := [name for name in tests if not (ROOT / "tests" / f"{name}.py").exists()]:
-        parser.error(f"--tests: there is no tests/{missing[0]}.py")
+    if missing := [name for name in tests if not _tests(name).exists()]:
+        parser.error(f"--tests: there is neither a folder tests/{missing[0]} nor a file tests/{missing[0]}.py")
     lines = (args.output or pathlib.Path("bench_accelerator.json")).with_suffix(".lines")
     lines.unlink(missing_ok=True)
     bench = Bench(args.output, args.budget_seconds, lines)

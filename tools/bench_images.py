@@ -1,23 +1,23 @@
-"""How fast the VAE and the GAN train here, beside plain torch, and in and out of compiled loops.
+"""How fast the VAE and the GAN train on this machine, compared with plain torch, and inside and outside compiled loops.
 
     python -m tools.bench_images
     python -m tools.bench_images --parts rates --members gan/conv --sizes 1e4 --seconds 1
 
-`rates` prints, for each member of the ladders, the steps a second of the step that sweeps run
-(`packing.Program`, batches of 64 grey images of 16x16) and the seconds to compile it: first as many runs packed
-by vmap as there are devices, one on each, then one run over all devices. Beside it stand the same networks,
-losses (R1 and R2 exact, by autograd) and AdamW in eager torch (`tools._torch_twins`; parameters agree within
-1%): as many processes of one thread, all at once, then one process, with one thread or all, whichever is
-faster. x is our rate over torch's: more than 1 is faster. Without torch, which is no dependency of the
-package, our figures stand alone. Images are random and lie in memory on both sides.
+`rates` prints, for each member of the ladders, the steps per second of the program that sweeps run
+(`scaling.training.program.Program`, batches of 64 grey images of 16x16) and the seconds to compile it: first for as many
+packed runs as there are devices, then for one run over all devices. Next to them are the rates of the same networks,
+losses (exact R1 and R2, by autograd) and AdamW in eager torch (`tools._torch_twins`; parameter counts agree within 1%):
+first that many processes with one thread each, all at once, then one process with one thread or all, whichever is faster.
+x is our rate over torch's, so more than 1 means that we are faster. torch is not a dependency of the package; without it
+only our rates are printed. Images are random and lie in memory on both sides.
 
-`loops` prints ms per step of the convolutional members with each step called from Python ("outside") and in
-`lax.fori_loop` ("inside"): the same Program, made both ways. XLA's CPU backend runs lax.conv inside a
-compiled loop many times slower. Program keeps members that have it (the GAN's) outside; the VAE's
-convolutions are shifts and matrix products on a CPU, and run inside. "*" marks what Program does by itself.
+`loops` prints the ms per step of the convolutional members with each step called from Python ("outside") and in
+`lax.fori_loop` ("inside"). XLA's CPU backend runs lax.conv many times slower inside a compiled loop. Program therefore
+keeps members with lax.conv (the GAN's) outside. The VAE's convolutions are shifts and matrix products on a CPU and run
+inside. "*" marks the choice of Program.
 
-On a CPU there is one XLA device for each core, as the launcher makes them. Run it on an idle machine: figures
-are the best of three repeats, and threads that wait for a busy core distort both sides.
+On a CPU there is one XLA device per core, as in experiments.run. Run it on an idle machine: figures are the best of three
+repeats, and threads that wait for a busy core distort both sides.
 """
 
 import argparse
@@ -43,7 +43,7 @@ ADAM = {"vae": {}, "gan": {"optim.beta1": 0.0, "optim.beta2": 0.99, "optim.weigh
 
 
 class Rows:
-    """A source of random images, resident: each step takes the next of them."""
+    """A source of random images that lie on the device; each step takes the next batch of them."""
 
     def __init__(self, family):
         shape = (IMAGES, family.image_size, family.image_size, family.channels)
@@ -61,13 +61,13 @@ def experiment(member, size):
     data = Images(batch=BATCH)
     family = families.find(name).ladder(size, body=body, **data.family_fields())
     e = experiments.Experiment(family=family, data=data)
-    return e.replace({"optim.learning_rate": 1e-4, **ADAM[name]})  # small: there is nothing to learn
+    return e.replace({"optim.learning_rate": 1e-4, **ADAM[name]})  # small, since random images teach nothing
 
 
 def timed(steps, seconds, together=lambda: None):
     """(seconds of the first step, best seconds per step), where `steps(n)` takes n steps and waits for them.
 
-    `together` is called before each repeat: a barrier where processes are to run at the same time.
+    `together` is called before each repeat. It is a barrier where several processes should run at the same time.
     """
     first, each = (_elapsed(steps, 1) for _ in range(2))
     count = max(1, round(seconds / REPEATS / each))
@@ -85,9 +85,9 @@ def _elapsed(steps, count):
 
 
 def program_times(e, runs, seconds, loop=None):
-    """(seconds to compile, seconds per step) of packed runs; `loop` overrides where the Program steps."""
+    """(seconds to compile, seconds per step) of packed runs; `loop` overrides the Program's choice to loop inside."""
     program = Program(e, Rows(e.family), runs)
-    if loop is not None:  # read when the step is traced, which it is at the first call
+    if loop is not None:  # the first call traces the step and reads these
         program.loop, program.compiled_steps = loop, program.steps_per_call if loop else 1
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
     state = jax.block_until_ready(program.init(pack))
@@ -102,16 +102,16 @@ def program_times(e, runs, seconds, loop=None):
 
 
 class Twins:
-    """Processes that train torch twins, made once. Each counts its parameters against the family's."""
+    """Processes that train torch twins. They start once; each checks its parameter count against the family's."""
 
     def __init__(self, processes):
         context = multiprocessing.get_context("spawn")  # a forked JAX would deadlock
-        barrier = context.Barrier(processes, timeout=600)  # seconds; without it a dead twin is waited for
+        barrier = context.Barrier(processes, timeout=600)  # seconds; without a limit the others would wait for a dead twin
         self.processes = processes
         self.pool = concurrent.futures.ProcessPoolExecutor(processes, context, _share, (barrier,))
 
     def times(self, e, packed, seconds):
-        """Seconds per step: of the slowest of all processes, or of one, with one thread or all."""
+        """Seconds per step: of the slowest of all processes if `packed`, else of one process with one thread or all."""
         def start(threads, together=False):
             parameters = cost.param_count(e.family)["total"]
             return self.pool.submit(_train_twin, e.family, e.optim, parameters, seconds, threads, together)
@@ -121,9 +121,11 @@ class Twins:
         return min(start(threads).result() for threads in {1, self.processes})
 
 
+_shared: dict = {}  # of a process of twins: its barrier
+
+
 def _share(barrier):
-    global _barrier
-    _barrier = barrier
+    _shared["barrier"] = barrier
 
 
 def _train_twin(family, optim, parameters, seconds, threads, together):
@@ -142,13 +144,13 @@ def _train_twin(family, optim, parameters, seconds, threads, together):
             step(images[at:at + BATCH])
             at = (at + BATCH) % IMAGES
 
-    return timed(steps, seconds, _barrier.wait if together else lambda: None)[1]
+    return timed(steps, seconds, _shared["barrier"].wait if together else lambda: None)[1]
 
 
 def rates(members, seconds):
     runs = jax.device_count()
     twins = torch_twins(runs)
-    print(f"steps a second of all runs together, and seconds to compile; {runs} packed runs, then one\n"
+    print(f"steps per second of all runs together, and seconds to compile: {runs} packed runs, then one\n"
           f"{'member':>22} {'parameters':>11} | {'packed':>7} {'compile':>7} {'torch':>7} {'x':>5}"
           f" | {'single':>7} {'compile':>7} {'torch':>7} {'x':>5}")
     for label, e in members:
@@ -167,17 +169,17 @@ def rates(members, seconds):
 
 
 def torch_twins(runs):
-    """`Twins`, or None and a sentence that says why not."""
+    """`Twins`; None, with a printed sentence, where torch cannot be compared with."""
     if importlib.util.find_spec("torch") is None:
-        print("torch is not installed here, so there is nothing to compare with; pip install torch adds it")
+        print("torch is not installed, so its rates are left out; pip install torch adds them")
     elif jax.default_backend() != "cpu":
-        print(f"torch is compared with on CPUs; JAX is on {jax.default_backend()} here, see JAX_PLATFORMS")
+        print(f"torch is compared on CPUs only, and JAX is on {jax.default_backend()}; set JAX_PLATFORMS=cpu")
     else:
         return Twins(runs)
 
 
 def loops(members, seconds):
-    print(f"ms per step of one run; what Program does by itself has a star\n"
+    print(f"ms per step of one run; a star marks the choice of Program\n"
           f"{'member':>22} {'lax.conv':>9} {'outside':>9} {'inside':>9} {'inside/outside':>15}")
     for label, e in members:
         if e.family.body != "conv":
@@ -196,9 +198,9 @@ def main():
     parser.add_argument("--members", nargs="+", default=MEMBERS, choices=MEMBERS, metavar="MEMBER",
                         help=f"some of {', '.join(MEMBERS)}; all by default")
     parser.add_argument("--sizes", nargs="+", type=float, default=[1e4, 1e5, 5e5], metavar="N",
-                        help="about how many parameters, as the ladders take them; 1e4 1e5 5e5 by default")
+                        help="approximate numbers of parameters, as the ladders take them; 1e4 1e5 5e5 by default")
     parser.add_argument("--seconds", type=float, default=6.0,
-                        help="of stepping for each figure, compiling and first steps apart; 6 by default")
+                        help="seconds of stepping per figure, without compilation and first steps; 6 by default")
     flags = parser.parse_args()
     one_cpu_device_per_core()  # before JAX starts
     jax.config.update("jax_enable_compilation_cache", False)  # or a second run would report no compile time

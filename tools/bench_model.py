@@ -1,8 +1,10 @@
-"""How fast the Transformer is here, as ratios measured in one run: python -m tools.bench_model
+"""How fast the Transformer is on this machine, as ratios measured in one run.
 
-Prints attention's time against the library's, and each ladder size's training step (two runs packed by
-vmap, one a device where there are several) as a share of the matrix product rate of the same devices. On a
-CPU it makes one XLA device for each core, as the launcher does. Run it on an idle machine.
+    python -m tools.bench_model
+
+prints the time of JAX's own attention over ours, and the training step of each size of the ladder (one run per device) as
+a share of the rate of matrix products on the same devices. On a CPU there is one XLA device per core, as in
+experiments.run. Run it on an idle machine.
 """
 
 import os
@@ -27,7 +29,7 @@ RUNS = jax.NamedSharding(MESH, jax.sharding.PartitionSpec("run"))
 
 
 def seconds(body, carry, flops, repeats=3, rate=30e9):
-    """Seconds for one `body(carry)` on every device at once: the best of some loops of about a second."""
+    """Seconds of one `body(carry)` on every device at once: the best of several loops of about a second each."""
     times = max(2, int(rate / flops))
     carry = jax.device_put(jax.tree.map(lambda x: jnp.stack([x] * len(DEVICES)), carry), RUNS)
     loop = jax.jit(jax.vmap(lambda c: lax.fori_loop(0, times, lambda _, c: body(c), c)),
@@ -42,9 +44,9 @@ def seconds(body, carry, flops, repeats=3, rate=30e9):
 
 
 def matmul_rate(size=512):
-    """FLOP/s of chained square products on one device while all are busy."""
-    one = 2 * size**3
-    return one / seconds(lambda c: (c[0] @ c[1], c[1]), (jnp.ones((size, size)), 0.9 * jnp.eye(size)), one)
+    """FLOP/s of chained square products per device, with all devices busy."""
+    flops = 2 * size**3
+    return flops / seconds(lambda c: (c[0] @ c[1], c[1]), (jnp.ones((size, size)), 0.9 * jnp.eye(size)), flops)
 
 
 def step_seconds(family, batch):
@@ -72,12 +74,12 @@ def attention_seconds(implementation, batch, length, heads, size):
 
 def main():
     print(f"{len(DEVICES)} x {DEVICES[0].device_kind}, matrix products {matmul_rate() / 1e9:.0f} GFLOP/s each")
-    print("attention, forward and backward, batch 4: library's time / ours")
+    print("attention, forward and backward, batch 4: time of JAX's own / ours")
     for length, heads, size in ((128, 2, 32), (256, 1, 32), (256, 2, 32), (256, 6, 32), (512, 4, 64)):
         library = attention_seconds("xla", 4, length, heads, size)
         ours = attention_seconds("auto", 4, length, heads, size)
         print(f"  length {length} heads {heads} x {size}: {library / ours:.2f}", flush=True)
-    print("training step, length 256: GFLOP/s a device, share of the matrix product rate measured beside it")
+    print("training step, length 256: GFLOP/s per device, and as a share of the rate of matrix products")
     for size in (5e3, 2.5e4, 1e5, 4e5, 1.5e6, 3e6):
         family = Transformer.ladder(size)
         for batch in (2, 8):

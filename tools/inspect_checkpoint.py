@@ -1,27 +1,27 @@
-"""See what is inside weights, how far they moved, how two differ, and what changes with a model's size.
+"""Inspect the weights of a checkpoint, compare two checkpoints, or see how weights change with a model's size.
 
     python -m tools.inspect_checkpoint --checkpoint=runs/quickstart/params/031ff251d4a59b0f
 
-prints the parameters by module and by axes, norms, how far each is from its initialisation (drawn again from
-the experiment in the checkpoint), and the spectrum of every matrix, stacked layers one by one: the largest
-singular value, that over sqrt(outputs / inputs) ("gain"), the stable rank, and the effective rank.
+prints the parameters by module and by axes, their norms, how far each is from its initialisation (drawn again from the
+experiment in the checkpoint), and measures of the spectrum of every matrix, with each stacked layer on its own: the
+largest singular value, the same over sqrt(outputs / inputs) ("gain"), the stable rank, and the effective rank.
 
     python -m tools.inspect_checkpoint --checkpoint=A --against=B
 
-compares two checkpoints of one model, B with A: relative differences and cosines, the modules that differ
-most first. Of one run at two steps the relative difference is the update-to-weight ratio.
+compares two checkpoints of one model: the relative difference of B from A and their cosine. Modules that differ most come
+first. For two steps of one run, the relative difference is the update-to-weight ratio.
 
     python -m tools.inspect_checkpoint --workdir=runs/quickstart --output=weights
     python -m tools.inspect_checkpoint --checkpoints='soups/*' --output=weights
 
-reads the best run of each size of a study, or the checkpoints named, and prints a row a model, and the power
-of N by which each measure of each kind of matrix grows. With --output it draws them against N.
+reads the best run of each size of a study, or several checkpoints. It prints one row per model, and the power of N by
+which each measure of each kind of matrix grows. With --output it also draws the measures against N.
 
-A checkpoint is a directory that has a directory a step, such as workdir/params/<run>, or one of its steps.
-Those of a pack, in workdir/checkpoints/<pack>/<segment>, hold several runs (choose by --run), and averaged
-weights as well where there are any (--part=ema). --output also gets every number as CSV and JSON, in place of
-what an earlier command wrote there. Paths may be gs://... too, with the extra gcs. Exit status: 0, 1 when
-something cannot be read or compared, 2 for flags; the reason is one sentence on standard error.
+A checkpoint is a directory with one directory per step, such as workdir/params/<run>, or one of these steps. Checkpoints
+of a pack, in workdir/checkpoints/<pack>/<segment>, hold several runs (--run chooses one) and, where the runs keep an
+average, averaged weights too (--part=ema). --output also gets every number as CSV and JSON; these replace the files of an
+earlier command. Paths may be gs://... with the extra gcs. Exit status: 0; 1 when something cannot be read or compared; 2
+for wrong flags. The reason is one sentence on standard error.
 """
 
 import math
@@ -38,27 +38,27 @@ from tools import _checkpoints_across as across
 from tools import _checkpoints_measure as measure
 from tools._checkpoints_flags import CHECKPOINTS, OUTPUT, PART, RUN
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The checkpoint to look at.")
-_AGAINST = flags.DEFINE_string("against", None, "Another of the same model, to compare with --checkpoint.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "A study, of which the best run of each size is read.")
-_DEPTH = flags.DEFINE_integer("depth", 3, "How deep the table of modules goes.", 0)
-_ROWS = flags.DEFINE_integer("rows", 20, "How many modules of a comparison are printed.", 1)
-_METRIC = flags.DEFINE_string("metric", None, "What a study's best runs are best at; by default its own.")
-_INITIAL = flags.DEFINE_bool("initial", True, "Draw the initialisation again and compare with it.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The checkpoint to inspect.")
+_AGAINST = flags.DEFINE_string("against", None, "Another checkpoint of the same model, to compare with.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "A study; the best run of each size is read.")
+_DEPTH = flags.DEFINE_integer("depth", 3, "The depth of the table of modules.", 0)
+_ROWS = flags.DEFINE_integer("rows", 20, "The number of modules that a comparison prints.", 1)
+_METRIC = flags.DEFINE_string("metric", None, "The metric that chooses best runs; by default the study's.")
+_INITIAL = flags.DEFINE_bool("initial", True, "Compare with the initialisation, which is drawn again.")
 flags.adopt_module_key_flags(_checkpoints_flags)
 
-NORMS = {"norm": "norm", "rms": "rms"}  # columns of tables and their heads
+NORMS = {"norm": "norm", "rms": "rms"}  # {column: head} of tables
 SPECTRA = {"sigma_max": "sigma max", "gain": "gain", "stable_rank": "stable rank"}
 
 
 def main():
     ways = {"checkpoint": _CHECKPOINT.value, "workdir": _WORKDIR.value, "checkpoints": CHECKPOINTS.value}
     if sum(map(bool, ways.values())) != 1:
-        raise flags.Error("name what to read by one of --checkpoint, --checkpoints and --workdir")
+        raise flags.Error("give exactly one of --checkpoint, --checkpoints and --workdir")
     if _AGAINST.value and not _CHECKPOINT.value:
-        raise flags.Error("--against=B goes with --checkpoint=A")
+        raise flags.Error("--against=B needs --checkpoint=A")
     if _METRIC.value and not _WORKDIR.value:
-        raise flags.Error("--metric goes with --workdir, to choose its best runs")
+        raise flags.Error("--metric needs --workdir, whose best runs it chooses")
     if OUTPUT.value and epath.Path(OUTPUT.value).is_file():
         raise files.WorkdirError(f"--output={OUTPUT.value} is a file: name a directory")
     figures = {}
@@ -74,7 +74,7 @@ def main():
 
 
 def one() -> tuple[str, dict]:
-    """(text, {name: rows}) of one checkpoint."""
+    """(text, {table: rows}) of one checkpoint."""
     weights = _checkpoints.read(_CHECKPOINT.value, RUN.value, PART.value)
     known = weights.experiment is not None
     start = _checkpoints.initial(weights.experiment) if known and _INITIAL.value else None
@@ -83,9 +83,9 @@ def one() -> tuple[str, dict]:
     text = [f"{weights.shown}: {frame['parameters'].sum():,} parameters"]
     if frame["not_finite"].any():
         bad = frame[frame["not_finite"] > 0]
-        text.append(f"{bad['not_finite'].sum():,} of them are not finite, the first in {bad['path'].iloc[0]}")
+        text.append(f"{bad['not_finite'].sum():,} of them are not finite; the first is in {bad['path'].iloc[0]}")
     if not known:
-        text.append("the checkpoint does not say its experiment: axes have no names, the start is unknown")
+        text.append("the checkpoint does not say its experiment: the names of axes and the initialisation are unknown")
     moved = {"update": "update"} if "update" in frame else {}
     heads = {"parameters": "parameters", "share": "share"}
     text += ["", _checkpoints.table(_indented(modules), {"module": "module"} | heads | NORMS | moved),
@@ -97,12 +97,12 @@ def one() -> tuple[str, dict]:
              "effective_rank": "effective rank"}
     text += ["", _checkpoints.table(shown, heads | moved)]
     if moved:
-        text += ["", "update: distance from the initialisation over its norm; ∞ for what started from zero"]
+        text += ["", "update: distance from the initialisation over its norm; ∞ where weights started from zero"]
     return "\n".join(text), {"arrays": frame.to_dict("records"), "modules": modules, "axes": axes}
 
 
 def compare() -> tuple[str, dict]:
-    """(text, {name: rows}) of --against beside --checkpoint."""
+    """(text, {table: rows}) of the comparison of --checkpoint (A) with --against (B)."""
     a, b = (_checkpoints.read(path, RUN.value, PART.value) for path in (_CHECKPOINT.value, _AGAINST.value))
     frame = measure.compared(a, b)
     whole = measure.pooled(frame)
@@ -115,13 +115,13 @@ def compare() -> tuple[str, dict]:
     text = [f"A: {a.shown}", f"B: {b.shown}", _relation(a, b, whole["update"]), "",
             _checkpoints.table([everything, *modules[:_ROWS.value]], heads)]
     if len(modules) > _ROWS.value:
-        text.append(f"and {words.plural(len(modules) - _ROWS.value, 'module')} that differ less (--rows)")
+        text.append(f"and {words.plural(len(modules) - _ROWS.value, 'module')} that differ less; see --rows")
     return "\n".join(text), {"arrays": frame.to_dict("records"), "modules": [everything, *modules]}
 
 
 def _relation(a, b, update) -> str:
     if a.experiment is None or b.experiment is None:
-        return "what they were trained by is not said"
+        return "the checkpoints do not say their experiments"
     other = _checkpoints.difference(a.experiment.replace({a.experiment.data.length_knob: 0}),
                                     b.experiment.replace({b.experiment.data.length_knob: 0}))
     if other:
@@ -129,12 +129,12 @@ def _relation(a, b, update) -> str:
     apart = b.step - a.step
     if not apart:
         return "one run at one step"
-    return (f"one run, {words.plural(abs(apart), 'step')} apart: its update-to-weight ratio is "
-            f"{words.number(update, 3)}, {words.number(update / abs(apart), 3)} a step")
+    return (f"one run, {words.plural(abs(apart), 'step')} apart: the update-to-weight ratio is "
+            f"{words.number(update, 3)}, {words.number(update / abs(apart), 3)} per step")
 
 
 def sweep() -> tuple[str, dict, dict]:
-    """(text, {name: rows}, {file: figure}) of models of several sizes."""
+    """(text, {table: rows}, {file: figure}) of models of several sizes."""
     if _WORKDIR.value:
         found = across.best(_WORKDIR.value, _METRIC.value)
     else:
@@ -161,7 +161,7 @@ def sweep() -> tuple[str, dict, dict]:
 
 
 def write(output, tables, figures) -> None:
-    """Every table as CSV, all as one JSON, which has the singular values too and no NaNs, and the figures."""
+    """Writes each table as CSV, all of them as one JSON with the singular values and without NaNs, and the figures."""
     for name, rows in tables.items():
         frame = pd.DataFrame(rows).drop(columns="singular_values", errors="ignore")
         files.atomic_write(output / f"{name}.csv", frame.to_csv(index=False))

@@ -36,6 +36,8 @@ class Family(Protocol):
 
     Beside these methods a family may have, and is then asked for:
 
+    * `begin(params, tokens, lengths, capacity)` and `decode(params, state, token)`, by which a family continues text;
+      see `scaling.families._generate` and `scaling.families.transformer`;
     * `sample(params, batch, key)`: as many samples as `batch` has examples, under their conditions and numbers
       (label, caption, "example"), which the judge of its data scores;
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report;

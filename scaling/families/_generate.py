@@ -25,7 +25,7 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
     every layer. With learned positions that is an error.
     """
     prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
-    _check(family, prompts, max_tokens, temperature, top_k, top_p)
+    check_request(family, prompts, max_tokens, temperature, top_k, top_p)
     if not prompts:
         return []
     stops = [np.atleast_1d(np.asarray(s, np.int32)) for s in stop]
@@ -38,6 +38,26 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
                     jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
                     top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0)
     return [_cut(row, stops) for row in np.asarray(out)]
+
+
+def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(), seed=0, row=0):
+    """Yields the tokens of row number `row` of `generate` one by one, each as soon as it is known.
+
+    `prompt` is one array of tokens and `stop` holds single tokens; all else is as in `generate`.
+    """
+    prompt = np.asarray(prompt, np.int32)
+    check_request(family, [prompt], max_tokens, temperature, top_k, top_p)
+    key = jax.random.fold_in(jax.random.key(seed), row)
+    options = {"top_k": top_k, "nucleus": top_p is not None, "greedy": temperature == 0}
+    logits, state = _begin(family, params, prompt[None], np.array([len(prompt)], np.int32), len(prompt) + max_tokens)
+    for step in range(max_tokens):
+        token = _choose(logits[0], jax.random.fold_in(key, step), jnp.float32(temperature),
+                        jnp.float32(1 if top_p is None else top_p), **options)
+        if int(token) in stop:
+            return
+        yield int(token)
+        if step + 1 < max_tokens:
+            logits, state = _decode(family, params, state, token[None])
 
 
 def init_cache(family, batch, capacity):
@@ -62,11 +82,23 @@ def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames=("family", "capacity"))
+def _begin(family, params, tokens, lengths, capacity):
+    return family.begin(params, tokens, lengths, capacity)
+
+
+@functools.partial(jax.jit, static_argnames="family", donate_argnames="state")
+def _decode(family, params, state, token):
+    return family.decode(params, state, token)
+
+
+_choose = jax.jit(choose, static_argnames=("top_k", "nucleus", "greedy"))
+
+
 @functools.partial(jax.jit, static_argnames=("family", "max_tokens", "stop", "top_k", "nucleus", "greedy"))
 def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_tokens, stop, **options):
     """int32 [B, max_tokens]; what follows a stop token in a row means nothing."""
     batch, width = tokens.shape
-    decoder = family.module(params)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
 
     def pick(logits, step):
@@ -83,16 +115,14 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
 
     def one_more(carry):
         step, token, out, done, cache = carry
-        logits, cache = decoder(token[:, None], cache)
-        token = pick(logits[:, 0], step)
+        logits, cache = family.decode(params, cache, token)
+        token = pick(logits, step)
         return step + 1, token, out.at[:, step].set(token), done | ended(token), cache
 
-    # Rows are padded on the right: what the padding leaves in the cache lies after every token that looks
-    # at the cache until a real token has overwritten it.
-    logits, cache = decoder(tokens, init_cache(family, batch, width + max_tokens))
-    token = pick(jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0], 0)
+    logits, cache = family.begin(params, tokens, lengths, width + max_tokens)
+    token = pick(logits, 0)
     out = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
-    return lax.while_loop(unfinished, one_more, (1, token, out, ended(token), cache | {"start": lengths}))[2]
+    return lax.while_loop(unfinished, one_more, (1, token, out, ended(token), cache))[2]
 
 
 def _cut(row, stops):
@@ -104,7 +134,7 @@ def _cut(row, stops):
     return row[:min(ends)]
 
 
-def _check(family, prompts, max_tokens, temperature, top_k, top_p):
+def check_request(family, prompts, max_tokens, temperature, top_k, top_p):
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if not temperature >= 0:

@@ -12,6 +12,7 @@ from flax import nnx
 from scaling import axes, nn
 from scaling.families import Player
 from scaling.families._decoder import Block, Decoder
+from scaling.families._generate import init_cache
 from scaling.fields import how
 from scaling.nn import attention
 
@@ -121,6 +122,22 @@ class Transformer:
     def module(self, params):
         """The network with these parameters, as an `nnx.Module`."""
         return nnx.merge(_graphdef(self), params["model"])
+
+    def begin(self, params, tokens, lengths, capacity):
+        """(float32 logits [B, vocab] of the token after each prompt, the state from which `decode` goes on).
+
+        `tokens`, integer [B, S], holds prompts of `lengths`, int32 [B], padded on the right; the state has room for
+        `capacity` tokens, prompts included. What the padding leaves in the cache lies after every token that looks at
+        the cache until a real token has overwritten it.
+        """
+        logits, cache = self.module(params)(tokens, init_cache(self, len(tokens), capacity))
+        last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        return last, cache | {"start": lengths}
+
+    def decode(self, params, state, token):
+        """(logits of the next token [B, vocab], the state after) for one more token, int32 [B]."""
+        logits, state = self.module(params)(token[:, None], state)
+        return logits[:, 0], state
 
     def _nats(self, params, batch):
         tokens = batch["tokens"].astype(jnp.int32)

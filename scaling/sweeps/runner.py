@@ -14,6 +14,7 @@ import time
 from typing import Protocol
 
 import jax
+import numpy as np
 
 from scaling import cost, data
 from scaling.devices import exits, hosts
@@ -151,6 +152,22 @@ class Runner:
             self.evaluations[key] = {split: jax.tree.map(functools.partial(_batches, spec), source.evaluation(
                 split, spec.evaluated)) for split in source.splits}
         return self.evaluations[key]
+
+    def scores(self, program: Program, state) -> dict[str, np.ndarray]:
+        """{metric: [runs]} of a pack in `state`: on its evaluation sets and, where its data have a judge, of its samples.
+
+        Metrics of the first evaluation set, which laws are fitted to, keep their names; others end in `_<split>`.
+        """
+        experiment, found = program.experiment, {}
+        sets, judge = self.evaluation(experiment), self.judge(experiment)
+        for index, (split, batches) in enumerate(sets.items()):
+            suffix = f"_{split}" if index else ""
+            found |= {name + suffix: values for name, values in program.evaluate(state, batches).items()}
+        if judge is None:  # alike in every process
+            return found
+        samples = program.sample(state, next(iter(sets.values())), experiment.data.samples)
+        judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
+        return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
 
     def evaluation_work(self, experiment) -> float:
         """FLOPs of evaluating one run."""

@@ -144,16 +144,7 @@ class PackTraining:
 
     def finish(self, runs, state, seconds, span):
         """Evaluates a finished branch, and writes the parameters, the curve and, last, the record of each run."""
-        runner, found = self.runner, {}
-        for index, (split, batches) in enumerate(runner.evaluation(self.pack.experiment).items()):
-            suffix = f"_{split}" if index else ""  # laws are fitted to the first split, which has no suffix
-            found |= {name + suffix: v for name, v in self.program.evaluate(state, batches).items()}
-        judge = runner.judge(self.pack.experiment)
-        if judge is not None:
-            conditions = next(iter(runner.evaluation(self.pack.experiment).values()))
-            samples = self.program.sample(state, conditions, self.pack.experiment.data.samples)  # by every process
-            scores = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
-            found |= {name: np.array([one[name] for one in scores]) for name in scores[0]}
+        found = self.runner.scores(self.program, state)
         diverged = sharding.fetch(state.diverged)
         self.save_parameters(runs, state, span)
         hosts.by_lead(lambda: self.record(runs, found, diverged, seconds, span))

@@ -1,6 +1,5 @@
 """Both image families through the whole path, as a user starts it: sweep, judge, fit, forecast, target, pictures, report."""
 
-import io
 import json
 import os
 import pathlib
@@ -11,9 +10,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from scaling.figures import pixels
 from scaling.results import records
 from scaling.store import files
-from scaling.study import showcase
 
 ROOT = pathlib.Path(__file__).parents[2]
 METRIC = {"vae": "bits_per_dim", "gan": "fd_infinity"}
@@ -76,7 +75,7 @@ def test_pictures_and_baselines_are_there_and_the_report_holds_them(study, famil
     assert len({p["params_non_embedding"] for p in pictures}) >= 2
     for picture in pictures:
         image = matplotlib.image.imread(workdir / picture["path"])
-        assert image.shape[0] == showcase.SCALE * (17 * picture["rows"] - 1)
+        assert image.shape[0] == pixels.SCALE * (17 * picture["rows"] - 1)
     baselines = files.read_json(workdir / "baselines.json")
     assert baselines["floor"]["fd"] < min(line["fd"] for line in baselines["memoriser"])
     page = (workdir / "report" / "index.html").read_text()
@@ -86,12 +85,3 @@ def test_pictures_and_baselines_are_there_and_the_report_holds_them(study, famil
             record = records.Records(workdir).read(end["fingerprint"])
             assert end["metrics"]["iwae_bits_per_dim"] <= record["bits_per_dim"] + 0.05
             assert 0 <= end["metrics"]["active_latents"] <= 1
-
-
-def test_images_lie_on_the_grid_at_their_brightness():
-    images = np.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4, 1) % 16
-    path = showcase.png(images, 16)
-
-    grid = matplotlib.image.imread(io.BytesIO(path), format="png")[::showcase.SCALE, ::showcase.SCALE, 0]
-    assert grid.shape == (9, 14)
-    np.testing.assert_allclose(grid[5:9, 10:14], images[1, 2, :, :, 0] / 15, atol=1 / 255)

@@ -1,18 +1,19 @@
 """TPU slices by name: generations, valid sizes, chips per host, runtime versions.
 
-Sources, as read in 2026: the pages of each generation at docs.cloud.google.com/tpu/docs/ (v4, v5e, v5p,
-v6e, tpu7x: shapes, chips, hosts), docs.cloud.google.com/tpu/docs/runtimes (runtime versions), and for GKE the
-table of xpk, src/xpk/core/system_characteristics.py. In brief:
+Sources, read in 2026: the pages of each generation at docs.cloud.google.com/tpu/docs/ (v4, v5e, v5p, v6e, tpu7x: shapes,
+chips, hosts), docs.cloud.google.com/tpu/docs/runtimes (runtime versions), and for GKE the table of xpk,
+src/xpk/core/system_characteristics.py. In brief:
 
-* v5e (gcloud and xpk say v5litepod) and v6e are counted in chips and lie in a plane: 1x1 to 16x16. A TPU VM
-  has 1, 4 or 8 chips up to 8, and 4 above that; on GKE xpk takes machines of 4, and no v5e slice below 2x4.
-* v4, v5p and tpu7x are counted in TensorCores, two a chip, and lie in space: 2x2x1 up to 2x4x4, then whole
-  cubes of 4x4x4, no side above 256: v4 up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host has
-  4 chips.
-* tpu7x is had through GKE or Compute Engine, not through the TPU VM commands.
+* Sizes of v5e (v5litepod in gcloud and xpk) and v6e count chips. Their slices are two-dimensional: 1x1 to 16x16. A TPU VM
+  has 1, 4 or 8 chips in slices of up to 8 chips, and 4 chips in larger ones. On GKE, xpk uses machines of 4 chips, and no
+  v5e slice is smaller than 2x4.
+* Sizes of v4, v5p and tpu7x count TensorCores, two per chip. Their slices are three-dimensional: 2x2x1 up to 2x4x4, then
+  whole cubes of 4x4x4 with no side above 256. v4 goes up to 4096 chips, one v5p job up to 6144, tpu7x up to 9216. A host
+  has 4 chips.
+* tpu7x is available through GKE or Compute Engine, not through the TPU VM commands.
 
-A slice is written as sizes are named (`v5e-16`, `v5litepod-16`, `v5p-32`) or by its shape, as
-experiments.compile_for writes it (`v5e:4x4`, `v5p:4x4x8`).
+A slice is written by its size (`v5e-16`, `v5litepod-16`, `v5p-32`) or by its shape, as in experiments.compile_for
+(`v5e:4x4`, `v5p:4x4x8`).
 """
 
 import difflib
@@ -27,15 +28,15 @@ class AcceleratorError(ValueError):
 
 
 class Generation(NamedTuple):
-    cloud: str  # what gcloud and xpk call it
-    cores: int  # what the number in a name counts, per chip
-    flat: bool  # a plane of listed shapes, or a space of cubes
-    cubes: int  # the largest slice of a space, in cubes of 4x4x4
-    runtime: str  # of a TPU VM with JAX; empty where there is none
+    cloud: str  # its name in gcloud and xpk
+    cores: int  # units per chip that the number in a name counts
+    flat: bool  # True: the two-dimensional shapes of PLANE; False: three-dimensional shapes
+    cubes: int  # the largest three-dimensional slice, in cubes of 4x4x4
+    runtime: str  # runtime version of a TPU VM with JAX; empty where there are no TPU VMs
 
 
 PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-LONGEST = 256  # side of a space, in chips
+LONGEST = 256  # the longest side of a three-dimensional slice, in chips
 SMALL = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
 GENERATIONS = {
     "v4": Generation("v4", 2, False, 64, "tpu-ubuntu2204-base"),
@@ -48,7 +49,7 @@ ALIASES = {"v5litepod": "v5e", "trillium": "v6e", "ironwood": "tpu7x", "v7x": "t
 
 
 class Slice(NamedTuple):
-    """One slice. `topology` is empty where the size was given and the shape is left to the cloud."""
+    """One slice. `topology` is empty where only the size was given, so that the cloud chooses the shape."""
 
     generation: str
     chips: int
@@ -65,19 +66,19 @@ class Slice(NamedTuple):
 
     @property
     def hosts(self) -> int:
-        """TPU VMs of the slice, each of which runs the command."""
+        """The number of TPU VMs of the slice; each of them runs the command."""
         return 1 if self.of.flat and self.chips <= 8 else math.ceil(self.chips / 4)
 
     @property
     def xpk_type(self) -> str:
-        """xpk's --tpu-type; AcceleratorError for a slice that xpk does not know."""
+        """The value of xpk's --tpu-type; AcceleratorError for a slice that xpk does not know."""
         if self.generation == "v5e" and self.chips < 8:
             raise AcceleratorError(f"xpk has no {self.accelerator_type}: on GKE v5e starts at v5e-8")
         return f"{self.of.cloud}-{self.topology}" if self.topology else self.accelerator_type
 
 
 def parse(text: str) -> Slice:
-    """`v5e-16` or `v5e:4x4` as a Slice; AcceleratorError in one sentence for what is not one."""
+    """The Slice called `v5e-16` or `v5e:4x4`; AcceleratorError where there is no such slice."""
     found = re.fullmatch(r"([a-z0-9]+)([-:])(\d+(?:x\d+)*)", text.lower())
     if not found:
         raise AcceleratorError(f"accelerator {text!r} is not a slice; write v5e-16, v5p-32 or v5p:4x4x8")
@@ -114,7 +115,7 @@ def _by_shape(name: str, shape: str) -> Slice:
 
 @functools.cache
 def shapes(name: str) -> tuple[str, ...]:
-    """Every shape of a generation, sides of cubes in ascending order."""
+    """Every shape of a generation, with its sides in ascending order."""
     of = GENERATIONS[name]
     if of.flat:
         return PLANE
@@ -129,16 +130,16 @@ def chips(shape: str) -> int:
 
 
 def check_runtime(part: Slice, version: str) -> str:
-    """The runtime version to create a TPU VM with: `version`, or the generation's own where it is empty.
+    """The runtime version of a new TPU VM: `version`, or the default of its generation where that is empty.
 
-    Variants of the generation's own (v2-alpha-tpuv6e-next) pass; those of another generation do not.
+    Variants of the generation's default (v2-alpha-tpuv6e-next) are valid; versions of other generations are refused.
     """
     own = part.of.runtime
     if not own:
-        raise AcceleratorError(f"{part.generation} is not had as a TPU VM; use python -m tools.launch.gke")
+        raise AcceleratorError(f"{part.generation} has no TPU VMs; use python -m tools.launch.gke")
     closest = max((g.runtime for g in GENERATIONS.values() if g.runtime and version.startswith(g.runtime)),
                   key=len, default="")
     if version and (closest != own or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", version)):
         raise AcceleratorError(f"runtime version {version!r} does not belong to {part.generation}, "
-                               f"whose own is {own}")
+                               f"whose default is {own}")
     return version or own

@@ -4,18 +4,18 @@
         --project=my-project -- python -m experiments.run --config=configs/quickstart.py \\
         --workdir=gs://mine/sweep
 
-prints the command of xpk; without --dry_run it runs it. The cluster is one that `xpk cluster create` made.
-The steps, in order, are those of --steps:
+prints the command of xpk; without --dry_run it runs that command. The cluster must come from `xpk cluster create`.
+The steps are those of --steps, in this order:
 
-  run      submit the JobSet: every host of every slice runs the command. Unless --docker_image names an image
-           that has the package, xpk packs the present directory onto --base_docker_image and the package is
-           installed as each pod starts. The JobSet starts all pods again, --max_restarts times, when one
-           exits with status 75 (saved, start me again) or by a signal
-  logs     the last lines of every pod, through kubectl, in the context that xpk has set
-  delete   the JobSet
+  run      submit the JobSet: every host of every slice runs the command. Unless --docker_image names an image that has the
+           package, xpk copies the current directory onto --base_docker_image, and each pod installs the package as it
+           starts. When a pod exits with status 75 (saved, start me again) or by a signal, the JobSet starts all pods again,
+           --max_restarts times
+  logs     print the last lines of every pod, through kubectl, in the context that xpk has set
+  delete   delete the JobSet
 
-Any flag can come from the environment, as LAUNCH_CLUSTER and the like. The run has to put what it keeps where
-all pods and the next ones see it: a --workdir at gs://. Exit status: that of xpk, 2 for flags.
+Any flag can come from the environment, such as LAUNCH_CLUSTER. The run must keep its files where all pods, and the pods
+after a restart, can see them: give it a --workdir at gs://. Exit status: that of xpk, or 2 for wrong flags.
 """
 
 from absl import flags
@@ -23,26 +23,26 @@ from absl import flags
 from tools.launch import accelerators, common, shell
 
 _ACCELERATOR = flags.DEFINE_string("accelerator", None, "The slice: v5e-16, v5p-32, v5p:4x4x8, tpu7x-128.")
-_SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.")
-_CLUSTER = flags.DEFINE_string("cluster", None, "Cluster that xpk made.")
-_ZONE = flags.DEFINE_string("zone", None, "Zone of the cluster's TPUs.")
-_PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
-_IMAGE = flags.DEFINE_string("docker_image", "", "Image that has the package and is used as it is.")
-_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "Image to put this directory on.")
-_EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "Extras of the package to install on --base_docker_image.")
+_SLICES = flags.DEFINE_integer("slices", 1, "The number of slices.")
+_CLUSTER = flags.DEFINE_string("cluster", None, "A cluster that xpk made.")
+_ZONE = flags.DEFINE_string("zone", None, "The zone of the cluster's TPUs.")
+_PROJECT = flags.DEFINE_string("project", None, "The Google Cloud project.")
+_IMAGE = flags.DEFINE_string("docker_image", "", "An image that has the package; it is used unchanged.")
+_BASE_IMAGE = flags.DEFINE_string("base_docker_image", "python:3.12", "The image onto which this directory is copied.")
+_EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "The extras to install on --base_docker_image.")
 _PRIORITY = flags.DEFINE_enum("priority", "medium", ["very-low", "low", "medium", "high", "very-high"],
-                              "Of two workloads, which may preempt the other.")
-_GRACE = flags.DEFINE_integer("grace_seconds", 120, "Seconds a pod has to save after SIGTERM.", lower_bound=1)
-_XPK_OPTIONS = flags.DEFINE_multi_string("xpk_option", [], "A further option of `xpk workload create`.")
-_STEPS = flags.DEFINE_list("steps", ["run"], "Any of run, logs, delete.")
+                              "A workload may preempt those of lower priority.")
+_GRACE = flags.DEFINE_integer("grace_seconds", 120, "Seconds that a pod has to save after SIGTERM.", lower_bound=1)
+_XPK_OPTIONS = flags.DEFINE_multi_string("xpk_option", [], "Another option of `xpk workload create`.")
+_STEPS = flags.DEFINE_list("steps", ["run"], "Some of run, logs, delete.")
 
 STEPS = ("run", "logs", "delete")
-# xpk puts the command into YAML in which Kubernetes expands $(NAME) and $$: none of the user's $ is left.
+# xpk puts the command into YAML, in which Kubernetes expands $(NAME) and $$. So every $ of the user is escaped.
 EXPANDED = "$"
 
 
 def command_line(command: list[str]) -> str:
-    """What a pod runs. `exec`, because xpk passes SIGTERM on to this process and to none below it."""
+    """The command line of a pod. It needs `exec`, because xpk passes SIGTERM to this process and to none below it."""
     line = f"exec {shell.join(common.words(command), EXPANDED)}"
     if _IMAGE.value:
         return line
@@ -73,7 +73,7 @@ def main(command: list[str]) -> int:
         if not flag.value:
             raise common.LaunchError(f"--{flag.name} is needed; or set LAUNCH_{flag.name.upper()}")
     if _SLICES.value < 1:
-        raise common.LaunchError(f"--slices={_SLICES.value} is not a number of slices; it starts at 1")
+        raise common.LaunchError(f"--slices={_SLICES.value} is too few; write 1 or more")
     steps = common.choose_steps(_STEPS.value, STEPS)
     common.matches("--extras", _EXTRAS.value, r"[a-z0-9]+(,[a-z0-9]+)*|", "tpu,gcs")
     name = common.check_name(common.NAME.value, longest=40)  # xpk's limit

@@ -1,4 +1,4 @@
-"""A TPU VM slice, or several joined, as gcloud's commands: create, describe, ssh, scp, delete."""
+"""The commands of gcloud for a TPU VM slice, or for several joined slices: create, describe, ssh, scp, delete."""
 
 import subprocess
 import time
@@ -7,25 +7,25 @@ from typing import NamedTuple
 from tools.launch import accelerators, common, shell
 
 UP = ("ACTIVE", "READY")
-LEAVING = ("SUSPENDING", "DELETING", "STOPPING")  # nothing can be done with it until it has gone
+LEAVING = ("SUSPENDING", "DELETING", "STOPPING")  # nothing can be done with the slice until it is gone
 GONE = ("", "FAILED", "SUSPENDED", "PREEMPTED", "TERMINATED", "STOPPED")
 
 
 class Failed(Exception):
-    """gcloud could not do its part: the exit status, and what to tell the user."""
+    """gcloud failed. Its arguments are an exit status and a sentence for the user."""
 
 
 class Pod(NamedTuple):
-    """One slice, or several joined, and the gcloud commands that act on it."""
+    """One slice, or several joined slices, and the gcloud commands that act on them."""
 
     name: str
     part: accelerators.Slice
     slices: int
     runtime: str
     queued: bool
-    options: tuple[str, ...]  # of the create command: capacity and what the user adds
+    options: tuple[str, ...]  # of the create command: capacity, and options of the user
     place: tuple[str, ...]  # --zone and --project
-    poll: float = 30.0  # seconds between two looks at it
+    poll: float = 30.0  # seconds between two checks of the state
 
     def _gcloud(self, group: str, verb: str, *rest: str, track: tuple[str, ...] = ()) -> list[str]:
         return ["gcloud", *track, "compute", "tpus", group, verb, *rest, *self.place]
@@ -36,7 +36,7 @@ class Pod(NamedTuple):
 
     def create(self) -> list[str]:
         shape, track = [f"--accelerator-type={self.part.accelerator_type}"], ()
-        if self.part.topology:  # gcloud's released commands know types up to v4 only
+        if self.part.topology:  # the --type of released gcloud commands stops at v4
             shape = [f"--type={self.part.of.cloud}", f"--topology={self.part.topology}"]
             track = ("alpha",)
         if not self.queued:
@@ -53,18 +53,19 @@ class Pod(NamedTuple):
         return self._gcloud(self._group, "describe", self.name, f"--format=value({field})")
 
     def describe_nodes(self) -> list[list[str]]:
-        """A queued resource may say ACTIVE for a while after its nodes have been preempted; these know."""
+        """Commands that ask each node. A queued resource may stay ACTIVE for a while after its nodes were preempted."""
         nodes = [self.name] if self.slices == 1 else [f"{self.name}-{i}" for i in range(self.slices)]
         return [self._gcloud("tpu-vm", "describe", node, "--format=value(state)") for node in nodes]
 
     def delete(self) -> list[str]:
-        return self._gcloud(self._group, "delete", self.name, *["--force"] * self.queued, "--quiet")
+        force = ["--force"] if self.queued else []
+        return self._gcloud(self._group, "delete", self.name, *force, "--quiet")
 
     def _reach(self) -> tuple[str, list[str]]:
-        """The command group and options that address every worker, all at once.
+        """The command group and the options that reach all workers at once.
 
-        Those of queued resources go through workers in batches of 64 by default, and the first batch of a
-        run would wait for the others for ever.
+        By default the commands of queued resources reach workers in batches of 64, and the first batch of a run would wait
+        for the others for ever.
         """
         if self.slices == 1:
             return "tpu-vm", ["--worker=all"]
@@ -79,14 +80,14 @@ class Pod(NamedTuple):
         return self._gcloud(group, "scp", path, f"{self.name}:{to}", *everyone)
 
     def state(self) -> str:
-        """As gcloud names it: that of the first part that is not up. Empty where there is no such slice."""
+        """The state in gcloud's words: that of the first node that is not up, or of the whole. Empty: no such slice."""
         state = _answer(self.describe())
         if state in UP and self.queued:
             state = next((s for s in map(_answer, self.describe_nodes()) if s not in UP), state)
         return state
 
     def bring_up(self) -> bool:
-        """Wait until the slice is up, making it if need be; whether it was made just now."""
+        """Waits until the slice is up and creates it if necessary; True if it was created now."""
         made = False
         while (state := self.state()) in LEAVING:
             time.sleep(self.poll)
@@ -98,7 +99,7 @@ class Pod(NamedTuple):
             state, made = self.state(), True
         while state not in UP:
             if state in GONE + LEAVING:
-                raise Failed(1, f"the slice {self.name} is {state or 'not to be found'}; look at it with "
+                raise Failed(1, f"the slice {self.name} is {state or 'missing'}; inspect it with "
                                 f"{shell.join(self._gcloud(self._group, 'describe', self.name))}")
             time.sleep(self.poll)
             state = self.state()
@@ -106,5 +107,6 @@ class Pod(NamedTuple):
 
 
 def _answer(argv: list[str]) -> str:
+    """The last part of the path that a gcloud command prints; empty where it fails."""
     found = subprocess.run(argv, capture_output=True, text=True, check=False)
     return found.stdout.strip().rpartition("/")[2] if found.returncode == 0 else ""

@@ -1,6 +1,6 @@
-"""What is done on each worker of a slice: install, run, show the log. Scripts of bash on one line.
+"""Scripts for each worker of a slice: install, run, show the log. Each is one line of bash.
 
-All of it is under ~/launch/NAME: src (the checkout), venv, log, and the lock and pid of the run.
+Everything on a worker is under ~/launch/NAME: src (the checkout), venv, log, and the lock and pid of the run.
 """
 
 import re
@@ -14,18 +14,18 @@ SAID = r"^launch: exit (\d+) on "
 
 
 def archive(name: str) -> str:
-    """Where the checkout is packed, on this machine."""
+    """The path of the packed checkout on this machine."""
     return str(Path(tempfile.gettempdir()) / packed(name))
 
 
 def packed(name: str) -> str:
-    """And on a worker, in the home directory."""
+    """The name of the packed checkout in the home directory of a worker."""
     return f"launch-{name}.tar.gz"
 
 
 def install(name: str, source: str, extras: str, python: str, copy: list[str],
             everywhere: Callable[[str], list[str]]) -> list[list[str]]:
-    """Commands that put the package on every worker: `copy` takes a packed checkout to them."""
+    """Commands that install the package on every worker; the command `copy` copies a packed checkout to them."""
     common.matches("--extras", extras, r"[a-z0-9]+(,[a-z0-9]+)*|", "tpu,gcs")
     common.matches("--python", python, r"3\.\d+(\.\d+)?", "3.12")
     found = re.fullmatch(r"((?:https://|ssh://(?:[\w.-]+@)?|git@)[^\s@]+)(?:@(\w[\w./-]*))?", source)
@@ -49,10 +49,10 @@ def install(name: str, source: str, extras: str, python: str, copy: list[str],
 
 
 def run(name: str, command: list[str]) -> str:
-    """Run the command in the checkout, logging to ~/launch/NAME/log, and say how it ended.
+    """Runs the command in the checkout, logs it to ~/launch/NAME/log, and prints its exit status.
 
-    One run at a time: what a lost connection left behind is told to save (SIGTERM) and waited for, because
-    two processes cannot have the same TPU. It goes on without a connection: tee -p outlives the reader.
+    Two processes cannot share a TPU, so a run that a lost connection left behind gets SIGTERM, which tells it to save, and
+    the new run waits for it. A run goes on when its connection is lost, since tee -p outlives its reader.
     """
     return (
         f"mkdir -p ~/launch/{name}/src; cd ~/launch/{name}/src; exec 9>> ../lock; "

@@ -1,13 +1,13 @@
-"""Words for bash: quoted so that they arrive as they are, on one line, through any number of shells."""
+"""Words quoted for bash, on one line, so that they arrive unchanged through any number of shells."""
 
 import shlex
 from collections.abc import Iterable
 
 
 def quote(word: str, escape: str = "") -> str:
-    """`word` for bash. What is not printable, and any character of `escape`, is written as bytes: $'a\\x0ab'.
+    """`word` quoted for bash. Characters that are not printable or are in `escape` are written as bytes: $'a\\x0ab'.
 
-    So the result never has a newline, and can stand in a here-document, a YAML block or a terminal.
+    The result never has a newline, so it can stand in a here-document, a YAML block or a terminal.
     """
     if word.isprintable() and not set(word) & set(escape):
         return shlex.quote(word)
@@ -21,5 +21,5 @@ def join(words: Iterable[str], escape: str = "") -> str:
 
 
 def bash(script: str) -> str:
-    """A script of one line for whatever shell logs in at the other end: bash -c '...'."""
+    """A script of one line as a command for any login shell: bash -c '...'."""
     return join(["bash", "-c", script])

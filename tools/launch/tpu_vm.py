@@ -1,24 +1,23 @@
-"""Run a command on every worker of a Cloud TPU VM slice, and again whenever it is preempted.
+"""Run a command on every worker of a Cloud TPU VM slice, and run it again after each preemption.
 
     python -m tools.launch.tpu_vm --dry_run --name=sweep --accelerator=v5e-16 --zone=us-west4-a \\
         --project=my-project -- python -m experiments.run --config=configs/quickstart.py \\
         --workdir=gs://mine/sweep
 
-prints the commands of gcloud; without --dry_run it runs them. The steps, in order, are those of --steps:
+prints the commands of gcloud; without --dry_run it runs them. The steps are those of --steps, in this order:
 
-  create   the slice, as a queued resource (--noqueue: at once or not at all), and wait until it is there;
-           one that is there already is used, one that was preempted is deleted first
-  install  the checkout at --source (what is committed in it, or a git URL with @branch) on all workers, in a
-           virtual environment of its own, at ~/launch/NAME
-  run      the command on all workers, in the checkout. Exit status 75 of any worker (saved, start me
-           again), a death by signal, a lost connection or a slice that is gone start it again,
-           --max_restarts times; any other failure ends it with that status
-  logs     the last lines of each worker's log
-  delete   the slice, once the run has succeeded. It costs money until then: by default it is left
+  create   create the slice as a queued resource (with --noqueue: at once or not at all) and wait until it is up. A slice
+           that exists is used; one that was preempted is deleted first
+  install  install the checkout at --source (its last commit, or a git URL with @branch) on all workers, in its own virtual
+           environment, at ~/launch/NAME
+  run      run the command on all workers, in the checkout. Exit status 75 of any worker (saved, start me again), a death
+           by signal, a lost connection or a lost slice start it again, --max_restarts times; any other failure ends the
+           launch with that status
+  logs     print the last lines of each worker's log
+  delete   delete the slice once the run has succeeded. The default steps leave it running, and it costs money
 
-Any flag can come from the environment, as LAUNCH_ZONE and the like. The run itself has to put what it keeps
-where all workers and the next slice see it: a --workdir at gs://. Exit status: that of the command; 2 for
-flags.
+Any flag can come from the environment, such as LAUNCH_ZONE. The run must keep its files where all workers, and the slice
+after a preemption, can see them: give it a --workdir at gs://. Exit status: that of the command, or 2 for wrong flags.
 """
 
 import re
@@ -34,29 +33,29 @@ from tools.launch import pod as pods
 STEPS = ("create", "install", "run", "logs", "delete")
 
 _ACCELERATOR = flags.DEFINE_string("accelerator", None, "The slice: v5e-16, v6e-8, v5p-32, v5p:4x4x8.")
-_SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices, joined over the data centre network.")
-_ZONE = flags.DEFINE_string("zone", None, "Zone with such TPUs and quota for them.")
-_PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
-_RUNTIME = flags.DEFINE_string("runtime_version", "", "TPU software version; the generation's own if empty.")
+_SLICES = flags.DEFINE_integer("slices", 1, "The number of slices, joined over the data centre network.")
+_ZONE = flags.DEFINE_string("zone", None, "A zone that has such TPUs and quota for them.")
+_PROJECT = flags.DEFINE_string("project", None, "The Google Cloud project.")
+_RUNTIME = flags.DEFINE_string("runtime_version", "", "The TPU software version; empty is the default of the generation.")
 _CAPACITY = flags.DEFINE_enum("capacity", "on_demand", ["on_demand", "spot", "reserved"],
-                              "How the slice is paid for; spot may be preempted.")
-_QUEUE = flags.DEFINE_bool("queue", True, "Wait in line for the slice, as a queued resource.")
-_CREATE_OPTIONS = flags.DEFINE_multi_string("create_option", [], "A further option of gcloud's create.")
+                              "How the slice is paid for; a spot slice may be preempted.")
+_QUEUE = flags.DEFINE_bool("queue", True, "Wait for the slice in the queue, as a queued resource.")
+_CREATE_OPTIONS = flags.DEFINE_multi_string("create_option", [], "Another option of gcloud's create.")
 _SOURCE = flags.DEFINE_string("source", ".", "A checkout of this package, or https://.../repo.git@branch.")
-_EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "Extras of the package to install.")
-_PYTHON = flags.DEFINE_string("python", "3.12", "Python version on the workers.")
-_STEPS = flags.DEFINE_list("steps", ["create", "install", "run"], ", ".join(STEPS))
-_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Seconds between looks at a slice that is being made.")
+_EXTRAS = flags.DEFINE_string("extras", "tpu,gcs", "The extras of the package to install.")
+_PYTHON = flags.DEFINE_string("python", "3.12", "The Python version on the workers.")
+_STEPS = flags.DEFINE_list("steps", ["create", "install", "run"], f"Some of {', '.join(STEPS)}.")
+_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Seconds between two checks of a slice that is being created.")
 
 
 def pod_from_flags() -> pods.Pod:
-    """What the flags ask for, checked."""
+    """The slice that the flags describe; LaunchError where a flag is wrong."""
     for flag in (_ACCELERATOR, _ZONE, _PROJECT):
         if not flag.value:
             raise common.LaunchError(f"--{flag.name} is needed; or set LAUNCH_{flag.name.upper()}")
     part = accelerators.parse(_ACCELERATOR.value)
     if _SLICES.value < 1:
-        raise common.LaunchError(f"--slices={_SLICES.value} is not a number of slices; it starts at 1")
+        raise common.LaunchError(f"--slices={_SLICES.value} is too few; write 1 or more")
     if _SLICES.value > 1 and not _QUEUE.value:
         raise common.LaunchError(f"--slices={_SLICES.value} needs a queued resource; leave out --noqueue")
     capacity = [] if _CAPACITY.value == "on_demand" else [f"--{_CAPACITY.value}"]
@@ -70,15 +69,16 @@ def pod_from_flags() -> pods.Pod:
 
 
 def run_everywhere(argv: list[str]) -> int:
-    """Run on all workers, passing on what they say: 0, RESTART if any worker wants that, or gcloud's status.
+    """Runs a command on all workers and prints what they print. Returns 0, RESTART if any worker wants to start again, or
+    the status of gcloud.
 
-    gcloud reports the first worker's failure only, and where one worker is told to stop the others fail with
-    statuses of their own: so each says its own.
+    gcloud reports the failure of the first worker only, and when one worker is told to stop, the others fail with statuses
+    of their own. So each worker prints its own status.
     """
     print(f"+ {shell.join(argv)}", file=sys.stderr, flush=True)
     statuses = []
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, errors="replace") as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             statuses += map(int, re.findall(remote.SAID, line))
     if process.returncode and any(map(common.restartable, [process.returncode, *statuses])):
@@ -87,7 +87,7 @@ def run_everywhere(argv: list[str]) -> int:
 
 
 def go(pod: pods.Pod, steps: tuple[str, ...], install: list[list[str]], run: list[str]) -> int:
-    """Create, install and run, from the first of these that has to be done again, until it succeeds."""
+    """Creates, installs and runs, and after a failure repeats the steps that are necessary, until the run succeeds."""
     status, fresh = 0, bool(install)
     for attempt in range(common.MAX_RESTARTS.value + 1):
         if attempt:
@@ -104,7 +104,7 @@ def go(pod: pods.Pod, steps: tuple[str, ...], install: list[list[str]], run: lis
         up = pod.state() in pods.UP
         if not (common.restartable(status) if up else "create" in steps):
             break
-    print(f"it ended with status {status}; the slice {pod.name} is left as it is, and costs money until "
+    print(f"the launch ended with status {status}; the slice {pod.name} is left running and costs money until "
           "--steps=delete", file=sys.stderr)
     return status
 
@@ -125,7 +125,7 @@ def main(command: list[str]) -> int:
         shown = {"create": [(pod.create(), ""), (pod.describe(), f"until it says {pods.UP[not pod.queued]}")],
                  "install": [(argv, "") for argv in install],
                  "run": [(run, f"again on status {common.RESTART} or death by signal, at most "
-                               f"{common.MAX_RESTARTS.value} times; if the slice is gone, all of it again")],
+                               f"{common.MAX_RESTARTS.value} times; all steps again if the slice is gone")],
                  "logs": [(logs, "")], "delete": [(pod.delete(), "")]}
         for step in steps:
             for argv, comment in shown[step]:
@@ -141,8 +141,8 @@ def main(command: list[str]) -> int:
         print("error:", failed.args[1], file=sys.stderr)
         return failed.args[0]
     except KeyboardInterrupt:
-        print(f"\nstopped watching; the workers of {pod.name} go on. --steps=run has them save and starts "
-              "again, --steps=delete ends them", file=sys.stderr)
+        print(f"\nstopped watching; the workers of {pod.name} go on. --steps=run tells them to save and starts again; "
+              "--steps=delete ends them", file=sys.stderr)
         return 130
 
 

@@ -1,0 +1,139 @@
+"""experiments.generate from the command line, in this process: what it prints, writes and refuses."""
+
+import sys
+
+import matplotlib.image
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from boxed_flags import Box
+from tiny_workdir import image_workdir, text_workdir
+
+import scaling
+from scaling.families.transformer import Transformer
+from scaling.figures.pixels import SCALE
+from scaling.results.records import Records
+from scaling.study.restore import RestoredRun
+
+with (BOX := Box()):
+    from experiments import _environment, generate
+
+PIXELS = 16  # of a side of an image of the workdir
+
+
+@pytest.fixture(scope="module")
+def text(corpus, tmp_path_factory):
+    return text_workdir(tmp_path_factory.mktemp("text") / "runs", corpus)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return image_workdir(tmp_path_factory.mktemp("images") / "runs")
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs the command: (exit status, standard output, standard error)."""
+    def call(workdir, *argv):
+        monkeypatch.setattr(sys, "argv", ["experiments.generate", f"--workdir={workdir}", *argv])
+        status = 0
+        with BOX, flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            try:
+                generate.main(_environment.parse(sys.argv))
+            except SystemExit as left:
+                status = left.code
+        return status, *capsys.readouterr()
+    return call
+
+
+def test_a_text_is_its_prompt_and_what_the_restored_run_adds(command, text):
+    status, out, err = command(text, "--prompt=def ", "--tokens=12", "--seed=1", "--top_p=0.95", "--top_k=50")
+    [wanted] = scaling.restore(text).generate(["def "], tokens=12, temperature=0.8, top_p=0.95, top_k=50, seed=1)
+    assert (status, out, err) == (0, f"def {wanted}\n", "")
+
+
+def test_a_text_is_flushed_piece_by_piece(command, text, monkeypatch):
+    printed = []
+    monkeypatch.setattr("builtins.print", lambda *words, end="\n", flush=False, **_: printed.append((*words, end, flush)))
+    command(text, "--prompt=a", "--tokens=6", "--temperature=0")
+    pieces = list(scaling.restore(text).stream("a", tokens=6, temperature=0))
+    assert printed == [("a" + pieces[0], "", True), *((piece, "", True) for piece in pieces[1:]), ("\n", True)]
+
+
+def test_samples_follow_each_other_and_do_not_depend_on_how_many_there_are(command, text):
+    ask = ["--prompt=if ", "--tokens=8", "--seed=4"]
+    _, one, _ = command(text, *ask)
+    _, two, _ = command(text, *ask, "--samples=2")
+    _, three, _ = command(text, *ask, "--samples=3")
+    texts = three.split("--- sample ")[1:]
+    assert [part.partition("\n")[0] for part in texts] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert one == texts[0].partition("\n")[2]
+    assert two.replace("of 2", "of 3") == "".join(f"--- sample {part}" for part in texts[:2])
+
+
+def test_temperature_zero_does_not_look_at_the_seed(command, text):
+    ask = ["--prompt=x", "--tokens=8", "--temperature=0"]
+    assert command(text, *ask, "--seed=1") == command(text, *ask, "--seed=2")
+
+
+def test_any_run_can_be_named(command, text):
+    for fingerprint in Records(text).fingerprints():
+        status, out, _ = command(text, f"--run={fingerprint[:6]}", "--prompt=x", "--tokens=3")
+        assert status == 0 and out.startswith("x")
+
+
+def test_images_are_a_grid_in_the_workdir(command, images):
+    run = scaling.restore(images)
+    path = images / "generated" / f"{run.fingerprint}-seed2-10.png"
+    assert command(images, "--samples=10", "--seed=2") == (0, f"{path}\n", "")
+    grid = matplotlib.image.imread(path)[::SCALE, ::SCALE, 0]
+    assert grid.shape == (2 * (PIXELS + 1) - 1, 8 * (PIXELS + 1) - 1)
+    last = grid[PIXELS + 1:, PIXELS + 1:2 * PIXELS + 1]
+    assert abs(last - run.sample(10, seed=2)[9, :, :, 0] / 15).max() < 1 / 255
+    assert command(images, "--samples=10", "--seed=2") == (0, f"{path}\n", "")  # the same picture is there already
+
+
+def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
+    path = tmp_path / "grid.png"
+    assert command(images, "--samples=2", f"--output={path}") == (0, f"{path}\n", "")
+    before = path.read_bytes()
+    status, _, said = command(images, "--samples=3", f"--output={path}")
+    assert status == 1 and "exists and holds something else" in said and path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("argv, status, says", [
+    (["--prompt="], 1, "the prompt '' has no tokens"), ([], 2, "give it a --prompt"),
+    (["def"], 2, "unexpected argument 'def'"),
+    (["--prompt=a", "--run=zz"], 1, "there are: "), (["--prompt=a", "--top_p=0"], 1, "top_p"),
+    (["--prompt=a", "--temperature=-1"], 2, "temperature"), (["--prompt=a", "--samples=0"], 2, "samples"),
+    (["--prompt=a", "--tokens=x"], 2, "tokens"), (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
+    (["--prompt=a", "--output=a"], 2, "must end in .png"), (["--promt=a"], 2, "promt")])
+def test_a_mistake_is_one_sentence(command, text, argv, status, says):
+    done, out, said = command(text, *argv)
+    assert done == status and out == "" and said.startswith("error: ") and said.count("\n") == 1 and says in said, said
+
+
+def test_a_prompt_for_images_and_a_missing_workdir_are_one_sentence(command, images, tmp_path):
+    assert command(images, "--prompt=a")[0] == 2
+    status, _, said = command(tmp_path / "nowhere", "--prompt=a")
+    assert status == 1 and "not a directory" in said and said.count("\n") == 1
+    (tmp_path / "file").touch()
+    status, _, said = command(images, f"--output={tmp_path}/file/a.png")
+    assert status == 1 and "cannot be written" in said and said.count("\n") == 1
+
+
+def test_a_family_that_cannot_generate_is_refused_with_those_that_can(command, text, monkeypatch):
+    monkeypatch.delattr(Transformer, "begin")
+    status, _, said = command(text, "--prompt=a")
+    assert status == 1 and "which cannot generate; families that can: gan, vae" in said
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(command, text, monkeypatch):
+    def stream(*_, **__):
+        raise BrokenPipeError
+        yield
+    monkeypatch.setattr(RestoredRun, "stream", stream)
+    monkeypatch.setattr(generate.os, "dup2", lambda *_: None)
+    assert command(text, "--prompt=a") == (0, "", "")

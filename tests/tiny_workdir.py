@@ -1,0 +1,41 @@
+"""Workdirs of a few finished runs, trained in this process in seconds."""
+
+import os
+
+from scaling import experiment
+from scaling.experiment import grid
+from scaling.store import files
+from scaling.store.progress import Progress
+from scaling.sweeps.plan import make_plan
+from scaling.sweeps.runner import Options, Runner
+
+
+def text_workdir(path, corpus):
+    """Two Transformers in the sweep and a target, on the text files of the folder `corpus`."""
+    base = experiment.from_config(experiment.config("transformer")).replace({
+        "data.name": f"text:{corpus}/*.txt", "data.length": 32, "data.batch": 8, "data.tokens": 2560,
+        "data.evaluation_tokens": 1024, "optim.warmup": 2, "seed": 3})
+    base = base.replace({"family": type(base.family).ladder(5e3, length=32)})
+    target = base.replace({"data.tokens": 5120, "optim.learning_rate": 8e-3})
+    _train(path, grid(base, {"optim.learning_rate": [4e-3, 8e-3]}), target)
+    files.write_json(path / "study.json", {"metric": "bits_per_byte", "unit": "tokens"})
+    return path
+
+
+def image_workdir(path):
+    """One VAE of letters, conditioned on the character, whose samples are judged; the body that compiles fastest."""
+    config = experiment.config("vae", **{
+        "family.size": 1e4, "family.body": "linear", "family.layers": 1, "family.width": 16, "family.components": 1,
+        "data.name": "glyphs/letters", "data.batch": 8, "data.levels": 16, "data.examples": 64,
+        "data.evaluation_examples": 64, "data.samples": 128, "data.features": "pca", "data.label": "character",
+        "data.classes": 62, "optim.warmup": 2, "optim.ema": 0.9})
+    _train(path, [experiment.from_config(config)])
+    return path
+
+
+def _train(path, sweep, target=None):
+    with open(os.devnull, "w") as nowhere:
+        job = Runner(files.open_workdir(path), Options(), Progress(1, file=nowhere))
+        job.run(make_plan(sweep, job.content, len(sweep)))
+        if target is not None:
+            job.run(make_plan([target], job.content, 1, "target"))

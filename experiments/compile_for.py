@@ -85,7 +85,7 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
         alone = _SWEEP.value and _TOPOLOGY.value in chips.CHIPS  # a chip without a shape
-        chips.parse(f"{_TOPOLOGY.value}:{chips.ladder(chips.CHIPS[_TOPOLOGY.value])[0]}" if alone else _TOPOLOGY.value,
+        chips.parse_topology(f"{_TOPOLOGY.value}:{chips.ladder(chips.CHIPS[_TOPOLOGY.value])[0]}" if alone else _TOPOLOGY.value,
                     _SLICES.value)
         config = flags.FLAGS["config"].value
         if _LAYOUT.value:

@@ -121,19 +121,19 @@ def main(argv):
         if executor:
             print(executor.describe(), flush=True)
         if not _DRY_RUN.value:
-            exits.listen()
+            exits.listen_for_sigterm()
             job.train_shard(*_shard(_SHARD.value)) if _SHARD.value else job.go()
     except EXPECTED as error:
-        hosts.failed(error, f"error: {error}", 1)
+        hosts.exit_with_error(error, f"error: {error}", 1)
     except exits.Preempted:
-        if hosts.lead():
+        if hosts.is_lead():
             print("\nasked to stop (SIGTERM): everything is saved; run the same command again to go on", file=sys.stderr)
         hosts.barrier("stopped")
         sys.exit(exits.RESTART)
     except KeyboardInterrupt:
-        hosts.failed(KeyboardInterrupt(), "\nstopped; run the same command again to go on", 130)
+        hosts.exit_with_error(KeyboardInterrupt(), "\nstopped; run the same command again to go on", 130)
     except Exception as error:
-        hosts.failed(error, None, 1)
+        hosts.exit_with_error(error, None, 1)
 
 
 def refuse_unknown(argv):

@@ -79,7 +79,7 @@ def tree_map_with_axes(f, tree, *rest):
     return jax.tree.map(f, tree, names(tree), *rest)
 
 
-def count(params) -> dict:
+def count_parameters(params) -> dict:
     """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp":
     int}}.
 

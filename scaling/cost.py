@@ -78,8 +78,8 @@ def six_nd(params: float, units: float) -> float:
 
 @functools.lru_cache(maxsize=1024)  # a network is traced in half a second, and a study asks a hundred times
 def param_count(family) -> dict:
-    """`axes.count` of the family's parameters, without making them; to be read only."""
-    return axes.count(jax.eval_shape(family.init, jax.random.key(0)))
+    """`axes.count_parameters` of the family's parameters, without making them; to be read only."""
+    return axes.count_parameters(jax.eval_shape(family.init, jax.random.key(0)))
 
 
 def nbytes(tree) -> int:

@@ -45,7 +45,7 @@ def test_names_survive_jit_grad_and_vmap():
     out = jax.jit(jax.vmap(jax.grad(lambda p: sum(jnp.square(x).sum() for x in jax.tree.leaves(p)))))(
         jax.tree.map(lambda x: jnp.stack([x, x]), tree))
     assert axes.names(out) == axes.names(tree)
-    assert axes.count(out) == axes.count(tree)  # the unnamed leading axis is a batch of runs
+    assert axes.count_parameters(out) == axes.count_parameters(tree)  # the unnamed leading axis is a batch of runs
 
 
 def test_map_sees_names_and_other_trees():
@@ -56,9 +56,9 @@ def test_map_sees_names_and_other_trees():
 
 
 def test_count():
-    assert axes.count(params()) == {"total": 16, "non_embedding": 4, "by_player": {"a": 8, "b": 8},
+    assert axes.count_parameters(params()) == {"total": 16, "non_embedding": 4, "by_player": {"a": 8, "b": 8},
                                     "by_axes": {"vocab embed": 12, "embed": 4}}
-    assert axes.count(jax.eval_shape(params)) == axes.count(params())
+    assert axes.count_parameters(jax.eval_shape(params)) == axes.count_parameters(params())
 
 
 def test_stacking_equals_making_each():

@@ -154,7 +154,7 @@ def test_recomputation_and_the_kernel_of_attention_are_executed():
 def test_parameters_and_bytes():
     family = Transformer.ladder(5e3)
     params = jax.jit(family.init)(jax.random.key(0))
-    assert cost.param_count(family) == axes.count(params)
-    assert axes.count(params)["total"] == sum(x.size for x in jax.tree.leaves(params))
-    assert cost.nbytes(params) == 4 * axes.count(params)["total"]
+    assert cost.param_count(family) == axes.count_parameters(params)
+    assert axes.count_parameters(params)["total"] == sum(x.size for x in jax.tree.leaves(params))
+    assert cost.nbytes(params) == 4 * axes.count_parameters(params)["total"]
     assert cost.nbytes(jax.eval_shape(lambda: params)) == cost.nbytes(params)

@@ -1,7 +1,7 @@
-"""TPU chips and slices: published numbers, each with where it is published. Imports nothing but the standard library.
+"""TPU chips and slices: published numbers, each with its source. Does not import JAX.
 
-All figures are those of one chip. `Chip.share` gives those of one JAX device, which is a whole chip but for
-TPU7x, whose two halves are a device each.
+All figures are for one chip. `Chip.share` gives those of one JAX device. A device is a whole chip, except on TPU7x, where
+each half of a chip is a device.
 """
 
 import dataclasses
@@ -20,26 +20,27 @@ class Chip:
     """What one chip can do, in FLOP/s, bytes and bytes/s."""
 
     name: str
-    kind: str  # what JAX calls its devices, `device.device_kind`
+    kind: str  # JAX's name for its devices, `device.device_kind`
     peak: float  # bfloat16 FLOP/s
     hbm: float  # bytes of memory, as published
-    usable: float  # bytes that XLA's compiler lets one device's program have; it says so where one is too large
+    usable: float  # bytes that XLA lets the program of one device use, from its message about a program that is too large
     hbm_rate: float
-    link: float  # bytes/s that one ICI link carries one way
+    link: float  # bytes/s of one ICI link, one way
     torus: int  # dimensions of the ICI torus; a chip has two links along each
     dcn: float  # bytes/s one way over the data-centre network, this chip's share of its host's
     largest: int  # chips of the largest slice
-    source: str  # of everything but `usable`
+    source: str  # of all figures except `usable`
     devices: int = 1  # JAX devices on one chip
     topology: tuple[tuple[str, str], ...] = ()  # further arguments of libtpu's topology
 
     def share(self, number: float) -> float:
-        """The part of a chip's number that one of its devices has."""
+        """The share of a chip's figure that one of its devices has."""
         return number / self.devices
 
 
-# Links: the published rate of a chip counts both directions of all its links, so one link carries one way that rate over
-# twice the number of links. v4 has no such figure; its rates are those of the second source, DCN over four chips a host.
+# The published ICI rate of a chip counts both directions of all its links, so the rate of one link one way is that figure
+# over twice the number of links. v4 has no such figure; its rates are those of its second source, with the DCN rate of a
+# host shared by its four chips.
 CHIPS = {chip.name: chip for chip in (
     Chip("v4", "TPU v4", 275e12, 32 * GIB, 30.75 * GIB, 1.2e12, 45e9, 3, 6.25e9, 4096,
          "https://cloud.google.com/tpu/docs/v4 and https://jax-ml.github.io/scaling-book/tpus",
@@ -60,13 +61,13 @@ SOLID = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8",
 
 
 def memory(device_kind: str) -> int | None:
-    """Bytes that a program may have on a device of this kind, `jax.Device.device_kind`; None for what is no TPU here."""
+    """Bytes that a program may use on a device of this kind (`jax.Device.device_kind`); None if it is not in CHIPS."""
     return next((int(chip.usable) for chip in CHIPS.values() if chip.kind == device_kind), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Slices:
-    """`count` equal slices of a chip: `shape` chips each, joined by ICI within a slice and by DCN between them."""
+    """`count` equal slices of `shape` chips each. Chips of a slice are joined by ICI, slices by DCN."""
 
     chip: Chip
     shape: tuple[int, ...]
@@ -86,12 +87,12 @@ class Slices:
 
     @property
     def wrap(self) -> tuple[bool, ...]:
-        """Along which dimensions the links close to rings: multiples of 4 chips in a 3-d torus, all 16 in a 2-d one."""
+        """For each dimension, whether its links form a ring: multiples of 4 chips do in a 3-d torus, 16 do in a 2-d one."""
         return tuple(n % 4 == 0 if self.chip.torus == 3 else n == 16 for n in self.shape)
 
 
-def parse(topology: str, count: int = 1) -> Slices:
-    """`"v5p:4x4x8"` as slices; a ConfigError says what is wrong with a topology that does not exist."""
+def parse_topology(topology: str, count: int = 1) -> Slices:
+    """`"v5p:4x4x8"` as slices. Raises a ConfigError for a topology that does not exist."""
     name, colon, text = topology.partition(":")
     if name not in CHIPS:
         raise ConfigError(f"topology={topology!r}: the chip {name!r} is not known; {nearest(name, CHIPS)}")
@@ -122,12 +123,15 @@ def ladder(chip: Chip) -> list[str]:
 
 
 def leave_absent_tpus_alone():
-    """Call before JAX starts. Where libtpu is installed (to compile with) and the machine has no accelerator, JAX would
-    still try it, with a page of warnings and a lock that the next compile then waits for."""
+    """Keep JAX from loading libtpu on a machine without an accelerator. Call it before JAX starts.
+
+    Where libtpu is installed (as a compiler), JAX would load it, print a page of warnings and take a lock that the next
+    compile then waits for.
+    """
     if "JAX_PLATFORMS" not in os.environ and importlib.util.find_spec("libtpu") and not machine_has_accelerator():
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def machine_has_accelerator() -> bool:
-    """Whether there is a device file of a TPU or a GPU."""
+    """Whether this machine has a device file of a TPU or a GPU."""
     return any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*", "/dev/kfd"))

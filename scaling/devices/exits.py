@@ -1,7 +1,8 @@
-"""What is left of a job when one of its processes dies: one sentence, and the exit status that means "start me again".
+"""How a process ends when it is told to stop (SIGTERM), or when another process of its job dies.
 
-JAX's coordination service notices a death and calls abort() in every other process, with a page of C++ frames on
-stderr; collectives and the store fail with errors of their own. Whichever comes first, this says the same.
+Both end with the exit status that means "start me again". JAX's coordination service notices the death of a process and
+calls abort() in every other process, which prints a page of C++ frames. Collectives and the key-value store fail with
+errors of their own. Whichever comes first, this module prints the same sentence.
 """
 
 import contextlib
@@ -12,44 +13,72 @@ import sys
 import threading
 
 RESTART = 75  # EX_TEMPFAIL of sysexits.h: launchers and schedulers may start the same command again
-SENTENCE = ("another process of this job died; start the same command again in all of them, it goes on from the last "
-            "checkpoint")
-# of the service, of its client, and of collectives that lose a peer
+
+
+# ---------------------------------------------------------------------------------- preemption
+
+
+class Preempted(Exception):
+    """SIGTERM has arrived, and everything that the process has computed is on disk."""
+
+
+_sigterm_arrived = False
+
+
+def listen_for_sigterm() -> None:
+    """From now on SIGTERM only sets `preempted`, and a second SIGTERM ends the process. Call it in the main thread."""
+    def note(number, frame):
+        global _sigterm_arrived
+        _sigterm_arrived = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, note)
+
+
+def preempted() -> bool:
+    """True once SIGTERM has arrived. Long loops poll this between steps."""
+    return _sigterm_arrived
+
+
+# ------------------------------------------------------------------------- death of another process
+
+PEER_DIED = ("another process of this job died; start the same command again in all of them, it goes on from the last "
+             "checkpoint")
+# In the messages of the service, of its client, and of collectives that lose a peer.
 MARKS = ("JAX distributed service detected fatal errors", "Polled an error from coordination service",
-         "coordination_service", "Failed to retrieve preemption notice", "Socket closed", "heartbeat timeout", "Gloo ", "gloo/transport",
-         "Connection closed by peer", "Connection reset by peer", "NCCL operation", "CoordinationService")
+         "coordination_service", "Failed to retrieve preemption notice", "Socket closed", "heartbeat timeout", "Gloo ",
+         "gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL operation", "CoordinationService")
 
-_terminal = None  # where stderr went before
-_pipe = None  # what C++ says, on its way there
-_handler = None  # kept alive for the C library
-_told = None  # what `told` was given
-_ended = threading.Lock()
+_terminal = None  # file descriptor of the original stderr
+_pipe = None  # file descriptor from which `_relay` reads what C++ writes to stderr
+_abort_handler = None  # keeps the handler alive for the C library
+_peer_error = None  # (exit status, sentence) given to `set_peer_error`
+_ending = threading.Lock()
 
 
-def is_echo(error: BaseException) -> bool:
-    """Whether an error says only that another process is gone."""
+def is_peer_death(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
     while error is not None:
-        if isinstance(error, (RuntimeError, ValueError)) and _marked(str(error)):
+        if isinstance(error, (RuntimeError, ValueError)) and _is_marked(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def end() -> None:
-    """Ends this process with the sentence, at once: nothing that waits for the others is run."""
-    if _ended.acquire(blocking=False):
-        status, sentence = _told or (RESTART, SENTENCE)
-        leave(status, f"{sentence}\n")
+def set_peer_error(status: int, sentence: str) -> None:
+    """Set what `exit_for_peer` says, when another process ends with an error that a restart would not mend."""
+    global _peer_error
+    _peer_error = status, sentence
 
 
-def told(status: int, sentence: str) -> None:
-    """The error that another process is about to end with: to start again would not help, so `end` is to say this."""
-    global _told
-    _told = status, sentence
+def exit_for_peer() -> None:
+    """End this process at once because another process ended. Only the first call, from whichever thread, has an effect."""
+    if _ending.acquire(blocking=False):
+        status, sentence = _peer_error or (RESTART, PEER_DIED)
+        exit_now(status, f"{sentence}\n")
 
 
-def leave(status: int, text: str = "") -> None:
-    """Ends this process without waiting for the others."""
+def exit_now(status: int, text: str = "") -> None:
+    """End this process without waiting for the others: no exit handler runs."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -57,63 +86,40 @@ def leave(status: int, text: str = "") -> None:
     os._exit(status)
 
 
-def watch() -> None:
-    """From now on what C++ writes to stderr passes through a filter, and abort() through a handler."""
-    global _terminal, _pipe, _handler
+def watch_for_peer_deaths() -> None:
+    """From now on what C++ writes to stderr passes through a filter, and abort() passes through a handler."""
+    global _terminal, _pipe, _abort_handler
     _terminal = os.dup(2)
     _pipe, write = os.pipe()
     os.dup2(write, 2)
     os.close(write)
     sys.stderr = os.fdopen(os.dup(_terminal), "w", buffering=1, errors="backslashreplace")
     threading.Thread(target=_relay, daemon=True).start()
-    # abort() runs handlers of the C library only, and in the thread that called it
-    _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
+    # abort() runs handlers of the C library only, and runs them in the thread that called it.
+    _abort_handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    libc.signal(signal.SIGABRT, ctypes.cast(_handler, ctypes.c_void_p))
+    libc.signal(signal.SIGABRT, ctypes.cast(_abort_handler, ctypes.c_void_p))
 
 
 def _relay():
+    """Copy lines from the pipe to the terminal, except those about the death of another process, which end this one."""
     rest = b""
     while chunk := os.read(_pipe, 65536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
             if "Polled an error" in text or "detected fatal errors" in text:
-                end()
-            if not _marked(text) and not text.startswith("[Gloo] Rank"):
+                exit_for_peer()
+            if not _is_marked(text) and not text.startswith("[Gloo] Rank"):
                 os.write(_terminal, line + b"\n")
 
 
 def _aborted(number):
-    """In the thread that aborts. What it has said may still be in the pipe: if it was of another's death, the relay ends
-    this process within the second; else it has failed by itself, and abort() goes on."""
+    """Runs in the thread that calls abort(). Its last message may still be in the pipe. If the message is about another
+    process, `_relay` ends this process within the second. Otherwise this process has failed itself and abort() goes on."""
     threading.Event().wait(1)
 
 
-def _marked(text: str) -> bool:
+def _is_marked(text: str) -> bool:
     return any(mark in text for mark in MARKS)
-
-
-# ---------------------------------------------------------------------------------- preemption
-
-
-class Preempted(Exception):
-    """The process was asked to stop, and everything it had computed is on disk."""
-
-
-_asked = False
-
-
-def listen() -> None:
-    """From now on SIGTERM is noted; a second one ends the process at once. In the main thread only."""
-    def note(number, frame):
-        global _asked
-        _asked = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, note)
-
-
-def asked() -> bool:
-    """Whether this process was asked to stop. Work that takes long looks here between its steps."""
-    return _asked

@@ -1,12 +1,12 @@
 """Jobs of several processes: one program on the devices of all of them, started with the same command in each.
 
-    hosts.start("10.0.0.1:1234", processes=2, process=0)   # or no arguments under SLURM, Open MPI, on a TPU slice
-    steps = hosts.agree(steps)              # what process 0 holds, in every process
-    path = hosts.by_lead(write_report)      # done by process 0 alone, which may fail: then all of them do
+    hosts.start("10.0.0.1:1234", processes=2, process=0)   # no arguments under SLURM, Open MPI and on TPU slices
+    steps = hosts.agree(steps)              # process 0's value, in every process
+    path = hosts.by_lead(write_report)      # called in process 0 alone; its error is raised in every process
 
-Every process makes the same calls in the same order. What depends on clocks, files and signals is decided by process
-0, the lead, which also does all the writing. A process on its own pays nothing for any of this. Values travel through
-the key-value store of JAX's coordination service, not through the devices, so that the lead may take its time.
+Every process makes the same calls in the same order. Process 0, the lead, decides everything that depends on clocks,
+files and signals, and does all the writing. A process on its own pays nothing for any of this. Values travel through the
+key-value store of JAX's coordination service and not through the devices, so the lead may take its time.
 """
 
 import atexit
@@ -20,35 +20,35 @@ import traceback
 import warnings
 
 import jax
-from jax._src import clusters, distributed  # the store that orbax uses as well has no public name
 
-from scaling.devices import exits
+from scaling.devices import _jax_internals, exits
 from scaling.fields import ConfigError
 
-KNOWN = ("gcetpu", "gketpu", "slurm", "ompi")  # not Kubernetes: its indexed jobs are often many jobs, as --shard=i/n
-DAYS = 30 * 24 * 3600 * 1000  # milliseconds; who waits is ended when another process dies, not by a clock
-TOGETHER = 3  # seconds within which processes meet the same error
-SWEPT = 500  # values after which those that every process has read are removed from the store
+# Kubernetes is left out: its indexed jobs are often many separate jobs, told apart by --shard=i/n.
+KNOWN = ("gcetpu", "gketpu", "slurm", "ompi")
+DAYS = 30 * 24 * 3600 * 1000  # milliseconds; the death of another process ends a wait, not a clock
+TOGETHER = 3  # seconds within which processes that meet the same error report it
+SWEEP_EVERY = 500  # values, after which those that every process has read are removed from the store
 
-_over = threading.Event()  # set when this process ends
-_asked = 0  # how many values have been agreed upon
+_ending = threading.Event()  # set when this process ends
+_calls = 0  # how many values and barriers the processes have shared
 
 
 class LeadFailed(Exception):
-    """What process 0 did for all of them failed; it says why."""
+    """Process 0 failed at something that it did for all processes; the message says how."""
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1, heartbeat_seconds: int = 60) -> None:
-    """Joins the job that the arguments, or else the environment, speak of; nothing for a process on its own.
+    """Join the job that the arguments describe, or the environment if there are none; do nothing in a process on its own.
 
-    Must be called before JAX starts a backend. Raises ConfigError for arguments that are incomplete or contradict
-    themselves. From here on the death of another process ends this one with `deaths.SENTENCE`, at once where its
-    connections close, after `heartbeat_seconds` where its machine is gone.
+    Must be called before JAX starts a backend. Raises ConfigError for arguments that are incomplete or contradict each
+    other. From here on the death of another process ends this one with `exits.PEER_DIED`: at once if its connections
+    close, after `heartbeat_seconds` if its machine is gone.
     """
     found = _from_flags(coordinator, processes, process) or _from_environment()
     if not found:
         return
-    exits.watch()
+    exits.watch_for_peer_deaths()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `scaling.devices.exits`
     try:
@@ -56,15 +56,16 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1, heartbea
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes of this job did not find each other ({str(error).strip().splitlines()[0]}); "
                           "start all of them, with the same --coordinator and --processes") from error
-    listener = threading.Thread(target=_listen, daemon=True)
+    listener = threading.Thread(target=_listen_for_errors, daemon=True)
     listener.start()
-    atexit.register(_stop_listening, listener)  # after JAX's own, and so called before that
-    if not lead():
-        sys.stdout = open(os.devnull, "w")
+    atexit.register(_stop_listening, listener)  # registered after JAX's own handler, and therefore called before it
+    if not is_lead():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
         warnings.simplefilter("ignore")
 
 
 def _from_flags(coordinator, processes, process):
+    """Arguments of `jax.distributed.initialize`, or None where no flag is given or the job has one process."""
     if not coordinator and not processes and process < 0:
         return None
     if not coordinator or processes < 1 or process < 0:
@@ -83,9 +84,11 @@ def _from_flags(coordinator, processes, process):
 
 
 def _from_environment():
-    for kind in clusters.ClusterEnv._cluster_types:
-        if kind.name in KNOWN and kind.is_env_present():
-            return {"cluster_detection_method": kind.name} if kind.get_process_count() > 1 else None
+    """Arguments of `jax.distributed.initialize` for the cluster that this process runs in, or None."""
+    cluster = _jax_internals.detect_cluster(KNOWN)
+    if cluster is not None:
+        name, processes = cluster
+        return {"cluster_detection_method": name} if processes > 1 else None
     size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
     if int(size) > 1:  # Open MPI 5 no longer says where its first process is
         raise ConfigError(f"Open MPI started {size} processes and does not say where the first one is; add --coordinator="
@@ -93,35 +96,35 @@ def _from_environment():
     return None
 
 
-def count() -> int:
-    return distributed.global_state.num_processes if distributed.global_state.client else 1
+def process_count() -> int:
+    return _jax_internals.process_count() if _jax_internals.coordination_client() else 1
 
 
-def index() -> int:
-    return distributed.global_state.process_id if distributed.global_state.client else 0
+def process_index() -> int:
+    return _jax_internals.process_index() if _jax_internals.coordination_client() else 0
 
 
-def lead() -> bool:
-    """Whether this process decides and writes."""
-    return index() == 0
+def is_lead() -> bool:
+    """Whether this is process 0, which decides and writes."""
+    return process_index() == 0
 
 
 def by_lead(function):
-    """What `function()` gives in process 0, the only one that calls it, in every process; JSON if there are several.
+    """Call `function()` in process 0 alone and return its value in every process. With several processes it must be JSON.
 
-    When it raises, process 0 goes on with that error and the others with LeadFailed.
+    If it raises, process 0 raises that error and the others raise LeadFailed.
     """
-    global _asked
-    if count() == 1:
+    global _calls
+    if process_count() == 1:
         return function()
-    client, _asked = distributed.global_state.client, _asked + 1
-    if _asked % SWEPT == 0:
+    client, _calls = _jax_internals.coordination_client(), _calls + 1
+    if _calls % SWEEP_EVERY == 0:
         barrier("swept")
-        if lead():
+        if is_lead():
             client.key_value_delete("scaling/agreed/")
         barrier("clean")
-    key = f"scaling/agreed/{_asked}"
-    if not lead():
+    key = f"scaling/agreed/{_calls}"
+    if not is_lead():
         found = json.loads(client.blocking_key_value_get(key, DAYS))
         if "error" in found:
             raise LeadFailed(found["error"])
@@ -137,84 +140,93 @@ def by_lead(function):
 
 
 def agree(value):
-    """Process 0's value in every process."""
+    """Process 0's value, in every process."""
     return by_lead(lambda: value)
 
 
 def any_of(flag: bool) -> bool:
-    """Whether a flag that stays up once it is up (that a signal came, say) is up in any process: the same answer in all.
-    One that goes up outside process 0 is seen at this call or, when the answer was under way already, at the next."""
-    if count() == 1:
+    """Whether the flag is true in any process; every process gets the same answer.
+
+    The flag must stay true once it is true, such as `exits.preempted()`. If it becomes true outside process 0, this call
+    or the next one sees it.
+    """
+    if process_count() == 1:
         return flag
-    if flag and not lead():
-        distributed.global_state.client.key_value_set("scaling/flag/up", "", allow_overwrite=True)
-    return by_lead(lambda: flag or bool(distributed.global_state.client.key_value_dir_get("scaling/flag/")))
+    client = _jax_internals.coordination_client()
+    if flag and not is_lead():
+        client.key_value_set("scaling/flag/up", "", allow_overwrite=True)
+    return by_lead(lambda: flag or bool(client.key_value_dir_get("scaling/flag/")))
 
 
-def gather(value) -> list:
-    """The JSON values of all processes, in every process."""
-    if count() == 1:
+def gather_values(value) -> list:
+    """The JSON values of all processes in their order, in every process."""
+    if process_count() == 1:
         return [value]
-    client, name = distributed.global_state.client, f"scaling/gathered/{_asked}"
-    client.key_value_set(f"{name}/{index()}", json.dumps(value))
-    return by_lead(lambda: [json.loads(client.blocking_key_value_get(f"{name}/{i}", DAYS)) for i in range(count())])
+    client, name = _jax_internals.coordination_client(), f"scaling/gathered/{_calls}"
+    client.key_value_set(f"{name}/{process_index()}", json.dumps(value))
+    return by_lead(lambda: [json.loads(client.blocking_key_value_get(f"{name}/{i}", DAYS)) for i in range(process_count())])
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here."""
-    if count() > 1:
-        global _asked
-        _asked += 1
-        distributed.global_state.client.wait_at_barrier(f"scaling/{name}/{_asked}", DAYS)
+    """Wait until every process has made this call."""
+    if process_count() > 1:
+        global _calls
+        _calls += 1
+        _jax_internals.coordination_client().wait_at_barrier(f"scaling/{name}/{_calls}", DAYS)
 
 
-def failed(error: BaseException, sentence: str | None, status: int):
-    """Ends this process because of an error: with its sentence (or its traceback) and `status`, once for all processes
-    that met it alike, and with the restart status when it is but the echo of another process's death."""
+def exit_with_error(error: BaseException, sentence: str | None, status: int):
+    """End this process because of an error, with a sentence (a traceback if that is None) and an exit status.
+
+    Processes that meet the same error print it once. If the error only says that another process died, the exit status is
+    `exits.RESTART`.
+    """
     said = sentence or "".join(traceback.format_exception(error))
-    if count() == 1:
+    if process_count() == 1:
         if sentence is None:
             raise error
         print(said, file=sys.stderr)
         sys.exit(status)
-    if exits.is_echo(error):
-        exits.end()
-    _tell(said, status)
+    if exits.is_peer_death(error):
+        exits.exit_for_peer()
+    _tell_others(said, status)
     alike = _all_failed()
-    if lead():
+    if is_lead():
         print(said, file=sys.stderr)
     elif not alike and not isinstance(error, LeadFailed):
-        print(f"process {index()} of {count()}: {said}", file=sys.stderr)
-    exits.leave(status)
+        print(f"process {process_index()} of {process_count()}: {said}", file=sys.stderr)
+    exits.exit_now(status)
 
 
-def _tell(said: str, status: int) -> None:
-    """Leaves word of this process's error for those that will lose it."""
-    text = f"process {index()} of this job ended: {said.strip().splitlines()[-1]}"
+def _tell_others(said: str, status: int) -> None:
+    """Leave this process's error in the store, for processes that will only notice its death."""
+    text = f"process {process_index()} of this job ended: {said.strip().splitlines()[-1]}"
     with contextlib.suppress(Exception):  # the store may be gone
-        distributed.global_state.client.key_value_set("scaling/failed", json.dumps([status, text]), allow_overwrite=True)
+        client = _jax_internals.coordination_client()
+        client.key_value_set("scaling/failed", json.dumps([status, text]), allow_overwrite=True)
 
 
-def _listen() -> None:
-    """Ends this process when another left word of its error and this one meets none itself."""
+def _listen_for_errors() -> None:
+    """End this process if another one has left its error in the store and this one meets no error itself."""
     heard = False
-    while not _over.wait(2 * TOGETHER if heard else TOGETHER / 2):  # no call that waits: it would outlive its client
+    # It polls, because a blocking read would outlive its client.
+    while not _ending.wait(2 * TOGETHER if heard else TOGETHER / 2):
         if heard:
-            exits.end()
+            exits.exit_for_peer()
         with contextlib.suppress(Exception):  # NOT_FOUND, or the store is gone
-            exits.told(*json.loads(distributed.global_state.client.key_value_try_get("scaling/failed")))
+            exits.set_peer_error(*json.loads(_jax_internals.coordination_client().key_value_try_get("scaling/failed")))
             heard = True
 
 
 def _stop_listening(listener) -> None:
-    _over.set()
+    _ending.set()
     listener.join()
 
 
 def _all_failed(seconds: float = TOGETHER) -> bool:
     """Whether the other processes end with an error too."""
     try:
-        distributed.global_state.client.wait_at_barrier("scaling/failed", int(seconds * 1000))
+        _jax_internals.coordination_client().wait_at_barrier("scaling/failed", int(seconds * 1000))
         return True
     except Exception:
         return False

@@ -1,10 +1,10 @@
-"""Layouts and meshes: two tables from axis names to mesh axes, and the devices in order. Model files never see a device.
+"""Layouts and meshes. A layout is two tables from axis names to mesh axes; a mesh is the devices in order.
 
-Of the tables of a layout one is for parameters (optimiser state carries their names and follows), one for activations.
-Packed runs lie along the mesh axis `run` under every layout.
+One table is for parameters (optimiser state has the same axis names and follows them), the other for activations. Packed
+runs lie along the mesh axis `run` under every layout. Model files never see a device.
 
-Axis types are Auto: the compiler's partitioner decides what no table names. With Explicit ones every operation of a
-model would have to say how it treats a contraction over a divided axis.
+Axis types are Auto: the compiler's partitioner decides about everything that no table names. With Explicit ones every
+operation of a model would have to say how it treats a contraction over a divided axis.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ RESERVED = {"expert": "mixtures of experts", "stage": "pipelines"}
 class Layout:
     params: dict  # axis name -> mesh axis, or several
     activations: dict
-    fill: str  # the mesh axis that takes the devices which the user leaves open
+    fill: str  # the mesh axis that takes the devices that the user does not assign
 
 
 BATCH = {"batch": ("data", "fsdp")}
@@ -40,22 +40,21 @@ LAYOUTS = {
     "fsdp": Layout(FSDP, BATCH, "fsdp"),  # ZeRO-3 (Rajbhandari et al. 1910.02054)
     "tensor": Layout(TENSOR, BATCH | WITHIN, "tensor"),  # Megatron (Shoeybi et al. 1909.08053, figure 3)
     "fsdp_tensor": Layout(FSDP | TENSOR, BATCH | WITHIN, "fsdp"),
-    # queries stay where their positions are, keys and values are gathered (Llama 3, 2407.21783, section 3.3.2)
+    # queries stay with their positions, keys and values are gathered (Llama 3, 2407.21783, section 3.3.2)
     "sequence": Layout(LONG, BATCH | {"length": "sequence", "height": "sequence"}, "sequence"),
-    "run": Layout({}, {}, "run"),  # every device trains runs of its own
-    "replicated": Layout({}, {}, "data"),  # every device does all of it: to find out what a layout changes
+    "run": Layout({}, {}, "run"),  # every device trains its own runs
+    "replicated": Layout({}, {}, "data"),  # every device does all the work; for comparison with other layouts
 }
 
 
 def one_cpu_device_per_core():
-    """Set XLA to one single-threaded CPU device a core; call before JAX starts. Accelerators are not affected.
+    """Set XLA to one single-threaded CPU device per core. Call it before JAX starts. Accelerators are not affected.
 
-    A mesh of such devices keeps every core busy at all times, which one device with many threads does not
-    when the matrices are small.
+    A mesh of such devices keeps every core busy even when matrices are small. One device with many threads does not.
     """
     chips.leave_absent_tpus_alone()
     if "JAX_PLATFORMS" in os.environ:
-        jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # which JAX has read when it was imported
+        jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # JAX has already read the old value
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -68,14 +67,14 @@ def one_cpu_device_per_core():
 # -------------------------------------------------------------------------------------------- meshes
 
 
-def find(layout: str) -> Layout:
+def find_layout(layout: str) -> Layout:
     if layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r} is not known; {nearest(layout, LAYOUTS)}")
     return LAYOUTS[layout]
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """`"data=4,tensor=2"` as a dict; one size may be -1, which is inferred from the number of devices."""
+    """`"data=4,tensor=2"` as a dict. One size may be -1; it is inferred from the number of devices."""
     sizes = {}
     for part in filter(None, text.replace(" ", "").split(",")):
         name, _, size = part.partition("=")
@@ -86,7 +85,7 @@ def parse_mesh(text: str) -> dict[str, int]:
         if name in sizes:
             raise ConfigError(f"mesh={text!r} names {name} twice; write it once")
         if not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
-            raise ConfigError(f"mesh={text!r}: write sizes as {name}=4, or {name}=-1 for what is left")
+            raise ConfigError(f"mesh={text!r}: write sizes as {name}=4, or {name}=-1 for all remaining devices")
         sizes[name] = int(size)
     if list(sizes.values()).count(-1) > 1:
         raise ConfigError(f"mesh={text!r} leaves two sizes open; write -1 once")
@@ -94,9 +93,9 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 def mesh_sizes(devices: int, runs: int, mesh: str = "", layout: str = "data", slices: int = 1) -> dict[str, int]:
-    """{mesh axis: size} for so many devices. What the text leaves open is filled: packed runs first, then data
-    over the slices, then the layout's own axis, then the batch."""
-    sizes, fill = parse_mesh(mesh), find(layout).fill
+    """{mesh axis: size} for a number of devices. Devices that the text `mesh` does not assign go to packed runs first, then
+    to data over the slices, then to the layout's own axis, then to the batch."""
+    sizes, fill = parse_mesh(mesh), find_layout(layout).fill
     fixed = math.prod(s for s in sizes.values() if s > 0)
     left, rest = divmod(devices, fixed)
     if rest:
@@ -113,7 +112,8 @@ def mesh_sizes(devices: int, runs: int, mesh: str = "", layout: str = "data", sl
             if free is None and not parse_mesh(mesh).get("data"):
                 free, left = "data", left * sizes["data"]
             if free is None:
-                raise ConfigError(f"mesh={mesh!r} uses {devices // left} of {devices} devices; write {fill}=-1 to use them all")
+                raise ConfigError(f"mesh={mesh!r} uses {devices // left} of {devices} devices; write {fill}=-1 to "
+                                  "use all of them")
             sizes[free] = left
     sizes = {axis: left if size == -1 else size for axis, size in sizes.items()}
     if runs % sizes.get("run", 1):
@@ -122,9 +122,10 @@ def mesh_sizes(devices: int, runs: int, mesh: str = "", layout: str = "data", sl
 
 
 def runs_at_once(devices: int, mesh: str = "", layout: str = "data") -> int:
-    """How many runs a program trains unless the user says: what `run` is in the mesh; else one for each part of the devices
-    that the other axes leave; and one in all where the layout divides models, or the batch (a -1) takes what is left."""
-    sizes, fill = parse_mesh(mesh), find(layout).fill
+    """How many runs one program trains if the user does not say: the size of `run` in the mesh if it is given, else the
+    number of devices over the product of the other axes. It is 1 where the layout divides models, or where an axis of size
+    -1 takes all remaining devices."""
+    sizes, fill = parse_mesh(mesh), find_layout(layout).fill
     left = devices // math.prod(s for s in sizes.values() if s > 0)
     if "run" in sizes:
         return sizes["run"] if sizes["run"] > 0 else max(1, left)
@@ -133,8 +134,8 @@ def runs_at_once(devices: int, mesh: str = "", layout: str = "data") -> int:
 
 
 def make_mesh(runs: int, mesh: str = "", layout: str = "data", devices=None) -> Mesh:
-    """A mesh over the devices, see `mesh_sizes`. Several slices are joined along `data`, or along `run`: what crosses
-    the network between them is as little as can be."""
+    """A mesh over the devices, with the sizes of `mesh_sizes`. Several slices are joined along `data` or along `run`, which
+    send the least over the network between slices."""
     devices = list(jax.devices() if devices is None else devices)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     sizes = mesh_sizes(len(devices), runs, mesh, layout, slices)
@@ -142,26 +143,27 @@ def make_mesh(runs: int, mesh: str = "", layout: str = "data", devices=None) -> 
     if slices > 1:
         across = next((axis for axis in ("data", "run") if sizes[axis] % slices == 0), None)
         if across is None:
-            raise ConfigError(f"{slices} slices are joined along data or run; write data={slices} in the mesh, or a multiple")
+            raise ConfigError(f"{slices} slices are joined along data or run; write data={slices}, or a multiple of it, in "
+                              "the mesh")
         outer = tuple(slices if axis == across else 1 for axis in MESH_AXES)
         inner = tuple(n // over for n, over in zip(shape, outer))
         array = mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
-    elif devices[0].platform == "tpu" and len(devices) > 1:  # neighbours in the mesh should be in the torus
+    elif devices[0].platform == "tpu" and len(devices) > 1:  # neighbours in the mesh should be neighbours in the torus
         array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     else:
         array = np.asarray(devices).reshape(shape)
     return Mesh(array, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
-def size(mesh: Mesh, entry) -> int:
-    """Into how many parts an entry of a table (None, a mesh axis, or several) cuts a dimension."""
-    return math.prod(mesh.shape[axis] for axis in several(entry))
+def shard_count(mesh: Mesh, entry) -> int:
+    """The number of shards that an entry of a table (None, a mesh axis, or several) cuts a dimension into."""
+    return math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
 
 
 def batch_shards(mesh: Mesh, layout: str) -> int:
-    return size(mesh, find(layout).activations.get("batch"))
+    return shard_count(mesh, find_layout(layout).activations.get("batch"))
 
 
-def several(entry) -> tuple[str, ...]:
+def mesh_axes(entry) -> tuple[str, ...]:
     """An entry of a table as a tuple of mesh axes."""
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)

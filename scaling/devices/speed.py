@@ -1,4 +1,4 @@
-"""How fast matrix products are here."""
+"""The speed of matrix products on this machine, measured."""
 
 import time
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
-    """FLOP/s that float32 (on CPU) or bfloat16 matrix products reach on all devices together."""
-    devices = jax.local_devices()  # those of other hosts are taken to be like these
+    """FLOP/s of matrix products on all devices together, in float32 on CPU and in bfloat16 elsewhere."""
+    devices = jax.local_devices()  # the devices of other hosts are assumed to be as fast
     dtype = jnp.float32 if devices[0].platform == "cpu" else jnp.bfloat16
     mesh = jax.make_mesh((len(devices),), ("all",), devices=devices, axis_types=(jax.sharding.AxisType.Auto,))
-    lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
-    x = jax.device_put(jnp.ones((len(devices), size, size), dtype), lies)
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
+    x = jax.device_put(jnp.ones((len(devices), size, size), dtype), sharding)
     repeat = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, y: jnp.einsum("dij,djk->dik", y, x) / size, x))
     jax.block_until_ready(repeat(x))
     calls, start = 0, time.perf_counter()

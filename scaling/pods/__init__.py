@@ -34,7 +34,7 @@ class PodError(RuntimeError):
 
 def attempt(experiment, topology: str, slices: int = 1, mesh: str = "", runs: int = 1) -> dict:
     """The report on `runs` packed runs of an experiment on one topology, or {"error": why it cannot be divided so}."""
-    chips.parse(topology, slices)
+    chips.parse_topology(topology, slices)
     experiment = streamed(experiment)
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "result.json")
@@ -105,9 +105,9 @@ def _candidates(experiment, topology, slices, mesh):
 
 
 def _larger(topology):
-    here = chips.parse(topology)
+    here = chips.parse_topology(topology)
     names = [f"{here.chip.name}:{shape}" for shape in chips.ladder(here.chip)]
-    return [name for name in names if chips.parse(name).chips > here.chips]
+    return [name for name in names if chips.parse_topology(name).chips > here.chips]
 
 
 def _words(changes, where, topology) -> str:
@@ -133,7 +133,7 @@ def smallest(experiment, chip: str, mesh: str = "", runs: int = 1, *, say: Calla
 def could_fit(experiment, topology: str, slices: int = 1, mesh: str = "", runs: int = 1) -> bool:
     """Whether parameters, optimiser state and averages alone leave any memory: no compile can fit where they do not."""
     try:
-        sizes = held(experiment, chips.parse(topology, slices), mesh, runs)
+        sizes = held(experiment, chips.parse_topology(topology, slices), mesh, runs)
     except ConfigError:
         return True  # the attempt will say what is wrong
     return math.fsum(sizes[k] for k in ("parameters", "optimiser", "average")) < sizes["memory"]

@@ -122,7 +122,7 @@ def main():
 
     request = json.load(sys.stdin)
     try:
-        slices = chips.parse(request["topology"], request["slices"])
+        slices = chips.parse_topology(request["topology"], request["slices"])
         result = report(from_dict(request["experiment"]), slices, request["mesh"], request["runs"])
     except ConfigError as error:
         result = {"error": str(error)}

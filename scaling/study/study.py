@@ -244,7 +244,7 @@ class Study:
                 "seconds": executed / self.rate / EXPECTED_UTILISATION}
 
     def _progress(self, plans):
-        out = None if hosts.lead() else open(os.devnull, "w")
+        out = None if hosts.is_lead() else open(os.devnull, "w")
         return Progress(sum(self.runner.work(plan) for plan in plans), initial=self._finished(plans), file=out)
 
     def _finished(self, plans):

@@ -73,9 +73,9 @@ class Runner:
         waiting_said = False
         pending = [pack for pack in plan.packs if not self.done(pack.runs)]
         while pending:
-            if hosts.any_of(exits.asked()):
+            if hosts.any_of(exits.preempted()):
                 raise exits.Preempted
-            trained = [self.train_pack(pack, progress) for pack in pending if not hosts.any_of(exits.asked())]
+            trained = [self.train_pack(pack, progress) for pack in pending if not hosts.any_of(exits.preempted())]
             if not any(trained):
                 if not waiting_said:
                     progress.print("waiting for runs that another process on this workdir is training")

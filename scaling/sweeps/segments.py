@@ -9,7 +9,7 @@ import numpy as np
 
 from scaling import experiment as experiments
 from scaling import families
-from scaling.devices import exits, hosts, sharding
+from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.results import logs, records
 from scaling.store import checkpoint
@@ -63,7 +63,7 @@ class PackTraining:
         saved after SIGTERM.
         """
         saved = self.checkpoints(name)
-        at = 0 if state is None else int(sharding.fetch(state.step)[0])
+        at = 0 if state is None else int(arrays.fetch(state.step)[0])
         latest = saved.latest()
         if latest is not None and latest > at:
             state, meta = saved.restore(latest, self.program.abstract)
@@ -72,7 +72,7 @@ class PackTraining:
             at = resumed_at
         elif state is None:
             state = self.program.init(self.experiments)
-        self.diverged = sharding.fetch(state.diverged)  # of this segment: a diverged branch leaves its trunk unchanged
+        self.diverged = arrays.fetch(state.diverged)  # of this segment: a diverged branch leaves its trunk unchanged
         loggers = self.open_logs(name, at)
         spans = [span] * len(self.experiments)
         start = saved_at = time.monotonic()
@@ -83,7 +83,7 @@ class PackTraining:
             if unread is not None:  # the host reads the metrics of the last call while the device runs this one
                 self.log_metrics(loggers, *unread)
             unread, at = (at, steps, metrics), at + steps
-            stopping = hosts.any_of(exits.asked())
+            stopping = hosts.any_of(exits.preempted())
             due = hosts.agree(time.monotonic() - saved_at > self.options.checkpoint_seconds)
             if at < stop and (stopping or due):
                 self.log_metrics(loggers, *unread)  # a resumed run would not log the steps before its checkpoint again
@@ -113,7 +113,7 @@ class PackTraining:
 
     def open_logs(self, name, at):
         """The logger of each trunk, in process 0; none in the other processes."""
-        if not hosts.lead():
+        if not hosts.is_lead():
             return []
         # A point is named after the last step that it covers, so a run that resumes at step `at` keeps the point `at`.
         return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at + 1, directory="logs",
@@ -145,7 +145,7 @@ class PackTraining:
     def finish(self, runs, state, seconds, span):
         """Evaluates a finished branch, and writes the parameters, the curve and, last, the record of each run."""
         found = self.runner.scores(self.program, state)
-        diverged = sharding.fetch(state.diverged)
+        diverged = arrays.fetch(state.diverged)
         self.save_parameters(runs, state, span)
         hosts.by_lead(lambda: self.record(runs, found, diverged, seconds, span))
         self.progress.update(self.runner.evaluation_work(self.pack.experiment) * len(runs))
@@ -157,7 +157,7 @@ class PackTraining:
             saved = checkpoint.Checkpoints(self.runner.workdir / "params" / run.fingerprint)
             params = _item(state.ema or state.params, index)
             saved.save(span.steps, {"params": params}, {"experiment": experiments.to_dict(run.experiment)})
-            if hosts.count() > 1:
+            if hosts.process_count() > 1:
                 saved.wait()  # orbax confuses concurrent saves of several processes
             saves.append(saved)
         for saved in saves:

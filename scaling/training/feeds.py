@@ -8,7 +8,7 @@ import functools
 import jax
 import numpy as np
 
-from scaling.devices import sharding
+from scaling.devices import arrays, sharding
 from scaling.devices.layouts import batch_shards
 from scaling.training.step import NEVER
 
@@ -26,7 +26,7 @@ class ResidentFeed:
 
     @functools.cached_property
     def _arrays(self):
-        return sharding.place(self.source.arrays(), sharding.replicated(self.mesh))
+        return arrays.place(self.source.arrays(), sharding.replicated(self.mesh))
 
     def data(self, state, pack, steps: int, compiled_steps: int):
         """The arrays of the source, the same for every call."""
@@ -70,9 +70,9 @@ class StreamedFeed:
 
         Each host reads only the runs and rows that its devices hold.
         """
-        start = int(sharding.fetch(state.step)[0])
+        start = int(arrays.fetch(state.step)[0])
         shape = (self.runs, compiled_steps, self.experiment.data.batch)
-        local_runs, _, local_rows = sharding.local(self.placing, shape)
+        local_runs, _, local_rows = arrays.local_ranges(self.placing, shape)
         seeds = [pack[run].seed for run in local_runs]
         if (seeds, start) != self._position:  # another pack or segment, or a resumed run: the streams do not continue
             self._streams = [self.source.stream(seed, start, NEVER, local_rows) for seed in seeds]
@@ -81,7 +81,7 @@ class StreamedFeed:
 
         def place(x):
             padding = [(0, 0), (0, compiled_steps - steps)] + [(0, 0)] * (x.ndim - 2)
-            return sharding.place_local(np.pad(x, padding), self.placing, shape)
+            return arrays.place_local(np.pad(x, padding), self.placing, shape)
 
         return jax.tree.map(place, batches)
 

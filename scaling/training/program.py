@@ -14,6 +14,7 @@ import numpy as np
 from scaling import cost
 from scaling import experiment as experiments
 from scaling.devices import sharding
+from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
 from scaling.training import accumulation
 from scaling.training.feeds import ResidentFeed, StreamedFeed
@@ -25,14 +26,14 @@ class Program:
 
     States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call. In a job
     of several processes all of them make the same calls in the same order: common values go in as host values, and
-    results are read with `sharding.fetch`. The devices may belong to a topology that is not at hand, and `source` may be
+    results are read with `arrays.fetch`. The devices may belong to a topology that is not at hand, and `source` may be
     None; then only `lower` can be called.
     """
 
     def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256, devices=None):
         self.experiment, self.runs = experiment, runs
         self.mesh = make_mesh(runs, mesh, experiment.layout, devices)
-        sharding.check(experiment, self.mesh)
+        check_divisible(experiment, self.mesh)
         with sharding.within(self.mesh, experiment.layout):
             once, often = options_for_one_call(), options_for_many_calls()
             self.accumulation_steps = accumulation.accumulation_steps(experiment, self.mesh, runs)

@@ -66,7 +66,7 @@ def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_proce
     start = time.monotonic()
     codes, err, _ = ended(processes)
     assert codes == [exits.RESTART, -signal.SIGKILL] and time.monotonic() - start < 60, err
-    assert err[0].count(exits.SENTENCE) == 1 and "Traceback" not in err[0] and "stack trace" not in err[0]
+    assert err[0].count(exits.PEER_DIED) == 1 and "Traceback" not in err[0] and "stack trace" not in err[0]
     codes, err, out = ended(job(4, workdir, "--config.layout=fsdp", "--keep_best=1", "--checkpoint_seconds=5"))
     assert codes == [0] * 4, err
     best = [p.parent for p in workdir.glob("checkpoints/*/*/*/state")]
@@ -81,24 +81,24 @@ def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_proce
 
 TOGETHER = """
 import sys, warnings, jax, jax.numpy as jnp, numpy as np
-from scaling.devices import hosts, layouts, sharding
+from scaling.devices import arrays, hosts, layouts, sharding
 from scaling.store import checkpoint
 from scaling.store.checkpoint import reading
 from scaling.fields import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
-me = hosts.index()
-assert hosts.agree(me) == 0 and hosts.gather(me) == [0, 1] and hosts.by_lead(lambda: [me]) == [0]
+me = hosts.process_index()
+assert hosts.agree(me) == 0 and hosts.gather_values(me) == [0, 1] and hosts.by_lead(lambda: [me]) == [0]
 assert not hosts.any_of(False)
 hosts.any_of(me == 1)
 hosts.barrier("raised")
 assert hosts.any_of(False)
-for value in range(2 * hosts.SWEPT):
-    assert hosts.agree(value if hosts.lead() else None) == value
+for value in range(2 * hosts.SWEEP_EVERY):
+    assert hosts.agree(value if hosts.is_lead() else None) == value
 
 mesh = layouts.make_mesh(1, "", "data")
 lies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-tree = {"x": sharding.place(np.arange(8.0), lies)}
+tree = {"x": arrays.place(np.arange(8.0), lies)}
 saved = checkpoint.Checkpoints(sys.argv[3] + "/checkpoints", keep=3)
 for step in (1, 2):
     saved.save(step, {"x": tree["x"] * step})
@@ -110,7 +110,7 @@ def torn(path, **items):
     return load(path, **items)
 reading._load = torn
 restored, meta = saved.restore(saved.latest(), tree)
-assert meta["step"] == saved.latest() == 1 and (sharding.fetch(restored["x"]) == np.arange(8)).all()
+assert meta["step"] == saved.latest() == 1 and (arrays.fetch(restored["x"]) == np.arange(8)).all()
 saved.close()
 reading._load = load
 
@@ -119,7 +119,7 @@ def fails():
 try:
     hosts.by_lead(fails)
 except Exception as error:
-    hosts.failed(error, f"error: {error}", 1)
+    hosts.exit_with_error(error, f"error: {error}", 1)
 """
 
 
@@ -142,25 +142,25 @@ def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):
 
 ALONE = """
 import sys, jax
-from scaling.devices import hosts, layouts, sharding
+from scaling.devices import arrays, hosts, layouts, sharding
 from scaling.fields import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
 try:
     hosts.barrier("begun")
-    if hosts.index() == 1:
+    if hosts.process_index() == 1:
         raise ConfigError("no data on this machine")
     while True:
-        sharding.fetch(jax.jit(lambda: jax.numpy.ones(8), out_shardings=sharding.over_runs(layouts.make_mesh(8)))())
+        arrays.fetch(jax.jit(lambda: jax.numpy.ones(8), out_shardings=sharding.over_runs(layouts.make_mesh(8)))())
 except Exception as error:
-    hosts.failed(error, f"error: {error}", 3)
+    hosts.exit_with_error(error, f"error: {error}", 3)
 """
 
 
 def test_an_error_of_one_process_alone_ends_all_with_its_status(environment):
     codes, err, _ = two(ALONE, environment)
     assert codes == [3, 3], err
-    assert "process 1 of this job ended: error: no data on this machine" in err[0] and exits.SENTENCE not in err[0]
+    assert "process 1 of this job ended: error: no data on this machine" in err[0] and exits.PEER_DIED not in err[0]
     assert "process 1 of 2: error: no data on this machine" in err[1]
 
 
@@ -175,7 +175,7 @@ def test_sigterm_in_any_process_saves_at_one_step_and_the_lead_may_die_too(job, 
         if number == signal.SIGTERM:
             assert codes == [exits.RESTART] * 2 and "everything is saved" in err[0] + err[1], err
         else:
-            assert codes == [-signal.SIGKILL, exits.RESTART] and exits.SENTENCE in err[1], err
+            assert codes == [-signal.SIGKILL, exits.RESTART] and exits.PEER_DIED in err[1], err
         assert not any("Traceback" in text for text in err)
     codes, err, _ = ended(job(1, workdir))
     assert codes == [0] and results(workdir).keys() == results(alone).keys()
@@ -197,7 +197,7 @@ def test_open_mpi_that_hides_its_first_process_is_told_what_to_add(monkeypatch):
 
 def test_one_process_alone_decides_for_itself_and_asks_nobody():
     hosts.start()
-    assert hosts.lead() and hosts.count() == 1 and hosts.agree((1, 2)) == (1, 2) and hosts.gather(3) == [3]
+    assert hosts.is_lead() and hosts.process_count() == 1 and hosts.agree((1, 2)) == (1, 2) and hosts.gather_values(3) == [3]
     assert hosts.any_of(True) and not hosts.any_of(False)
     hosts.barrier("nobody")
     assert hosts.by_lead(lambda: self_made) is self_made

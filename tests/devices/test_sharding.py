@@ -13,7 +13,8 @@ from sources import ExampleSource, tiny
 
 from scaling import axes, families
 from scaling import experiment as X
-from scaling.devices import sharding
+from scaling.devices import arrays, sharding
+from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import LAYOUTS, MESH_AXES, make_mesh
 from scaling.fields import ConfigError
 from scaling.pods import collectives, hlo
@@ -226,7 +227,7 @@ def test_what_does_not_divide_is_named_with_what_would():
     odd = X.Experiment(family=families.find("transformer")(vocab=64, width=20, head_dim=10, heads=2, mlp=50, layers=1),
                        layout="tensor").replace({"data.batch": 8})
     with pytest.raises(ConfigError) as error:
-        sharding.check(odd, make_mesh(1, "tensor=4,data=2", "tensor"))
+        check_divisible(odd, make_mesh(1, "tensor=4,data=2", "tensor"))
     said = str(error.value)
     assert "axis 'heads'" in said or "axis 'mlp'" in said or "axis 'kv_heads'" in said
     assert "tensor=4" in said and "'tensor'" in said
@@ -234,7 +235,7 @@ def test_what_does_not_divide_is_named_with_what_would():
     for layout in LAYOUTS:  # exactly those that do work
         try:
             other = odd.replace({"layout": layout})
-            sharding.check(other, make_mesh(1, "", layout))
+            check_divisible(other, make_mesh(1, "", layout))
             assert layout in works
         except ConfigError:
             assert layout not in works
@@ -243,12 +244,12 @@ def test_what_does_not_divide_is_named_with_what_would():
 def test_a_length_that_does_not_divide_is_one_of_the_activations():
     e = model("sequence", 16).replace({"family": families.find("transformer").ladder(1e5, length=30, vocab=64)})
     with pytest.raises(ConfigError, match="'length' of activations, of size 30, cannot be divided among sequence=4"):
-        sharding.check(e, make_mesh(1, "sequence=4,data=2", "sequence"))
+        check_divisible(e, make_mesh(1, "sequence=4,data=2", "sequence"))
 
 
 def test_images_of_one_channel_can_be_divided_by_channels():
     e = tiny("gan").replace({"family": families.find("gan")(body="conv", width=8), "layout": "tensor"})
-    sharding.check(e, make_mesh(1, "tensor=2,data=4", "tensor"))
+    check_divisible(e, make_mesh(1, "tensor=2,data=4", "tensor"))
 
 
 @pytest.mark.parametrize("text,says", [("expert=2", "reserved for mixtures"), ("stage=2", "reserved for pipelines"),
@@ -287,10 +288,10 @@ def test_slices_that_nothing_joins_are_refused():
 def test_hosts_read_what_their_devices_hold():
     mesh = make_mesh(1, "data=8")
     lies = sharding.over_batch(mesh, "data", "run", None)
-    assert sharding.local(lies, (1, 4, 16)) == (range(1), range(4), range(16))
+    assert arrays.local_ranges(lies, (1, 4, 16)) == (range(1), range(4), range(16))
     x = np.arange(1 * 4 * 16 * 3).reshape(1, 4, 16, 3)
-    placed = sharding.place_local(x, lies, (1, 4, 16))
-    np.testing.assert_array_equal(sharding.fetch(placed), x)
+    placed = arrays.place_local(x, lies, (1, 4, 16))
+    np.testing.assert_array_equal(arrays.fetch(placed), x)
     assert placed.addressable_shards[3].data.shape == (1, 4, 2, 3)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sources import tiny
 
 from scaling import experiment as X
-from scaling.devices import sharding
+from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, runs_at_once
 from scaling.fields import ConfigError, leaves
 from scaling.training import accumulation
@@ -73,10 +73,10 @@ def test_meshes_fill_all_devices_and_say_what_does_not_divide():
     with pytest.raises(ConfigError, match="fsdp_tensor"):
         make_mesh(1, layout="fsdp_tensr")
     with pytest.raises(ConfigError, match="data.batch=16 or 8"):
-        sharding.check(E.replace({"data.batch": 12}), make_mesh(1))
+        check_divisible(E.replace({"data.batch": 12}), make_mesh(1))
     odd = dataclasses.replace(E.family, width=20, head_dim=10, heads=2, mlp=50)
     with pytest.raises(ConfigError, match="replicated"):
-        sharding.check(E.replace({"family": odd, "layout": "tensor"}), make_mesh(1, "tensor=4,data=2"))
+        check_divisible(E.replace({"family": odd, "layout": "tensor"}), make_mesh(1, "tensor=4,data=2"))
 
 
 def test_the_microbatch_divides_and_follows_the_cache(monkeypatch):

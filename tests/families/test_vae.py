@@ -280,7 +280,7 @@ def test_the_ladder_is_near_its_sizes_and_ascends(body, image_size):
 @pytest.mark.parametrize("size", [1e4, 1e6])
 def test_the_ladder_counts_what_is_there(changes, size):
     f = VAE.ladder(size, **changes)
-    counted = axes.count(jax.eval_shape(f.init, KEY))
+    counted = axes.count_parameters(jax.eval_shape(f.init, KEY))
     assert matrix_weights(f) == pytest.approx(counted["non_embedding"], rel=0.12 if size < 1e5 else 0.02)
 
 

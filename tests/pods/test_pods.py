@@ -39,7 +39,7 @@ def test_published_numbers_are_coherent(chip):
     assert chip.peak / chip.hbm_rate > 100  # FLOPs a byte: matrix products are what such chips are for
     assert chip.hbm_rate > 2 * chip.torus * chip.link > chip.dcn
     assert chips.memory(chip.kind) == int(chip.usable)
-    sizes = [chips.parse(f"{chip.name}:{shape}").chips for shape in chips.ladder(chip)]
+    sizes = [chips.parse_topology(f"{chip.name}:{shape}").chips for shape in chips.ladder(chip)]
     assert sizes == sorted(sizes) and sizes[-1] <= chip.largest
 
 
@@ -48,10 +48,10 @@ def test_memory_of_what_is_no_tpu_is_not_known():
 
 
 def test_slices():
-    two = chips.parse("v5p:8x8x16", 2)
+    two = chips.parse_topology("v5p:8x8x16", 2)
     assert (two.chips, two.devices, two.name, two.wrap) == (2048, 2048, "v5p:8x8x16", (True, True, True))
-    assert chips.parse("tpu7x:2x2x1").devices == 8 and chips.parse("v5e:16x16").wrap == (True, True)
-    assert chips.parse("v5e:8x16").wrap == (False, True)
+    assert chips.parse_topology("tpu7x:2x2x1").devices == 8 and chips.parse_topology("v5e:16x16").wrap == (True, True)
+    assert chips.parse_topology("v5e:8x16").wrap == (False, True)
 
 
 @pytest.mark.parametrize("text, says", [
@@ -61,7 +61,7 @@ def test_slices():
     ("v5p:0x2x2", "such as v5p:4x4x4")])
 def test_topologies_that_do_not_exist_are_refused(text, says):
     with pytest.raises(ConfigError, match=says):
-        chips.parse(text)
+        chips.parse_topology(text)
 
 
 # ------------------------------------------------------------------------- reading compiled programs
@@ -166,7 +166,7 @@ def test_convolutions_count_inputs_that_are_there():
 
 
 def test_roofline_is_bound_by_what_takes_longest():
-    slices = chips.parse("v5p:4x4x4")
+    slices = chips.parse_topology("v5p:4x4x4")
     seconds = roofline.times(slices, 459e12, 2 * 2765e9, [], None)
     found = roofline.summary(slices, seconds, 459e12 / 2)
     assert seconds == {"compute": 1.0, "hbm": 2.0, "ici": 0, "dcn": 0}
@@ -183,9 +183,9 @@ def test_a_ring_sends_over_the_links_that_it_lies_along():
         axis_names = ("data", "tensor")
         devices = np.array([[Device(x, y, 0) for y in range(4)] for x in range(4)])
 
-    slices = chips.parse("v5e:4x4")  # no rings in a part of the torus: one link each way
+    slices = chips.parse_topology("v5e:4x4")  # no rings in a part of the torus: one link each way
     assert roofline.ici(slices, ("data",), Mesh) == 50e9 and roofline.ici(slices, ("data", "tensor"), Mesh) == 100e9
-    assert roofline.ici(chips.parse("v5p:4x4x4"), ("tensor",), Mesh) == 200e9
+    assert roofline.ici(chips.parse_topology("v5p:4x4x4"), ("tensor",), Mesh) == 200e9
 
 
 # ----------------------------------------------------------------------------------- bytes, what fits
@@ -193,7 +193,7 @@ def test_a_ring_sends_over_the_links_that_it_lies_along():
 
 def held(e, topology, mesh=""):
     """Bytes of parameters, and of optimiser state, of one device, without libtpu."""
-    where = chips.parse(topology)
+    where = chips.parse_topology(topology)
     found = pods.held(e, where, mesh)
     return found["parameters"], found["optimiser"]
 

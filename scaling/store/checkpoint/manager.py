@@ -79,7 +79,7 @@ class Checkpoints:
         """
         self.wait()
         steps = [s for s in self._steps() if step is None or s <= step]
-        return reading.read_tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather)
+        return reading.read_tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather_values)
 
     def wait(self) -> None:
         """Blocks until every save is on disk."""

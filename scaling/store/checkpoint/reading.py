@@ -70,7 +70,7 @@ def _saved(path):
 
 def _alone():
     """Options with which orbax does not wait for the other processes of a job."""
-    if hosts.count() == 1:
+    if hosts.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
     here = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here},
@@ -78,7 +78,7 @@ def _alone():
 
 
 def _only_here(value):
-    """Stands in for `hosts.gather` when one process reads alone."""
+    """Stands in for `hosts.gather_values` when one process reads alone."""
     return [value]
 
 

@@ -51,7 +51,7 @@ class Driver:
         """Returns when every run of the plan has a record. Raises ClusterError when packs were given up."""
         try:
             while len(self.queue) or any(worker.pack for worker in self.workers):
-                if exits.asked():
+                if exits.preempted():
                     raise exits.Preempted
                 self.staff()
                 self.ask(_draining())

@@ -1,9 +1,9 @@
-"""Parameters that know the names of their axes, and what can be read off those names.
+"""Parameters with named axes.
 
-A parameter is an `nnx.Param` whose metadata `axes` holds one name per dimension. The sharding layout, the
-width multipliers of the parametrisation, the weight-decay mask and the parameter counts all read these
-names, so a model file never mentions a device or an optimiser. When an array has more dimensions than names
-(a batch of runs made by `jax.vmap`), the extra dimensions lead and have no name.
+A parameter is an `nnx.Param` whose metadata `axes` holds one name per dimension. The sharding layout, the width
+multipliers of the parametrisation, the weight-decay mask and the parameter counts all read these names, so a model file
+never mentions a device or an optimiser. If an array has more dimensions than names (a batch of runs made by `jax.vmap`),
+the extra dimensions come first and have no name.
 """
 
 import itertools
@@ -17,7 +17,7 @@ NOT_COUNTED = ("vocab", "position")  # lookup tables; Kaplan et al. 2020, arXiv:
 
 
 class Axes(tuple):
-    """The names of one array's axes. A subclass of tuple, so that pytree functions take it for a leaf."""
+    """The names of one array's axes. Pytree functions treat it as a leaf, since it is a subclass of tuple."""
 
     def __repr__(self):
         return f"Axes({', '.join(self)})"
@@ -32,7 +32,7 @@ def param(value, axes) -> nnx.Param:
 
 
 def stack(make, keys, name="layers"):
-    """The modules `drawn(make, key)` for every key, as one whose parameters lead with an axis `name`."""
+    """The modules `drawn(make, key)` for all keys, stacked into one whose parameters have a first axis called `name`."""
     abstract = nnx.eval_shape(lambda: drawn(make, jax.random.key(0)))
     state = jax.vmap(lambda key: nnx.state(drawn(make, key)))(keys)
 
@@ -43,15 +43,19 @@ def stack(make, keys, name="layers"):
 
 
 def drawn(make, key, at_once=2**24):
-    """`make(draw)`, where `draw(shape)` gives standard normals that depend on `key` and the order of the
-    calls.
+    """`make(draw)`, where `draw(shape)` returns standard normals that depend on `key` and on the order of the calls.
 
-    Up to `at_once` of them are one draw cut into pieces: a random draw takes XLA's CPU backend about half a
-    second to compile, which for ten parameters is longer than to compile the train step. Larger modules
-    draw each by itself, so that no array larger than a parameter exists and each can be sharded.
+    Up to `at_once` normals in total are one draw, cut into pieces. XLA's CPU backend takes about half a second to compile a
+    random draw, so ten of them would take longer than the train step. Larger modules draw each array by itself. No array
+    is then larger than a parameter, and each can be sharded.
     """
     shapes = []
-    nnx.eval_shape(lambda: make(lambda shape: (shapes.append(shape), jnp.zeros(shape))[1]))
+
+    def record(shape):
+        shapes.append(shape)
+        return jnp.zeros(shape)
+
+    nnx.eval_shape(lambda: make(record))
     sizes = [math.prod(shape) for shape in shapes]
     if sum(sizes) > at_once:
         keys = iter(jax.random.split(key, len(shapes)))
@@ -62,30 +66,30 @@ def drawn(make, key, at_once=2**24):
 
 
 def names(tree):
-    """The tree with each array replaced by its `Axes`; what is not inside a `Param`, such as a counter, has
-    none.
+    """The tree with each array replaced by its `Axes`. An array outside a `Param`, such as a counter, has empty ones.
 
-    The structure is that of `tree`, so `jax.tree.map(f, tree, names(tree))` works; optimiser states keep
-    the names of the parameters they mirror, and trees of `ShapeDtypeStruct` or `NamedSharding` do as well.
+    The structure is that of `tree`, so `jax.tree.map(f, tree, names(tree))` works. Optimiser states keep the names of the
+    parameters they mirror, and so do trees of `ShapeDtypeStruct` or `NamedSharding`.
     """
     found = []
     for leaf in jax.tree.leaves(tree, is_leaf=_is_variable):
-        found += [_names_of(leaf)] * len(jax.tree.leaves(leaf)) if _is_variable(leaf) else [Axes()]
+        if _is_variable(leaf):
+            found += [_names_of(leaf)] * len(jax.tree.leaves(leaf))
+        else:
+            found.append(Axes())
     return jax.tree.unflatten(jax.tree.structure(tree), found)
 
 
 def tree_map_with_axes(f, tree, *rest):
-    """`jax.tree.map` whose function also sees names: `f(array, axes, *others)` for each array of `tree`."""
+    """`jax.tree.map` with a function that also gets the names: `f(array, axes, *others)` for each array of `tree`."""
     return jax.tree.map(f, tree, names(tree), *rest)
 
 
 def count_parameters(params) -> dict:
-    """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp":
-    int}}.
+    """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
 
-    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N.
-    Unnamed leading dimensions (a batch of runs) are left out: this is the count of one run. Takes arrays or
-    abstract arrays.
+    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N. Unnamed leading
+    dimensions (a batch of runs) are left out, so this is the count of one run. Takes arrays or abstract arrays.
     """
     by_player, by_axes, non_embedding = {}, {}, 0
     for player, subtree in params.items():
@@ -94,7 +98,8 @@ def count_parameters(params) -> dict:
             size = math.prod(array.shape[array.ndim - len(axes):])
             by_player[player] = by_player.get(player, 0) + size
             by_axes[" ".join(axes)] = by_axes.get(" ".join(axes), 0) + size
-            non_embedding += 0 if set(axes) & set(NOT_COUNTED) else size
+            if not set(axes) & set(NOT_COUNTED):
+                non_embedding += size
     total = sum(by_player.values())
     return {"total": total, "non_embedding": non_embedding, "by_player": by_player, "by_axes": by_axes}
 

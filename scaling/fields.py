@@ -1,11 +1,11 @@
-"""Fields of the frozen dataclasses that make an experiment, and the sentences about those that are wrong.
+"""Fields of the frozen dataclasses that make an experiment, and the error messages about wrong ones.
 
-* plain fields change shapes or the program (sizes, batch, optimiser): experiments that differ in them are
-  different compiled programs;
-* `knob` fields leave every shape alone (seed, learning rate, ...): they are arguments of the program, so
-  experiments that differ only in them share one program and can be packed with `vmap`;
-* `how` fields say how the work is done and not what is computed (feeding, microbatches, rematerialisation): they
-  are part of the program but not of the run's name.
+* plain fields change shapes or the program (sizes, batch, optimiser): experiments that differ in them are different
+  compiled programs;
+* `knob` fields leave every shape alone (seed, learning rate, ...): they are arguments of the program, so experiments that
+  differ only in them share one program and can be packed with `vmap`;
+* `how` fields say how a result is computed, not which (feeding, microbatches, rematerialisation): they are part of the
+  program but not of the run's name.
 """
 
 import dataclasses
@@ -23,40 +23,44 @@ class DataError(ValueError):
 
 
 class EvaluateError(ValueError):
-    """A feature space that cannot be used, or images that cannot be judged; the message says what to write."""
+    """A feature space that cannot be used, or images that cannot be judged; the message says what to write instead."""
 
 
 def knob(default):
+    """A field that is an argument of the compiled program."""
     return dataclasses.field(default=default, metadata={"knob": True})
 
 
 def how(default):
+    """A field that is part of the program but not of the run's name."""
     return dataclasses.field(default=default, metadata={"how": True})
 
 
 def at_defaults(node):
-    """The same dataclass with every `how` field at its default: what is computed, whichever way it is computed."""
+    """A copy of a dataclass with every `how` field at its default: which result it is, however it is computed."""
     return dataclasses.replace(node, **{f.name: f.default for f in dataclasses.fields(node) if f.metadata.get("how")})
 
 
 def fields(node) -> dict[str, Any]:
-    """Names and values of a (nested) dataclass's fields."""
+    """{name: value} of a dataclass's fields."""
     return {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
 
 
-def nearest(name: str, names) -> str:
-    close = difflib.get_close_matches(name, list(names), n=5, cutoff=0.3)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """"nearest: a, b" for the names closest to `name`, or "there are: ..." with all names if none is close."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
     return "nearest: " + ", ".join(close) if close else "there are: " + ", ".join(sorted(names))
 
 
 def did_you_mean(name: str, names: Iterable[str], count: int = 3) -> str:
-    """'; did you mean a or b?' for the names closest to `name`, or '' where none is close."""
+    """'; did you mean a or b?' for the names closest to `name`, or '' if none is close."""
     close = difflib.get_close_matches(name, list(names), count, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def replace(node, changes: dict[str, Any]):
-    """The same (nested) dataclass with dotted fields changed; a ConfigError names the nearest of an unknown one."""
+    """A copy of a (nested) dataclass with dotted fields changed. Raises a ConfigError for an unknown field."""
     for path, value in changes.items():
         node = _replace(node, path.split("."), value, path)
     return node

@@ -73,7 +73,7 @@ def stages(f, widths, layers, resize):
 class ConvGenerator(nn.Module):
     def __init__(self, f):
         super().__init__()
-        widths = _gan_conv.channels(f, f.width)
+        widths = _gan_conv.stage_channels(f, f.width)
         self.enter, self.leave = linear(f.latent, widths[0]), conv(widths[-1], f.channels)
         self.basis = nn.Parameter(torch.randn(1, widths[0], _gan_conv.START, _gan_conv.START))
         self.stages = stages(f, widths, f.layers, lambda change: [change, nn.Upsample(scale_factor=2)])
@@ -86,7 +86,7 @@ class ConvCritic(nn.Module):
     def __init__(self, f):
         super().__init__()
         width, layers = f.critic_sizes
-        widths = _gan_conv.channels(f, width)[::-1]
+        widths = _gan_conv.stage_channels(f, width)[::-1]
         self.enter, self.score = conv(f.channels, widths[0]), linear(widths[-1], 1)
         side = _gan_conv.START
         self.basis = nn.Parameter(torch.randn(1, widths[-1], side, side) / side)

@@ -10,6 +10,8 @@ from scaling.nn import attention
 
 
 class Decoder(nnx.Module):
+    """The whole network; `layers` holds its blocks, stacked."""
+
     def __init__(self, f, layers, draw):
         dtype = jnp.dtype(f.dtype)
         self.family, self.layers = f, layers
@@ -23,11 +25,10 @@ class Decoder(nnx.Module):
                                   dtype=dtype))
 
     def __call__(self, tokens, cache=None):
-        """Tokens, integer [B, S], a cache or None -> float32 logits [B, S, vocab], the cache with these
-        tokens.
+        """Tokens, integer [B, S], and a cache or None -> float32 logits [B, S, vocab] and the cache with these tokens.
 
-        A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}: row b of `tokens`
-        holds the positions from start[b] on. See scaling.families._generate.
+        A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}. Row b of `tokens` holds the positions
+        from start[b] on. See `scaling.families._generate`.
         """
         positions = jnp.arange(tokens.shape[1])[None]
         if cache is not None:
@@ -36,13 +37,16 @@ class Decoder(nnx.Module):
         return self.logits(x), cache and {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1]}
 
     def embed_at(self, tokens, positions):
+        """Tokens [B, S] at positions [B or 1, S] -> embeddings [B, S, width]."""
         x = self.embed(tokens)
         if self.family.tied:
             x = x * self.family.width**0.5
-        return nn.lying(x if self.position is None else x + jnp.broadcast_to(self.position(positions), x.shape), "embed")
+        if self.position is not None:
+            x = x + jnp.broadcast_to(self.position(positions), x.shape)
+        return nn.constrain(x, "embed")
 
     def run(self, x, positions, kv=None):
-        """Embedded tokens [B, S, width] through all layers; kv is (keys, values) of the cache, or None."""
+        """Embedded tokens [B, S, width] through all layers. `kv` is (keys, values) of the cache, or None."""
         graphdef, states = nnx.split(self.layers)
 
         def layer(x, state_and_cache):
@@ -53,15 +57,17 @@ class Decoder(nnx.Module):
         return lax.scan(layer, x, (states, kv), unroll=1 if self.family.scan else self.family.layers)
 
     def logits(self, x):
-        """Outputs of the last layer [B, S, width] -> float32 [B, S, vocab]."""
+        """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""
         f, x = self.family, self.norm(x)
         weight = self.embed.weight[...].T * f.width**-0.5 if f.tied else self.readout.weight[...]
         logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
-        logits = nn.lying(logits, "vocab")
+        logits = nn.constrain(logits, "vocab")
         return logits * f.logit_scale if f.logit_scale != 1.0 else logits
 
 
-class Block(nnx.Module):
+class DecoderBlock(nnx.Module):
+    """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x))."""
+
     def __init__(self, f, draw):
         scale = (2 * f.layers) ** -0.5
         self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
@@ -73,10 +79,12 @@ class Block(nnx.Module):
     def __call__(self, x, positions, kv=None):
         attended, kv = self.attention(self.attention_norm(x), positions, kv)
         x = x + attended
-        return nn.lying(x + self.mlp(self.mlp_norm(x)), "embed"), kv
+        return nn.constrain(x + self.mlp(self.mlp_norm(x)), "embed"), kv
 
 
 class Attention(nnx.Module):
+    """Causal self-attention, with a key-value cache when it generates."""
+
     def __init__(self, f, draw, scale_out):
         self.family = f
         embed, head_dim = {"embed": f.width}, {"head_dim": f.head_dim}
@@ -98,9 +106,9 @@ class Attention(nnx.Module):
             q, k = nn.rotate(q, positions), nn.rotate(k, positions)
         if kv is None:
             return self.out(attention.causal(q, k, v, f.attention)), None
-        k, v = (_write(cached, new, positions[:, 0]) for cached, new in zip(kv, (k, v)))
-        where = jnp.arange(k.shape[1])[None, None]
-        mask = (where <= positions[:, :, None]) & (where > positions[:, :, None] - f.length)
+        k, v = _write(kv[0], k, positions[:, 0]), _write(kv[1], v, positions[:, 0])
+        cached = jnp.arange(k.shape[1])[None, None]
+        mask = (cached <= positions[:, :, None]) & (cached > positions[:, :, None] - f.length)
         return self.out(attention.masked(q, k, v, mask)), (k, v)
 
 

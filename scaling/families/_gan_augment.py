@@ -1,8 +1,8 @@
-"""Augmentation of what the discriminator sees, real and generated alike, differentiably.
+"""Differentiable augmentation of the images that the discriminator sees, both real and generated.
 
-DiffAugment (Zhao et al. 2006.10738) with the probability of ADA (Karras et al. 2006.06676): each policy
-transforms each image with probability p. Shifts are matrix products with rows of the identity, so that every
-policy is differentiable in the image and runs as fast as a product.
+DiffAugment (Zhao et al. 2006.10738) with the probability of ADA (Karras et al. 2006.06676): each policy transforms each
+image with probability p. Shifts are matrix products with rows of the identity, so that every policy is differentiable in
+the image and as fast as a product.
 """
 
 import jax
@@ -12,10 +12,9 @@ from scaling import nn
 
 
 def augment(images, policies, probability, key, examples):
-    """Images float [B, H, W, C] about [-1, 1], each transformed by its own draw of each of `policies` in
-    turn.
+    """Images float [B, H, W, C], about in [-1, 1]. Each policy in turn transforms each image by a draw of its own.
 
-    `examples`, int32 [B], number the draws (see `nn.noise`).
+    `examples`, int32 [B], holds the numbers of the draws (see `nn.noise`).
     """
     for index, policy in enumerate(policies):
         draws = nn.noise(jax.random.fold_in(key, index), examples, (4,), kind="uniform")
@@ -25,20 +24,19 @@ def augment(images, policies, probability, key, examples):
 
 
 def _translation(x, u):
-    """A shift of up to an eighth of the side each way; what comes in is grey (0)."""
+    """A shift of up to an eighth of the side in each direction. Pixels from outside the image are grey (0)."""
     for axis in (1, 2):
         size = x.shape[axis]
         most = max(1, size // 8)
         shift = jnp.floor(u[:, axis] * (2 * most + 1)).astype(jnp.int32) - most
         sources = jnp.arange(size)[None] - shift[:, None]
-        rows = jax.nn.one_hot(sources, size, dtype=x.dtype)  # zeros where the source is off the edge
+        rows = jax.nn.one_hot(sources, size, dtype=x.dtype)  # zeros where the source is outside the image
         x = jnp.einsum("bij,bjwc->biwc" if axis == 1 else "bij,bhjc->bhic", rows, x)
     return x
 
 
 def _colour(x, u):
-    """Brightness by +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5; saturation leaves grey images alone.
-    """
+    """Brightness by +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5. Saturation leaves grey images unchanged."""
     brightness, saturation, contrast = (u[:, i].reshape(-1, 1, 1, 1) for i in range(3))
     x = x + brightness - 0.5
     x = _about(x, x.mean(3, keepdims=True), 2 * saturation)
@@ -50,7 +48,7 @@ def _about(x, centre, factor):
 
 
 def _cutout(x, u):
-    """A square of half the side, centred anywhere, becomes grey (0)."""
+    """A square of half the side with a random centre becomes grey (0)."""
     inside = []
     for axis in (1, 2):
         size = x.shape[axis]

@@ -1,4 +1,4 @@
-"""What both players know of an example beside its image: its label, its caption, or nothing."""
+"""The condition of an example, its label and its caption, as input of both players."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,10 +9,10 @@ BYTES = 256
 
 
 class Condition(nnx.Module):
-    """{"label": int [B], "caption": int [B, length]} -> float32 [B, size]; a caption is the mean of its
-    bytes' rows.
+    """{"label": int [B], "caption": int [B, length]} -> float32 [B, latent].
 
-    Bytes that are 0 are padding. The tables have the same size in every member of the ladder.
+    A label is a row of a table. A caption is the scaled mean of the rows of its bytes; bytes that are 0 are padding. The
+    tables have the same size in every member of the ladder.
     """
 
     def __init__(self, f, draw):
@@ -23,14 +23,14 @@ class Condition(nnx.Module):
         found = 0.0 if self.labels is None else self.labels(batch["label"])
         if self.bytes is None:
             return found
-        there = (batch["caption"] > 0)[..., None].astype(jnp.float32)
-        # a mean of n independent rows is short; times sqrt(n) it is as long as a label's
-        mean = (self.bytes(batch["caption"]) * there).sum(1) / jnp.sqrt(jnp.maximum(1.0, there.sum(1)))
+        written = (batch["caption"] > 0)[..., None].astype(jnp.float32)
+        # The mean of n independent rows is sqrt(n) times shorter than a row; this is as long as a label's row.
+        mean = (self.bytes(batch["caption"]) * written).sum(1) / jnp.sqrt(jnp.maximum(1.0, written.sum(1)))
         return found + mean
 
 
-class Latents(nnx.Module):
-    """Latents z [B, latent] and the condition of the batch, side by side: the input of a generator."""
+class GeneratorInput(nnx.Module):
+    """Latents z [B, latent] and the condition of the batch, concatenated: the input of a generator."""
 
     def __init__(self, f, draw):
         self.condition = Condition(f, draw) if f.conditional else None
@@ -42,8 +42,8 @@ class Latents(nnx.Module):
 class Verdict(nnx.Module):
     """Features [B, width] -> logits float32 [B]: a linear map, plus a projection on the condition.
 
-    The projection is that of Miyato & Koyama 1802.05637, eq. 3, in a space as large as the latents' (as in
-    R3GAN, Huang et al. 2501.05441).
+    The projection is that of Miyato & Koyama 1802.05637, eq. 3, in a space as large as that of the latents (as in R3GAN,
+    Huang et al. 2501.05441).
     """
 
     def __init__(self, f, draw, axis, width):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
-from scaling.families._gan_condition import Latents, Verdict
+from scaling.families._gan_condition import GeneratorInput, Verdict
 
 START = 4  # the side of the smallest feature map
 
@@ -13,9 +13,8 @@ START = 4  # the side of the smallest feature map
 class Residual(nnx.Module):
     """x + 1x1(act(3x3(act(1x1(x))))) with `expansion` times the channels inside, the 3x3 in `groups`.
 
-    The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale, so that the
-    first steps change the output no more in a deep network than in a shallow one (Fixup: Zhang et al.
-    1901.09321, section 3).
+    The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale. The first steps then change
+    the output of a deep network no more than that of a shallow one (Fixup: Zhang et al. 1901.09321, section 3).
     """
 
     def __init__(self, f, draw, channels, blocks):
@@ -30,14 +29,14 @@ class Residual(nnx.Module):
 
 
 class Generator(nnx.Module):
-    """Latents [B, latent] -> images float32 [B, H, W, C]: a learned basis of 4x4 maps, weighted."""
+    """Latents [B, latent] -> images float32 [B, H, W, C]. The input weights a learned basis of 4x4 feature maps."""
 
     def __init__(self, f, draw):
-        widths, kw = channels(f, f.width), dict(dtype=jnp.dtype(f.dtype))
-        self.latents = Latents(f, draw)
+        widths, kw = stage_channels(f, f.width), dict(dtype=jnp.dtype(f.dtype))
+        self.latents = GeneratorInput(f, draw)
         self.enter = nn.Linear(draw, {"latent": f.inputs}, {"channels_in": widths[0]}, bias=True, **kw)
         self.basis = nn.Table(draw, "position", START**2, widths[0], **kw)
-        self.stages, self.changes = stages(f, draw, widths, f.layers)
+        self.stages, self.changes = _stages(f, draw, widths, f.layers)
         self.leave = nn.Conv(draw, widths[-1], f.channels, kernel=1)
 
     def __call__(self, z, batch):
@@ -57,9 +56,9 @@ class Critic(nnx.Module):
 
     def __init__(self, f, draw):
         width, layers = f.critic_sizes
-        widths, kw = channels(f, width)[::-1], dict(dtype=jnp.dtype(f.dtype))
+        widths, kw = stage_channels(f, width)[::-1], dict(dtype=jnp.dtype(f.dtype))
         self.enter = nn.Conv(draw, f.channels, widths[0], kernel=1, **kw)
-        self.stages, self.changes = stages(f, draw, widths, layers)
+        self.stages, self.changes = _stages(f, draw, widths, layers)
         self.basis = nn.Table(draw, "position", START**2, widths[-1], std=1 / START)
         self.verdict = Verdict(f, draw, "channels_in", widths[-1])
 
@@ -74,11 +73,11 @@ class Critic(nnx.Module):
         return self.verdict((x * self.basis.weight[...][None]).sum(1), batch)
 
 
-GAIN = 2**0.5  # He et al. 1502.01852: keeps the variance through a rectifier
+GAIN = 2**0.5  # keeps the variance through a rectifier (He et al. 1502.01852)
 
 
-def stages(f, draw, widths, layers):
-    """`layers` blocks at each resolution, and the 1x1 convolutions between resolutions."""
+def _stages(f, draw, widths, layers):
+    """(stages, changes): `layers` blocks at each resolution, and the 1x1 convolutions between resolutions."""
     count, kw = layers * len(widths), dict(kernel=1, bias=False, dtype=jnp.dtype(f.dtype))
     blocks = [nnx.List([Residual(f, draw, width, count) for _ in range(layers)]) for width in widths]
     changes = [nn.Conv(draw, *pair, **kw) for pair in zip(widths, widths[1:])]
@@ -89,7 +88,8 @@ def leaky(x):
     return jax.nn.leaky_relu(x, 0.2)
 
 
-def channels(f, width):
-    """Channels of each stage from 4x4 to the image: `width` there, twice that at each halving, up to 8."""
+def stage_channels(f, width):
+    """Channels of each stage from 4x4 to the image: `width` at full resolution, twice as many at each halving, at most
+    8 `width`."""
     stages = (f.image_size // START).bit_length()
     return [width * min(8, 2**halvings) for halvings in reversed(range(stages))]

@@ -1,7 +1,7 @@
 """Generator and discriminator of Radford et al. 1511.06434, table 1 and figure 1, without BatchNorm.
 
-Latents are projected to 4x4, then 4x4 convolutions of stride two double or halve the side. BatchNorm would
-tie the examples of a batch together, and per-sample gradient penalties need them apart.
+Latents are projected to 4x4; 4x4 convolutions of stride two then double or halve the side. BatchNorm would make the
+examples of a batch depend on each other, and gradient penalties per example need them independent.
 """
 
 import jax
@@ -10,14 +10,12 @@ from flax import nnx
 from jax import lax
 
 from scaling import axes, nn
-from scaling.families._gan_condition import Latents, Verdict
-from scaling.families._gan_conv import GAIN, START, channels, leaky
+from scaling.families._gan_condition import GeneratorInput, Verdict
+from scaling.families._gan_conv import GAIN, START, leaky, stage_channels
 
 
 class Transposed(nnx.Module):
-    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Four taps reach each
-    output.
-    """
+    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Each output has four taps."""
 
     def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype):
         self.dtype = dtype
@@ -35,8 +33,8 @@ class Generator(nnx.Module):
     """Latents [B, latent] -> images float32 [B, H, W, C] in [-1, 1]."""
 
     def __init__(self, f, draw):
-        widths, dtype = channels(f, f.width)[:-1], jnp.dtype(f.dtype)
-        self.latents = Latents(f, draw)
+        widths, dtype = stage_channels(f, f.width)[:-1], jnp.dtype(f.dtype)
+        self.latents = GeneratorInput(f, draw)
         maps = {"map": START**2, "channels_in": widths[0]}
         self.enter = nn.Linear(draw, {"latent": f.inputs}, maps, bias=True, dtype=dtype)
         self.stages = nnx.List([Transposed(draw, a, b, scale=GAIN, dtype=dtype)
@@ -54,7 +52,7 @@ class Critic(nnx.Module):
     """Images float [B, H, W, C] -> logits float32 [B]."""
 
     def __init__(self, f, draw):
-        widths, dtype = channels(f, f.critic_sizes[0])[-2::-1], jnp.dtype(f.dtype)
+        widths, dtype = stage_channels(f, f.critic_sizes[0])[-2::-1], jnp.dtype(f.dtype)
         self.stages = nnx.List([nn.Conv(draw, a, b, kernel=4, stride=2, scale=GAIN, dtype=dtype)
                                 for a, b in zip([f.channels, *widths], widths)])
         self.verdict = Verdict(f, draw, "channels_in", START**2 * widths[-1])

@@ -1,4 +1,4 @@
-"""The rungs of the GAN's ladder: which widths, and how many layers each of them has."""
+"""The rungs of the GAN's ladder: the widths, and the numbers of layers of each."""
 
 import bisect
 import dataclasses
@@ -12,9 +12,9 @@ TOKENS = ((4, 64), (8, 128), (16, 256), (32, 512), (64, 2049))
 CHANNELS = ((1, 16), (2, 32), (4, 64), (8, 128), (16, 2049))
 
 
-def nearest(family, size, overrides):
-    """`family` with the rung's width and layers that bring its parameters nearest to `size`; those of the two
-    that are in `overrides` stay."""
+def nearest_rung(family, size, overrides):
+    """`family` with the width and layers of the rung whose number of parameters is nearest to `size`. A width or layers
+    in `overrides` stay."""
     fixed = {"width", "layers"} & set(overrides)
     rungs = [r for r in _rungs(family.body) if all(r[name] == overrides[name] for name in fixed)]
     if not rungs:
@@ -30,10 +30,10 @@ def nearest(family, size, overrides):
 
 @functools.cache
 def _rungs(body):
-    """[{"width", "layers"}] about in order of parameters.
+    """[{"width", "layers"}], about in order of parameters.
 
-    Tokens: layers = 3 (width/64)^(2/3), as in the Transformer's ladder. Convolutions: (width/16)^(1/3) blocks
-    at each resolution. At least one in both; sizes in between are filled by one layer more or fewer.
+    Tokens: layers = 3 (width/64)^(2/3), as in the Transformer's ladder. Convolutions: (width/16)^(1/3) blocks at each
+    resolution. Both have at least one. Rungs with one layer more or fewer fill the sizes in between.
     """
     rungs, start = [], 8 if body == "tokens" else 2
     for unit, stop in TOKENS if body == "tokens" else CHANNELS:
@@ -42,7 +42,7 @@ def _rungs(body):
             depths = [1] if body == "dcgan" else [n for n in range(1, 100) if abs(n - rule) < 1]
             rungs += [(width, layers) for layers in depths]
         start = stop
-    io = 0 if body == "tokens" else 1  # what is there once weighs as much as a layer
+    io = 0 if body == "tokens" else 1  # the input and output convolutions count about as much as a layer
     rungs.sort(key=lambda rung: rung[0] ** 2 * (rung[1] + io))
     return [{"width": width, "layers": layers} for width, layers in rungs]
 

@@ -1,7 +1,7 @@
 """The adversarial games: what each player minimises, given the logits of real and generated images.
 
-Each game is (critic, generator), two functions of logits `real` and `fake` [B] that return [B] nats. Row b of
-both belongs together: a generated image has the label of the real one it is paired with.
+Each game is (critic, generator), two functions of the logits `real` and `fake` [B] that return [B] nats. Rows of both are
+paired: a generated image has the label of its real image.
 """
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 softplus = jax.nn.softplus
 
 GAMES = {
-    # Huang et al. 2501.05441, eq. 2 (Jolicoeur-Martineau 1807.00734): only the difference of a pair counts
+    # Huang et al. 2501.05441, eq. 2 (Jolicoeur-Martineau 1807.00734): a function of the difference of each pair
     "relativistic": (lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake)),
     # Goodfellow et al. 1406.2661, eq. 1; softplus(-x) is -log sigmoid(x), so G minimises log(1 - D)
     "minimax": (lambda real, fake: softplus(-real) + softplus(fake), lambda real, fake: -softplus(fake)),
@@ -22,21 +22,21 @@ GAMES = {
     "hinge": (lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake), lambda real, fake: -fake),
 }
 
-# A game is over when one of these holds at LASTING logged points in a row. A healthy game of this family has
-# mean logit differences below 5 and penalties within a few times their median.
+# Training has broken down if one of these holds at LASTING logged points in a row. A healthy game of this family has mean
+# logit differences below 5 and penalties within a few times their median.
 LASTING = 3
-RELATIVISTIC = 15.0  # mean of D(real) - D(fake), either sign: e^-15 is all the gradient a generator gets
-CRITIC_LOSS = (1e-3, 30.0)  # nats: the critic has won, or no longer tells real from generated at all
-SLOPE = 100.0  # R1 or R2 over the median of what it was until then
-COLLAPSE = 0.02  # of coverage and of recall; coverage alone is as low early in training, when samples are varied but bad
+RELATIVISTIC = 15.0  # absolute mean of D(real) - D(fake): the generator's gradient is then scaled by e^-15
+CRITIC_LOSS = (1e-3, 30.0)  # nats: below, the critic has won; above, it no longer tells real from generated
+SLOPE = 100.0  # R1 or R2 over its median until then
+COLLAPSE = 0.02  # of both coverage and recall; early in training, when samples are varied but bad, coverage alone is as low
 
 
 def logits_and_slopes(critic, images):
-    """Logits [B] of `critic(images)`, and the squared length [B] of each one's gradient by its own image.
+    """Logits [B] of `critic(images)`, and the squared length [B] of the gradient of each logit by its own image.
 
-    Exact, by differentiating the sum: the critic must score every example by itself, as networks without
-    normalisation across the batch do. The mean over real images is R1, over generated ones R2 (Mescheder et
-    al. 1801.04406, eq. 9).
+    It differentiates the sum of the logits. That is exact if the critic scores every example by itself, as networks
+    without normalisation across the batch do. The mean over real images is R1, over generated ones R2 (Mescheder et al.
+    1801.04406, eq. 9).
     """
     def total(images):
         logits = critic(images)
@@ -47,11 +47,10 @@ def logits_and_slopes(critic, images):
 
 
 def critic_loss(game, critic, real, fake, gamma=0.0, penalise="both"):
-    """(mean nats, metrics) of `critic`, a function of images [2B, ...] (real, fake, real, ...) to logits.
+    """(mean nats, metrics) of `critic`, a function from images [2B, ...] (real, fake, real, ...) to logits [2B].
 
-    `gamma` / 2 times R1 + R2 is added, or one of them if `penalise` is "real" or "fake" (Huang et al., eq. 3
-    and 4). Real and generated images are interleaved, not put one after the other: a sharded batch then stays
-    where it is.
+    The loss includes `gamma` / 2 times R1 + R2, or one of the two if `penalise` is "real" or "fake" (Huang et al., eq. 3
+    and 4). Real and generated images are interleaved, so that a sharded batch does not move between devices.
     """
     images = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
     penalised = gamma and penalise
@@ -62,13 +61,13 @@ def critic_loss(game, critic, real, fake, gamma=0.0, penalise="both"):
     if penalised:
         r1, r2 = slopes.reshape(-1, 2).T
         metrics |= {"r1": r1.mean(), "r2": r2.mean()}
-        counted = {"both": r1 + r2, "real": r1, "fake": r2}[penalise]
-        loss += gamma / 2 * counted.mean()
+        penalty = {"both": r1 + r2, "real": r1, "fake": r2}[penalise]
+        loss += gamma / 2 * penalty.mean()
     return loss, metrics
 
 
 def generator_loss(game, real, fake):
-    """(mean nats, metrics) of the generator, given the critic's logits [B]."""
+    """(mean nats, metrics) of the generator, given the critic's logits [B] of real and generated images."""
     return GAMES[game][1](real, fake).mean(), logit_metrics(real, fake)
 
 
@@ -77,11 +76,11 @@ def logit_metrics(real, fake):
 
 
 def broken(curve, metrics=None):
-    """(step, reason) of the first logged point at which the game was over, or None.
+    """(step, reason) of the first logged point at which training had broken down, or None.
 
-    `curve` is {"step" and metrics such as "disc/r1": array over logged points} of one run, as the train step
-    names them; metrics that are not there, and points at which one is NaN (not logged), are not looked at.
-    `metrics`, of the finished run, may hold "coverage" and "recall".
+    `curve` is {"step" and metrics such as "disc/r1": array over logged points} of one run, with the names of the train
+    step. Missing metrics, and points that are NaN (not logged), are ignored. `metrics` are those of the finished run and
+    may hold "coverage" and "recall".
     """
     found = []
     for name in _TESTS.keys() & curve.keys():
@@ -109,7 +108,7 @@ def _won_or_lost(values):
 
 
 def _steep(values):
-    """More than SLOPE medians of all points before, of which there must be a few."""
+    """More than SLOPE times the median of all earlier points, of which there must be LASTING or more."""
     medians = [np.median(values[:i]) if i >= LASTING else np.inf for i in range(len(values))]
     return values > SLOPE * np.maximum(medians, 1e-6)
 

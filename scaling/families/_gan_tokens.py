@@ -1,5 +1,4 @@
-"""Generator and discriminator of patch tokens: every operation is a matrix product (after GAT, 2509.24935).
-"""
+"""Generator and discriminator of patch tokens: every operation is a matrix product (after GAT, 2509.24935)."""
 
 import functools
 
@@ -8,22 +7,21 @@ from flax import nnx
 from jax import lax
 
 from scaling import axes, nn
-from scaling.families._gan_condition import Latents, Verdict
+from scaling.families._gan_condition import GeneratorInput, Verdict
 from scaling.families._tokens import TokenBlock
 
 
 class Generator(nnx.Module):
     """Latents [B, latent] -> images float32 [B, H, W, C].
 
-    Tokens start as a learned row for each position times what the latents say of each channel (the generative
-    basis of R3GAN), and each block reads the latents again, as a shift and scale of its input (in the manner
-    of StyleGAN).
+    Tokens start as a learned row for each position, with each channel scaled by a linear map of the latents (the
+    generative basis of R3GAN). Each block reads the latents again, as a scale and shift of its input (as in StyleGAN).
     """
 
     def __init__(self, f, layers, draw):
         width, dtype = f.width, jnp.dtype(f.dtype)
         self.family, self.layers = f, layers
-        self.latents = Latents(f, draw)
+        self.latents = GeneratorInput(f, draw)
         known = {"latent": f.inputs}
         self.basis = nn.Table(draw, "position", f.tokens, width, dtype=dtype)
         self.enter = nn.Linear(draw, known, {"embed": width}, bias=True, dtype=dtype)
@@ -34,12 +32,12 @@ class Generator(nnx.Module):
 
     def __call__(self, z, batch):
         h = self.latents(z, batch)
-        x = nn.lying(self.basis.weight[...].astype(self.basis.dtype)[None] * self.enter(h)[:, None], "embed")
+        x = nn.constrain(self.basis.weight[...].astype(self.basis.dtype)[None] * self.enter(h)[:, None], "embed")
 
         def block(x, layer, style):
             return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
 
-        x = run(block, x, self.layers, self.family.layers, self.styles(h).swapaxes(0, 1))
+        x = _run(block, x, self.layers, self.family.layers, self.styles(h).swapaxes(0, 1))
         patches = self.leave(self.norm(x).astype(jnp.float32))
         return nn.unpatch(patches, self.family.patch_size, self.family.channels)
 
@@ -59,30 +57,31 @@ class Critic(nnx.Module):
     def __call__(self, images, batch):
         x = self.enter(nn.patches(images, self.family.patch_size))
         x = x + self.position.weight[...].astype(x.dtype)[None]
-        x = run(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
-        pooled = nn.lying((self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1), "embed")
+        x = _run(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
+        pooled = nn.constrain((self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1), "embed")
         return self.verdict(pooled, batch)
 
 
-def block(f, width, layers, draw):
+def _block(f, width, layers, draw):
     scale, dtype = (2 * layers) ** -0.5, jnp.dtype(f.dtype)
     return TokenBlock(draw, width, heads(width), 4 * width, scale_out=scale, dtype=dtype)
 
 
 def heads(width):
-    """The divisor of the width that makes heads nearest to 32 channels (64 from a width of 512)."""
+    """The number of heads that divides the width and makes them nearest to 32 channels (64 from a width of 512)."""
     wanted = 32 if width < 512 else 64
     return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - wanted))
 
 
-def stack(f, width, layers, keys):
+def stack_blocks(f, width, layers, keys):
     """The blocks of one player, stacked."""
-    return axes.stack(functools.partial(block, f, width, layers), keys)
+    return axes.stack(functools.partial(_block, f, width, layers), keys)
 
 
-def run(apply, x, layers, count, *inputs):
-    """x through all `count` layers: `apply(x, layer, *its row of each input)`. A few are unrolled: faster on
-    CPU.
+def _run(apply, x, layers, count, *inputs):
+    """x through all `count` layers, by `apply(x, layer, *row)` where `row` is the layer's row of each input.
+
+    Up to four layers are unrolled, which is faster on CPU.
     """
     graphdef, states = nnx.split(layers)
 

@@ -1,4 +1,4 @@
-"""What families of patch tokens share: a pre-norm block in which every token sees every other."""
+"""The block that families of patch tokens share: pre-norm, and every token sees every other."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -10,8 +10,8 @@ from scaling.nn import attention
 class TokenBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), on tokens [B, T, width] (Dosovitskiy et al. 2010.11929).
 
-    Every operation is a matrix product or elementwise, so the Transformer's layouts shard it. `norm=False` leaves both
-    norms out. `scale_out` scales what is added to the residual stream at initialisation.
+    Every operation is a matrix product or elementwise, so the layouts of the Transformer shard it. `norm=False` leaves both
+    norms out. `scale_out` scales the initial weights of the two matrices that write to the residual stream.
     """
 
     def __init__(self, draw, width, heads, mlp, *, scale_out=1.0, norm=True, dtype=jnp.float32):
@@ -29,4 +29,4 @@ class TokenBlock(nnx.Module):
     def __call__(self, x):
         h = x if self.attention_norm is None else self.attention_norm(x)
         x = x + self.out(attention.full(self.q(h), self.k(h), self.v(h)))
-        return nn.lying(x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), "embed")
+        return nn.constrain(x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), "embed")

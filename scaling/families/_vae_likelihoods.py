@@ -1,9 +1,9 @@
 """Likelihoods of images whose pixels are levels 0..L-1, given the outputs of a decoder.
 
-Each is a class with `outputs(family)`, how many numbers it reads for one pixel; `initial(family)`, their values
-before training; `log_prob(outputs, image, levels, noise)`, the nats of each pixel, all channels together; and
-`sample(outputs, levels, noise)`, levels as uint8. Outputs are float32 [B, H, W, n], images uint8 [B, H, W, C], `noise`
-uniform [B, H, W, C + 1]. Levels are centred on -1 + 2 v / (L - 1), as in PixelCNN++.
+Each is a class with `outputs(family)`, the number of decoder outputs for one pixel; `initial(family)`, their values before
+training; `log_prob(outputs, image, levels, noise)`, nats [B, H, W] of each pixel with all its channels; and
+`sample(outputs, levels, noise)`, an image. Outputs are float32 [B, H, W, n], images uint8 [B, H, W, C], `noise` is uniform
+[B, H, W, C + 1]. Level v is centred on -1 + 2 v / (L - 1), as in PixelCNN++.
 """
 
 import math
@@ -14,15 +14,15 @@ import numpy as np
 
 from scaling import nn
 
-LOWEST = -7.0  # of log scales: a logistic far narrower than one of 256 levels gains nothing and loses gradients
+LOWEST = -7.0  # log scale; a logistic far narrower than one of 256 levels gains nothing and loses gradients
 
 
 class Logistic:
-    """A mixture of discretised logistics (Salimans et al. 2017, PixelCNN++, eq. 2), components shared by the channels
-    of a pixel, each mean shifted linearly by the channels before it (their eq. 3).
+    """A mixture of discretised logistics (Salimans et al. 2017, PixelCNN++, eq. 2). The channels of a pixel share the
+    component, and earlier channels shift the mean of a later one linearly (their eq. 3).
 
-    The lowest and the highest level take the tails, so the levels' probabilities add up to one. One pixel reads
-    k (1 + 2 C + C (C - 1) / 2) numbers: k logits, then means, log scales and coefficients.
+    The lowest and the highest level take the tails, so the probabilities of all levels add up to one. A pixel has
+    k (1 + 2 C + C (C - 1) / 2) outputs: k logits, then means, log scales and coefficients.
     """
 
     @staticmethod
@@ -32,7 +32,8 @@ class Logistic:
 
     @staticmethod
     def initial(family):
-        """Equal weights; means spread over the range, or all components would stay alike; each as wide as its share."""
+        """Equal weights, means spread over the range, and each component as wide as its share of the range. Components with
+        equal means would stay equal."""
         k, channels = family.mixture, family.channels
         means = (2 * np.arange(k) + 1) / k - 1
         scales = np.full(k * channels, -math.log(2 * k))
@@ -47,8 +48,8 @@ class Logistic:
         means = jnp.stack([means[..., c, :] + _shift(coefficients, values[:c]) for c in range(len(values))], -2)
         inverse = jnp.exp(-log_scales)
         above, below = (x - means + half) * inverse, (x - means - half) * inverse
-        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), of which each tail lacks a factor: exact
-        # where the difference itself would be rounded to zero
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without a factor in each tail. This is exact
+        # even if the difference itself would be rounded to zero.
         level, width = image[..., None], 2 * half * inverse
         inside = (level > 0) & (level < levels - 1)
         nats = (jnp.where(level < levels - 1, jax.nn.log_sigmoid(above), 0.0)
@@ -87,13 +88,13 @@ def _mixture(outputs, channels):
 
 
 def _shift(coefficients, earlier):
-    """The shift [..., k] of the means of the channel that comes after those with the values `earlier`, each [..., 1]."""
+    """The shift [..., k] of the means of a channel, given the values [..., 1] of the channels before it."""
     first = len(earlier) * (len(earlier) - 1) // 2
     return sum(coefficients[..., first + i, :] * value for i, value in enumerate(earlier))
 
 
 class Bernoulli:
-    """Independent pixels of two levels; a channel reads one logit."""
+    """Independent pixels of two levels. A channel has one output, its logit."""
 
     @staticmethod
     def outputs(family):
@@ -113,11 +114,12 @@ class Bernoulli:
 
 
 class Gaussian:
-    """Independent Gaussians of one learned variance for each channel (sigma-VAE, Rybkin et al. 2006.13202).
+    """Independent Gaussians with one learned variance for each channel (sigma-VAE, Rybkin et al. 2006.13202).
 
-    `log_prob` is the density of the uniformly dequantised image, level v at v + u, u uniform on [-1/2, 1/2), in units of
-    levels: its expectation is a lower bound of the log probability of the level (Theis et al. 1511.01844, section 3.1),
-    so bits per dimension compare with those of the discrete likelihoods. A channel reads mean and log scale.
+    `log_prob` is the density, in units of levels, of the uniformly dequantised image: level v lies at v + u with u uniform
+    on [-1/2, 1/2). Its expectation is a lower bound of the log probability of the level (Theis et al. 1511.01844, section
+    3.1), so bits per dimension can be compared with those of the discrete likelihoods. A channel has a mean and a log
+    scale.
     """
 
     @staticmethod

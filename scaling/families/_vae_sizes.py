@@ -1,4 +1,4 @@
-"""Sizes of `scaling.families.vae`: the stages that a schedule means, and the members of the ladder."""
+"""Sizes of `scaling.families.vae`: the stages of a schedule, and the members of the ladder."""
 
 import functools
 import math
@@ -9,15 +9,17 @@ from scaling.families._vae_likelihoods import LIKELIHOODS
 
 
 class Stage(NamedTuple):
-    grid: int  # cells of a side
-    blocks: int  # of the decoder
+    """The blocks on one grid."""
+
+    grid: int  # cells per side
+    blocks: int  # blocks of the decoder
     encoder: int  # blocks of the encoder
     stochastic: bool  # whether the decoder's blocks have latents
 
 
 @functools.lru_cache(maxsize=1024)
 def stages(f) -> tuple[Stage, ...]:
-    """The stages of a VAE, coarse to fine, as its schedule says or by the rule of `VAE.stages`."""
+    """The stages of a VAE, coarse to fine, from its schedule or else by the rule of `VAE.stages`."""
     finest, found = f.image_size // f.cell, []
     if f.schedule:
         for part in f.schedule.split(","):
@@ -46,7 +48,7 @@ def stages(f) -> tuple[Stage, ...]:
 
 
 def weights(f):
-    """The entries of all matrices and kernels that are not tables."""
+    """The number of entries of all matrices and kernels, without tables."""
     width, hidden, latents = f.width, f.hidden, f.channels_latent
     pixels = LIKELIHOODS[f.likelihood].outputs(f) + f.channels
     total = f.cell**2 * width * pixels + (6 * width**2 if f.caption else 0)
@@ -61,7 +63,7 @@ def weights(f):
 
 @functools.lru_cache(maxsize=64)
 def rungs(cls, overrides):
-    """Members of all sizes with these fields, whatever they leave open."""
+    """Members of the ladder of all sizes, with these fields fixed."""
     given, members = dict(overrides), []
     conv = given.get("body", cls.body) == "conv"
     widths = [unit * n for unit in (1, 2, 4, 8, 16, 32, 64, 128, 256) for n in range(8, 16)]

@@ -1,4 +1,4 @@
-"""The generative adversarial network: R3GAN's recipe, with older games and bodies for comparison."""
+"""The generative adversarial network: the recipe of R3GAN, with older losses and bodies for comparison."""
 
 import dataclasses
 import functools
@@ -24,16 +24,15 @@ SIZES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 5e8)  # generator and
 
 @dataclasses.dataclass(frozen=True)
 class GAN:
-    """Sizes and rules of a two-player game (Goodfellow et al. 2014), by default R3GAN's (2501.05441).
+    """Sizes and rules of a two-player game (Goodfellow et al. 2014), by default that of R3GAN (2501.05441).
 
-    The discriminator ("disc") minimises the relativistic pairing loss plus gamma/2 of R1 and of R2, exact
-    penalties of each example's gradient; then the generator ("gen") moves against the discriminator just
-    updated. Bodies: "tokens" (patches and attention, matrix products only), "conv" (R3GAN's residual blocks),
-    "dcgan" (Radford et al. 2015). None normalises across the batch. `width` scales both players, which mirror
-    each other; `critic_width` and `critic_layers` hold the discriminator apart. The latents have the same
-    size in every member, so the same ones can be drawn for all. Recipe: Adam with beta1 = 0 and an average of
-    the generator's weights (`optim.ema`), no weight decay. Images are in [-1, 1] for the networks, 0 ..
-    levels-1 outside.
+    The discriminator ("disc") minimises the relativistic pairing loss plus gamma/2 times R1 + R2, exact penalties of each
+    example's gradient. The generator ("gen") then moves against the updated discriminator. Bodies: "tokens" (patches and
+    attention, matrix products only), "conv" (R3GAN's residual blocks), "dcgan" (Radford et al. 2015). None normalises
+    across the batch. `width` scales both players, which mirror each other; `critic_width` and `critic_layers` set the
+    discriminator's sizes separately. The latents have the same size in every member, so all members can be given the same
+    ones. Recipe: Adam with beta1 = 0 and an average of the generator's weights (`optim.ema`), no weight decay. Images are
+    in [-1, 1] for the networks, 0 .. levels-1 outside.
     """
 
     reads: ClassVar[str] = "images"
@@ -44,20 +43,20 @@ class GAN:
     classes: int = 0  # of batch["label"]; 0: no label
     caption: int = 0  # bytes of batch["caption"]; 0: no caption
     body: str = "tokens"
-    width: int = 32  # tokens: of the residual stream; conv, dcgan: channels at full resolution
-    layers: int = 2  # tokens: blocks; conv: blocks at each resolution; dcgan has one at each
-    critic_width: int = 0  # 0: the generator's
-    critic_layers: int = 0
+    width: int = 32  # tokens: width of the residual stream; conv, dcgan: channels at full resolution
+    layers: int = 2  # tokens: blocks; conv: blocks at each resolution; dcgan: always one at each
+    critic_width: int = 0  # 0: as the generator's
+    critic_layers: int = 0  # 0: as the generator's
     latent: int = 64
     patch: int = 0  # tokens: pixels of a patch's side; 0: 4, or 8 from 64 pixels on
     groups: int = 1  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
     expansion: int = 1  # conv: middle channels over outer ones (R3GAN: 2, with groups)
     loss: str = "relativistic"
-    gamma: float = 0.3  # weight of R1 and R2; 0: none. Letters of 16 pixels: 0.3 and 1 end alike
+    gamma: float = 0.3  # weight of R1 and R2; 0: none. On letters of 16 pixels 0.3 and 1 give the same quality
     penalise: str = "both"  # "real": R1 alone; "fake": R2 alone
-    disc_steps: int = 1  # updates of the discriminator for each of the generator
+    disc_steps: int = 1  # updates of the discriminator for each update of the generator
     augment: str = ""  # "translation,colour,cutout" or some of them (DiffAugment)
-    augment_probability: float = 1.0  # of each policy for each image; fixed: an adaptive one (ADA) is state
+    augment_probability: float = 1.0  # of each policy for each image; fixed, because an adaptive one (ADA) would be state
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -91,11 +90,11 @@ class GAN:
         return (Player("disc", self.disc_loss),) * self.disc_steps + (Player("gen", self.gen_loss),)
 
     def disc_loss(self, params, batch, key):
-        """Mean nats a pair, with penalties. Metrics: logits, their difference, "adversarial", "r1", "r2"."""
+        """Mean nats per pair, with penalties. Metrics: mean logits, their difference, "adversarial", "r1", "r2"."""
         z_key, augment_key = jax.random.split(key)
         real, fake = nn.levels_to_signed(batch["image"], self.levels), self._generate(params, batch, z_key)
         twice = {name: jnp.repeat(x, 2, axis=0) for name, x in batch.items() if name != "image"}
-        twice["example"] = 2 * twice["example"] + jnp.arange(2 * real.shape[0]) % 2  # each its own draws
+        twice["example"] = 2 * twice["example"] + jnp.arange(2 * real.shape[0]) % 2  # every image has its own draws
 
         def critic(images):
             return self._judge(params, images, twice, augment_key)
@@ -103,17 +102,16 @@ class GAN:
         return _gan_losses.critic_loss(self.loss, critic, real, fake, self.gamma, self.penalise)
 
     def gen_loss(self, params, batch, key):
-        """Mean nats a pair. Metrics: mean logits and their difference."""
+        """Mean nats per pair. Metrics: mean logits and their difference."""
         z_key, real_key, fake_key = jax.random.split(key, 3)
         fake = self._judge(params, self._generate(params, batch, z_key), batch, fake_key)
         real = self._judge(params, nn.levels_to_signed(batch["image"], self.levels), batch, real_key)
         return _gan_losses.generator_loss(self.loss, real, fake)
 
     def evaluate(self, params, batch, key):
-        """Sums and counts of what describes the game (no measure of quality): "relativistic_loss" (nats a
-        pair), "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy"
-        (shares with D(real) > 0 and D(fake) < 0, of meaning for losses that are not relativistic),
-        unaugmented."""
+        """Sums and counts of metrics of the game, which do not measure quality: "relativistic_loss" (nats per pair),
+        "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy" (shares with
+        D(real) > 0 and D(fake) < 0, meaningful for losses that are not relativistic). Images are not augmented."""
         disc = self.module(params, "disc")
         real = disc(nn.levels_to_signed(batch["image"], self.levels), batch)
         fake = disc(self._generate(params, batch, key), batch)
@@ -134,29 +132,29 @@ class GAN:
     # ---- images
 
     def sample(self, params, batch, key):
-        """uint8 [B, H, W, C], an image for each of batch["example"], of its label or caption."""
+        """Images uint8 [B, H, W, C], one for each of batch["example"], given its label or caption."""
         return nn.signed_to_levels(self._generate(params, batch, key), self.levels)
 
     def pictures(self, params, batch, key):
         """"samples" and "interpolations" (along great circles between two latents), uint8 [4, 8, H, W, C]."""
         rows, columns = 4, 8
         count = batch["example"].shape[0]
-        known = {k: v for k, v in batch.items() if k in ("label", "caption")}
+        conditions = {k: v for k, v in batch.items() if k in ("label", "caption")}
 
         def draw(z, index):
-            images = self._network(params, z, {k: v[index % count] for k, v in known.items()})
+            images = self._network(params, z, {k: v[index % count] for k, v in conditions.items()})
             images = nn.signed_to_levels(images, self.levels)
             return images.reshape(rows, columns, *images.shape[1:])
 
-        everyone = jnp.arange(rows * columns)
+        numbers = jnp.arange(rows * columns)
         a, b = jnp.split(nn.noise(jax.random.fold_in(key, 1), jnp.arange(2 * rows), (self.latent,)), 2)
         t = jnp.linspace(0.0, jnp.pi / 2, columns)
         arcs = a[:, None] * jnp.cos(t)[None, :, None] + b[:, None] * jnp.sin(t)[None, :, None]
-        return {"samples": draw(nn.noise(key, everyone, (self.latent,)), everyone),
-                "interpolations": draw(arcs.reshape(-1, self.latent), everyone // columns)}
+        return {"samples": draw(nn.noise(key, numbers, (self.latent,)), numbers),
+                "interpolations": draw(arcs.reshape(-1, self.latent), numbers // columns)}
 
     def broken(self, curve, metrics=None):
-        """(step, reason) when the game broke down, or None; see `_gan_losses.broken`."""
+        """(step, reason) if training broke down, else None; see `_gan_losses.broken`."""
         return _gan_losses.broken(curve, metrics)
 
     def module(self, params, player):
@@ -164,7 +162,7 @@ class GAN:
         return nnx.merge(_graphdef(self, player), params[player])
 
     def flops_by_player(self):
-        """{player: FLOPs of one forward pass for one example}, counted."""
+        """{player: FLOPs of one forward pass for one example}."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         params = jax.eval_shape(self.init, key)
         batch = jax.eval_shape(lambda key: self.example_batch(1, key), key)
@@ -211,7 +209,7 @@ class GAN:
 
     @property
     def inputs(self):
-        """Numbers a generator reads: latents, and as many of the condition."""
+        """The number of inputs of a generator: the latents, and a condition of the same size."""
         return self.latent * (2 if self.conditional else 1)
 
     @property
@@ -222,12 +220,12 @@ class GAN:
     def ladder(cls, size, **overrides):
         """The GAN with about `size` parameters, both players together, within 20% from 1e4 to 5e8.
 
-        Parameters are counted with the overrides in place, so that a size means the same for every image
-        size, and a given `critic_width` is part of it. How depth follows width: see `_gan_ladder`.
+        Parameters are counted with the overrides in place, so a size means the same for every image size and for a given
+        `critic_width`. `_gan_ladder` says how depth follows width.
         """
         if not 5e3 <= size <= 2e9:
             raise ValueError(f"GAN.ladder takes sizes from 5e3 to 2e9 parameters, not {size:g}")
-        return _gan_ladder.nearest(cls(**overrides), size, overrides)
+        return _gan_ladder.nearest_rung(cls(**overrides), size, overrides)
 
     @classmethod
     def sizes(cls):
@@ -241,7 +239,7 @@ def _build(family, player, key):
         return axes.drawn(functools.partial(network, family), key)
     width, layers = (family.width, family.layers) if player == "gen" else family.critic_sizes
     rest, blocks = jax.random.split(key)
-    blocks = _gan_tokens.stack(family, width, layers, jax.random.split(blocks, layers))
+    blocks = _gan_tokens.stack_blocks(family, width, layers, jax.random.split(blocks, layers))
     return axes.drawn(functools.partial(network, family, blocks), rest)
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from scaling import axes, nn
 from scaling.families import Player
-from scaling.families._decoder import Block, Decoder
+from scaling.families._decoder import Decoder, DecoderBlock
 from scaling.families._generate import init_cache
 from scaling.fields import how
 from scaling.nn import attention
@@ -29,16 +29,15 @@ CHOICES = {
 class Transformer:
     """Sizes of a pre-norm decoder-only Transformer (Vaswani et al. 2017; Radford et al. 2019).
 
-    Sizes left at None are derived from the width when the object is made; `dataclasses.replace(f,
-    width=...)` keeps what was derived before unless the fields are set to None again. Parameters are
-    float32 and so are the softmax and the logits, whatever `dtype` the rest is computed in.
+    Sizes left at None are derived from the width when the object is made. `dataclasses.replace(f, width=...)` keeps the
+    derived sizes unless these fields are set to None again. Parameters, the softmax and the logits are float32, whatever
+    the `dtype` of the rest.
 
-    Initialisation: matrices are normal with std 1/sqrt(fan_in); the two that write to the residual stream
-    have 1/sqrt(2 layers) of that (GPT-2, Radford et al. 2019, section 2.3); the readout has std 1/width,
-    which is muP's (Yang et al. 2021, arXiv:2203.03466, table 3) and makes the first loss log(vocab);
-    embeddings have std 1 when untied. Tied ones have std 1/sqrt(width), times sqrt(width) on the way in
-    (Vaswani et al., section 3.4) and 1/sqrt(width) on the way out (T5, Raffel et al. 2020), without which
-    each token would predict itself.
+    Initialisation: matrices are normal with std 1/sqrt(fan_in). The two that write to the residual stream have
+    1/sqrt(2 layers) of that (GPT-2, Radford et al. 2019, section 2.3). The readout has std 1/width, as in muP (Yang et al.
+    2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied. Tied ones
+    have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
+    1/sqrt(width) on the way out (T5, Raffel et al. 2020). Otherwise each token would predict itself.
     """
 
     reads: ClassVar[str] = "text"
@@ -48,7 +47,7 @@ class Transformer:
     width: int = 64
     layers: int = 3
     heads: int | None = None
-    kv_heads: int | None = None  # as many as heads: multi-head attention
+    kv_heads: int | None = None  # None: as many as heads, which is multi-head attention
     head_dim: int | None = None
     mlp: int | None = None
     norm: str = "rmsnorm"
@@ -60,7 +59,7 @@ class Transformer:
     logit_scale: float = 1.0
     dtype: str = "float32"
     attention: str = how("auto")  # which kernel
-    scan: bool = how(True)  # layers in a compiled loop, or written out
+    scan: bool = how(True)  # layers in a compiled loop, or unrolled
     remat: bool = how(False)  # recompute activations in the backward pass
 
     def __post_init__(self):
@@ -91,7 +90,7 @@ class Transformer:
         return (Player("model", self.loss),)
 
     def logits(self, params, tokens):
-        """Tokens, integer [B, S] -> float32 [B, S, vocab]: scores of the token after each one."""
+        """Tokens, integer [B, S] -> float32 logits [B, S, vocab] of the token that follows each one."""
         return self.module(params)(tokens)[0]
 
     def loss(self, params, batch, key):
@@ -101,10 +100,9 @@ class Transformer:
         return loss, {"loss": loss}
 
     def evaluate(self, params, batch, key):
-        """Sums and counts of "loss" (nats a token), "accuracy" and, given {"bytes": integer [B, S]},
-        "bits_per_byte".
+        """Sums and counts of "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte".
 
-        "bytes" says how many bytes of the original text each target token stands for; the key is unused.
+        "bytes" holds the number of bytes of the original text that each target token stands for. The key is unused.
         """
         del key
         logits, nats = self._nats(params, batch)
@@ -124,22 +122,23 @@ class Transformer:
         return nnx.merge(_graphdef(self), params["model"])
 
     def begin(self, params, tokens, lengths, capacity):
-        """(float32 logits [B, vocab] of the token after each prompt, the state from which `decode` goes on).
+        """(float32 logits [B, vocab] of the token after each prompt, the state for `decode`).
 
-        `tokens`, integer [B, S], holds prompts of `lengths`, int32 [B], padded on the right; the state has room for
-        `capacity` tokens, prompts included. What the padding leaves in the cache lies after every token that looks at
-        the cache until a real token has overwritten it.
+        `tokens`, integer [B, S], holds prompts of `lengths`, int32 [B], padded on the right. The state has room for
+        `capacity` tokens, prompts included. Cache entries of the padding come after every token that reads the cache,
+        until real tokens overwrite them.
         """
         logits, cache = self.module(params)(tokens, init_cache(self, len(tokens), capacity))
         last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
         return last, cache | {"start": lengths}
 
     def decode(self, params, state, token):
-        """(logits of the next token [B, vocab], the state after) for one more token, int32 [B]."""
+        """(logits [B, vocab] of the next token, the new state) after one more token, int32 [B]."""
         logits, state = self.module(params)(token[:, None], state)
         return logits[:, 0], state
 
     def _nats(self, params, batch):
+        """Logits [B, S, vocab] and nats [B, S] of the target tokens."""
         tokens = batch["tokens"].astype(jnp.int32)
         logits = self.logits(params, tokens[:, :-1])
         return logits, nn.cross_entropy(logits, tokens[:, 1:])
@@ -148,13 +147,12 @@ class Transformer:
     def ladder(cls, size, **overrides):
         """The Transformer with about `size` non-embedding parameters, from 5e3 to 1e11.
 
-        The rule: layers = 3 (width/64)^(2/3), at least 2, and 12 layers width^2 parameters. This passes
-        through the shapes in use (512x12, 1024x19, 4096x48, 8192x76) and between two findings: loss hardly
-        depends on width/layers over a wide range (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and the
-        best depth grows more slowly than width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128
-        dimensions, growing with width. Rungs are all shapes with a rounded width and within one layer of
-        the rule, and the nearest is taken: within 35% of `size` from 5e3, within 15% from 1e6. Up to four
-        layers are unrolled, which is faster on CPU.
+        The rule: layers = 3 (width/64)^(2/3), at least 2, and 12 layers width^2 parameters. It is close to shapes in
+        common use (512x12, 1024x19, 4096x48, 8192x76) and agrees with two findings: loss hardly depends on width/layers
+        over a wide range (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and the best depth grows more slowly than
+        width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128 dimensions and grow with width. Rungs are all
+        shapes with a rounded width and within one layer of the rule. The result is the nearest rung: within 35% of `size`
+        from 5e3, within 15% from 1e6. Up to four layers are unrolled, which is faster on CPU.
         """
         if not 4e3 <= size <= 2e11:
             raise ValueError(f"Transformer.ladder takes sizes from 4e3 to 2e11 parameters, not {size:g}")
@@ -168,7 +166,7 @@ class Transformer:
 
 def _decoder(family, key):
     tables, blocks = jax.random.split(key)
-    layers = axes.stack(functools.partial(Block, family), jax.random.split(blocks, family.layers))
+    layers = axes.stack(functools.partial(DecoderBlock, family), jax.random.split(blocks, family.layers))
     return axes.drawn(functools.partial(Decoder, family, layers), tables)
 
 
@@ -178,28 +176,29 @@ def _graphdef(family):
 
 
 def _heads(width):
-    """The number of heads of equal, even size nearest to 32 dimensions, 64 from width 256, 128 from 1024."""
+    """The number of heads whose equal, even size is nearest to 32 dimensions (64 from width 256, 128 from 1024)."""
     wanted = 32 if width < 256 else 64 if width < 1024 else 128
     possible = [n for n in range(1, width + 1) if width % (2 * n) == 0]
     return min(possible, key=lambda n: abs(math.log(width / n / wanted)), default=1)
 
 
 def _mlp(width, activation):
-    """4 widths, or 8/3 for SwiGLU (Shazeer 2020: equal parameters), down to a multiple of 8 or, wide, 128."""
+    """4 widths, or 8/3 for SwiGLU (Shazeer 2020: equal parameters), rounded down to a multiple of 8, or of 128 from width
+    512."""
     hidden, unit = (4 * width if activation == "gelu" else 8 * width // 3), 8 if width < 512 else 128
     return max(unit, hidden // unit * unit)
 
 
 def _weights(width, layers):
-    """The entries of all matrices of a default Transformer: 12 layers width^2, but for rounding."""
+    """The number of matrix entries of a default Transformer: 12 layers width^2 up to rounding."""
     return layers * width * (4 * width + 3 * _mlp(width, "swiglu"))
 
 
 @functools.cache
 def _rungs():
-    """All (width, layers) of the ladder, in order of parameters; 16 wide has 4 layers too, to bridge to 32."""
+    """All (width, layers) of the ladder in order of parameters. Width 16 also has 4 layers, to bridge the gap to 32."""
     rungs, spaced = [(16, 4)], [(16, 2)]
-    widths = (16, 256), (32, 512), (64, 1024), (128, 4096), (256, 16384)  # rounded to, up to
+    widths = (16, 256), (32, 512), (64, 1024), (128, 4096), (256, 16384)  # (step between widths, up to this width)
     for (unit, stop), start in zip(widths, (16, 256, 512, 1024, 4096)):
         for width in range(start, stop, unit):
             rule = max(2.0, 3 * (width / 64) ** (2 / 3))

@@ -1,23 +1,24 @@
 """Building blocks of networks, without mutable state. Attention is in `scaling.nn.attention`."""
 
 from scaling.nn.layers import (
-                               Conv,
-                               Linear,
-                               Mlp,
-                               Norm,
-                               Table,
-                               along,
-                               cross_entropy,
-                               downsample,
-                               lying,
-                               noise,
-                               patches,
-                               product,
-                               rotate,
-                               unpatch,
-                               upsample,
+    Conv,
+    Linear,
+    Mlp,
+    Norm,
+    Table,
+    along,
+    constrain,
+    cross_entropy,
+    downsample,
+    noise,
+    patches,
+    product,
+    rotate,
+    unpatch,
+    upsample,
 )
 from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
 
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "cross_entropy", "downsample", "levels_to_signed",
-           "levels_to_unit", "lying", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch", "upsample"]
+__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "constrain", "cross_entropy", "downsample",
+           "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch",
+           "upsample"]

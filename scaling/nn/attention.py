@@ -1,7 +1,10 @@
-"""Attention by whichever implementation is fast on the device.
+"""Attention, by the implementation that is fast on the device.
 
-q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d], where H is a multiple of K: each key head serves H/K
-query heads (grouped-query attention, Ainslie et al. 2023).
+q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d], where H is a multiple of K: each key head serves H/K query heads
+(grouped-query attention, Ainslie et al. 2023).
+
+On CPU attention is written by hand: no JAX library has a CPU kernel, and XLA's version of `jax.nn.dot_product_attention`
+is several times slower there.
 """
 
 import jax
@@ -16,8 +19,8 @@ IMPLEMENTATIONS = ("auto", "xla", "cudnn", "cpu")
 
 @jax.named_scope(cost.CAUSAL_SCOPE)
 def causal(q, k, v, implementation="auto"):
-    """softmax(q k^T / sqrt(d), over positions up to the query's) v. "auto" goes by the platform and the layout."""
-    q, k, v = _lying(q, k, v)
+    """softmax(q k^T / sqrt(d)) v over the positions up to the query's own. "auto" chooses by platform and layout."""
+    q, k, v = _constrain(q, k, v)
     if implementation == "auto":
         implementation = _fastest(q)
     if implementation == "cpu":
@@ -26,40 +29,40 @@ def causal(q, k, v, implementation="auto"):
 
 
 def full(q, k, v):
-    """softmax(q k^T / sqrt(d)) v: every query sees every key. May be differentiated twice."""
+    """softmax(q k^T / sqrt(d)) v: every query sees every key. It may be differentiated twice."""
     heads, size = q.shape[2:]
-    q, k, v = _lying(q, k, v)
+    q, k, v = _constrain(q, k, v)
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
     return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 
 def masked(q, k, v, mask):
-    """Attention of q [B, S, H, d] to a cache k, v [B, T, K, d] where mask, bool [B, S, T], is true."""
+    """Attention of q [B, S, H, d] to the positions of a cache k, v [B, T, K, d] at which mask, bool [B, S, T], is true."""
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="xla")
 
 
-def _lying(q, k, v):
-    """Each device has the queries of its own positions and heads, and the keys and values of every position."""
-    def made(x, heads):
+def _constrain(q, k, v):
+    """Each device gets the queries of its own positions and heads, and the keys and values of every position."""
+    def by_position(x, heads):
         return sharding.activation(x, "batch", "length", heads, "head_dim")
 
-    def gathered(x):  # made where their positions are, and only then gathered
-        return sharding.activation(made(x, "kv_heads"), "batch", "keys", "kv_heads", "head_dim")
-    return made(q, "heads"), gathered(k), gathered(v)
+    def gathered(x):  # computed by the devices that hold the positions, and gathered after that
+        return sharding.activation(by_position(x, "kv_heads"), "batch", "keys", "kv_heads", "head_dim")
+    return by_position(q, "heads"), gathered(k), gathered(v)
 
 
 def _fastest(q):
     platform = sharding.platform()
-    if platform == "cpu":  # its blocks of queries would each be gathered where the length is divided
+    if platform == "cpu":  # with a divided length XLA would gather each block of queries of the "cpu" implementation
         return "xla" if sharding.divided() else "cpu"
     if platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
-        return "cudnn"  # which has no float32 kernel, and wants every position at hand
+        return "cudnn"  # it has no float32 kernel and needs every position on the device
     return "xla"
 
 
 def _cpu(q, k, v):
-    """By plain matrix products: heads become a batch axis, grouped queries become more heads."""
+    """Attention by plain matrix products: heads become a batch axis, and keys are repeated for grouped queries."""
     heads, size = q.shape[2:]
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     return _heads_last(_products(*(_heads_first(x) for x in (q * size**-0.5, k, v))))
@@ -72,11 +75,10 @@ def _heads_first(x):
 _heads_last = _heads_first
 
 
-# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than the
-# library's: every product has both factors in row-major order (XLA folds transposes into products, which
-# then miss the fast kernel; `_transposed` prevents it); scores are held as [key, query], so that maxima and
-# sums run down columns, which vectorises; and blocks of queries skip the keys that come after them all. The
-# backward pass recomputes the weights.
+# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than XLA's version. Both
+# factors of every product are in row-major order (XLA folds transposes into products, which then miss the fast kernel;
+# `_transposed` prevents it). Scores are held as [key, query], so that maxima and sums run down columns, which vectorises.
+# Blocks of queries skip the keys that come after all of them. The backward pass recomputes the weights.
 
 
 @jax.custom_vjp
@@ -118,13 +120,13 @@ _products.defvjp(_products_forward, _products_backward)
 
 
 def _blocks(length):
-    """Consecutive (start, stop) of queries: four or two of at least 128. More of them compile longer."""
+    """(start, stop) of four or two blocks of at least 128 queries, else of one block. More blocks compile longer."""
     count = next((n for n in (4, 2) if length % n == 0 and length >= 128 * n), 1)
     return [(i * length // count, (i + 1) * length // count) for i in range(count)]
 
 
 def _scores(q_t, k, start, stop):
-    """float32 [..., stop keys, stop - start queries], very negative where the key comes after the query."""
+    """float32 [..., stop keys, stop - start queries]; -1e30 at keys that come after the query."""
     scores = (k[..., :stop, :] @ q_t[..., start:stop]).astype(jnp.float32)
     visible = jnp.arange(stop)[:, None] <= jnp.arange(start, stop)[None, :]
     return jnp.where(jnp.expand_dims(visible, range(scores.ndim - 2)), scores, -1e30)

@@ -1,8 +1,8 @@
 """Building blocks: linear maps, convolutions, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
 
-Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state.
-When made they take a source of normals, `draw(shape)` (see `scaling.axes.drawn`). Parameters are float32;
-`dtype` is that of the computation.
+Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state. Their
+constructors take `draw(shape)`, a source of standard normals (see `scaling.axes.drawn`). Parameters are float32; `dtype`
+is the type of the computation.
 """
 
 import functools
@@ -18,21 +18,21 @@ from scaling.devices import sharding
 
 
 def along(vector, x, axis=-1):
-    """`vector` reshaped to broadcast along one axis of `x`; here, implicit rank promotion is an error."""
+    """`vector` [n] reshaped to broadcast along one axis of `x`. Tests make implicit rank promotion an error."""
     shape = [1] * x.ndim
     shape[axis] = vector.shape[0]
     return vector.reshape(shape)
 
 
-def lying(x, *features):
-    """Activations of vectors [B, *features], sequences [B, S, *features] or images [B, H, W, *features], placed where
-    the layout in force has axes of these names; see `scaling.devices.sharding.activation`."""
+def constrain(x, *features):
+    """Activations of vectors [B, *features], sequences [B, S, *features] or images [B, H, W, *features], constrained to lie
+    where the layout in force puts axes of these names; see `scaling.devices.sharding.activation`."""
     places = {1: ("batch",), 2: ("batch", "length"), 3: ("batch", "height", "width")}[x.ndim - len(features)]
     return sharding.activation(x, *places, *features)
 
 
 def product(x, weight, contracted=1, out=None):
-    """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes, as dtype `out`."""
+    """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes: [..., *outputs] of type `out`."""
     out = x.dtype if out is None else out
     if sharding.platform() != "cpu" or sharding.divided():
         return jnp.tensordot(x, weight, contracted, preferred_element_type=out)
@@ -44,8 +44,8 @@ def product(x, weight, contracted=1, out=None):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _matmul(x, weight, out):
-    """x @ weight whose backward writes its transposes to memory: on CPU that is up to twice as fast as
-    XLA's own, which folds them into the products and then finds no fast kernel for those."""
+    """x @ weight with a backward pass that writes its transposes to memory. On CPU that is up to twice as fast as XLA's own
+    backward pass, which folds the transposes into the products and then finds no fast kernel for them."""
     return jnp.matmul(x, weight, preferred_element_type=out)
 
 
@@ -61,8 +61,7 @@ _matmul.defvjp(lambda x, weight, out: (_matmul(x, weight, out), (x, weight)), _m
 class Linear(nnx.Module):
     """A linear map from the trailing axes `inputs` to the axes `outputs`, both {axis name: size}.
 
-    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so that `scale=1` keeps the variance of a unit
-    input.
+    The weight has std `scale / sqrt(fan_in)` (LeCun 1998), so `scale=1` keeps the variance of a unit input.
     """
 
     def __init__(self, draw, inputs, outputs, *, bias=False, scale=1.0, dtype=jnp.float32):
@@ -74,16 +73,16 @@ class Linear(nnx.Module):
 
     def __call__(self, x):
         y = product(x.astype(self.dtype), self.weight[...].astype(self.dtype), self.contracted)
-        y = lying(y, *self.outputs)
+        y = constrain(y, *self.outputs)
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
 
 
 class Conv(nnx.Module):
-    """A dense 2-d convolution, images [B, H, W, C], zero padding ("SAME"); inputs and outputs are numbers of channels.
+    """A 2-d convolution of images [B, H, W, C] with zero padding ("SAME"); inputs and outputs are numbers of channels.
 
-    The weight has std `scale / sqrt(fan_in)`, as `Linear`'s.
+    The weight has std `scale / sqrt(fan_in)`, as in `Linear`.
     """
 
     def __init__(self, draw, inputs, outputs, *, kernel=3, stride=1, groups=1, bias=True, scale=1.0, dtype=jnp.float32):
@@ -96,11 +95,11 @@ class Conv(nnx.Module):
     def __call__(self, x):
         x, weight = x.astype(self.dtype), self.weight[...].astype(self.dtype)
         if weight.shape[:2] == (1, 1) and self.stride == self.groups == 1:
-            y = product(x, weight[0, 0])  # a matrix product, which every backend does faster
+            y = product(x, weight[0, 0])  # a matrix product is faster on every backend
         else:
             y = lax.conv_general_dilated(x, weight, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
                                          feature_group_count=self.groups)
-        y = lying(y, "channels")
+        y = constrain(y, "channels")
         return y if self.bias is None else y + along(self.bias[...].astype(self.dtype), y)
 
 
@@ -117,8 +116,8 @@ class Norm(nnx.Module):
         return _normalise(x, self.scale[...], bias, self.kind, self.epsilon)
 
 
-# Elementwise work is recomputed in the backward pass: saving its results for every layer takes longer than
-# that (a step of a small Transformer on a CPU takes 0.8 of the time), and most of the memory.
+# Elementwise work is recomputed in the backward pass. Saving its results for every layer takes most of the memory and
+# more time: with recomputation a step of a small Transformer on a CPU takes 0.8 of the time.
 _recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
@@ -140,7 +139,7 @@ _gelu = _recomputed(jax.nn.gelu)
 
 
 class Mlp(nnx.Module):
-    """Two layers with GELU (Hendrycks & Gimpel 2016), or SwiGLU (Shazeer 2020, eq. 6), one matrix more."""
+    """Two layers with GELU (Hendrycks & Gimpel 2016) or SwiGLU (Shazeer 2020, eq. 6), which has one matrix more."""
 
     def __init__(self, draw, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
         outer, inner, kw = {"embed": width}, {"mlp": hidden}, dict(bias=bias, dtype=dtype)
@@ -154,22 +153,23 @@ class Mlp(nnx.Module):
 
 
 class Table(nnx.Module):
-    """A lookup table: integers to rows. `axis` names the rows, "vocab" or "position"."""
+    """A lookup table: integers [...] -> rows [..., width]. `axis` names the rows, "vocab" or "position"."""
 
     def __init__(self, draw, axis, rows, width, *, std=1.0, dtype=jnp.float32):
         self.axis, self.dtype = axis, dtype
         self.weight = axes.param(std * draw((rows, width)), (axis, "embed"))
 
     def __call__(self, index):
-        rows = sharding.activation(self.weight[...].astype(self.dtype), self.axis, "embed")  # else what is looked up moves
+        # Without this constraint XLA would gather the looked-up rows.
+        rows = sharding.activation(self.weight[...].astype(self.dtype), self.axis, "embed")
         return rows[index]
 
 
 @_recomputed
 def rotate(x, positions, base=10_000.0):
-    """Rotary positions (Su et al. 2021, eq. 34), halves for pairs: x [B, S, heads, d], positions [B or 1, S].
+    """Rotary positions (Su et al. 2021, eq. 34) with halves in place of pairs: x [B, S, heads, d], positions [B or 1, S].
 
-    The dot product of two rotated vectors depends on the difference of their positions alone.
+    The dot product of two rotated vectors depends only on the difference of their positions.
     """
     half = x.shape[-1] // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -180,9 +180,9 @@ def rotate(x, positions, base=10_000.0):
 
 
 def noise(key, examples, shape, kind="normal"):
-    """Float32 [B, *shape]: for each example its own draw ("normal" or "uniform"), from the key and its number.
+    """float32 [B, *shape]: a draw ("normal" or "uniform") for each example, from the key and the number of the example.
 
-    `examples` is int32 [B]. What an example gets does not depend on which others share its batch, microbatch or
+    `examples`, int32 [B], holds the numbers. A draw does not depend on the other examples of the batch, microbatch or
     device.
     """
     draw = {"normal": jax.random.normal, "uniform": jax.random.uniform}[kind]
@@ -190,36 +190,36 @@ def noise(key, examples, shape, kind="normal"):
 
 
 def patches(x, size):
-    """Images [B, H, W, C] as rows of square patches [B, H/size * W/size, size * size * C]."""
+    """Images [B, H, W, C] -> square patches, row by row, [B, H/size * W/size, size * size * C]."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
 
 
 def unpatch(x, size, channels):
-    """The square images [B, H, H, C] whose `patches` are x."""
+    """The inverse of `patches` for square images: [B, tokens, size * size * C] -> [B, H, H, C]."""
     batch, side = x.shape[0], math.isqrt(x.shape[1])
     x = x.reshape(batch, side, side, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, side * size, side * size, channels)
 
 
 def upsample(x, factor=2):
-    """[B, H, W, C] -> [B, factor H, factor W, C]: each pixel becomes a square of equal pixels."""
+    """[B, H, W, C] -> [B, factor * H, factor * W, C], each pixel repeated."""
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, factor, width, factor, channels))
     return x.reshape(batch, factor * height, factor * width, channels)
 
 
 def downsample(x, factor=2):
-    """[B, H, W, C] -> [B, H / factor, W / factor, C]: each pixel is the mean of a square."""
+    """[B, H, W, C] -> [B, H / factor, W / factor, C], each pixel the mean of a square of `factor` by `factor`."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // factor, factor, width // factor, factor, channels).mean((2, 4))
 
 
 def cross_entropy(logits, targets):
-    """Nats for each target: logits float [..., vocab], targets integer [...] -> float32 [...].
+    """Nats of each target: logits float [..., vocab], targets integer [...] -> float32 [...].
 
-    The target's logit is picked by a mask, whose gradient is elementwise; that of a gather is a slow scatter.
+    A mask picks the target's logit, because its gradient is elementwise. The gradient of a gather is a slow scatter.
     """
     logits = logits.astype(jnp.float32)
     classes = along(jnp.arange(logits.shape[-1]), logits)

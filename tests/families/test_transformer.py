@@ -28,7 +28,7 @@ def variant(name, **more):
 
 @functools.partial(jax.jit, static_argnums=0)
 def random_params(family):
-    """Parameters with nothing at a special value: scales are not one and biases are not zero."""
+    """Parameters without special values: scales are not one and biases are not zero."""
     leaves, treedef = jax.tree.flatten(family.init(jax.random.key(0)))
     noise = [jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, [x + 0.4 * n for x, n in zip(leaves, noise)])
@@ -51,7 +51,7 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
 
 @pytest.mark.parametrize("names", ["default", "layernorm learned gelu", "no_qk_norm tied grouped scaled",
                                    "remat unrolled xla", "bfloat16"])  # every variant, several at once
-def test_each_token_sees_itself_and_all_before_it_and_none_after(names):
+def test_each_logit_depends_on_its_own_token_and_all_earlier_ones_and_no_later_one(names):
     family = dataclasses.replace(SMALL, **{k: v for name in names.split() for k, v in VARIANTS[name].items()})
     module = family.module(random_params(family))
     tokens = family.example_batch(1, jax.random.key(2))["tokens"][:, :-1]
@@ -143,7 +143,7 @@ def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
 
 
 @pytest.mark.parametrize("name,width", [("default", 16), ("default", 128), ("tied", 128), ("learned", 16)])
-def test_the_first_loss_is_that_of_guessing(name, width):
+def test_the_first_loss_is_that_of_a_uniform_guess(name, width):
     family = dataclasses.replace(variant(name), width=width, vocab=256, heads=None, kv_heads=None,
                                      head_dim=None, mlp=None)
     batch = family.example_batch(32, jax.random.key(1))
@@ -151,7 +151,7 @@ def test_the_first_loss_is_that_of_guessing(name, width):
     assert abs(float(loss) - math.log(256)) < 0.1
 
 
-def test_layers_add_little_to_the_stream_at_first_however_many_there_are():
+def test_layers_initially_add_little_to_the_residual_stream_at_every_depth():
     def growth(layers):
         family = dataclasses.replace(SMALL, layers=layers, width=64, heads=None, kv_heads=None,
                                      head_dim=None, mlp=None)
@@ -174,20 +174,20 @@ def test_tokens_may_come_in_any_integer_type():
     assert loss_and_grads(SMALL, params, small)[0] == loss_and_grads(SMALL, params, batch)[0]
 
 
-def test_the_ladder_rises_and_lands_near_what_was_asked():
-    asked = np.geomspace(5e3, 1e11, 30)
-    families = [Transformer.ladder(size) for size in asked]
+def test_the_ladder_ascends_and_is_near_the_wanted_size():
+    wanted = np.geomspace(5e3, 1e11, 30)
+    families = [Transformer.ladder(size) for size in wanted]
     assert families[0].width == 16 and Transformer.ladder(size=1e6).width > 100
     got = np.array([cost.param_count(family)["non_embedding"] for family in families])  # allocates nothing
     assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 25
-    assert np.all(np.abs(got / asked - 1) <= 0.35)
-    assert np.all(np.abs(got / asked - 1)[asked >= 1e6] <= 0.15)
+    assert np.all(np.abs(got / wanted - 1) <= 0.35)
+    assert np.all(np.abs(got / wanted - 1)[wanted >= 1e6] <= 0.15)
     for family in families:
         assert family.heads * family.head_dim == family.width and family.width % 16 == 0
         assert family.mlp % 8 == 0 and 16 <= family.head_dim <= 128
 
 
-def test_the_ladder_takes_overrides_and_refuses_sizes_it_was_not_made_for():
+def test_the_ladder_takes_overrides_and_refuses_sizes_out_of_its_range():
     family = Transformer.ladder(1e5, length=64, activation="gelu", layers=1)
     assert (family.length, family.activation, family.layers) == (64, "gelu", 1)
     assert hash(family) == hash(Transformer.ladder(1e5, length=64, activation="gelu", layers=1))

@@ -1,4 +1,4 @@
-"""The VAE: identities of its bound, a linear one against probabilistic PCA, conditioning, noise, and its ladder."""
+"""The VAE: identities of its bound, a linear one against probabilistic PCA, conditions, noise, training, pictures."""
 
 import dataclasses
 import functools
@@ -12,12 +12,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from scaling import axes, nn
-from scaling import experiment as X
+from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.layouts import make_mesh
 from scaling.experiment import Images
-from scaling.families._vae_network import Shifts
-from scaling.families._vae_sizes import weights as matrix_weights
+from scaling.families._vae_blocks import Shifts
 from scaling.families.vae import VAE
 from scaling.training.program import options_for_one_call
 from scaling.training.step import TRUNK, init_state, train_step
@@ -39,7 +38,7 @@ def fresh(family):
 
 @functools.cache
 def random_params(family):
-    """Parameters with nothing at a special value: heads are not zero, so latents carry something."""
+    """Parameters without special values: heads are not zero, so latents carry information."""
     leaves, treedef = jax.tree.flatten(fresh(family))
     noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, [x + 0.2 * n for x, n in zip(leaves, noise)])
@@ -108,7 +107,7 @@ def test_rate_and_distortion_add_up_and_the_units_agree(family):
 
 
 def test_a_linear_vae_reaches_the_optimum_of_probabilistic_pca():
-    """Tipping & Bishop 1999, eq. 3.8 and 3.9: the best marginal likelihood is known from the covariance's eigenvalues, and a
+    """The eigenvalues of the covariance give the best marginal likelihood (Tipping & Bishop 1999, eq. 3.8 and 3.9), and a
     linear Gaussian posterior makes the bound tight there (Lucas et al. 1911.02469)."""
     f, size, kept = BODIES["linear"], 2048, 2
     mixing, latents, noise = (jax.random.normal(k, s) for k, s in zip(jax.random.split(KEY, 3),
@@ -164,10 +163,11 @@ def test_images_reach_the_latents_of_every_block(family):
 
 @pytest.mark.parametrize("body", ["tokens", CONV])
 def test_conditions_reach_the_encoder_and_the_decoder(body):
-    """Each by itself: the decoder is given the other condition with the same latents."""
+    """Label and caption are changed one at a time. The decoder gets the changed condition with the same latents."""
     family = dataclasses.replace(BODIES[body], classes=4, caption=4)
     params, batch = random_params(family), family.example_batch(4, KEY)
-    run = once(lambda condition, u: (family.module(params).encode(condition), family.module(params).decode(condition, u)[0]))
+    module = family.module(params)
+    run = once(lambda condition, u: (module.encode(condition), module.decode(condition, u)[0]))
     noise = family.noise(KEY, batch)
     features, outputs = run(batch, noise)
     for name in ("label", "caption"):
@@ -176,7 +176,7 @@ def test_conditions_reach_the_encoder_and_the_decoder(body):
             assert (jnp.abs(a - b).reshape(4, -1).max(1) > 1e-4).all(), name
 
 
-def test_noise_belongs_to_the_example_and_not_to_its_place(family):
+def test_noise_depends_on_the_number_of_the_example_and_not_on_its_row(family):
     params, batch = random_params(family), family.example_batch(6, KEY)
     whole = call(family, "terms", params, batch)
     order = jnp.asarray([5, 1, 3])
@@ -188,7 +188,7 @@ def test_noise_belongs_to_the_example_and_not_to_its_place(family):
     assert (call(family, "terms", params, batch, jax.random.key(6))[0] != whole[0]).all()
 
 
-def test_sizes_share_the_noise_of_the_blocks_they_share():
+def test_sizes_with_the_same_block_give_it_the_same_noise():
     small, large = TINY, dataclasses.replace(TINY, schedule="1x2,2x5", width=16)
     batch = TINY.example_batch(2, KEY)
     for a, b in zip(*once(lambda: (small.noise(KEY, batch), large.noise(KEY, batch)))()):
@@ -214,7 +214,7 @@ def test_the_weight_of_the_kl_rises_over_the_warm_up():
     assert_allclose(np.diff(at), [rate / 4] * 3 + [0, 0], rtol=1e-3, atol=1e-6)
 
 
-def test_blocks_in_a_loop_or_written_out_or_recomputed_are_the_same_function():
+def test_blocks_in_a_loop_equal_unrolled_and_recomputed_blocks():
     f = dataclasses.replace(TINY, schedule="2x2")
     params, batch = random_params(f), f.example_batch(3, KEY)
     a, b = (once(jax.value_and_grad(lambda p, f=f: f.loss(p, batch, KEY)[0]))(params)
@@ -231,7 +231,7 @@ def test_a_convolution_by_shifts_is_a_convolution():
 @pytest.mark.parametrize("body", ["tokens", "conv"])
 def test_a_few_steps_lower_the_loss(body):
     f = dataclasses.replace(BODIES[body], schedule="2x1")
-    e = X.Experiment(family=f, data=Images(batch=16)).replace({"optim.warmup": 4, "optim.learning_rate": 1e-2})
+    e = experiments.Experiment(family=f, data=Images(batch=16)).replace({"optim.warmup": 4, "optim.learning_rate": 1e-2})
     batch = {"image": (jnp.arange(16 * 64) % 13).astype(jnp.uint8).reshape(16, 8, 8, 1)}
     step = once(lambda state: train_step(e, TRUNK, state, batch))
     state, losses = once(lambda: init_state(e))(), []
@@ -252,7 +252,7 @@ def test_a_sharded_loss_equals_that_of_one_device(body, layout="fsdp_tensor"):
     assert_allclose(found, call(f, "loss", params, batch)[0], rtol=1e-4)
 
 
-def test_pictures_and_samples_are_levels():
+def test_pictures_and_samples_have_valid_levels():
     f = dataclasses.replace(TINY, plain=True, schedule="", classes=3, channels=3)
     params, batch = random_params(f), f.example_batch(9, KEY)
     shown = {name: np.asarray(image) for name, image in call(f, "pictures", params, batch).items()}
@@ -264,36 +264,3 @@ def test_pictures_and_samples_are_levels():
     assert drawn.shape == (9, 8, 8, 3) and drawn.dtype == np.uint8 and drawn.max() < 16
     assert len(np.unique(drawn, axis=0)) == 9
     assert_allclose(shown["samples"][0], drawn[:8])
-
-
-@pytest.mark.parametrize("body", ["tokens", "conv"])
-@pytest.mark.parametrize("image_size", [16, 32, 64])
-def test_the_ladder_is_near_its_sizes_and_ascends(body, image_size):
-    rungs = [VAE.ladder(size, body=body, image_size=image_size) for size in VAE.sizes()]
-    weights = [matrix_weights(f) for f in rungs]
-    assert all(abs(n / size - 1) < 0.15 for n, size in zip(weights, VAE.sizes()))
-    assert all(a < b for a, b in zip(weights, weights[1:]))
-    assert VAE.sizes()[0] == 1e4 and VAE.sizes()[-1] == pytest.approx(1e9)
-
-
-@pytest.mark.parametrize("changes", [{}, {"body": "conv"}, {"plain": True}, {"caption": 16}, {"channels": 3}])
-@pytest.mark.parametrize("size", [1e4, 1e6])
-def test_the_ladder_counts_what_is_there(changes, size):
-    f = VAE.ladder(size, **changes)
-    counted = axes.count_parameters(jax.eval_shape(f.init, KEY))
-    assert matrix_weights(f) == pytest.approx(counted["non_embedding"], rel=0.12 if size < 1e5 else 0.02)
-
-
-def test_a_plain_vae_has_one_latent_vector():
-    f = VAE(plain=True, width=32, layers=4)
-    noise = f.noise(KEY, f.example_batch(2, KEY))
-    assert [x.shape for x in noise] == [(1, 2, 1, 1, 64)]
-    assert sum(stage.blocks for stage in f.stages) == 4
-
-
-@pytest.mark.parametrize("changes,word", [
-    ({"schedule": "1x1,3x1"}, "schedule"), ({"schedule": "1-1"}, "schedule"), ({"schedule": "4d1"}, "latents"),
-    ({"likelihood": "bernoulli"}, "levels"), ({"body": "mlp"}, "body"), ({"patch": 3}, "patch"), ({"heads": 3}, "heads")])
-def test_impossible_sizes_are_refused_by_name(changes, word):
-    with pytest.raises(ValueError, match=word):
-        VAE(**changes)

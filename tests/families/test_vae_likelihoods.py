@@ -17,9 +17,9 @@ def family(channels=1, mixture=3):
 
 
 def outputs(f, key=0, spread=1.0, kind=Logistic):
-    """Outputs of one pixel, [1, 1, 1, n]: the initial ones, moved at random."""
-    n = kind.outputs(f)
-    return (jnp.asarray(kind.initial(f), jnp.float32) + spread * jax.random.normal(jax.random.key(key), n)).reshape(1, 1, 1, n)
+    """Outputs of one pixel, [1, 1, 1, n]: the initial ones plus noise."""
+    noise = spread * jax.random.normal(jax.random.key(key), kind.outputs(f))
+    return (jnp.asarray(kind.initial(f), jnp.float32) + noise).reshape(1, 1, 1, -1)
 
 
 def every_pixel(levels, channels):

@@ -1,19 +1,20 @@
-"""Language models of 1, 8 and 70 billion parameters, for slices of TPU chips: what runs there, and what to compile for.
+"""Language models of 1, 8 and 70 billion parameters for slices of TPU chips, to run there or to compile for here.
 
     python -m experiments.compile_for --config=configs/pod.py --topology=v5p:8x8x8 --size=8e9
     python -m experiments.run --config=configs/pod.py --workdir=gs://bucket/pod --mesh=data=-1,fsdp=64
 
-bfloat16, layers recomputed in the backward pass, sequences of 2,048 tokens, shapes whose widths, heads and vocabulary are
-multiples of what chips like; C4 through TFDS, which has to be prepared. Two million tokens a step; 20 tokens a parameter.
+bfloat16, layers recomputed in the backward pass, sequences of 2,048 tokens, and widths, heads and vocabulary that are
+multiples of the chips' tile sizes. The data is C4 through TFDS, which has to be prepared first. Two million tokens per
+step, 20 tokens per parameter.
 
-Cost: the compile, a minute and less than 2 GiB on two CPU cores. The runs: 1.4e20, 8e21 and 6e23 FLOPs, which nobody has
-bought here. Expect: what docs/hardware.md shows for the compiled programs.
+Cost: a compile takes a minute and less than 2 GiB on two CPU cores. The runs would cost 1.4e20, 8e21 and 6e23 FLOPs; none
+of them has been trained. Expected result: the figures of the compiled programs in docs/hardware.md.
 """
 
 from scaling import experiment
 from scaling.experiment import chain
 
-# the ladder's rule of depth and width, with heads of 128 and keys and values shared by several of them
+# The ladder's rule of depth and width, with heads of 128 dimensions and keys and values shared by several heads.
 SHAPES = {1e9: {"width": 2048, "layers": 22, "heads": 16, "kv_heads": 8},
           8e9: {"width": 4096, "layers": 45, "heads": 32, "kv_heads": 8},
           7e10: {"width": 8192, "layers": 102, "heads": 64, "kv_heads": 8}}

@@ -1,8 +1,9 @@
-"""The table of docs/hardware.md: train steps compiled for TPU slices on a machine without any.
+"""The table of docs/hardware.md: train steps compiled for TPU slices on a machine that has none.
 
     python -m tools.compile_table --folder=compiled [--only=8B]
 
-One line a program as it is done, and its whole report as JSON in the folder. About twenty CPU minutes.
+Prints one line for each program when it is compiled, and writes its report as JSON to the folder. Takes about twenty CPU
+minutes.
 """
 
 import dataclasses
@@ -15,15 +16,18 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts
 from absl import app, flags  # noqa: E402
 
 from experiments import compile_for, run  # noqa: E402
-from scaling import pods  # noqa: E402
-from scaling.pods.table import header, row  # noqa: E402
+from scaling import families  # noqa: E402
+from scaling.pods.attempt import attempt  # noqa: E402
+from scaling.pods.table import table_header, table_row  # noqa: E402
 
-_FOLDER = flags.DEFINE_string("folder", "compiled", "Where the reports go.")
-_ONLY = flags.DEFINE_string("only", "", "Cases whose name contains this.")
+_FOLDER = flags.DEFINE_string("folder", "compiled", "The folder for the reports.")
+_ONLY = flags.DEFINE_string("only", "", "Only cases whose name contains this.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+    """One line of the table."""
+
     name: str
     config: str
     topology: str
@@ -58,8 +62,7 @@ def experiment(case: Case):
         config.data.batch = case.batch
     config.update_from_flattened_dict(dict(case.fields))
     size = case.size
-    if case.config in ("vae_scaling", "gan_scaling"):  # the largest of the family's ladder, not of the study
-        from scaling import families
+    if case.config in ("vae_scaling", "gan_scaling"):  # the largest size of the family's ladder, not of the study
         size = families.find(config.family.name).sizes()[-1]
     return compile_for.choose(module, config, size)
 
@@ -67,13 +70,13 @@ def experiment(case: Case):
 def main(_):
     folder = pathlib.Path(_FOLDER.value)
     folder.mkdir(parents=True, exist_ok=True)
-    print(header(), flush=True)
+    print(table_header(), flush=True)
     for case in CASES:
         if _ONLY.value not in case.name:
             continue
-        result = pods.attempt(experiment(case), case.topology, case.slices, case.mesh, case.runs)
+        result = attempt(experiment(case), case.topology, case.slices, case.mesh, case.runs)
         (folder / f"{case.name.replace(' ', '_')}.json").write_text(json.dumps(result, indent=1))
-        print(row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
+        print(table_row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
 
 
 if __name__ == "__main__":

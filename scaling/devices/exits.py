@@ -57,10 +57,11 @@ _ending = threading.Lock()
 
 def is_peer_death(error: BaseException) -> bool:
     """Whether an error only says that another process is gone."""
-    while error is not None:
-        if isinstance(error, (RuntimeError, ValueError)) and _is_marked(str(error)):
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, (RuntimeError, ValueError)) and _is_marked(str(found)):
             return True
-        error = error.__cause__ or error.__context__
+        found = found.__cause__ or found.__context__
     return False
 
 

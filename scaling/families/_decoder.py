@@ -100,7 +100,7 @@ class Attention(nnx.Module):
     def __call__(self, x, positions, kv=None):
         f = self.family
         q, k, v = self.q(x), self.k(x), self.v(x)
-        if f.qk_norm:
+        if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if f.positions == "rotary":
             q, k = nn.rotate(q, positions), nn.rotate(k, positions)

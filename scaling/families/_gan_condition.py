@@ -54,7 +54,7 @@ class Verdict(nnx.Module):
     def __call__(self, features, batch):
         features = features.astype(jnp.float32)
         logits = self.score(features)[:, 0]
-        if self.condition is None:
+        if self.condition is None or self.project is None:
             return logits
         condition = self.condition(batch)
         return logits + (self.project(features) * condition).sum(-1) * condition.shape[-1] ** -0.5

@@ -92,9 +92,10 @@ def broken(curve, metrics=None):
         if over:
             step, value = int(steps[over[0]]), values[over[0]]
             found.append((step, f"{name} is {value:.3g} at step {step} and no better at the points after it"))
-    covered = [(metrics or {}).get(name) for name in ("coverage", "recall")]
-    if None not in covered and max(covered) < COLLAPSE:
-        found.append((int(curve["step"][-1]), f"coverage is {covered[0]:.3g} and recall {covered[1]:.3g}: the generator "
+    final = metrics or {}
+    coverage, recall = final.get("coverage"), final.get("recall")
+    if coverage is not None and recall is not None and max(coverage, recall) < COLLAPSE:
+        found.append((int(curve["step"][-1]), f"coverage is {coverage:.3g} and recall {recall:.3g}: the generator "
                                               "has collapsed"))
     return min(found, default=None)
 

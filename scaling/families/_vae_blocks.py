@@ -155,7 +155,7 @@ class ConditionEncoder(nnx.Module):
 
     def __call__(self, batch):
         parts = [] if self.label is None else [self.label(batch["label"])]
-        if self.bytes is not None:
+        if self.bytes is not None and self.position is not None and self.mix is not None:
             x, written = self.bytes(batch["caption"]), (batch["caption"] > 0)[..., None]
             x = self.mix(x + self.position(jnp.arange(x.shape[1]))[None]) * written
             parts.append(x.sum(1) / jnp.maximum(written.sum(1), 1))

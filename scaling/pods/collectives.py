@@ -1,4 +1,4 @@
-"""What a compiled program sends between chips: kind, bytes, mesh axes crossed, and over which network."""
+"""The data that a compiled program sends between chips: kind, bytes, mesh axes and network."""
 
 import dataclasses
 import math
@@ -15,27 +15,27 @@ _KIND = re.compile(rf"^({'|'.join(KINDS)})(-start)?$")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collectives of one kind over the same mesh axes, in one step of one device."""
+    """All collectives of one kind over the same mesh axes, in one step of one device."""
 
     kind: str
     axes: tuple[str, ...]
-    network: str  # "ici", or "dcn" where they leave the slice
+    network: str  # "ici", or "dcn" between slices
     group: int  # devices that take part together
-    count: int  # how often, loops counted
-    payload: float  # bytes: of the result of an all-gather, of the operand of the others
-    sent: float  # bytes that a device sends, by the ring algorithms
+    count: int  # executions, with every round of a loop
+    payload: float  # bytes of the result of an all-gather, or of the operand of another kind
+    sent: float  # bytes that a device sends with ring algorithms
 
 
-def read(program: hlo.Program, mesh: dict[str, int], slices=None) -> list[Collective]:
-    """Collectives of a program for a mesh {axis: size}; `slices` holds the slice of each device in the mesh's order."""
+def read_collectives(program: hlo.HloModule, mesh: dict[str, int], slices=None) -> list[Collective]:
+    """Collectives of a program for a mesh {axis: size}. `slices` holds the slice of each device, in the mesh's order."""
     found: dict = {}
     slices = np.zeros(math.prod(mesh.values()), int) if slices is None else np.asarray(slices)
     for one, here, times, loops in program.executed():
         for kind, operands, instruction in _collectives(program, one, here):
-            members = group(instruction, slices.size, kind)
+            members = replica_group(instruction, slices.size, kind)
             if members is None or len(members) < 2:
                 continue
-            axes, size = crossed(members, mesh), len(members)
+            axes, size = crossed_axes(members, mesh), len(members)
             payload = sum(a.bytes for a in operands)
             if kind == "collective-permute":
                 kind, size = _inside_product(loops), 2
@@ -45,7 +45,7 @@ def read(program: hlo.Program, mesh: dict[str, int], slices=None) -> list[Collec
             found[key] = count + times, held + times * payload, sent + times * _sent(kind, payload, size)
         if _crosses_slices(one):
             kind = _megascale(one)
-            axes, size = crossed(_one_of_each(slices), mesh), len(set(slices))
+            axes, size = crossed_axes(_one_of_each(slices), mesh), len(set(slices))
             payload = sum(a.bytes for name in one.operands[:1] if name in here for a in here[name].arrays)
             key = kind, axes, "dcn", size
             count, held, sent = found.get(key, (0, 0, 0))
@@ -55,21 +55,21 @@ def read(program: hlo.Program, mesh: dict[str, int], slices=None) -> list[Collec
     return sorted(rows, key=lambda row: -row.sent)
 
 
-def unread(program: hlo.Program) -> int:
-    """How many collectives the program has in places that `read` does not come to: what it says is then too little."""
-    there = {one.name for here in program.computations.values() for one in here.values() if _KIND.match(one.opcode)}
+def count_unread(program: hlo.HloModule) -> int:
+    """The number of collectives of the program that `read_collectives` misses. If it is not 0, its figures are too low."""
+    every = {one.name for here in program.computations.values() for one in here.values() if _KIND.match(one.opcode)}
     read = {found.name for one, here, _, _ in program.executed() for _, _, found in _collectives(program, one, here)}
-    return len(there - read)
+    return len(every - read)
 
 
 def _collectives(program, one, here):
-    """(kind, arrays it carries, instruction) of an instruction, or of those that a fusion or async start holds."""
+    """(kind, arrays that it carries, instruction) of an instruction, or of each collective inside a fusion."""
     match = _KIND.match(one.opcode)
     if match:
         yield match[1], _carried(match[1], one, here), one
     elif one.opcode == "fusion":
         inside = program.inside(one)
-        # an all-reduce of which each device keeps a part is a reduce-scatter: XLA's fusion of both is called so
+        # An all-reduce of which each device keeps a part is a reduce-scatter. XLA names such a fusion after it.
         scatter = "reduce-scatter" in one.name or "reduce-scatter" in (one.attribute("calls") or "") \
             or "all-reduce-scatter" in one.text
         for other in inside.values():
@@ -80,15 +80,16 @@ def _collectives(program, one, here):
 
 
 def _carried(kind, one, here):
+    """The arrays that are the payload of a collective."""
     if kind == "all-gather":
-        # an async start's result is (operands, results): the larger half is what is gathered
+        # The result of an async start is (operands, results); the results are the gathered arrays.
         return one.arrays[len(one.arrays) // 2:] if one.opcode.endswith("start") else one.arrays
     known = [a for name in one.operands if name in here for a in here[name].arrays]
     return known or one.arrays
 
 
 def _inside_product(loops) -> str:
-    """XLA overlaps a gather or scatter with the product it feeds, as a loop of permutes around the ring."""
+    """The kind of a permute. XLA overlaps a gather or scatter with its product, as a loop of permutes around the ring."""
     body = loops[-1] if loops else ""
     if "windowed_dot_general" in body:
         return "reduce-scatter in a product" if "_rs" in body else "all-gather in a product"
@@ -96,17 +97,18 @@ def _inside_product(loops) -> str:
 
 
 def _sent(kind: str, payload: float, size: int) -> float:
+    """Bytes that each of `size` devices sends."""
     if kind in ("collective-permute", "collective-broadcast") or kind.endswith("in a product"):
         return payload
     share = (size - 1) / size
     return payload * share * (2 if kind == "all-reduce" else 1)
 
 
-# ------------------------------------------------------------------------------- who takes part
+# ------------------------------------------------------------------------- the devices of a group
 
 
-def group(one: hlo.Instruction, devices: int, kind: str) -> list[int] | None:
-    """The positions in the mesh of one group that communicates, the first of them."""
+def replica_group(one: hlo.Instruction, devices: int, kind: str) -> list[int] | None:
+    """The positions in the mesh of the first group of devices that communicates."""
     if kind == "collective-permute":
         pairs = one.text.split("source_target_pairs=", 1)[-1].split("}}", 1)[0]
         moved = [(int(a), int(b)) for a, b in re.findall(r"(\d+),(\d+)", pairs) if a != b]
@@ -133,7 +135,8 @@ def group(one: hlo.Instruction, devices: int, kind: str) -> list[int] | None:
 
 
 def _along(ids, names, axes):
-    """Positions along some axes from the first device on. `'a':(p)n` is the part of n of axis a after parts p before."""
+    """Positions along some axes, starting at the first device. `'a':(p)n` is the part of size n of axis a, after parts
+    whose sizes have the product p."""
     index = [np.zeros(1, int)] * len(names)
     for name, before, part in axes:
         at, size = names.index(name), ids.shape[names.index(name)]
@@ -153,7 +156,7 @@ def _iota(shape, dims, order):
     return (ids.transpose(_sizes(order)) if order else ids).reshape(_sizes(shape))
 
 
-def crossed(members, mesh: dict[str, int]) -> tuple[str, ...]:
+def crossed_axes(members, mesh: dict[str, int]) -> tuple[str, ...]:
     """The mesh axes along which these devices differ."""
     places = np.unravel_index(np.asarray(members), tuple(mesh.values()))
     return tuple(axis for axis, at in zip(mesh, places) if len(set(at.tolist())) > 1)
@@ -163,16 +166,17 @@ def crossed(members, mesh: dict[str, int]) -> tuple[str, ...]:
 
 
 def _crosses_slices(one: hlo.Instruction) -> bool:
-    """Between slices the compiler hands each device's part to the host, which sends it over the network."""
+    """Whether an instruction sends data to another slice. The compiler hands it to the host, which uses the network."""
     return one.opcode == "send" and "megascale" in one.text
 
 
 def _megascale(one) -> str:
+    """The kind of a collective between slices."""
     found = re.search(r'_xla_megascale_transfer_type="(\w+)"', one.text)
     kind = found[1].lower().replace("_", "-") if found else "collective-permute"
     return kind if kind in KINDS else "collective-permute"
 
 
 def _one_of_each(slices):
-    """The first device of every slice: where they differ is what joins the slices."""
+    """The first device of every slice. They differ along the mesh axes that join the slices."""
     return [int(np.flatnonzero(slices == s)[0]) for s in sorted(set(slices.tolist()))]

@@ -1,4 +1,4 @@
-"""The text of a compiled program, as computations of instructions, and how often each of them runs in one step."""
+"""The text of a compiled program, parsed into computations of instructions, and how often each runs in one step."""
 
 import dataclasses
 import math
@@ -12,20 +12,24 @@ _NAME = re.compile(r"%([\w.\-]+)")
 
 
 class Array(NamedTuple):
+    """The type of an array."""
+
     dtype: str
     dims: tuple[int, ...]
-    near: bool = False  # kept in a memory nearer than the main one, such as a TPU's VMEM
+    near: bool = False  # in a memory nearer than the main one, such as a TPU's VMEM
 
     @property
     def bytes(self) -> float:
-        return math.prod(self.dims) * BYTES.get(self.dtype, 1)  # what is not listed is an 8-bit float
+        return math.prod(self.dims) * BYTES.get(self.dtype, 1)  # types that are not listed are 8-bit floats
 
 
 @dataclasses.dataclass
 class Instruction:
+    """One line of a computation."""
+
     name: str
     opcode: str
-    arrays: tuple[Array, ...]  # the result; several where it is a tuple
+    arrays: tuple[Array, ...]  # the result; a tuple has several arrays
     operands: tuple[str, ...]
     text: str  # the operands as written, and the attributes
     root: bool
@@ -37,33 +41,35 @@ class Instruction:
 
     @property
     def called(self) -> str | None:
-        """What a call runs; a custom call too, where the program shows it, such as work handed to a SparseCore."""
+        """The computation that a call runs, also that of a custom call if the text shows it, such as SparseCore work."""
         if self.opcode == "custom-call":
             return self.attribute("called_computations")
         return self.attribute("to_apply") or self.attribute("calls")
 
 
-class Program:
-    """`computations`: {name: {instruction's name: Instruction}}, in order of execution; `entry`: where it begins."""
+class HloModule:
+    """A compiled program. `computations` is {name: {name of instruction: Instruction}} in order of execution, `entry` the
+    name of the first computation."""
 
     def __init__(self, text: str):
         self.computations: dict[str, dict[str, Instruction]] = {}
-        self.entry, here = None, None
+        entry, here = None, None
         for line in text.splitlines():
             if line.startswith((" ", "\t")):
-                found = here is not None and _instruction(line)
-                if found:
+                found = None if here is None else _instruction(line)
+                if here is not None and found is not None:
                     here[found.name] = found
             elif line.endswith("{") and " -> " in line:
                 name = _NAME.search(line)[1] if "%" in line else line.split()[line.startswith("ENTRY")]
                 here = self.computations.setdefault(name, {})
-                self.entry = name if line.startswith("ENTRY") else self.entry
-        if self.entry is None:
+                entry = name if line.startswith("ENTRY") else entry
+        if entry is None:
             raise ValueError("this text is no compiled program: no computation begins with ENTRY")
+        self.entry: str = entry
 
     def executed(self):
-        """(instruction, its computation, how often it runs, the loop bodies it is in) for all that runs, the insides of
-        fusions left out. A loop whose number of rounds is not in the program runs once: it is the loop over steps."""
+        """(instruction, its computation, how often it runs, the loop bodies around it) for every instruction that runs,
+        without those inside fusions. A loop without a known number of rounds is the loop over steps and counts once."""
         yield from self._run(self.entry, 1, ())
 
     def _run(self, name, times, loops):
@@ -77,15 +83,15 @@ class Program:
                 for branch in re.findall(r"%([\w.\-]+)", one.text.split("computation", 1)[-1]):
                     if branch in self.computations:
                         yield from self._run(branch, times, loops)
-            elif one.opcode in ("call", "async-start", "custom-call"):
-                if one.called in self.computations:
-                    yield from self._run(one.called, times, loops)
+            elif one.opcode in ("call", "async-start", "custom-call") and one.called in self.computations:
+                yield from self._run(one.called, times, loops)
 
     def inside(self, fusion: Instruction) -> dict[str, Instruction]:
+        """The instructions inside a fusion."""
         return self.computations.get(fusion.attribute("calls"), {})
 
     def rounds(self, loop: Instruction, here) -> int | None:
-        """How often a loop's body runs; None where the program does not know before it runs."""
+        """How often the body of a loop runs; None if the program does not tell before it runs."""
         known = re.search(r'known_trip_count":?\s*=?\{"?n"?[:=]"?(\d+)', loop.text)
         if known:
             return int(known[1])
@@ -104,7 +110,7 @@ class Program:
         return None if not step else max(0, math.ceil((stop - first) / step))
 
     def _number(self, condition, name, start, here):
-        """A whole number that a loop's condition sees at its first round."""
+        """The integer `name` in the condition of a loop, at its first round."""
         one = condition.get(name)
         if one is None:
             return None
@@ -119,6 +125,7 @@ class Program:
         return _constant(at) if at is not None and at.opcode == "constant" else None
 
     def _step(self, body, name):
+        """The positive integer that the body of a loop adds to its counter `name`."""
         one = body.get(name)
         inside = body
         if one is not None and one.opcode == "fusion":
@@ -135,6 +142,7 @@ class Program:
 
 
 def _element(computation, name):
+    """The index of a get-tuple-element instruction."""
     one = computation.get(name)
     if one is None or one.opcode != "get-tuple-element":
         return None
@@ -146,8 +154,8 @@ def _constant(one):
     return int(found[1]) if found else None
 
 
-def arrays(text: str) -> tuple[Array, ...]:
-    """The arrays of a type as written: `bf16[8,128]{1,0:T(8,128)S(1)}`, or a tuple of such."""
+def parse_arrays(text: str) -> tuple[Array, ...]:
+    """The arrays of a type as written: `bf16[8,128]{1,0:T(8,128)S(1)}`, or a tuple of these."""
     out = []
     for dtype, dims, layout in _ARRAY.findall(text):
         sizes = tuple(int(d.lstrip("<=")) for d in dims.split(",") if d)
@@ -166,12 +174,12 @@ def _instruction(line: str) -> Instruction | None:
         return None
     closing = _close(rest, opening)
     given = _NAME.findall(rest[opening:closing])
-    return Instruction(left.removeprefix("ROOT ").lstrip("%"), rest[:opening].strip(), arrays(kind), tuple(given),
+    return Instruction(left.removeprefix("ROOT ").lstrip("%"), rest[:opening].strip(), parse_arrays(kind), tuple(given),
                        rest[opening:], left.startswith("ROOT "))
 
 
 def _close(text: str, at: int) -> int:
-    """Where the bracket that opens at `at` has been closed."""
+    """The position behind the bracket that closes the one at `at`."""
     depth = 0
     for match in re.finditer(r"[()]", text[at:]):
         depth += 1 if match[0] == "(" else -1

@@ -1,21 +1,21 @@
-"""A report on a compiled program, and a sweep of them, as text."""
+"""Reports on compiled programs as text: one in full, or one line each."""
 
-from scaling.figures.words import count
+from scaling.figures.words import count, plural
 
 GIB = 2**30
 
 
-def table(result: dict) -> str:
-    """The report of `scaling.pods.attempt` or `nearest`, for people."""
+def format_report(result: dict) -> str:
+    """The report of `attempt` or `nearest_that_fits`, as lines of text."""
     if "error" in result:
-        return f"cannot be divided so: {result['error']}"
+        return result["error"]
     mesh = " x ".join(f"{axis}={n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
     where = f"{result['topology']}" + (f" x {result['slices']} slices" if result["slices"] > 1 else "")
     each = "device (half a chip)" if result["chip"]["devices"] > 1 else "chip"
     packed = f" in {result['runs']} packed runs" if result["runs"] > 1 else ""
     lines = [f"{result['experiment']['family']['name']}, {count(result['params'])} parameters{packed}, on {where}: "
              f"{result['chips']} chips, {mesh}, layout {result['layout']}, "
-             f"{result['gradients_per_step']} gradient{'s' * (result['gradients_per_step'] > 1)} a step", ""]
+             f"{plural(result['gradients_per_step'], 'gradient')} a step", ""]
     lines += _bytes(result, each)
     if result["fits"]:
         lines += ["", *_flops(result, each), "", *_collectives(result, each), "", *_roofline(result)]
@@ -24,7 +24,7 @@ def table(result: dict) -> str:
     lines += ["", f"compiled in {elapsed:.0f} s with {took['memory'] / GIB:.1f} GiB here",
               f"the chip's figures: {result['chip']['source']}"]
     if result.get("instead"):
-        lines += ["", f"What fits: {result['change']}", "", table(result["instead"])]
+        lines += ["", f"What fits: {result['change']}", "", format_report(result["instead"])]
     elif "tried" in result:
         lines += ["", "Nothing that was tried fits:", *(f"  {line}" for line in result["tried"])]
     return "\n".join(lines)
@@ -52,8 +52,9 @@ def _flops(result, each):
 
 def _collectives(result, each):
     rows = result["collectives"]
-    lost = [f"  and {result['unread']} collectives in places that are not read: bytes above and ICI below are too few"
-            ] * bool(result.get("unread"))
+    lost = []
+    if result.get("unread"):
+        lost.append(f"  {result['unread']} more collectives could not be read: these bytes and the ICI time are too low")
     if not rows:
         return lost or ["nothing is sent between chips"]
     lines = [f"sent by a {each} in one step",
@@ -66,22 +67,22 @@ def _collectives(result, each):
 
 def _roofline(result):
     r = result["roofline"]
-    parts = ", ".join(f"{name} {seconds(r[key])}" for name, key in
+    parts = ", ".join(f"{name} {format_seconds(r[key])}" for name, key in
                       (("compute", "compute"), ("HBM", "hbm"), ("ICI", "ici"), ("DCN", "dcn")))
     return ["a step at the chip's published rates", f"  {parts}",
-            f"  bound by {r['bound']}: {seconds(r['overlapped'])} if all overlaps (MFU {r['mfu_overlapped']:.0%}), "
-            f"{seconds(r['serial'])} if nothing does (MFU {r['mfu_serial']:.0%})"]
+            f"  bound by {r['bound']}: {format_seconds(r['overlapped'])} if all overlaps (MFU {r['mfu_overlapped']:.0%}), "
+            f"{format_seconds(r['serial'])} if nothing does (MFU {r['mfu_serial']:.0%})"]
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return "0" if not value else f"{value * 1e9:.2g} ns"
 
 
-def row(result: dict) -> str:
-    """One line of a table in Markdown, see `header`."""
+def table_row(result: dict) -> str:
+    """A report as one line of a Markdown table under `table_header`."""
     where = result["topology"] + (f" x {result['slices']}" if result["slices"] > 1 else "")
     mesh = " x ".join(f"{axis} {n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
     took, family = result["compile"], result["experiment"]["family"]["name"]
@@ -91,7 +92,7 @@ def row(result: dict) -> str:
     if result["fits"]:
         r, f = result["roofline"], result["flops"]
         cells += [f"{f['model'] / 1e12:.3g}", f"{f['compiled'] / f['model']:.2f}",
-                  *(seconds(r[k]) for k in ("compute", "hbm", "ici", "dcn")), r["bound"],
+                  *(format_seconds(r[k]) for k in ("compute", "hbm", "ici", "dcn")), r["bound"],
                   f"{r['mfu_serial']:.0%} to {r['mfu_overlapped']:.0%}"]
     else:
         cells += ["does not fit", *[""] * 7]
@@ -100,7 +101,7 @@ def row(result: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def header() -> str:
+def table_header() -> str:
     names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "compute", "HBM", "ICI",
              "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
     return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"

@@ -1,19 +1,19 @@
-"""The work of one device in one step, read off the compiled program: FLOPs of products, bytes of memory moved."""
+"""The work of one device in one step, read from the compiled program: FLOPs of products, bytes of memory traffic."""
 
 import math
 import re
 
 from scaling.pods import hlo
 
-# What moves no data of its own: views, tuples, control; asynchronous halves are counted where they end.
+# Instructions that move no data of their own: views, tuples, control. Asynchronous pairs are counted at their end.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
          "after-all", "copy-start", "async-start", "async-update", "async-done", "send", "send-done", "recv", "recv-done",
          "partition-id", "all-gather-done", "all-reduce-done", "collective-permute-done", "opt-barrier", "iota",
          "replica-id"}
 
 
-def flops(program: hlo.Program) -> float:
-    """FLOPs of matrix products and convolutions as often as they run; recomputation and repeated work count again."""
+def compiled_flops(program: hlo.HloModule) -> float:
+    """FLOPs of all executed matrix products and convolutions, recomputation and repeated work included."""
     total = 0.0
     for one, here, times, _ in program.executed():
         if one.opcode == "fusion":
@@ -23,10 +23,10 @@ def flops(program: hlo.Program) -> float:
     return total
 
 
-def traffic(program: hlo.Program) -> float:
-    """Bytes that go to and from the main memory: operands and results of every executed instruction that lie there.
+def memory_traffic(program: hlo.HloModule) -> float:
+    """Bytes to and from the main memory: the operands and results there of every executed instruction.
 
-    Of an operand that a fusion only slices, or updates a slice of in place, the slice counts.
+    If a fusion only slices an operand, or updates a slice of it in place, only the slice counts.
     """
     total = 0.0
     for one, here, times, _ in program.executed():
@@ -42,7 +42,7 @@ def _plain(one, here):
     if one.opcode == "dynamic-update-slice":
         update = here.get(one.operands[1])
         return 2 * _far(update.arrays) if update is not None else 0.0
-    if one.opcode == "copy-done":  # of two places the one in main memory
+    if one.opcode == "copy-done":  # between a near memory and the main one: only one of the two counts
         start = here.get(one.operands[0])
         return _far(start.arrays[:2]) if start is not None else 0.0
     return _far(one.arrays) + sum(_far(here[name].arrays) for name in one.operands if name in here)
@@ -62,8 +62,8 @@ def _fusion(program, one, here):
 
 
 def _touched(program, inside, index) -> float:
-    """Bytes that a fusion reads of its argument number `index`: slices where it is only sliced, none where it is only
-    updated in place, else infinity, which stands for all of it."""
+    """Bytes that a fusion reads of its argument number `index`: those of the slices if it is only sliced, none if it is
+    only updated in place, else infinity, which stands for the whole argument."""
     argument = next((i for i in inside.values() if i.opcode == "parameter" and _number(i) == index), None)
     return math.inf if argument is None else _read(program, inside, argument.name)
 
@@ -114,7 +114,8 @@ def _product(one, here) -> float:
 
 
 def _convolution(one, here) -> float:
-    """A multiply and an add for each output and tap whose input is neither padding nor a hole. TPUs do all products so."""
+    """A multiply and an add for each output and tap whose input is neither padding nor a hole. XLA for TPUs writes all
+    products as convolutions."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.text)
     lhs, rhs = (here[name].arrays[0].dims for name in one.operands[:2])
     out, (ins, kernel, outs) = one.arrays[0].dims, labels.groups()
@@ -134,7 +135,7 @@ def _at(text, index, default):
 
 
 def _valid(size, places, taps, low, stride, holes, spread) -> int:
-    """Pairs of output and tap that meet an input."""
+    """The number of pairs of output and tap that meet an input, along one dimension."""
     count = 0
     for tap in range(taps):
         offset = tap * spread - low

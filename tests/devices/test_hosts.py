@@ -1,4 +1,4 @@
-"""One job of several real processes on loopback: what it leaves is what one process leaves, whoever dies on the way."""
+"""A job of several real processes on loopback leaves the same results as one process, whichever process dies on the way."""
 
 import os
 import signal
@@ -20,28 +20,31 @@ SMALL = ("--config.sizes=(5e3,)", "--config.learning_rates=(4e-3,8e-3)", "--conf
 
 @pytest.fixture(scope="module")
 def job(flags_of, environment):
-    """Starts a job of some processes that have four devices between them."""
+    """A function that starts a job of several processes with four devices in all."""
     def launch(processes, workdir, *more):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         devices = environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // processes} "
                                               "--xla_cpu_multi_thread_eigen=false " + os.environ["SCALING_TEST_FLAGS"]}
-        several = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"] * (processes > 1)
-        return [subprocess.Popen(
-            [sys.executable, "-m", "experiments.run", *flags_of(workdir, *SMALL, *more), *several,
-             *[f"--process={i}"] * (processes > 1)], cwd=ROOT, env=devices, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True) for i in range(processes)]
+        command = [sys.executable, "-m", "experiments.run", *flags_of(workdir, *SMALL, *more)]
+        job_flags = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
+
+        def one(*flags):
+            return subprocess.Popen([*command, *flags], cwd=ROOT, env=devices, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, text=True)
+        return [one()] if processes == 1 else [one(*job_flags, f"--process={i}") for i in range(processes)]
     return launch
 
 
 def ended(processes):
+    """(exit statuses, texts on stderr, texts on stdout) of processes, when all of them have ended."""
     said = [process.communicate(timeout=300) for process in processes]
     return [process.returncode for process in processes], [err for _, err in said], [out for out, _ in said]
 
 
-def begun(workdir, processes):
-    """Waits until the job has saved a checkpoint beyond those that are there."""
+def wait_for_checkpoint(workdir, processes):
+    """Wait until the job has saved a later checkpoint than the present ones."""
     def saved():
         return max((int(p.name) for p in workdir.glob("checkpoints/*/trunk/*") if p.name.isdecimal()), default=-1)
 
@@ -58,10 +61,10 @@ def alone(job, tmp_path_factory):
     return workdir
 
 
-def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_process_does(job, alone, tmp_path):
+def test_a_job_whose_process_is_killed_resumes_with_others_and_ends_as_one_process_does(job, alone, tmp_path):
     workdir = tmp_path / "study"
     processes = job(2, workdir, "--checkpoint_seconds=0")
-    begun(workdir, processes)
+    wait_for_checkpoint(workdir, processes)
     processes[1].send_signal(signal.SIGKILL)
     start = time.monotonic()
     codes, err, _ = ended(processes)
@@ -70,7 +73,7 @@ def test_a_job_whose_process_is_killed_goes_on_with_others_and_ends_as_one_proce
     codes, err, out = ended(job(4, workdir, "--config.layout=fsdp", "--keep_best=1", "--checkpoint_seconds=5"))
     assert codes == [0] * 4, err
     best = [p.parent for p in workdir.glob("checkpoints/*/*/*/state")]
-    assert best and len({p.parent for p in best}) == len(best), best  # one of each segment that was saved
+    assert best and len({p.parent for p in best}) == len(best), best  # one checkpoint of each saved segment
     assert [text.count("is done") for text in out] == [1, 0, 0, 0]
     found, wanted = results(workdir), results(alone)
     assert len(wanted) == 4 and found.keys() == wanted.keys()
@@ -124,6 +127,7 @@ except Exception as error:
 
 
 def two(program, environment, *arguments):
+    """`ended` of a job of two processes that run a program."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -132,12 +136,12 @@ def two(program, environment, *arguments):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)])
 
 
-def test_values_checkpoints_and_errors_are_those_of_all(tmp_path, environment):
+def test_all_processes_agree_on_values_checkpoints_and_errors(tmp_path, environment):
     codes, err, _ = two(TOGETHER, environment, str(tmp_path))
     assert codes == [1, 1], err
     assert err[0].splitlines()[-1] == "error: the report cannot be written" and "Traceback" not in err[0]
     assert "step 2" not in err[1] and "error" not in err[1], err[1]
-    assert "is torn" in err[0]  # which only the other process could not read
+    assert "is torn" in err[0]  # although only the other process could not read it
 
 
 ALONE = """
@@ -147,7 +151,7 @@ from scaling.fields import ConfigError
 
 hosts.start(sys.argv[1], 2, int(sys.argv[2]))
 try:
-    hosts.barrier("begun")
+    hosts.barrier("started")
     if hosts.process_index() == 1:
         raise ConfigError("no data on this machine")
     while True:
@@ -157,7 +161,7 @@ except Exception as error:
 """
 
 
-def test_an_error_of_one_process_alone_ends_all_with_its_status(environment):
+def test_an_error_of_one_process_ends_all_with_its_status(environment):
     codes, err, _ = two(ALONE, environment)
     assert codes == [3, 3], err
     assert "process 1 of this job ended: error: no data on this machine" in err[0] and exits.PEER_DIED not in err[0]
@@ -169,7 +173,7 @@ def test_sigterm_in_any_process_saves_at_one_step_and_the_lead_may_die_too(job, 
     workdir = tmp_path / "study"
     for victim, number in ((1, signal.SIGTERM), (0, signal.SIGKILL)):
         processes = job(2, workdir, "--checkpoint_seconds=0")
-        begun(workdir, processes)
+        wait_for_checkpoint(workdir, processes)
         processes[victim].send_signal(number)
         codes, err, _ = ended(processes)
         if number == signal.SIGTERM:
@@ -189,18 +193,17 @@ def test_flags_that_are_incomplete_or_contradict_themselves_are_refused(given, s
         hosts.start(*given)
 
 
-def test_open_mpi_that_hides_its_first_process_is_told_what_to_add(monkeypatch):
+def test_under_open_mpi_the_error_names_the_flags_to_add(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match="--processes=4 --process=.OMPI_COMM_WORLD_RANK"):
         hosts.start()
 
 
-def test_one_process_alone_decides_for_itself_and_asks_nobody():
+def test_a_process_on_its_own_needs_no_store():
     hosts.start()
-    assert hosts.is_lead() and hosts.process_count() == 1 and hosts.agree((1, 2)) == (1, 2) and hosts.gather_values(3) == [3]
+    assert hosts.is_lead() and hosts.process_count() == 1 and hosts.process_index() == 0
+    assert hosts.agree((1, 2)) == (1, 2) and hosts.gather_values(3) == [3]
     assert hosts.any_of(True) and not hosts.any_of(False)
-    hosts.barrier("nobody")
-    assert hosts.by_lead(lambda: self_made) is self_made
-
-
-self_made = object()
+    hosts.barrier("alone")
+    value = object()  # not JSON
+    assert hosts.by_lead(lambda: value) is value

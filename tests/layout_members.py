@@ -1,0 +1,24 @@
+"""Small experiments of every family that every layout can divide, and a mesh of eight devices for each layout."""
+
+from sources import tiny
+
+from scaling import experiment as experiments
+from scaling import families
+
+FAMILIES = [families.name(cls) for cls in families.all()]
+MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,data=2", "tensor": "tensor=2,data=4",
+          "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
+SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1}}
+
+
+def member(name, layout):
+    """An experiment with a small member of a family. It has two heads, so that every layout can divide it."""
+    e = tiny(name)
+    family = type(e.family).ladder(1e5, **e.data.family_fields() | {"width": 64} | SMALL_MEMBERS[name])
+    return e.replace({"family": family, "layout": layout})
+
+
+def language_model(layout, batch):
+    """A Transformer whose sizes make the traffic of each layout easy to tell."""
+    family = families.find("transformer").ladder(1e5, length=24, vocab=64, scan=False)
+    return experiments.Experiment(family=family, layout=layout).replace({"data.length": 24, "data.batch": batch})

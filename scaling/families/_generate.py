@@ -1,4 +1,4 @@
-"""Generation from a language model with a key-value cache: all prompts in one pass, then token by token."""
+"""Text generation with a key-value cache: one pass over all prompts, then one token of every text at a time."""
 
 import functools
 
@@ -10,19 +10,17 @@ from jax import lax
 
 def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(),
              seed=0):
-    """Continues prompts (token arrays of any lengths, at least one token each): a list of arrays of new
-    tokens.
+    """Continue prompts (token arrays of any lengths, at least one token each). Returns a list of arrays of new tokens.
 
-    temperature: logits are divided by it; 0 takes the likeliest token.
-    top_k, top_p: sample among the k likeliest tokens; among the fewest whose probabilities reach p
-    (Holtzman et al.
-        2020, section 3.1). Ties at the threshold stay in.
-    stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of
-    them. seed: the same seed, prompts and sizes give the same tokens; row i does not depend on the other
-    rows.
+    temperature: divides the logits; 0 takes the most likely token.
+    top_k: sample among the k most likely tokens. Ties at the threshold are kept.
+    top_p: sample among the fewest most likely tokens whose probabilities add up to p or more (Holtzman et al. 2020,
+        section 3.1). Ties at the threshold are kept.
+    stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of them.
+    seed: the same seed, prompts and sizes give the same tokens. A row does not depend on the other rows.
 
-    With rotary positions a text may outgrow `family.length`: each token then sees the last `length` ones in
-    every layer. With learned positions that is an error.
+    With rotary positions a text may be longer than `family.length`. Each token then attends to the last `length` tokens in
+    every layer. With learned positions a longer text is a ValueError.
     """
     prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
     check_request(family, prompts, max_tokens, temperature, top_k, top_p)
@@ -41,9 +39,9 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
 
 
 def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(), seed=0, row=0):
-    """Yields the tokens of row number `row` of `generate` one by one, each as soon as it is known.
+    """Yield the tokens of row number `row` of `generate` one by one, each as soon as it is drawn.
 
-    `prompt` is one array of tokens and `stop` holds single tokens; all else is as in `generate`.
+    `prompt` is one array of tokens and `stop` holds single tokens. The other arguments are those of `generate`.
     """
     prompt = np.asarray(prompt, np.int32)
     check_request(family, [prompt], max_tokens, temperature, top_k, top_p)
@@ -68,7 +66,7 @@ def init_cache(family, batch, capacity):
 
 
 def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy=False):
-    """A token from float32 logits [vocab]; the options as in `generate`."""
+    """A token, int32 [], from float32 logits [vocab]. The options are those of `generate`."""
     if greedy:
         return logits.argmax().astype(jnp.int32)
     logits = logits / temperature
@@ -77,7 +75,7 @@ def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy
     if nucleus:
         ranked = jnp.sort(logits, descending=True)
         weight = jax.nn.softmax(ranked)
-        before = jnp.cumsum(weight) - weight  # the likeliest has nothing before it, and so always stays
+        before = jnp.cumsum(weight) - weight  # 0 for the most likely token, which is therefore always kept
         logits = jnp.where(logits >= jnp.where(before < top_p, ranked, jnp.inf).min(), logits, -jnp.inf)
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
@@ -97,12 +95,12 @@ _choose = jax.jit(choose, static_argnames=("top_k", "nucleus", "greedy"))
 
 @functools.partial(jax.jit, static_argnames=("family", "max_tokens", "stop", "top_k", "nucleus", "greedy"))
 def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_tokens, stop, **options):
-    """int32 [B, max_tokens]; what follows a stop token in a row means nothing."""
+    """New tokens int32 [B, max_tokens]. Tokens after a stop token in a row have no meaning."""
     batch, width = tokens.shape
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
 
     def pick(logits, step):
-        """The tokens numbered `step` of all rows, from logits [B, vocab]."""
+        """Token number `step` of every row, from logits [B, vocab]."""
         return jax.vmap(lambda logits, key: choose(logits, jax.random.fold_in(key, step), temperature, top_p,
                                                    **options))(logits, keys)
 
@@ -126,6 +124,7 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
 
 
 def _cut(row, stops):
+    """The row up to the first of any of the stops."""
     ends = [len(row)]
     for s in stops:
         if 0 < len(s) <= len(row):
@@ -135,6 +134,7 @@ def _cut(row, stops):
 
 
 def check_request(family, prompts, max_tokens, temperature, top_k, top_p):
+    """Raise a ValueError for prompts (token arrays) or options that `generate` cannot use."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if not temperature >= 0:

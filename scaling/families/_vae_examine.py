@@ -9,7 +9,7 @@ IMPORTANCE_SAMPLES = 64
 ACTIVE = 0.01  # nats; a unit whose mean KL is higher is active (after Burda et al. 1509.00519, section 5)
 
 
-def examine(family, params, batch, key):
+def examine_vae(family, params, batch, key):
     """Sums and counts of "iwae_bits_per_dim", the bound of 64 importance samples (Burda et al. 1509.00519, eq. 8);
     "active_latents", the share of latent units whose mean KL over this batch exceeds 0.01 nats; and "rate_layer_00" and so
     on, the bits per dimension of each stochastic block, from the top."""

@@ -168,7 +168,7 @@ class VAE:
 
     def examine(self, params, batch, key):
         """Metrics that are too costly for every evaluation; see `_vae_examine`."""
-        return _vae_examine.examine(self, params, batch, key)
+        return _vae_examine.examine_vae(self, params, batch, key)
 
     def sample(self, params, batch, key):
         """Images uint8 [B, H, W, C] drawn from the model, given the labels or captions of the batch. Families of all sizes

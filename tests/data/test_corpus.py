@@ -221,7 +221,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(books, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(files.DiskFull, match="no space left.*Nothing that had finished is lost.*SCALING_DATA_DIR"):
+        with pytest.raises(files.DiskFull, match="no space left.*Finished work is not lost.*SCALING_DATA_DIR"):
             load(books)
     assert load(books).tokens
 

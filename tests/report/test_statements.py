@@ -11,10 +11,10 @@ from report_page import Page, page_of
 from report_study import DATA, LAW, SIZES, fill, record, surface
 
 from scaling.figures import words
-from scaling.figures.palette import Palette
 from scaling.report import plots
 from scaling.report.reading import law_values, read_study
 from scaling.report.sections import key_facts, monotone
+from scaling.report.study_page import study_palette
 from scaling.results import tuned
 from scaling.results.records import Records
 
@@ -99,7 +99,7 @@ def test_compute_is_counted_as_the_fit_counted_it(tmp_path, fitted, name):
         point["flops"] = recorded[point["fingerprint"]]
     (tmp_path / "fit.json").write_text(json.dumps(fit))
     study = read_study(tmp_path)
-    axes = plots.draw_compute(study, Palette((), ())).axes[0]
+    axes = plots.draw_compute(study, study_palette(study)).axes[0]
     assert study.compute == fitted and axes.get_xlabel() == f"training compute ({name})"
     drawn = {float(x) for line in axes.lines for x in line.get_xdata()}
     assert set(study.cells["fingerprint"].map(recorded)) <= drawn

@@ -7,9 +7,9 @@ import pandas as pd
 def learning_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> float:
     """The learning rate for a run of `params` non-embedding parameters on `seen` units of data.
 
-    `cells` are the tuned runs of a sweep, one per (N, D), with columns params_non_embedding, learning_rate and `data`, the
-    column of D. The log of the rate is fitted as a plane in log N and log D (the form of Bjorck et al. 2409.19913 for D
-    and of Kaplan et al. 2001.08361, appendix D.6, for N). The result is clipped between half of the smallest and the largest
+    `cells` are the tuned runs of a sweep, one per (N, D), with columns params_non_embedding, learning_rate and `data`,
+    the column of D. log lr is fitted as a plane in log N and log D (the form of Bjorck et al. 2409.19913 for D and of
+    Kaplan et al. 2001.08361, appendix D.6, for N). The result is clipped between half of the smallest and the largest
     tuned rate, because a plane through a coarse grid of rates says little far away from it.
     """
     n, d, rates = (np.log(cells[c].to_numpy(float)) for c in ("params_non_embedding", data, "learning_rate"))

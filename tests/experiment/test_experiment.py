@@ -91,3 +91,13 @@ def test_the_microbatch_divides_and_follows_the_cache(monkeypatch):
         monkeypatch.setattr(accumulation, "CPU_CACHE", fit * each)
         assert accumulation.accumulation_steps(E, mesh, 1) == steps
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each
+
+
+def test_knobs_are_arguments_of_the_program_and_all_other_fields_are_part_of_it():
+    for path, (value, kind) in leaves(E).items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        other = E.replace({path: value + 1}) if not path.startswith("family") else None
+        if other is not None:
+            assert (experiments.program_key(other) == experiments.program_key(E)) == (kind == "knob"), path
+            assert (experiments.fingerprint(other, "d") == experiments.fingerprint(E, "d")) == (kind == "how"), path

@@ -2,14 +2,14 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Four Transformers over a factor of 50 in parameters, on four amounts of data over a factor of 8, each with a sweep of
-the learning rate; the law L(N, D) = E + A N^-alpha + B D^-beta; and the forecast of a run of ten times the compute of
-the largest fitted one, written before that run is trained.
+The sweep has four Transformers over a factor of 50 in parameters, on four amounts of data over a factor of 8, each with a
+sweep of the learning rate. The law is L(N, D) = E + A N^-alpha + B D^-beta. The study forecasts a run with ten times the
+compute of the largest fitted one before it trains that run.
 
 Cost: two CPU cores, between four and five minutes with building the data; 65 runs in 5 programs, 1.5e13 FLOPs.
-Expect: tuned loss falls at every step in N and in D, from 3.6 to 2.3 bits per byte; forecasts within 1% of the observed
-1.85 (-0.99% and -0.58% when this was written), inside intervals of about 5% either way. Data this small hardly show
-E, and larger models gain more from data than an additive law allows (residuals of 2%): the fit says so.
+Expect: the tuned loss falls at every step in N and in D, from 3.6 to 2.3 bits per byte. Forecasts are within 1% of the
+observed 1.85 (-0.99% and -0.58% when this was written), inside intervals of about 5% either way. So little data hardly
+shows E, and larger models gain more from data than an additive law allows (residuals of 2%); the fit reports both.
 """
 
 from scaling import experiment
@@ -21,7 +21,7 @@ def get_config():
     config.title = "Byte-level Transformers on the Python standard library"
     config.metric = "bits_per_byte"
     config.prompts = ("def ", "class ")
-    # Muon learns about twice as fast as AdamW in runs this short, and few layers run faster unrolled.
+    # Muon learns about twice as fast as AdamW in runs this short, and a few layers run faster unrolled than scanned.
     config.optim.name, config.optim.warmup, config.optim.table_rate = "muon", 10, 8.0
     config.family.scan = False
     config.data.evaluation_tokens = 32_768

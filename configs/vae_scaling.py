@@ -2,15 +2,16 @@
 
     python -m experiments.run --config=configs/vae_scaling.py --workdir=runs/vae
 
-Token VAEs over a factor of 50 in parameters, on four amounts of data over a factor of 8, four learning rates at every size
-(muP's multipliers carry them over widths; the sweep shows how far), three seeds at the centre; the law
-L(N, D) = E + A N^-alpha + B D^-beta of the negative ELBO, and of the distortion alone; and the forecast of a run of ten
-times the compute of the largest fitted one, written before that run is trained. `:quick` is a smaller version.
+The sweep has token VAEs over a factor of 50 in parameters, on four amounts of data over a factor of 8, with four learning
+rates at every size (muP's multipliers carry them over widths; the sweep shows how far) and three seeds at the centre. The
+law L(N, D) = E + A N^-alpha + B D^-beta is fitted to the negative ELBO, and to the distortion alone. The study forecasts a
+run with ten times the compute of the largest fitted one before it trains that run. `:quick` is a smaller version.
 
 Cost: two CPU cores, about half an hour; 93 runs in 5 programs, 4.0e13 FLOPs.
 Expect: the tuned bound falls at every step in N and in D, from 1.21 to 0.92 bits per dimension; E 0.56, alpha 0.31, beta
-0.21, all wide. The forecast was 0.864, 90% [0.832, 0.898], the observed 0.815: 5.6% better than the law and outside. Runs
-this short are limited by their number of steps, and larger models gain more from data than an additive law allows.
+0.21, all with wide intervals. The forecast was 0.864, 90% [0.832, 0.898]; the observed value was 0.815, 5.6% better than
+the law and outside the interval. Runs this short are limited by their number of steps, and larger models gain more from
+data than an additive law allows.
 """
 
 from scaling import experiment
@@ -21,7 +22,7 @@ def get_config(scale="full"):
     config = experiment.config("vae")
     config.title = "Hierarchical VAEs on rendered letters"
     config.metric, config.beside = "bits_per_dim", ("distortion",)
-    config.family.components = 3  # of the likelihood; five cost a third more at the smallest size
+    config.family.components = 3  # mixture components of the likelihood; five cost a third more at the smallest size
     config.data.update({"name": "glyphs/letters", "size": 16, "levels": 16, "batch": 32, "evaluation_examples": 4096})
     config.optim.update({"name": "muon", "warmup": 20, "ema": 0.99})
     config.sizes = (1e4, 4e4, 1.5e5, 5e5)
@@ -40,7 +41,7 @@ def sweep(config):
     sizes = [experiment.family_at(config, size) for size in config.sizes]
     centre = {"family": [experiment.family_at(config, config.centre)], "seed": list(range(config.seeds))}
     everywhere = {"optim.learning_rate": list(config.learning_rates), "data.examples": list(config.examples)}
-    # the largest size stops one amount of data short: that corner would cost a third of the whole sweep
+    # The largest size leaves out the most data, because that corner would cost a third of the whole sweep.
     largest = where(grid(base, {"family": sizes[-1:], **everywhere}), data=lambda data: data.examples < config.examples[-1])
     return chain(grid(base, {"family": sizes[:-1], **everywhere}), largest, grid(base, {**centre, **everywhere}))
 

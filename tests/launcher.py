@@ -1,4 +1,4 @@
-"""A tiny study as a user starts it: its corpus, its environment, its flags, and what it leaves."""
+"""Fixtures to start the tiny study as a user does: its corpus, environment and flags, and its results."""
 import json
 import os
 import pathlib
@@ -12,12 +12,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 
 
-MEASURED = {"seconds", "finished", "git_commit", "versions"}  # what two runs of one experiment may differ in
+MEASURED = {"seconds", "finished", "git_commit", "versions"}  # fields in which two runs of one experiment may differ
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """Sixty files of words with some order to learn, the same on every machine."""
+    """Sixty files of words in an order that a model can learn, the same on every machine."""
     folder, rng = tmp_path_factory.mktemp("corpus"), random.Random(0)
     for i in range(60):
         word, text = rng.choice(WORDS), []
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """Two devices; compiled programs are kept between processes."""
+    """Two devices, and a cache of compiled programs that the processes share."""
     cache = tmp_path_factory.mktemp("cache")
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
@@ -47,6 +47,7 @@ def flags_of(corpus):
 
 
 def results(workdir):
+    """{fingerprint: record without the measured fields} of a workdir."""
     found = {}
     for path in sorted((workdir / "records").iterdir()):
         record = json.loads(path.read_text().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""A study small enough for tests: two sizes, four lengths, two rates, and a target; every stage of the real thing."""
+"""A study small enough for tests, with every stage: two sizes, four lengths, two learning rates, and a target."""
 
 from scaling import experiment
 from scaling.experiment import grid
@@ -6,7 +6,8 @@ from scaling.experiment import grid
 
 def get_config():
     config = experiment.config("transformer")
-    config.update_from_flattened_dict({"data.length": 32, "data.batch": 4, "optim.warmup": 4, "data.evaluation_tokens": 1024})
+    config.update_from_flattened_dict({
+        "data.length": 32, "data.batch": 4, "optim.warmup": 4, "data.evaluation_tokens": 1024})
     config.title, config.metric, config.prompts = "A tiny study", "bits_per_byte", ("a",)
     config.sizes = (5e3, 9e3)
     config.tokens = (2560, 5120, 7680, 10240)

@@ -1,17 +1,20 @@
-"""An experiment: everything that determines a run, as one frozen value.
+"""An experiment is everything that determines a run, as one frozen value. A run is a pure function of it.
 
-A run is a pure function of its experiment. `scaling.fields` says which of its fields are arguments of a compiled
-program (knobs), which are part of it, and which do not enter the run's name.
+`scaling.fields` says which fields are arguments of a compiled program (knobs), which are part of the program, and which do
+not enter the run's name.
 """
 
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling import families
 from scaling.experiment.data import KINDS, Text
 from scaling.fields import ConfigError, fields, how, knob, leaves, nearest, replace
+
+if TYPE_CHECKING:
+    from ml_collections import config_dict
 
 SCHEDULES = ("wsd", "cosine", "constant")
 RESULTS_VERSION = 3  # raise it when a change of code changes what a given experiment computes
@@ -19,31 +22,35 @@ RESULTS_VERSION = 3  # raise it when a change of code changes what a given exper
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
+    """Optimiser, schedule and parametrisation; see `scaling.training.optim`."""
+
     name: str = "adamw"  # adamw, muon, or any optimiser of optax by its name
-    learning_rate: float = knob(4e-3)  # peak, at base_width; see scaling.training.optim for other widths
-    table_rate: float = knob(1.0)  # learning rate of lookup tables (axis "vocab" first) over that of the rest
+    learning_rate: float = knob(4e-3)  # the peak, at base_width; scaling.training.optim has other widths
+    table_rate: float = knob(1.0)  # learning rate of lookup tables (axis "vocab" first) over that of other parameters
     weight_decay: float = knob(0.1)
     beta1: float = knob(0.9)
     beta2: float = knob(0.95)
     epsilon: float = knob(1e-10)
     clip: float = knob(1.0)  # global gradient norm; 0 is off
-    skip: float = knob(0.0)  # gradient norm from which on a step is left out (Child 2011.10650, table 7); 0 is off
+    skip: float = knob(0.0)  # steps of larger gradient norm are skipped (Child 2011.10650, table 7); 0 is off
     schedule: str = "wsd"  # wsd, cosine, constant
     warmup: int = knob(32)  # steps
     cooldown: float = knob(0.2)  # share of all steps (wsd)
     floor: float = knob(0.0)  # last learning rate as a share of the peak (wsd, cosine)
-    parametrization: str = "mup"  # mup: matrices learn at base_width / width; or standard
+    parametrization: str = "mup"  # mup (matrices learn at base_width / width) or standard
     base_width: int = 64
-    ema: float = 0.0  # decay of the averaged weights that are evaluated, reached after 10 / (1 - ema) steps; 0 is off
+    ema: float = 0.0  # decay of the evaluated averaged weights, reached after 10 / (1 - ema) steps; 0 is off
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
+    """One run: a family at one size, its data, its optimisation and its seed."""
+
     family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))
-    data: Any = Text()  # of the kind that the family reads
+    data: Any = Text()  # the kind that the family reads
     optim: Optim = Optim()
     seed: int = knob(0)
-    microbatch: int = how(0)  # sequences per gradient on one device; 0 chooses
+    microbatch: int = how(0)  # sequences per accumulated gradient on one device; 0 chooses
     layout: str = how("data")  # how parameters lie on the mesh; see scaling.devices.sharding
 
     @property
@@ -56,6 +63,7 @@ class Experiment:
 
 
 def knobs(experiment: Experiment) -> dict[str, float]:
+    """{path: value} of the fields that are arguments of the compiled program."""
     return {path: value for path, (value, kind) in leaves(experiment).items() if kind == "knob"}
 
 
@@ -66,14 +74,14 @@ def program_key(experiment: Experiment) -> str:
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as nested plain values, with the family's name; for records and people."""
+    """The experiment as nested dicts of plain values with the family's name, for records and people."""
     out = dataclasses.asdict(experiment)
     out["family"] = {"name": families.name(experiment.family), **out["family"]}
     return out
 
 
 def from_dict(values: dict[str, Any]) -> Experiment:
-    """The experiment that `to_dict` was given."""
+    """The experiment of a dict of `to_dict`."""
     family = {k: v for k, v in values["family"].items() if k != "name"}
     cls = families.find(values["family"]["name"])
     return Experiment(**{**values, "family": cls(**family), "data": KINDS[cls.reads](**values["data"]),
@@ -81,19 +89,19 @@ def from_dict(values: dict[str, Any]) -> Experiment:
 
 
 def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
-    """Names a run: a hash of what it computes and of the data it saw; how it is computed does not enter."""
+    """The name of a run: a hash of all fields but `how` fields, and of the content of its data."""
     return named_by(experiment, data_fingerprint, RESULTS_VERSION)
 
 
 def named_by(experiment: Experiment, data_fingerprint: str, version: int, also=()) -> str:
-    """The name of a run under a results version, which may have been named by some `how` fields `also`."""
+    """The name of a run under a results version, which may have hashed the `how` fields `also` too."""
     what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
     what |= {"family": families.name(experiment.family), "content": data_fingerprint}
     return _hash({**what, "results_version": version})
 
 
 def _hash(values: dict) -> str:
-    # 1 and 1.0 name the same run, whichever of them the config wrote
+    # 1 and 1.0 in a config name the same run.
     canonical = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in values.items()}
     return hashlib.sha256(json.dumps(canonical, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -101,14 +109,14 @@ def _hash(values: dict) -> str:
 # ------------------------------------------------------------------------------------------- configs
 
 
-def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":  # noqa: F821
-    """A config in which every field of an experiment is present and can be overridden by a flag.
+def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
+    """A config with every field of an experiment, so that flags can override all of them.
 
-    `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value
-    given there wins over the ladder's. A study's own fields are there too: its title, the metric that is fitted
-    and forecast, others that are fitted beside it, the law, and prompts for text.
+    `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value there overrides
+    the ladder. The config also has the fields of a study: its title, the metric to fit and forecast, other metrics to fit
+    beside it, the law, and prompts for text.
     """
-    from ml_collections import config_dict  # experiments themselves do without
+    from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
     data = KINDS[cls.reads]()
     small, large = fields(cls.ladder(cls.sizes()[0])), fields(cls.ladder(cls.sizes()[-1]))
@@ -120,14 +128,14 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict": 
         sizes[f.name] = config_dict.placeholder(type(small[f.name])) if laddered else small[f.name]
     rest = {**fields(Experiment()), "data": data}
     study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": ()}
-    out = config_dict.ConfigDict({"family": sizes, **study, **{k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v
-                                                      for k, v in rest.items() if k != "family"}})
+    rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
+    out = config_dict.ConfigDict({"family": sizes, **study, **rest})
     out.update_from_flattened_dict(changes)
     return out
 
 
 def family_at(cfg, size: float):
-    """The family of a config at one size of its ladder, with the config's own fields and its data's."""
+    """The family of a config at one size of its ladder, with the fields that the config and its data set."""
     cls = families.find(cfg.family.name)
     given = {k: v for k, v in cfg.family.items() if k not in ("name", "size") and v is not None}
     names = {f.name for f in dataclasses.fields(cls)}
@@ -140,7 +148,7 @@ def _data(cfg, cls):
 
 
 def from_config(cfg) -> Experiment:
-    """The experiment of a config; fields that are not an experiment's (a sweep's, say) are left aside."""
+    """The experiment of a config. Fields of no experiment, such as those of a sweep, are ignored."""
     values = {"family": family_at(cfg, cfg.family.size), "data": _data(cfg, families.find(cfg.family.name)),
               "optim": Optim(**cfg.optim.to_dict())}
     values |= {name: cfg[name] for name in fields(Experiment()) if name not in values}
@@ -148,7 +156,7 @@ def from_config(cfg) -> Experiment:
 
 
 def validate(experiment: Experiment) -> Experiment:
-    """The experiment itself, or a ConfigError that says what to change."""
+    """Returns the experiment, or raises a ConfigError that says what to change."""
     data, optim = experiment.data, experiment.optim
 
     for path, value, names in (

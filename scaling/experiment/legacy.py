@@ -16,10 +16,16 @@ def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> s
 
 
 def with_model_flops(record: dict) -> dict:
-    """A record with `flops` of the model and `flops_executed`, whichever version wrote it."""
-    if "flops_executed" in record or "flops" not in record or not isinstance(record.get("experiment"), dict):
+    """A record with `flops` of the model and `flops_executed`, whichever version wrote it.
+
+    A record without a whole experiment, such as one written by hand, stays as it is.
+    """
+    if "flops_executed" in record or "flops" not in record:
         return record
-    experiment = from_dict(record["experiment"])
+    try:
+        experiment = from_dict(record["experiment"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return record
     players = cost.player_flops(experiment.family, experiment.data.batch)
     counted = {f"flops_{name}": flops * experiment.steps for name, flops in players.items() if f"flops_{name}" in record}
     return {**record, "flops": sum(players.values()) * experiment.steps, "flops_executed": record["flops"], **counted}

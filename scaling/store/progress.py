@@ -10,12 +10,12 @@ class Progress:
 
     `total` and all updates are in `unit`. Choose a unit that is proportional to time (FLOPs, not steps), so that the
     time left is right for models of different sizes. `initial` is the work of earlier processes; it counts as done but
-    does not enter the rate. `file` is where the bar is written, stderr by default.
+    does not enter the rate. `file` is where the bar is written, stderr by default; a `silent` bar writes nothing.
     """
 
-    def __init__(self, total, unit="FLOP", initial=0, every=10.0, file=None):
-        self._file, self._every = file or sys.stderr, every
-        self._is_terminal = getattr(self._file, "isatty", lambda: False)()
+    def __init__(self, total, unit="FLOP", initial=0, every=10.0, file=None, silent=False):
+        self._file, self._every, self._silent = file or sys.stderr, every, silent
+        self._is_terminal = not silent and getattr(self._file, "isatty", lambda: False)()
         # Low smoothing, because the momentary rate jumps with compilations and small models.
         self._bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True, smoothing=0.05,
                          file=self._file, dynamic_ncols=True, disable=not self._is_terminal)
@@ -38,10 +38,13 @@ class Progress:
 
     def print(self, message) -> None:
         """Prints a line above the bar."""
-        tqdm.write(str(message), file=self._file)
+        if not self._silent:
+            tqdm.write(str(message), file=self._file)
 
     def _print(self):
         self._printed = time.monotonic()
+        if self._silent:
+            return
         meter = tqdm.format_meter(self._n, self._total, self._printed - self._start, ncols=0, unit=self._unit,
                                   unit_scale=True, initial=self._initial, postfix=self._text or None)
         print(meter, file=self._file, flush=True)

@@ -1,6 +1,6 @@
-"""What trained models make, for people to look at: text from the same prompts, images from the same latents.
+"""Samples of trained models for people to look at: text from the same prompts, images from the same latents.
 
-Which of it a study has follows from what its family can do. Everything is written as files beside the records.
+The family decides which of them a study has. All are files in the workdir.
 """
 
 import jax
@@ -13,28 +13,30 @@ from scaling.store import files
 from scaling.study.restore import restored
 from scaling.training.step import means
 
-EXAMPLES = 32  # images that pictures are made from
-EXAMINED = 512  # examples that costly metrics are of
+EXAMPLES = 32  # images of the evaluation set that pictures start from
+EXAMINED = 512  # examples that costly metrics are measured on
 
 
 def write_samples(workdir, runner, frame, metric: str, prompts=()):
-    """Samples of the best run of each size of a study whose clean records are `frame`.
+    """Writes samples of the best run of each size of a study, whose clean records are `frame`.
 
     samples.json        text by the smallest and the largest model, for each prompt
-    pictures.json       and pictures/*.png, by every size
-    examine.json        what is too costly to measure for every run, of the smallest and the largest
+    pictures.json       and pictures/*.png, by the model of each size
+    examine.json        metrics too costly for every run, of the smallest and the largest model
     """
     finished = [tuned.tuned_cells(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
-    best = pd.concat(finished).sort_values("data").groupby(tuned.PARAMS)["fingerprint"].last()  # of the most data
+    best = pd.concat(finished).sort_values("data").groupby(tuned.PARAMS)["fingerprint"].last()  # trained on the most data
     if best.empty:
         return
     models = [restored(runner, runner.records.read(fingerprint)) for fingerprint in best]
     ends = [("smallest", models[0]), ("largest", models[-1])]
     family = models[0].family
     if prompts and hasattr(family, "begin"):
-        files.write_json(workdir / "samples.json", [line for label, m in ends for line in _texts(m, label, prompts)])
+        texts = [text for label, model in ends for text in _texts(model, label, prompts)]
+        files.write_json(workdir / "samples.json", texts)
     if hasattr(family, "pictures"):
-        files.write_json(workdir / "pictures.json", [picture for m in models for picture in _pictures(m, workdir)])
+        pictures = [picture for model in models for picture in _pictures(model, workdir)]
+        files.write_json(workdir / "pictures.json", pictures)
     if hasattr(family, "examine"):
         examined = [_about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends]
         files.write_json(workdir / "examine.json", examined)
@@ -45,12 +47,14 @@ def _about(model):
 
 
 def _texts(model, label, prompts):
+    """One entry of samples.json for each prompt."""
     texts = model.generate(prompts, tokens=300, temperature=0.8, seed=0, stop=())
     return [_about(model) | {"label": label, "prompt": prompt, "text": text}
             for prompt, text in zip(prompts, texts, strict=True)]
 
 
 def _pictures(model, workdir):
+    """Writes the family's pictures as PNG files, and returns their entries of pictures.json."""
     family = model.family
     batch = {name: x[:EXAMPLES] for name, x in next(model.batches()).items()}
     out = []
@@ -62,7 +66,7 @@ def _pictures(model, workdir):
 
 
 def _examined(model):
-    """Costly metrics with the usual ones beside them, all of the first `EXAMINED` examples."""
+    """The costly metrics and the usual ones, all on the first `EXAMINED` examples."""
     family, found, seen = model.family, [], 0
 
     @jax.jit

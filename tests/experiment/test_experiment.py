@@ -1,4 +1,4 @@
-"""Experiments are values: they survive their own forms, name runs stably, and refuse what they do not know."""
+"""Experiments are values: dicts and configs keep them, their fingerprints are stable, and unknown fields are refused."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import pytest
 from sources import tiny
 
-from scaling import experiment as X
+from scaling import experiment as experiments
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, runs_at_once
 from scaling.fields import ConfigError, leaves
@@ -15,27 +15,28 @@ from scaling.training import accumulation
 E = tiny("transformer")
 
 
-def test_an_experiment_survives_its_dict_and_its_config():
-    assert X.from_dict(X.to_dict(E)) == E
-    config = X.config("transformer")
+def test_an_experiment_equals_the_one_from_its_dict_or_its_config():
+    assert experiments.from_dict(experiments.to_dict(E)) == E
+    config = experiments.config("transformer")
     config.family.size = 3e4
-    e = X.from_config(config)
-    assert X.from_dict(X.to_dict(e)) == e and e.family.length == config.data.length
+    e = experiments.from_config(config)
+    assert experiments.from_dict(experiments.to_dict(e)) == e and e.family.length == config.data.length
     for path in leaves(e):
         node = config
         for part in path.split("."):
-            if path not in ("family.vocab", "family.length"):  # the data decide these
+            if path not in ("family.vocab", "family.length"):  # the data set these
                 node = node[part]
 
 
-def test_a_config_overrides_what_the_ladder_chose():
-    config = X.config("transformer")
+def test_a_config_overrides_the_fields_of_the_ladder():
+    config = experiments.config("transformer")
     config.family.layers, config.data.tokenizer = 7, "bpe:512"
-    e = X.from_config(config)
+    e = experiments.from_config(config)
     assert e.family.layers == 7 and e.family.vocab == 512
 
 
-@pytest.mark.parametrize("path,near", [("optim.learning_rat", "learning_rate"), ("optm.clip", "optim"), ("family.widht", "width")])
+@pytest.mark.parametrize("path,near", [
+    ("optim.learning_rat", "learning_rate"), ("optm.clip", "optim"), ("family.widht", "width")])
 def test_an_unknown_field_is_refused_with_the_nearest(path, near):
     with pytest.raises(ConfigError, match=near):
         E.replace({path: 1})
@@ -46,17 +47,18 @@ def test_an_unknown_field_is_refused_with_the_nearest(path, near):
     ({"data.feed": "stream"}, "streamed"), ({"optim.learning_rate": -1.0}, "learning_rate")])
 def test_values_that_cannot_run_are_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
-        X.validate(E.replace(changes))
+        experiments.validate(E.replace(changes))
 
 
 def test_fingerprints_do_not_depend_on_how_numbers_are_written():
-    assert X.fingerprint(E.replace({"optim.clip": 1}), "d") == X.fingerprint(E.replace({"optim.clip": 1.0}), "d")
-    assert X.fingerprint(E, "d") != X.fingerprint(E, "other data")
+    integer, decimal = E.replace({"optim.clip": 1}), E.replace({"optim.clip": 1.0})
+    assert experiments.fingerprint(integer, "d") == experiments.fingerprint(decimal, "d")
+    assert experiments.fingerprint(E, "d") != experiments.fingerprint(E, "other data")
     other = dataclasses.replace(E.family, width=E.family.width * 2)
-    assert X.fingerprint(E.replace({"family": other}), "d") != X.fingerprint(E, "d")
+    assert experiments.fingerprint(E.replace({"family": other}), "d") != experiments.fingerprint(E, "d")
 
 
-def test_meshes_fill_all_devices_and_say_what_does_not_divide():
+def test_meshes_use_all_devices_and_sizes_that_do_not_divide_are_refused():
     def sizes(*arguments):
         return {axis: n for axis, n in make_mesh(*arguments).shape.items() if n > 1}
 
@@ -85,7 +87,17 @@ def test_the_microbatch_divides_and_follows_the_cache(monkeypatch):
     with pytest.raises(ConfigError, match="1, 2, 4, 8"):
         accumulation.accumulation_steps(E.replace({"microbatch": 3}), mesh, 1)
     each = accumulation.activation_bytes(E.family)
-    for fit, pieces in ((0.5, 8), (1, 8), (2, 4), (3, 4), (8, 1), (100, 1)):
+    for fit, steps in ((0.5, 8), (1, 8), (2, 4), (3, 4), (8, 1), (100, 1)):
         monkeypatch.setattr(accumulation, "CPU_CACHE", fit * each)
-        assert accumulation.accumulation_steps(E, mesh, 1) == pieces
+        assert accumulation.accumulation_steps(E, mesh, 1) == steps
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each
+
+
+def test_knobs_are_arguments_of_the_program_and_all_other_fields_are_part_of_it():
+    for path, (value, kind) in leaves(E).items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        other = E.replace({path: value + 1}) if not path.startswith("family") else None
+        if other is not None:
+            assert (experiments.program_key(other) == experiments.program_key(E)) == (kind == "knob"), path
+            assert (experiments.fingerprint(other, "d") == experiments.fingerprint(E, "d")) == (kind == "how"), path

@@ -1,4 +1,4 @@
-"""The quick versions of the image studies, as a user starts them: what they are meant to show, they show."""
+"""The quick versions of the image studies, as a user starts them, show the expected trends."""
 
 import json
 import os
@@ -29,5 +29,5 @@ def test_the_quick_study_improves_with_size_and_data_and_checks_its_forecast(fam
     assert table.shape == (3, 3) and np.isfinite(table[:, :2]).all()
     assert (table[-1, :2] < table[0, :2]).all() and (table[:2, -1] < table[:2, 0]).all()
     check = json.loads((tmp_path / "forecast_check.json").read_text())
-    assert check["observed"] < np.nanmin(table) * 1.02  # more of both is better than any of the sweep
+    assert check["observed"] < np.nanmin(table) * 1.02  # more parameters and data are better than every run of the sweep
     assert "data:image/png" in (tmp_path / "report" / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""The whole path, as a user starts it: real processes, killed, resumed, racing, and given wrong input."""
+"""A whole study as a user starts it: real processes that are killed, resumed, raced, and given wrong input."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def finish(process, code=0):
 
 
 def sweep_of(workdir):
-    """The results of a study without its target."""
+    """The results of a study, without its target."""
     return {name: record for name, record in results(workdir).items() if record["role"] == "sweep"}
 
 
@@ -80,9 +80,9 @@ def test_running_again_trains_nothing_and_changes_nothing(finished, start):
     assert all(p.read_bytes() == content and p.stat().st_mtime < clock for p, content in before.items())
 
 
-def test_killed_at_random_moments_and_resumed_equals_uninterrupted_bit_for_bit(finished, start, tmp_path):
+def test_a_study_killed_at_random_moments_and_resumed_equals_an_uninterrupted_one_bit_for_bit(finished, start, tmp_path):
     rng, workdir, kills = random.Random(time.time_ns()), tmp_path / "killed", 0
-    process = start(workdir, "--checkpoint_seconds=1000")  # the first is asked to stop, and saves what it has
+    process = start(workdir, "--checkpoint_seconds=1000")  # the first process gets SIGTERM, and saves
     while not list(workdir.glob("logs/*.jsonl")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted_bit_for_bit(f
     assert {p.name: p.read_text() for p in sorted((workdir / "curves").iterdir())} == curves
 
 
-def test_an_interrupt_is_one_line_and_the_next_command_goes_on(finished, start, tmp_path):
+def test_an_interrupt_prints_one_line_and_the_next_command_resumes(finished, start, tmp_path):
     workdir = tmp_path / "interrupted"
     process = start(workdir, "--shard=0/1")
     while not list(workdir.glob("records/*.jsonl")) and process.poll() is None:
@@ -125,8 +125,9 @@ def test_two_processes_share_a_workdir(finished, start, tmp_path):
     assert results(tmp_path / "shared") == results(finished)
 
 
-def test_shards_train_the_sweep_between_them_and_nothing_else(finished, start, tmp_path):
-    workdirs = workdir, other = [tmp_path / f"shard-{index}" for index in (0, 1)]  # as on machines that share nothing
+def test_shards_together_train_the_sweep_and_nothing_else(finished, start, tmp_path):
+    workdirs = [tmp_path / "shard-0", tmp_path / "shard-1"]  # as on machines without a shared file system
+    workdir, other = workdirs
     for process in [start(path, f"--shard={index}/2") for index, path in enumerate(workdirs)]:
         finish(process)
     trained = [set(results(path)) for path in workdirs]
@@ -154,7 +155,7 @@ def test_a_forecast_whose_records_changed_is_refused(finished, start, tmp_path):
             [json.loads(p.read_text().splitlines()[-1]) for p in workdir.glob("records/*.jsonl")]))
 
 
-def test_a_torn_record_is_trained_again_and_nothing_else_is(finished, start, tmp_path):
+def test_only_the_run_of_a_torn_record_is_trained_again(finished, start, tmp_path):
     workdir = tmp_path / "torn"
     subprocess.run(["cp", "-r", finished, workdir], check=True)
     victim = next(p for p in workdir.glob("records/*.jsonl") if '"role": "sweep"' in p.read_text())
@@ -185,7 +186,7 @@ REFUSED = [
 ]
 STARTS = """
 import json, os, runpy, sys
-from scaling.study import study  # most of what a start imports, once for all of them
+from scaling.study import study  # imports most modules once, for all the processes
 for flags, said in json.load(sys.stdin):
     if not os.fork():
         for stream in (1, 2):
@@ -199,7 +200,7 @@ for flags, said in json.load(sys.stdin):
 
 @pytest.fixture(scope="session")
 def refusals(flags_of, environment, tmp_path_factory):
-    """[(exit code, what was printed)] of the launcher with each of REFUSED; the processes share their imports."""
+    """[(exit code, output)] of the launcher with each of REFUSED. The processes share their imports."""
     room = tmp_path_factory.mktemp("refused")
     (room / "empty.txt").write_text("")
     (room / "file").write_text("")
@@ -227,13 +228,15 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(start, tmp_path):
 
 
 def test_tiny_losses_are_golden(finished):
-    """Any change here changes what every experiment computes: raise RESULTS_VERSION, and write the new losses with
-    `SCALING_GOLDEN="why they changed" pytest tests/test_study.py -k golden`."""
+    """A change of these losses is a change of the results of every experiment. Then raise RESULTS_VERSION, and write the
+    new losses with `SCALING_GOLDEN="why they changed" pytest tests/study/test_study.py -k golden`."""
     path, reason = ROOT / "tests" / "study" / "golden.json", os.environ.get("SCALING_GOLDEN")
     frame = records.load_records(finished).sort_values(["role", "params_non_embedding", "learning_rate", "tokens_seen"])
     found = frame[frame["role"] == "sweep"]["bits_per_byte"].to_list()
     if reason:
-        path.write_text(json.dumps({"reason": reason, "versions": records.versions(), "bits_per_byte": found}, indent=1) + "\n")
+        golden = {"reason": reason, "versions": records.versions(), "bits_per_byte": found}
+        path.write_text(json.dumps(golden, indent=1) + "\n")
     golden = json.loads(path.read_text())
-    # other processors round otherwise, and a few hundred steps of training amplify it
-    np.testing.assert_allclose(found, golden["bits_per_byte"], rtol=5e-3, err_msg=f"{golden['reason']}, {golden['versions']}")
+    # Other processors round differently, and a few hundred steps of training amplify the difference.
+    message = f"{golden['reason']}, {golden['versions']}"
+    np.testing.assert_allclose(found, golden["bits_per_byte"], rtol=5e-3, err_msg=message)

@@ -1,4 +1,4 @@
-"""Both image families through the whole path, as a user starts it: sweep, judge, fit, forecast, target, pictures, report."""
+"""Studies of both image families as a user starts them: sweep, judge, fit, forecast, target, pictures, report."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from scaling.store import files
 
 ROOT = pathlib.Path(__file__).parents[2]
 METRIC = {"vae": "bits_per_dim", "gan": "fd_infinity"}
-# Every stage is the same for both; what differs in a GAN's records and pictures, test_gan.py tests in less time.
+# All stages are the same for both families; test_gan.py tests the records and pictures of a GAN in less time.
 STUDIES = ["vae", pytest.param("gan", marks=pytest.mark.slow)]
 
 
@@ -31,7 +31,7 @@ def study(tmp_path_factory):
             flags = [f"--config={ROOT}/tests/tiny_images.py:{family}", f"--workdir={workdir}"]
             environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
                 "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false "
-                             + os.environ["SCALING_TEST_FLAGS"],  # most of the time is compiling
+                             + os.environ["SCALING_TEST_FLAGS"],  # most of the time is compilation
                 "JAX_PLATFORMS": "cpu", "SCALING_DATA_DIR": str(data), "PYTHONPATH": str(ROOT)}
             ran = subprocess.run([sys.executable, "-m", "experiments.run", *flags], cwd=ROOT, env=environment,
                                  capture_output=True, text=True, timeout=600)
@@ -67,7 +67,7 @@ def test_the_forecast_of_the_vae_was_written_before_its_target_and_checked(study
 
 
 @pytest.mark.parametrize("family", STUDIES)
-def test_pictures_and_baselines_are_there_and_the_report_holds_them(study, family):
+def test_pictures_and_baselines_are_written_and_in_the_report(study, family):
     workdir = study(family)
     pictures = files.read_json(workdir / "pictures.json")
     names = {"vae": {"samples", "reconstructions", "interpolations", "traversals"}, "gan": {"samples", "interpolations"}}

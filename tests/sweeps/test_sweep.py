@@ -1,4 +1,4 @@
-"""Sweeps are lists; plans group them by what can share a program, a pack and a trunk."""
+"""Sweeps are lists of experiments. A plan groups them by the program, pack and trunk that they can share."""
 
 import itertools
 
@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from sources import tiny
 
 from scaling import cost, laws
-from scaling import experiment as X
+from scaling import experiment as experiments
 from scaling.experiment import chain, grid, where, zipped
 from scaling.fields import ConfigError
 from scaling.study import recipe
 from scaling.sweeps.plan import make_plan
-from scaling.training.counts import counts, step_flops
+from scaling.training.counts import counts, step_flops, step_flops_executed
 from scaling.training.step import run_span
 
 E = tiny("transformer")
@@ -44,17 +44,18 @@ def test_grid_zipped_and_chain_are_plain_lists():
        widths=st.lists(st.sampled_from([16, 32]), min_size=1, max_size=2, unique=True),
        tokens=st.lists(st.sampled_from(TOKENS), min_size=1, max_size=3, unique=True),
        schedule=st.sampled_from(["wsd", "cosine", "constant"]), pack=st.integers(1, 3))
-def test_a_plan_holds_every_run_once_and_mixes_only_what_shares_a_program(rates, widths, tokens, schedule, pack):
+def test_a_plan_holds_every_run_once_and_packs_share_a_program(rates, widths, tokens, schedule, pack):
     base = E.replace({"optim.schedule": schedule})
     families = [type(E.family)(vocab=32, length=16, width=w, layers=1) for w in widths]
     runs = grid(base, {"family": families, "optim.learning_rate": rates, "data.tokens": tokens})
     plan = make_plan(runs + runs[:1], content, pack)
-    assert sorted(r.fingerprint for r in plan.runs) == sorted({X.fingerprint(e, "data") for e in runs})
+    assert sorted(r.fingerprint for r in plan.runs) == sorted({experiments.fingerprint(e, "data") for e in runs})
     for p in plan.packs:
-        assert len({X.program_key(r.experiment) for t in p.trunks for r in t.runs}) == 1
+        assert len({experiments.program_key(r.experiment) for t in p.trunks for r in t.runs}) == 1
         assert len(p.trunks) <= pack and len({t.spans for t in p.trunks}) == 1
         for trunk in p.trunks:
-            assert len({tuple(v for k, v in X.knobs(r.experiment).items() if k != "data.tokens") for r in trunk.runs}) == 1
+            knobs = [experiments.knobs(r.experiment) for r in trunk.runs]
+            assert len({tuple(v for k, v in each.items() if k != "data.tokens") for each in knobs}) == 1
             assert [r.experiment.steps for r in trunk.runs] == sorted({r.experiment.steps for r in trunk.runs})
     shared = schedule != "cosine"
     assert len([t for p in plan.packs for t in p.trunks]) == len(rates) * len(widths) * (1 if shared else len(tokens))
@@ -62,7 +63,7 @@ def test_a_plan_holds_every_run_once_and_mixes_only_what_shares_a_program(rates,
 
 @settings(max_examples=25, deadline=None)
 @given(first=st.integers(1, 7), again=st.integers(1, 7), done=st.sets(st.integers(0, 6)))
-def test_packs_under_way_stay_together_whatever_the_devices_suggest_now(first, again, done):
+def test_packs_under_way_stay_together_on_any_number_of_devices(first, again, done):
     runs = grid(E, {"optim.learning_rate": [k * 1e-3 for k in range(1, 8)], "data.tokens": TOKENS})
     before = make_plan(runs, content, first).packs
     under_way = [p.name for i, p in enumerate(before) if i not in done]
@@ -74,7 +75,7 @@ def test_packs_under_way_stay_together_whatever_the_devices_suggest_now(first, a
         assert plan == make_plan(runs, content, again)
 
 
-def test_a_trunk_costs_less_than_its_runs_and_single_runs_cost_what_they_cost():
+def test_a_trunk_costs_less_than_its_runs_and_the_plan_of_one_run_costs_as_much_as_the_run():
     runs = grid(E, {"data.tokens": TOKENS})
     together, apart = make_plan(runs, content, 1).flops(), sum(counts(e, 0)["flops"] for e in runs)
     assert counts(runs[-1], 0)["flops"] < together < apart
@@ -82,7 +83,7 @@ def test_a_trunk_costs_less_than_its_runs_and_single_runs_cost_what_they_cost():
         assert make_plan([e], content, 1).flops() == counts(e, 0)["flops"]
 
 
-def test_counts_say_what_was_seen_and_what_of_it_was_unique():
+def test_counts_hold_the_data_seen_and_the_unique_data():
     e = E.replace({"data.tokens": 8 * 16 * 10})
     assert counts(e, 10**9)["tokens_seen"] == counts(e, 10**9)["tokens_unique"] == 8 * 16 * 10
     assert counts(e, 500)["tokens_unique"] == 500
@@ -90,9 +91,10 @@ def test_counts_say_what_was_seen_and_what_of_it_was_unique():
     assert counts(e, 0)["flops_6nd"] == 6 * n * 8 * 16 * 10
 
 
-def test_flops_of_a_step_include_those_of_its_optimiser():
-    adam, muon = step_flops(E), step_flops(E.replace({"optim.name": "muon"}))
-    assert adam == cost.train_flops(E.family, E.data.batch) < muon
+def test_only_the_executed_flops_of_a_step_include_those_of_its_optimiser():
+    muon = E.replace({"optim.name": "muon"})
+    assert step_flops(E) == step_flops(muon) == cost.train_flops(E.family, E.data.batch)
+    assert step_flops_executed(E) < step_flops_executed(muon)
 
 
 def test_the_compute_of_a_size_is_interpolated_between_those_counted():
@@ -107,7 +109,7 @@ def test_the_compute_of_a_size_is_interpolated_between_those_counted():
     assert (np.diff(grid) > 0).all()
 
 
-def test_learning_rates_carry_over_along_their_trend_and_not_beyond_reason():
+def test_extrapolated_learning_rates_follow_the_trend_within_bounds():
     import pandas as pd
     cells = pd.DataFrame([{"params_non_embedding": n, "tokens_seen": d, "learning_rate": 0.1 * n**-0.2 * d**-0.1}
                           for n in (1e3, 1e4, 1e5) for d in (1e4, 1e5)])

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import time
+from typing import Any
 
 import ray
 import ray._private.state
@@ -122,7 +123,7 @@ class Driver:
                 worker.training = None
                 self.finished(worker, *result)
 
-    def answer(self, worker, ref):
+    def answer(self, worker, ref) -> tuple[bool, Any]:
         """(True, the actor's answer), or (False, None) when the actor is lost. Raises the error of a run."""
         try:
             return True, ray.get(ref)

@@ -6,8 +6,7 @@ from scaling import experiment
 from scaling.experiment import grid
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.sweeps.plan import make_plan
-from scaling.sweeps.runner import Options, Runner
+from scaling.sweeps.runner import Runner, TrainingOptions
 
 
 def text_workdir(path, corpus):
@@ -35,7 +34,7 @@ def image_workdir(path):
 
 def _train(path, sweep, target=None):
     with open(os.devnull, "w") as nowhere:
-        job = Runner(files.open_workdir(path), Options(), Progress(1, file=nowhere))
-        job.run(make_plan(sweep, job.content, len(sweep)))
+        job, progress = Runner(files.open_workdir(path), TrainingOptions()), Progress(1, file=nowhere)
+        job.run(job.plan(sweep, len(sweep)), progress)
         if target is not None:
-            job.run(make_plan([target], job.content, 1, "target"))
+            job.run(job.plan([target], 1, "target"), progress)

@@ -19,11 +19,13 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
+from experiments._errors import EXPECTED  # noqa: E402
 from scaling import cost, pods  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
 from scaling.devices import chips  # noqa: E402
 from scaling.figures.words import count  # noqa: E402
 from scaling.pods.table import header, row  # noqa: E402
+from scaling.study import configs  # noqa: E402
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("mesh")
@@ -90,14 +92,14 @@ def main(argv):
         config = flags.FLAGS["config"].value
         if _LAYOUT.value:
             config.layout = _LAYOUT.value
-        module = run.load(config_flags.get_config_filename(flags.FLAGS["config"]))
+        module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         if _SWEEP.value:
             result = check_all(sizes(module, config))
         else:
             result = pods.nearest(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value, flags.FLAGS.mesh,
                                   runs(), say=say)
             print(pods.table(result))
-    except (*run.EXPECTED, pods.PodError) as error:
+    except (*EXPECTED, pods.PodError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     if _OUTPUT.value:

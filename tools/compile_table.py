@@ -14,9 +14,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts
 
 from absl import app, flags  # noqa: E402
 
-from experiments import compile_for, run  # noqa: E402
+from experiments import compile_for  # noqa: E402
 from scaling import pods  # noqa: E402
 from scaling.pods.table import header, row  # noqa: E402
+from scaling.study import configs  # noqa: E402
 
 _FOLDER = flags.DEFINE_string("folder", "compiled", "Where the reports go.")
 _ONLY = flags.DEFINE_string("only", "", "Cases whose name contains this.")
@@ -51,7 +52,7 @@ CASES = [
 
 
 def experiment(case: Case):
-    module = run.load(f"configs/{case.config}.py")
+    module = configs.load_config(f"configs/{case.config}.py")
     config = module.get_config()
     config.layout = case.layout
     if case.batch:

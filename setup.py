@@ -10,7 +10,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=setuptools.find_namespace_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
+    packages=setuptools.find_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
     package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"]},
     install_requires=[
         "absl-py>=2.1",

@@ -1,0 +1,1 @@
+"""Which devices there are, and where arrays lie on them: layouts, sharding, chips, hosts."""

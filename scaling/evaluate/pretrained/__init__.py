@@ -1,0 +1,1 @@
+"""Feature networks that others have trained: InceptionV3 and DINOv2."""

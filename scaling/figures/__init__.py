@@ -1,0 +1,1 @@
+"""How anything here is drawn and worded: words, colours, axes, SVG."""

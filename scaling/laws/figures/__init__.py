@@ -1,0 +1,1 @@
+"""Figures of fits, intervals, forecasts and budgets."""

@@ -1,0 +1,1 @@
+"""Fitting a law: objectives, starts, Newton's method, and the fit that results."""

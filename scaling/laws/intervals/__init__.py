@@ -1,0 +1,1 @@
+"""Intervals of parameters and predictions: resampling, the bootstrap and profiles."""

@@ -1,0 +1,1 @@
+"""The best size and amount of data for a budget: allocations, isoFLOP slices, counts of FLOPs."""

@@ -1,0 +1,1 @@
+"""What runs produced: records, logs, metrics, and the tuned runs among them."""

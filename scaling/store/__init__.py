@@ -1,0 +1,1 @@
+"""What is on disk, and that it is never lost: files, locks, progress, checkpoints."""

@@ -1,0 +1,1 @@
+"""One run, and a pack of runs as one compiled program."""

@@ -4,7 +4,6 @@ from scaling import experiment
 from scaling.experiment import grid
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.sweeps.plan import make_plan
 from scaling.sweeps.runner import Runner, TrainingOptions
 
 
@@ -33,6 +32,6 @@ def image_workdir(path):
 
 def _train(path, sweep, target=None):
     job, progress = Runner(files.open_workdir(path), TrainingOptions()), Progress(1, silent=True)
-    job.run(make_plan(sweep, job.content, len(sweep)), progress)
+    job.run(job.plan(sweep, len(sweep)), progress)
     if target is not None:
-        job.run(make_plan([target], job.content, 1, "target"), progress)
+        job.run(job.plan([target], 1, "target"), progress)

@@ -51,10 +51,10 @@ def restore(workdir, run: str = "best") -> "RestoredRun":
         record = runner.records.read(fingerprint)
     except KeyError:
         raise RestoreError(f"the record of {fingerprint} in {_shown(runner)} is damaged; train the run again") from None
-    return restored(runner, record)
+    return restore_record(runner, record)
 
 
-def restored(runner: Runner, record: dict) -> "RestoredRun":
+def restore_record(runner: Runner, record: dict) -> "RestoredRun":
     """The run of a record in the workdir of `runner`, which then shares its data with the runner's other runs."""
     fingerprint = record["fingerprint"]
     try:
@@ -94,7 +94,7 @@ def best(workdir) -> str:
     finished = tuned.clean(table, metric).dropna(subset=[metric])
     if finished.empty:
         raise RestoreError(f"every finished run in {os.fspath(workdir)} diverged; name one by its fingerprint")
-    order = finished.sort_values(metric, ascending=not metrics.metric(metric).rises, kind="stable")
+    order = finished.sort_values(metric, ascending=not metrics.find_metric(metric).rises, kind="stable")
     return order["fingerprint"].iloc[0]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scaling.figures.pixels import image_grid
 from scaling.results import tuned
 from scaling.store import files
-from scaling.study.restore import restored
+from scaling.study.restore import restore_record
 from scaling.training.step import means
 
 EXAMPLES = 32  # images of the evaluation set that pictures start from
@@ -28,7 +28,7 @@ def write_samples(workdir, runner, frame, metric: str, prompts=()):
     best = pd.concat(finished).sort_values("data").groupby(tuned.PARAMS)["fingerprint"].last()  # trained on the most data
     if best.empty:
         return
-    models = [restored(runner, runner.records.read(fingerprint)) for fingerprint in best]
+    models = [restore_record(runner, runner.records.read(fingerprint)) for fingerprint in best]
     ends = [("smallest", models[0]), ("largest", models[-1])]
     family = models[0].family
     if prompts and hasattr(family, "begin"):

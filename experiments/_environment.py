@@ -1,9 +1,9 @@
 """Flags from the environment: SCALING_WORKDIR=runs/a is --workdir=runs/a.
 
-A field of a config is named with two underscores for each dot: SCALING_CONFIG__OPTIM__WEIGHT_DECAY=0.05 is
---config.optim.weight_decay=0.05. What the command line says wins; an empty variable counts as not set. Flags of
-the other commands are left alone, so that one `export` serves several of them; a name that is almost a flag is
-refused with the nearest.
+Fields of a config have two underscores for each dot: SCALING_CONFIG__OPTIM__WEIGHT_DECAY=0.05 is
+--config.optim.weight_decay=0.05. The command line wins over the environment, and an empty variable counts as not set. Flags
+of other commands are ignored, so that one `export` serves several commands. A name that is almost a flag is refused with
+the nearest flag.
 """
 
 import difflib
@@ -23,11 +23,11 @@ OTHERS = ("DATA_DIR", "TEST_FLAGS", "GOLDEN", "REFERENCE")  # variables that are
 
 def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,
            here: Mapping[str, str] = os.environ) -> list[str]:
-    """Put what the environment says into `argv`, in place, and return those words; flags.Error for a name that is
-    almost one.
+    """Inserts the flags of the environment into `argv`, in place, and returns the inserted words.
 
-    In place, because ml_collections looks for overrides of a config in sys.argv itself. `argv[0]` is the module
-    whose flags these are, as absl names it, and `folder` holds the commands that share the prefix.
+    Raises flags.Error for a variable that is almost a flag. It works in place, because ml_collections looks for overrides
+    of a config in sys.argv itself. `argv[0]` is the module that defines the flags, as absl names it, `folder` holds the
+    commands that share the prefix, and `here` is the environment.
     """
     known = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
     typed = _names(argv)
@@ -43,19 +43,19 @@ def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,
     words = {name: value for name, value in words.items() if not {name, f"no{name}"} & typed.keys()}
     found = [f"--{name}={value}" for name, value in words.items()]
     place = 1 + max((typed.get(name.partition(".")[0], 0) for name in words if "." in name), default=0)
-    argv[place:place] = found  # overrides have to come after their config; "config" sorts before "config.x"
+    argv[place:place] = found  # overrides must come after their config, and "config" sorts before "config.x"
     if found:
         print(f"from the environment: {shlex.join(found)}", file=sys.stderr)
     return found
 
 
 def variable(name: str, prefix: str = PREFIX) -> str:
-    """The variable of a flag, or of a field of one: `config.optim.name` is SCALING_CONFIG__OPTIM__NAME."""
+    """The name of the variable of a flag or field: that of `config.optim.name` is SCALING_CONFIG__OPTIM__NAME."""
     return prefix + name.replace(".", "__").upper()
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Flags from the command line and the environment; one that is wrong ends in one sentence and exit status 2."""
+    """Parses flags from the command line and the environment. A wrong flag ends in one sentence and exit status 2."""
     try:
         insert(argv)
         return flags.FLAGS(argv)
@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def _names(argv: list[str]) -> dict[str, int]:
-    """{flag on the command line: index of its last word}, as far as absl reads: up to the first that is no flag."""
+    """{flag on the command line: index of its last word}, up to the first word that is no flag, where absl stops too."""
     found, at = {}, 1
     while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
         name, equals, _ = argv[at].lstrip("-").partition("=")
@@ -85,7 +85,7 @@ def _refuse_typo(variable: str, prefix: str, known: list[str], folder: pathlib.P
         return
     close = difflib.get_close_matches(name, [*known, *others], n=1, cutoff=0.75)
     if close:
-        raise flags.Error(f"{variable} is no flag of this command; nearest: {prefix}{close[0].upper()}")
+        raise flags.Error(f"{variable} is not a flag of this command; nearest: {prefix}{close[0].upper()}")
     if "__" in name and "config" in known:
-        raise flags.Error(f"{variable} names no flag; a field of the config is written {prefix}CONFIG__{name.upper()}")
-    print(f"{variable} names no flag, and is left alone", file=sys.stderr)
+        raise flags.Error(f"{variable} is not a flag; a field of the config is written {prefix}CONFIG__{name.upper()}")
+    print(f"{variable} is not a flag and is ignored", file=sys.stderr)

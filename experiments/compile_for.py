@@ -19,6 +19,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
+from experiments._errors import EXPECTED  # noqa: E402
 from scaling import cost  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
 from scaling.devices import chips  # noqa: E402
@@ -26,6 +27,7 @@ from scaling.figures.words import count  # noqa: E402
 from scaling.pods.attempt import PodError  # noqa: E402
 from scaling.pods.search import nearest_that_fits, smallest  # noqa: E402
 from scaling.pods.table import format_report, table_header, table_row  # noqa: E402
+from scaling.study import configs  # noqa: E402
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("mesh")
@@ -94,14 +96,14 @@ def main(argv):
         config = flags.FLAGS["config"].value
         if _LAYOUT.value:
             config.layout = _LAYOUT.value
-        module = run.load(config_flags.get_config_filename(flags.FLAGS["config"]))
+        module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         if _SWEEP.value:
             result = check_all(sizes(module, config))
         else:
             result = nearest_that_fits(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value,
                                        flags.FLAGS.mesh, runs(), say=say)
             print(format_report(result))
-    except (*run.EXPECTED, PodError) as error:
+    except (*EXPECTED, PodError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     if _OUTPUT.value:

@@ -29,7 +29,7 @@ from etils import epath  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from scaling.fields import ConfigError, DataError  # noqa: E402
+from experiments._errors import EXPECTED  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.store import files  # noqa: E402
 from scaling.study.restore import RestoredRun, RestoreError  # noqa: E402
@@ -47,7 +47,6 @@ _TOP_P = flags.DEFINE_float(
 _OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
 
 COLUMNS = 8  # images of a row
-EXPECTED = (ConfigError, DataError, RestoreError, files.WorkdirError, files.DiskFull)
 
 
 def main(argv):

@@ -30,8 +30,9 @@ from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 from experiments import run
+from experiments._errors import EXPECTED
 from scaling.store import files
-from scaling.study import next_config, next_runs
+from scaling.study import configs, next_config, next_runs
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("workdir")
@@ -75,7 +76,7 @@ def main(argv):
             output.parent.mkdir(parents=True, exist_ok=True)
             files.atomic_write(output, next_config.source(study, plan, output), exclusive=True)
             print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
-    except run.EXPECTED as error:
+    except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -85,7 +86,7 @@ def _config():
     holder = flags.FLAGS["config"]
     if holder.value is None:
         return None, None
-    return config_dict.ConfigDict(holder.value.to_dict()), run.load(config_flags.get_config_filename(holder))
+    return config_dict.ConfigDict(holder.value.to_dict()), configs.load_config(config_flags.get_config_filename(holder))
 
 
 def _wrong() -> str | None:

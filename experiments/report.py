@@ -1,12 +1,11 @@
-"""Write the report of a study again, or a page that puts several studies side by side, from the files in
-workdirs.
+"""Write the report of a study again, or a page that shows several studies side by side.
 
     python -m experiments.report --workdir=runs/quickstart
     python -m experiments.report --workdirs=runs/quickstart,runs/vae,runs/gan --output=runs/families
 
-The first writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path.
-Nothing is trained, fitted or measured: it takes seconds, and works on a study that is still running. Any flag
-can come from the environment, as SCALING_WORKDIR and the like; the command line wins.
+The first command writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path. The
+pages are made from the files in the workdirs: nothing is trained, fitted or measured. It takes seconds, also for a study
+that is still running. Any flag can come from the environment, such as SCALING_WORKDIR; the command line wins.
 """
 
 import sys
@@ -17,10 +16,9 @@ from experiments import _environment
 from scaling import report
 from scaling.store import files
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written, into its folder report/.")
-_WORKDIRS = flags.DEFINE_list("workdirs", None,
-                               "Studies to put side by side, separated by commas, in this order.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the page of --workdirs; it is made when missing.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written into its folder report/.")
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "Studies to show side by side, in this order, separated by commas.")
+_OUTPUT = flags.DEFINE_string("output", None, "The folder for the page of --workdirs; it is made when missing.")
 
 
 def main(argv):
@@ -28,12 +26,11 @@ def main(argv):
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: name studies by --workdir or --workdirs")
         if (_WORKDIR.value is None) == (not _WORKDIRS.value):
-            raise flags.Error("name either one study, --workdir=DIR, "
-                              "or several, --workdirs=DIR,DIR --output=DIR")
+            raise flags.Error("name either one study by --workdir=DIR, or several by --workdirs=DIR,DIR --output=DIR")
         if _WORKDIR.value is not None and _OUTPUT.value is not None:
-            raise flags.Error("--output goes with --workdirs; the report of one study lies in its workdir")
+            raise flags.Error("--output goes with --workdirs; the report of one study is written into its workdir")
         if _WORKDIRS.value and _OUTPUT.value is None:
-            raise flags.Error("--workdirs needs --output=DIR, the folder that the page is written to")
+            raise flags.Error("--workdirs needs --output=DIR, the folder to write the page into")
         if _WORKDIR.value is not None:
             path = report.write(_WORKDIR.value)
         else:

@@ -1,12 +1,12 @@
-"""Commands define absl flags as they are imported, and two of them may call different things --workdir: tests that run
-several in one process keep the flags of each in a box of its own."""
+"""Boxes of absl flags. Commands define flags when they are imported, and two commands may use one name, such as --workdir,
+for different flags. Tests that import several commands in one process keep the flags of each in a box."""
 import copy
 
 from absl import flags
 
 
 class Box:
-    """`with box:` makes the flags that were defined inside it, and absl's own, the only ones there are."""
+    """Inside `with box:` only absl's own flags and those defined inside this box exist."""
 
     def __init__(self):
         self.inside = {name: copy.copy(value) for name, value in vars(flags.FLAGS).items()}
@@ -25,4 +25,4 @@ class Box:
         self.inside = outside
 
 
-RUN = Box()  # for experiments.run and the commands that take some of its flags: a module is imported into one box only
+RUN = Box()  # for experiments.run and commands that use some of its flags, since a module is imported only once

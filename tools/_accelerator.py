@@ -124,8 +124,9 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
     if (np.asarray(found["metrics"]["diverged"])[:, 0] >= 0).any():
         raise FloatingPointError("the loss or its gradient is not finite")
     peak = max((d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices())
-    return {"seconds": each, "compile_seconds": first - each, "pieces": program.accumulation_steps, "units": runs * data.per_step,
-            "rate": runs * data.per_step / each, "unit": data.unit, "peak_bytes": peak, "batch": batch, "runs": runs}
+    return {"seconds": each, "compile_seconds": first - each, "pieces": program.accumulation_steps,
+            "units": runs * data.per_step, "rate": runs * data.per_step / each, "unit": data.unit, "peak_bytes": peak,
+            "batch": batch, "runs": runs}
 
 
 def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: float | None, note, left):

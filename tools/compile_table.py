@@ -55,7 +55,7 @@ CASES = [
 
 
 def experiment(case: Case):
-    module = run.load(f"configs/{case.config}.py")
+    module = configs.load_config(f"configs/{case.config}.py")
     config = module.get_config()
     config.layout = case.layout
     if case.batch:

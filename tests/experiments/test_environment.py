@@ -1,4 +1,4 @@
-"""experiments._environment: every flag of every command, and every field of every config, from the environment."""
+"""experiments._environment: every flag of every command and every field of every config can come from the environment."""
 
 import ast
 import json
@@ -12,6 +12,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from boxed_flags import RUN
+
+from scaling.study import configs
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMANDS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem[0] != "_")
@@ -30,7 +32,7 @@ def boxed():
 
 
 def inserted(*argv, **here):
-    """The words after a command's name, once the environment has had its say."""
+    """The words after the command's name, with those that come from the environment."""
     argv = ["experiments.run", *argv]
     _environment.insert(argv, here=here)
     return argv[1:]
@@ -38,7 +40,7 @@ def inserted(*argv, **here):
 
 # ----- every flag
 
-# A process that imports what commands share, and forks for each: two commands may define a flag of one name.
+# One process imports what commands share and forks for each command, since two commands may define a flag of one name.
 EVERY = """
 import importlib, json, os, sys
 import scaling.study.study, scaling.laws.figures.plots, scaling.report
@@ -68,7 +70,7 @@ print("all")
 
 
 def defined(command):
-    """The flags that the source of a command defines, and those of others that it reads, by reading it."""
+    """The flags that the source of a command defines, and those of other commands that it reads."""
     source = (ROOT / "experiments" / f"{command}.py").read_text()
     read = re.findall(r"flags\.FLAGS(?:\.|\[\")(\w+)(?!\()\b", source)
     return [*read, *(node.args[0].value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
@@ -93,7 +95,7 @@ def test_every_command_reads_the_environment_and_says_so(command):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_field_of_every_config_has_a_variable_of_its_own(boxed, path):
-    paths = [f"config.{name}" for name in run._paths(run.load(str(path)).get_config())]
+    paths = [f"config.{name}" for name in configs.field_names(configs.load_config(str(path)).get_config())]
     variables = {_environment.variable(name): name for name in paths}
     assert len(variables) == len(paths) > 50
     for variable, name in variables.items():
@@ -101,7 +103,7 @@ def test_every_field_of_every_config_has_a_variable_of_its_own(boxed, path):
         assert inserted(**{variable: ODD}) == [f"--{name}={ODD}"]
 
 
-# ----- what they come to
+# ----- how flags, variables and configs combine
 
 
 def asked(monkeypatch, *argv, **here):
@@ -113,7 +115,7 @@ def asked(monkeypatch, *argv, **here):
     return flags.FLAGS
 
 
-CASES = {  # what is typed, variables, and {flag: value} that must come of them
+CASES = {  # {name: (words on the command line, variables, {flag: expected value})}
     "fields": ([], {"SCALING_CONFIG": CONFIG, "SCALING_CONFIG__OPTIM__WEIGHT_DECAY": "0.05", "SCALING_WORKDIR": "a"},
                {"config.optim.weight_decay": 0.05, "workdir": "a"}),
     "fields of a typed config": (["--workdir=b", "--config", CONFIG, "--dry_run"],
@@ -131,7 +133,7 @@ CASES = {  # what is typed, variables, and {flag: value} that must come of them
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_command_line_wins_and_the_rest_holds(boxed, monkeypatch, case):
+def test_the_command_line_wins_over_variables(boxed, monkeypatch, case):
     argv, here, expected = CASES[case]
     found = asked(monkeypatch, *argv, **here)
     for name, value in expected.items():
@@ -142,7 +144,7 @@ def test_the_command_line_wins_and_the_rest_holds(boxed, monkeypatch, case):
         assert at == value, name
 
 
-def test_what_is_recorded_as_the_command_holds_the_environment(boxed, monkeypatch, capsys):
+def test_the_recorded_command_includes_the_environment(boxed, monkeypatch, capsys):
     asked(monkeypatch, f"--config={CONFIG}", SCALING_WORKDIR="my runs", SCALING_CONFIG__OPTIM__NAME="muon")
     assert sys.argv == ["experiments.run", f"--config={CONFIG}", "--config.optim.name=muon", "--workdir=my runs"]
     assert capsys.readouterr().err == "from the environment: --config.optim.name=muon '--workdir=my runs'\n"
@@ -165,16 +167,16 @@ def test_a_name_that_is_almost_one_is_refused_with_the_nearest(boxed, monkeypatc
 
 @pytest.mark.parametrize("variable", ["SCALING_DATA_DIR", "SCALING_TEST_FLAGS", "SCALING_POINTS", "SCALING_TARGET_PARAMS",
                                       "SCALING_FIGURES", "SCALING", "SCALINGS_WORKDIR", "OTHER_WORKDIR"])
-def test_flags_of_other_commands_and_other_variables_are_let_be(boxed, capsys, variable):
+def test_flags_of_other_commands_and_other_variables_are_ignored(boxed, capsys, variable):
     assert inserted("--pack=4", **{variable: "1"}) == ["--pack=4"] and capsys.readouterr().err == ""
 
 
-def test_what_looks_like_nothing_is_mentioned(boxed, capsys):
+def test_an_unknown_variable_with_the_prefix_is_mentioned(boxed, capsys):
     assert inserted(SCALING_SERVICE_HOST="10.0.0.1") == []
-    assert capsys.readouterr().err == "SCALING_SERVICE_HOST names no flag, and is left alone\n"
+    assert capsys.readouterr().err == "SCALING_SERVICE_HOST is not a flag and is ignored\n"
 
 
-def test_words_of_a_wrapped_command_are_not_its_own(boxed):
-    """tools.launch: what follows two hyphens is another command's."""
+def test_words_after_two_hyphens_belong_to_the_wrapped_command(boxed):
+    """As in tools.launch."""
     found = inserted("--dry_run", "--", "--workdir=a", SCALING_WORKDIR="b")
     assert found == ["--workdir=b", "--dry_run", "--", "--workdir=a"]

@@ -24,7 +24,7 @@ from scaling.training.counts import counts
 with RUN:
     from experiments import plan as plan_command
     from experiments import run
-    from scaling.study import next_config, next_runs
+    from scaling.study import configs, next_config, next_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SURFACE = {"E": 1.1, "A": 14.0, "B": 160.0, "alpha": 0.33, "beta": 0.38}
@@ -41,7 +41,7 @@ def corpus(tmp_path_factory):
 
 def config(corpus):
     """That of the tiny study, on more sizes."""
-    found = run.load(str(ROOT / "tests" / "tiny_study.py")).get_config()
+    found = configs.load_config(str(ROOT / "tests" / "tiny_study.py")).get_config()
     found.data.name = f"text:{corpus}/*.txt"
     return found
 
@@ -100,7 +100,7 @@ def built(study, made, folder):
     """The written config as a module, its base's sweep and its target."""
     path = folder / "next.py"
     path.write_text(next_config.source(study, made, path))
-    module = run.load(str(path))
+    module = configs.load_config(str(path))
     cfg = module.get_config()
     return cfg, module.sweep(cfg), getattr(module, "target", None)
 
@@ -175,7 +175,7 @@ def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrite
 
 
 def test_an_empty_workdir_gets_a_first_grid_and_a_target_to_forecast(corpus, tmp_path):
-    module = run.load(str(ROOT / "tests" / "tiny_study.py"))
+    module = configs.load_config(str(ROOT / "tests" / "tiny_study.py"))
     found = next_runs.Study(tmp_path / "new", config(corpus), module)
     made = next_runs.first(found, 2e12, next_runs.Asked(), None)
     _, runs, target = built(found, made, tmp_path)

@@ -104,13 +104,13 @@ def write_once(path: epath.Path, content: bytes):
     """Writes a new file. One that is there with this content stays; RestoreError where it has another."""
     try:
         files.atomic_write(path, content, exclusive=True)
-    except FileExistsError:
-        if not path.is_file() or path.read_bytes() != content:
-            raise RestoreError(f"{path} exists and holds something else: name another file by --output") from None
     except files.DiskFull:
         raise
     except OSError as error:
-        raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from None
+        if not path.exists():
+            raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from None
+        if not path.is_file() or path.read_bytes() != content:
+            raise RestoreError(f"{path} exists and holds something else: name another file by --output") from None
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from scaling.store.progress import Progress
 from scaling.sweeps.runner import Runner, TrainingOptions
 
 
-def text_workdir(path, corpus):
-    """Two Transformers in the sweep and a target, on the text files of the folder `corpus`."""
+def text_workdir(path, corpus, target=True):
+    """Two Transformers in the sweep and, if asked for, a target, on the text files of the folder `corpus`."""
     base = experiment.from_config(experiment.config("transformer")).replace({
         "data.name": f"text:{corpus}/*.txt", "data.length": 32, "data.batch": 8, "data.tokens": 2560,
         "data.evaluation_tokens": 1024, "optim.warmup": 2, "seed": 3})
     base = base.replace({"family": type(base.family).ladder(5e3, length=32)})
-    target = base.replace({"data.tokens": 5120, "optim.learning_rate": 8e-3})
-    _train(path, grid(base, {"optim.learning_rate": [4e-3, 8e-3]}), target)
+    longer = base.replace({"data.tokens": 5120, "optim.learning_rate": 8e-3})
+    _train(path, grid(base, {"optim.learning_rate": [4e-3, 8e-3]}), longer if target else None)
     files.write_json(path / "study.json", {"metric": "bits_per_byte", "unit": "tokens"})
     return path
 

@@ -23,7 +23,7 @@ PIXELS = 16  # of a side of an image of the workdir
 
 @pytest.fixture(scope="module")
 def text(corpus, tmp_path_factory):
-    return text_workdir(tmp_path_factory.mktemp("text") / "runs", corpus)
+    return text_workdir(tmp_path_factory.mktemp("text") / "runs", corpus, target=False)
 
 
 @pytest.fixture(scope="module")
@@ -136,4 +136,5 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(command, text, monkeypatc
         yield
     monkeypatch.setattr(RestoredRun, "stream", stream)
     monkeypatch.setattr(generate.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
     assert command(text, "--prompt=a") == (0, "", "")

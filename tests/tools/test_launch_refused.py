@@ -47,7 +47,7 @@ for argv in json.load(sys.stdin):
 
 
 def test_a_mistake_is_one_sentence_and_prints_no_command():
-    cases = [[argv[0], "--dry_run", *argv[1:], *["--", *RUN] * ("--" not in argv)] for argv, _ in MISTAKES]
+    cases = [[argv[0], "--dry_run", *argv[1:], *([] if "--" in argv else ["--", *RUN])] for argv, _ in MISTAKES]
     done = subprocess.run([sys.executable, "-c", CASES], input=json.dumps(cases), cwd=ROOT, text=True,
                           capture_output=True, check=True)
     for (argv, says), line in zip(MISTAKES, done.stdout.splitlines(), strict=True):

@@ -112,9 +112,9 @@ def read_study(workdir) -> StudyFiles:
     curves = {fingerprint: curve for fingerprint in runs["fingerprint"]
               if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit)) is not None}
     if not curves:
-        missing["curves"] = "There are no training curves in curves/ yet."
+        missing["curves"] = "there are no training curves in curves/ yet."
     if runs.empty:
-        missing["records"] = "There are no records of runs in records/ yet."
+        missing["records"] = "there are no records of runs in records/ yet."
     return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
 
 

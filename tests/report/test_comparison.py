@@ -119,7 +119,7 @@ def test_studies_of_one_family_have_the_workdir_in_their_name_and_missing_parts_
     text = Page(page_of([workdirs[0], again, empty])).text
     assert "Transformer (text)" in text and "Transformer (again)" in text
     assert "Transformer (again): fit.json is not in the workdir yet." in text
-    assert "unknown family: There are no records of runs in records/ yet." in text
+    assert "unknown family: there are no records of runs in records/ yet." in text
 
 
 def test_titles_and_families_are_escaped(workdirs, tmp_path):

@@ -26,7 +26,7 @@ from scaling.devices import chips  # noqa: E402
 from scaling.figures.words import count  # noqa: E402
 from scaling.pods.attempt import PodError  # noqa: E402
 from scaling.pods.search import nearest_that_fits, smallest  # noqa: E402
-from scaling.pods.table import format_report, table_header, table_row  # noqa: E402
+from scaling.pods.table import format_report, report_header, report_row  # noqa: E402
 from scaling.study import configs  # noqa: E402
 
 flags.declare_key_flag("config")
@@ -75,13 +75,13 @@ def say(text):
 def check_all(found) -> list:
     """Print the smallest slice for every experiment as a table, and return the reports."""
     chip = _TOPOLOGY.value.partition(":")[0]
-    print(table_header())
+    print(report_header())
     results = []
     for e in found:
         say(f"{count(cost.param_count(e.family)['total'])} parameters")
         result = smallest(e, chip, flags.FLAGS.mesh, runs(), say=say)
         results.append(result)
-        print(table_row(result) if "error" not in result else f"no slice of {chip}: {result['error']}", flush=True)
+        print(report_row(result) if "error" not in result else f"no slice of {chip}: {result['error']}", flush=True)
     return results
 
 

@@ -18,7 +18,7 @@ from absl import app, flags  # noqa: E402
 from experiments import compile_for  # noqa: E402
 from scaling import families  # noqa: E402
 from scaling.pods.attempt import attempt  # noqa: E402
-from scaling.pods.table import table_header, table_row  # noqa: E402
+from scaling.pods.table import report_header, report_row  # noqa: E402
 from scaling.study import configs  # noqa: E402
 
 _FOLDER = flags.DEFINE_string("folder", "compiled", "The folder for the reports.")
@@ -71,13 +71,13 @@ def experiment(case: Case):
 def main(_):
     folder = pathlib.Path(_FOLDER.value)
     folder.mkdir(parents=True, exist_ok=True)
-    print(table_header(), flush=True)
+    print(report_header(), flush=True)
     for case in CASES:
         if _ONLY.value not in case.name:
             continue
         result = attempt(experiment(case), case.topology, case.slices, case.mesh, case.runs)
         (folder / f"{case.name.replace(' ', '_')}.json").write_text(json.dumps(result, indent=1))
-        print(table_row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
+        print(report_row(result) if "error" not in result else f"{case.name}: {result['error']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,28 +11,19 @@ try:
     from jax._src.clusters import ClusterEnv
 
     _CLUSTER_TYPES = ClusterEnv._cluster_types
-    _distributed.global_state.client  # noqa: B018 - raises AttributeError where it is gone
+    _distributed.global_state.client  # noqa: B018 - raises AttributeError if it is gone
 except (ImportError, AttributeError) as error:
     raise ImportError(f"JAX {jax.__version__} lacks a private part that jobs of several processes need ({error}); "
                       "install an older JAX, or adapt scaling/devices/_jax_internals.py to the new name") from error
 
 
-def coordination_client():
-    """The client of JAX's coordination service, with its key-value store and barriers; None for a process on its own.
+def distributed_state():
+    """The state of `jax.distributed`: `client` of the coordination service (None in a process on its own), `num_processes`,
+    `process_id`.
 
-    It does not touch the devices, so it works before a backend starts.
+    The client has a key-value store and barriers. It does not touch the devices, so it works before a backend starts.
     """
-    return _distributed.global_state.client
-
-
-def process_count() -> int:
-    """The number of processes of the job that this process has joined."""
-    return _distributed.global_state.num_processes
-
-
-def process_index() -> int:
-    """The number of this process in the job that it has joined, from 0."""
-    return _distributed.global_state.process_id
+    return _distributed.global_state
 
 
 def detect_cluster(known) -> tuple[str, int] | None:

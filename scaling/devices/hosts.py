@@ -97,11 +97,16 @@ def _from_environment():
 
 
 def process_count() -> int:
-    return _jax_internals.process_count() if _jax_internals.coordination_client() else 1
+    return _jax_internals.distributed_state().num_processes if _client() else 1
 
 
 def process_index() -> int:
-    return _jax_internals.process_index() if _jax_internals.coordination_client() else 0
+    return _jax_internals.distributed_state().process_id if _client() else 0
+
+
+def _client():
+    """The client of JAX's coordination service, or None in a process on its own."""
+    return _jax_internals.distributed_state().client
 
 
 def is_lead() -> bool:
@@ -117,7 +122,7 @@ def by_lead(function):
     global _calls
     if process_count() == 1:
         return function()
-    client, _calls = _jax_internals.coordination_client(), _calls + 1
+    client, _calls = _client(), _calls + 1
     if _calls % SWEEP_EVERY == 0:
         barrier("swept")
         if is_lead():
@@ -152,7 +157,7 @@ def any_of(flag: bool) -> bool:
     """
     if process_count() == 1:
         return flag
-    client = _jax_internals.coordination_client()
+    client = _client()
     if flag and not is_lead():
         client.key_value_set("scaling/flag/up", "", allow_overwrite=True)
     return by_lead(lambda: flag or bool(client.key_value_dir_get("scaling/flag/")))
@@ -162,7 +167,7 @@ def gather_values(value) -> list:
     """The JSON values of all processes in their order, in every process."""
     if process_count() == 1:
         return [value]
-    client, name = _jax_internals.coordination_client(), f"scaling/gathered/{_calls}"
+    client, name = _client(), f"scaling/gathered/{_calls}"
     client.key_value_set(f"{name}/{process_index()}", json.dumps(value))
     return by_lead(lambda: [json.loads(client.blocking_key_value_get(f"{name}/{i}", DAYS)) for i in range(process_count())])
 
@@ -172,7 +177,7 @@ def barrier(name: str) -> None:
     if process_count() > 1:
         global _calls
         _calls += 1
-        _jax_internals.coordination_client().wait_at_barrier(f"scaling/{name}/{_calls}", DAYS)
+        _client().wait_at_barrier(f"scaling/{name}/{_calls}", DAYS)
 
 
 def exit_with_error(error: BaseException, sentence: str | None, status: int):
@@ -202,7 +207,7 @@ def _tell_others(said: str, status: int) -> None:
     """Leave this process's error in the store, for processes that will only notice its death."""
     text = f"process {process_index()} of this job ended: {said.strip().splitlines()[-1]}"
     with contextlib.suppress(Exception):  # the store may be gone
-        client = _jax_internals.coordination_client()
+        client = _client()
         client.key_value_set("scaling/failed", json.dumps([status, text]), allow_overwrite=True)
 
 
@@ -214,7 +219,7 @@ def _listen_for_errors() -> None:
         if heard:
             exits.exit_for_peer()
         with contextlib.suppress(Exception):  # NOT_FOUND, or the store is gone
-            exits.set_peer_error(*json.loads(_jax_internals.coordination_client().key_value_try_get("scaling/failed")))
+            exits.set_peer_error(*json.loads(_client().key_value_try_get("scaling/failed")))
             heard = True
 
 
@@ -226,7 +231,7 @@ def _stop_listening(listener) -> None:
 def _all_failed(seconds: float = TOGETHER) -> bool:
     """Whether the other processes end with an error too."""
     try:
-        _jax_internals.coordination_client().wait_at_barrier("scaling/failed", int(seconds * 1000))
+        _client().wait_at_barrier("scaling/failed", int(seconds * 1000))
         return True
     except Exception:
         return False

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes, cost, nn
-from scaling.families import Player, _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
+from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
+from scaling.families._family import Player
 from scaling.families._gan_augment import POLICIES, augment
 
 BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes, nn
-from scaling.families import Player
 from scaling.families._decoder import Decoder, DecoderBlock
+from scaling.families._family import Player
 from scaling.families._generate import init_cache
 from scaling.fields import how
 from scaling.nn import attention

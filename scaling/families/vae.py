@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
-from scaling.families import Player, _vae_examine, _vae_pictures, _vae_sizes
+from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
+from scaling.families._family import Player
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import how

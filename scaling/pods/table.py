@@ -81,8 +81,8 @@ def format_seconds(value: float) -> str:
     return "0" if not value else f"{value * 1e9:.2g} ns"
 
 
-def table_row(result: dict) -> str:
-    """A report as one line of a Markdown table under `table_header`."""
+def report_row(result: dict) -> str:
+    """A report as one line of a Markdown table under `report_header`."""
     where = result["topology"] + (f" x {result['slices']}" if result["slices"] > 1 else "")
     mesh = " x ".join(f"{axis} {n}" for axis, n in result["mesh"].items() if n > 1) or "one device"
     took, family = result["compile"], result["experiment"]["family"]["name"]
@@ -101,7 +101,7 @@ def table_row(result: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def table_header() -> str:
+def report_header() -> str:
     names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "compute", "HBM", "ICI",
              "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
     return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"

@@ -26,7 +26,7 @@ def test_no_other_file_of_the_package_mentions_jax_src():
 
 def test_this_jax_has_them():
     load_again()
-    assert _jax_internals.coordination_client() is None  # this process is on its own
+    assert _jax_internals.distributed_state().client is None  # this process is on its own
     assert _jax_internals.detect_cluster(()) is None
 
 

@@ -1,0 +1,60 @@
+"""The protocol of families and their players."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+
+Params = Mapping[str, Any]  # {player name: tree of parameters with named axes, see scaling.axes}
+Batch = Mapping[str, jax.Array]
+Metrics = Mapping[str, Any]
+
+
+class Player(NamedTuple):
+    """A minimiser: it owns `params[name]`, has one optimiser, and gets the parameters of all players.
+
+    `loss(params, batch, key)` returns a scalar and metrics. The train step differentiates it by `params[name]` only.
+    """
+
+    name: str
+    loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
+
+
+class Family(Protocol):
+    """A frozen, hashable dataclass of static sizes. Two equal families are the same program.
+
+    A family may also have these methods:
+
+    * `begin(params, tokens, lengths, capacity)` and `decode(params, state, token)`, which continue text; see
+      `scaling.families._generate` and `scaling.families.transformer`.
+    * `sample(params, batch, key)`: one sample for each example of `batch`, given its condition and number (label,
+      caption, "example"). The judge of its data scores them.
+    * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.
+    * `examine(params, batch, key)`: metrics as from `evaluate`, but too costly for every run. The report shows them for the
+      best run of the smallest size and of the largest size.
+    * `broken(curve, metrics)`: (step, reason) if the training curve, {metric: array over its points}, or the final metrics
+      show that training broke down although all numbers are finite, else None.
+    """
+
+    reads: ClassVar[str]  # the kind of data, a key of scaling.experiment.data.KINDS
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters. Pure: may be vmapped, jitted with shardings, or only shape-evaluated."""
+
+    def players(self) -> tuple[Player, ...]:
+        """The players in the order one step updates them. A name may repeat: (D, D, G) is n-critic."""
+
+    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Metrics:
+        """{metric: (sum, count)}, or (sum, count, sum of squares) to get the standard error `<metric>_se` as well.
+        The caller adds over batches and divides at the end."""
+
+    def example_batch(self, batch_size: int, key: jax.Array) -> Batch:
+        """Random data of the right shapes and types, to count costs, to compile and to test."""
+
+    @classmethod
+    def ladder(cls, size: float, **overrides) -> "Family":
+        """The member of the family with this size. Any field can be overridden."""
+
+    @classmethod
+    def sizes(cls) -> tuple[float, ...]:
+        """Ascending sizes over the whole range of `ladder`."""

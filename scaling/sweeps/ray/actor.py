@@ -7,8 +7,8 @@ import threading
 import warnings
 
 import jax
-
 import ray
+
 from scaling.devices import exits
 from scaling.devices.layouts import one_cpu_device_per_core
 from scaling.sweeps import runner as runners

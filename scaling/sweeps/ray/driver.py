@@ -9,6 +9,7 @@ from typing import Any
 import ray
 import ray._private.state
 import ray.exceptions
+
 from scaling.devices import exits
 from scaling.sweeps.plan import Pack, Plan
 from scaling.sweeps.ray.errors import ClusterError, why_died

@@ -16,6 +16,7 @@ import socket
 
 import ray
 import ray.exceptions
+
 from scaling.devices.layouts import parse_mesh
 from scaling.fields import ConfigError
 from scaling.sweeps import runner as runners

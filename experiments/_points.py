@@ -1,6 +1,6 @@
-"""What commands that fit laws share: where runs come from, which column is what, how a law is fitted.
+"""Flags that the commands of laws share: where runs come from, the columns' roles, how a law is fitted.
 
-A command imports this module and declares its flags its own: flags.adopt_module_key_flags(_points).
+A command imports this module and adopts its flags: flags.adopt_module_key_flags(_points).
 """
 
 import sys
@@ -12,9 +12,9 @@ from scaling import laws
 from scaling.store import files
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV, Parquet or JSON lines.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of an experiments.run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study by experiments.run.")
 _LAW = flags.DEFINE_string("law", "chinchilla", "The law's form; --law=list lists them.")
-_Y = flags.DEFINE_string("y", None, "Column of the metric. Columns left out are found by their usual names.")
+_Y = flags.DEFINE_string("y", None, "Column of the metric. Columns not named are found by their usual names.")
 _PARAMS = flags.DEFINE_string("params", None, "Column of N, the parameters.")
 _DATA = flags.DEFINE_string("data", None, "Column of D, the tokens or examples seen.")
 _COMPUTE = flags.DEFINE_string("compute", None, "Column of C, the training FLOPs.")
@@ -22,19 +22,19 @@ _UNIQUE = flags.DEFINE_string("unique", None, "Column of U, the unique tokens or
 _COLUMNS = flags.DEFINE_string("columns", None, "Columns of other inputs: x=width,experts=num_experts.")
 _WHERE = flags.DEFINE_string("where", None, "Which rows, in columns: 'kept and flops < 1e21'.")
 _LOSS = flags.DEFINE_string("loss", "huber_log", "Objective: huber, mse, absolute; also with _log or _log1p.")
-_DELTA = flags.DEFINE_string("delta", "1e-3", "Huber's delta, or noise: as large as the noise makes best.")
+_DELTA = flags.DEFINE_string("delta", "1e-3", "Huber's delta, or noise: the best delta for the noise of the runs.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Column of weights; 2 counts a run twice.")
-_FIX = flags.DEFINE_string("fix", None, "Parameters that are not fitted: E=1.69.")
+_FIX = flags.DEFINE_string("fix", None, "Parameters held at a value: E=1.69.")
 _TIE = flags.DEFINE_string("tie", None, "Parameters that equal another: beta=alpha.")
-_BOUNDS = flags.DEFINE_string("bounds", None, "Where parameters are searched: alpha=0.1:1,beta=0.1:1.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")
+_BOUNDS = flags.DEFINE_string("bounds", None, "Ranges to search parameters in: alpha=0.1:1,beta=0.1:1.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples for the intervals.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampled whole.")
-_LEVEL = flags.DEFINE_float("level", 0.9, "Of the intervals.")
+_LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 
 
 def pairs(text: str | None, flag: str, value=float) -> dict:
-    """"a=1,b=2" -> {"a": 1.0, "b": 2.0}; flags.Error says which flag and part of it is not like that."""
+    """"a=1,b=2" -> {"a": 1.0, "b": 2.0}. flags.Error names the flag and the part of it that is no such pair."""
     found = {}
     for part in filter(None, (text or "").split(",")):
         name, equals, given = (piece.strip() for piece in part.partition("="))
@@ -54,14 +54,14 @@ def _ends(text: str) -> tuple[float, float]:
 
 
 def columns() -> dict[str, str]:
-    """Arguments of Runs.from_csv that name columns; those left out are guessed there."""
+    """Arguments of Runs.from_csv that name columns. Runs finds the others by their usual names."""
     named = {"y": _Y.value, "params": _PARAMS.value, "data": _DATA.value, "compute": _COMPUTE.value,
              "unique": _UNIQUE.value}
     return {role: name for role, name in named.items() if name} | pairs(_COLUMNS.value, "columns", str)
 
 
 def everything() -> laws.Runs:
-    """All runs of --points or --workdir, whatever --where says; flags.Error unless one of them is named."""
+    """All runs of --points or --workdir, without --where. flags.Error unless one of the two is given."""
     if (_POINTS.value is None) == (_WORKDIR.value is None):
         raise flags.Error("name the runs: either --points=FILE, a table with a row a run, "
                           "or --workdir=DIR, a study")
@@ -71,7 +71,7 @@ def everything() -> laws.Runs:
 
 
 def chosen(found: laws.Runs) -> laws.Runs:
-    """Those that --where asks for."""
+    """The runs that --where selects."""
     return found.where(_WHERE.value) if _WHERE.value else found
 
 
@@ -100,6 +100,15 @@ def law() -> str:
     return _LAW.value
 
 
+def listing() -> str:
+    """Every law: name, formula, source, inputs, parameters."""
+    lines = []
+    for name, form in laws.FORMS.items():
+        lines += [f"{name}: {form.formula}", f"    {form.source}",
+                  f"    inputs {', '.join(form.inputs)}; parameters {', '.join(form.names)}"]
+    return "\n".join([*lines, "bnsl2, bnsl3, ...: bnsl with that many breaks"])
+
+
 def resampling() -> dict:
     """Keyword arguments of laws.bootstrap."""
     return {"draws": _BOOTSTRAP.value, "cluster": _CLUSTER.value, "seed": _SEED.value}
@@ -110,7 +119,7 @@ def level() -> float:
 
 
 def run(main) -> None:
-    """app.run of a main() without arguments: what a user can mend ends in one sentence, with exit status 2
+    """app.run of a main() without arguments. Errors that a user can fix end in one sentence, with exit status 2
     for flags and 1 for the rest."""
     def guarded(argv):
         try:

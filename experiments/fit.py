@@ -1,25 +1,26 @@
-"""Fit a scaling law to a table of runs: parameters with intervals, every warning, figures.
+"""Fit a scaling law to a table of runs: parameters with intervals, warnings, figures.
 
     python -m experiments.fit --points=points.csv --output=fits/chinchilla
 
 reads points.csv (or .parquet, .jsonl, .tsv; one row a run), finds the parameters, tokens and loss by their
-usual column names, fits L = E + A N^-alpha + B D^-beta with the default objective (sum of Huber of log
-residuals, delta 1e-3), and prints the parameters with 90% intervals and every reason to doubt them.
-fits/chinchilla gets fit.json (parameters, objective, standard errors, intervals, modes, diagnostics, and a
-manifest to cite) and the figures.
+usual column names, and fits L = E + A N^-alpha + B D^-beta with the default objective (sum of Huber of log
+residuals, delta 1e-3). It prints the parameters with 90% intervals and every warning. fits/chinchilla gets
+fit.json (parameters, objective, standard errors, intervals, modes, diagnostics, and a manifest to cite) and
+the figures.
 
     python -m experiments.fit --points=points.csv --law=chinchilla --y=loss --params=model_params \\
         --data=train_tokens --where='kept and flops < 1e21' --bootstrap=4000 --cluster=group --profile \\
         --holdout_compute=3e20 --compare=kaplan,tied_chinchilla --frontier=1e21,1e24 --output=fits/careful
 
 names the columns and the rows; resamples whole groups (rows that share a run); profiles every parameter; fits
-again below 3e20 FLOPs to score the rest; ranks other laws by their error there; and gives the best size and
-data for two budgets. Parameters can be held or tied: --fix=E=1.69 --tie=beta=alpha --bounds=alpha=0.1:1.
+again below 3e20 FLOPs and scores the other runs; ranks other laws by their error there; and gives the best size
+and data for two budgets. Parameters can be held, tied or bounded: --fix=E=1.69 --tie=beta=alpha
+--bounds=alpha=0.1:1.
 
---law=list prints the laws with their formulas. Any flag can come from the environment, as SCALING_POINTS and
-the like; the command line wins. Results are written at the end, each file whole or not at all,
-and a directory that holds another fit is refused unless --overwrite is given. Exit status: 0, 1 when the data
-or the request cannot be fitted, 2 for flags; the reason is one sentence on standard error.
+--law=list prints the laws with their formulas. Any flag can come from the environment, such as SCALING_POINTS;
+the command line wins. Results are written at the end, each file whole or not at all. A directory that holds
+another fit is refused unless --overwrite is given. Exit status: 0; 1 when the data or the request cannot be
+fitted; 2 for flags. The reason is one sentence on standard error.
 """
 
 import dataclasses
@@ -36,26 +37,21 @@ from etils import epath
 from experiments import _points
 from scaling import laws
 from scaling.laws import store
-from scaling.laws.checks.examine import examine
-from scaling.laws.figures import plots
-from scaling.laws.intervals.profile import profile
-from scaling.laws.optimum.isoflop import isoflop
-from scaling.laws.scores.holdout import holdout
 from scaling.store import files
 
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for fit.json and figures; else tables are printed.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for fit.json and figures; without it, tables are only printed.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another fit in --output.")
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into --output.")
-_QUANTILE = flags.DEFINE_float("quantile", 0.5, "Share of runs below the law; 0.1 fits a lower envelope.")
-_AVERAGE = flags.DEFINE_bool("average", False, "Runs with equal inputs become one, weighted by their number.")
-_STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default as many as the form needs.")
-_METHOD = flags.DEFINE_string("method", "auto", "How to resample: case, cluster, noise or wild.")
+_QUANTILE = flags.DEFINE_float("quantile", 0.5, "Share of runs that lie below the law; 0.1 fits a lower envelope.")
+_AVERAGE = flags.DEFINE_bool("average", False, "Average runs with equal inputs, and weight the mean by their number.")
+_STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default the number that the form needs.")
+_METHOD = flags.DEFINE_string("method", "auto", "How to resample: auto, case, cluster, noise or wild.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Profile the objective over every fitted parameter.")
-_HOLDOUT = flags.DEFINE_list("holdout_compute", [], "FLOPs, one or more: fit runs below, score the others.")
+_HOLDOUT = flags.DEFINE_list("holdout_compute", [], "Cuts in FLOPs: fit the runs below each, score the others.")
 _COMPARE = flags.DEFINE_list("compare", [], "Other laws to rank beside --law.")
-_ISOFLOP = flags.DEFINE_bool("isoflop", False, "Minima of slices of equal compute, and their powers.")
+_ISOFLOP = flags.DEFINE_bool("isoflop", False, "Minima of slices of equal compute, and the powers they follow.")
 _FRONTIER = flags.DEFINE_list("frontier", [], "Budgets in FLOPs to allocate between N and D.")
-_COST = flags.DEFINE_enum("cost", "6ND", ["6ND", "counted"], "FLOPs of --frontier: 6 N D, or the runs' own.")
+_COST = flags.DEFINE_enum("cost", "6ND", ["6ND", "counted"], "FLOPs of --frontier: 6 N D, or as the runs counted them.")
 _BY = flags.DEFINE_string("by", None, "Column that colours residuals; by default that of --cluster.")
 flags.DEFINE_alias("inputs", "columns")
 flags.adopt_module_key_flags(_points)
@@ -64,8 +60,7 @@ FIGURES = ("fit", "residuals", "parameters", "profiles", "holdout", "comparison"
 
 
 class Part(NamedTuple):
-    """What one option adds: a key of fit.json, its content, its text, and how its figure is drawn (None: no
-    figure)."""
+    """What one option adds: a key of fit.json, its content, its text, and a function that draws its figure."""
     name: str
     content: object
     text: str
@@ -74,7 +69,7 @@ class Part(NamedTuple):
 
 def main():
     if _points.law() == "list":
-        print(listing())
+        print(_points.listing())
         return
     output = _output()
     runs = _points.runs()
@@ -88,8 +83,8 @@ def main():
     if by is not None and by not in runs.frame.columns:
         raise laws.LawError(f"no column {by!r} to colour residuals by; the columns are "
                             f"{', '.join(runs.frame.columns)}")
-    if _PROFILE.value:  # a parameter without an end to its profile is among the warnings then
-        fitted = dataclasses.replace(fitted, diagnostics=examine(fitted, _points.level()))
+    if _PROFILE.value:  # then the warnings name parameters whose profile has no end
+        fitted = dataclasses.replace(fitted, diagnostics=laws.examine(fitted, _points.level()))
     boot = laws.bootstrap(fitted, method=_METHOD.value, **draws) if draws["draws"] else None
     print(laws.table(fitted, boot, _points.level()), flush=True)
     parts = []
@@ -97,21 +92,12 @@ def main():
         print(f"\n{part.text}", flush=True)
         parts.append(part)
     if output is not None:
-        drawings = {"fit": lambda: plots.fit(fitted, boot, _points.level()),
-                    "residuals": lambda: plots.residuals(fitted, by)}
+        drawings = {"fit": lambda: laws.plots.fit(fitted, boot, _points.level()),
+                    "residuals": lambda: laws.plots.residuals(fitted, by)}
         if boot is not None:
-            drawings["parameters"] = lambda: plots.bootstrap(boot, _points.level())
+            drawings["parameters"] = lambda: laws.plots.bootstrap(boot, _points.level())
         drawings |= {part.name: part.draw for part in parts if part.draw}
         _write(output, _content(fitted, boot, parts), drawings)
-
-
-def listing() -> str:
-    """Every form: name, formula, inputs, parameters, source."""
-    lines = []
-    for name, form in laws.FORMS.items():
-        lines += [f"{name}: {form.formula}", f"    {form.source}",
-                  f"    inputs {', '.join(form.inputs)}; parameters {', '.join(form.names)}"]
-    return "\n".join([*lines, "bnsl2, bnsl3, ...: bnsl with so many breaks"])
 
 
 def _numbers(values, flag: str) -> list[float]:
@@ -122,7 +108,7 @@ def _numbers(values, flag: str) -> list[float]:
 
 
 def _output() -> epath.Path | None:
-    """The directory of --output, not yet made; refused now, before any work, where it cannot be one."""
+    """The directory of --output, not made yet. Refused before any work if it is a file."""
     if not _OUTPUT.value:
         return None
     path = epath.Path(_OUTPUT.value).expanduser()
@@ -133,25 +119,25 @@ def _output() -> epath.Path | None:
 
 
 def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
-    """What the options ask for beyond the fit, in the order in which it is printed."""
+    """The parts that the options add to the fit, in the order in which they are printed."""
     level, cluster, seed = _points.level(), _points.resampling()["cluster"], _points.resampling()["seed"]
     if _PROFILE.value:
-        found = [profile(fitted, name, level=level) for name in fitted.form.free]
+        found = [laws.profile(fitted, name, level=level) for name in fitted.form.free]
         yield Part("profiles", [one.to_json() for one in found], _intervals(found),
-                   lambda: plots.profile(found))
+                   lambda: laws.plots.profile(found))
     cuts, held = _numbers(_HOLDOUT.value, "holdout_compute") or None, None
     if _COMPARE.value:
         ranked = laws.compare(fitted, _COMPARE.value, cuts=cuts, level=level, cluster=cluster)
         held = ranked.holdout
         yield Part("comparison", ranked.to_json(), f"laws, best first\n{ranked}")
     elif cuts:
-        held = holdout(fitted, cuts=cuts, level=level, cluster=cluster)
+        held = laws.holdout(fitted, cuts=cuts, level=level, cluster=cluster)
     if held:
-        yield Part("holdout", held.to_json(), str(held), lambda: plots.holdout(held))
+        yield Part("holdout", held.to_json(), str(held), lambda: laws.plots.holdout(held))
     if _ISOFLOP.value:
-        slices = isoflop(fitted.runs, level=level, seed=seed)
+        slices = laws.isoflop(fitted.runs, level=level, seed=seed)
         yield Part("isoflop", slices.to_json(), f"slices of equal compute\n{slices}",
-                   lambda: plots.isoflop(slices))
+                   lambda: laws.plots.isoflop(slices))
     if _FRONTIER.value:
         budgets = sorted(_numbers(_FRONTIER.value, "frontier"))
         cost = laws.counted(fitted.runs) if _COST.value == "counted" else None
@@ -160,24 +146,23 @@ def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
         def draw():
             ends = min(budgets[0], fitted.runs.flops.min()), max(budgets[-1], fitted.runs.flops.max())
             dense = laws.frontier(fitted, np.geomspace(*ends, 25), cost, boot, level)
-            return plots.frontier(dense, fitted)
+            return laws.plots.frontier(dense, fitted)
         text = table.to_string(index=False, float_format="{:.4g}".format)
         yield Part("frontier", table.to_dict("records"),
                    f"compute-optimal allocation, FLOPs {_COST.value}\n{text}", draw)
 
 
 def _intervals(profiles) -> str:
-    lines = [f"profiles: values that fit as well within noise, {profiles[0].level:.0%}"]
+    lines = [f"profiles: values that fit equally well within noise, {profiles[0].level:.0%}"]
     for one in profiles:
         low, high = one.interval
-        flat = "   flat up to a bound: not identified" if one.flat else ""
+        flat = "   not identified: the profile is flat up to a bound" if one.flat else ""
         lines.append(f"  {one.parameter:<12} [{low:.5g}, {high:.5g}]{flat}")
     return "\n".join(lines)
 
 
 def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
-    """All of fit.json but when and how it was made: what `laws.load_fit` reads, and what the options asked
-    for."""
+    """fit.json without when and how it was made: the content that `laws.load_fit` reads, and the parts."""
     best = fitted.objective or 1.0
     modes = [{"params": {name: row[name] for name in fitted.form.names}, "objective": row["objective"],
               "above_best": row["objective"] / best - 1} for row in fitted.optima.to_dict("records")]
@@ -186,7 +171,7 @@ def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
 
 
 def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> None:
-    """fit.json, then the figures, into `output`; refused where that holds another fit."""
+    """Write fit.json and then the figures into `output`. Refused if that holds another fit."""
     path = output / "fit.json"
     other = path.exists() and not _same(path, content)
     if other and not _OVERWRITE.value:
@@ -198,15 +183,15 @@ def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> 
     files.write_json(path, content | {"made": made})
     if _FIGURES.value:
         for name, draw in drawings.items():
-            plots.save(output / f"{name}.png", draw())
+            laws.plots.save(output / f"{name}.png", draw())
     stale = set(FIGURES) - set(drawings if _FIGURES.value else ()) if other else ()
-    for name in stale:  # they are of the fit that was here before
+    for name in stale:  # these figures show the fit that was here before
         (output / f"{name}.png").unlink(missing_ok=True)
     print(f"\nwritten: {', '.join(sorted(each.name for each in output.iterdir()))} in {output}")
 
 
 def _same(path: epath.Path, content: dict) -> bool:
-    """Whether fit.json at `path` has this content, made whenever."""
+    """Whether fit.json at `path` has this content, whenever it was made."""
     try:
         there = files.read_json(path)
     except ValueError:

@@ -96,7 +96,7 @@ def fill(workdir, without=()):
     if "fit" not in without:
         laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
     if "forecast" not in without:
-        known = laws.forecast.hashes(runs)
+        known = laws.record_hashes(runs)
         wanted = {key: target[key] for key in ("params_non_embedding", "tokens_seen", "flops", "fingerprint")}
         laws.forecast.write(workdir / "forecast.json", fit, boot, wanted, known)
         laws.forecast.check(workdir / "forecast.json", target["bits_per_byte"], known)
@@ -193,7 +193,7 @@ def fill_images(workdir, without=()):
     boot = laws.bootstrap(fit, draws=60)
     budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
     about = {name: target[name] for name in ("params_non_embedding", "examples_seen", "flops", "fingerprint")}
-    known = laws.forecast.hashes(runs)
+    known = laws.record_hashes(runs)
     if "fit" not in without:
         laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
         kid = laws.fit(laws.Runs.from_dataframe(points.assign(kid=points["fd_infinity"] ** 0.5), "kid"))

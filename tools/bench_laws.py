@@ -1,26 +1,26 @@
-"""How fast laws are fitted here and how deep the optimum is, beside the packages `chinchilla` and `vpnls`.
+"""The speed of fits and the depth of their optima, beside the packages `chinchilla` and `vpnls`.
 
     python -m tools.bench_laws
     python -m tools.bench_laws --points runs.csv --where kept --draws 1000 4000 --forms chinchilla kaplan
 
-The first table is one fit of E + A N^-alpha + B D^-beta to the same runs, on one thread, by every program,
-for each objective that two of them share. Objectives are computed here, alike for all, at the parameters that
-each program reached; "above" is how far that is above the lowest. x is a time over ours: more than 1 is
-slower. The peers have no bootstrap: their time for resamples is that of a few of them, scaled, and marked
-"~". What each program is asked for is its documented default where it has one; `chinchilla` takes a grid of
-starts, here --starts of them in each of five directions (its documentation uses 5, which takes minutes a
-fit).
+The first table is one fit of E + A N^-alpha + B D^-beta to the same runs, on one thread, by every program, for
+each objective that two of them share. All objectives are computed here, at the parameters that each program
+reached; "above" is the distance to the lowest. x is a time over ours: above 1 is slower. The peers have no
+bootstrap: a few resamples are timed and scaled to the number of draws, marked "~". Each program runs with its
+documented defaults where it has them. `chinchilla` takes a grid of starts, here --starts of them in each of five
+directions (its documentation uses 5, which takes minutes a fit).
 
 The second table is the time of one fit and of the bootstraps for every form with at most six parameters, on
 simulated runs. Without --points the runs are simulated like those that Besiroglu et al. 2024 recovered from
-Hoffmann et al.'s figure 4: 240 runs, of nine budgets, whose noise has heavy tails.
+figure 4 of Hoffmann et al.: 240 runs of nine budgets, whose noise has heavy tails.
 
-Peers are left out with a sentence where they are not installed: pip install chinchilla vpnls (or, where the
-registry lacks it, vpnls from github.com/Open-Athena/vpnls). Seconds are the processor's, so that other
-programs on the machine hardly disturb them.
+A peer that is not installed is left out with a sentence: pip install chinchilla vpnls (or, where the registry
+lacks it, vpnls from github.com/Open-Athena/vpnls). Seconds are CPU seconds, so other programs on the machine
+hardly disturb them.
 """
 
 import argparse
+import functools
 import os
 import tempfile
 import time
@@ -37,9 +37,9 @@ from tools._example_laws import register_examples  # noqa: E402
 NAMES = ("E", "A", "B", "alpha", "beta")
 BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)
 RUNS, NOISE, DELTA = 240, 0.004, 1e-3
-FEW = 3  # resamples that a peer is timed on
+FEW = 3  # resamples that a peer is timed for
 SURFACE = {"E": 1.82, "A": 480.0, "B": 2140.0, "alpha": 0.347, "beta": 0.367}
-PLANTED = {  # what runs of each form are simulated from
+PLANTED = {  # parameters that the runs of each form are simulated from
     "power": {"A": 20, "alpha": 0.08}, "saturating_power": {"E": 1.7, "A": 40, "alpha": 0.2},
     "rising_power": {"E": 60, "A": 200, "alpha": 0.25},
     "shifted_power": {"E": 1.5, "A": 30, "alpha": 0.25, "d": 3e4},
@@ -56,7 +56,8 @@ PLANTED = {  # what runs of each form are simulated from
 
 
 def simulate(form: str, runs: int = RUNS, seed: int = 0) -> pd.DataFrame:
-    """Runs of a planted law: columns named as the form's inputs, and y. Noise is Student's t of 3 degrees."""
+    """Runs of a planted law, with a column for each input of the form, and y. The noise is Student's t with 3
+    degrees of freedom."""
     rng = np.random.default_rng(seed)
     law = laws.get_form(form)
     C = np.asarray(BUDGETS)[np.arange(runs) % len(BUDGETS)]
@@ -72,8 +73,8 @@ def simulate(form: str, runs: int = RUNS, seed: int = 0) -> pd.DataFrame:
 
 
 def timed(function, repeats: int = 1):
-    """(what it returns, seconds of the processor in the fastest repeat)."""
-    best = np.inf
+    """(result, CPU seconds of the fastest repeat)."""
+    result, best = None, np.inf
     for _ in range(repeats):
         start = time.process_time()
         result = function()
@@ -88,7 +89,7 @@ def ours(runs, loss: str, draws):
 
 
 def peer(name: str, solve, N, D, y, draws):
-    """A row of a peer: solve(N, D, y) -> {parameter: value}."""
+    """The row of a peer. solve(N, D, y) -> {parameter: value}."""
     params, seconds = timed(lambda: solve(N, D, y))
     rng = np.random.default_rng(0)
     picks = [rng.integers(0, len(y), len(y)) for _ in range(FEW)]
@@ -106,7 +107,7 @@ def chinchilla_solver(starts: int):
         with tempfile.TemporaryDirectory() as folder:
             law = Chinchilla(folder, param_grid={k: np.linspace(*v, starts) for k, v in ends.items()},
                              loss_fn=lambda seen, said: _metrics.log_huber(seen, said, DELTA), log_level=50)
-            law.visualizer.optim = lambda *args, **named: None  # its figure is no part of the fit
+            law.visualizer.optim = lambda *args, **named: None  # the fit is timed without its figure
             law.database.df = pd.DataFrame({"C": 6 * N * D, "N": N, "D": D, "loss": y})
             law.fit(parallel=False)
             return {name: float(getattr(law, name)) for name in NAMES}
@@ -120,7 +121,7 @@ def vpnls_solvers(loss: str):
     version = importlib.metadata.version("vpnls")
 
     def solver(**options):
-        def solve(N, D, y):  # in millions and billions, as its documentation has it: amplitudes are bounded
+        def solve(N, D, y):  # amplitudes are bounded, so units are millions and billions as in its documentation
             minimised = None if loss == "mse" else api.huber(DELTA)
             found = api.fit_vpnls(N / 1e6, D / 1e9, np.array(y), loss=minimised, **options)
             return {"E": found.E, "A": found.A * 1e6 ** found.alpha, "B": found.B * 1e9 ** found.beta,
@@ -131,7 +132,7 @@ def vpnls_solvers(loss: str):
 
 
 def compare(runs, loss: str, solvers, draws) -> None:
-    """Print one table: our fit and the peers', by one objective."""
+    """Print the table of one objective: our fit and those of the peers."""
     N, D, y = runs.values("N"), runs.values("D"), runs.y
     mine = ours(runs, loss, draws)
     rows = [mine, *(peer(name, solve, N, D, y, draws) for name, solve in solvers)]
@@ -157,7 +158,7 @@ def compare(runs, loss: str, solvers, draws) -> None:
 def clock(seconds: float, scaled: bool = False) -> str:
     digits = 2 if seconds < 100 else 0
     text = f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{seconds:.{digits}f} s"
-    return "~" * scaled + text
+    return f"~{text}" if scaled else text
 
 
 def every_form(names, runs: int, draws) -> None:
@@ -167,8 +168,8 @@ def every_form(names, runs: int, draws) -> None:
     print(f"  {'form':<18}{'parameters':>11}{'one fit':>11}{heads}")
     for name in names:
         data = laws.Runs.from_dataframe(simulate(name, runs), y="y")
-        fitted, seconds = timed(lambda: laws.fit(data, name, delta=DELTA), 3)
-        times = [timed(lambda n=n: laws.bootstrap(fitted, n, method="case"))[1] for n in draws]
+        fitted, seconds = timed(functools.partial(laws.fit, data, name, delta=DELTA), 3)
+        times = [timed(functools.partial(laws.bootstrap, fitted, n, method="case"))[1] for n in draws]
         shown = "".join(f"{clock(t):>17}" for t in times)
         print(f"  {name:<18}{len(fitted.form.free):>11}{clock(seconds):>11}{shown}", flush=True)
 
@@ -179,7 +180,7 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", help="a table of runs with N, D and loss; simulated without")
     parser.add_argument("--where", help="which of its rows")
-    parser.add_argument("--draws", type=int, nargs="*", default=[1000, 4000], help="resamples that are timed")
+    parser.add_argument("--draws", type=int, nargs="*", default=[1000, 4000], help="numbers of resamples to time")
     parser.add_argument("--forms", nargs="*", default=list(PLANTED), choices=list(PLANTED),
                         help="forms of the second table")
     parser.add_argument("--starts", type=int, default=2, help="starts of `chinchilla` in each direction")
@@ -195,13 +196,13 @@ def main() -> None:
             solvers = made()
         except ImportError as missing:
             solvers = []
-            print(f"\n{missing.name} is not installed, so this table is ours alone: pip install "
+            print(f"\n{missing.name} is not installed, so this table has our fits only: pip install "
                   f"{missing.name}")
         compare(runs, loss, solvers, options.draws)
     every_form(options.forms, len(runs), options.draws)
     left = [name for name, form in laws.FORMS.items() if len(form.free) <= 6 and name not in PLANTED]
     if left:
-        print(f"\nnot timed, since nothing is planted for them here: {', '.join(left)}")
+        print(f"\nnot timed, since PLANTED has no parameters for them: {', '.join(left)}")
 
 
 if __name__ == "__main__":

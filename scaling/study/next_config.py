@@ -1,17 +1,22 @@
-"""A plan of runs as a config file that experiments.run takes."""
+"""Proposed runs as the text of a config file for experiments.run."""
 
 import dataclasses
+import os
+from collections.abc import Iterable, Iterator
 
 from scaling import cost as costs
 from scaling import experiment as experiments
 from scaling import families, fields
+from scaling.experiment import Experiment
+from scaling.study.next_runs import Proposal
+from scaling.study.workspace import Workspace, as_tuples
 
 CONFIG = '''"""{title}
 
     python -m experiments.run --config={output} --workdir={workdir}
 
-Written by experiments.plan. BOUGHT are the runs that the workdir holds: they are fitted with the rest, and
-not trained again.
+Written by experiments.plan. BOUGHT are the runs that the workdir holds: the fit uses them, and they are not
+trained again.
 
 {text}
 """
@@ -21,7 +26,7 @@ import dataclasses
 from scaling import experiment
 from scaling.experiment import chain, grid
 
-# fields of the family, and values of other fields, every combination of which is a run
+# (fields of the family, values of other fields): every combination of the values is a run
 BOUGHT = {bought}
 SUGGESTED = {suggested}
 {target}
@@ -48,27 +53,30 @@ def target(config, learning_rate):
 '''
 
 
-def source(study, plan, output) -> str:
-    """The text of the config file: of `_plan.Study`, `_plan.Plan`, and the path it is written to."""
-    family = families.name(study.base.family)
+def config_source(space: Workspace, proposal: Proposal, output: str | os.PathLike) -> str:
+    """The Python source of a config with the runs of the workspace and those of the proposal.
+
+    output: the path that the source will be written to, for its docstring.
+    """
+    family = families.name(space.base.family)
     plain = dict(_leaves(experiments.config(family)))
-    settings = {name: value for name, value in _leaves(study.config)
+    settings = {name: value for name, value in _leaves(space.config)
                 if name in plain and plain[name] != value}
     target = ""
-    if plan.target is not None:
-        sizes, values = _changes(study.base, plan.target)
+    if proposal.target is not None:
+        sizes, values = _changes(space.base, proposal.target)
         target = f"TARGET = {(sizes, {k: v for k, v in values.items() if k != 'optim.learning_rate'})}\n"
-    quiet = plan.text.replace("\\", "/").replace('"""', "'''")
+    quiet = proposal.text.replace("\\", "/").replace('"""', "'''")
     text = CONFIG.format(
-        title=f"{study.config.title}: the runs that say most, for what they cost", output=output,
-        workdir=study.workdir, text=quiet, bought=_entries(study, study.bought.values()),
-        suggested=_entries(study, plan.new), target=target, family=family, settings=_dict(settings))
+        title=f"{space.config.title}: the runs that tell most for their cost", output=output,
+        workdir=space.workdir, text=quiet, bought=_entries(space, space.bought.values()),
+        suggested=_entries(space, proposal.new), target=target, family=family, settings=_dict(settings))
     return text + (TARGET if target else "")
 
 
-def _changes(base, e) -> tuple[dict, dict]:
-    """What makes `e` of `base`: fields of the family, and other fields, of what is computed and not of
-    how."""
+def _changes(base: Experiment, e: Experiment) -> tuple[dict, dict]:
+    """({field of the family: value}, {other path: value}) that turn `base` into `e`. Fields that only change how a
+    result is computed are left out."""
     before = fields.leaves(base)
     values = {path: value for path, (value, kind) in fields.leaves(e).items()
               if kind != "how" and before[path][0] != value}
@@ -77,9 +85,9 @@ def _changes(base, e) -> tuple[dict, dict]:
     return sizes, {path: value for path, value in values.items() if not path.startswith("family.")}
 
 
-def _grids(base, runs) -> tuple:
-    """(fields of the family, {path: values}) whose combinations are the runs: first lengths are joined, then
-    rates."""
+def _grids(base: Experiment, runs: Iterable[Experiment]) -> list[tuple[dict, dict]]:
+    """(fields of the family, {path: values}) whose combinations are the runs. Runs that differ only in length are
+    joined first, then those that differ only in learning rate."""
     joined = ("optim.learning_rate", base.data.length_knob)
     entries = []
     for e in dict.fromkeys(runs):
@@ -87,36 +95,30 @@ def _grids(base, runs) -> tuple:
         always = {path: fields.leaves(e)[path][0] for path in joined}
         entries.append((sizes, {path: [value] for path, value in (values | always).items()}))
     for path in reversed(joined):
-        groups: dict = {}
+        groups: dict[str, tuple[dict, dict]] = {}
         for sizes, values in entries:
             rest = repr((sizes, {k: v for k, v in values.items() if k != path}))
-            groups.setdefault(rest, (sizes, {**values, path: []}))[1][path].extend(values[path])
+            _, alike = groups.setdefault(rest, (sizes, {**values, path: []}))
+            alike[path].extend(values[path])
         entries = [(sizes, {**values, path: sorted(values[path])}) for sizes, values in groups.values()]
-    return tuple(entries)
+    return entries
 
 
-def _leaves(config, prefix=""):
-    """Dotted paths and values of a config, lists as tuples."""
+def _leaves(config, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted path, value) of every field of a config, with lists as tuples."""
     for name in config:
         value = config[name]
         if hasattr(value, "items"):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, tuples(value)
+            yield prefix + name, as_tuples(value)
 
 
-def tuples(value):
-    """JSON has no tuples, and configs have no lists."""
-    if isinstance(value, dict):
-        return {name: tuples(v) for name, v in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _entries(study, runs) -> str:
-    """Grids as Python, each under its number of parameters."""
+def _entries(space: Workspace, runs: Iterable[Experiment]) -> str:
+    """The grids of runs as Python source, each under its number of parameters."""
     lines = []
-    for sizes, values in _grids(study.base, runs):
-        family = dataclasses.replace(study.base.family, **sizes)
+    for sizes, values in _grids(space.base, runs):
+        family = dataclasses.replace(space.base.family, **sizes)
         lines += [f"    # N = {costs.param_count(family)['non_embedding']:,}", f"    ({sizes},",
                   f"     {values}),"]
     return "\n".join(["(", *lines, ")"])

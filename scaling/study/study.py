@@ -229,4 +229,4 @@ class Study:
 
     def _hashes(self, fingerprints):
         done = [f for f in fingerprints if self.runner.records.done(f)]
-        return laws.forecast.hashes(self.runner.records.read(f) for f in done)
+        return laws.record_hashes(self.runner.records.read(f) for f in done)

@@ -151,7 +151,7 @@ def test_a_forecast_whose_records_changed_is_refused(finished, start, tmp_path):
     _, err = finish(start(workdir), code=1)
     assert name in err and "Traceback" not in err
     with pytest.raises(laws.LawError, match=name):
-        laws.forecast.check(workdir / "forecast.json", 1.0, laws.forecast.hashes(
+        laws.forecast.check(workdir / "forecast.json", 1.0, laws.record_hashes(
             [json.loads(p.read_text().splitlines()[-1]) for p in workdir.glob("records/*.jsonl")]))
 
 

@@ -1,4 +1,4 @@
-"""The runs that may be bought: a lattice around the data, what each costs, and which are left."""
+"""The runs that may be bought: a lattice around the data, the cost of each, and those not bought yet."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from scaling.laws.optimum.counts import six_n_d
 from scaling.laws.runs import Runs
 
 LEVELS = 17   # of each input in the lattice, at most
-BEYOND = 4.0  # it reaches so many times below and above the data
+BEYOND = 4.0  # the lattice reaches this many times below and above the data
 
 
 def lattice(law: Fit) -> pd.DataFrame:
-    """Points over and around the data, in steps of the square root of 2 or wider."""
+    """Points among and around the data, in steps of the square root of 2 or wider."""
     axes = []
     for name, logs in zip(law.form.inputs, law.logs):
         if name in law.form.constant and np.ptp(logs) == 0:
@@ -31,7 +31,10 @@ def lattice(law: Fit) -> pd.DataFrame:
 
 
 def priced(form: Form, candidates, runs: Runs, cost: Callable | None) -> pd.DataFrame:
-    """The candidates with the law's inputs by its own names, and what each costs."""
+    """The candidates with the law's inputs by its own names, and with the cost of each.
+
+    Raises LawError where an input or the cost is missing, or is not positive and finite.
+    """
     frame = pd.DataFrame(candidates).reset_index(drop=True)
     frame = frame.rename(columns={runs.columns[name]: name for name in form.inputs
                                   if name not in frame and runs.columns.get(name) in frame})
@@ -41,8 +44,8 @@ def priced(form: Form, candidates, runs: Runs, cost: Callable | None) -> pd.Data
                        f"{', '.join(map(str, frame.columns))}")
     if "cost" not in frame:
         if cost is None and not {"N", "D"} <= set(form.inputs):
-            raise LawError(f"what does a run cost? {form.name} is in {inputs}: give the candidates a column "
-                           "cost, or a function cost of these inputs")
+            raise LawError(f"the cost of a run is unknown, since {form.name} is in {inputs}: give the candidates a "
+                           "column cost, or pass a function cost= of these inputs")
         values = {name: frame[name].to_numpy(float) for name in form.inputs}
         frame["cost"] = six_n_d(values["N"], values["D"]) if cost is None else cost(**values)
     frame = frame[[*form.inputs, *(name for name in frame if name not in form.inputs)]]
@@ -54,7 +57,7 @@ def priced(form: Form, candidates, runs: Runs, cost: Callable | None) -> pd.Data
 
 
 def unbought(table: pd.DataFrame, law: Fit, seeds: int, allowance: float) -> pd.DataFrame:
-    """The affordable candidates, each as often as it may still be bought, with the number of its seed."""
+    """The affordable candidates with the number of the seed, each as often as it may still be bought."""
     points = np.log(table[list(law.form.inputs)].to_numpy(float))
     apart = np.abs(points[:, None] - law.logs.T[None]).max(2)
     frame = law.runs.frame

@@ -1,14 +1,12 @@
-"""Which runs to buy next: those that make a forecast, a best size or an exponent most certain for the FLOPs.
+"""Which runs to buy next: the runs that make a forecast, a best size or an exponent most certain for the FLOPs.
 
     boot = bootstrap(fit(runs, "chinchilla", delta="noise"))
-    plan = suggest(boot, None, 1e20, target={"N": 7e10, "D": 1.4e12})
-    print(plan)
+    print(suggest(boot, None, 1e20, target={"N": 7e10, "D": 1.4e12}))
 
-`suggest` adds to runs that there are; `first_grid` proposes the first. How runs are chosen is in
-`_design_search`.
+`suggest` adds to the runs there are, and `first_grid` proposes the first. `search` explains how runs are chosen.
 
-A design is as good as the law it is made for: it buys runs where the law would show what is asked, not where
-it would show that it is wrong. Where residuals have structure, fit a better law first, or buy a grid.
+A design trusts its law: it buys the runs that make the target certain if the law holds, and not the runs that
+would show that the law is wrong. Where residuals have structure, fit a better law first, or buy a grid.
 """
 from __future__ import annotations
 
@@ -19,29 +17,30 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scaling.laws.design.candidates import BEYOND, lattice, priced, unbought  # noqa: F401
-from scaling.laws.design.grid import Grid, first_grid, prior, trunks  # noqa: F401
+from scaling.laws.design.candidates import lattice, priced, unbought
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.design.targets import Target, best_loss, best_size, loss_at, quantity, target_of  # noqa: F401
+from scaling.laws.design.targets import Target, target_of
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit_again
 from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 
-SCALE_FLOOR = 1e-6  # of the noise: a law that fits exactly leaves none to weigh
-DISTRUST = ("residual-structure", "group-structure", "lack-of-fit")  # what a fit of the wrong law shows
+SCALE_FLOOR = 1e-6  # least noise: a law that fits exactly would leave none to divide by
+DISTRUST = ("residual-structure", "group-structure", "lack-of-fit")  # diagnostics of a fit of the wrong law
 
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """Runs to buy, one a row of `runs`: the law's inputs, seed (how many runs of that point come before it),
-    cost (FLOPs of it alone), gain (the share by which the target's variance would grow without it),
-    gain_per_flop; with a way to run also batch and y.
+    """Runs to buy.
 
-    Standard errors of the target, now, as expected with the runs, and as found where they were run, are
-    relative (shares of it) where `relative`. cost is of all runs together, which may be less than their sum.
-    fit and boot are after the last batch.
+    runs: one row a run, with the law's inputs, seed (the number of earlier runs at this point), cost (FLOPs of
+    this run alone), gain (the share by which the target's variance would grow without it) and gain_per_flop;
+    where runs were simulated or trained, also batch and y.
+
+    se_now, se_after and se_found: the standard errors of the target now, as expected with the runs, and as found
+    where they were run. They are shares of the target where `relative`. cost: FLOPs of all runs together, which
+    may be less than their sum. fit and boot: those after the last batch.
     """
     runs: pd.DataFrame
     target: str
@@ -58,7 +57,7 @@ class Suggestion:
 
     @property
     def variance_per_flop(self) -> float:
-        """How much of the target's variance a FLOP takes away."""
+        """The variance of the target that one FLOP removes."""
         return (self.se_now ** 2 - self.se_after ** 2) / self.cost
 
     def to_json(self) -> dict:
@@ -89,18 +88,22 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
             seed: int = 0) -> Suggestion:
     """Choose the runs within `budget` FLOPs that are expected to shrink the target's variance most.
 
-    source: a fit, or better its bootstrap. candidates: a DataFrame with the law's inputs (by the law's names
-    or the data's columns) and perhaps "cost"; by default a lattice from four times below the smallest to four
-    times above the largest (laws bend for very small runs: give candidates of your own where yours do).
-    cost(N, D) -> FLOPs of one run, for arrays, by default 6 N D; for a law of other inputs it takes those by
-    name. target: {"N": ..., "D": ...}, the loss there; a parameter's name; a function of a DataFrame of
-    parameters; or one of best_loss(C), best_size(C). together(candidates, masks [sets, candidates]) -> FLOPs
-    [sets], where runs share work; see `trunks`. seeds: how many runs of one point there may be, those bought
-    counted: with 1 no point is bought twice. most: how many runs at most. run(runs) -> losses, a way to have
-    runs (see `simulate`): they are then bought in `batches` of equal budget, and the law is fitted anew after
-    each. draws: how many parameter vectors of the bootstrap the design is averaged over.
+    source: a fit, or better its bootstrap.
+    candidates: a DataFrame with the law's inputs (by the law's names or the data's columns) and perhaps "cost".
+    The default is a lattice from four times below the smallest run to four times above the largest. Laws bend
+    for very small runs, so give your own candidates where yours do.
+    cost(N, D) -> FLOPs of one run takes arrays; by default 6 N D. For a law of other inputs it takes those by
+    name.
+    target: {"N": ..., "D": ...} for the loss there, a parameter's name, a function of a DataFrame of parameters,
+    or one of best_loss(C) and best_size(C).
+    together(candidates, masks [sets, candidates]) -> FLOPs [sets] of runs that share work; see `grid.trunks`.
+    seeds: the most runs at one point, with those already bought; with 1 no point is bought twice.
+    most: the most runs in all.
+    run(runs) -> losses trains runs, or simulates them (see `simulate`). Runs are then bought in `batches` of
+    equal budget, and the law is fitted again after each batch.
+    draws: the number of parameter vectors of the bootstrap that the design averages over.
 
-    Raises LawError for a budget that buys nothing, inputs or costs that are not positive, or an unknown
+    Raises LawError for a budget that buys nothing, for inputs or costs that are not positive, and for an unknown
     target.
     """
     boot = source if isinstance(source, Bootstrap) else bootstrap(source, max(200, draws), seed=seed)
@@ -110,7 +113,7 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
         if not (np.isfinite(value) and value > 0):
             raise LawError(f"{name} must be positive, not {value}")
     if batches > 1 and run is None:
-        raise LawError("batches need a way to run: pass run=, or buy these runs and ask again")
+        raise LawError("batches need a way to run: pass run=, or buy one batch, fit again and ask again")
     target, law = target_of(target), boot.fit
     table = priced(law.form, lattice(law) if candidates is None else candidates, law.runs, cost)
     together = together or (lambda frame, masks: masks @ frame["cost"].to_numpy(float))
@@ -127,7 +130,7 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
             raise LawError(
                 f"the cheapest candidate costs {cheapest:.3g} FLOPs, and the budget is {budget:.3g}"
                 if cheapest > allowance else
-                "every candidate that the budget affords was bought already; give others, or raise seeds")
+                "every candidate that the budget affords was bought already; give other candidates, or raise seeds")
         information = _information(frame, boot, target, together, draws)
         chosen, price, now = _described(information, frame, information.search(allowance, left))
         change, spent = change + now, spent + price
@@ -146,20 +149,25 @@ def suggest(source: Fit | Bootstrap, candidates=None, budget: float = 0.0, *, ta
 
 def simulate(law: str | Form | Callable, params: Mapping[str, float] | None = None, noise: float = 0.01,
              seed: int = 0) -> Callable:
-    """A way to run: run(frame) -> losses of a planted law with normal noise of its logarithm, each call anew.
+    """run(frame) -> losses of a planted law, with normal noise in their logarithm that is new in each call.
 
     law: a form with its params, or a function of N and D, law(N=..., D=...).
     """
     rng = np.random.default_rng(seed)
-    form = None if callable(law) and not isinstance(law, Form) else get_form(law)
+    if isinstance(law, (str, Form)):
+        form = get_form(law)
+        vector = np.array([[(params or {})[name] for name in form.names]], float)
+
+        def exact(frame):
+            return form.predict(vector, np.log(frame[list(form.inputs)].to_numpy(float).T))[0]
+    else:
+        surface = law
+
+        def exact(frame):
+            return surface(N=frame["N"].to_numpy(float), D=frame["D"].to_numpy(float))
 
     def run(frame) -> np.ndarray:
-        if form is None:
-            exact = law(N=frame["N"].to_numpy(float), D=frame["D"].to_numpy(float))
-        else:
-            vector = np.array([[params[name] for name in form.names]], float)
-            exact = form.predict(vector, np.log(frame[list(form.inputs)].to_numpy(float).T))[0]
-        return exact * np.exp(noise * rng.standard_normal(len(frame)))
+        return exact(frame) * np.exp(noise * rng.standard_normal(len(frame)))
 
     return run
 
@@ -186,7 +194,7 @@ def _information(frame, boot: Bootstrap, target: Target, together: Callable, dra
 
 
 def _described(information: Information, frame: pd.DataFrame, taken: list[int]):
-    """(the chosen runs with what each contributes, cost of all, expected change of the log variance)."""
+    """(the chosen runs with the gain of each, cost of all, expected change of the log variance)."""
     whole, price = information.change(taken), information.cost(taken)
     without = [information.change([k for k in taken if k != left]) for left in taken]
     chosen = frame.iloc[taken].assign(gain=np.expm1(np.array(without) - whole))
@@ -209,7 +217,7 @@ def _standard_error(target: Target, boot: Bootstrap) -> tuple[float, float]:
 
 
 def _refitted(boot: Bootstrap, chosen: pd.DataFrame, seed: int) -> Bootstrap:
-    """The law of the runs there were and of those just bought."""
+    """The bootstrap of the law, fitted to the earlier runs and those just bought."""
     law, new = boot.fit, {}
     for role, column in law.runs.columns.items():
         source = "cost" if role == "C" and role not in chosen else role

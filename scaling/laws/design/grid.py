@@ -1,4 +1,4 @@
-"""The first grid of runs, when there is nothing yet to fit."""
+"""The first grid of runs, when there is nothing to fit yet."""
 from __future__ import annotations
 
 import itertools
@@ -13,19 +13,23 @@ from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.optimum.counts import six_n_d
 
-EXPONENTS = (0.2, 0.6)     # published: 0.28 to 0.37 (2203.15556, 2404.10102, 2305.16264); other data, wider
-REDUCIBLE = (0.1, 0.8)     # share of the loss at the target that more N and D would still take away
-SIDES = (0.3, 0.7)         # share of that which is N's
-SIZES, LEVELS = (4, 5, 6), (3, 4, 5)  # of N, and of D at every N: three give an exponent, four show misfit
+# Ranges of the prior. Published exponents are 0.28 to 0.37 (2203.15556, 2404.10102, 2305.16264); other data need
+# a wider range.
+EXPONENTS = (0.2, 0.6)
+REDUCIBLE = (0.1, 0.8)     # share of the loss at the target that more N and D would still remove
+SIDES = (0.3, 0.7)         # share of the reducible loss that N would remove
+SIZES, LEVELS = (4, 5, 6), (3, 4, 5)  # values of N, and of D at every N: three give an exponent, four show misfit
 STRIDES = (1, 2, 3, 4)     # between neighbours, in steps of the lattice
-STEP, REACH = 2 ** 0.5, 21  # the lattice goes down from the target by so many steps of this factor
+STEP, REACH = 2 ** 0.5, 21  # the lattice goes down from the target by REACH steps of this factor
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """runs: N, D and cost (FLOPs), one row a run; cost of all of them together; held_out: N, D and cost of
-    the run that is kept for checking the forecast. se: relative standard error of its forecast that the prior
-    expects."""
+    """A first grid.
+
+    runs: N, D and cost (FLOPs), one row a run. cost: FLOPs of all runs together. held_out: N, D and cost of the
+    run that checks the forecast. se: the relative standard error that the prior expects of that forecast.
+    """
     runs: pd.DataFrame
     held_out: dict[str, float]
     budget: float
@@ -41,8 +45,8 @@ class Grid:
     def __str__(self) -> str:
         table = self.runs.pivot(index="N", columns="D", values="cost")
         table = table.map(lambda x: f"{x:.2g}" if x > 0 else "")
-        table.index, table.columns = ([f"{name} = {x:.4g}" for x in axis]
-                                      for name, axis in (("N", table.index), ("D", table.columns)))
+        table.index = [f"N = {x:.4g}" for x in table.index]
+        table.columns = [f"D = {x:.4g}" for x in table.columns]
         held = ", ".join(f"{name} = {x:.4g}" for name, x in self.held_out.items())
         return "\n".join([
             f"{len(self.runs)} runs, {self.cost:.3g} of {self.budget:.3g} FLOPs; each costs",
@@ -51,9 +55,11 @@ class Grid:
 
 
 def trunks(cooldown: float = 0.2) -> Callable:
-    """For `together`: runs of one N (and seed) branch off one trunk at constant learning rate, each with a
-    cooldown over that share of its own length (Hägele et al. 2024, arXiv:2405.18392), so the trunk of the
-    longest serves all."""
+    """A `together` for runs that share trunks (Hägele et al. 2024, arXiv:2405.18392).
+
+    Runs of one N (and seed) branch off one trunk at constant learning rate. Each has a cooldown over the share
+    `cooldown` of its own length, so the trunk of the longest run serves all.
+    """
     def together(frame: pd.DataFrame, masks: np.ndarray) -> np.ndarray:
         cost = frame["cost"].to_numpy(float)
         labels = frame.groupby([name for name in ("N", "seed") if name in frame]).ngroup().to_numpy()
@@ -66,15 +72,14 @@ def trunks(cooldown: float = 0.2) -> Callable:
 
 def prior(law: str | Form = "chinchilla", *, N: float, D: float, draws: int = 32,
           seed: int = 0) -> pd.DataFrame:
-    """Draws of Chinchilla's parameters from ranges that hold what was published, for a loss of about 1 at (N,
-    D).
+    """Draws of Chinchilla's parameters from ranges around the published ones, for a loss of about 1 at (N, D).
 
-    Terms are given by their share of the loss there, so that the prior serves runs of any size and metrics of
-    any unit.
+    Each term is drawn as a share of the loss there, so the prior serves runs of any size and metrics of any
+    unit.
     """
     if get_form(law).name != "chinchilla":
-        raise LawError(f"there is no prior of {get_form(law).name}; give one as a DataFrame of its parameters, a "
-                       "draw a row")
+        raise LawError(f"there is no prior of {get_form(law).name}; give one as prior_draws=, a DataFrame of its "
+                       "parameters with a draw in each row")
     rng = np.random.default_rng(seed)
     alpha, beta = rng.uniform(*EXPONENTS, (2, draws))
     reducible, side = rng.uniform(*REDUCIBLE, draws), rng.uniform(*SIDES, draws)
@@ -87,17 +92,19 @@ def first_grid(budget: float, law: str | Form = "chinchilla", prior_draws: pd.Da
                tokens_per_param: float = 20.0, sizes=None, data: tuple[float, float] | None = None,
                cost: Callable | None = None, together: Callable | None = None, noise: float = 0.01,
                seed: int = 0) -> Grid:
-    """The grid in N and D that `budget` FLOPs should buy first, with money left for a run that checks its
-    forecast.
+    """The grid in N and D that `budget` FLOPs should buy first, with FLOPs left for a run that checks its forecast.
 
-    Of all grids with even steps of log N and of log D, at least four sizes and three amounts of data at each,
-    whose runs cost at most 1 / `ahead` of the held-out run's and together what is left of the budget, the one
-    under which the prior expects the best forecast of the held-out run's loss.
+    A grid has even steps of log N and of log D, at least four sizes, and at least three amounts of data at each.
+    Each run costs at most 1 / `ahead` of the held-out run, and all runs together cost at most the rest of the
+    budget. Of all such grids, the result is the one for which the prior expects the best forecast of the held-out
+    run's loss.
 
-    prior_draws: parameters of the law, a draw a row; by default `prior`. target: {"N": ..., "D": ...} of the
-    held-out run; by default `tokens_per_param` times as much data as parameters, for `reserve` of the budget.
-    sizes: the N there may be (of a ladder, say); data: least and most D. cost(N, D), together: as in
-    `suggest`. noise: expected relative noise of one run.
+    prior_draws: parameters of the law, one draw a row; by default `prior`. target: {"N": ..., "D": ...} of the
+    held-out run; by default it has D = `tokens_per_param` * N and costs the share `reserve` of the budget.
+    sizes: the possible N, such as those of a ladder; data: the least and the most D. cost(N, D), together: as in
+    `suggest`. noise: the expected relative noise of one run.
+
+    Raises LawError where the budget pays for no such grid.
     """
     for name, value in {"budget": budget, "reserve": reserve, "ahead": ahead, "noise": noise}.items():
         if not (np.isfinite(value) and value > 0):
@@ -126,7 +133,7 @@ def first_grid(budget: float, law: str | Form = "chinchilla", prior_draws: pd.Da
 
 
 def _held_out(money: float, ratio: float, cost: Callable, sizes, data) -> dict[str, float]:
-    """The largest run of D = ratio * N that `money` affords, of the sizes there are."""
+    """The largest run with D = ratio * N that costs at most `money` FLOPs, at one of the possible sizes."""
     options = np.geomspace(1.0, money, 4001) if sizes is None else np.sort(np.asarray(sizes, float))
     amounts = ratio * options if data is None else np.clip(ratio * options, *data)
     affordable = cost(options, amounts) <= money
@@ -138,8 +145,7 @@ def _held_out(money: float, ratio: float, cost: Callable, sizes, data) -> dict[s
 
 
 def _grids(held, left: float, ahead: float, cost: Callable, together: Callable, sizes, data):
-    """(the points of all grids, masks [grids, points] of those that `left` affords and that keep the
-    rules)."""
+    """(the points of all grids, masks [grids, points] of the grids that keep the rules and cost at most `left`)."""
     down = STEP ** -np.arange(REACH)
     n = np.sort(held["N"] * down) if sizes is None else np.sort(np.asarray(sizes, float))
     d = np.sort(held["D"] * down)
@@ -168,7 +174,7 @@ def _grids(held, left: float, ahead: float, cost: Callable, together: Callable, 
 
 
 def _combs(axis: np.ndarray, counts, strides) -> np.ndarray:
-    """Masks [sets, len(axis)] of `counts` members at even strides."""
+    """Masks [sets, len(axis)] that select a number of members from `counts`, at even strides."""
     found = []
     for count, stride in itertools.product(counts, strides):
         for start in range(len(axis) - (count - 1) * stride):

@@ -1,10 +1,10 @@
-"""Bayesian c-optimal designs: which runs shrink the variance of one number most, within a budget.
+"""Bayesian c-optimal designs: the runs that shrink the variance of one number most, within a budget.
 
 Around parameters theta, runs with sensitivities j_i (derivatives of the prediction in the objective's space,
-over the noise) give the information matrix M = prior + sum_i weight_i j_i j_i', and the number t has variance
-c' M^-1 c, with c its own derivatives (Chaloner and Verdinelli 1995, section 3; Pronzato and Pazman 2013,
-section 5.1). No single theta is trusted: the criterion is the mean over many draws of theta of the variance's
-logarithm, a scale on which every draw counts alike, however badly it determines t.
+over the noise) give the information matrix M = prior + sum_i weight_i j_i j_i'. A number t with derivatives c
+has the variance c' M^-1 c (Chaloner and Verdinelli 1995, section 3; Pronzato and Pazman 2013, section 5.1).
+Since theta is uncertain, the criterion is the mean of the logarithm of this variance over many draws of theta.
+On a logarithmic scale every draw counts alike, however badly it determines t.
 """
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 
 from scaling.laws.forms.form import Form
 
-STEP = 1e-4       # of the parameters' natural sizes, for central differences
-IGNORANCE = 10.0  # prior standard deviation of a parameter in its natural size: weak, but M is never singular
-SWEEPS = 20       # of exchanges, at most: each is a descent, and designs settle in a few
+STEP = 1e-4       # of central differences, in parameters' natural sizes
+IGNORANCE = 10.0  # prior standard deviation of a parameter in its natural size: weak, but it keeps M regular
+SWEEPS = 20       # sweeps of exchanges at most; designs settle in a few
 
 
 def natural(form: Form, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
     """A change of each free parameter by its natural size: [batch, free, P].
 
-    That of an amplitude is the whole loss in the middle of the data, that of another parameter is itself.
-    Parameters tied to a free one change along with it.
+    The natural size of an amplitude makes its term the whole loss in the middle of the data. That of another
+    parameter is its value. Parameters tied to a free one change along with it.
     """
     count = len(form.amplitudes)
     middle = logs.mean(1, keepdims=True)
@@ -41,18 +41,18 @@ def natural(form: Form, vectors: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def slopes(values: Callable, vectors: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """d values / d changes by central differences: values maps [batch, P] to [batch, ...]; returns [batch,
-    ..., free]."""
+    """d values / d changes by central differences, [batch, ..., free]. values maps [batch, P] to [batch, ...]."""
     batch, free, size = changes.shape
     ends = [values((vectors[:, None] + sign * STEP * changes).reshape(-1, size)) for sign in (1.0, -1.0)]
     return np.moveaxis(((ends[0] - ends[1]) / (2 * STEP)).reshape(batch, free, *np.shape(ends[0])[1:]), 1, -1)
 
 
 class Information:
-    """Which candidates to take: sensitivities of draws at bought runs [draws, n, F] with weights [n], at
-    candidates [draws, K, F] (both over the noise), and of the target [draws, F].
+    """The information that runs and candidates give about a target, and the search for the best candidates.
 
-    together(masks [sets, K] bool) -> cost [sets] of buying those candidates.
+    bought [draws, n, F] are the sensitivities at the runs there are, with weights [n]; candidates [draws, K, F]
+    those at the K candidates (both over the noise); target [draws, F] the derivatives of the target.
+    together(masks [sets, K] bool) -> cost [sets] of buying the candidates of each set.
     """
 
     def __init__(self, bought, weights, candidates, target, together: Callable):
@@ -73,11 +73,11 @@ class Information:
         return self.start + np.einsum("bkp,bkq->bpq", chosen, chosen)
 
     def change(self, taken) -> float:
-        """Mean change of the log variance by the candidates `taken`: below 0."""
+        """Mean change of the log variance by the candidates `taken`, at most 0."""
         return float((self.log_variance(self.of(taken)) - self.before).mean())
 
     def log_variances(self, masks: np.ndarray) -> np.ndarray:
-        """Log variance with each of many sets of candidates, masks [sets, K]: [sets, draws]."""
+        """Log variance [sets, draws] with each of many sets of candidates, masks [sets, K]."""
         draws, size, free = self.candidates.shape
         each = np.einsum("bkp,bkq->kbpq", self.candidates, self.candidates).reshape(size, -1)
         parts = [(some.astype(float) @ each).reshape(-1, draws, free, free)
@@ -85,8 +85,8 @@ class Information:
         return np.concatenate([self.log_variance(self.start + part) for part in parts])
 
     def gains(self, matrix: np.ndarray) -> np.ndarray:
-        """Mean change of the log variance by each candidate alone, on top of `matrix`: [K], below 0 (the
-        rank-one update of Sherman and Morrison)."""
+        """Mean change [K] of the log variance by each candidate alone, on top of `matrix`, at most 0. By the
+        rank-one update of Sherman and Morrison."""
         inverse = np.linalg.inv(matrix)
         lever = np.einsum("bpq,bq->bp", inverse, self.target)
         variance = np.maximum((lever * self.target).sum(1), 1e-300)
@@ -95,15 +95,17 @@ class Information:
         return np.log1p(-np.minimum(drop / variance[:, None], 1 - 1e-12)).mean(0)
 
     def search(self, budget: float, most: int | None = None) -> list[int]:
-        """Indices of the chosen candidates in the order of purchase: greedy by gain per FLOP (and by gain
-        over its root, and by gain alone, since the cheapest first is not always best under a budget), the
-        best of these improved by exchanges until none helps."""
+        """Indices of the chosen candidates in the order of purchase.
+
+        Three greedy searches go by gain per FLOP, by gain per root of FLOPs, and by gain alone, since cheap runs
+        first are not always best under a budget. Exchanges then improve the best of the three until none helps.
+        """
         most = most or self.candidates.shape[1]
         found = [self._fill([], budget, most, power) for power in (1.0, 0.5, 0.0)]
         return self._exchange(min(found, key=self.change), budget, most)
 
     def _costs(self, taken: list[int]) -> np.ndarray:
-        """Cost of `taken` with each candidate added, inf for those in it: [K]."""
+        """Cost [K] of `taken` with each candidate added; inf for candidates in it."""
         size = self.candidates.shape[1]
         masks = np.eye(size, dtype=bool)
         masks[:, taken] = True
@@ -133,8 +135,8 @@ class Information:
         return float(np.asarray(self.together(mask))[0])
 
     def _exchange(self, taken: list[int], budget: float, most: int) -> list[int]:
-        """Swap one run for a better one that the budget allows, spend what that frees, until nothing improves
-        (Fedorov 1972)."""
+        """Swap one run for a better one that the budget allows, and spend the FLOPs that this frees, until
+        nothing improves (Fedorov 1972)."""
         for _ in range(SWEEPS):
             improved = False
             for i in range(len(taken)):

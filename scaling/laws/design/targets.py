@@ -1,4 +1,4 @@
-"""What a design is to make certain: a number computed from a law's parameters."""
+"""Targets of a design: the number that it makes more certain, computed from a law's parameters."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -14,14 +14,17 @@ from scaling.laws.optimum import allocation
 
 @dataclass(frozen=True)
 class Target:
-    """values(fit, vectors [batch, P]) -> [batch], of other parameters of the fit's form. log: they are
-    natural logarithms, so that a standard error of them is a relative one of what is named."""
+    """A number computed from a law.
+
+    values(fit, vectors [batch, P]) -> [batch], for parameter vectors of the fit's form. log: the values are
+    natural logarithms, so their standard error is a relative one.
+    """
     name: str
     values: Callable[[Fit, np.ndarray], np.ndarray]
     log: bool = False
 
     def shown(self, value: float) -> float:
-        """A value as people read it."""
+        """A value in its own unit, without the logarithm."""
         return float(np.exp(value)) if self.log else float(value)
 
 
@@ -67,7 +70,7 @@ def quantity(of: str | Callable[[pd.DataFrame], object]) -> Target:
 
 
 def target_of(given) -> Target:
-    """A Target from what `suggest` takes: a Target, {input: value} of a run, a parameter's name, or a
+    """A Target from the argument of `suggest`: a Target, {input: value} of a run, a parameter's name, or a
     function."""
     if isinstance(given, Target):
         return given
@@ -76,11 +79,11 @@ def target_of(given) -> Target:
     if isinstance(given, str) or callable(given):
         return quantity(given)
     raise LawError("a target is {'N': ..., 'D': ...}, a parameter's name, a function of the parameters, or "
-                   f"one of design.loss_at, best_loss, best_size and quantity; got {given!r}")
+                   f"one of laws.loss_at, best_loss, best_size and quantity; got {given!r}")
 
 
-def _along(law: Fit, vectors: np.ndarray, compute: float, cost: Callable | None, given: dict):
+def _along(law: Fit, vectors: np.ndarray, compute: float, cost: Callable | None, given: dict) -> allocation.Optimum:
     """The optimum of each vector, NaN where there is no trade-off of N against D."""
     found = allocation.optima(law, compute, vectors, cost, **given)
-    return found._replace(**{name: np.where(found.inside, getattr(found, name), np.nan)[:, 0]
-                             for name in ("log_params", "log_data", "loss")})
+    log_params, log_data, loss = (np.where(found.inside, values, np.nan)[:, 0] for values in found[:3])
+    return allocation.Optimum(log_params, log_data, loss, found.inside[:, 0])

@@ -8,15 +8,17 @@ from matplotlib.figure import Figure
 from scaling.figures import words
 from scaling.figures.plot import BAND, COLOURS, DOT, axis_name, dress, finish, note, panels, ramp, styled
 
-MOST = 9  # labels of slices beside one panel
+MOST = 9  # labels of slices beside one panel at most
 SYMBOLS = {"params": "N", "data": "D", "loss": "loss"}
 
 
 @styled
-def isoflop(found) -> Figure:
-    """Left: the slices, their curves, and the minimum of each (diamond; a cross where the slice is flagged
-    and left out of the lines). Then N* and D* against compute with their intervals, the fitted line and its
-    band."""
+def draw_isoflop(found) -> Figure:
+    """Slices of equal compute (an `IsoFlop`), and the lines through their minima.
+
+    Left: the slices with their curves and minima. A diamond is a minimum that counts, a cross one that the lines
+    leave out. Then N* and D* against compute, with their intervals, the fitted line and its band.
+    """
     figure, axes = panels(1, 3, width=4.4)
     table = found.table
     curved = [row for row, flags in enumerate(table["flags"]) if "few" not in flags.split("; ")]
@@ -33,7 +35,7 @@ def isoflop(found) -> Figure:
             panel.plot(here["params"], here["loss"], **_mark(here["used"]))
         ends.append((part.loss[np.argmax(part.logs["N"])], words.compact_power(part.flops), colours[row]))
     finish(panel, ends[::-(-len(ends) // MOST)])
-    for axis, role, slope, intercept in zip(axes[0, 1:], ("params", "data"), ("a", "b"), ("a0", "b0")):
+    for axis, role, slope in zip(axes[0, 1:], ("params", "data"), ("a", "b")):
         low, high = found.interval(slope)
         title = f"{SYMBOLS[role]}* ~ C^{slope}, {slope} = {words.number(getattr(found, slope), 3)}"
         dress(axis, "FLOPs", f"{title} [{words.number(low, 3)}, {words.number(high, 3)}]")
@@ -56,18 +58,19 @@ def isoflop(found) -> Figure:
 
 
 def _within_slice(part, here, role: str) -> bool:
-    """Whether a slice's minimum lies among its runs: one far beyond them would stretch the axes and say
-    nothing."""
+    """Whether the minimum is drawn: if the lines use it, or if it lies among the runs of its slice. One far
+    beyond the runs would stretch the axes."""
     logs = part.logs[SYMBOLS[role]]
     return bool(here["used"]) or logs.min() <= np.log(here[role]) <= logs.max()
 
 
 def _left_out(table, curved: list[int]) -> list[str]:
-    """Why the slices that the lines do not rest on are left out; those without a curve are counted."""
-    said = [f"{words.compact_power(here['flops'])} left out: {here['flags']}"
-            for _, here in table.iloc[curved].iterrows() if not here["used"]]
-    few = len(table) - len(curved)
-    return said + [f"pale: {words.plural(few, 'slice')} of too few sizes for a curve"] * bool(few)
+    """Why slices are left out of the lines; slices without a curve are only counted."""
+    said = [f"{words.compact_power(here['flops'])} left out: {here['flags']}" for _, here in table.iloc[curved].iterrows()
+            if not here["used"]]
+    if few := len(table) - len(curved):
+        said.append(f"pale: {words.plural(few, 'slice')} of too few sizes for a curve")
+    return said
 
 
 def _mark(used: bool) -> dict:
@@ -80,11 +83,13 @@ def _mark(used: bool) -> dict:
 
 
 @styled
-def frontier(table, fit=None) -> Figure:
-    """N*, D* and the loss at the compute-optimal allocation, against FLOPs (what `laws.frontier` returned;
-    more budgets make smoother lines). Band: the interval, where there was a bootstrap. Dotted, about N*: the
-    sizes that cost at most 0.1% of the loss. With the fit, its runs are dots: what lies right of them is
-    extrapolated."""
+def draw_frontier(table, fit=None) -> Figure:
+    """N*, D* and the loss at the compute-optimal allocation, against FLOPs.
+
+    table: the result of `laws.frontier`; more budgets make smoother lines. The band is the interval, where there
+    was a bootstrap. Dotted lines about N* are the sizes that cost at most 0.1% of the loss. With the fit, its
+    runs are dots, and the lines right of them are extrapolated.
+    """
     figure, axes = panels(1, 3, width=4.3)
     table = table.sort_values("flops")
     x = table["flops"].to_numpy()
@@ -101,10 +106,11 @@ def frontier(table, fit=None) -> Figure:
             values = fit.y if role == "loss" else fit.runs.values(SYMBOLS[role])
             axis.plot(fit.runs.flops, values, **DOT | {"color": COLOURS.muted, "markersize": 3, "zorder": 3})
         finish(axis)
-    said = ["dotted: sizes within 0.1% of the lowest loss"]
-    if "params_low" in table:
-        said.insert(0, "band: interval of the law's own optimum")
-    note(figure, "; ".join(said + ["dots: the fitted runs"] * (fit is not None)))
+    said = ["band: interval of the law's own optimum"] if "params_low" in table else []
+    said.append("dotted: sizes within 0.1% of the lowest loss")
+    if fit is not None:
+        said.append("dots: the fitted runs")
+    note(figure, "; ".join(said))
     return figure
 
 
@@ -117,7 +123,7 @@ def _within(axes: Axes, x: np.ndarray, ends: np.ndarray) -> None:
 
 
 def _filled(axes: Axes, x, low, high, colour: str, look) -> None:
-    """A band; over a single x a bar of it."""
+    """A band; at a single x, a bar."""
     if len(x) == 1:
         x, low, high = np.array([x[0] / 1.1, x[0] * 1.1]), np.repeat(low, 2), np.repeat(high, 2)
     axes.fill_between(x, np.asarray(low, float), np.asarray(high, float), color=colour, **look)

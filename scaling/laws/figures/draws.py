@@ -9,14 +9,15 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from scaling.figures import words
 from scaling.figures.plot import COLOURS, HUES, dress, note, panels, styled
 
-CLOUD = 1500  # draws shown in a scatter: more only make it a blot
+CLOUD = 1500  # draws shown in a scatter at most: more would make a blot
 
 
 @styled
-def bootstrap(boot, level: float = 0.9, names=None) -> Figure:
-    """Every fitted parameter's draws (diagonal: bars; bold, the estimate; shaded, the interval at `level`)
-    and every pair of them. Axes of positive parameters whose draws span more than a factor of six are
-    logarithmic.
+def draw_bootstrap(boot, level: float = 0.9, names=None) -> Figure:
+    """The draws of every fitted parameter, or of `names`, and of every pair of them.
+
+    On the diagonal are histograms, with the estimate in bold and the interval at `level` shaded. The axis of a
+    positive parameter is logarithmic if its draws span more than a factor of six.
     """
     fit = boot.fit
     names = [name for name in (names or fit.form.free) if boot.draws[name].nunique() > 1]
@@ -67,7 +68,7 @@ def _plain(axes: Axes, label: str, scale: str, limits) -> None:
 
 
 def _few_ticks(axis, scale: str, limits) -> None:
-    """Two to four numbers on a small panel's axis."""
+    """Two to four numbers on the axis of a small panel."""
     if scale == "log":
         wide = limits[1] / limits[0] > 30
         axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=5))
@@ -90,10 +91,12 @@ def _marginal(axes: Axes, boot, name: str, scale: str, limits, level: float) -> 
 
 
 @styled
-def profile(profiles) -> Figure:
-    """The least objective with one parameter held at each value, for one Profile or several. Its unit is the
-    rise that noise explains at the profile's level: below the dashed line at 1 lies the interval (shaded). An
-    end that is a bound, where the data do not identify the parameter, is said."""
+def draw_profiles(profiles) -> Figure:
+    """The least objective with one parameter held at each value, for one Profile or several.
+
+    The unit is the rise that noise explains at the profile's level, so the interval (shaded) lies below the
+    dashed line at 1. The title says where the data do not identify the parameter.
+    """
     profiles = [profiles] if hasattr(profiles, "parameter") else list(profiles)
     columns = min(len(profiles), 3)
     rows = -(-len(profiles) // columns)

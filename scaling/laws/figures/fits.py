@@ -24,16 +24,16 @@ from scaling.figures.plot import (
 )
 from scaling.laws.intervals.resample import restored
 
-FAR = 8.0     # noise standard deviations beyond which a residual is drawn at the edge of its panel
+FAR = 8.0     # a residual beyond this many noise standard deviations is drawn at the edge of its panel
 
 
 @styled
-def fit(fit, boot=None, level: float = 0.9) -> Figure:
-    """Observed points and the law's curves, one panel for each input, one colour for each level of another.
+def draw_fit(fit, boot=None, level: float = 0.9) -> Figure:
+    """Observed points and the law's curves, with a panel for each input and a colour for each level of another.
 
-    The band is the law's own interval at `level`, from the bootstrap; it leaves out the noise of one run.
-    Where the other inputs have more levels than can be drawn, each point is moved along the fitted law to the
-    level of its colour, which keeps its residual; the figure then says so.
+    The band is the law's own interval at `level`, from the bootstrap, without the noise of one run. Where the
+    other inputs have too many levels to draw, each point is moved along the fitted law to the level of its
+    colour. This keeps its residual, and the figure says so.
     """
     form, logs = fit.form, fit.logs
     figure, axes = panels(1, len(form.inputs))
@@ -49,7 +49,7 @@ def fit(fit, boot=None, level: float = 0.9) -> Figure:
 
 
 def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
-    """One panel of `fit`; true when points had to be moved to lie at the levels drawn."""
+    """One panel of `draw_fit`. True if points had to be moved to the levels that are drawn."""
     form, logs = fit.form, fit.logs
     grid = np.linspace(logs[along].min(), logs[along].max(), 80)
     other = (along + 1) % len(logs)
@@ -78,11 +78,12 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
 
 
 @styled
-def residuals(fit, by: str | None = None) -> Figure:
-    """Residuals against every input and against the prediction; by: a column whose values get colours of
-    their own (the seven most frequent; the rest are grey). Dashed: one noise standard deviation either side.
-    The line joins medians of equal shares of the points: it should stay between the dashes. Points farther
-    off than 8 are drawn as triangles at the edge.
+def draw_residuals(fit, by: str | None = None) -> Figure:
+    """Residuals against every input and against the prediction.
+
+    by: a column whose seven most frequent values have colours of their own; the rest are grey. Dashes lie one
+    noise standard deviation from zero. The line joins medians of equal shares of the points and should stay
+    between the dashes. Points beyond 8 standard deviations are triangles at the edge.
     """
     size, noise = fit.residuals, fit.noise
     places = [(axis_name(fit.runs.columns, name), np.exp(fit.logs[i])) for i, name in enumerate(fit.form.inputs)]
@@ -119,7 +120,7 @@ def _residual_name(fit) -> str:
 
 
 def _groups(fit, by: str | None) -> list[tuple]:
-    """(name, mask, colour, shape) of each group of points, most frequent first."""
+    """(name, mask, colour, shape) of each group of points, the most frequent first."""
     if by is None:
         return [("", np.ones(len(fit.y), bool), HUES[0], SHAPES[0])]
     label = fit.runs.frame[by].astype(str).to_numpy()

@@ -1,4 +1,4 @@
-"""Figures of what was predicted: held-out runs, a forecast on record, and the runs to buy next."""
+"""Figures of predictions: held-out runs, a forecast on record, and the runs to buy next."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,13 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling.figures import words
 from scaling.figures.plot import COLOURS, DOT, HUES, SHAPES, axis_name, dress, finish, note, panels, styled
+from scaling.laws.forecasts.forecast import read
 
 
 @styled
-def holdout(found) -> Figure:
-    """Held-out runs, one row a cut: predicted against observed (on the line is right), and the relative error
-    against what was cut by. Bars are prediction intervals; a run is covered where its bar meets the line. One
-    colour and shape a law."""
+def draw_holdout(found) -> Figure:
+    """Held-out runs (a `Holdout`), with a row of panels for each cut and a colour and shape for each law.
+
+    Left: predicted against observed; right predictions lie on the line. Right: the relative error against the
+    values that the cut is of. Bars are prediction intervals, which cover a run where they meet the line.
+    """
     cuts = sorted(found.points["cut"].unique())
     names = list(dict.fromkeys(found.points["law"]))
     metric = next(iter(found.fits.values())).runs.columns["y"]
@@ -32,7 +35,7 @@ def holdout(found) -> Figure:
             mine = here[here["law"] == name]
             bars = np.abs(mine[["low", "high"]].to_numpy() - mine[["predicted"]].to_numpy()).T
             off = mine["predicted"] / mine["observed"] - 1
-            aside = mine["at"] * 1.04 ** (i - (len(names) - 1) / 2)   # else bars would hide one another
+            aside = mine["at"] * 1.04 ** (i - (len(names) - 1) / 2)   # keeps bars from hiding one another
             for axis, x, y, bar in ((row[0], mine["observed"], mine["predicted"], bars),
                                     (row[1], aside, off, bars / mine["observed"].to_numpy())):
                 axis.errorbar(x, y, yerr=None if np.isnan(bar).all() else bar, fmt="none", ecolor=hue,
@@ -59,15 +62,14 @@ def _score(found, law: str, cut: float) -> str:
 
 
 @styled
-def forecast(content, check: Mapping | None = None, fit=None) -> Figure:
-    """A forecast (what `forecast.write` or `forecast.read` returned, or its path) and what was observed, if
-    it was.
+def draw_forecast(content, check: Mapping | None = None, fit=None) -> Figure:
+    """A forecast, and the observation if `check` (the result of `forecast.check`) has it.
 
-    Bar: the prediction interval; thick, the law's own. With the fit, its runs against compute stand beside
-    them.
+    content: the result of `forecast.write` or `forecast.read`, or the path of a forecast. The bar is the
+    prediction interval; its thick part is the interval of the law alone. With the fit, a second panel shows its
+    runs against compute.
     """
     if not isinstance(content, Mapping):
-        from scaling.laws.forecasts.forecast import read
         content = read(content)
     if fit is None:
         figure, axes = panels(1, 1, width=6.2, height=1.9)
@@ -104,7 +106,7 @@ def forecast(content, check: Mapping | None = None, fit=None) -> Figure:
 
 
 def _extrapolation(axes, content: Mapping, check: Mapping | None, fit) -> None:
-    """The runs against compute, and the forecast at its own."""
+    """The runs and the forecast against compute."""
     runs = fit.runs
     dress(axes, "FLOPs", content["metric"])
     axes.plot(runs.flops, fit.y, **DOT | {"color": HUES[0]})
@@ -121,16 +123,19 @@ def _extrapolation(axes, content: Mapping, check: Mapping | None, fit) -> None:
 
 
 @styled
-def suggestion(found) -> Figure:
-    """Runs there are (grey) and runs to buy (areas grow with what each adds), in the plane of the law's first
-    two inputs, or over its one input. Dashed lines join equal FLOPs, 6 N D, where these are N and D."""
+def draw_suggestion(found) -> Figure:
+    """The runs there are (grey) and the runs to buy (a `Suggestion`), over the law's first one or two inputs.
+
+    The area of a run to buy grows with its gain. Where the inputs are N and D, dashed lines join equal FLOPs,
+    6 N D.
+    """
     form, runs, chosen = found.fit.form, found.fit.runs, found.runs
     across, down = form.inputs[0], form.inputs[1] if len(form.inputs) > 1 else None
     figure, axes = panels(1, 1, width=6.0, height=4.4)
     panel = dress(axes[0, 0], axis_name(runs.columns, across),
                   axis_name(runs.columns, down) if down else "share of what is gained")
     panel.set_yscale("log" if down else "linear")
-    bought = chosen.get("batch") is not None   # then the fit has them among its runs, at the end
+    bought = "batch" in chosen   # then they are the last of the fit's runs
     logs = np.exp(found.fit.logs)[:, :len(runs) - (len(chosen) if bought else 0)]
     share = (chosen["gain"] / chosen["gain"].max()).to_numpy()
     if down:
@@ -144,15 +149,14 @@ def suggestion(found) -> Figure:
     finish(panel, log_y=False)
     if {across, down} == {"N", "D"}:
         _budgets(panel)
-    error = (lambda value: f"{value:.2%}") if found.relative else (lambda value: f"{value:.3g}")
-    note(figure, f"{found.target}: standard error {error(found.se_now)} now, {error(found.se_after)} "
+    now, after = (f"{error:.2%}" if found.relative else f"{error:.3g}" for error in (found.se_now, found.se_after))
+    note(figure, f"{found.target}: standard error {now} now, {after} "
          f"expected after {len(chosen)} runs of {words.compact_power(found.cost)} FLOPs")
     return figure
 
 
 def _budgets(axes) -> None:
-    """Dashed lines of equal 6 N D, at most eight decades of it, with their FLOPs where they enter the
-    panel."""
+    """Dashed lines of equal 6 N D, about eight at most, with their FLOPs where they enter the panel."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     first, last = np.ceil(np.log10(6 * left * bottom)), np.floor(np.log10(6 * right * top))
     for compute in 10.0 ** np.arange(first, last + 1, max(1, (last - first) // 8)):

@@ -1,7 +1,7 @@
-"""What a forecast was made from: hashes of every run's content, so that none of it can change unseen.
+"""The runs that a forecast was made from, as hashes of their content, so that no change to them stays unseen.
 
-Records of a workdir go by their fingerprint, rows of a table by their number when the forecast was written.
-What is compared later is the content: rows may be in another order, and others may have joined.
+Records of a workdir are named by their fingerprint, rows of a table by their number when the forecast was
+written. A later check compares the contents only: rows may be in another order, and others may have joined.
 """
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from scaling.laws.runs import as_runs
 from scaling.results import records
 from scaling.store import files
 
-SAME = 1e-6  # relative: numbers closer than this are one number, typed with more or fewer digits
+SAME = 1e-6  # relative difference below which two numbers are equal: they may be typed with fewer digits
 
 
-def digest(plain) -> str:
-    """SHA-256 of plain JSON values, whatever the order of keys."""
+def json_digest(plain) -> str:
+    """SHA-256 of plain JSON values. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def record_hash(record: Mapping) -> str:
-    """SHA-256 of a record's content, NumPy values and NaN being as `files.dumps` writes them."""
-    return digest(json.loads(files.dumps(dict(record))))
+    """SHA-256 of a record's content. NumPy values and NaN are hashed as `files.dumps` writes them."""
+    return json_digest(json.loads(files.dumps(dict(record))))
 
 
-def hashes(found: Iterable[Mapping]) -> dict[str, str]:
-    """{fingerprint: record_hash} of records, each a dict with a "fingerprint"."""
+def record_hashes(found: Iterable[Mapping]) -> dict[str, str]:
+    """{fingerprint: record_hash} of records. Each record is a dict with a "fingerprint"."""
     return {record["fingerprint"]: record_hash(record) for record in found}
 
 
 def row_hashes(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
-    """{"row 0": hash, ...} of a table's rows, each over those of `columns` that it has a value in.
+    """{"row 0": hash, ...} of a table's rows, over those of `columns` in which the row has a value.
 
-    Numbers count by value and empty cells not at all, so that a row's hash is the same whether its column
-    is of integers or of reals, which may change when a row joins.
+    Numbers are hashed by value and empty cells are left out. So a hash stays the same when a row joins and
+    turns a column of integers into one of floats.
     """
     there = [name for name in columns if name in frame.columns]
     rows = zip(*(frame[name].tolist() for name in there))
@@ -60,25 +60,29 @@ def _cell(value):
         return None
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    if isinstance(value, Integral) and abs(value) > 2 ** 53:  # no float holds it
+    if isinstance(value, Integral) and abs(value) > 2 ** 53:  # a float cannot hold it
         return str(int(value))
     return float(value) if isinstance(value, Real) else str(value)
 
 
-def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None,
-           names: Iterable[str] | None = None):
-    """({name: hash}, table, columns hashed) of the records in `source`.
+def gather_records(source, measured: Iterable[str], columns: Iterable[str] | None = None,
+                   names: Iterable[str] | None = None):
+    """({name: hash}, table, columns hashed) of the records in `source`, which is one of
 
-    source: {fingerprint: hash}, which has no table; the path of a workdir, whose records are hashed whole
-    (those in `names`, by default all); or Runs, a DataFrame or the path of a table, of which the rows that
-    have a value in one of the columns `measured` are hashed, over `columns`, by default all.
+    - {fingerprint: hash}, which has no table;
+    - the path of a workdir. Its records are hashed whole: those in `names`, by default all;
+    - Runs, a DataFrame or the path of a table. Rows that have a value in one of the columns `measured` are
+      hashed over `columns`, by default all columns.
+
+    Raises LawError if the table lacks a column of `measured`.
     """
     if isinstance(source, Mapping):
         return dict(source), None, None
     if isinstance(source, (str, os.PathLike)) and epath.Path(source).is_dir():
         store = records.Records(source)
         names = store.fingerprints() if names is None else names
-        return hashes(store.read(name) for name in names if store.done(name)), records.load_records(source), None
+        found = record_hashes(store.read(name) for name in names if store.done(name))
+        return found, records.load_records(source), None
     frame = as_runs(source).frame
     for name in measured:
         if name not in frame.columns:
@@ -90,7 +94,7 @@ def gather(source, measured: Iterable[str], columns: Iterable[str] | None = None
 
 
 def lost(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What of `before` is no longer in `now`, by name: "missing: a, b; changed: c"; "" when all is there."""
+    """The records of `before` that `now` lacks, by name: "missing: a, b; changed: c". "" if it has them all."""
     spare, gone = Counter(now.values()), []
     for name, value in before.items():
         if spare[value] > 0:
@@ -102,9 +106,12 @@ def lost(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in both.items() if names)
 
 
-def rows_of(frame: pd.DataFrame, target: Mapping) -> np.ndarray:
-    """Positions of the rows that are the target: they have its fingerprint where both have one, else they
-    agree with it in every column that both have."""
+def rows_of_target(frame: pd.DataFrame, target: Mapping) -> np.ndarray:
+    """Positions of the rows that are the target run.
+
+    Where both have a fingerprint, it decides. Else a row is the target if it agrees with it in every column
+    that both have.
+    """
     shared = [name for name in target if name in frame.columns]
     shared = ["fingerprint"] if "fingerprint" in shared else shared
     same = np.full(len(frame), bool(shared))

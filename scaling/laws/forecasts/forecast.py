@@ -1,11 +1,10 @@
-"""Forecasts on record: written before the run exists, never rewritten, and checked against it once.
+"""Forecasts on record: written before the run exists, never rewritten, and checked against the run once.
 
-`predict` says what a target's metric will be. `write` puts that into one new file, with the law, how it was
-fitted, and a hash of every run it was fitted to. `check` refuses if any of that changed, and writes its
-verdict beside the forecast.
+`write` puts a prediction (`predict_run`) into one new file, with the law, how it was fitted, and a hash of
+every run it was fitted to. `check` refuses if any of these changed, and writes its verdict beside the forecast.
 
-The hash tells whoever reads a forecast that it is as it was written. That it was written before the run is
-for its owner to show: commit the file, or publish the hash, where others see the date.
+The hash shows a reader that the forecast was not edited. It does not show that the forecast is older than the
+run. To show that, commit the file or publish the hash where others see the date.
 """
 from __future__ import annotations
 
@@ -23,33 +22,33 @@ from etils import epath
 
 import scaling
 from scaling.laws.forecasts import evidence
-from scaling.laws.forecasts.evidence import hashes, record_hash  # noqa: F401  (part of this module's interface)
-from scaling.laws.forecasts.prediction import in_space, predict
-from scaling.laws.forecasts.twostep import TwoStep, two_step  # noqa: F401
+from scaling.laws.forecasts.prediction import in_space, predict_run
+from scaling.laws.forecasts.twostep import TwoStep
 from scaling.laws.forms.form import LawError
 from scaling.store import files
 
 
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) -> dict:
-    """Predict the target (see `predict`), write it to `path`, a new file, and return what was written.
+    """Predict the target run (see `predict_run`), write the forecast to the new file `path`, and return it.
 
-    records: everything that had been measured: a table (its path, a DataFrame, Runs), the path of a workdir,
-    or {fingerprint: hash} of records, see `hashes`; by default the fitted runs, or the workdir they are of. Of
-    a table, rows that have the metric count.
+    records: everything measured so far: a table (its path, a DataFrame or Runs), the path of a workdir, or
+    {fingerprint: hash} of records (see `record_hashes`). By default it is the fitted runs, or the workdir
+    they come from. Of a table, only rows that have the metric count.
 
-    Raises LawError if the file exists, if the target is among the records, or if fitted runs have none.
+    Raises LawError if the file exists, if the target is among the records, or if a fitted run has no record.
     """
     path = epath.Path(path)
-    content = {"time": _now()} | predict(fit, boot, target, level)
+    content = {"time": _now()} | predict_run(fit, boot, target, level)
     measured = [content["metric"]] + ([fit.runs.columns["L"]] if isinstance(fit, TwoStep) else [])
     if records is None:
         records = fit.runs.source["path"] if fit.runs.source.get("kind") == "workdir" else fit.runs
-    known, table, columns = evidence.gather(records, measured)
+    known, table, columns = evidence.gather_records(records, measured)
     _refuse_known(fit, content["target"], content["metric"], known, table)
     if not known:
-        raise LawError("a forecast names the records it was made from, and none were given")
+        raise LawError("a forecast needs the records it was made from, and records= is empty")
     if columns is None and "fingerprint" in fit.runs.frame:
-        if lost := sorted(set(fit.runs.frame["fingerprint"]) - set(known)):
+        lost = sorted(set(fit.runs.frame["fingerprint"]) - set(known))
+        if lost:
             raise LawError(f"no record was given for fitted runs {', '.join(map(str, lost))}")
     content |= {
         "form": fit.form.name, "formula": fit.form.formula, "inputs": list(fit.form.inputs),
@@ -57,12 +56,12 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) ->
         "objective": {"name": fit.spec.name} | dataclasses.asdict(fit.spec),
         "fit": fit.to_json(), "bootstrap": boot.to_json(level), "manifest": fit.manifest,
         "source": fit.runs.source, "measured": measured, "records": known, "record_columns": columns,
-        "records_hash": evidence.digest(sorted(known.values())),
+        "records_hash": evidence.json_digest(sorted(known.values())),
         "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
                      "numpy": np.__version__, "pandas": pd.__version__},
     }
     content = json.loads(files.dumps(content))
-    content["hash"] = evidence.digest(content)
+    content["hash"] = evidence.json_digest(content)
     try:
         files.atomic_write(path, _text(content), exclusive=True)
     except FileExistsError:
@@ -76,21 +75,23 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) ->
 
 def _refuse_known(fit, target: Mapping, metric: str, known: Mapping, table) -> None:
     if target.get("fingerprint") in known:
-        raise LawError(f"the target {target['fingerprint']} is already among the records: "
-                       "that would be no forecast")
+        raise LawError(f"the target {target['fingerprint']} is already among the records, so this would be no "
+                       "forecast; name a run that nobody has trained")
     for frame in (fit.runs.frame, table):
         rows = [] if frame is None else _rows(frame, target, fit.runs.columns, fit.form.inputs)
         if len(rows):
             value, row = frame[metric].iloc[rows[0]], frame.index[rows[0]]
-            raise LawError(f"the target is already among the records ({metric} = {value:.6g} in row {row}): "
-                           "that would be no forecast; name a run nobody has trained, or leave this one out")
+            raise LawError(f"the target is already among the records ({metric} = {value:.6g} in row {row}), so "
+                           "this would be no forecast; name a run that nobody has trained, or leave this row out")
 
 
 def _rows(table, target: Mapping, columns: Mapping, inputs) -> np.ndarray:
-    """Rows of the table that are the target. Compute follows from N and D, and is counted in several ways:
-    only a law in C goes by it."""
+    """Rows of the table that are the target run.
+
+    FLOPs are not compared unless the law is in C: they follow from N and D, and are counted in several ways.
+    """
     compute = {columns.get("C")} - {columns.get(name) for name in inputs}
-    return evidence.rows_of(table, {name: value for name, value in target.items() if name not in compute})
+    return evidence.rows_of_target(table, {name: value for name, value in target.items() if name not in compute})
 
 
 def _now() -> str:
@@ -102,7 +103,7 @@ def _text(content: Mapping) -> str:
 
 
 def read(path) -> dict:
-    """The forecast at `path`; raises LawError if any byte of it was changed since it was written."""
+    """The forecast at `path`. Raises LawError if any byte of the file was changed since it was written."""
     path = epath.Path(path)
     try:
         text = path.read_bytes().decode()
@@ -112,22 +113,25 @@ def read(path) -> dict:
     except (ValueError, OSError) as error:
         raise LawError(f"{os.fspath(path)} is not a forecast ({error})") from None
     own = {key: value for key, value in content.items() if key != "hash"} if isinstance(content, dict) else {}
-    if not own or content.get("hash") != evidence.digest(own) or text != _text(content):
+    if not own or content.get("hash") != evidence.json_digest(own) or text != _text(content):
         raise LawError(f"{os.fspath(path)} was changed after it was written: its content does not match "
-                       "its own hash; restore it")
+                       "its hash; restore the file")
     return content
 
 
 def check(path, observed: float | None = None, records=None) -> dict:
-    """Score the forecast at `path`, write <its name>_check.json beside it, and return what was written.
+    """Score the forecast at `path`, write the score to <name>_check.json beside it, and return it.
 
-    observed: the target's metric; None to look for it in the records. records: what `write` takes, as it is
-    now, by default where the fitted runs were read from; other runs may have joined. error is observed minus
-    predicted; rank the share of the predictive distribution below the observation; z the distance from its
-    median in units of its spread. Checking again with the same observation returns what is there.
+    observed: the target's metric; with None it is looked up in the records. records: the records as they are
+    now, in any form that `write` takes; by default they are read from where the fitted runs came from. Other
+    runs may have joined.
 
-    Raises LawError if the forecast or a record it was made from has changed or is missing, naming them, if no
-    observation is found, or if it was already checked against another.
+    In the score, error is observed minus predicted, rank is the share of the predictive distribution below
+    the observation, and z is the distance from its median in units of its spread. A second check with the
+    same observation returns the first score.
+
+    Raises LawError if the forecast changed, if a record it was made from changed or is missing (by name), if
+    no observation is found, or if the forecast was already checked against another one.
     """
     content = read(path)
     if "distribution" not in content:
@@ -136,13 +140,13 @@ def check(path, observed: float | None = None, records=None) -> dict:
     if records is None:
         records = content.get("source", {}).get("path")
         if records is None or not epath.Path(records).exists():
-            raise LawError("say where the records are now that the forecast was made from"
-                           + (f": {records} is not there" if records else ""))
-    known, table, _ = evidence.gather(records, content["measured"], content["record_columns"],
-                                      content["records"])
+            missing = f"{records} is not there" if records else "the forecast does not say where they were"
+            raise LawError(f"say where the records are now (records=, --points or --workdir): {missing}")
+    known, table, _ = evidence.gather_records(records, content["measured"], content["record_columns"],
+                                              content["records"])
     if gone := evidence.lost(content["records"], known):
-        raise LawError(f"the records this forecast was made from are not as they were ({gone}); "
-                       "restore them, or make a new forecast of a run nobody has trained")
+        raise LawError(f"the records that this forecast was made from are not as they were ({gone}); "
+                       "restore them, or make a new forecast of a run that nobody has trained")
     observed = _found(content, table) if observed is None else float(observed)
     result = _score(content, observed) | {"time": _now(), "forecast_hash": content["hash"]}
     path = epath.Path(path)
@@ -159,13 +163,13 @@ def check(path, observed: float | None = None, records=None) -> dict:
 
 
 def _found(content: Mapping, table) -> float:
-    """The target's metric, from a table of the records as they are now."""
+    """The target's metric, looked up in the table of the records."""
     target, metric = content["target"], content["metric"]
     rows = [] if table is None else _rows(table, target, content["columns"], content["inputs"])
     if len(rows) != 1:
         about = ", ".join(f"{name} = {value}" for name, value in target.items() if np.ndim(value) == 0)
         raise LawError(f"{len(rows) or 'none'} of the records {'are' if len(rows) > 1 else 'is'} the target "
-                       f"({about}); say what was observed")
+                       f"({about}); give the observed value")
     return float(table[metric].iloc[rows[0]])
 
 

@@ -1,4 +1,4 @@
-"""What a law says of a run nobody has trained: point, intervals, and warnings about where the target lies."""
+"""The prediction for a run that nobody has trained: value, intervals, and warnings about where the target lies."""
 from __future__ import annotations
 
 import dataclasses
@@ -15,32 +15,35 @@ from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import bootstrap, percentiles
 from scaling.laws.runs import Runs
 
-FAR = 10.0           # times beyond the runs in an input, from which a forecast is called far
-FAR_COMPUTE = 100.0  # and beyond the largest run's compute, the product of two inputs
+FAR = 10.0           # a target this many times beyond the runs in an input is called far
+FAR_COMPUTE = 100.0  # the same for compute, which is the product of two inputs
 LEVELS = (0.005, 0.01, 0.025, *(i / 20 for i in range(1, 20)), 0.975, 0.99, 0.995)  # quantiles that are kept
 SIGMA = statistics.NormalDist().cdf(1.0)  # a spread is half the distance of the quantiles SIGMA and 1 - SIGMA
 
 
-def predict(fit, boot, target: Mapping, level: float = 0.9) -> dict:
-    """What the metric of the run `target` will be, as plain values.
+def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
+    """The prediction of the metric of the run `target`, as plain values.
 
     fit and boot: a Fit and its Bootstrap, or a TwoStep and its TwoStepBootstrap. target: the law's inputs by
-    name (N, D) or column (params_non_embedding, ...), and whatever else is to be kept of the run ("flops",
+    name (N, D) or by column (params_non_embedding, ...), and anything else to keep about the run ("flops",
     "fingerprint", ...).
 
-    predicted is the law's value. interval is a prediction interval: uncertainty of the law and the noise of
-    one run; confidence is the law's alone. distribution holds quantiles of the draws behind the interval and
-    their spread, half the width of the central 68.3%, in logarithms where `space` says so. compute_ratio is
-    the target's FLOPs over the largest of the fitted runs, None where either is not known. In two steps, loss
-    is what is predicted on the way, and direct what the law's form fitted to the metric itself would say.
+    In the result, predicted is the law's value. interval is a prediction interval: it holds the uncertainty
+    of the law and the noise of one run. confidence is the interval of the law alone. distribution has
+    quantiles of the draws behind the interval, and their spread: half the width of the central 68.3%, in
+    logarithms where `space` is "log". compute_ratio is the target's FLOPs over those of the largest fitted
+    run, None where either is unknown. In two steps, loss is the prediction of the first step, and direct is
+    the prediction of the law's form fitted to the metric itself.
+
+    Raises LawError if the target lacks an input of the law, or if boot belongs to another fit.
     """
     if boot.fit is not fit:
-        raise LawError("the bootstrap belongs to another fit")
+        raise LawError("the bootstrap belongs to another fit; pass the bootstrap of this one")
     target, at, ratio = _place(fit, target)
     draws = boot.samples(**at, noise=True)
     space = "linear" if fit.spec.space == "linear" or draws.min() <= 0 else "log"
     low, high = in_space(space, np.quantile(draws, [1 - SIGMA, SIGMA]))
-    interval, confidence = (list(map(float, boot.predict(**at, level=level, noise=n))) for n in (True, False))
+    interval, confidence = (list(map(float, boot.predict(**at, level=level, noise=noise))) for noise in (True, False))
     said = [*fit.diagnostics, *boot.diagnostics, *_reach(fit, at, ratio, interval)]
     steps = _steps(fit, boot, at, level) if isinstance(fit, TwoStep) else {}
     return {"target": target, "metric": fit.runs.columns["y"], "predicted": float(fit.predict(**at)),
@@ -51,12 +54,35 @@ def predict(fit, boot, target: Mapping, level: float = 0.9) -> dict:
 
 
 def in_space(space: str, values):
-    """Values as they are, or their logarithms where `space` is "log"."""
+    """The values as they are, or their logarithms where `space` is "log"."""
     return np.log(values) if space == "log" else np.asarray(values, float)
 
 
+def describe_forecast(content: Mapping, fit) -> str:
+    """A prediction (from `predict_run` or `forecast.write`) as a few lines of text."""
+    level, roles = content["level"], {column: role for role, column in fit.runs.columns.items()}
+    at = ", ".join(f"{roles.get(name, name)} = {value if isinstance(value, str) else f'{value:.6g}'}"
+                   for name, value in content["target"].items())
+    lines = [f"{content['metric']} of the run with {at}:",
+             f"  {content['predicted']:.5g}, {level:.0%} [{_ends(content['interval'])}] for one run, "
+             f"[{_ends(content['confidence'])}] for the law itself",
+             f"  by {fit.form.name} ({fit.form.formula}), {len(fit.y)} runs"]
+    if loss := content.get("loss"):
+        lines.append(f"  through {loss['metric']} = {loss['predicted']:.5g} [{_ends(loss['interval'])}]")
+        direct = content["direct"]
+        lines.append(f"  in one step: {direct['predicted']:.5g} [{_ends(direct['interval'])}]"
+                     if "predicted" in direct else f"  no forecast in one step: {direct['refused']}")
+    if content["compute_ratio"]:
+        lines.append(f"  {content['compute_ratio']:.3g} times the compute of the largest run")
+    return "\n".join([*lines, *(f"  ! {said['message']}" for said in content["diagnostics"])])
+
+
+def _ends(interval) -> str:
+    return ", ".join(f"{end:.5g}" for end in interval)
+
+
 def _steps(two: TwoStep, boot, at: Mapping, level: float) -> dict:
-    """Of a forecast in two steps: the loss on the way, and what one step, fitted to the metric, would say."""
+    """The loss that two steps predict first, and the prediction of one step, fitted to the metric itself."""
     said = {"loss": {"metric": two.runs.columns["L"], "predicted": two.law.predict(**at),
                      "interval": list(percentiles(boot.losses(**at, noise=True), level))}}
     try:
@@ -81,7 +107,7 @@ def _place(fit, target: Mapping) -> tuple[dict, dict, float | None]:
     at = {}
     for name in fit.form.inputs:
         try:
-            if name in columns and name not in roles:  # never 6 N D where the runs' FLOPs were counted
+            if name in columns and name not in roles:  # 6 N D must not stand in for FLOPs that were counted
                 raise LawError
             at[name] = float(alone.values(name)[0])
         except LawError:
@@ -101,16 +127,16 @@ def _place(fit, target: Mapping) -> tuple[dict, dict, float | None]:
 
 
 def _ranges(fit, at: Mapping) -> Iterator[tuple[str, float, float, float]]:
-    """(input, the target's value, the smallest and the largest of the runs): the law's, then the link's."""
+    """(input, the target's value, the smallest and the largest of the runs), first of the law, then of the link."""
     for name, logs in zip(fit.form.inputs, fit.logs):
-        yield name, at[name], *map(float, np.exp([logs.min(), logs.max()]))
+        yield name, at[name], float(np.exp(logs.min())), float(np.exp(logs.max()))
     if isinstance(fit, TwoStep):
         losses = np.exp(fit.link.logs[0])
         yield "L", fit.law.predict(**at), float(losses.min()), float(losses.max())
 
 
 def _reach(fit, at: Mapping, ratio: float | None, interval) -> list[Diagnostic]:
-    """Warnings about where the target lies: far beyond the runs, among them, or where it cannot fail."""
+    """Warnings that the target lies far beyond the runs or among them, or that the forecast can hardly fail."""
     said, inside = [], ratio is None or ratio <= 1
     for name, value, low, high in _ranges(fit, at):
         beyond = max(value / high, low / value)
@@ -119,13 +145,13 @@ def _reach(fit, at: Mapping, ratio: float | None, interval) -> list[Diagnostic]:
             side = "above" if value > high else "below"
             said.append(Diagnostic(
                 f"{name} = {value:.4g} lies {beyond:.3g} times {side} the runs, which go from {low:.4g} to "
-                f"{high:.4g}: nothing here has tested the law so far out.", "extrapolates", name))
+                f"{high:.4g}: no run has tested the law so far out.", "extrapolates", name))
     if ratio is not None and ratio > FAR_COMPUTE:
-        said.append(Diagnostic(f"The target takes {ratio:.3g} times the compute of the largest run: nothing "
-                               "here has tested the law so far out.", "extrapolates", "C"))
+        said.append(Diagnostic(f"The target takes {ratio:.3g} times the compute of the largest run: no run has "
+                               "tested the law so far out.", "extrapolates", "C"))
     if inside:
-        said.append(Diagnostic("The target lies within the runs in every input and in compute: this "
-                               "interpolates, and tests the law little.", "interpolates", tuple(at)))
+        said.append(Diagnostic("The target lies within the runs in every input and in compute: this forecast "
+                               "interpolates and hardly tests the law.", "interpolates", tuple(at)))
     if interval[1] - interval[0] > np.ptp(fit.y):
         said.append(Diagnostic("The interval is wider than the range of all fitted runs: this forecast can "
                                "hardly fail.", "uninformative"))

@@ -1,44 +1,55 @@
-"""Draws of a two-step prediction: both steps refitted to resamples that treat a run alike in both.
+"""Draws of a two-step prediction: both steps are refitted to resamples that treat a run alike in both.
 
-case and cluster give a run, or its cluster, the same weight in both steps; wild and wild cluster give its
-residuals in both steps the same sign, so that they stay as correlated as they are; noise draws normal
-residuals with the correlation that was measured. All but case and cluster leave the link's losses as
-observed. The default is chosen as in `laws.bootstrap`, a step with few points deciding for both.
+"case" and "cluster" give a run, or its cluster, the same weight in both steps. "wild" and "wild cluster" give
+its residuals the same sign in both steps, which keeps their correlation. "noise" draws normal residuals with
+the measured correlation. All but "case" and "cluster" leave the link's losses as observed. The default is
+chosen as in `laws.bootstrap`; a step with few points decides for both.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from scaling.laws.checks.diagnostic import Diagnostic
-from scaling.laws.fitting.fit import input_logs, refit
+from scaling.laws.fitting.fit import Fit, input_logs, refit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample
 from scaling.laws.intervals.uncertainty import MANY, METHODS, PLENTY, percentiles, residual_spread
+from scaling.laws.runs import Runs
 
-if TYPE_CHECKING:
-    from scaling.laws.forecasts.twostep import TwoStep
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A law and a link, and the runs they share.
+
+    law: the fit of the loss L. link: the fit of the metric in L. runs: all runs, with the metric as y and the
+    loss as L. shared[i]: the number among the law's runs of the link's run i, -1 for a run of the link only.
+    """
+    law: Fit
+    link: Fit
+    runs: Runs
+    shared: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class TwoStepBootstrap:
-    """Draws of both steps, paired; row i of each array is one resample."""
-    fit: TwoStep
+    """Paired draws of both steps: row i of each array is one resample."""
+    fit: Steps
     law: np.ndarray              # [draws, P] parameters of the law
-    link: np.ndarray             # [draws, P] and of the link
-    law_noise: np.ndarray        # [draws] standard deviation of one run's residual, itself uncertain
-    link_noise: np.ndarray
-    correlation: float           # of a run's residuals in the two steps
+    link: np.ndarray             # [draws, P] parameters of the link
+    law_noise: np.ndarray        # [draws] standard deviation of one run's residual, drawn since it is uncertain
+    link_noise: np.ndarray       # [draws]
+    correlation: float           # between a run's residuals in the two steps
     method: str
     seed: int
     cluster: str | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def losses(self, *inputs, noise: bool = False, **named) -> np.ndarray:
-        """The first step alone: the loss at the law's inputs by every draw, [draws, *broadcast shape]."""
+        """The loss at the law's inputs by every draw, [draws, *broadcast shape]: the first step alone."""
         law = self.fit.law
         logs, shape = input_logs(law.form, inputs, named)
         loss = law.form.predict(self.law, logs)
@@ -48,8 +59,10 @@ class TwoStepBootstrap:
         return loss.reshape(len(loss), *shape)
 
     def samples(self, *inputs, noise: bool = False, **named) -> np.ndarray:
-        """The metric by every draw, [draws, *broadcast shape]; if asked with the noise of one run, that of
-        its loss and that of its metric at the loss."""
+        """The metric by every draw, [draws, *broadcast shape].
+
+        noise adds the noise of one run, in its loss and in its metric at that loss.
+        """
         link, loss = self.fit.link, self.losses(*inputs, noise=noise, **named)
         at = np.log(np.maximum(loss, np.finfo(float).tiny)).reshape(len(loss), -1)
         metric = np.stack([link.form.predict(*pair)[0] for pair in zip(self.link[:, None], at[:, None])])
@@ -59,11 +72,11 @@ class TwoStepBootstrap:
         return metric.reshape(loss.shape)
 
     def _normal(self) -> np.ndarray:
-        """[2, draws, 1], its own stream, so that predictions do not depend on what was asked before."""
+        """[2, draws, 1] normal numbers. A fresh stream makes predictions independent of earlier calls."""
         return np.random.default_rng([self.seed, 1]).standard_normal((2, len(self.law), 1))
 
     def predict(self, *inputs, level: float = 0.9, noise: bool = True, **named):
-        """(low, high) of the metric of one new run, or with noise=False of the two laws themselves."""
+        """(low, high) of the metric of one new run; with noise=False, of the two laws themselves."""
         return percentiles(self.samples(*inputs, noise=noise, **named), level)
 
     def to_json(self, level: float = 0.9) -> dict:
@@ -77,8 +90,11 @@ class TwoStepBootstrap:
                 "diagnostics": [said.to_json() for said in self.diagnostics]}
 
 
-def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: int) -> TwoStepBootstrap:
-    """`draws` refits of both steps, see the module's docstring."""
+def resample_steps(two: Steps, draws: int, method: str, cluster: str | None, seed: int) -> TwoStepBootstrap:
+    """`draws` refits of both steps; the module's docstring says how.
+
+    Raises LawError where a step has no degrees of freedom, or was fitted to a quantile other than 0.5.
+    """
     steps, said = (two.law, two.link), []
     if draws < 2:
         raise LawError(f"draws must be at least 2, got {draws}")
@@ -88,7 +104,7 @@ def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: 
                            "leave no degrees of freedom to judge the noise by")
         if step.spec.quantile != 0.5:
             raise LawError(f"intervals in two steps take errors as symmetric, but {step.form.name} was "
-                           f"fitted to the quantile {step.spec.quantile:g}")
+                           f"fitted to the quantile {step.spec.quantile:g}; fit it with quantile=0.5")
     groups, count = _groups(two, cluster)
     method = _method(steps, method, cluster, count)
     rng = np.random.default_rng([seed, 0])
@@ -100,19 +116,19 @@ def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: 
     correlation = _correlation(two.law.residuals[two.shared[both]], two.link.residuals[both])
     if method in ("case", "cluster"):
         times = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-        given = [(step.y, step.weights * times[:, group]) for step, group in zip(steps, groups)]
+        found = [refit(step, step.y, step.weights * times[:, group]) for step, group in zip(steps, groups)]
     else:
         if method == "noise":
-            first, second = (rng.standard_normal((draws, len(step.y))) for step in steps)
+            first = rng.standard_normal((draws, len(two.law.y)))
+            second = rng.standard_normal((draws, len(two.link.y)))
             second[:, both] = _mix(first[:, two.shared[both]], second[:, both], correlation)
-            errors = [_sizes(step) * normal for step, normal in zip(steps, (first, second))]
+            errors = [_relative_noise(step) * normal for step, normal in zip(steps, (first, second))]
         else:
             signs = resample.signs(draws, count, rng)
             errors = [signs[:, group] * resample.errors(step, np.unique(group, return_inverse=True)[1])
                       / max(residual_spread(step), 1e-300) for step, group in zip(steps, groups)]
-        given = [(resample.restored(step.spec, step.spec.transform(step.predicted) + sd[:, None] * error),
-                  step.weights) for step, sd, error in zip(steps, noise, errors)]
-    found = [refit(step, *data) for step, data in zip(steps, given)]
+        found = [refit(step, _moved(step, sd[:, None] * error), step.weights)
+                 for step, sd, error in zip(steps, noise, errors)]
     finite = np.all([np.isfinite(result.vectors).all(1) for result in found], axis=0)
     if cluster and count < MANY:
         said.append(Diagnostic(f"There are only {count} clusters of {cluster}: intervals rest on {count - 1} "
@@ -121,11 +137,17 @@ def resampled(two: TwoStep, draws: int, method: str, cluster: str | None, seed: 
         if failed := int((~(result.converged & finite)).sum()):
             said.append(Diagnostic(f"{failed} of {draws} refits of the {name} did not converge.",
                                    "refits-failed", name))
-    return TwoStepBootstrap(two, *(result.vectors[finite] for result in found), *(sd[finite] for sd in noise),
-                            correlation, method, seed, cluster, said)
+    law, link = (result.vectors[finite] for result in found)
+    law_noise, link_noise = (sd[finite] for sd in noise)
+    return TwoStepBootstrap(two, law, link, law_noise, link_noise, correlation, method, seed, cluster, said)
 
 
-def _method(steps, method: str, cluster: str | None, count: int) -> str:
+def _moved(step: Fit, errors: np.ndarray) -> np.ndarray:
+    """The values [draws, n] that lie `errors` away from the predictions, in the objective's space."""
+    return resample.restored(step.spec, step.spec.transform(step.predicted) + errors)
+
+
+def _method(steps: Sequence[Fit], method: str, cluster: str | None, count: int) -> str:
     if method not in METHODS:
         raise LawError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if method == "auto":
@@ -140,8 +162,9 @@ def _method(steps, method: str, cluster: str | None, count: int) -> str:
     return method
 
 
-def _groups(two: TwoStep, cluster: str | None) -> tuple[list[np.ndarray], int]:
-    """The number of the cluster, or of the run itself, of each run of the law and of the link; how many."""
+def _groups(two: Steps, cluster: str | None) -> tuple[list[np.ndarray], int]:
+    """([group of each run of the law, group of each run of the link], number of groups). A group is a cluster,
+    or without clusters a run."""
     count = len(two.law.y)
     labels = [np.arange(count), np.where(two.shared >= 0, two.shared, count + np.arange(len(two.shared)))]
     if cluster is not None:
@@ -151,23 +174,23 @@ def _groups(two: TwoStep, cluster: str | None) -> tuple[list[np.ndarray], int]:
         labels = [step.runs.frame[cluster] for step in (two.law, two.link)]
     numbers, names = pd.factorize(np.concatenate(labels), use_na_sentinel=False)
     if len(names) < 2:
-        raise LawError(f"{cluster} holds a single cluster; several are needed to see how they differ")
+        raise LawError(f"column {cluster!r} holds a single cluster; intervals need several")
     return [numbers[:count], numbers[count:]], len(names)
 
 
-def _sizes(step) -> np.ndarray:
-    """[n] the noise of runs over that of one with the mean weight, weights being one over the variance."""
+def _relative_noise(step: Fit) -> np.ndarray:
+    """[n] the noise of each run over that of a run with the mean weight. Weights are one over the variance."""
     known = step.weights > 0
     return np.sqrt(np.divide(step.weights.mean(), step.weights, out=np.ones(len(known)), where=known))
 
 
 def _mix(first: np.ndarray, second: np.ndarray, correlation: float) -> np.ndarray:
-    """Normal draws with a correlation with the first, from two independent ones."""
+    """Normal draws that have the given correlation with `first`; `first` and `second` are independent."""
     return correlation * first + np.sqrt(1 - correlation ** 2) * second
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Of residuals; 0 where there are too few, or none, to tell."""
+    """The correlation of residuals; 0 where there are too few to tell."""
     if len(first) < 4 or first.std() == 0 or second.std() == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

@@ -1,12 +1,14 @@
-"""The compute-optimal frontier: for a budget C, the N*, D* and loss that a fitted law calls best.
+"""The compute-optimal frontier: the N*, D* and loss that a fitted law calls best for a budget C.
 
-    frontier(law, [1e21, 1e22])                             # C = 6 N D, the law's own N
-    frontier(law, 1e22, cost=counted(runs), boot=boot)      # FLOPs as the runs counted them; intervals
-    frontier(law, 1e22, U=1e11)                             # a law of repeated data, 1e11 unique tokens
-    frontier(law, 1e24, lambda N, D: 6 * N * D + 2 * N * 1e13)      # 1e13 tokens are generated later
+    frontier(law, [1e21, 1e22])                             # C = 6 N D
+    frontier(law, 1e22, cost=counted(runs), boot=boot)      # FLOPs as the runs counted them, with intervals
+    frontier(law, 1e22, U=1e11)                             # a law of repeated data with 1e11 unique tokens
+    frontier(law, 1e24, lambda N, D: 6 * N * D + 2 * N * 1e13)      # the model will generate 1e13 tokens
 
-Any law whose loss depends on N and D is taken: of N and D themselves, of C and M = D / N, and of these and
-other inputs that are given.
+The law may be in N and D, or in C and M = D / N. Other inputs of the law must be given.
+
+The search is by hand because it is batched: it finds the optima of thousands of refits at once, where
+scipy.optimize takes one at a time.
 """
 from __future__ import annotations
 
@@ -19,55 +21,55 @@ import pandas as pd
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import Bootstrap, percentiles
-from scaling.laws.optimum.counts import counted, recount, six_n_d
+from scaling.laws.optimum.counts import counted, six_n_d
 
-WITHIN = 1e-3         # of the optimal loss: sizes that cost no more are as good
-GRID = 129            # values of log N looked at in one zoom
+WITHIN = 1e-3         # share of the optimal loss that a size may lose and still count as good
+GRID = 129            # values of log N in one zoom of the search
 FOLLOW = ("N", "D", "C", "M")  # inputs that follow from N and D
-FAR = 80.0            # how far outside the runs' data, in logarithms, an affordable D is looked for
-BEYOND = np.log(1e6)  # how far outside the runs' sizes an optimum is looked for, if the budget is theirs
+FAR = 80.0            # how far outside the runs' data, in logarithms, the search for an affordable D reaches
+BEYOND = np.log(1e6)  # how far outside the runs' sizes the search for an optimum reaches, at the runs' budgets
 
 
 def frontier(fit: Fit, compute, cost: Callable | None = None, boot: Bootstrap | None = None,
-             level: float = 0.9, also: tuple[str, ...] = (), **given) -> pd.DataFrame:
-    """Compute-optimal allocation at each budget in `compute` (FLOPs): one row each, with columns flops,
-    params, data, loss and params_within_low, params_within_high: the sizes between which the loss stays
-    within 0.1% of the best at the same cost (NaN where it does at every affordable size that is looked at).
+             level: float = 0.9, **given) -> pd.DataFrame:
+    """The compute-optimal allocation at each budget in `compute` (FLOPs), one row each.
 
-    cost(N, D) -> FLOPs, for arrays, growing with D; by default 6 N D. With a Bootstrap, percentile intervals
-    of the law's own optimum (not of a single noisy run) follow as params_low, params_high, data_low, ...,
-    loss_high. For 6 N D and the additive law this is Hoffmann et al. 2022, equation 4. also: columns of the
-    runs that count the same models' parameters in another way (params_total), added for N* by `recount` under
-    their own names. given: other inputs of the law, U=..., a number or one for each budget.
+    Columns are flops, params, data, loss, and params_within_low and params_within_high: the sizes between
+    which the loss stays within 0.1% of the best at the same cost (NaN where no affordable size in the search
+    loses more). With a Bootstrap, params_low, params_high, data_low, ..., loss_high are percentile intervals
+    of the law's own optimum, without the noise of a single run. For 6 N D and the additive law the optimum is
+    Hoffmann et al. 2022 (arXiv:2203.15556), equation 4.
 
-    An optimum is looked for up to a factor 1e6 beyond the runs' sizes (and beyond that, of the ratio of the
-    budget to theirs). Raises LawError where there is none, and for laws that do not depend on N and D.
+    cost(N, D) -> FLOPs takes arrays and must grow with D; by default it is 6 N D. given: other inputs of the
+    law, such as U=..., each one number or one for each budget.
+
+    The search reaches a factor 1e6 beyond the runs' sizes, and farther where the budget lies beyond theirs.
+    Raises LawError where no optimum is found, and for laws that do not depend on N and D.
     """
     budgets = _budgets(compute)
     surface = _Surface(fit, len(budgets), cost or six_n_d, given)
-    others = {column: recount(fit.runs, column) for column in also}
     rows = []
     for i, budget in enumerate(budgets):
         place = surface.at(budget, i)
         best = place.optimum(fit.vector[None])
         if not np.isfinite(best.loss[0]):
-            raise LawError(f"no model costs as little as {budget:.3g} FLOPs, by the cost that was given")
+            raise LawError(f"no model costs as little as {budget:.3g} FLOPs by the given cost; raise the budget")
         if not best.inside[0]:
-            raise LawError(f"the fit shows no trade-off of N against D at {budget:.3g} FLOPs (a term is zero "
-                           "or one always wins), so no allocation is optimal; see fit.diagnostics")
-        row = {"flops": budget} | {name: values[0] for name, values in best.named(others).items()}
+            raise LawError(f"the fit shows no trade-off of N against D at {budget:.3g} FLOPs (a term is zero, "
+                           "or one term always wins), so no allocation is optimal; see fit.diagnostics")
+        row = {"flops": budget} | {name: values[0] for name, values in best.named().items()}
         row["params_within_low"], row["params_within_high"] = place.within(fit.vector[None], best)
         if boot is not None:
             drawn = place.optimum(boot.draws[list(fit.form.names)].to_numpy())
-            for name, values in drawn.named(others).items():
+            for name, values in drawn.named().items():
                 row[f"{name}_low"], row[f"{name}_high"] = percentiles(values, level)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def optima(fit: Fit, compute, vectors: np.ndarray, cost: Callable | None = None, **given) -> Optimum:
-    """The optima of parameter vectors [batch, P] at budgets: an Optimum of arrays [batch, budgets]; as
-    `frontier`."""
+    """The optima of parameter vectors [batch, P] as an Optimum of arrays [batch, budgets]. Arguments are those
+    of `frontier`."""
     budgets = _budgets(compute)
     surface = _Surface(fit, len(budgets), cost or six_n_d, given)
     found = [surface.at(budget, i).optimum(vectors) for i, budget in enumerate(budgets)]
@@ -82,21 +84,19 @@ def _budgets(compute) -> np.ndarray:
 
 
 class Optimum(NamedTuple):
-    """log N*, log D*, the loss there, and whether it is a minimum; else the better end of the sizes looked
-    at."""
+    """log N*, log D* and the loss there. Where `inside` is False there is no minimum, and the values are those
+    at the better end of the search."""
     log_params: np.ndarray
     log_data: np.ndarray
     loss: np.ndarray
     inside: np.ndarray
 
-    def named(self, others: Mapping[str, Callable]) -> dict[str, np.ndarray]:
-        params = np.exp(self.log_params)
-        return {"params": params, "data": np.exp(self.log_data), "loss": self.loss,
-                **{column: count(params) for column, count in others.items()}}
+    def named(self) -> dict[str, np.ndarray]:
+        return {"params": np.exp(self.log_params), "data": np.exp(self.log_data), "loss": self.loss}
 
 
 class _Surface:
-    """A law as loss over log N and log D, and what a pair costs."""
+    """A law as loss over log N and log D, with the cost of each pair."""
 
     def __init__(self, fit: Fit, budgets: int, cost: Callable, given: Mapping):
         self.form, self.cost, runs = fit.form, cost, fit.runs
@@ -106,8 +106,8 @@ class _Surface:
                            f"{', '.join(self.form.inputs)}")
         if set(given) != set(further):
             wanted, got = (", ".join(names) or "nothing else" for names in (further, given))
-            raise LawError(f"a frontier of {self.form.name} is at given {wanted}, but {got} was given; write "
-                           f"frontier(fit, compute{''.join(f', {name}=...' for name in further)})")
+            raise LawError(f"a frontier of {self.form.name} takes {wanted} beside the budget, but {got} was given; "
+                           f"write frontier(fit, compute{''.join(f', {name}=...' for name in further)})")
         self.given = {name: np.asarray(values, float) for name, values in given.items()}
         for name, values in self.given.items():
             if not np.all(np.isfinite(values) & (values > 0)) or values.size not in (1, budgets):
@@ -119,7 +119,7 @@ class _Surface:
             product, ratio = np.log(runs.positive("C") / 6.0), np.log(runs.positive("M"))
             self.sizes, self.seen = (product - ratio) / 2, (product + ratio) / 2
         known = "C" in self.form.inputs and {"C", "N", "D"} <= set(runs.columns)
-        self.training = counted(runs) if known else six_n_d  # what the law calls C
+        self.training = counted(runs) if known else six_n_d  # the C of the law
 
     def at(self, budget: float, index: int) -> _Budget:
         given = {name: float(np.log(values.flat[index % values.size])) for name, values in self.given.items()}
@@ -127,25 +127,29 @@ class _Surface:
 
 
 class _Budget:
-    """The law along N at one cost. D follows from N; where no D is cheap enough the loss is infinite."""
+    """The law along N at one cost. D follows from N. The loss is infinite where no D is cheap enough."""
 
     def __init__(self, surface: _Surface, log_compute: float, given: dict):
         self.surface, self.log_compute, self.given = surface, log_compute, given
         with np.errstate(all="ignore"):
             own = np.log(surface.cost(np.exp(surface.sizes), np.exp(surface.seen)))
-        # an optimum moves by no more than compute does
+        # an optimum moves by at most the factor by which compute changes
         self.low = surface.sizes.min() - BEYOND - max(own.min() - log_compute, 0.0)
         self.high = surface.sizes.max() + BEYOND + max(log_compute - own.max(), 0.0)
 
     def affordable(self, log_params: np.ndarray) -> np.ndarray:
-        """log D with cost(N, D) = C, NaN where even next to no data costs more. By Newton in logarithms,
-        which takes one step where the cost is proportional to D, between ends that close in."""
+        """log D with cost(N, D) = C, NaN where even a vanishing D costs more.
+
+        Newton's method in logarithms, which takes one step where the cost is proportional to D, inside a
+        bracket that shrinks.
+        """
         def gap(x):
             with np.errstate(all="ignore"):
                 cost = self.surface.cost(np.exp(log_params), np.exp(np.broadcast_to(x, log_params.shape)))
                 return np.log(cost) - self.log_compute
-        x, low, high = (np.full(log_params.shape, f(self.surface.seen)) for f in (np.mean, np.min, np.max))
-        low, high = low - FAR, high + FAR
+        seen = self.surface.seen
+        x = np.full(log_params.shape, seen.mean())
+        low, high = np.full(x.shape, seen.min() - FAR), np.full(x.shape, seen.max() + FAR)
         first, last = gap(low), gap(high)
         possible = first < 0
         if not (np.all(last > first) and np.all(last[possible] > 0)):
@@ -164,7 +168,7 @@ class _Budget:
         return np.where(possible, x, np.nan)
 
     def loss(self, vectors: np.ndarray, log_params: np.ndarray, log_data: np.ndarray) -> np.ndarray:
-        """[batch, n], infinite where log_data is NaN."""
+        """The loss [batch, n] of parameter vectors; infinite where log_data is NaN."""
         known = np.isfinite(log_data)
         n, d = log_params[known], log_data[known]
         logs = {"N": n, "D": d, "M": d - n}
@@ -178,7 +182,8 @@ class _Budget:
         return np.where(np.isnan(out), np.inf, out)
 
     def optimum(self, vectors: np.ndarray) -> Optimum:
-        """Of every parameter vector [batch, P]: log N* to 1e-8 for one, to 1e-5 for many."""
+        """The optimum of every parameter vector [batch, P]. log N* is exact to 1e-8 for one vector and to 1e-5
+        for many."""
         return self._search(vectors, self.low, self.high, zooms=3 if len(vectors) == 1 else 2)
 
     def _search(self, vectors, low, high, zooms) -> Optimum:
@@ -188,16 +193,17 @@ class _Budget:
         dips = (middle < value[:, :-2]) & (middle <= value[:, 2:]) & np.isfinite(middle)
         inside = dips.any(1)
         best = np.where(inside, 1 + np.where(dips, middle, np.inf).argmin(1), value.argmin(1))
-        if zooms > 1:  # laws whose optimum lies between the same two sizes share the next, finer grid
-            out = [np.empty(len(vectors)) for _ in range(3)]
+        if zooms > 1:  # vectors whose optimum lies between the same two sizes share the next, finer grid
+            out = Optimum(*(np.empty(len(vectors)) for _ in range(3)), inside)
             for i in np.unique(best):
                 same = best == i
                 ends = log_params[max(i - 1, 0)], log_params[min(i + 1, GRID - 1)]
-                for whole, part in zip(out, self._search(vectors[same], *ends, zooms - 1)):
-                    whole[same] = part
-            return Optimum(*out, inside)
+                finer = self._search(vectors[same], *ends, zooms - 1)
+                out.log_params[same], out.log_data[same] = finer.log_params, finer.log_data
+                out.loss[same] = finer.loss
+            return out
         left, here, right = (np.take_along_axis(value, np.clip(best + k, 0, GRID - 1)[:, None], 1)[:, 0]
-                             for k in (-1, 0, 1))
+                             for k in (-1, 0, 1))  # the vertex of the parabola through three neighbours
         with np.errstate(all="ignore"):
             bend = left - 2 * here + right
             offset = np.where(inside & (bend > 0) & np.isfinite(bend), 0.5 * (left - right) / bend, 0.0)
@@ -206,12 +212,12 @@ class _Budget:
         return Optimum(found, self.affordable(found), here, inside)
 
     def within(self, vector: np.ndarray, best: Optimum) -> tuple[float, float]:
-        """The sizes around N* where the loss comes to exceed its optimum by WITHIN, NaN where it never
+        """The sizes below and above N* at which the loss exceeds its optimum by WITHIN; NaN where it never
         does."""
         ends = []
         for side in (self.low, self.high):
             inner, outer = best.log_params[0], side
-            for _ in range(4):  # the first crossing on a grid, and again between its neighbours
+            for _ in range(4):  # find the first crossing on a grid, then again between its neighbours
                 x = np.linspace(inner, outer, GRID)
                 above = self.loss(vector, x, self.affordable(x))[0] > (1 + WITHIN) * best.loss[0]
                 if not above.any():

@@ -1,22 +1,22 @@
-"""IsoFLOP analysis (Hoffmann et al. 2022, arXiv:2203.15556, approach 2): runs of equal compute are a slice,
+"""IsoFLOP analysis (Hoffmann et al. 2022, arXiv:2203.15556, approach 2): runs of equal compute form a slice,
 each slice has a best size, and best sizes follow a power of compute.
 
     found = isoflop("runs.csv", method="parabola")
     found.table, found.a, found.interval("a"), found.predict(1e24)
 
-A slice is a function of log N (and, separately, of log D): a parabola by least squares, a cubic by least
-squares, or Akima's interpolation (Akima 1970; used for slices by Porian et al. 2024, arXiv:2406.19146). Then
-log10 N* = a0 + a log10 C, and the same for D* with b0, b, by least squares.
+The loss of a slice is a curve in log N (and, separately, in log D): a parabola or a cubic by least squares, or
+Akima's interpolation (Akima 1970; used for slices by Porian et al. 2024, arXiv:2406.19146). Least squares then
+fit log10 N* = a0 + a log10 C and log10 D* = b0 + b log10 C.
 
-Of what a slice can be wrong in, `flags` of the table tells. FATAL ones give no optimum and are left out of
-the lines unless keep="all"; the others are warnings. Parabolas are biased where slices are wide and the law
-is not symmetric in N and D (Czech et al. 2026, arXiv:2603.22339): a diagnostic then says so, with the
-exponent that cubics give.
+`flags` in the table name the flaws of a slice. A slice with a FATAL flag has no optimum, and the lines leave it
+out unless keep="all"; other flags are warnings. Parabolas are biased where slices are wide and the law is not
+symmetric in N and D (Czech et al. 2026, arXiv:2603.22339). A diagnostic then says so, with the exponent that
+cubics give.
 
-Intervals: the runs of a slice are resampled by their residuals (from the parabola, or from a cubic for the
-other two), and a slice's optimum is moved further by as much as the optima scatter about the line beyond that
-(a random effect of budgets; its size is drawn too, from the chi-square distribution, so that few budgets give
-wide intervals).
+Intervals: the runs of a slice are resampled by their residuals (from the parabola, or from a cubic for the other
+two methods). Where optima scatter about the line by more than that, each is moved further by the excess, a random
+effect of budgets. The size of this effect is drawn from the chi-square distribution, so few budgets give wide
+intervals.
 """
 from __future__ import annotations
 
@@ -31,22 +31,36 @@ from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import percentiles
-from scaling.laws.optimum.slices import DEGREE, FATAL, FLAGS, Slice, flaws, grouped, lowest, optimum, outliers
+from scaling.laws.optimum.slices import (
+    DEGREE,
+    FATAL,
+    FLAGS,
+    Slice,
+    find_flaws,
+    group_slices,
+    lowest_points,
+    slice_optimum,
+    slice_outliers,
+)
 from scaling.laws.runs import Runs, as_runs
 
-WIDE = 4.0          # a slice that reaches farther than this factor from its minimum is no parabola
+WIDE = 4.0          # beyond this factor from its minimum a slice is no parabola
+MAD = 0.6745        # median absolute deviation of the standard normal distribution
 
 
 @dataclass(frozen=True, eq=False)
 class IsoFlop:
-    """table: one row a budget: flops, runs, sizes (distinct N), params, data and loss at the minimum with
-    _low and _high (NaN where a flag is FATAL), outliers (row numbers in the source), flags (words joined by
-    "; "), used (whether the lines rest on it).
+    """Slices, their minima, and the lines through these.
 
-    log10 params = a0 + a log10 flops, log10 data = b0 + b log10 flops, and loss falls as
-    flops^-loss_exponent, without an irreducible loss; draws [draws] of these five. loss: the law of the
-    minima in flops (a Fit of saturating_power, or of power for three budgets; with draws [draws, P]), None
-    below three."""
+    table: one row a budget, with columns flops, runs, sizes (distinct N), params, data and loss at the minimum,
+    each with _low and _high (NaN where a flag is FATAL), outliers (row numbers in the source), flags (words
+    joined by "; "), and used (whether the lines rest on this budget).
+
+    The lines are log10 params = a0 + a log10 flops and log10 data = b0 + b log10 flops; loss falls as
+    flops^-loss_exponent, without an irreducible loss. draws: [draws] of each of these five numbers. loss: the
+    law of the minima in flops, a Fit of saturating_power (of power for three budgets, None below three), with
+    loss_draws [draws, P].
+    """
     runs: Runs
     slices: list[Slice]
     method: str
@@ -66,19 +80,19 @@ class IsoFlop:
     def interval(self, name: str, level: float | None = None) -> tuple[float, float]:
         """Percentile interval of a, b, a0, b0 or loss_exponent."""
         if name not in self.draws:
-            raise LawError(f"no quantity {name!r}; there are {', '.join(self.draws)}")
+            raise LawError(f"no number {name!r}; there are {', '.join(self.draws)}")
         return percentiles(self.draws[name].to_numpy(), level or self.level)
 
     def predict(self, compute) -> pd.DataFrame:
-        """The optimum at budgets in FLOPs, one row each: flops, params, data and loss (NaN without a law of
-        it), each with _low and _high."""
+        """The optimum at budgets in FLOPs, one row each: flops, params, data and loss, each with _low and _high.
+        The loss is NaN where there is no law of it."""
         compute = np.atleast_1d(np.asarray(compute, float))
         if not np.all(np.isfinite(compute) & (compute > 0)):
             raise LawError("compute budgets must be positive and finite")
         x, columns = np.log10(compute), {"flops": compute}
         for role, slope, intercept in (("params", "a", "a0"), ("data", "b", "b0")):
-            values = 10.0 ** np.add.outer(self.draws[intercept].to_numpy(), np.zeros(len(x))) \
-                * compute ** self.draws[slope].to_numpy()[:, None]
+            starts, powers = (self.draws[name].to_numpy()[:, None] for name in (intercept, slope))
+            values = 10.0 ** starts * compute ** powers
             here = 10.0 ** (getattr(self, intercept) + getattr(self, slope) * x)
             columns |= _banded(role, here, values, self.level)
         here, values = np.full(len(x), np.nan), np.full((1, len(x)), np.nan)
@@ -88,13 +102,13 @@ class IsoFlop:
         return pd.DataFrame(columns | _banded("loss", np.ravel(here), values, self.level))
 
     def curve(self, row: int, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-        """The fitted curve of one budget of the table over its own sizes, to draw: (N, loss)."""
+        """(N, loss): the fitted curve of one row of the table over its own sizes, for drawing."""
         part = self.slices[row]
         x = np.linspace(part.logs["N"].min(), part.logs["N"].max(), points)
         return np.exp(x), part.curve(self.method, "N", x)
 
     def to_json(self) -> dict:
-        """Everything but the runs and draws, as plain JSON values."""
+        """All but the runs and the draws, as plain JSON values."""
         plain = self.table.astype(object).where(self.table.notna(), None)
         law = None if self.loss is None else {"form": self.loss.form.name, "params": self.loss.params}
         return {"method": self.method, "keep": self.keep, "level": self.level,
@@ -120,13 +134,15 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     """Minima of slices of equal compute, and the powers of compute that they follow.
 
     runs: Runs, a DataFrame or a path; `columns` as in Runs (y, params, data, compute). Compute is the column
-    C, else 6 N D; N or D without a column is C / (6 D), C / (6 N). budgets: None looks for three or more runs
-    whose compute is within a factor 1 + tolerance of one another, most runs first; or FLOPs, to which runs
-    within that factor are assigned; or a column that names the slices. keep: "sound" budgets only, or "all"
-    that have a minimum or a maximum, as published analyses often do. drop_outliers leaves out runs whose
-    studentised residual is beyond the 1% of a slice's largest.
+    C, else 6 N D. Where N or D has no column it is C / (6 D) or C / (6 N).
 
-    Raises LawError when fewer than two budgets can be used, naming what is wrong with each.
+    budgets: None groups three or more runs whose compute is within a factor 1 + tolerance of one another, the
+    largest group first. FLOPs are budgets, and runs within that factor join the nearest. A column's name makes
+    a slice of each of its values. keep: "sound" uses budgets without a FATAL flag; "all" uses every budget that
+    has a minimum or a maximum, as published analyses often do. drop_outliers leaves out runs that lie farther
+    off the curve than a slice's largest residual would in 1% of slices.
+
+    Raises LawError when fewer than two budgets can be used, and names the flaws of each.
     """
     if method not in DEGREE:
         raise LawError(f"method must be one of {', '.join(DEGREE)}, got {method!r}")
@@ -135,14 +151,14 @@ def isoflop(runs, method: str = "parabola", budgets=None, tolerance: float = 0.1
     if draws < 2 or not 0 < level < 1:
         raise LawError(f"draws must be at least 2 and level between 0 and 1, got {draws} and {level}")
     runs, rng = as_runs(runs, **columns), np.random.default_rng([seed, 2])
-    slices = grouped(runs, budgets, tolerance)
+    slices = group_slices(runs, budgets, tolerance)
     alone = len(runs) - sum(len(part.rows) for part in slices)
-    odd = [outliers(part.logs["N"], part.loss, DEGREE[method]) for part in slices]
+    odd = [slice_outliers(part.logs["N"], part.loss, DEGREE[method]) for part in slices]
     rows = [[int(row) for row in part.rows[mask]] for part, mask in zip(slices, odd)]
     if drop_outliers:
         slices = [part.without(mask) for part, mask in zip(slices, odd)]
-    found = [optimum(part, method, draws, rng) | {"odd": these} for part, these in zip(slices, rows)]
-    flags = [flaws(one, part, method) for one, part in zip(found, slices)]
+    found = [slice_optimum(part, method, draws, rng) | {"odd": these} for part, these in zip(slices, rows)]
+    flags = [find_flaws(one, part, method) for one, part in zip(found, slices)]
     usable = [np.isfinite([one["params"], one["data"], one["loss"]]).all() for one in found]
     used = [ok and (keep == "all" or not set(said) & set(FATAL)) for ok, said in zip(usable, flags)]
     if sum(used) < 2:
@@ -174,33 +190,36 @@ def _row(one: dict, part: Slice, flags: list[str], used: bool, level: float) -> 
 
 
 def _scattered(here, fitted, draws, z, parameters: int, rng) -> np.ndarray:
-    """draws [budgets, draws] of optima, moved by z times the scatter of `here` about `fitted` beyond the
-    draws' own."""
+    """Draws [budgets, draws] of optima, moved by z times the excess scatter of `here` about `fitted`: the part
+    that the draws do not have already."""
     spare = len(here) - parameters
     if spare < 1:
         return draws
     off = np.abs(draws - np.median(draws, axis=1, keepdims=True))
-    within = np.mean((np.median(off, axis=1) / 0.6745) ** 2)
+    within = np.mean((np.median(off, axis=1) / MAD) ** 2)
     total = np.sum((here - fitted) ** 2) / rng.chisquare(spare, draws.shape[1])
     return draws + np.sqrt(np.maximum(total - within, 0.0)) * z
 
 
 def _lines(kept: list[dict], log_compute, z, rng) -> tuple[dict, dict]:
-    """({a, a0, b, b0, loss_exponent}, draws of each): straight lines through the optima, in the
-    logarithms."""
+    """({a, a0, b, b0, loss_exponent}, draws of each): straight lines through the logarithms of the optima."""
     lines, drawn = {}, {}
-    for name, sign in (("params", 1.0), ("data", -1.0), ("loss", 1.0)):  # what moves N* up moves D* down
-        here, many = (np.stack([one[key] for one in kept]) for key in (name, f"{name}_draws"))
+    for name, sign in (("params", 1.0), ("data", -1.0), ("loss", 1.0)):  # a larger N* means a smaller D*
+        here = np.stack([one[name] for one in kept])
         line = np.polyfit(log_compute, here, 1)
+        many = np.stack([one[f"{name}_draws"] for one in kept])
         many = _scattered(here, np.polyval(line, log_compute), many, sign * z, 2, rng)
         for (slope, start), out in ((line, lines), (np.polyfit(log_compute, many, 1), drawn)):
-            out |= {"loss_exponent": -slope} if name == "loss" else \
-                dict(zip(("a", "a0") if name == "params" else ("b", "b0"), (slope, start / np.log(10))))
+            if name == "loss":
+                out["loss_exponent"] = -slope
+            else:
+                power, intercept = ("a", "a0") if name == "params" else ("b", "b0")
+                out[power], out[intercept] = slope, start / np.log(10)
     return lines, drawn
 
 
 def _loss_law(kept: list[dict], log_compute, z, rng) -> tuple[Fit | None, np.ndarray | None]:
-    """The law of the minima's loss in compute and its refits [draws, P]; None below three budgets."""
+    """The law of the minima's loss in compute, and its refits [draws, P]; None below three budgets."""
     if len(kept) < 3:
         return None, None
     here = np.array([one["loss"] for one in kept])
@@ -216,26 +235,28 @@ def _diagnose(table, slices, found, lines, method, keep, alone) -> list[Diagnost
     if alone:
         said.append(Diagnostic(f"{alone} runs have no budget in common with two others and "
                                "are left out.", "no-slice", ("C",)))
+    flags = table["flags"].str.split("; ")
     for flag, meaning in FLAGS.items():
-        rows = table[table["flags"].str.split("; ").map(lambda flags: flag in flags)]
-        code = flag if flag not in FATAL else "refused" if keep == "sound" else "kept"
-        done = {"refused": "; left out", "kept": "; used all the same (keep='all')"}.get(code, "")
-        if len(rows):
-            said.append(Diagnostic(f"{len(rows)} of {len(table)} budgets have {meaning}: "
-                                   f"{', '.join(f'{c:.3g}' for c in rows['flops'])}{done}.", code,
-                                   ("N", "D")))
+        flagged = table["flops"][[flag in row for row in flags]]
+        if flagged.empty:
+            continue
+        code, done = flag, ""
+        if flag in FATAL:
+            code, done = ("refused", "; left out") if keep == "sound" else ("kept", "; used because keep='all'")
+        said.append(Diagnostic(f"{len(flagged)} of {len(table)} budgets have {meaning}: "
+                               f"{', '.join(f'{c:.3g}' for c in flagged)}{done}.", code, ("N", "D")))
     if used.sum() < 4:
-        said.append(Diagnostic(f"The lines rest on {used.sum()} budgets: their slopes are hardly checked by "
-                               "the data.", "degrees-of-freedom", ("a", "b")))
+        said.append(Diagnostic(f"The lines rest on {used.sum()} budgets: the data hardly check their "
+                               "slopes.", "degrees-of-freedom", ("a", "b")))
     parts = [(part, one) for part, one, ok in zip(slices, found, used) if ok]
     reach = float(np.median([np.abs(part.logs["N"] - one["params"]).max() for part, one in parts]))
     if method == "parabola" and np.exp(reach) > WIDE:
-        cubic = np.array([lowest("cubic", part.logs["N"], part.loss[:, None]).where[0] for part, _ in parts])
+        cubic = np.array([lowest_points("cubic", part.logs["N"], part.loss[:, None]).where[0] for part, _ in parts])
         good, at = np.isfinite(cubic), np.log([part.flops for part, _ in parts])
         other = f" (cubics give a = {np.polyfit(at[good], cubic[good], 1)[0]:.4g})" if good.sum() > 1 else ""
-        said.append(Diagnostic(f"The slices reach a factor of {np.exp(reach):.3g} from their minima, where "
-                               "parabolas are biased, in N* and, unless all slices are centred alike, in a = "
-                               f"{lines['a']:.4g}{other}: trust a law fitted to all runs before these.",
+        said.append(Diagnostic(f"The slices reach a factor of {np.exp(reach):.3g} from their minima. Parabolas "
+                               "are biased there: in N* and, unless all slices are centred alike, in a = "
+                               f"{lines['a']:.4g}{other}. Prefer a law fitted to all runs.",
                                "approach-2-bias", ("a", "b")))
     return said
 

@@ -1,5 +1,8 @@
-"""Slices of equal compute for `isoflop`: which runs belong together, the curve through them and where it is
-lowest."""
+"""Slices of equal compute for `isoflop`: which runs belong together, and the curve through them with its minimum.
+
+Minima are found by hand, since they are batched over resamples. SciPy is imported inside the functions that need
+it, which keeps `import scaling.laws` fast.
+"""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -11,7 +14,8 @@ from scaling.laws.checks.diagnose import LEVELS_APART, count_levels
 from scaling.laws.forms.form import LawError
 from scaling.laws.runs import Runs
 
-# The degree of the polynomial that a method fits, or whose residuals are the noise where it interpolates.
+# The degree of the polynomial that a method fits. Akima's method interpolates: the residuals of this polynomial
+# then stand for the noise.
 DEGREE = {"parabola": 2, "cubic": 3, "akima": 3}
 FATAL = ("few", "not convex", "edge")
 FLAGS = {"few": "too few sizes for a curve", "not convex": "no minimum but a maximum or a slope",
@@ -20,14 +24,14 @@ FLAGS = {"few": "too few sizes for a curve", "not convex": "no minimum but a max
          "uncertain": "no minimum inside in over 5% of resamples", "outliers": "runs far off the curve",
          "budget spread": "compute that varies by over 20%"}
 ROLES = {"params": "N", "data": "D"}
-DOUBTFUL = 0.05    # share of resamples in which a slice has no minimum inside it
-ALONE = 3          # fewer runs of about equal compute are no slice
-OUTLYING = 0.01    # chance that the farthest of a slice of normal residuals is called an outlier
+DOUBTFUL = 0.05    # a slice is uncertain if a larger share of resamples has no minimum inside it
+ALONE = 3          # fewer runs of about equal compute make no slice
+OUTLYING = 0.01    # chance that the farthest of a slice's normal residuals is called an outlier
 
 
 class Slice(NamedTuple):
-    """Runs of one budget: flops, their row numbers in the source, logs {"N": [n], "D": [n]}, loss [n], and
-    the spread of log compute between the smallest and the largest."""
+    """Runs of one budget: flops, row numbers in the source [n], logs {"N": [n], "D": [n]}, loss [n], and the
+    range of log compute."""
     flops: float
     rows: np.ndarray
     logs: dict[str, np.ndarray]
@@ -39,7 +43,7 @@ class Slice(NamedTuple):
                              logs={role: x[~mask] for role, x in self.logs.items()})
 
     def curve(self, method: str, role: str, at: np.ndarray) -> np.ndarray:
-        """The fitted loss at logarithms of N or D; NaN with too few sizes."""
+        """The fitted loss at logarithms of N or D; NaN where there are too few sizes."""
         x = self.logs[role]
         if count_levels(x) <= DEGREE[method]:
             return np.full(len(at), np.nan)
@@ -49,15 +53,16 @@ class Slice(NamedTuple):
         return np.polyval(np.polyfit(x - centre, self.loss, DEGREE[method]), at - centre)
 
 
-def grouped(runs: Runs, budgets, tolerance: float) -> list[Slice]:
-    """Slices in ascending order of compute; see `isoflop` for what budgets may be."""
+def group_slices(runs: Runs, budgets, tolerance: float) -> list[Slice]:
+    """Slices in ascending order of compute. budgets and tolerance are those of `isoflop`."""
     if not tolerance > 0:
-        raise LawError(f"tolerance must be positive, got {tolerance}")
+        raise LawError(f"tolerance must be positive, such as 0.1, not {tolerance}")
     loss, logs = runs.values("y"), {}
     bad = np.flatnonzero(~np.isfinite(loss))
     if bad.size:
-        raise LawError(f"column {runs.columns['y']!r} is not finite in row {runs.rows[bad[0]]} (and "
-                       f"{bad.size - 1} others); drop diverged runs before an isoFLOP analysis")
+        column = runs.columns["y"]
+        raise LawError(f"column {column!r} is not finite in row {runs.rows[bad[0]]} (and {bad.size - 1} others); "
+                       f"drop diverged runs before an isoFLOP analysis, for instance where='{column} > 0'")
     if {"C", "N"} <= set(runs.columns) or {"C", "D"} <= set(runs.columns):
         x = np.log(runs.positive("C"))
     else:
@@ -69,7 +74,7 @@ def grouped(runs: Runs, budgets, tolerance: float) -> list[Slice]:
     slices = []
     for value in np.unique(label[label >= 0]):
         here = np.flatnonzero(label == value)
-        here = here[np.lexsort([loss[here], logs["N"][here]])]  # then the order of the runs changes nothing
+        here = here[np.lexsort([loss[here], logs["N"][here]])]  # makes the result independent of the runs' order
         flops = float(np.exp(x[here].mean()))
         slices.append(Slice(flops, runs.rows[here], {role: v[here] for role, v in logs.items()}, loss[here],
                             float(np.ptp(x[here]))))
@@ -81,7 +86,7 @@ def grouped(runs: Runs, budgets, tolerance: float) -> list[Slice]:
 
 
 def _labels(runs: Runs, x: np.ndarray, budgets, apart: float) -> np.ndarray:
-    """The slice of every run [n], -1 for none, given log compute x [n]."""
+    """The slice of every run [n], given log compute x [n]; -1 for a run of no slice."""
     if isinstance(budgets, str):
         if budgets not in runs.frame:
             raise LawError(f"no column {budgets!r} of budgets; the columns are "
@@ -89,7 +94,7 @@ def _labels(runs: Runs, x: np.ndarray, budgets, apart: float) -> np.ndarray:
         return pd.factorize(runs.frame[budgets])[0]
     if budgets is None:
         label, order = np.full(len(x), -1), np.argsort(x, kind="stable")
-        while len(order):  # the fullest window of compute is a slice, then the fullest of what is left
+        while len(order):  # the fullest window of compute becomes a slice, then the fullest of the rest
             last = np.searchsorted(x[order], x[order] + apart, side="right")
             first = int(np.argmax(last - np.arange(len(order))))
             here = slice(first, last[first])
@@ -105,15 +110,16 @@ def _labels(runs: Runs, x: np.ndarray, budgets, apart: float) -> np.ndarray:
     return np.where(distance.min(1) <= apart, distance.argmin(1), -1)
 
 
-def optimum(part: Slice, method: str, draws: int, rng) -> dict:
-    """Of one slice: log N*, log D* and the log of the loss there (params, data, loss), with draws of each;
-    whether the minimum is inside the slice, in which share of the draws, and whether the slice is convex."""
+def slice_optimum(part: Slice, method: str, draws: int, rng) -> dict:
+    """The optimum of one slice: params, data and loss are log N*, log D* and the log of the loss there, and
+    params_draws, data_draws and loss_draws [draws] their resamples. inside: whether the minimum lies inside the
+    slice; share: the share of draws in which it does; convex: whether the slice is convex."""
     out = {"convex": True, "inside": True, "share": 1.0}
-    noise = residuals(part.logs["N"], part.loss, DEGREE[method])
+    noise = curve_residuals(part.logs["N"], part.loss, DEGREE[method])
     drawn = part.loss[:, None] + rng.choice(noise, (len(noise), draws))
     for name, role in ROLES.items():
         x = part.logs[role]
-        here, many = (lowest(method, x, y) for y in (part.loss[:, None], drawn))
+        here, many = (lowest_points(method, x, y) for y in (part.loss[:, None], drawn))
         within = many.convex & (many.where > x.min()) & (many.where < x.max())
         good = many.where[within] if within.any() else np.full(1, here.where[0])
         out |= {name: here.where[0], f"{name}_draws": np.where(within, many.where, rng.choice(good, draws)),
@@ -129,17 +135,17 @@ def optimum(part: Slice, method: str, draws: int, rng) -> dict:
     return out
 
 
-def flaws(one: dict, part: Slice, method: str) -> list[str]:
-    """What is wrong with a slice: FATAL words first, then warnings."""
+def find_flaws(one: dict, part: Slice, method: str) -> list[str]:
+    """The flags of a slice: one FATAL flag, or all warnings that apply."""
     x, said = part.logs["N"], []
-    if count_levels(x) < DEGREE[method] + 2:  # one size more than the curve has coefficients
+    if count_levels(x) < DEGREE[method] + 2:  # the curve has DEGREE + 1 coefficients, and one size must be left over
         return ["few"]
     if not one["convex"]:
         return ["not convex"]
     if not one["inside"]:
         return ["edge"]
     if min(count_levels(x[x < one["params"]]), count_levels(x[x > one["params"]])) < 2:
-        said.append("one-sided")   # a single size beyond the minimum holds it
+        said.append("one-sided")   # the minimum rests on a single size beyond it
     if one["share"] < 1 - DOUBTFUL:
         said.append("uncertain")
     if one["odd"]:
@@ -152,14 +158,14 @@ def flaws(one: dict, part: Slice, method: str) -> list[str]:
 class Lowest(NamedTuple):
     where: np.ndarray    # [batch] log of the input at the minimum; NaN where a curve has none
     value: np.ndarray    # [batch] the loss there
-    convex: np.ndarray   # [batch] whether it is a minimum, of a slice that is convex on the whole
+    convex: np.ndarray   # [batch] whether the slice is convex on the whole, so that this is a minimum
 
 
-def lowest(method: str, x: np.ndarray, y: np.ndarray) -> Lowest:
+def lowest_points(method: str, x: np.ndarray, y: np.ndarray) -> Lowest:
     """The minima of curves through y [n, batch] at x [n].
 
-    A parabola's vertex may be a maximum or lie outside the runs, a cubic's minimum outside them; Akima's lies
-    inside or at an end.
+    The vertex of a parabola may be a maximum or lie outside the runs, and the minimum of a cubic may lie outside
+    them. That of Akima's curve lies inside or at an end.
     """
     nothing = np.full(y.shape[1], np.nan)
     if count_levels(x) <= DEGREE[method]:
@@ -176,7 +182,7 @@ def lowest(method: str, x: np.ndarray, y: np.ndarray) -> Lowest:
 
 
 def _stationary(c0, c1, c2):
-    """Where c0 t^3 + c1 t^2 + c2 t has its local minimum, and whether it has one."""
+    """(t of the local minimum of c0 t^3 + c1 t^2 + c2 t, whether it has one)."""
     with np.errstate(all="ignore"):
         root = np.sqrt(c1 * c1 - 3 * c0 * c2)
         t = -c2 / (c1 + root)       # the root with a positive second derivative, 2 root
@@ -184,7 +190,7 @@ def _stationary(c0, c1, c2):
 
 
 def _akima(x: np.ndarray, y: np.ndarray):
-    """Akima's interpolant of y [n, batch]; sizes closer than 1% are one, with their mean loss."""
+    """Akima's interpolant of y [n, batch]. Sizes closer than 1% are merged, and their losses averaged."""
     from scipy.interpolate import Akima1DInterpolator
     order = np.argsort(x, kind="stable")
     first = np.flatnonzero(np.concatenate([[True], np.diff(x[order]) > LEVELS_APART]))
@@ -194,7 +200,7 @@ def _akima(x: np.ndarray, y: np.ndarray):
 
 
 def _lowest_of_pieces(curve, x):
-    """(where, value) of a piecewise cubic's lowest point, [batch] each; an end of it is the smallest or
+    """(where, value) of the lowest point of a piecewise cubic, [batch] each. Its ends are the smallest and the
     largest x."""
     start, width = curve.x[:-1, None], np.diff(curve.x)[:, None]
     t, has = _stationary(*curve.c[:3])
@@ -208,9 +214,9 @@ def _lowest_of_pieces(curve, x):
     return np.take_along_axis(where, best, 0)[0], np.take_along_axis(value, best, 0)[0]
 
 
-def residuals(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
-    """Residuals [n] of a polynomial in x, of the size that noise has: divided by sqrt(1 - leverage), about 0.
-    Zeros where nothing is left to judge by."""
+def curve_residuals(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
+    """Residuals [n] of a polynomial in x, centred, and divided by sqrt(1 - leverage) to have the size of the
+    noise. Zeros where no degrees of freedom are left."""
     if count_levels(x) <= degree + 1:
         return np.zeros(len(x))
     rest, room = _least_squares(x, y, degree)
@@ -218,15 +224,15 @@ def residuals(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
     return rest - rest.mean()
 
 
-def outliers(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
-    """Which runs of a slice lie farther off the polynomial through the others than the farthest of as many
-    normal ones would in 1% of slices [n]: the worst is taken away and the rest looked at again."""
+def slice_outliers(x: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
+    """[n] whether a run lies farther off the polynomial through the others than the farthest of as many normal
+    ones would in 1% of slices. The worst run is taken away, and the rest is tested again."""
     from scipy.special import stdtrit
     out = np.zeros(len(x), bool)
     while count_levels(x[~out]) > degree + 3:
         rest, room = _least_squares(x[~out], y[~out], degree)
         count, spare = len(rest), len(rest) - degree - 2
-        variance = (rest @ rest - rest ** 2 / room) / spare      # of the others
+        variance = (rest @ rest - rest ** 2 / room) / spare      # of the other runs' residuals
         if rest @ rest < 1e-24 * (y @ y):
             break
         t = np.abs(rest) / np.sqrt(np.maximum(variance, 1e-300) * room)

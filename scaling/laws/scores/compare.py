@@ -1,4 +1,4 @@
-"""Which law, of several: by how it predicts what it was not fitted to.
+"""Which of several laws: they are ranked by how well they predict runs that they were not fitted to.
 
     print(compare(runs, ["power", "saturating_power", "m4", "bnsl"]))
 """
@@ -13,27 +13,29 @@ import pandas as pd
 from scaling.laws.checks.diagnose import level_of
 from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.catalogue import FORMS, get_form
+from scaling.laws.forms.catalogue import FORMS
 from scaling.laws.forms.form import LawError
 from scaling.laws.runs import Runs, as_runs
-from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, records
+from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, plain_rows
 
-CLOSE = 0.01   # of the lowest error: less is no difference, whatever its standard error
+CLOSE = 0.01   # share of the lowest error: a smaller difference is none, whatever its standard error
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """table: one row a law, best first, with columns
+    """A ranking of laws.
 
-    law; parameters, how many are fitted;
-    tied: whether its held-out error is within one standard error of the lowest;
-    mape, bias, rmse, coverage: of held-out runs, averaged over the cuts (see Holdout);
-    cv_mape: mape of runs whose whole size (or cluster) was left out;
+    table: one row a law, best first, with columns
+
+    law; parameters: how many are fitted;
+    tied: whether the held-out error is within one standard error of the lowest;
+    mape, bias, rmse, coverage: of held-out runs, averaged over the cuts (see `Holdout`);
+    cv_mape: mape of cross-validation, which leaves out whole sizes (or clusters);
     aicc, bic: differences to the lowest of each, only where the objective is a likelihood.
 
-    Of laws tied with the best, those tied in cv_mape too come first, the one with the fewest parameters
-    leading; then the rest of the tied by cv_mape, then all others by mape. notes: what else to know, in
-    sentences.
+    Laws that tie with the best in the held-out error and in cv_mape come first, by their number of parameters.
+    Then come the other laws that tie in the held-out error, by cv_mape, and then all others, by mape. notes:
+    remarks in whole sentences.
     """
     table: pd.DataFrame
     holdout: Holdout
@@ -45,7 +47,7 @@ class Comparison:
         return str(self.table.law.iloc[0])
 
     def to_json(self) -> dict:
-        return {"table": records(self.table), "notes": list(self.notes), "holdout": self.holdout.to_json()}
+        return {"table": plain_rows(self.table), "notes": list(self.notes), "holdout": self.holdout.to_json()}
 
     def __str__(self) -> str:
         return "\n".join([self.table.to_string(index=False, float_format=lambda v: f"{v:.4g}"), *self.notes])
@@ -56,13 +58,14 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
             **options) -> Comparison:
     """Rank laws on the same runs: by held-out error first, then by cross-validation.
 
-    runs, cuts, by, level, draws and options are those of `holdout`; without cuts, those of its that leave
-    every law enough runs. laws: names or Forms, by default all whose inputs the runs have. Cross-validation
-    leaves out whole clusters (a column), by default whole model sizes (whole levels of `by` where there is no
-    N), spread over `folds`. Laws whose held-out errors differ by less than the standard error of that
-    difference are tied, and cross-validation decides; where it is tied too, the law with the fewest
-    parameters leads (the rule of Breiman et al. 1984, section 3.4.3). AICc and BIC (Burnham and Anderson
-    2002) join only under a likelihood.
+    runs, cuts, by, level, draws and options are those of `holdout`. Without cuts, the default cuts that leave
+    every law enough runs are used. laws: names or Forms, by default all whose inputs the runs have.
+    Cross-validation leaves out whole clusters (a column), by default whole model sizes (whole levels of `by`
+    where there is no N), spread over `folds`.
+
+    Laws whose held-out errors differ by less than the standard error of that difference are tied, and
+    cross-validation decides between them. Where it ties too, the law with the fewest parameters leads (the rule
+    of Breiman et al. 1984, section 3.4.3). AICc and BIC (Burnham and Anderson 2002) join under a likelihood.
     """
     if laws is None and not isinstance(runs, Fit):
         laws = candidates(runs)
@@ -106,16 +109,15 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
 
 def candidates(runs) -> list[str]:
     """Names of the laws whose inputs are all columns of the runs."""
-    get_form("power")  # all that come with the package are registered by now
     roles = set(as_runs(runs).columns)
     return [name for name, form in FORMS.items() if set(form.inputs) <= roles]
 
 
 def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
-    """Which laws (columns of errors [runs, laws]) have a mean error within one standard error, of the paired
-    difference, of the lowest; errors are averaged within each cut, then over cuts."""
+    """[laws] whether a law's mean error is within one standard error of the lowest. The standard error is that
+    of the paired difference. errors [runs, laws] are averaged within each cut, then over cuts."""
     means = errors.groupby(cuts).mean().mean()
-    if means.isna().all():  # too few runs for any law to leave some out
+    if means.isna().all():  # there are too few runs for any law to leave some out
         return np.ones(len(means), bool)
     gap = errors.sub(errors[means.idxmin()], axis=0).groupby(cuts)
     spread = np.sqrt((gap.var() / gap.count()).mean().fillna(0.0))
@@ -123,8 +125,8 @@ def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
 
 
 def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.ndarray, str]:
-    """(fold of each run, what is left out whole). Groups in order of size go to the folds in turn, so that
-    every fold has small and large ones."""
+    """(fold of each run, name of the groups). Groups are never split. In order of size they go to the folds in
+    turn, so that every fold has small and large ones."""
     if folds < 2:
         raise LawError(f"cross-validation needs at least 2 folds, got {folds}")
     if cluster is not None:
@@ -138,13 +140,13 @@ def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.nda
         role = "N" if "N" in runs.columns else by
         labels, name = level_of(np.log(axis(runs, role))), f"levels of {role}"
     if labels.max() < 1:
-        raise LawError(f"there is a single one of the {name}, so none can be left out")
+        raise LawError(f"there is a single one of the {name}, so cross-validation cannot leave one out")
     return labels % min(folds, labels.max() + 1), name
 
 
 def cross_validate(law: Fit, labels: np.ndarray) -> np.ndarray:
-    """The prediction of each run [n] by the fit to all folds but its own; NaN where a fold leaves fewer runs
-    than parameters."""
+    """The prediction of each run [n] by the fit to all folds but its own. All NaN if a fold leaves fewer runs
+    than the law has parameters."""
     held = labels[None] == np.arange(labels.max() + 1)[:, None]
     if (~held).sum(1).min() < len(law.form.free):
         return np.full(len(labels), np.nan)
@@ -153,8 +155,8 @@ def cross_validate(law: Fit, labels: np.ndarray) -> np.ndarray:
 
 
 def criteria(law: Fit) -> tuple[float, float]:
-    """(AICc, BIC) of a least-squares fit with normal noise of unknown size, which counts as a parameter; AICc
-    is infinite where there are too few runs for its correction."""
+    """(AICc, BIC) of a least-squares fit with normal noise, whose unknown size counts as a parameter. AICc is
+    infinite where there are too few runs for its correction."""
     n, k = int((law.weights > 0).sum()), len(law.form.free) + 1
     deviance = n * np.log(max(law.objective, 1e-300) / n)
     correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf

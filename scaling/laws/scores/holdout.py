@@ -1,4 +1,4 @@
-"""Held-out scores: fit the small runs, predict the large ones, say how wrong that was.
+"""Held-out scores: fit a law to the small runs, predict the large ones, and measure the error.
 
     table = holdout(runs, cuts=[1e20, 3e20], laws=["chinchilla", "tied_chinchilla"]).table
 """
@@ -15,26 +15,29 @@ from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import FORMS, get_form
 from scaling.laws.forms.form import Form, LawError
+from scaling.laws.intervals.uncertainty import bootstrap
 from scaling.laws.runs import Runs, as_runs
 
-SHORT = 3.0                             # standard errors below its level from which coverage is short
-OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the others
+SHORT = 3.0                             # coverage is short if it is this many standard errors below its level
+OWN = ("law", "fix", "tie", "bounds")   # settings of one law; all laws share the other settings
+SCORES = ("law", "cut", "n_fit", "n_test", "mape", "bias", "rmse", "coverage", "width")
 
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """table: one row a law and cut, with columns
+    """Scores of laws on held-out runs.
+
+    table: one row a law and cut, with columns
 
     law, cut, n_fit, n_test;
     mape: mean |predicted / observed - 1|; bias: mean (predicted / observed - 1);
     rmse: root mean square of log(predicted / observed);
     coverage: share of held-out runs inside their prediction intervals at `level`; width: the median of
-    high / low - 1 of these, since a law may also cover by knowing nothing;
-    then what each fit found: its parameters, and a, the exponent of N* ~ C^a under C = 6 N D, where there is
-    one.
+    high / low - 1 of these intervals, since very wide intervals cover too;
+    the parameters of each fit, and a, the exponent of N* ~ C^a under C = 6 N D, where the law has one.
 
-    points: one row a held-out run, with columns law, cut, row (its number in the source), at (the value it
-    was cut by), observed, predicted, low, high. fits: {(law, cut): Fit}.
+    points: one row a held-out run, with columns law, cut, row (its number in the source), at (its value of
+    `by`), observed, predicted, low, high. fits: {(law, cut): Fit}.
     """
     table: pd.DataFrame
     points: pd.DataFrame
@@ -44,19 +47,20 @@ class Holdout:
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
-        """Of every law whose intervals held clearly less, over all cuts, than they said."""
+        """A warning for every law whose intervals, over all cuts, held clearly fewer runs than their level."""
         said = []
         for law, mine in self.points.dropna(subset=["low", "high"]).groupby("law", sort=False):
             share = mine.observed.between(mine.low, mine.high).mean()
             if self.level - share > SHORT * np.sqrt(self.level * (1 - self.level) / len(mine)):
                 said.append(Diagnostic(
                     f"{law}: {self.level:.0%} prediction intervals held {share:.0%} of {len(mine)} held-out "
-                    "runs; beyond the fitted runs its error is larger than they say.", "under-coverage", law))
+                    "runs. Beyond the fitted runs its error is larger than these intervals say.",
+                    "under-coverage", law))
         return said
 
     def to_json(self) -> dict:
-        return {"by": self.by, "level": self.level, "table": records(self.table),
-                "points": records(self.points), "diagnostics": [one.to_json() for one in self.diagnostics]}
+        return {"by": self.by, "level": self.level, "table": plain_rows(self.table),
+                "points": plain_rows(self.points), "diagnostics": [one.to_json() for one in self.diagnostics]}
 
     def __str__(self) -> str:
         scores = self.table[[c for c in SCORES if c in self.table]]
@@ -65,20 +69,17 @@ class Holdout:
                           *(f"  ! {said}" for said in self.diagnostics)])
 
 
-SCORES = ("law", "cut", "n_fit", "n_test", "mape", "bias", "rmse", "coverage", "width")
-
-
-def records(frame: pd.DataFrame) -> list[dict]:
-    """Rows as plain JSON values: None where a number is missing."""
+def plain_rows(frame: pd.DataFrame) -> list[dict]:
+    """The rows as plain JSON values, with None where a number is missing."""
     plain = frame.astype(object).where(frame.notna(), None)
     return [{k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
             for row in plain.to_dict("records")]
 
 
 def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dict[str, Form], dict]:
-    """(runs, {name: form}, the settings that all fits share) of what `holdout` and `compare` are called with.
+    """(runs, {name: form}, settings that all fits share), from the arguments of `holdout` and `compare`.
 
-    A Fit brings its runs, its law with what is fixed, tied and bounded in it, and its settings; other laws
+    A Fit brings its runs, its settings, and its law with its fixed, tied and bounded parameters. Other laws
     join it.
     """
     if isinstance(runs, Fit):
@@ -89,16 +90,20 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
     else:
         runs, shared, forms = as_runs(runs), {}, []
     shared = {**shared, **options}
-    laws = [laws] if isinstance(laws, (str, Form)) else ["chinchilla"] if laws is None and not forms else laws
-    if not (laws := list(laws or [])) and not forms:
+    if isinstance(laws, (str, Form)):
+        laws = [laws]
+    elif laws is None and not forms:
+        laws = ["chinchilla"]
+    laws = list(laws or [])
+    if not laws and not forms:
         raise LawError("name at least one law, laws=['chinchilla']")
     for name in OWN:
         if name in shared:
             raise LawError(f"{name} belongs to one law: pass the law itself, "
                            "laws=[laws.get_form(...).with_fixed(...)], or a Fit made with it")
     if shared.get("weights") is not None and not isinstance(shared["weights"], str):
-        raise LawError("weights must be the name of a column here, so that every part of the runs keeps its "
-                       "own")
+        raise LawError("weights must be the name of a column here, so that each part of the runs keeps its "
+                       "own weights")
     named: dict[str, Form] = {}
     for form in [*forms, *map(get_form, laws)]:
         known = named.setdefault(form.name, form)
@@ -108,7 +113,7 @@ def contenders(runs, laws: Iterable | None, options: Mapping) -> tuple[Runs, dic
 
 
 def _label(form: Form) -> str:
-    """A law's name with what is restricted in it, for one that stands beside the law itself."""
+    """A law's name with its restrictions, to tell it from the unrestricted law."""
     ends = {p.name: f"{p.name} in [{p.low:g}, {p.high:g}]" for p in (*form.amplitudes, *form.nonlinear)
             if p != get_form(form.name).parameter(p.name)} if form.name in FORMS else {}
     told = ({name: f"{name} = {other}" for name, other in form.tied.items()}
@@ -117,13 +122,13 @@ def _label(form: Form) -> str:
 
 
 def default_axis(runs: Runs, forms: Mapping[str, Form]) -> str:
-    """Compute where it is known, else the first input of the first law."""
+    """What runs are cut by: compute where it is known, else the first input of the first law."""
     known = "C" in runs.columns or {"N", "D"} <= set(runs.columns)
     return "flops" if known else next(iter(forms.values())).inputs[0]
 
 
 def axis(runs: Runs, by: str) -> np.ndarray:
-    """What runs are cut by: "flops", the role of an input, or any column of numbers; [n]."""
+    """The values [n] that runs are cut by. by: "flops", the role of an input, or a column of numbers."""
     there = runs.frame.columns
     if by in ("C", "M", *runs.columns) or by == "flops" and by not in there:
         values = runs.values("C" if by == "flops" else by)
@@ -139,7 +144,7 @@ def axis(runs: Runs, by: str) -> np.ndarray:
 
 
 def default_cuts(values: np.ndarray) -> list[float]:
-    """Three cuts that leave about the largest half, third and sixth of the runs to be predicted."""
+    """Three cuts that hold out about the largest half, third and sixth of the runs."""
     levels = np.unique(values)
     cuts = [levels[np.searchsorted(levels, np.quantile(values, q))] for q in (0.5, 2 / 3, 5 / 6)]
     return sorted({float(cut) for cut in cuts if cut > levels[0]})
@@ -148,13 +153,13 @@ def default_cuts(values: np.ndarray) -> list[float]:
 def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None, laws: Iterable | None = None,
             by: str | None = None, *, level: float = 0.9, draws: int = 400, cluster: str | None = None,
             **options) -> Holdout:
-    """Fit each law to the runs below each cut and score it on those from the cut on.
+    """Fit each law to the runs below each cut, and score it on the runs at or above the cut.
 
     runs: as `fit` takes them, or a Fit, whose law and settings are then used. cut or cuts: values of `by`;
     without them the largest half, third and sixth are held out. by: "flops", an input or a column; by default
-    compute where it is known, else the law's first input. laws: names or Forms. draws: of the bootstrap that
-    makes the prediction intervals; 0 leaves coverage out. cluster: a column, for that bootstrap. options: of
-    `fit` (loss, delta, weights=<column>, ...).
+    compute where it is known, else the law's first input. laws: names or Forms. draws: draws of the bootstrap
+    that makes the prediction intervals; 0 leaves out coverage. cluster: the column of clusters for that
+    bootstrap. options: options of `fit` (loss, delta, weights=<column>, ...).
 
     Raises LawError where a cut leaves too few runs below it to fit every law, or none above it.
     """
@@ -163,7 +168,12 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
     values = axis(runs, by)
     if cut is not None and cuts is not None:
         raise LawError("give cut or cuts, not both")
-    chosen = [cut] if cut is not None else default_cuts(values) if cuts is None else list(np.ravel(cuts))
+    if cut is not None:
+        chosen = [cut]
+    elif cuts is None:
+        chosen = default_cuts(values)
+    else:
+        chosen = list(np.ravel(cuts))
     for one in chosen:
         for name, form in forms.items():
             _refuse(values, float(one), by, name, len(form.free))
@@ -176,9 +186,9 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
                 law = fits[name, one] = fit(below, form, **shared)
             except LawError as error:
                 raise LawError(f"the runs with {by} below {one:g} cannot be fitted: {error}") from None
-            found = score(law, above, level, draws, cluster)
-            rows.append({"law": name, "cut": one, "n_fit": len(below), "n_test": len(above), **summary(found),
-                         **growth(law), **law.params})
+            found = _scored(law, above, level, draws, cluster)
+            rows.append({"law": name, "cut": one, "n_fit": len(below), "n_test": len(above), **_errors(found),
+                         **_exponent(law), **law.params})
             points.append(found.assign(law=name, cut=one, row=above.rows, at=values[values >= one]))
     table = pd.DataFrame(rows)
     if not draws:
@@ -188,8 +198,8 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
     return Holdout(table, points, fits, by, level)
 
 
-def growth(law: Fit) -> dict[str, float]:
-    """{"a": exponent of N* ~ C^a under C = 6 N D} of a sum of a power of N and one of D; {} of other laws."""
+def _exponent(law: Fit) -> dict[str, float]:
+    """{"a": exponent of N* ~ C^a under C = 6 N D} for a sum of a power of N and one of D; {} for other laws."""
     if law.form.name not in ("chinchilla", "tied_chinchilla"):
         return {}
     alpha = law.params["alpha"]
@@ -212,21 +222,20 @@ def _refuse(values: np.ndarray, cut: float, by: str, law: str, free: int) -> Non
                    f"{ordered[-1]:.4g}")
 
 
-def score(law: Fit, above: Runs, level: float = 0.9, draws: int = 400, cluster=None) -> pd.DataFrame:
-    """Observed and predicted value of each held-out run, and its prediction interval; NaN without draws."""
+def _scored(law: Fit, above: Runs, level: float, draws: int, cluster: str | None) -> pd.DataFrame:
+    """The observed and predicted value of each held-out run, and its prediction interval (NaN without draws)."""
     logs = above.inputs(law.form)
     frame = pd.DataFrame({"observed": above.y, "predicted": law.form.predict(law.vector[None], logs)[0],
                           "low": np.nan, "high": np.nan})
     if draws:
-        from scaling.laws.intervals.uncertainty import bootstrap
         boot = bootstrap(law, draws, cluster=cluster)
         low, high = boot.predict(**dict(zip(law.form.inputs, np.exp(logs))), level=level, noise=True)
         frame["low"], frame["high"] = low, high
     return frame
 
 
-def summary(found: pd.DataFrame) -> dict[str, float]:
-    """mape, bias, rmse, coverage and width of scored runs; see Holdout."""
+def _errors(found: pd.DataFrame) -> dict[str, float]:
+    """mape, bias, rmse, coverage and width of scored runs; see `Holdout`."""
     ratio = found.predicted / found.observed - 1
     with np.errstate(invalid="ignore", divide="ignore"):
         log = np.log(found.predicted / found.observed)

@@ -1,11 +1,9 @@
-"""The newcomer's page of the laws, docs/laws.md: its blocks run as they stand, in order, and print what it
-says.
+"""The blocks of docs/laws.md run in order and print what the page says.
 
-Blocks of Python share one namespace, as in a notebook; blocks of bash run in the same directory; a block of
-`text` is what the block before it printed, in which a line "..." stands for any lines. Numbers may differ by
-5%.
+Blocks of Python share one namespace, as in a notebook, and blocks of bash run in the same directory. A block of
+`text` holds what the block before it prints; a line "..." in it stands for any lines. Numbers may differ by 5%.
 
-    python tests/test_laws_page.py      # writes what the blocks print now into the page
+    python tests/docs/test_laws_page.py      # writes into the page what the blocks print now
 """
 import contextlib
 import io
@@ -22,7 +20,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "laws.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")   # figures/all-fit.png: fits/all/fit.png of the commands
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")   # figures/all-fit.png is the fits/all/fit.png of the commands
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?=$|[^\w.]|[kMBT%]\b|\.$|\.\s)")
 
 
@@ -47,7 +45,7 @@ def python(code: str, namespace: dict) -> str:
 
 
 def run(text: str, folder):
-    """(what the page says, what was printed) for every block of text on it."""
+    """(the block, the printed text) for every block of text on the page."""
     printed, namespace, pairs = "", {}, []
     with contextlib.chdir(folder):
         for language, code in blocks(text):
@@ -71,7 +69,7 @@ def alike(expected: str, line: str) -> bool:
 
 
 def unsaid(expected: str, printed: str) -> str | None:
-    """The first line of `expected` that was not printed where it should be, or None."""
+    """The first line of `expected` that was not printed in its place, or None."""
     lines, skip = iter(printed.rstrip("\n").split("\n")), False
     for line in expected.rstrip("\n").split("\n"):
         if line.strip() == "...":
@@ -92,10 +90,9 @@ def test_every_block_runs_and_prints_what_the_page_says(tmp_path):
         assert line is None, f"the page says {line!r}, but this was printed:\n{printed}"
 
 
-def test_readers_are_told_where_the_figures_are():
-    text = PAGE.read_text()
-    pictures = PICTURE.findall(text)
-    assert pictures and all((PAGE.parent / picture).exists() for picture in pictures)
+def test_figures_exist_and_have_alternative_texts():
+    pictures = PICTURE.findall(PAGE.read_text())
+    assert pictures and all((PAGE.parent / picture).exists() and len(text.split()) > 5 for text, picture in pictures)
 
 
 @pytest.mark.parametrize(("expected", "printed", "same"), [
@@ -106,19 +103,18 @@ def test_readers_are_told_where_the_figures_are():
     ("loss at 7e+10 is 1.9", "loss at 7.1e+10 is 1.9", True),
 ])
 def test_what_is_compared(expected, printed, same):
-    """The comparison itself would let nothing through that the page does not say."""
+    """The comparison fails wherever the printed text differs from the page."""
     assert (unsaid(expected, printed) is None) == same
 
 
 def rewrite() -> None:
-    """Put what the blocks print now into the page, except where a block of text leaves lines out; and its
-    figures."""
+    """Write the printed text and the figures into the page. A block of text with a line "..." stays as it is."""
     text = PAGE.read_text()
     with tempfile.TemporaryDirectory() as folder:
         now = iter([expected if "..." in expected.split("\n") else printed.strip("\n") + "\n"
                     for expected, printed in run(text, folder)])
         text = BLOCK.sub(lambda match: f"```text\n{next(now)}```" if match[1] == "text" else match[0], text)
-        for picture in PICTURE.findall(text):
+        for _, picture in PICTURE.findall(text):
             place, _, name = pathlib.Path(picture).name.partition("-")
             (PAGE.parent / picture).write_bytes(pathlib.Path(folder, "fits", place, name).read_bytes())
     PAGE.write_text(text)

@@ -1,43 +1,19 @@
-"""experiments.forecast from the command line: what it writes, what it refuses; refusals leave nothing.
-
-One Python imports the command, and what it imports later, and forks for every call; it cannot import JAX, so
-the command does not.
-"""
+"""experiments.forecast from the command line: it writes and checks forecasts without JAX, and refusals leave no
+files."""
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from forked_command import ROOT, forked
 
 from scaling import laws
 from scaling.laws.forecasts import forecast
 from scaling.results import records
 
-ROOT = Path(__file__).resolve().parents[2]
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
-SERVER = """
-import json, os, sys
-sys.modules["jax"] = None
-from experiments import _points, forecast
-from scaling.laws.figures import forecasts
-from scaling.results import tuned
-for line in sys.stdin:
-    arguments, folder = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.chdir(folder)
-        for number, name in ((1, ".out"), (2, ".err")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = ["forecast", *arguments]
-        _points.run(forecast.main)
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 def surface(N, D):
     return TRUTH["E"] + TRUTH["A"] * N ** -TRUTH["alpha"] + TRUTH["B"] * D ** -TRUTH["beta"]
 
@@ -53,22 +29,20 @@ def table():
 
 @pytest.fixture(scope="module")
 def server():
-    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as process:
-        yield process
-        process.stdin.close()
+    """The command in a Python that cannot import JAX, with the modules that it imports late."""
+    with forked("forecast", "sys.modules['jax'] = None\nfrom scaling.laws.figures import forecasts\n"
+                            "from scaling.results import tuned") as call:
+        yield call
 
 
 @pytest.fixture
 def command(server, tmp_path):
-    """command("--check=f.json", ...) -> (exit status, output, errors) of a call in tmp_path."""
+    """command("--check=f.json", ...) -> (exit status, output, errors) of a call in tmp_path, beside points.csv."""
     table().to_csv(tmp_path / "points.csv", index=False)
 
     def call(*arguments):
-        server.stdin.write(json.dumps([["--bootstrap=60", "--nofigure", *arguments], str(tmp_path)]) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return code, *((tmp_path / name).read_text() for name in (".out", ".err"))
+        ran = server(["--bootstrap=60", "--nofigure", *arguments], tmp_path)
+        return ran.code, ran.out, ran.err
     return call
 
 
@@ -129,10 +103,10 @@ def test_columns_rows_and_the_law_are_options(command, tmp_path):
     assert content["fit"]["params"]["E"] == 1.69 and content["objective"]["name"] == "mse_log"
     assert len(content["records"]) == 20 and len(content["manifest"]["dropped"]) == 1  # all rows are records
     code, _, error = command("--points=runs.jsonl", "--y=bpb", "--params=size", "--where=good",
-                             "--target=size=2e9,D=3e10", "--output=g.json")  # the row that --where leaves out
+                             "--target=size=2e9,D=3e10", "--output=g.json")  # a row that --where leaves out
     assert code == 1 and "already among the records" in error and there(tmp_path).count("g.json") == 0
     code, said, _ = command(ASK[0], "--law=saturating_power", "--columns=x=flops", "--target=x=1e22")
-    assert code == 0 and "E + A x^-alpha" in said  # and nothing is written
+    assert code == 0 and "E + A x^-alpha" in said  # nothing is written
 
 
 def test_two_steps_say_what_one_would(command, tmp_path):
@@ -148,6 +122,7 @@ def test_a_workdir_is_a_source(command, tmp_path):
     for i, row in table().iterrows():
         store.write({"fingerprint": f"run{i}", "role": "sweep", "params_non_embedding": row.model_params,
                      "tokens_seen": row.train_tokens, "tokens_unique": row.train_tokens, "flops": row.flops,
+                     "flops_executed": row.flops,
                      "learning_rate": 1e-3, "seed": 0, "bits_per_byte": row.loss, "diverged": False,
                      "experiment": {"optim": {"learning_rate": 1e-3}}})
     ask = ["--workdir=study", "--y=bits_per_byte", "--output=f.json"]
@@ -156,7 +131,8 @@ def test_a_workdir_is_a_source(command, tmp_path):
     assert (code, error) == (0, "") and set(content["records"]) == {f"run{i}" for i in range(20)}
     assert content["target"] == {"params_non_embedding": 1e10, "tokens_seen": 1e11}
     store.write({"fingerprint": "target", "role": "target", "params_non_embedding": 1e10, "tokens_seen": 1e11,
-                 "flops": 6.2e21, "bits_per_byte": content["predicted"], "diverged": False})
+                 "flops": 6.2e21, "flops_executed": 6.2e21, "bits_per_byte": content["predicted"],
+                 "diverged": False})
     assert command("--check=f.json")[1].rstrip().endswith("The forecast held.")
     code, _, error = command(*ask[:2], "--output=g.json", "--target=N=1e10,D=1e11")
     assert code == 1 and "already among the records" in error

@@ -1,5 +1,4 @@
-"""experiments.plan: from records to a config that experiments.run takes, and that holds the old runs as
-well."""
+"""experiments.plan turns records into a config for experiments.run that holds the old runs and the new ones."""
 
 import json
 import math
@@ -24,7 +23,10 @@ from scaling.training.counts import counts
 with RUN:
     from experiments import plan as plan_command
     from experiments import run
-    from scaling.study import configs, next_config, next_runs
+    from scaling.study.configs import load_config
+    from scaling.study.next_config import config_source
+    from scaling.study.next_runs import Goal, propose_first, propose_next
+    from scaling.study.workspace import Workspace
 
 ROOT = pathlib.Path(__file__).parents[2]
 SURFACE = {"E": 1.1, "A": 14.0, "B": 160.0, "alpha": 0.33, "beta": 0.38}
@@ -40,8 +42,8 @@ def corpus(tmp_path_factory):
 
 
 def config(corpus):
-    """That of the tiny study, on more sizes."""
-    found = configs.load_config(str(ROOT / "tests" / "tiny_study.py")).get_config()
+    """The config of the tiny study, on the corpus of this test."""
+    found = load_config(str(ROOT / "tests" / "tiny_study.py")).get_config()
     found.data.name = f"text:{corpus}/*.txt"
     return found
 
@@ -80,7 +82,7 @@ def ask(*arguments):
 
 
 def refused(capsys, *arguments):
-    """(exit status, what was said) of the command."""
+    """(exit status, error message) of the command."""
     with pytest.raises(SystemExit) as left:
         ask(*arguments)
     [said] = capsys.readouterr().err.splitlines()
@@ -88,26 +90,24 @@ def refused(capsys, *arguments):
     return left.value.code, said
 
 
-def plan(study, **asked):
-    """The plan for the study at 1e11 FLOPs, in this process."""
-    options = {"budget": 1e11, "rates": 1, "seeds": 1, "most": None}
-    options |= {name: asked.pop(name) for name in options if name in asked}
-    found = next_runs.Study(study)
-    return found, next_runs.following(found, asked=next_runs.Asked(**asked), **options)
+def proposed(study, goal, budget=1e11, **options):
+    """(the workspace, the proposal) for the study, in this process."""
+    space = Workspace(study)
+    return space, propose_next(space, budget, goal, **options)
 
 
-def built(study, made, folder):
-    """The written config as a module, its base's sweep and its target."""
+def built(space, proposal, folder):
+    """(config, sweep, target) of the config that is written for a proposal."""
     path = folder / "next.py"
-    path.write_text(next_config.source(study, made, path))
-    module = configs.load_config(str(path))
+    path.write_text(config_source(space, proposal, path))
+    module = load_config(str(path))
     cfg = module.get_config()
     return cfg, module.sweep(cfg), getattr(module, "target", None)
 
 
 @pytest.fixture(scope="module")
 def planned(study):
-    return plan(study, params=1e5, data=1e5)
+    return proposed(study, Goal(params=1e5, data=1e5))
 
 
 def names(experiments):
@@ -127,7 +127,7 @@ def test_the_new_runs_cost_the_budget_at_most_and_not_much_less(planned):
     assert 0.8e11 < spent < 1.02e11  # lengths are whole steps, and so are cooldowns
 
 
-def test_the_target_is_that_of_the_flags_at_the_ladder_s_nearest_size(planned, tmp_path):
+def test_the_target_has_the_ladder_s_size_nearest_to_the_flags(planned, tmp_path):
     cfg, _, target = built(*planned, tmp_path)
     wanted = counts(target(cfg, 0.01), 10**6)
     assert wanted["params_non_embedding"] == pytest.approx(1e5, rel=0.05)
@@ -142,7 +142,7 @@ def test_learning_rates_of_new_sizes_lie_between_those_that_won(planned):
 
 
 def test_several_rates_cost_as_many_runs_of_each_point(study):
-    _, made = plan(study, quantity="alpha", rates=2, most=4)
+    _, made = proposed(study, Goal(quantity="alpha"), rates=2, most=4)
     points = {}
     for e in made.new:
         points.setdefault((e.family, e.data.tokens), set()).add(e.optim.learning_rate)
@@ -150,7 +150,7 @@ def test_several_rates_cost_as_many_runs_of_each_point(study):
 
 
 def test_a_point_bought_again_is_its_best_run_with_a_new_seed(study):
-    found, made = plan(study, quantity="best_size", compute=1e11, seeds=3, budget=2e10)
+    found, made = proposed(study, Goal(quantity="best_size", compute=1e11), budget=2e10, seeds=3)
     again = [e for e in made.new
              if any(e.replace({"seed": old.seed}) == old for old in found.bought.values())]
     assert again and all(e.seed > 0 for e in again)
@@ -175,9 +175,9 @@ def test_the_command_writes_a_config_that_the_launcher_plans_and_never_overwrite
 
 
 def test_an_empty_workdir_gets_a_first_grid_and_a_target_to_forecast(corpus, tmp_path):
-    module = configs.load_config(str(ROOT / "tests" / "tiny_study.py"))
-    found = next_runs.Study(tmp_path / "new", config(corpus), module)
-    made = next_runs.first(found, 2e12, next_runs.Asked(), None)
+    module = load_config(str(ROOT / "tests" / "tiny_study.py"))
+    found = Workspace(tmp_path / "new", config(corpus), module)
+    made = propose_first(found, 2e12, Goal())
     _, runs, target = built(found, made, tmp_path)
     assert set(runs) == set(made.new) and target is not None
     cells = {(e.family, e.data.tokens) for e in runs}
@@ -205,9 +205,9 @@ def test_bad_input_is_one_sentence(study, flags, said, code, capsys):
     assert status == code and said in sentence
 
 
-def test_a_workdir_that_says_nothing_asks_for_a_config(tmp_path):
+def test_an_empty_workdir_without_a_config_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--config"):
-        next_runs.Study(tmp_path / "nothing")
+        Workspace(tmp_path / "nothing")
 
 
 def test_a_record_without_its_experiment_is_named(study, tmp_path):
@@ -217,4 +217,4 @@ def test_a_record_without_its_experiment_is_named(study, tmp_path):
         records.Records(tmp_path).write(record)
     (tmp_path / "study.json").write_text((study / "study.json").read_text())
     with pytest.raises(records.RecordError, match="does not say what its experiment was"):
-        next_runs.Study(tmp_path)
+        Workspace(tmp_path)

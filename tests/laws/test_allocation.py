@@ -1,5 +1,4 @@
-"""Frontiers are optimal at any cost and for every law in N and D; exponents are what each approach makes of
-the data."""
+"""Frontiers are optimal at any cost and for every law in N and D."""
 import dataclasses
 
 import numpy as np
@@ -9,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import case
 
-from scaling.laws import LawError, Runs, fit
+from scaling.laws import LawError, fit
 from scaling.laws.forms.catalogue import get_form
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
-from scaling.laws.optimum.allocation import counted, frontier, optima, recount, six_n_d
-from scaling.laws.optimum.exponents import exponents
+from scaling.laws.optimum.allocation import frontier, optima
+from scaling.laws.optimum.counts import counted, six_n_d
 
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
-GENERATED = 2e12  # tokens that a model is to write in its life
+GENERATED = 2e12  # tokens that a model will generate in its life
 
 
-def grid(sizes=np.geomspace(2e7, 2e9, 5), seen=np.geomspace(1e9, 3e10, 4), noise=0.0, seed=0, p=TRUTH):
-    n, d = (v.ravel() for v in np.meshgrid(sizes, seen))
-    loss = p["E"] + p["A"] * n ** -p["alpha"] + p["B"] * d ** -p["beta"]
+def grid(noise=0.0, seed=0):
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(1e9, 3e10, 4)))
+    loss = TRUTH["E"] + TRUTH["A"] * n ** -TRUTH["alpha"] + TRUTH["B"] * d ** -TRUTH["beta"]
     loss = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(n)))
     return pd.DataFrame({"params": n, "tokens": d, "flops": 6 * n * d, "loss": loss})
 
@@ -36,7 +35,7 @@ def lifetime(N, D):
 
 
 def saturating(N, D):
-    """Not proportional to D: longer runs use longer contexts."""
+    """A cost that grows faster than D: longer runs use longer contexts."""
     return 6 * N * D * (1 + (D / 1e11) ** 0.3)
 
 
@@ -60,7 +59,7 @@ def planted(name, **params):
 
 
 def affordable(cost, N, budget):
-    """log-bisection for D with cost(N, D) = budget."""
+    """D with cost(N, D) = budget, by bisection of its logarithm."""
     low, high = 1e-20, 1e40
     for _ in range(200):
         middle = np.sqrt(low * high)
@@ -145,7 +144,7 @@ def test_refits_without_a_trade_off_widen_an_interval_and_do_not_vanish():
     assert row.params_high > 100 * row.params and row.params_low == pytest.approx(row.params, rel=1e-4)
 
 
-# --------------------------------------------------------------------------------- other costs, counts and inputs
+# ----------------------------------------------------------------------------------------- other costs and inputs
 
 def test_counted_flops_are_the_runs_own():
     runs = grid()
@@ -153,7 +152,7 @@ def test_counted_flops_are_the_runs_own():
         count = counted(runs.assign(flops=cost(runs.params, runs.tokens)))
         assert count(runs.params.to_numpy(), runs.tokens.to_numpy()) == pytest.approx(
             cost(runs.params, runs.tokens).to_numpy(), rel=1e-9 if size == 1 else 5e-3)
-        for far in (2e5, 2e11):  # no parabola out there: costs grow about as N does
+        for far in (2e5, 2e11):  # beyond the runs the curve is straight: costs grow about as N does
             assert count(far * 1.01, 1e9) > count(far, 1e9)
     assert frontier(BASE, 1e21, counted(runs)).params[0] == pytest.approx(frontier(BASE, 1e21).params[0], rel=1e-6)
     one = counted(runs[runs.params < 3e7].assign(flops=lambda f: f.flops * 1.5))
@@ -167,33 +166,17 @@ def test_a_lifetime_of_inference_makes_models_smaller():
         frontier(BASE, 1e10, lambda N, D: 6 * N * D + 1e12)
 
 
-def test_parameters_are_counted_in_another_way():
-    runs = grid().assign(total=lambda f: f.params + 5e4 * np.cbrt(f.params))
-    count = recount(runs, "total")
-    assert count(runs.params.to_numpy()) == pytest.approx(runs.total.to_numpy(), rel=1e-12)
-    between = np.geomspace(2e7, 2e9, 40)
-    assert count(between) == pytest.approx(between + 5e4 * np.cbrt(between), rel=0.03)
-    far = np.geomspace(1e5, 1e14, 50)
-    assert np.all(count(far) >= far * (1 - 1e-12))      # embeddings are never negative
-    law = fit(runs.assign(loss=grid(noise=0.003).loss))
-    row = frontier(law, 1e20, boot=bootstrap(law, 50), also=("total",)).iloc[0]
-    for name in ("", "_low", "_high"):
-        assert row[f"total{name}"] == pytest.approx(count(row[f"params{name}"]), rel=1e-3)
-    with pytest.raises(LawError, match="no column 'all'"):
-        frontier(BASE, 1e20, also=("all",))
-
-
 def test_unique_data_is_given_and_repeating_it_costs():
     law = planted("data_constrained")
     rows = frontier(law, [1e22] * 5, U=np.geomspace(1e9, 1e13, 5))
     assert np.all(np.diff(rows.loss) < 1e-12) and rows.loss.iloc[0] > rows.loss.iloc[-1] + 0.05
     fresh = frontier(planted("chinchilla"), 1e22).iloc[0]
     assert rows.loss.iloc[-1] >= fresh.loss - 1e-9
-    with pytest.raises(LawError, match="at given U, but nothing else was given; write frontier.fit, compute, U=...."):
+    with pytest.raises(LawError, match="takes U beside the budget, but nothing else was given; write .*, U=...."):
         frontier(law, 1e22)
     with pytest.raises(LawError, match="U must be positive"):
         frontier(law, 1e22, U=-1)
-    with pytest.raises(LawError, match="nothing else, but U"):
+    with pytest.raises(LawError, match="takes nothing else beside the budget, but U"):
         frontier(BASE, 1e22, U=1e10)
 
 
@@ -222,80 +205,9 @@ def test_the_published_optimum_of_chinchillas_compute():
     assert row.params == pytest.approx(target["values"]["N"], rel=target["tol_rel"])
     assert row.data == pytest.approx(target["values"]["D"], rel=target["tol_rel"])
     assert row.data / row.params == pytest.approx(target["values"]["tokens_per_param"], rel=target["tol_rel"])
-    table = exponents(law, draws=100).set_index("approach")
-    assert table.a["law"].to_numpy() == pytest.approx([targets["true_optimum"]["values"]["a_N_exponent"]] * 4, abs=1e-4)
-    boot = bootstrap(law, 400)
-    row = exponents(law, boot=boot, draws=100).iloc[0]
-    assert row.a_high - row.a_low == pytest.approx(3.29 * targets["bootstrap_recomputed"]["a_se"], rel=0.2)
-    assert row.a_low < row.a < row.a_high
-
-
-# ------------------------------------------------------------------------------------------------------ exponents
-
-def test_every_approach_finds_the_exponent_of_a_noiseless_law():
-    C = np.repeat(np.geomspace(1e19, 1e22, 7), 9)
-    n = 1.3 * (C / 6) ** (0.28 / 0.62) * np.tile(np.geomspace(0.4, 2.5, 9), 7)
-    runs = pd.DataFrame({"params": n, "tokens": C / 6 / n, "flops": C})
-    runs["loss"] = TRUTH["E"] + TRUTH["A"] * runs.params ** -0.34 + TRUTH["B"] * runs.tokens ** -0.28
-    table = exponents(fit(runs), draws=200)
-    truth = 0.28 / 0.62
-    assert table.approach.tolist() == ["law"] * 4 + ["isoflop", "envelope"]
-    assert table.a[:5].to_numpy() == pytest.approx([truth] * 5, abs=5e-3)
-    assert table.a.iloc[5] == pytest.approx(truth, abs=0.03)
-    assert (table.a + table.b)[:4].to_numpy() == pytest.approx(np.ones(4), abs=1e-6)
-    last = table.iloc[4]
-    assert last.a_low <= last.a <= last.a_high and (last.loss > 0)
-    local = table.loss[1:4].to_numpy()      # without the irreducible loss, L*(C) flattens
-    assert local[0] > local[1] > local[2] > 0
-
-
-def test_kaplans_exponent_comes_of_counting_no_embeddings():
-    """Pearce and Song 2024: Chinchilla's own law looks like N* ~ C^0.73 to who leaves embeddings out at small
-    scale."""
-    small = np.geomspace(768, 1.5e9, 24)
-    p = {"E": 1.817, "A": 482.0, "B": 2085.0, "alpha": 0.3478, "beta": 0.3658}
-    runs = grid(small, np.geomspace(1e7, 1e11, 9), p=p).rename(columns={"params": "bare"})
-    runs["total"] = runs.bare + 47491 * np.cbrt(runs.bare)
-    runs["loss"] = p["E"] + p["A"] * runs.total ** -p["alpha"] + p["B"] * runs.tokens ** -p["beta"]
-    law = fit(Runs.from_dataframe(runs.drop(columns="flops"), params="total"))
-    table = exponents(law, also=("bare",), draws=200).set_index(["N", "approach"])
-    chinchilla, kaplan = table.loc["total"], table.loc["bare"]
-    truth = p["beta"] / (p["alpha"] + p["beta"])
-    assert chinchilla.a["law"].to_numpy() == pytest.approx([truth] * 4, abs=1e-4)
-    assert chinchilla.a["envelope"] == pytest.approx(truth, abs=0.05)
-    low, high = kaplan.flops_low["law"].iloc[0], kaplan.flops_high["law"].iloc[0]
-    C, found = _best_by_brute_force(p, low, high)
-    assert kaplan.a["law"].iloc[0] == pytest.approx(np.polyfit(np.log(C), np.log(found), 1)[0], abs=0.02)
-    assert 0.7 < kaplan.a["law"].iloc[0] < 0.82 and 0.68 < kaplan.a["envelope"] < 0.82
-    assert kaplan.a["law"].iloc[3] < 0.56    # at 1e21 FLOPs embeddings matter no more
-
-
-def _best_by_brute_force(p, low, high):
-    """(C, N* without embeddings) where C = 6 N D leaves embeddings out too, on a fine grid of N."""
-    C, bare = np.geomspace(low, high, 9), np.geomspace(1e2, 1e11, 40001)
-    total = bare + 47491 * np.cbrt(bare)
-    value = p["A"] * total ** -p["alpha"] + p["B"] * (C[:, None] / 6 / bare) ** -p["beta"]
-    return C, bare[value.argmin(1)]
-
-
-def test_what_an_approach_cannot_say_is_noted():
-    law = fit(grid(np.geomspace(2e7, 2e9, 5), np.geomspace(1e9, 1.3e11, 4), noise=0.002))  # no slices
-    table = exponents(law, compute=(1e19, 1e21), boot=bootstrap(law, 100), draws=100).set_index("approach")
-    assert np.isnan(table.a["isoflop"]) and "about equal compute" in table.note["isoflop"]
-    row = table.loc["law"].iloc[0]
-    assert (row.flops_low, row.flops_high) == (1e19, 1e21) and row.a_low < row.a < row.a_high
-    flat = exponents(planted("chinchilla", B=0.0), draws=100).iloc[0]
-    assert np.isnan(flat.a) and "no trade-off" in flat.note
-    with pytest.raises(LawError, match="0 < low < high"):
-        exponents(law, compute=(1e21, 1e19))
-    with pytest.raises(LawError, match="no column 'run'"):
-        exponents(law, cluster="run")
-
-
-def test_points_of_one_curve_are_resampled_together():
-    runs = grid(np.geomspace(1e7, 1e9, 8), np.geomspace(1e8, 3e10, 40), noise=0.01)
-    runs["run"] = runs.groupby("params").ngroup()
-    law = fit(runs)
-    rows = [exponents(law, draws=300, cluster=c).set_index("approach").loc["envelope"] for c in (None, "run")]
-    assert rows[0].a == rows[1].a
-    assert rows[1].a_high - rows[1].a_low > rows[0].a_high - rows[0].a_low
+    budgets = np.geomspace(1e19, 1e22, 4)
+    slopes = np.diff(np.log(frontier(law, budgets).params)) / np.diff(np.log(budgets))
+    assert slopes == pytest.approx([targets["true_optimum"]["values"]["a_N_exponent"]] * 3, abs=1e-4)
+    low, high = bootstrap(law, 400).interval(lambda p: p.beta / (p.alpha + p.beta))
+    assert high - low == pytest.approx(3.29 * targets["bootstrap_recomputed"]["a_se"], rel=0.2)
+    assert low < slopes[0] < high

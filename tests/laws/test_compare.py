@@ -1,30 +1,23 @@
-"""Laws are ranked by what they predict: a planted law wins, and what cannot decide is not shown."""
+"""Laws are ranked by their predictions: a planted law wins, and criteria that do not apply are not shown."""
 import importlib
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from reference import FOLDER
+from reference import case
 
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.form import LawError
 from scaling.laws.scores.compare import compare
 
-comparing = importlib.import_module("scaling.laws.scores.compare")  # the package exports the function of that name
+comparing = importlib.import_module("scaling.laws.scores.compare")  # the module, not its function `compare`
 ONE = ("power", "saturating_power", "shifted_power", "bnsl")
 TWO = ("chinchilla", "tied_chinchilla", "kaplan", "interaction")
 
 
-def case(name):
-    folder = FOLDER / name
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds {name}")
-    return pd.read_csv(folder / "data.csv"), json.loads((folder / "expected.json").read_text())
-
-
 def planted(law, seed=0, noise=0.004):
-    """Runs of a law, over a range in which all of its parts are seen."""
+    """Runs of a law, over a range in which each of its terms matters."""
     x = np.geomspace(1e3, 1e8, 24)
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 7), np.geomspace(3e8, 1e11, 7)))
     points = pd.DataFrame({"x": x} if law in ONE else {"N": N, "D": D})
@@ -121,14 +114,14 @@ def test_a_tie_is_within_one_standard_error():
     assert comparing.tied(errors * np.nan, np.arange(400) % 2).all()
 
 
-def test_a_comparison_says_itself():
+def test_a_comparison_becomes_text_and_json():
     found = compare(planted("chinchilla"), cuts=[1e20], draws=50, laws=TWO[:3])
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [row["law"] for row in content["table"]] == list(found.table.law)
     assert found.table.coverage.between(0, 1).all() and found.best in str(found) and content["notes"]
 
 
-def test_laws_are_chosen_by_the_columns_there_are():
+def test_without_names_all_laws_whose_inputs_are_columns_are_compared():
     one = comparing.candidates(planted("power"))
     assert {"power", "saturating_power", "shifted_power", "m4", "bnsl"} <= set(one)
     two = comparing.candidates(planted("chinchilla"))

@@ -1,19 +1,17 @@
-"""Which runs to buy next: the design does what it says, and pays."""
+"""Which runs to buy next: a design keeps its budget and shrinks the error of its target."""
 
-import importlib.util
 import json
-import pathlib
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.laws import LawError, bootstrap, fit
+from scaling.laws import LawError, best_loss, best_size, bootstrap, first_grid, fit, loss_at, suggest
 from scaling.laws.design import design
+from scaling.laws.design.design import simulate
+from scaling.laws.design.grid import prior, trunks
 from scaling.laws.design.search import Information, natural, slopes
-from scaling.laws.forms.catalogue import get_form
+from scaling.laws.design.targets import target_of
 
 SURFACE = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}  # Besiroglu et al. 2024
 FAR = {"N": 1.5e10, "D": 3e11}
@@ -27,25 +25,16 @@ def points(sizes, amounts):
 
 @pytest.fixture(scope="module")
 def boot():
-    """A first grid of sixteen runs of a planted law, fitted."""
+    """The bootstrap of a law fitted to a first grid of sixteen simulated runs."""
     frame = points(np.geomspace(5e7, 4e8, 4), np.geomspace(1e9, 8e9, 4))
-    law = fit(frame.assign(loss=design.simulate("chinchilla", SURFACE, 0.005, seed=1)(frame)), delta="noise")
+    law = fit(frame.assign(loss=simulate("chinchilla", SURFACE, 0.005, seed=1)(frame)), delta="noise")
     return bootstrap(law, draws=200)
 
 
-@pytest.fixture(scope="module")
-def bench():
-    path = pathlib.Path(__file__).parents[2] / "tools" / "bench_design.py"
-    spec = importlib.util.spec_from_file_location("bench_design", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def information(boot, frame, target=FAR):
-    """The search for a target over candidates, with the cost of a set their sum."""
+    """(the search for a target over candidates whose costs add up, the candidates)."""
     frame = frame.assign(cost=6 * frame["N"] * frame["D"], seed=0)
-    return design._information(frame, boot, design.target_of(target),
+    return design._information(frame, boot, target_of(target),
                                lambda frame, masks: masks @ frame["cost"].to_numpy(), 16), frame
 
 
@@ -56,6 +45,7 @@ def test_sensitivities_are_the_fit_s_jacobian_in_natural_units(boot):
     from scaling.laws.fitting.fit import jacobian
     law = boot.fit
     changes = natural(law.form, law.vector[None], law.logs)
+
     def predicted(rows):
         return law.spec.transform(law.form.predict(rows, law.logs))
     found = slopes(predicted, law.vector[None], changes)[0]
@@ -68,7 +58,7 @@ def test_variance_of_a_linear_law_is_that_of_least_squares():
     frame["loss"] = 1.5 + 4 / frame["x"] + 0.01 * np.random.default_rng(0).standard_normal(8)
     law = fit(frame, "saturating_power", loss="mse", fix={"alpha": 1.0})
     drawn = bootstrap(law, draws=50, method="noise")
-    asked = design.loss_at(x=1000.0)
+    asked = loss_at(x=1000.0)
     candidates = pd.DataFrame({"x": [50.0, 200.0], "cost": [1.0, 1.0], "seed": [0, 0]})
     found = design._information(candidates, drawn, asked, lambda frame, masks: masks.sum(1), 4)
     old, both = (np.stack([np.ones_like(x), 1 / x], axis=1)
@@ -111,10 +101,10 @@ def test_a_run_the_target_does_not_depend_on_is_not_worth_buying():
 
 
 @pytest.mark.parametrize("target", [
-    FAR, "alpha", design.best_size(1e22), design.best_loss(1e22),
+    FAR, "alpha", best_size(1e22), best_loss(1e22),
     lambda p: p["beta"] / (p["alpha"] + p["beta"])])
 def test_a_suggestion_keeps_to_the_budget_and_improves_the_target(boot, target):
-    found = design.suggest(boot, None, BUDGET, target=target)
+    found = suggest(boot, None, BUDGET, target=target)
     assert found.cost <= BUDGET * (1 + 1e-9) and found.cost == pytest.approx(found.runs["cost"].sum())
     assert found.se_after < 0.7 * found.se_now and found.variance_per_flop > 0
     assert (found.runs["gain"] >= 0).all() and not found.runs.duplicated(["N", "D"]).any()
@@ -124,32 +114,32 @@ def test_a_suggestion_keeps_to_the_budget_and_improves_the_target(boot, target):
 
 
 def test_estimates_and_standard_errors_are_the_bootstrap_s(boot):
-    found = design.suggest(boot, None, BUDGET, target=FAR)
+    found = suggest(boot, None, BUDGET, target=FAR)
     assert found.estimate == pytest.approx(boot.fit.predict(**FAR))
     low, high = np.log(boot.predict(**FAR, level=0.6826, noise=False))
     assert found.se_now == pytest.approx((high - low) / 2, rel=1e-3) and found.relative
 
 
 def test_more_money_never_buys_less(boot):
-    changes = [design.suggest(boot, None, budget, target=FAR).se_after for budget in (1e19, 4e19, 1.6e20)]
+    changes = [suggest(boot, None, budget, target=FAR).se_after for budget in (1e19, 4e19, 1.6e20)]
     assert changes == sorted(changes, reverse=True)
 
 
 def test_points_that_were_bought_are_left_out_or_bought_as_new_seeds(boot):
     old = boot.fit.runs.frame[["N", "D"]]
-    found = design.suggest(boot, old, BUDGET, target=FAR, seeds=3).runs
+    found = suggest(boot, old, BUDGET, target=FAR, seeds=3).runs
     assert len(found) and set(found["seed"]) <= {1, 2}
     with pytest.raises(LawError, match="bought already"):
-        design.suggest(boot, old, BUDGET, target=FAR)
+        suggest(boot, old, BUDGET, target=FAR)
 
 
-def test_an_unfinished_law_in_one_input_takes_costs_from_its_candidates():
+def test_a_law_in_one_input_needs_a_cost():
     frame = pd.DataFrame({"x": np.geomspace(1e15, 1e18, 8)})
     wave = np.exp(0.01 * np.sin(np.arange(8.0)))
     law = fit(frame.assign(loss=1 + 3e3 * frame["x"] ** -0.25 * wave), "saturating_power", delta="noise")
-    with pytest.raises(LawError, match="what does a run cost"):
-        design.suggest(law, None, 1e19, target={"x": 1e21})
-    found = design.suggest(law, None, 1e19, target={"x": 1e21}, cost=lambda x: x)
+    with pytest.raises(LawError, match="the cost of a run is unknown"):
+        suggest(law, None, 1e19, target={"x": 1e21})
+    found = suggest(law, None, 1e19, target={"x": 1e21}, cost=lambda x: x)
     assert found.runs["cost"].equals(found.runs["x"]) and found.se_after < found.se_now
 
 
@@ -158,18 +148,18 @@ def test_runs_of_one_size_share_a_trunk():
                           "cost": [10.0, 40.0, 20.0, 80.0], "seed": [0, 0, 0, 1]})
     masks = np.array([[1, 1, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
     # the trunk before the longest cooldown, and each run's own; other seeds have other trunks
-    np.testing.assert_allclose(design.trunks(0.2)(frame, masks), [32 + 10, 40, 42 + 20 + 80, 0])
+    np.testing.assert_allclose(trunks(0.2)(frame, masks), [32 + 10, 40, 42 + 20 + 80, 0])
 
 
 def test_shared_trunks_buy_more_for_the_same_money(boot):
-    alone = design.suggest(boot, None, 2e19, target=FAR)
-    shared = design.suggest(boot, None, 2e19, target=FAR, together=design.trunks())
+    alone = suggest(boot, None, 2e19, target=FAR)
+    shared = suggest(boot, None, 2e19, target=FAR, together=trunks())
     assert shared.cost <= 2e19 * (1 + 1e-9) < shared.runs["cost"].sum() and shared.se_after < alone.se_after
 
 
 def test_batches_are_bought_within_the_budget_and_refitted(boot):
-    run = design.simulate("chinchilla", SURFACE, 0.005, seed=7)
-    found = design.suggest(boot, None, 4e19, target=FAR, run=run, batches=3, most=9)
+    run = simulate("chinchilla", SURFACE, 0.005, seed=7)
+    found = suggest(boot, None, 4e19, target=FAR, run=run, batches=3, most=9)
     assert found.runs["batch"].is_monotonic_increasing and set(found.runs["batch"]) <= {0, 1, 2}
     assert found.cost <= 4e19 * (1 + 1e-9) and len(found.runs) <= 9
     assert len(found.fit.runs) == len(boot.fit.runs) + len(found.runs)
@@ -188,18 +178,31 @@ def test_batches_are_bought_within_the_budget_and_refitted(boot):
 def test_bad_input_is_one_sentence(boot, change, said):
     given = {"candidates": None, "budget": BUDGET, "target": FAR} | change
     with pytest.raises(LawError, match=said):
-        design.suggest(boot, given.pop("candidates"), given.pop("budget"), **given)
+        suggest(boot, given.pop("candidates"), given.pop("budget"), **given)
+
+
+def test_simulated_runs_repeat_with_the_seed_and_differ_between_calls():
+    def planted(N, D):
+        return (SURFACE["E"] + SURFACE["A"] * N ** -SURFACE["alpha"]
+                + SURFACE["B"] * D ** -SURFACE["beta"])
+    run, again = (simulate(planted, noise=0.01, seed=3) for _ in range(2))
+    frame = points([1e8, 2e8], [1e9, 2e9])
+    first, second = run(frame), run(frame)
+    np.testing.assert_array_equal(first, again(frame))
+    assert (first != second).all()
+    exact = simulate("chinchilla", SURFACE, noise=0.0)(frame)
+    np.testing.assert_allclose(exact, planted(frame["N"], frame["D"]))
 
 
 # ------------------------------------------------------------------------------------------- the first grid
 
 
 @pytest.mark.parametrize("options", [
-    {"budget": 1e19}, {"budget": 1e21, "together": design.trunks()},
+    {"budget": 1e19}, {"budget": 1e21, "together": trunks()},
     {"budget": 1e19, "target": {"N": 2e8, "D": 3e9}},
     {"budget": 1e14, "sizes": [5e3, 1e4, 2e4, 4e4, 8e4, 1.6e5, 3.2e5, 6.4e5], "data": (2e4, np.inf)}])
 def test_a_first_grid_identifies_exponents_and_leaves_money_for_its_check(options):
-    found = design.first_grid(**options)
+    found = first_grid(**options)
     levels = found.runs.groupby("N")["D"].nunique()
     assert len(levels) >= 4 and levels.min() >= 3
     assert found.cost + found.held_out["cost"] <= options["budget"] * (1 + 1e-9)
@@ -212,12 +215,12 @@ def test_a_first_grid_identifies_exponents_and_leaves_money_for_its_check(option
 def test_a_first_grid_forecasts_as_well_as_it_promises():
     """Of laws drawn from the prior. The promise is a geometric mean over laws; 12 seeds know it to about
     30%."""
-    grid, errors = design.first_grid(1e19, noise=0.005), []
+    grid, errors = first_grid(1e19, noise=0.005), []
     at = {name: grid.held_out[name] for name in ("N", "D")}
-    for seed, params in enumerate(design.prior(**at, draws=8, seed=5).to_dict("records")):
-        run = design.simulate("chinchilla", params, 0.005, seed)
+    for seed, params in enumerate(prior(**at, draws=8, seed=5).to_dict("records")):
+        run = simulate("chinchilla", params, 0.005, seed)
         law = fit(grid.runs.assign(loss=run(grid.runs)), delta="noise")
-        truth = design.simulate("chinchilla", params, 0.0)(pd.DataFrame([at]))[0]
+        truth = simulate("chinchilla", params, 0.0)(pd.DataFrame([at]))[0]
         errors.append(np.log(law.predict(**at) / truth))
     assert grid.se / 2.5 < np.median(np.abs(errors)) / 0.6745 < 2.5 * grid.se
 
@@ -229,62 +232,4 @@ def test_a_first_grid_forecasts_as_well_as_it_promises():
     ({"budget": 1e9, "sizes": [1e8, 2e8, 3e8, 4e8]}, "smallest size")])
 def test_a_first_grid_that_cannot_be_is_one_sentence(options, said):
     with pytest.raises(LawError, match=said):
-        design.first_grid(**options)
-
-
-# ------------------------------------------------------------------------------------------------- the gain
-
-
-@pytest.mark.parametrize("name", ["chinchilla", "no_smaller"])
-def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cost(bench, name):
-    """By the theory of least squares at the planted law, of runs chosen from noisy first fits: then a few
-    seeds tell. They scatter by less than 1% (chance by 10%); the grid has 1.6 and 1.4 times the standard
-    error of the suggested runs and chance 1.9 and 2.1 times, so 1.3 leaves room for another search, and none
-    for one that does not work. The errors of fits themselves, over many seeds, are what
-    `tools/bench_design.py` prints."""
-    study, found = bench.STUDIES[name], []
-    first = bench.points(study, (study.levels, study.levels), wide=False)
-    budget = study.more * first["cost"].sum()
-    for seed in range(4):
-        run = design.simulate(study.surface, noise=study.noise, seed=seed)
-        drawn = bootstrap(bench.fitted(study, first.assign(loss=run(first))), draws=64, seed=seed)
-        suggested = design.suggest(drawn, bench.lattice(study), budget, target=study.target)
-        chance = bench.random(study, budget, np.random.default_rng(seed))
-        found.append([bench.theory(study, more) for more in (suggested.runs, chance)] + [suggested.se_after])
-    own, chance, promised = map(bench.rms, zip(*found))
-    assert bench.theory(study, bench.grid(study, budget)) > 1.3 * own and chance > 1.3 * own
-    assert own / 1.5 < promised < 1.5 * own  # what was promised is what theory gives
-
-
-def test_batches_and_simulated_seeds_are_independent(bench):
-    run, again = (design.simulate(bench.chinchilla, noise=0.01, seed=3) for _ in range(2))
-    frame = points([1e8, 2e8], [1e9, 2e9])
-    first, second = run(frame), run(frame)
-    np.testing.assert_array_equal(first, again(frame))
-    assert (first != second).all()
-    exact = design.simulate("chinchilla", SURFACE, noise=0.0)(frame)
-    np.testing.assert_allclose(exact, bench.chinchilla(frame["N"], frame["D"]))
-
-
-def test_on_the_farseer_surface_too(bench):
-    """The law of nine parameters, designed for with draws that are wrong by 3% in every parameter: its fits
-    take too long for a test. Measured: 1.33 times for the grid, 2.1 for chance; a design at the planted law
-    itself gains 1%."""
-    study, form = bench.STUDIES["farseer"], get_form("farseer")
-    first = bench.points(study, (study.levels, study.levels), wide=False)
-    budget = study.more * first["cost"].sum()
-    frame = bench.lattice(study)
-    frame = frame[frame["cost"] <= budget].reset_index(drop=True)
-    planted = np.array(study.planted)
-    draws = planted * (1 + 0.03 * np.random.default_rng(0).standard_normal((16, len(planted))))
-    logs = np.log(pd.concat([first, frame])[["N", "D"]].to_numpy().T)
-    changes = natural(form, draws, logs[:, :len(first)])
-    each = slopes(lambda rows: np.log(form.predict(rows, logs)) / study.noise, draws, changes)
-    wanted = slopes(lambda rows: study.target.values(SimpleNamespace(form=form), rows), draws, changes)
-    cost = frame["cost"].to_numpy()
-    found = Information(each[:, :len(first)], np.ones(len(first)), each[:, len(first):], wanted,
-                        lambda masks: masks @ cost)
-    own = bench.theory(study, frame.iloc[found.search(budget)])
-    chance = bench.rms([bench.theory(study, bench.random(study, budget, np.random.default_rng(seed)))
-                        for seed in range(4)])
-    assert bench.theory(study, bench.grid(study, budget)) > 1.2 * own and chance > 1.5 * own
+        first_grid(**options)

@@ -4,20 +4,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from reference import FOLDER
+from reference import case
 
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import LawError
 from scaling.laws.runs import Runs
 from scaling.laws.scores.holdout import holdout
-
-
-def case(name):
-    folder = FOLDER / name
-    if not (folder / "expected.json").exists():
-        pytest.skip(f"no reference data at {folder}; set SCALING_REFERENCE to the folder that holds {name}")
-    return folder / "data.csv", json.loads((folder / "expected.json").read_text())
 
 
 def grid(models=6, sizes=6, noise=0.003, seed=0):
@@ -29,9 +22,9 @@ def grid(models=6, sizes=6, noise=0.003, seed=0):
 
 @pytest.mark.parametrize("name, options", [("huber", {}), ("mse_linear", {"loss": "mse"})])
 def test_published_points_held_out_by_compute(name, options):
-    path, expected = case("epoch_chinchilla")
+    data, expected = case("epoch_chinchilla")
     target = next(t for t in expected["targets"] if t["name"] == "hold_out_largest_compute")
-    runs = Runs.from_csv(path, params="model_params", data="train_tokens", where="kept")
+    runs = Runs.from_dataframe(data, params="model_params", data="train_tokens", where="kept")
     table = holdout(runs, cuts=[row["cut"] for row in target["rows"]], draws=0, **options).table
     for found, row in zip(table.itertuples(), target["rows"]):
         assert (found.cut, found.n_fit, found.n_test) == (row["cut"], row["n_fit"], row["n_test"])
@@ -97,13 +90,13 @@ def test_a_fit_is_scored_with_its_own_settings():
     assert held.fits["tied_chinchilla", 5e19].spec.name == "mse_log"
 
 
-def test_a_law_and_the_same_law_restricted_are_two():
+def test_a_restricted_law_is_scored_beside_the_free_one():
     free = get_form("chinchilla")
     held = holdout(grid(), cut=5e19, laws=[free, free.with_tied({"beta": "alpha"})], draws=0)
     assert list(held.table.law) == ["chinchilla", "chinchilla (beta = alpha)"]
 
 
-def test_a_law_that_promises_too_much_is_named():
+def test_a_law_whose_intervals_are_too_narrow_is_named():
     x = np.geomspace(1e3, 1e8, 60)
     normal = np.random.default_rng(0).standard_normal(60)
     points = {"x": x, "y": 12 * x ** -0.2 * (1 + (x / 1e6) ** 2) ** -0.1 * np.exp(0.002 * normal)}
@@ -139,7 +132,7 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence(options, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_lies_below_a_cut_must_be_fitted():
+def test_a_cut_needs_enough_runs_below_it():
     with pytest.raises(LawError, match="with N below 1e.08 cannot be fitted: column .N. has a single value"):
         holdout(grid(2, 18), cut=1e8, by="N")
     with pytest.raises(LawError, match="6 runs are too few to hold any out: chinchilla has 5 parameters"):

@@ -1,5 +1,4 @@
-"""Figures of laws show what was computed: no point lost or moved off its residual, no text cut off or on top
-of other text."""
+"""Figures of laws show every point with its residual, and no text is cut off or lies on other text."""
 import itertools
 import subprocess
 import sys
@@ -15,12 +14,7 @@ from scaling import laws
 from scaling.figures import svg
 from scaling.figures.plot import group_levels
 from scaling.figures.words import compact_power
-from scaling.laws.design.design import suggest
-from scaling.laws.figures import plots
-from scaling.laws.intervals.profile import profile
-from scaling.laws.intervals.uncertainty import bootstrap
-from scaling.laws.optimum.isoflop import isoflop
-from scaling.laws.scores.holdout import holdout
+from scaling.laws import bootstrap, holdout, isoflop, plots, profile, suggest
 
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 
@@ -94,7 +88,7 @@ NAMES = ["fit", "fit of one input", "fit of a grid", "residuals", "bootstrap", "
 
 
 def boxes(figure):
-    """(text, its box on the canvas) of everything written that a reader sees."""
+    """(text, its box on the canvas) of all visible text."""
     ticks = {text: None for text in figure.findobj(Text)}
     for axes in figure.axes:
         for axis, labels, place in ((axes.xaxis, axes.get_xticklabels(), 0),
@@ -198,7 +192,7 @@ def test_a_slice_without_a_minimum_inside_is_named():
     figure = plots.isoflop(found)
     marks = [line.get_marker() for line in figure.axes[0].lines]
     assert marks.count("D") == found.table["used"].sum() == 2
-    assert figure.axes[0].get_xlim()[1] < 2 * points["params"].max()   # not as far out as its minimum
+    assert figure.axes[0].get_xlim()[1] < 2 * points["params"].max()   # the far minimum does not stretch the axis
     assert "left out" in figure.get_supxlabel()
 
 
@@ -220,4 +214,4 @@ def test_the_module_is_light_and_names_its_figures():
         ran = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
         assert ran.stdout.strip() == said, ran.stderr
     with pytest.raises(AttributeError, match="fit, forecast, frontier"):
-        plots.fitt
+        plots.__getattr__("fitt")

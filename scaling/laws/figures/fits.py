@@ -22,7 +22,7 @@ from scaling.figures.plot import (
     ramp,
     styled,
 )
-from scaling.laws.intervals.resample import restored
+from scaling.laws.intervals.resample import untransformed
 
 FAR = 8.0     # a residual beyond this many noise standard deviations is drawn at the edge of its panel
 
@@ -58,7 +58,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
     there, ends = np.array(logs, copy=True), []
     for j in set(range(len(logs))) - {along}:
         there[j] = centres[nearest] if j == other else logs[j].mean()
-    shown = restored(fit.spec, fit.spec.transform(form.predict(fit.vector[None], there)[0]) + fit.residuals)
+    shown = untransformed(fit.spec, fit.spec.transform(form.predict(fit.vector[None], there)[0]) + fit.residuals)
     for k, colour in enumerate(colours):
         mine = nearest == k
         axes.plot(np.exp(logs[along][mine]), shown[mine], color=colour, **DOT)
@@ -78,7 +78,7 @@ def _curves(axes: Axes, fit, boot, level: float, along: int) -> bool:
 
 
 @styled
-def draw_residuals(fit, by: str | None = None) -> Figure:
+def draw_fit_residuals(fit, by: str | None = None) -> Figure:
     """Residuals against every input and against the prediction.
 
     by: a column whose seven most frequent values have colours of their own; the rest are grey. Dashes lie one

@@ -20,7 +20,7 @@ import importlib
 
 _PLACES = {  # name here: (module, name there)
     "fit": ("scaling.laws.figures.fits", "draw_fit"),
-    "residuals": ("scaling.laws.figures.fits", "draw_residuals"),
+    "residuals": ("scaling.laws.figures.fits", "draw_fit_residuals"),
     "bootstrap": ("scaling.laws.figures.draws", "draw_bootstrap"),
     "profile": ("scaling.laws.figures.draws", "draw_profiles"),
     "isoflop": ("scaling.laws.figures.compute", "draw_isoflop"),

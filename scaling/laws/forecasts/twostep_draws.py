@@ -55,7 +55,7 @@ class TwoStepBootstrap:
         loss = law.form.predict(self.law, logs)
         if noise:
             error = self.law_noise[:, None] * self._normal()[0]
-            loss = resample.restored(law.spec, law.spec.transform(loss) + error)
+            loss = resample.untransformed(law.spec, law.spec.transform(loss) + error)
         return loss.reshape(len(loss), *shape)
 
     def samples(self, *inputs, noise: bool = False, **named) -> np.ndarray:
@@ -68,7 +68,7 @@ class TwoStepBootstrap:
         metric = np.stack([link.form.predict(*pair)[0] for pair in zip(self.link[:, None], at[:, None])])
         if noise:
             error = self.link_noise[:, None] * _mix(*self._normal(), self.correlation)
-            metric = resample.restored(link.spec, link.spec.transform(metric) + error)
+            metric = resample.untransformed(link.spec, link.spec.transform(metric) + error)
         return metric.reshape(loss.shape)
 
     def _normal(self) -> np.ndarray:
@@ -144,7 +144,7 @@ def resample_steps(two: Steps, draws: int, method: str, cluster: str | None, see
 
 def _moved(step: Fit, errors: np.ndarray) -> np.ndarray:
     """The values [draws, n] that lie `errors` away from the predictions, in the objective's space."""
-    return resample.restored(step.spec, step.spec.transform(step.predicted) + errors)
+    return resample.untransformed(step.spec, step.spec.transform(step.predicted) + errors)
 
 
 def _method(steps: Sequence[Fit], method: str, cluster: str | None, count: int) -> str:

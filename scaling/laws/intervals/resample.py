@@ -40,7 +40,7 @@ def cluster_numbers(fit: Fit, cluster) -> tuple[np.ndarray, str]:
     return numbers, name
 
 
-def restored(objective: Objective, values: np.ndarray) -> np.ndarray:
+def untransformed(objective: Objective, values: np.ndarray) -> np.ndarray:
     """The losses of values in the objective's space: the inverse of `objective.transform`."""
     return values if objective.space == "linear" else np.exp(values) - objective.shift
 

@@ -85,7 +85,7 @@ class Bootstrap:
             else:  # errors about a quantile are not centred on it, so the residuals themselves are drawn
                 chance = self.fit.weights / self.fit.weights.sum()
                 shift = rng.choice(self.fit.residuals, len(values), p=chance)
-            values = resample.restored(spec, spec.transform(values) + shift[:, None])
+            values = resample.untransformed(spec, spec.transform(values) + shift[:, None])
         return values.reshape(len(values), *shape)
 
     def predict(self, *inputs, level: float = 0.9, noise: bool = True, **named):
@@ -159,7 +159,7 @@ def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng
         relative = noise / max(residual_spread(fit), 1e-300)
         factors = relative[:, None] * resample.signs(draws, count, rng)
         moved = factors[:, numbers] * resample.errors(fit, numbers)
-    return resample.restored(fit.spec, fit.spec.transform(fit.predicted) + moved), fit.weights
+    return resample.untransformed(fit.spec, fit.spec.transform(fit.predicted) + moved), fit.weights
 
 
 def residual_spread(fit: Fit) -> float:

@@ -66,9 +66,9 @@ class Contest:
     data: tuple[float, float] = (1e9, 8e9)
 
 
-# The constants of `farseer` as parameters of the form in docs/laws-forms.md: a_i = slope / power, in units of
-# MEDIUM parameters.
-MEDIUM = register_examples()["MEDIUM"]
+# The constants of `farseer` as parameters of the form in docs/laws-forms.md, which `main` registers: a_i = slope / power,
+# in units of MEDIUM parameters.
+MEDIUM = 1e8
 SLOPES = {name: a * power * MEDIUM ** power for name, a, power in (
     ("beta", -0.124, 0.123), ("B", 88.01, -0.1), ("E", -0.021, 0.169))}
 FARSEER = (np.exp(-0.091 + SLOPES["E"] / 0.169), np.exp(-5.287 - SLOPES["B"] / 0.1),
@@ -204,6 +204,7 @@ def ratio(other: np.ndarray, own: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
+    register_examples()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100, help="seeds of each contest")

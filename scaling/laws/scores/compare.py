@@ -1,6 +1,6 @@
 """Which of several laws: they are ranked by how well they predict runs that they were not fitted to.
 
-    print(compare(runs, ["power", "saturating_power", "m4", "bnsl"]))
+    print(compare(runs, ["power", "saturating_power", "bnsl"]))
 """
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Gadre et al. 2024 (arXiv:2403.08540), sections 2 and 4: the loss from N and D, t
 epsilon - k exp(-gamma loss). Intervals hold the uncertainty of both steps: every draw of the law goes through
 a draw of the link, and runs that both were fitted to are resampled together (see `twostep_draws`).
 
-    two = two_step("runs.csv", "overtraining", "downstream", metric="error")
-    two.bootstrap().predict(C=1e21, M=20)
+    two = two_step("runs.csv", "chinchilla", "downstream", metric="error")
+    two.bootstrap().predict(N=1e9, D=2e10)
 """
 from __future__ import annotations
 

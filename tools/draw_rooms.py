@@ -11,7 +11,7 @@ import pathlib
 from tools._diagram import Diagram
 
 FIGURE = pathlib.Path(__file__).parents[1] / "docs" / "figures" / "rooms.svg"
-ROOMS = ("fields", "axes", "cost", "devices", "nn", "store", "families", "data", "evaluate", "experiment", "results",
+ROOMS = ("fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment", "results",
          "figures", "laws", "report", "training", "sweeps", "study", "pods")
 WAY = {  # the stages of a study, from left to right, and what each one makes
     "experiment": ("experiments:", "all that", "determines a run"),

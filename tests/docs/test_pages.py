@@ -1,7 +1,7 @@
 """README.md and docs/: every command on a page has flags that exist, every name is in the tree, and the notebook page runs.
 
-test_snippets.py runs the Python of the other pages, test_laws_page.py runs docs/laws.md as a whole, and test_launch_refused.py
-runs the launchers' commands with --dry_run.
+test_snippets.py runs the Python of the other pages, test_laws_page.py runs docs/laws.md as a whole, and
+test_launch_printed.py runs the launchers' commands with --dry_run.
 """
 
 import contextlib

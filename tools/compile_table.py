@@ -15,10 +15,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts
 
 from absl import app, flags  # noqa: E402
 
-from experiments import compile_for, run  # noqa: E402
+from experiments import compile_for  # noqa: E402
 from scaling import families  # noqa: E402
 from scaling.pods.attempt import attempt  # noqa: E402
 from scaling.pods.table import table_header, table_row  # noqa: E402
+from scaling.study import configs  # noqa: E402
 
 _FOLDER = flags.DEFINE_string("folder", "compiled", "The folder for the reports.")
 _ONLY = flags.DEFINE_string("only", "", "Only cases whose name contains this.")

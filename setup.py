@@ -1,12 +1,14 @@
 """`pip install -e .` installs the package; extras add tests, accelerators and Weights & Biases."""
 
+import pathlib
+
 import setuptools
 
 setuptools.setup(
     name="scaling",
     version="0.1.0",
     description="Scaling experiments for generative models in JAX: sweeps, fits, forecasts, verdicts.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

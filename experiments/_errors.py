@@ -4,7 +4,7 @@ from scaling import laws
 from scaling.fields import ConfigError, DataError, EvaluateError
 from scaling.results import logs, records
 from scaling.store import checkpoint, files
-from scaling.study.restore import RestoreError
+from scaling.study.restored import RestoreError
 
 EXPECTED = (ConfigError, DataError, EvaluateError, RestoreError, checkpoint.CheckpointError, files.DiskFull,
             files.WorkdirError, laws.LawError, logs.LogError, records.RecordError)

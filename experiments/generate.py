@@ -32,7 +32,7 @@ from experiments import _environment  # noqa: E402
 from experiments._errors import EXPECTED  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.store import files  # noqa: E402
-from scaling.study.restore import RestoredRun, RestoreError  # noqa: E402
+from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run generates.")
 _RUN = flags.DEFINE_string("run", "best", "best, the fingerprint of a run, or the start of one that fits one run only.")
@@ -56,7 +56,10 @@ def main(argv):
         if _OUTPUT.value and not _OUTPUT.value.endswith(".png"):
             raise flags.Error(f"--output={_OUTPUT.value} must end in .png")
         run = scaling.restore(_WORKDIR.value, _RUN.value)
-        write_texts(run) if run.generates == "text" else write_images(run)
+        if run.generates == "text":
+            write_texts(run)
+        else:
+            write_images(run)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (flags.Error, *EXPECTED) as error:

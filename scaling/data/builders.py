@@ -75,7 +75,7 @@ class GlyphsConfig(tfds.core.BuilderConfig):
     """
     name: str
     description: str | None = None
-    characters: str = "letters"      # a key of `glyphs.CONFIGS`
+    characters: str = "letters"      # a key of `stream.CONFIGS`
     size: int = 32
     channels: int = 1
     train: int = 50_000
@@ -89,7 +89,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     label, and the continuous factors as numbers. The splits are train, test and, out of distribution, character and
     font. The masters lie under `data_dir` too.
     """
-    VERSION = tfds.core.Version(f"{glyphs.VERSION}.0.0")
+    VERSION = tfds.core.Version(f"{stream.VERSION}.0.0")
     BUILDER_CONFIGS = [
         GlyphsConfig(name="letters_16", size=16, description="A to Z and a to z, grey."),
         GlyphsConfig(name="letters_32", size=32, description="A to Z and a to z, grey."),
@@ -103,14 +103,14 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": "array_record", **kwargs})
 
     @functools.cached_property
-    def drawn(self) -> glyphs.GlyphStream:
+    def drawn(self) -> stream.GlyphStream:
         config, root = self.builder_config, data_directory(self._data_dir_root)
-        return glyphs.find_glyphs(config.characters, root, config.size, config.channels, progress=False)
+        return stream.find_glyphs(config.characters, root, config.size, config.channels, progress=False)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config, of = self.builder_config, tfds.features
         labels = {"label": of.ClassLabel(names=self.drawn.classes("character"))} | {
-            name: of.ClassLabel(names=self.drawn.classes(name)) for name in glyphs.CATEGORICAL[1:]}
+            name: of.ClassLabel(names=self.drawn.classes(name)) for name in stream.CATEGORICAL[1:]}
         numbers = {name: of.Tensor(shape=value.shape[1:], dtype=value.dtype)
                    for name, value in self._numbers("train", 1).items()}
         image = of.Image(shape=(config.size, config.size, config.channels))
@@ -121,7 +121,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
     def _numbers(self, split: str, count: int) -> dict[str, np.ndarray]:
         found = self.drawn.factors(split, count)
-        return {name: value for name, value in found.items() if name not in glyphs.CATEGORICAL}
+        return {name: value for name, value in found.items() if name not in stream.CATEGORICAL}
 
     def _split_generators(self, dl_manager):
         counts = dict.fromkeys(self.drawn.splits, self.builder_config.evaluation)

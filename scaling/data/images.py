@@ -121,7 +121,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
-      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.CONFIGS`), or "tfds:<name>[/<config>]".
+      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), or "tfds:<name>[/<config>]".
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
       levels: the number of values that a pixel can have, 2 to 256.
@@ -155,8 +155,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             from scaling.data import pictures
             found = pictures.find_pictures(rest, root, size, channels, resize, crop, progress)
         elif name.split("/")[0] == "glyphs":
-            from scaling.data import glyphs
-            found = glyphs.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
+            from scaling.data.glyphs import stream  # matplotlib, which text does without
+            found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
             known = ["glyphs", "glyphs/letters", f"tfds:{name}"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "

@@ -13,7 +13,7 @@ import scaling
 from scaling.families.transformer import Transformer
 from scaling.figures.pixels import SCALE
 from scaling.results.records import Records
-from scaling.study.restore import RestoredRun
+from scaling.study.restored import RestoredRun
 
 with (BOX := Box()):
     from experiments import _environment, generate

@@ -17,7 +17,7 @@ from scaling.families.transformer import Transformer
 from scaling.results.records import Records
 from scaling.store import files
 from scaling.study import restore
-from scaling.study.restore import RestoreError
+from scaling.study.restored import RestoreError
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +145,16 @@ def test_an_evaluation_equals_the_record(request, kind):
         assert value == pytest.approx(run.record[name], rel=1e-3, abs=1e-6), name
 
 
-def test_data_are_loaded_only_when_something_needs_them(text, monkeypatch):
+def test_data_are_loaded_only_when_something_needs_them(text):
+    """A model of bytes continues text where its corpus is not."""
     run = scaling.restore(text)
-    assert not run.runner.sources
+    assert len(run.generate(["a"], tokens=12, seed=1)[0]) <= 12 and not run.runner.sources
     assert run.source is run.source and len(run.runner.sources) == 1
+
+
+def test_other_tokenizers_than_bytes_come_with_the_data(writer):
+    pairs = dataclasses.replace(writer, experiment=writer.experiment.replace({"data.tokenizer": "bpe:258"}))
+    assert writer.tokenizer.vocab == 256 and pairs.tokenizer.vocab == 258
 
 
 def test_pieces_of_a_stream_are_the_texts_that_are_generated_together(writer):

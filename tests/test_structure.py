@@ -17,7 +17,8 @@ ROOMS = ("fields", "axes", "devices", "cost", "nn", "store", "families", "data",
 FACES = ("scaling", "scaling.data", "scaling.evaluate", "scaling.experiment", "scaling.families", "scaling.laws",
          "scaling.nn", "scaling.report", "scaling.store.checkpoint")  # packages whose __all__ is what others import
 SHARED = {  # names with one meaning in several modules
-    "main": "of a command", "Generator": "of each GAN body", "Critic": "of each GAN body", "write": "of a forecast, of a report",
+    "main": "of a command", "write": "of a forecast, of a report",
+    "Generator": "of each GAN body", "Critic": "of each GAN body",
 }
 LINES = 300
 

@@ -7,7 +7,9 @@ import io
 import numpy as np
 import tensorflow_datasets as tfds
 
-from scaling.data import curate, glyphs, pycode
+from scaling.data import curate, pycode
+from scaling.data.glyphs.stream import CATEGORICAL, GlyphStream, find_glyphs
+from scaling.data.glyphs.stream import VERSION as GLYPHS_VERSION
 from scaling.store.prepared import data_directory
 
 
@@ -89,7 +91,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     label, and the continuous factors as numbers. The splits are train, test and, out of distribution, character and
     font. The masters lie under `data_dir` too.
     """
-    VERSION = tfds.core.Version(f"{stream.VERSION}.0.0")
+    VERSION = tfds.core.Version(f"{GLYPHS_VERSION}.0.0")
     BUILDER_CONFIGS = [
         GlyphsConfig(name="letters_16", size=16, description="A to Z and a to z, grey."),
         GlyphsConfig(name="letters_32", size=32, description="A to Z and a to z, grey."),
@@ -103,14 +105,14 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": "array_record", **kwargs})
 
     @functools.cached_property
-    def drawn(self) -> stream.GlyphStream:
+    def drawn(self) -> GlyphStream:
         config, root = self.builder_config, data_directory(self._data_dir_root)
-        return stream.find_glyphs(config.characters, root, config.size, config.channels, progress=False)
+        return find_glyphs(config.characters, root, config.size, config.channels, progress=False)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config, of = self.builder_config, tfds.features
         labels = {"label": of.ClassLabel(names=self.drawn.classes("character"))} | {
-            name: of.ClassLabel(names=self.drawn.classes(name)) for name in stream.CATEGORICAL[1:]}
+            name: of.ClassLabel(names=self.drawn.classes(name)) for name in CATEGORICAL[1:]}
         numbers = {name: of.Tensor(shape=value.shape[1:], dtype=value.dtype)
                    for name, value in self._numbers("train", 1).items()}
         image = of.Image(shape=(config.size, config.size, config.channels))
@@ -121,7 +123,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
     def _numbers(self, split: str, count: int) -> dict[str, np.ndarray]:
         found = self.drawn.factors(split, count)
-        return {name: value for name, value in found.items() if name not in stream.CATEGORICAL}
+        return {name: value for name, value in found.items() if name not in CATEGORICAL}
 
     def _split_generators(self, dl_manager):
         counts = dict.fromkeys(self.drawn.splits, self.builder_config.evaluation)

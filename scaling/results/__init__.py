@@ -1,1 +1,1 @@
-"""What runs produced: records, logs, metrics, and the tuned runs among them."""
+"""The results of runs: records, logs, metrics, and the tuned runs of a sweep."""

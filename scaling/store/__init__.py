@@ -1,1 +1,1 @@
-"""What is on disk, and that it is never lost: files, locks, progress, checkpoints."""
+"""Storage that survives kills and full disks: atomic files, locks, checkpoints; and the progress bar."""

@@ -1,1 +1,1 @@
-"""A study from its plan to its report, and which runs to add to it."""
+"""A study from its plan to its report, and the choice of further runs for it."""

@@ -1,1 +1,1 @@
-"""Training a plan of runs so that it can be killed at any moment and started again."""
+"""Plans of runs, and their training, which can be killed at any moment and started again."""

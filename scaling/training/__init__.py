@@ -1,1 +1,1 @@
-"""One run, and a pack of runs as one compiled program."""
+"""The training of one run, and of a pack of runs in one compiled program."""

@@ -10,7 +10,7 @@ from scaling import experiment as experiments
 from scaling import families
 from scaling.store import checkpoint
 from scaling.training import feeds, program
-from scaling.training.program import Program, _known, options_for_many_calls, options_for_one_call
+from scaling.training.program import Program, options_for_one_call
 from scaling.training.step import TRUNK, evaluate_batch, init_state, means, run_span, train_step
 
 FAMILIES = [families.name(cls) for cls in families.all()]
@@ -22,7 +22,7 @@ PROGRAMS = {}
 
 def program_of(e, runs=1, mesh="", devices=None, steps_per_call=8):
     """The program of all experiments that differ from `e` only in knobs; tests share it, since most time is compilation."""
-    key = experiments.program_key(e), runs, mesh, devices, steps_per_call, str(options_for_many_calls())
+    key = experiments.program_key(e), runs, mesh, devices, steps_per_call, str(program.options_for_many_calls())
     if key not in PROGRAMS:
         source = ExampleSource(e.family, e.data.batch)
         chosen = devices and jax.devices()[:devices]
@@ -109,7 +109,7 @@ def test_streamed_equals_resident(e, monkeypatch):
 
     They are compiled with the emitters of fusions, as users' programs are.
     """
-    often = options_for_many_calls() | _known({"xla_cpu_use_fusion_emitters": True})
+    often = program.options_for_many_calls() | program._known({"xla_cpu_use_fusion_emitters": True})
     monkeypatch.setattr(program, "options_for_many_calls", lambda: often)
     resident, a = train_pack([e], calls=(4, 2), **devices(e))
     examples = e.family.example_batch(e.data.batch, jax.random.key(0))

@@ -8,17 +8,11 @@ import pytest
 from scaling.laws import bootstrap, get_form, suggest
 from scaling.laws.design.design import simulate
 from scaling.laws.design.search import Information, natural, slopes
-
-
-@pytest.fixture(scope="module")
-def bench(example_laws):
-    """tools.bench_design, which registers the example laws when it is imported."""
-    from tools import bench_design
-    return bench_design
+from tools import bench_design as bench
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "no_smaller"])
-def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cost(bench, name):
+def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cost(name):
     """The standard errors are those of least squares at the planted law, so a few seeds are enough. Runs are chosen
     from noisy first fits. Standard errors scatter by less than 1% between seeds (random choice by 10%). The grid has
     1.6 and 1.4 times the standard error of the suggested runs, and random choice 1.9 and 2.1 times. So 1.3 leaves
@@ -39,7 +33,7 @@ def test_suggested_runs_forecast_better_than_a_grid_and_than_chance_of_equal_cos
     assert own / 1.5 < promised < 1.5 * own  # the design promises what theory gives
 
 
-def test_on_the_farseer_surface_too(bench):
+def test_on_the_farseer_surface_too():
     """A law of nine parameters. Its fits take too long for a test, so the design uses draws that are wrong by 3% in
     every parameter. Measured: 1.33 times the standard error for the grid, 2.1 for random choice. A design at the
     planted law itself gains 1%."""

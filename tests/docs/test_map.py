@@ -46,3 +46,9 @@ def test_the_page_on_architecture_lists_the_rooms_in_the_order_of_imports():
 def test_the_picture_shows_every_room_and_is_the_one_that_the_tool_draws():
     assert set(draw_rooms.ROOMS) == {room.removesuffix(".py") for room in _rooms()} == draw_rooms.drawn()
     assert draw_rooms.FIGURE.read_text() == draw_rooms.draw(), "run python -m tools.draw_rooms"
+
+
+def test_the_page_on_architecture_names_every_face():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    [listed] = re.findall(r"Several rooms have a face: (.*?) list their public names", page, re.DOTALL)
+    assert re.findall(r"`([\w.]+)`", listed) == [face for face in test_structure.FACES if face != "scaling"]

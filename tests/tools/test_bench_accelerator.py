@@ -35,7 +35,7 @@ def bench(path, *argv, devices=2, before="", **variables):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return bench(tmp_path_factory.mktemp("bench") / "all.json", "--budget_seconds=150",
+    return bench(tmp_path_factory.mktemp("bench") / "all.json", "--budget_seconds=600",
                  "--pieces=products,models,packed,convolutions")
 
 

@@ -139,7 +139,7 @@ def test_paths_without_a_checkpoint_are_refused_in_one_sentence(command, tmp_pat
                        ("future", "does not know the experiment")):
         assert refused(command("inspect", f"--checkpoint={tmp_path / name}", output), said)
     code, _, err = command("inspect", f"--checkpoint={torn}", output)
-    assert code == 1 and "is torn" in err and "error: no checkpoint that can be read" in err
+    assert code == 1 and "is torn" in err and "error: no readable checkpoint" in err
     assert refused(command("inspect", f"--workdir={tmp_path / 'missing'}", output), "not a directory")
     assert refused(command("inspect", f"--workdir={tmp_path / 'study'}", output), "no finished runs")
     assert refused(command("inspect", f"--checkpoints={tmp_path}/none*", output), "nothing matches")

@@ -28,7 +28,7 @@ MISTAKES = [
     ([*SLURM, "--time=1h"], "12:00:00"), ([*SLURM, "--partition=a b"], "--partition"),
     ([*SLURM, "--tasks_per_node=3"], "divide"), ([*SLURM, "--shards=-1"], "--shards"),
     ([*SLURM, "--setup=a\nEND_OF_SCRIPT"], "one line"), ([*SLURM, "--sbatch_option=mem"], "--sbatch_option"),
-    ([*SLURM, "--shards=2", "--", *RUN, "--shard=0/2"], "already has one"),
+    ([*SLURM, "--shards=2", "--", *RUN, "--shard=0/2"], "has one already"),
     ([*SLURM, "--"], "-- python -m experiments.run")]
 # Each case runs in its own process, forked from one that has imported the shared modules.
 CASES = """

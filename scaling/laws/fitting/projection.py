@@ -1,7 +1,7 @@
 """Starting points by variable projection over the nonlinear parameters.
 
 For given nonlinear parameters, a sum of amplitudes times features is a linear least-squares problem (Golub and Pereyra
-1973). So only the nonlinear parameters are searched: on a grid for one or two of them, along a Sobol sequence for more.
+1973). So only the nonlinear parameters are searched: on a grid for one or two of them, along a Halton sequence for more.
 SciPy is imported where it is used, since importing the laws should not wait for it.
 """
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scaling.laws.fitting.objectives import Objective
 from scaling.laws.forms.form import Form
 
 GRID = {0: 1, 1: 81, 2: 21}  # points an axis, by the number of parameters that are searched
-SEQUENCE = 12                # log2 of the number of points for three parameters and more
+POINTS = 4096                # for three parameters and more
 ENOUGH = 100                 # runs that rank the points of a long search
 APART = 0.08                 # of a side of the search box: starts closer than this are one
 
@@ -27,8 +27,7 @@ def search_points(form: Form) -> np.ndarray:
         axis = np.linspace(0.0, 1.0, GRID[size])
         return _in_bounds(form, np.array(list(itertools.product(axis, repeat=size))))
     from scipy.stats import qmc
-    sobol = qmc.Sobol(size, scramble=False).random_base2(SEQUENCE)
-    return _in_bounds(form, sobol + 0.5 ** (SEQUENCE + 1))  # the sequence starts at 0, which is a corner of the box
+    return _in_bounds(form, qmc.Halton(size, scramble=False).random(POINTS + 1)[1:])
 
 
 def random_points(form: Form, count: int, seed: int) -> np.ndarray:
@@ -113,7 +112,7 @@ def solve_exponents(form: Form, theta: np.ndarray, logs, loss, weights) -> np.nd
         gap = np.broadcast_to(loss, (len(theta), len(loss)))
     else:
         from scipy.stats import qmc
-        share = qmc.Halton(2, scramble=False).random(len(theta))[:, 1]  # in base 3, since Sobol's points are in base 2
+        share = qmc.Halton(len(form.nonlinear) + 1, scramble=False).random(len(theta))[:, -1]  # the coordinate after theirs
         span = np.ptp(loss) * 10.0 ** (4.0 * share - 3.0)        # how far E lies beyond the edge of the losses
         gap = loss - (loss.min() - span)[:, None] if amplitude.sign > 0 else (loss.max() + span)[:, None] - loss
     slopes = np.stack([np.broadcast_to(jet.first[k], gap.shape) for k in linear], axis=1)   # [G, L, n]

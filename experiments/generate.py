@@ -5,9 +5,9 @@
     python -m experiments.generate --workdir=runs/gan --samples=64 --output=grid.png
 
 --run is "best" (the best run of the study, its target included), a fingerprint, or the start of a fingerprint. The family
-of the run decides what it generates. A family of text prints the prompt and its continuation token by token; several samples
-follow each other, each under a line with its number. A family of images writes a grid of them as one PNG, by default
-WORKDIR/generated/<run>-seed<seed>-<samples>.png.
+of the run decides what it generates. A family of text prints the prompt and its continuation token by token; several
+samples follow each other, each under a line with its number. A family of images writes a grid of them as one PNG, by
+default WORKDIR/generated/<run>-seed<seed>-<samples>.png.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.

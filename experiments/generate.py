@@ -4,13 +4,13 @@
     python -m experiments.generate --workdir=runs/quickstart --run=031f --prompt='import ' --samples=4 --seed=1
     python -m experiments.generate --workdir=runs/gan --samples=64 --output=grid.png
 
---run is "best" (the best run of the study, its target included), a fingerprint, or the start of a fingerprint. What comes
-out follows from the run's family. A family of text prints the prompt and its continuation token by token; several samples
-follow each other, each under a line with its number. A family of images writes a grid of them as one PNG, by default
-WORKDIR/generated/<run>-seed<seed>-<samples>.png.
+--run is "best" (the best run of the study, its target included), a fingerprint, or the start of a fingerprint. The family
+of the run decides what it generates. A family of text prints the prompt and its continuation token by token; several
+samples follow each other, each under a line with its number. A family of images writes a grid of them as one PNG, by
+default WORKDIR/generated/<run>-seed<seed>-<samples>.png.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
---temperature=0 the text is the likeliest one, and the seed does not matter.
+--temperature=0 every token is the likeliest one, and the seed does not matter.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the run cannot
 be read or cannot do what was asked; 2 for wrong flags. The reason is one sentence on standard error.

@@ -171,10 +171,13 @@ def _read(path, warned):
 
 
 @functools.cache
-def versions() -> dict:
-    """Versions of Python and of the packages that results depend on; None for a package that is not installed."""
+def versions(packages=("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scaling")) -> dict:
+    """Versions of Python and of packages, by default those that results depend on; None for what is not installed.
+
+    Nothing is imported for this.
+    """
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scaling"):
+    for package in packages:
         try:
             found[package.removesuffix("-checkpoint")] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-import scaling
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting import newton
 from scaling.laws.fitting.objectives import DEFAULT, Objective
@@ -17,6 +15,7 @@ from scaling.laws.fitting.optimise import Scale
 from scaling.laws.fitting.problem import basis_of
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.runs import Runs
+from scaling.results.records import versions
 
 EFFICIENT = 1.345  # Huber's delta in noise standard deviations: 95% efficient under normal noise
 
@@ -86,8 +85,7 @@ class Fit:
                 "weights": "equal" if np.ptp(self.weights) == 0 else "given",
                 "bounds": {p.name: [p.low, p.high] for p in (*self.form.amplitudes, *self.form.nonlinear)},
                 "fixed": dict(self.form.fixed), "tied": dict(self.form.tied), "search": self.search,
-                "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
-                             "numpy": np.__version__, "pandas": pd.__version__}}
+                "versions": versions(("scaling", "numpy", "pandas"))}
 
     def to_json(self) -> dict:
         """Everything but the points, as plain JSON values."""

@@ -13,18 +13,16 @@ import datetime
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from etils import epath
 
-import scaling
 from scaling.laws.forecasts import evidence
 from scaling.laws.forecasts.prediction import in_space, predict_run
 from scaling.laws.forecasts.twostep import TwoStep
 from scaling.laws.forms.form import LawError
+from scaling.results.records import versions
 from scaling.store import files
 
 
@@ -57,8 +55,7 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9) ->
         "fit": fit.to_json(), "bootstrap": boot.to_json(level), "manifest": fit.manifest,
         "source": fit.runs.source, "measured": measured, "records": known, "record_columns": columns,
         "records_hash": evidence.json_digest(sorted(known.values())),
-        "versions": {"scaling": scaling.__version__, "python": platform.python_version(),
-                     "numpy": np.__version__, "pandas": pd.__version__},
+        "versions": versions(("scaling", "numpy", "pandas")),
     }
     content = json.loads(files.dumps(content))
     content["hash"] = evidence.json_digest(content)

@@ -30,11 +30,10 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """Two devices, and a cache of compiled programs that the processes share."""
-    cache = tmp_path_factory.mktemp("cache")
+    """Two devices; programs are compiled once for all processes of all workers, since they share the session's cache."""
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
-        "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "SCALING_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PYTHONPATH": str(ROOT)}
 
 

@@ -89,7 +89,7 @@ class Runs:
 
         metric: a column of the records, by default the study's own. tuned: only the best learning rate at each N and D.
         """
-        from scaling.results import tuned as best  # here, since it imports SciPy's statistics, which take a second
+        from scaling.results import tuned as best  # here, since it imports SciPy, which other tables do without
         study = pathlib.Path(path) / "study.json"
         about = files.read_json(study) if study.exists() else {}
         metric, unit = metric or about.get("metric") or "loss", about.get("unit") or "tokens"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from scaling.results import metrics
 
@@ -166,7 +166,7 @@ def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level:
     if pairs.empty or (pairs <= 0).any(axis=None):
         return None
     logs = np.log(pairs["last"] / pairs["first"])
-    margin = stats.t.ppf((1 + level) / 2, len(logs) - 1) * logs.sem() if len(logs) > 1 else np.nan
+    margin = stdtrit(len(logs) - 1, (1 + level) / 2) * logs.sem() if len(logs) > 1 else np.nan
     ratios = np.exp([logs.mean(), logs.mean() - margin, logs.mean() + margin])
     return Effect(float(last.name / first.name), *map(float, ratios), len(logs))
 

@@ -178,7 +178,7 @@ REFUSED = [
     (["--config.optim.name='adamv'"], 1, "adamw"),
     (["--config.layout='tensr'"], 1, "tensor"),
     (["--mesh=data=3"], 1, "3"),
-    (["--shard=2/2"], 2, "takes i/n with 0 <= i < n"),
+    (["--shard=2/2"], 2, "must be i/n with 0 <= i < n"),
     (["--config.microbatch=3"], 1, "microbatch"),
     (["--config.data.evaluation_tokens=100000000"], 1, "100,000,000"),
     (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),

@@ -9,7 +9,7 @@ at infinitely many samples, over the trace of the real covariance, in the space 
 to the kernel distance, to 1 - coverage, and to a fresh critic's advantage. The study forecasts a run with ten times the
 compute of the largest fitted one before it trains that run. `:quick` is a smaller version.
 
-Cost: two CPU cores, a quarter of an hour; 51 runs in 7 programs, 2.4e13 FLOPs.
+Cost: two CPU cores, a quarter of an hour; 51 runs in 7 programs, 2.2e13 FLOPs of the models.
 Expect: the tuned distance falls at every step in N and in D, from 0.26 to 0.08 (real images against real ones: 0.001);
 alpha 0.44, 90% [0.33, 0.73], beta 0.83 [0.67, 1.60], no visible floor E. The forecast was 0.0436 [0.0386, 0.0703]; the
 observed value was 0.0411, inside the interval. At this budget D acts as the number of steps: 2,048 different images are as

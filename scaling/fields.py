@@ -13,6 +13,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+LISTED = 24  # names that an error lists, where none is near
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message says which field and what to write instead."""
@@ -47,10 +49,14 @@ def fields(node) -> dict[str, Any]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """"nearest: a, b" for the names closest to `name`, or "there are: ..." with all names if none is close."""
+    """"nearest: a, b" for the names closest to `name`, or "there are: ..." with the first names if none is close."""
     names = list(names)
     close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
-    return "nearest: " + ", ".join(close) if close else "there are: " + ", ".join(sorted(names))
+    if close:
+        return "nearest: " + ", ".join(close)
+    shown = sorted(names)[:LISTED]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return "there are: " + ", ".join(shown) + more
 
 
 def did_you_mean(name: str, names: Iterable[str], count: int = 3) -> str:

@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import math
 import os
+import sys
 
 from scaling.fields import ConfigError, nearest
 
@@ -123,13 +124,15 @@ def ladder(chip: Chip) -> list[str]:
 
 
 def leave_absent_tpus_alone():
-    """Keep JAX from loading libtpu on a machine without an accelerator. Call it before JAX starts.
+    """Keep JAX from loading libtpu on a machine without an accelerator. Call it before JAX starts a backend.
 
     Where libtpu is installed (as a compiler), JAX would load it, print a page of warnings and take a lock that the next
     compile then waits for.
     """
     if "JAX_PLATFORMS" not in os.environ and importlib.util.find_spec("libtpu") and not machine_has_accelerator():
         os.environ["JAX_PLATFORMS"] = "cpu"
+        if "jax" in sys.modules:  # which has read the variable already
+            sys.modules["jax"].config.update("jax_platforms", "cpu")
 
 
 def machine_has_accelerator() -> bool:

@@ -13,6 +13,7 @@ import jax
 from etils import epath
 
 from scaling import experiment as experiments
+from scaling.devices import chips
 from scaling.fields import nearest
 from scaling.results import metrics, records, tuned
 from scaling.store import checkpoint, files
@@ -27,6 +28,7 @@ def restore(workdir, run: str = "best") -> RestoredRun:
     there is no such run, or its record or parameters are missing or damaged, and WorkdirError where `workdir` is no
     directory.
     """
+    chips.leave_absent_tpus_alone()
     runner = Runner(epath.Path(workdir).expanduser(), TrainingOptions())
     fingerprint = best(runner.workdir) if run == "best" else find_run(runner.records, run)
     try:

@@ -37,7 +37,6 @@ def read_checkpoint(path, step: int | None = None, prefix: str = "params") -> tu
     Torn checkpoints are skipped with a warning. Raises NoCheckpoint when there is none, CheckpointError when nothing
     lies under `prefix`. meta["step"] is the step that was read.
     """
-    silence_orbax()
     path = absolute(path)
     if not path.is_dir():
         raise trees.NoCheckpoint(f"no checkpoints in {os.fspath(path)}: not a directory")
@@ -63,6 +62,7 @@ def read_checkpoint(path, step: int | None = None, prefix: str = "params") -> tu
 
 def _saved(path):
     """The steps that are saved under `path`, listed by this process alone."""
+    silence_orbax()
     options = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=_alone())
     with ocp.CheckpointManager(path, options=options) as manager:
         return manager.all_steps()

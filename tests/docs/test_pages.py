@@ -18,6 +18,7 @@ import types
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from scaling.results import records
 
@@ -151,6 +152,7 @@ def test_the_cells_of_the_notebook_page_run(drive, monkeypatch):
     with contextlib.redirect_stdout(said):
         for code in blocks(ROOT / "docs" / "colab.md", "python"):
             exec(code.replace("/content/drive/MyDrive/scaling/quickstart", str(drive)), namespace)
+    pyplot.close("all")  # other tests of this process expect none
     assert mounted == ["/content/drive"] and shown == ["<p>a report</p>"]
     assert len(namespace["runs"]) == 16 and "alpha" in said.getvalue()
 

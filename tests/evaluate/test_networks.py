@@ -2,12 +2,15 @@
 import jax
 import numpy as np
 import pytest
+from boxed_flags import Box
 from PIL import Image
 from vit_weights import vit_state
 
 from scaling.evaluate import features
 from scaling.evaluate.pretrained import dinov2, inception, resize, weights
-from tools import convert_weights
+
+with Box():
+    from tools import convert_weights
 
 
 def apply(rule, x):

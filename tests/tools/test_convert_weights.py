@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from boxed_flags import Box
 
 from scaling.evaluate.pretrained import weights
-from tools import convert_weights
+
+with Box():
+    from tools import convert_weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 

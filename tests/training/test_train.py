@@ -61,11 +61,18 @@ def pick(tree, i):
     return jax.tree.map(lambda x: np.asarray(x)[i], tree)
 
 
+def families_but(slow):
+    """Parameters of a test that is slow for one family."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name == slow else []) for name in FAMILIES]
+
+
 @pytest.fixture(params=FAMILIES)
 def e(request):
     return tiny(request.param)
 
 
+# A pack knows players and examples, not families, so the VAE repeats what the GAN tests.
+@pytest.mark.parametrize("e", families_but("vae"), indirect=True)
 def test_packed_runs_equal_single_runs(e):
     pack = [e.replace({"seed": s, "optim.learning_rate": r}) for s, r in ((0, 1e-3), (1, 4e-3), (2, 1e-2))]
     losses, state = train_pack(pack, devices=1)
@@ -102,8 +109,7 @@ def devices(e):
 
 
 # Feeds differ between texts and images, not between families, so the test of the GAN repeats that of the VAE.
-@pytest.mark.parametrize("e", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gan")) for name in FAMILIES],
-                         indirect=True)
+@pytest.mark.parametrize("e", families_but("gan"), indirect=True)
 def test_streamed_equals_resident(e, monkeypatch):
     """The two programs give equal bits, though one of them has room for few batches.
 
@@ -142,7 +148,7 @@ def test_restored_from_a_checkpoint_equals_uninterrupted_bit_for_bit(e, tmp_path
 
 def test_convolutions_and_nothing_else_are_kept_out_of_compiled_loops_on_cpu():
     e = tiny("gan", **{"microbatch": 4})
-    convolved = e.replace({"family": type(e.family)(body="conv", width=4)})
+    convolved = e.replace({"family": type(e.family)(body="conv", width=4, layers=1)})
     programs = [Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
     assert [program.loop for program in programs] == [True, False]
     assert programs[1].accumulation_steps == 2

@@ -84,7 +84,8 @@ def render_images(fields, factors: dict, size: int, xp: ModuleType = np):
     distance = _look_up(fields, factors["master"], x, y, xp)
     gain = along((factors["size"] * size) // SIDE)           # pixels of the image in one of the master
     coverage = xp.clip((((distance + along(factors["stroke"])) * gain) >> 12) + 128, 0, 256)[..., None]
-    ground, ink = (xp.reshape(factors[name], (len(factors[name]), 1, 1, -1)) for name in ("ground", "ink"))
+    ground = xp.reshape(factors["ground"], (len(factors["ground"]), 1, 1, -1))
+    ink = xp.reshape(factors["ink"], (len(factors["ink"]), 1, 1, -1))
     return (ground + (((ink - ground) * coverage + 128) >> 8)).astype(xp.uint8)
 
 
@@ -100,7 +101,8 @@ def _look_up(fields, master, x, y, xp):
         found = flat[place + offset] if xp is np else flat.at[place + offset].get(mode="promise_in_bounds")
         return found.astype(xp.int32)
 
-    upper, lower = (take(o) * (256 - right) + take(o + 1) * right for o in (0, SIDE))
+    upper = take(0) * (256 - right) + take(1) * right
+    lower = take(SIDE) * (256 - right) + take(SIDE + 1) * right
     found = (upper * (256 - down) + lower * down) >> 12      # 1/16 pixels * 2**16 -> 1/256 pixels
     return found - (128 << 4) - outside
 

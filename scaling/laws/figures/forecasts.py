@@ -149,8 +149,8 @@ def draw_suggestion(found) -> Figure:
     finish(panel, log_y=False)
     if {across, down} == {"N", "D"}:
         _budgets(panel)
-    now, after = (f"{error:.2%}" if found.relative else f"{error:.3g}" for error in (found.se_now, found.se_after))
-    note(figure, f"{found.target}: standard error {now} now, {after} "
+    style = ".2%" if found.relative else ".3g"
+    note(figure, f"{found.target}: standard error {found.se_now:{style}} now, {found.se_after:{style}} "
          f"expected after {len(chosen)} runs of {words.compact_power(found.cost)} FLOPs")
     return figure
 

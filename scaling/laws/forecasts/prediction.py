@@ -43,7 +43,8 @@ def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     draws = boot.samples(**at, noise=True)
     space = "linear" if fit.spec.space == "linear" or draws.min() <= 0 else "log"
     low, high = in_space(space, np.quantile(draws, [1 - SIGMA, SIGMA]))
-    interval, confidence = (list(map(float, boot.predict(**at, level=level, noise=noise))) for noise in (True, False))
+    interval = [float(end) for end in boot.predict(**at, level=level, noise=True)]
+    confidence = [float(end) for end in boot.predict(**at, level=level, noise=False)]
     said = [*fit.diagnostics, *boot.diagnostics, *_reach(fit, at, ratio, interval)]
     steps = _steps(fit, boot, at, level) if isinstance(fit, TwoStep) else {}
     return {"target": target, "metric": fit.runs.columns["y"], "predicted": float(fit.predict(**at)),

@@ -105,7 +105,8 @@ class _Surface:
             raise LawError(f"a frontier needs a law in N and D (or in C and M); {self.form.name} is in "
                            f"{', '.join(self.form.inputs)}")
         if set(given) != set(further):
-            wanted, got = (", ".join(names) or "nothing else" for names in (further, given))
+            wanted = ", ".join(further) or "nothing else"
+            got = ", ".join(given) or "nothing else"
             raise LawError(f"a frontier of {self.form.name} takes {wanted} beside the budget, but {got} was given; "
                            f"write frontier(fit, compute{''.join(f', {name}=...' for name in further)})")
         self.given = {name: np.asarray(values, float) for name, values in given.items()}

@@ -91,7 +91,8 @@ class IsoFlop:
             raise LawError("compute budgets must be positive and finite")
         x, columns = np.log10(compute), {"flops": compute}
         for role, slope, intercept in (("params", "a", "a0"), ("data", "b", "b0")):
-            starts, powers = (self.draws[name].to_numpy()[:, None] for name in (intercept, slope))
+            starts = self.draws[intercept].to_numpy()[:, None]
+            powers = self.draws[slope].to_numpy()[:, None]
             values = 10.0 ** starts * compute ** powers
             here = 10.0 ** (getattr(self, intercept) + getattr(self, slope) * x)
             columns |= _banded(role, here, values, self.level)

@@ -119,7 +119,8 @@ def slice_optimum(part: Slice, method: str, draws: int, rng) -> dict:
     drawn = part.loss[:, None] + rng.choice(noise, (len(noise), draws))
     for name, role in ROLES.items():
         x = part.logs[role]
-        here, many = (lowest_points(method, x, y) for y in (part.loss[:, None], drawn))
+        here = lowest_points(method, x, part.loss[:, None])
+        many = lowest_points(method, x, drawn)
         within = many.convex & (many.where > x.min()) & (many.where < x.max())
         good = many.where[within] if within.any() else np.full(1, here.where[0])
         out |= {name: here.where[0], f"{name}_draws": np.where(within, many.where, rng.choice(good, draws)),

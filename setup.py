@@ -41,7 +41,7 @@ setuptools.setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9", "pyrefly>=1.0",
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff==0.17.6", "pyrefly==1.5.0",
                  "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],

@@ -53,8 +53,6 @@ def one_cpu_device_per_core():
     A mesh of such devices keeps every core busy even when matrices are small. One device with many threads does not.
     """
     chips.leave_absent_tpus_alone()
-    if "JAX_PLATFORMS" in os.environ:
-        jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # JAX has already read the old value
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,12 +16,10 @@ def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> s
 
 
 def with_model_flops(record: dict) -> dict:
-    """A record with `flops` of the model and `flops_executed`, whichever version wrote it.
+    """A record of results version 2 with `flops` of the model, and those that were executed as `flops_executed`.
 
     A record without a whole experiment, such as one written by hand, stays as it is.
     """
-    if "flops_executed" in record or "flops" not in record:
-        return record
     try:
         experiment = from_dict(record["experiment"])
     except (AttributeError, KeyError, TypeError, ValueError):

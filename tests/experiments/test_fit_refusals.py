@@ -1,19 +1,6 @@
 """experiments.fit refuses bad input with one sentence, and leaves no files."""
 import pytest
-from forked_command import forked
 from planted_table import table
-
-
-@pytest.fixture(scope="module")
-def server():
-    with forked("fit") as call:
-        yield call
-
-
-@pytest.fixture
-def command(server, tmp_path):
-    """command("--law=power", ...) -> the Ran of a call in tmp_path, by default with --bootstrap=0 --nofigures."""
-    return lambda *arguments: server(["--nofigures", "--bootstrap=0", *arguments], tmp_path)
 
 
 def change(rows, column, value):
@@ -54,10 +41,10 @@ BAD = {  # name: (the table, flags, exit status, words of the sentence)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, name):
+def test_bad_input_is_one_sentence_and_leaves_nothing(fit_command, tmp_path, name):
     frame, flags, code, words = BAD[name]
     frame.to_csv(tmp_path / "points.csv", index=False)
-    ran = command("--points=points.csv", "--output=fit", *flags)
+    ran = fit_command("--points=points.csv", "--output=fit", *flags)
     assert ran.code == code, ran.err or ran.out
     assert ran.err.startswith("error: ") and ran.err.count("\n") == 1, ran.err
     assert all(word in ran.err for word in words), ran.err
@@ -69,17 +56,17 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, name):
     ("image.csv", b"\x89PNG\r\n\x00\xff\xfe", ["image.csv"]), ("empty.csv", b"", ["empty.csv"]),
     ("broken.jsonl", b'{"a": 1\n', ["broken.jsonl"]), ("broken.parquet", b"PAR1", ["broken.parquet"]),
 ])
-def test_files_that_are_no_tables(command, tmp_path, file, content, words):
+def test_files_that_are_no_tables(fit_command, tmp_path, file, content, words):
     if content is not None:
         (tmp_path / file).write_bytes(content)
-    ran = command(f"--points={file}", "--output=fit")
+    ran = fit_command(f"--points={file}", "--output=fit")
     assert ran.code == 1 and ran.err.startswith("error: ") and ran.err.count("\n") == 1, ran.err
     assert all(word in ran.err for word in words)
     assert not (tmp_path / "fit").exists()
 
 
-def test_an_output_that_is_a_file_is_refused_first(command, tmp_path):
+def test_an_output_that_is_a_file_is_refused_first(fit_command, tmp_path):
     (tmp_path / "fit").write_text("mine")
-    ran = command("--points=nowhere.csv", "--output=fit")
+    ran = fit_command("--points=nowhere.csv", "--output=fit")
     assert ran.code == 1 and "is a file" in ran.err
     assert (tmp_path / "fit").read_text() == "mine"

@@ -20,9 +20,9 @@ from scaling.results import records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
 from scaling.study import overview, recipe, showcase
+from scaling.study.forecasting import Forecasting
 from scaling.sweeps import runner
 from scaling.sweeps.plan import Plan
-from scaling.training.counts import counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Study:
         self.started = time.monotonic()
         self.rate = hosts.agree(matmul_rate())
         self.runner = runner.Runner(self.workdir, options)
+        self.forecasting = Forecasting(self.workdir, self.runner)
         pack = pack or runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
         self.plan = self.runner.plan(definition.sweep, pack)
         self.unit = definition.sweep[0].data.unit
@@ -82,7 +83,7 @@ class Study:
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
                 self.runner.run(self.runner.plan([experiments.from_dict(target)], 1, "target"), progress)
-                hosts.by_lead(lambda: self.check(progress.print))
+                hosts.by_lead(lambda: self.forecasting.check(progress.print))
         path = hosts.by_lead(self.conclude)
         hosts.barrier("end")
         print(f"report: {path}", flush=True)
@@ -93,7 +94,8 @@ class Study:
         fit, boot = self.fit(say)
         if self.definition.target is None or fit is None:
             return None
-        return self.forecast(self.definition.target, fit, boot, say)
+        _, cells = self.cells()
+        return self.forecasting.write(self.definition.target, fit, boot, cells, self.data_column, say)
 
     def conclude(self) -> str:
         """Writes study.json, the samples and the report, and returns the report's path."""
@@ -151,44 +153,6 @@ class Study:
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")
 
-    def forecast(self, make_target, fit, boot, say) -> dict:
-        """Writes the forecast unless there is one, and returns its target's experiment as a dict.
-
-        The target may be trained only after this.
-        """
-        path = self.workdir / "forecast.json"
-        if not path.exists():
-            _, cells = self.cells()
-            draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
-            rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[self.data_column], self.data_column)
-            target = make_target(float(f"{rate:.3g}"))
-            run = self.runner.plan([target], 1, "target").runs[0]
-            about = counts(target, target.data.available(self.runner.source(target))) | {
-                "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
-                "experiment": experiments.to_dict(target)}
-            try:
-                laws.forecast.write(path, fit, boot, about, self._hashes(cells["fingerprints"].explode()))
-            except laws.LawError:
-                if not path.exists():
-                    raise  # with a file, another process on this workdir was first, and its forecast counts
-        written = laws.forecast.read(path)
-        low, high = written["interval"]
-        say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
-            f"[{low:.4f}, {high:.4f}], at {written['compute_ratio']:.1f} times the compute; in {path}")
-        return written["target"]["experiment"]
-
-    def check(self, say):
-        """Compares the forecast with the result of its target."""
-        path = self.workdir / "forecast.json"
-        written = laws.forecast.read(path)
-        record = self.runner.records.read(written["target"]["fingerprint"])
-        if record["diverged"]:
-            say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
-            return
-        result = laws.forecast.check(path, record[written["metric"]], self._hashes(written["records"]))
-        say(f"observed: {result['observed']:.4f}, error {result['relative_error']:+.2%}, "
-            f"{'inside' if result['inside'] else 'outside'} the interval")
-
     def show(self):
         """Writes samples of the best model of each size, and the scores of real images as baselines."""
         frame = tuned.clean(records.load_records(self.workdir), self.definition.metric)
@@ -226,7 +190,3 @@ class Study:
         done = [pack for plan in plans for pack in plan.packs if all(recorded(run.fingerprint) for run in pack.runs)]
         total, finished = sum(map(self.runner.work, plans)), self.runner.work(Plan(tuple(done)))
         return Progress(total, initial=finished, silent=not hosts.is_lead())
-
-    def _hashes(self, fingerprints):
-        done = [f for f in fingerprints if self.runner.records.done(f)]
-        return laws.record_hashes(self.runner.records.read(f) for f in done)

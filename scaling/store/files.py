@@ -64,8 +64,10 @@ def disk_full(path, remedy=None):
 
 
 def check_path(path) -> None:
-    """Raises WorkdirError for a directory whose files cannot be read back: tensorstore takes parts of its path for a pattern
-    or the start of a URL."""
+    """Raises WorkdirError for a directory that checkpoints cannot be read from.
+
+    tensorstore takes `[` for a pattern, a backslash for a slash and `gs:` for the start of a URL, wherever they stand.
+    """
     shown = os.fspath(path)
     if not is_local(path):
         return
@@ -158,6 +160,12 @@ def replacing(path, exclusive: bool = False):
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_directory(path) -> None:
+    """Writes the names in a local directory to the disk; other stores do it by themselves."""
+    if is_local(path) and os.path.isdir(path):
+        _sync(path)
 
 
 def _sync(path):

@@ -69,7 +69,10 @@ def dumps_sealed(obj, indent=None) -> str:
 
 
 def loads_sealed(text):
-    """The values that `dumps_sealed` or `dumps` was given. Raises SealError, or one of several errors for a damaged text."""
+    """The values that `dumps_sealed` or `dumps` was given.
+
+    Raises SealError where the digest does not match, and one of several errors where the text is no JSON of `dumps`.
+    """
     return _restore(unseal(json.loads(text)))
 
 

@@ -39,6 +39,7 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.7",
         "tokenizers>=0.20",
         "tqdm>=4.66",
+        "xxhash>=3.4",
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff==0.17.6", "pyrefly==1.5.0",

@@ -3,20 +3,26 @@
 Every path may be local or anything else that `etils.epath` takes (`gs://bucket/...`).
 """
 import contextlib
-import dataclasses
 import errno
-import json
-import math
 import os
 import pathlib
+import re
 import uuid
 
-import numpy as np
 from etils import epath
+
+from scaling.store import strict_json
+from scaling.store.strict_json import dumps, loads, loads_line  # noqa: F401 - part of this module's face
+
+_SCHEME = re.compile("[a-z][a-z0-9+.-]*:")
 
 
 class WorkdirError(ValueError):
     """The workdir cannot be used: it is a file, is not writable, or does not exist."""
+
+
+class DamagedFile(ValueError):
+    """A file is not what was written: it is cut, altered or unreadable. The message names it and says what to do."""
 
 
 class DiskFull(OSError):
@@ -57,13 +63,40 @@ def disk_full(path, remedy=None):
                                      f"{remedy or 'free some space and run the same command again'}") from error
 
 
+def check_path(path) -> None:
+    """Raises WorkdirError for a directory that checkpoints cannot be read from.
+
+    tensorstore takes `[` for a pattern, a backslash for a slash and `gs:` for the start of a URL, wherever they stand.
+    """
+    shown = os.fspath(path)
+    if not is_local(path):
+        return
+    path = os.path.realpath(os.path.expanduser(shown))
+    found = next((f"the character {c!r}" for c in "[\\" if c in path), None)
+    found = found or next((f"the part {p!r}" for p in path.split(os.sep) if _SCHEME.fullmatch(p)), None)
+    found = found or (None if _decodes(path) else "bytes that are not UTF-8")
+    if found:
+        raise WorkdirError(f"the path {path!r} has {found}, with which checkpoints cannot be read back: choose another "
+                           "directory, or rename this one")
+
+
+def _decodes(path):
+    try:
+        path.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
 def open_workdir(path) -> epath.Path:
     """Creates the directory `path` and its parents, tests that it is writable, and returns it.
 
-    Raises WorkdirError when it is a file, lies inside a file, or is not writable; DiskFull when the disk is full.
+    Raises WorkdirError when it is a file, lies inside a file, is not writable, or has a path of which checkpoints cannot be
+    read; DiskFull when the disk is full.
     """
     path = epath.Path(path).expanduser()
     shown = os.fspath(path)
+    check_path(path)
     with disk_full(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -129,6 +162,12 @@ def replacing(path, exclusive: bool = False):
         temporary.unlink(missing_ok=True)
 
 
+def sync_directory(path) -> None:
+    """Writes the names in a local directory to the disk; other stores do it by themselves."""
+    if is_local(path) and os.path.isdir(path):
+        _sync(path)
+
+
 def _sync(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -149,83 +188,25 @@ def _link(source, target):
         os.rename(source, target)
 
 
-def dumps(obj, indent=None) -> str:
-    """Strict JSON, which browsers and jq can read.
-
-    Takes dicts, lists, NumPy and JAX arrays and scalars, paths and dataclasses. JSON has no NaN and no infinity, so
-    they are written as null, and the dict around them records them under the key "nonfinite":
-    {"loss": NaN, "a": [1.0, inf]} becomes
-    {"loss": null, "a": [1.0, null], "nonfinite": {"loss": "nan", "a": {"1": "inf"}}}. `loads` restores them.
-    """
-    value, marks = _encode(obj, "")
-    if marks is not None:
-        raise ValueError(f"JSON cannot hold NaN or infinity outside a dict: wrap {obj!r} in a dict")
-    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
-
-
-def loads(text):
-    """The values that `dumps` was given."""
-    return json.loads(text, object_hook=_decode)
-
-
-def loads_line(line: bytes) -> dict | None:
-    """The dict on one line of a JSON-lines file, or None when the line is torn or damaged."""
-    try:
-        value = loads(line.decode())
-    except (ValueError, AttributeError, LookupError, TypeError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _encode(x, where):
-    """(JSON value of x, marks). Marks are "nan", "inf" or "-inf" for such a float, {index: marks} for a list, else None."""
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
-        x = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
-    if x is None or isinstance(x, (bool, int, str)):
-        return x, None
-    if isinstance(x, float):
-        return (float(x), None) if math.isfinite(x) else (None, str(float(x)))
-    if isinstance(x, dict):
-        pairs = {str(k): _encode(v, f"{where}.{k}") for k, v in x.items()}
-        value = {k: v for k, (v, _) in pairs.items()}
-        marks = {k: m for k, (_, m) in pairs.items() if m is not None}
-        if "nonfinite" in value:
-            raise ValueError(f"the key 'nonfinite' at {where.lstrip('.') or 'the top'} is reserved for NaN and infinity: "
-                             "rename it")
-        return ({**value, "nonfinite": marks} if marks else value), None
-    if isinstance(x, (list, tuple)):
-        pairs = [_encode(v, f"{where}.{i}") for i, v in enumerate(x)]
-        marks = {str(i): m for i, (_, m) in enumerate(pairs) if m is not None}
-        return [v for v, _ in pairs], marks or None
-    if isinstance(x, os.PathLike):
-        return os.fspath(x), None
-    if hasattr(x, "isoformat"):
-        return x.isoformat(), None
-    if hasattr(x, "__array__"):
-        return _encode(np.asarray(x).tolist(), where)
-    raise TypeError(f"{type(x).__name__} at {where.lstrip('.') or 'the top'} has no JSON form: {x!r}")
-
-
-def _decode(d):
-    def put(value, marks):
-        if isinstance(marks, str):
-            return float(marks)
-        value = list(value)
-        for i, m in marks.items():
-            value[int(i)] = put(value[int(i)], m)
-        return value
-    marks = d.pop("nonfinite", {})
-    return {**d, **{k: put(d[k], m) for k, m in marks.items()}}
-
-
 def write_json(path, obj) -> None:
-    """Writes `obj` atomically as indented strict JSON; see `dumps`."""
-    atomic_write(path, dumps(obj, indent=1) + "\n")
+    """Writes `obj` atomically as indented strict JSON with its digest; see `scaling.store.strict_json`."""
+    atomic_write(path, strict_json.dumps_sealed(obj, indent=1) + "\n")
 
 
 def read_json(path):
-    """Reads a file of `write_json`. Raises ValueError, which names the file, when it is not JSON."""
+    """What `write_json` was given; a file without a digest is read as it is.
+
+    Raises FileNotFoundError where there is no file, and DamagedFile where it is not JSON, cannot be read, or was altered.
+    """
+    shown, again = os.fspath(path), "restore it, or delete it and run the command that wrote it again"
     try:
-        return loads(epath.Path(path).read_text())
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{os.fspath(path)} is not valid JSON ({error}): restore or delete it") from error
+        return strict_json.loads_sealed(epath.Path(path).read_text())
+    except FileNotFoundError:
+        raise
+    except strict_json.SealError as error:
+        raise DamagedFile(f"{shown} is not as it was written ({error}): {again}; if it was edited on purpose, delete its "
+                          f"key {strict_json.KEY!r}") from error
+    except OSError as error:
+        raise DamagedFile(f"{shown} cannot be read ({error.strerror or error}): {again}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{shown} is not valid JSON ({error}): {again}") from error

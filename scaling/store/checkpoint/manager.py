@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from scaling.devices import hosts
 from scaling.store import files
-from scaling.store.checkpoint import reading, trees
+from scaling.store.checkpoint import digests, reading, trees
 
 
 class Checkpoints:
@@ -26,6 +26,7 @@ class Checkpoints:
         self._best = keep_best
         self._directory = reading.absolute(directory)
         self._torn = set()
+        arrays = digests.DigestingHandler()
         if self._directory.exists():
             for path in self._directory.iterdir():
                 if ".orbax-checkpoint-tmp" in path.name:
@@ -34,7 +35,9 @@ class Checkpoints:
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
                 preservation_policy=_policy(keep, keep_best), best_fn=_score if keep_best else None,
-                cleanup_tmp_directories=True, save_root_metadata=False))
+                cleanup_tmp_directories=True, save_root_metadata=False,
+                async_options=ocp.AsyncOptions(post_finalization_callback=arrays.complete)),
+                handler_registry=_registry(arrays))
 
     def save(self, step: int, tree, meta: dict | None = None, score: float | None = None) -> None:
         """Saves `tree` (any pytree of arrays, typed PRNG keys and numbers) and `meta` (JSON values) as step `step`.
@@ -55,7 +58,7 @@ class Checkpoints:
             leaves[path] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "key": impl}
             if leaf.size:  # orbax refuses empty arrays, and their shape says everything
                 flat[path] = leaf
-        content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves}
+        content = {"meta": {**(meta or {}), "step": int(step)}, "leaves": leaves, "digests": digests.METHOD}
         with files.disk_full(self._directory):
             for old in self._torn | {s for s in self._manager.all_steps() if s >= step}:
                 self._manager.wait_until_finished()
@@ -69,6 +72,13 @@ class Checkpoints:
         """The newest saved step that is not known to be torn, or None."""
         return hosts.agree(max(self._steps(), default=None))
 
+    def remove_after(self, step: int) -> list[int]:
+        """Removes the checkpoints of later steps than `step`, and returns these steps."""
+        later = [s for s in hosts.agree(list(self._manager.all_steps())) if s > step]
+        for s in later:
+            self._manager.delete(s)
+        return later
+
     def restore(self, step: int | None, abstract_tree):
         """(tree, meta) as saved at `step`, or at the newest step when `step` is None.
 
@@ -79,12 +89,13 @@ class Checkpoints:
         """
         self.wait()
         steps = [s for s in self._steps() if step is None or s <= step]
-        return reading.read_tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, hosts.gather_values)
+        return reading.read_tree(self._directory, hosts.agree(steps), abstract_tree, self._torn, reading.together())
 
     def wait(self) -> None:
         """Blocks until every save is on disk."""
         with files.disk_full(self._directory):
             self._manager.wait_until_finished()
+            files.sync_directory(self._directory)
 
     def close(self) -> None:
         """Waits, then ends orbax's threads."""
@@ -108,6 +119,13 @@ class Checkpoints:
 
     def _steps(self):
         return [s for s in self._manager.all_steps() if s not in self._torn]
+
+
+def _registry(arrays):
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    registry.add("state", ocp.args.PyTreeSave, arrays)
+    registry.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+    return registry
 
 
 def _policy(keep, keep_best):

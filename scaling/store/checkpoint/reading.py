@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from etils import epath
 
 from scaling.devices import hosts
 from scaling.store import files
-from scaling.store.checkpoint import trees
+from scaling.store.checkpoint import digests, trees
 
 
 def restore_tree(path, abstract_tree):
@@ -22,7 +24,7 @@ def restore_tree(path, abstract_tree):
     The other processes of its job need not call it.
     """
     path = absolute(path)
-    return read_tree(path, _saved(path), abstract_tree, set(), _only_here)
+    return read_tree(path, _saved(path), abstract_tree, set(), ALONE)
 
 
 def restore_params(path, step: int | None = None, prefix: str = "params") -> dict:
@@ -49,7 +51,7 @@ def read_checkpoint(path, step: int | None = None, prefix: str = "params") -> tu
                                         f"there is {', '.join(sorted({k.split('/')[0] for k in leaves}))}")
         return wanted
 
-    values, meta = _newest(path, steps, match, set(), _only_here)
+    values, meta = _newest(path, steps, match, set(), ALONE)
     found = {}
     for key, value in values.items():
         *parents, last = key.removeprefix(f"{prefix}/").split("/")
@@ -77,32 +79,44 @@ def _alone():
                                               barrier_sync_key_prefix=f"alone{here}")
 
 
-def _only_here(value):
-    """Stands in for `hosts.gather_values` when one process reads alone."""
-    return [value]
+class Readers(NamedTuple):
+    """The processes that read a checkpoint together; this is number `index` of `count`."""
+    index: int
+    count: int
+    gather: Callable[[Any], list]  # collects a value from all of them
 
 
-def read_tree(directory, steps, abstract_tree, torn, gather):
+ALONE = Readers(0, 1, lambda value: [value])
+
+
+def together() -> Readers:
+    """All processes of this job."""
+    return Readers(hosts.process_index(), hosts.process_count(), hosts.gather_values)
+
+
+def read_tree(directory, steps, abstract_tree, torn, readers):
     """(tree like `abstract_tree`, meta) of the newest readable one of `steps`; see `_newest`."""
     wanted, treedef = trees.flatten(abstract_tree)
-    values, meta = _newest(directory, steps, lambda leaves: trees.check_match(dict(wanted), leaves), torn, gather)
+    values, meta = _newest(directory, steps, lambda leaves: trees.check_match(dict(wanted), leaves), torn, readers)
     return jax.tree.unflatten(treedef, [values[path] for path, _ in wanted]), meta
 
 
-def _newest(directory, steps, match, torn, gather):
-    """({path: array}, meta) of the newest of `steps` that every process can read.
+def _newest(directory, steps, match, torn, readers):
+    """({path: array}, meta) of the newest of `steps` that every one of `readers` finds whole.
 
-    `match` takes the leaves of a checkpoint and gives {path: abstract leaf or None} of those to read. `gather` collects a
-    value from all processes. Steps that cannot be read are added to the set `torn`.
+    `match` takes the leaves of a checkpoint and gives {path: abstract leaf or None} of those to read. Steps that cannot be
+    read are added to the set `torn`.
     """
     for step in sorted(steps, reverse=True):
         path = directory / str(step)
-        leaves, meta, problem = _read_description(path)
-        if not any(gather(problem is not None)):
-            values, problem = _read_values(path, match(leaves), leaves)
-            if not any(gather(problem is not None)):
-                return values, meta
-        _skip(path, problem)
+        problem = digests.problem(path, readers.index, readers.count)  # before orbax trusts its metadata
+        if not any(readers.gather(problem is not None)):
+            leaves, meta, problem = _read_description(path)
+            if not any(readers.gather(problem is not None)):
+                values, problem = _read_values(path, match(leaves), leaves)
+                if not any(readers.gather(problem is not None)):
+                    return values, meta
+        _skip(path, problem, max((s for s in steps if s < step), default=None))
         torn.add(step)
     raise trees.NoCheckpoint(f"no readable checkpoint in {os.fspath(directory)}")
 
@@ -111,6 +125,8 @@ def _read_description(path):
     """(leaves, meta, None) of a checkpoint, or ({}, {}, error) when it is torn."""
     try:
         content = _load(path, meta=ocp.args.JsonRestore()).meta
+        if content.get("digests") and not digests.index(path).exists():
+            raise digests.Damaged(f"{digests.INDEX} is missing")
         return content["leaves"], files.loads(json.dumps(content["meta"])), None
     except Exception as error:
         return {}, {}, error
@@ -126,10 +142,12 @@ def _read_values(path, wanted, leaves):
         return {}, error
 
 
-def _skip(path, error):
+def _skip(path, error, before):
     reason = (str(error).strip().splitlines() or [""])[0][:200]
-    why = "in another process of this job" if error is None else f"{type(error).__name__}: {reason}"
-    warnings.warn(f"checkpoint {os.fspath(path)} is torn ({why}), skipped; the one before it is used", stacklevel=5)
+    if not isinstance(error, digests.Damaged):
+        reason = f"{type(error).__name__}: {reason}" if error is not None else "in another process of this job"
+    then = "there is none before it" if before is None else f"the one before it, {before}, is used"
+    warnings.warn(f"checkpoint {os.fspath(path)} is torn ({reason}), skipped; {then}", stacklevel=5)
 
 
 def _whole(path, leaves):
@@ -173,7 +191,8 @@ def _arrays(path, wanted, leaves):
 
 
 def absolute(path):
-    """The directory as an epath; local paths become absolute, as tensorstore demands."""
+    """The directory as an epath; local paths become absolute, as tensorstore demands. WorkdirError where it cannot read."""
+    files.check_path(path)
     path = epath.Path(path).expanduser()
     return path.resolve() if files.is_local(path) else path
 

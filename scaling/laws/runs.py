@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import os
 import pathlib
@@ -15,6 +16,9 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.forms.form import Form, LawError
+from scaling.laws.tables import expressions
+from scaling.laws.tables.cells import CellError, numeric
+from scaling.laws.tables.read import read_table
 from scaling.results import records
 from scaling.store import files
 
@@ -28,8 +32,6 @@ GUESSES = {
     "M": ("M", "tokens_per_param"), "x": ("x",), "L": ("L",), "D_F": ("D_F",), "experts": ("experts", "n_experts"),
 }
 OPTIONS = {"params": "N", "data": "D", "compute": "C", "unique": "U"}  # keyword or flag: role
-READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": lambda path: pd.read_json(path, lines=True),
-           ".tsv": lambda path: pd.read_csv(path, sep="\t")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +54,18 @@ class Runs:
         """Runs of a DataFrame, or of anything that makes one.
 
         Columns are named by role: y, params (N), data (D), compute (C), unique (U), or any input of a law, x="flops". A
-        role without a name takes the first well-known column (GUESSES). where: an expression in columns, for
-        pandas.DataFrame.eval. Raises LawError for a column that is not there.
+        role may also be an expression in columns, such as y="1 - acc", which becomes a column of that name. A role without
+        a name takes the first well-known column (GUESSES). where: an expression that is true for the rows to keep. Names
+        such as train/loss stand in backticks in an expression. Raises LawError for a column that is not there.
         """
         frame = pd.DataFrame(frame).reset_index(drop=True)
+        if not frame.columns.is_unique:
+            repeated = frame.columns[frame.columns.duplicated()][0]
+            raise LawError(f"two columns are called {repeated!r}: give each its own name")
         given = {"y": y, "N": params, "D": data, "C": compute, "U": unique, **roles}
         chosen = {role: column for role, column in given.items() if column is not None}
-        there = ", ".join(map(str, frame.columns))
         for role, column in chosen.items():
-            if column not in frame.columns:
-                raise LawError(f"no column {column!r} for {role}; the columns are {there}")
+            frame, chosen[role] = with_column(frame, column, f"for {role}")
         for role, names in GUESSES.items():
             if role not in chosen and (found := next((n for n in names if n in frame.columns), None)):
                 chosen[role] = found
@@ -70,17 +74,11 @@ class Runs:
 
     @classmethod
     def from_csv(cls, path, y: str | None = None, where: str | None = None, **columns: str) -> Runs:
-        """Runs of a CSV, TSV, Parquet or JSON-lines file, by its suffix. Options are those of `from_dataframe`."""
-        path = pathlib.Path(path)
-        if path.suffix not in READERS:
-            raise LawError(f"{path} has no suffix of a table that can be read: {', '.join(READERS)}")
-        try:
-            frame = READERS[path.suffix](path)
-            source = {"kind": "file", "path": os.fspath(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        except FileNotFoundError:
-            raise LawError(f"there is no file {path}") from None
-        except (ValueError, OSError, ImportError) as error:  # pandas' ParserError is a ValueError
-            raise LawError(f"{path} could not be read as a table: {str(error).splitlines()[0]}") from None
+        """Runs of a table in a file: CSV and its kin, JSON, JSON lines or Parquet (`tables.read`), plain or compressed.
+
+        Options are those of `from_dataframe`. A row that does not fit the header is refused.
+        """
+        frame, source = read_table(path)
         return cls.from_dataframe(frame, y, where, source=source, **columns)
 
     @classmethod
@@ -101,6 +99,10 @@ class Runs:
             raise LawError(f"no metric {metric!r} in the records of {path}; there are {', '.join(measured)}")
         frame = best.clean(frame, metric)
         frame = frame[frame["role"] == "sweep"]
+        if planned := about.get("runs"):  # a workdir may also hold runs that are not of its study
+            frame = frame[frame["fingerprint"].isin(planned)]
+            if frame.empty:
+                raise LawError(f"{path} holds no record yet of the {len(planned)} runs that its study.json plans")
         source = {"kind": "workdir", "path": os.fspath(path), "runs": len(frame)}
         kept = (best.tuned_cells(frame, metric) if tuned else frame).reset_index(drop=True)
         columns = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops",
@@ -122,13 +124,11 @@ class Runs:
                                    dropped=[*self.dropped, *gone])
 
     def where(self, expression: str) -> Runs:
-        """The runs for which an expression in column names is true, such as "kept and loss < 4"."""
-        try:
-            mask = self.frame.eval(expression, engine="python")
-            mask = pd.Series(mask, self.frame.index).astype(bool).to_numpy()
-        except Exception as error:  # pandas raises whatever Python's parser and the columns' types make of it
-            raise LawError(f"cannot select runs by {expression!r}: {str(error).splitlines()[0]}; the columns are "
-                           f"{', '.join(map(str, self.frame.columns))}") from None
+        """The runs for which an expression in column names is true, such as "kept and loss < 4".
+
+        A column that is asked yes or no is read as people write that (true, yes, t, 1); what is missing is not true.
+        """
+        mask = expressions.select(self.frame, expression)
         if not mask.any():
             raise LawError(f"no run is left where {expression!r}")
         return self.select(mask, f"not {expression}")
@@ -156,11 +156,12 @@ class Runs:
             option = next((k for k, v in OPTIONS.items() if v == role), role)
             raise LawError(f"which column is {role}? Say {option}=<column>; the columns are "
                            f"{', '.join(map(str, self.frame.columns))}")
-        column = self.frame[self.columns[role]]
+        name = self.columns[role]
         try:
-            return column.to_numpy(float)
-        except (TypeError, ValueError):
-            raise LawError(f"column {self.columns[role]!r} is not numeric") from None
+            return numeric(self.frame[name])
+        except CellError as error:
+            row = f" in row {self.rows[error.place]}" if error.place < len(self.rows) else ""
+            raise LawError(f"column {name!r} is not numeric: {error}{row}") from None
 
     @property
     def y(self) -> np.ndarray:
@@ -182,14 +183,62 @@ class Runs:
         if bad.size:
             name = self.columns.get(role, role)
             raise LawError(f"column {name!r} must be positive and finite to take its logarithm, but {bad.size} of "
-                           f"{len(values)} values are not (first: {values[bad[0]]:g} in row {self.rows[bad[0]]}); drop "
-                           f"those rows (diverged runs?), for instance where='{name} > 0'")
+                           f"{len(values)} values are not (first: {values[bad[0]]:g} in row {self.rows[bad[0]]}); "
+                           f"{self._advice(role, values)}")
         return values
+
+    def usable(self, role: str, positive: bool = True) -> str:
+        """The expression for `where` that keeps the rows in which a role can be used: finite, and positive if asked."""
+        name = self.columns.get(role)
+        parts = {"C": ("N", "D"), "M": ("N", "D")}.get(role, ()) if name is None else ()
+        if parts:
+            return " and ".join(self.usable(part, positive) for part in parts)
+        return f"{'0' if positive else '-inf'} < {expressions.quoted(str(name))} < inf"
+
+    def _advice(self, role: str, values: np.ndarray) -> str:
+        """What to do about values that have no logarithm. The advice works when it is followed."""
+        finite, quote = values[np.isfinite(values)], expressions.quoted(str(self.columns.get(role, role)))
+        if not finite.size:
+            return "measure it, or name another column"
+        if role == "y" and not (finite > 0).any() and (finite < 0).any():
+            keep = "" if len(finite) == len(values) and (finite < 0).all() else f" and where='-inf < {quote} < 0'"
+            return f"a metric that is negative everywhere is fitted with its sign turned, y='-{quote}'{keep}"
+        if (finite > 0).any() and not (finite < 0).any() and (finite == 0).any() and role not in ("y", "N", "D", "C", "M"):
+            return (f"keep the other rows, where='{self.usable(role)}', or count from 1, with {quote} + 1 in place of "
+                    f"{quote}")
+        if not (finite > 0).any():
+            return "name a column of positive values"
+        other = "; a metric of either sign is fitted with loss='huber'" if role == "y" and (finite < 0).any() else ""
+        return f"drop those rows (diverged runs?), where='{self.usable(role)}'{other}"
 
     def manifest(self) -> dict:
         """What was fitted, for a paper: the source, the columns, the rows used, and the rows left out with the reason."""
         return {"source": self.source, "columns": dict(self.columns), "points": len(self),
                 "rows": [int(row) for row in self.rows], "dropped": list(self.dropped)}
+
+
+def with_column(frame: pd.DataFrame, name: str, purpose: str) -> tuple[pd.DataFrame, str]:
+    """(the frame, a column of it): the column of that name, or else a new one of the expression that the name is.
+
+    Raises LawError, which names the purpose ("for y"), if it is neither.
+    """
+    if name in frame.columns:
+        return frame, name
+    bare = str(name).strip().strip("`")
+    if bare in frame.columns:
+        return frame, bare
+    there = expressions.listed(frame)
+    try:
+        values = expressions.computed(frame, str(name))
+    except LawError as error:
+        raise LawError(f"no column {name!r} {purpose}, and as an expression: {error}") from None
+    if values is None:
+        of_runs = [column for column in map(str, frame.columns) if column.endswith(f" - {name}")]
+        near = difflib.get_close_matches(str(name), list(map(str, frame.columns)), n=1)
+        hint = (f"; {of_runs[0]!r} and its like hold one run each: export a table with one row a run" if of_runs else
+                f", did you mean {near[0]!r}?" if near else "")
+        raise LawError(f"no column {name!r} {purpose}; the columns are {there}{hint}")
+    return frame.assign(**{str(name): values}), str(name)
 
 
 def _hash(frame: pd.DataFrame) -> str:

@@ -36,6 +36,16 @@ class _Data:
         return getattr(self, f"unique_{self.unit}")
 
     @property
+    def per_example(self) -> int:
+        """The number of units of one example."""
+        return self.per_step // self.batch
+
+    @property
+    def evaluated_together(self) -> int:
+        """The number of examples that are evaluated together where devices have room for them."""
+        return max(1, self.at_once // self.per_example)
+
+    @property
     def evaluated(self) -> int:
         """The number of units of each evaluation set."""
         return getattr(self, f"evaluation_{self.unit}")
@@ -79,7 +89,7 @@ class Text(_Data):
     evaluation_tokens: int = 2**16  # tokens of each evaluation set
 
     unit: ClassVar[str] = "tokens"
-    at_once: ClassVar[int] = 2**14  # units that are evaluated together, at least one training batch
+    at_once: ClassVar[int] = 2**12  # units that are evaluated together, whatever the batch of training
     positive: ClassVar[tuple[str, ...]] = ("length",)
 
     @property

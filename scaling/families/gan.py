@@ -12,6 +12,7 @@ from scaling import axes, cost, nn
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._family import Player
 from scaling.families._gan_augment import POLICIES, augment
+from scaling.families._sums import mean_sums
 
 BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}
 CHOICES = {
@@ -110,7 +111,7 @@ class GAN:
         return _gan_losses.generator_loss(self.loss, real, fake)
 
     def evaluate(self, params, batch, key):
-        """Sums and counts of metrics of the game, which do not measure quality: "relativistic_loss" (nats per pair),
+        """Sums, with squares, of metrics of the game, which do not measure quality: "relativistic_loss" (nats per pair),
         "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy" (shares with
         D(real) > 0 and D(fake) < 0, meaningful for losses that are not relativistic). Images are not augmented."""
         disc = self.module(params, "disc")
@@ -118,7 +119,7 @@ class GAN:
         fake = disc(self._generate(params, batch, key), batch)
         found = {"relativistic_loss": jax.nn.softplus(fake - real), "pair_accuracy": real > fake,
                  "disc_real_accuracy": real > 0, "disc_fake_accuracy": fake < 0}
-        return {name: (x.sum(dtype=jnp.float32), jnp.float32(x.size)) for name, x in found.items()}
+        return {name: mean_sums(x) for name, x in found.items()}
 
     def example_batch(self, batch_size, key):
         shape = (batch_size, self.image_size, self.image_size, self.channels)

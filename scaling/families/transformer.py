@@ -13,6 +13,7 @@ from scaling import axes, nn
 from scaling.families._decoder import Decoder, DecoderBlock
 from scaling.families._family import Player
 from scaling.families._generate import init_cache
+from scaling.families._sums import mean_sums, ratio_sums
 from scaling.fields import how
 from scaling.nn import attention
 
@@ -100,17 +101,17 @@ class Transformer:
         return loss, {"loss": loss}
 
     def evaluate(self, params, batch, key):
-        """Sums and counts of "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte".
+        """Sums over sequences, with squares, of "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]},
+        "bits_per_byte".
 
         "bytes" holds the number of bytes of the original text that each target token stands for. The key is unused.
         """
         del key
         logits, nats = self._nats(params, batch)
         right = logits.argmax(-1) == batch["tokens"][:, 1:]
-        tokens = jnp.float32(nats.size)
-        sums = {"loss": (nats.sum(), tokens), "accuracy": (right.sum(dtype=jnp.float32), tokens)}
+        sums = {"loss": mean_sums(nats.mean(-1)), "accuracy": mean_sums(right.mean(-1))}
         if "bytes" in batch:
-            sums["bits_per_byte"] = (nats.sum() / math.log(2), batch["bytes"].sum(dtype=jnp.float32))
+            sums["bits_per_byte"] = ratio_sums(nats.sum(-1) / math.log(2), batch["bytes"].sum(-1))
         return sums
 
     def example_batch(self, batch_size, key):

@@ -13,6 +13,7 @@ from flax import nnx
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
 from scaling.families._family import Player
+from scaling.families._sums import mean_sums
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import how
@@ -157,15 +158,15 @@ class VAE:
                       "distortion": distortion.mean() / bits}
 
     def evaluate(self, params, batch, key):
-        """Sums and counts over images of the negative ELBO "bits_per_dim" (also with its sum of squares), of its parts
-        "rate" (KL) and "distortion" in bits per dimension, and of "loss", the negative ELBO in nats per dimension.
+        """Sums over images, with squares, of the negative ELBO "bits_per_dim", of its parts "rate" (KL) and "distortion" in
+        bits per dimension, and of "loss", the negative ELBO in nats per dimension.
 
         This is always the bound itself, at one draw of the latents, without beta, free bits and warm-up.
         """
         distortion, by_layer = self.terms(params, batch, key)
         rate, nats = by_layer.sum(0), distortion + by_layer.sum(0)
-        return {"bits_per_dim": self.bits(nats), "rate": self.bits(rate)[:2],
-                "distortion": self.bits(distortion)[:2], "loss": _sums(nats / self.dimensions)[:2]}
+        return {"bits_per_dim": self.bits(nats), "rate": self.bits(rate), "distortion": self.bits(distortion),
+                "loss": mean_sums(nats / self.dimensions)}
 
     def examine(self, params, batch, key):
         """Metrics that are too costly for every evaluation; see `_vae_examine`."""
@@ -231,7 +232,7 @@ class VAE:
 
     def bits(self, nats):
         """Sums over images of nats [B] in bits per dimension."""
-        return _sums(nats / (self.dimensions * math.log(2)))
+        return mean_sums(nats / (self.dimensions * math.log(2)))
 
     @classmethod
     def ladder(cls, size, **overrides):
@@ -249,11 +250,6 @@ class VAE:
     @classmethod
     def sizes(cls):
         return tuple(1e4 * 10 ** (i / 2) for i in range(11))
-
-
-def _sums(x):
-    """Sum, count and sum of squares of x [B], one number per image."""
-    return x.sum(), jnp.float32(x.size), jnp.square(x).sum()
 
 
 @functools.lru_cache(maxsize=256)

@@ -20,6 +20,7 @@ from etils import epath
 
 from scaling.store import files
 
+VALIDATION = "validation/"  # begins the names of metrics on evaluation data in the points of a curve
 WRITERS = ("jsonl", "tensorboard", "wandb")
 
 

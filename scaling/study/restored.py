@@ -159,9 +159,10 @@ class RestoredRun:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Batches of the first evaluation set, their examples numbered."""
-        stacked = next(iter(self.runner.evaluation(self.experiment).values()))
-        for index in range(len(next(iter(stacked.values())))):
-            yield numbered({name: values[index] for name, values in stacked.items()}, index)
+        examples = next(iter(self.runner.evaluation(self.experiment).values()))
+        size = self.experiment.data.evaluated_together
+        for first in range(0, len(next(iter(examples.values()))), size):
+            yield numbered({name: values[first:first + size] for name, values in examples.items()}, first)
 
     def _cannot(self, what: str, *kinds: str):
         able = [families.name(family) for family in families.all() if _generates(family) in kinds]

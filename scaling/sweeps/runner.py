@@ -8,12 +8,10 @@
 """
 
 import dataclasses
-import functools
 import json
 import time
 from typing import Protocol
 
-import jax
 import numpy as np
 
 from scaling import cost, data
@@ -145,12 +143,14 @@ class Runner:
         return self.programs[pack.program]
 
     def evaluation(self, experiment) -> dict:
-        """{split: batches stacked on the first axis}, the same for every run on the same data."""
-        source, spec = self.source(experiment), experiment.data
-        key = (id(source), spec.batch, spec.evaluated)
+        """{split: examples of an evaluation set, as arrays that lead with the example axis}.
+
+        A set depends on nothing but the data: runs of all batches, packs and meshes are evaluated on the same examples.
+        """
+        source, count = self.source(experiment), experiment.data.evaluated
+        key = (id(source), count)
         if key not in self.evaluations:
-            self.evaluations[key] = {split: jax.tree.map(functools.partial(_batches, spec), source.evaluation(
-                split, spec.evaluated)) for split in source.splits}
+            self.evaluations[key] = {split: source.evaluation(split, count) for split in source.splits}
         return self.evaluations[key]
 
     def scores(self, program: Program, state) -> dict[str, np.ndarray]:
@@ -160,21 +160,25 @@ class Runner:
         """
         experiment, found = program.experiment, {}
         sets, judge = self.evaluation(experiment), self.judge(experiment)
-        for index, (split, batches) in enumerate(sets.items()):
+        for index, (split, examples) in enumerate(sets.items()):
             suffix = f"_{split}" if index else ""
-            found |= {name + suffix: values for name, values in program.evaluate(state, batches).items()}
+            for name, values in program.evaluate(state, examples).items():
+                metric = name.removesuffix("_se")
+                found[metric + suffix + name.removeprefix(metric)] = values
         if judge is None:  # alike in every process
             return found
         samples = program.sample(state, next(iter(sets.values())), experiment.data.samples)
         judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
         return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
 
+    def validation(self, experiment) -> dict:
+        """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""
+        first, count = next(iter(self.evaluation(experiment).values())), experiment.data.evaluated_together
+        return {name: values[:count] for name, values in first.items()}
+
     def evaluation_work(self, experiment) -> float:
         """FLOPs of evaluating one run."""
-        examples = 0
-        for split in self.evaluation(experiment).values():
-            first = next(iter(split.values()))
-            examples += len(first) * len(first[0])
+        examples = sum(len(next(iter(each.values()))) for each in self.evaluation(experiment).values())
         return examples * cost.forward_flops(experiment.family, 1)
 
     def work(self, plan: Plan) -> float:
@@ -194,11 +198,3 @@ class Runner:
             elif not self.records.done(run.fingerprint):
                 return None
         return bool(claims)
-
-
-def _batches(spec, x):
-    """Rows of an evaluation set as batches: each joins as many training batches as divide them and fit at once."""
-    training = len(x) // spec.batch
-    most = max(1, spec.at_once // spec.per_step)
-    together = max(n for n in range(1, most + 1) if training % n == 0)
-    return x[:training * spec.batch].reshape(-1, together * spec.batch, *x.shape[1:])

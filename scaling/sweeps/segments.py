@@ -14,6 +14,7 @@ from scaling.figures import words
 from scaling.results import logs, records
 from scaling.store import checkpoint
 from scaling.sweeps.plan import Pack
+from scaling.sweeps.validation import Validation
 from scaling.training.counts import counts, step_flops, step_flops_executed
 from scaling.training.step import TRUNK
 
@@ -32,6 +33,7 @@ class PackTraining:
         self.step_executed = step_flops_executed(pack.experiment) * len(pack.trunks)
         self.directory = runner.workdir / "checkpoints" / pack.name
         self.every = min(self.options.log_every, self.program.steps_per_call)
+        self.validation = Validation(runner, pack, self.program, self.every)
         self.diverged = np.full(len(pack.trunks), -1)  # the step at which each run diverged, or -1
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.step_seconds: float | None = None  # measured from the second call on
@@ -82,7 +84,7 @@ class PackTraining:
             state, metrics = self.program.advance(state, self.experiments, spans, steps)
             if unread is not None:  # the host reads the metrics of the last call while the device runs this one
                 self.log_metrics(loggers, *unread)
-            unread, at = (at, steps, metrics), at + steps
+            unread, at = (at, steps, metrics, self.validation.metrics(state, at + steps, span)), at + steps
             stopping = hosts.any_of(exits.preempted())
             due = hosts.agree(time.monotonic() - saved_at > self.options.checkpoint_seconds)
             if at < stop and (stopping or due):
@@ -109,7 +111,7 @@ class PackTraining:
         every = self.every
         wanted = every if self.step_seconds is None else int(CALL_SECONDS / self.step_seconds)
         wanted = max(every, min(wanted, self.program.steps_per_call))
-        return min(stop, (at + wanted) // every * every) - at
+        return min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at
 
     def open_logs(self, name, at):
         """The logger of each trunk, in process 0; none in the other processes."""
@@ -119,8 +121,11 @@ class PackTraining:
         return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at + 1, directory="logs",
                             config=experiments.to_dict(trunk.runs[-1].experiment)) for trunk in self.pack.trunks]
 
-    def log_metrics(self, loggers, at, steps, metrics):
-        """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`."""
+    def log_metrics(self, loggers, at, steps, metrics, validation):
+        """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.
+
+        The last point has those of `validation`, {metric: [runs]}, as well.
+        """
         metrics = {k: np.asarray(v)[:, :steps] for k, v in metrics.items()}
         now = time.monotonic()
         if self.logged_at is not None:
@@ -132,6 +137,8 @@ class PackTraining:
         for run, logger in enumerate(loggers):
             for first, last in zip([at, *ends], ends):
                 point = {k: float(v[run, first - at:last - at].mean()) for k, v in metrics.items()}
+                if last == at + steps:
+                    point |= {name: float(values[run]) for name, values in validation.items()}
                 logger.write(last, {data.unit: last * data.per_step, **point})
         losses = next(v for k, v in metrics.items() if k.endswith("loss"))[:, -every:]
         finite = losses[np.isfinite(losses)]
@@ -181,13 +188,19 @@ class PackTraining:
                 "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
                 **counts(run.experiment, run.experiment.data.available(source)),
                 **{path.rpartition(".")[2]: v for path, v in knobs.items() if path != run.experiment.data.length_knob},
-                **scores,
+                **scores, "evaluated": self.evaluated(),
                 "diverged": step >= 0, "diverged_step": step if step >= 0 else None, "diverged_because": reason,
                 **({"judge": judge.describe()} if judge is not None else {}),
                 "seconds": seconds / len(runs), "data_fingerprint": source.fingerprint,
                 "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
                 "git_commit": records.git_commit(),
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+
+    def evaluated(self) -> int:
+        """The number of units of the first evaluation set."""
+        experiment = self.pack.experiment
+        examples = next(iter(self.runner.evaluation(experiment).values()))
+        return len(next(iter(examples.values()))) * experiment.data.per_example
 
     def join_curve(self, trunk, span) -> list[dict]:
         """The training curve of a run: its trunk up to the cooldown, then its branch."""
@@ -201,7 +214,8 @@ class PackTraining:
         family = self.pack.experiment.family
         if not hasattr(family, "broken") or not curve:
             return -1, None
-        columns = {name: np.array([point.get(name, np.nan) for point in curve]) for name in curve[-1]}
+        names = [name for name in curve[-1] if not name.startswith(logs.VALIDATION)]
+        columns = {name: np.array([point.get(name, np.nan) for point in curve]) for name in names}
         return family.broken(columns, scores) or (-1, None)
 
 

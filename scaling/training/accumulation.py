@@ -6,6 +6,7 @@ from scaling.devices import chips
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
 
+CPU_MEMORY = 2 * 2**30  # bytes per core that an evaluation may use
 CPU_CACHE = 16 * 2**20  # bytes per core; set `microbatch` where the last level of cache is smaller
 SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; the rest is for parameters and optimiser state
 
@@ -25,9 +26,18 @@ def accumulation_steps(experiment, mesh, runs: int) -> int:
             raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
                               f"write one of {', '.join(map(str, fits))}, or 0 for an automatic choice")
         return rows // chosen
-    each = activation_bytes(experiment.family) * runs // mesh.shape["run"] // mesh.shape["sequence"]
-    fit = max(1, int(_budget(mesh.devices.flat[0]) // max(1, each)))
+    fit = _examples(experiment.family, mesh, runs, CPU_CACHE)
     return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
+
+
+def examples_in_memory(family, mesh, runs: int) -> int:
+    """The number of examples whose activations fit into the memory of a device, for all packed runs that it holds."""
+    return _examples(family, mesh, runs, CPU_MEMORY)
+
+
+def _examples(family, mesh, runs, on_cpu) -> int:
+    each = activation_bytes(family) * runs // mesh.shape["run"] // mesh.shape["sequence"]
+    return max(1, int(_budget(mesh.devices.flat[0], on_cpu) // max(1, each)))
 
 
 def activation_bytes(family) -> int:
@@ -49,8 +59,8 @@ def activation_bytes(family) -> int:
     return max(residuals(name, loss) for name, loss in family.players())
 
 
-def _budget(device) -> float:
+def _budget(device, on_cpu: float) -> float:
     if device.platform == "cpu":
-        return CPU_CACHE
+        return on_cpu
     known = chips.memory(device.device_kind)
     return SHARE_OF_MEMORY * (known or (device.memory_stats() or {}).get("bytes_limit", 16 * 2**30))

@@ -15,8 +15,8 @@ from scaling import cost
 from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
-from scaling.devices.layouts import make_mesh
-from scaling.training import accumulation
+from scaling.devices.layouts import batch_shards, make_mesh
+from scaling.training import accumulation, evaluation
 from scaling.training.feeds import ResidentFeed, StreamedFeed
 from scaling.training.step import TRUNK, Span, State, evaluate_batch, init_state, means, sample_batch, train_step
 
@@ -87,19 +87,36 @@ class Program:
         knobs, spans = self._knobs([self.experiment] * self.runs), self._spans([TRUNK] * self.runs)
         return self.advance_call.lower(self.abstract, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
 
-    def evaluate(self, state: State, batches) -> dict[str, np.ndarray]:
-        """{metric: [runs]} over batches stacked on the first axis."""
-        parts = [self.evaluate_call(state, np.int32(index), _item(batches, index)) for index in range(_length(batches))]
+    def evaluate(self, state: State, examples) -> dict[str, np.ndarray]:
+        """{metric: [runs]} over all `examples`, arrays that lead with the example axis.
+
+        Sums over batches are float64. The noise of an example depends on its number alone, not on its batch.
+        """
+        parts = [self.evaluate_call(state, np.int32(rows.start), _rows(examples, rows))
+                 for rows in self._cut(_length(examples))]
         return means(jax.tree.map(_total, *parts))
 
-    def sample(self, state: State, batches, count: int) -> np.ndarray:
-        """`count` samples of every run, [runs, count, ...], under the conditions of the batches in turn."""
-        batch_size = jax.tree.leaves(batches)[0].shape[1]
-        parts = []
-        for index in range(-(-count // batch_size)):
-            batch = _item(batches, index % _length(batches))
-            parts.append(np.asarray(self.sample_call(state, np.int32(index), batch)))
+    def sample(self, state: State, examples, count: int) -> np.ndarray:
+        """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
+        size = -(-count // self.shards) * self.shards
+        size = len(self._cut(size)[0])
+        parts = [np.asarray(self.sample_call(state, np.int32(start), _rows(examples, range(start, start + size))))
+                 for start in range(0, count, size)]
         return np.concatenate(parts, 1)[:, :count]
+
+    def _cut(self, count: int) -> list[range]:
+        return evaluation.cut(count, self.experiment.data.evaluated_together, self.shards, self._fits)
+
+    @property
+    def shards(self) -> int:
+        """The number of parts that a batch is divided into."""
+        return batch_shards(self.mesh, self.experiment.layout)
+
+    @functools.cached_property
+    def _fits(self) -> int:
+        """Examples that a device has room for in an evaluation, a gradient's activations counted for each."""
+        with sharding.within(self.mesh, self.experiment.layout):
+            return accumulation.examples_in_memory(self.experiment.family, self.mesh, self.runs)
 
     # ---- traced
 
@@ -150,18 +167,21 @@ class Program:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
-    def _on_batch(self, function, state, index, batch):
+    def _on_batch(self, function, state, first, batch):
         with sharding.within(self.mesh, self.experiment.layout):
-            batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return self._vmap(partial(function, self.experiment), (0, None, None))(state, index, batch)
+            if _length(batch) % self.shards == 0:
+                batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
+            return self._vmap(partial(function, self.experiment), (0, None, None))(state, first, batch)
 
 
-def _length(batches) -> int:
-    return jax.tree.leaves(batches)[0].shape[0]
+def _length(examples) -> int:
+    return jax.tree.leaves(examples)[0].shape[0]
 
 
-def _item(batches, index):
-    return jax.tree.map(lambda x: x[index], batches)
+def _rows(examples, rows: range):
+    """These rows of `examples`, which are repeated without end."""
+    numbers = np.asarray(rows) % _length(examples)
+    return jax.tree.map(lambda x: np.asarray(x)[numbers], examples)
 
 
 def _total(*parts):

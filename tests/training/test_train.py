@@ -49,8 +49,8 @@ def close(a, b, tolerance=2e-5):
     jax.tree.map(compare, a, b)
 
 
-def evaluated(e, state, batches):
-    return program_of(e, devices=1).evaluate(jax.tree.map(lambda x: x[None], state), batches)
+def evaluated(e, state, examples):
+    return program_of(e, devices=1).evaluate(jax.tree.map(lambda x: x[None], state), examples)
 
 
 def quick(function):
@@ -222,18 +222,18 @@ def test_the_averaged_weights_are_evaluated():
     for taken, state in enumerate(states[1:]):  # the average is short at first, to forget the initial weights
         wanted = average(min(0.5, (1 + taken) / (10 + taken)), wanted, state.params)
     close(states[-1].ema, wanted, 1e-6)
-    batches = jax.tree.map(lambda x: x[None], source.evaluation("iid"))
+    examples = source.evaluation("iid")
     swapped = states[-1]._replace(params=states[-1].ema, ema={})
-    close(evaluated(e, states[-1], batches), evaluated(e, swapped, batches), 1e-6)
+    close(evaluated(e, states[-1], examples), evaluated(e, swapped, examples), 1e-6)
 
 
 def test_evaluation_is_the_mean_over_batches(e):
     state = pick(program_of(e, devices=1).init([e]), 0)
     source = ExampleSource(e.family, e.data.batch)
     parts = [source.slice({}, 0, i) for i in range(3)]
-    together = evaluated(e, state, jax.tree.map(lambda *x: jnp.stack(x), *parts))
-    alone = quick(lambda state, index, batch: evaluate_batch(e, state, index, batch))
-    apart = [means(alone(state, i, p)) for i, p in enumerate(parts)]
+    together = evaluated(e, state, jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
+    alone = quick(lambda state, first, batch: evaluate_batch(e, state, first, batch))
+    apart = [means(alone(state, 8 * i, p)) for i, p in enumerate(parts)]
     for name in apart[0]:
         if not name.endswith("_se"):
             np.testing.assert_allclose(together[name][0], np.mean([a[name] for a in apart]), rtol=1e-5)

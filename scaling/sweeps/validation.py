@@ -1,0 +1,39 @@
+"""Evaluation of runs on their way, for their curves: a few times a run, at steps that depend on the run alone."""
+
+import numpy as np
+
+from scaling import cost
+from scaling.results.logs import VALIDATION
+from scaling.training.counts import step_flops
+from scaling.training.evaluation import steps_on_the_way
+from scaling.training.step import TRUNK
+
+
+class Validation:
+    """Evaluates a pack on the first examples of its first evaluation set, the same for every run on the same data.
+
+    Steps are rounded up to multiples of `every`, at which points of curves end.
+    """
+
+    def __init__(self, runner, pack, program, every: int):
+        self.program, self.examples = program, runner.validation(pack.experiment)
+        count = len(next(iter(self.examples.values())))
+        due = steps_on_the_way(pack.experiment.steps, count * cost.forward_flops(pack.experiment.family, 1),
+                               step_flops(pack.experiment))
+        self.steps = sorted({-(-step // every) * every for step in due})
+        self.ends = {span.steps for span in pack.trunks[0].spans if span.cooldown >= span.steps}  # of runs without a branch
+
+    def steps_after(self, step: int) -> list[int]:
+        """The steps at which an evaluation on the way is due, after this one."""
+        return [due for due in self.steps if due > step]
+
+    def metrics(self, state, step: int, span) -> dict[str, np.ndarray]:
+        """{"validation/<metric>": [runs]} of a segment at `step`, or {} where none is due.
+
+        One is also due at the end of a run.
+        """
+        last = step in self.ends if span is TRUNK else step == span.steps
+        if not last and step not in self.steps:
+            return {}
+        found = self.program.evaluate(state, self.examples)
+        return {VALIDATION + name: values for name, values in found.items() if not name.endswith("_se")}

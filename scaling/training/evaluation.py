@@ -1,0 +1,36 @@
+"""How an evaluation set is cut into batches.
+
+Which examples are evaluated never depends on how a run was trained. Only the sizes of the batches follow the mesh and the
+memory of its devices, so metrics are equal up to the rounding of their sums.
+"""
+
+import numpy as np
+
+EARLY = 0.009  # an evaluation on the way costs at most this share of the FLOPs of training up to it
+SPACING = 2**0.5  # of evaluations on the way: the ratio of neighbouring steps
+
+
+def cut(count: int, wanted: int, shards: int, fits: int) -> list[range]:
+    """Ranges that cover range(count) in order: batches of about `wanted` examples, each divided among `shards` devices.
+
+    A device has room for `fits` examples. The batches are of one size where a size close to the wanted one divides both;
+    otherwise the last ones are smaller. Examples that the shards do not divide are evaluated whole on every device.
+    """
+    most = max(shards, min(wanted, fits * shards) // shards * shards)
+    even = (n for n in range(most, most // 2, -shards) if count % n == 0)
+    size = next(even, most)
+    whole, divided = count // size * size, count // shards * shards
+    starts = [*range(0, whole, size), *([whole] if divided > whole else []), *range(divided, count, fits)]
+    return [range(start, stop) for start, stop in zip(starts, [*starts[1:], count])]
+
+
+def steps_on_the_way(stop: int, cost: float, step_cost: float) -> set[int]:
+    """The steps before `stop` at which a run is evaluated on the way: powers of `SPACING`, rounded to whole steps.
+
+    An evaluation costs `cost` and a training step `step_cost`. Steps at which it would cost more than `EARLY` of the
+    training so far are left out, so that all together cost at most about EARLY / (1 - 1 / SPACING), 3%. The steps do not
+    depend on `stop` otherwise, so runs of all lengths share them.
+    """
+    first = cost / (EARLY * step_cost)
+    powers = SPACING ** np.arange(0, 2 * np.log2(max(stop, 1)) + 1)
+    return {int(step) for step in np.rint(powers) if first <= step < stop}

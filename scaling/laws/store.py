@@ -1,6 +1,8 @@
 """Fits on disk and on the terminal: fit.json for the report and other programs, a table for people."""
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
 from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import LawError
-from scaling.laws.intervals.uncertainty import Bootstrap
+from scaling.laws.intervals.uncertainty import DOUBTFUL, Bootstrap
 from scaling.laws.runs import Runs
 from scaling.store import files
 
@@ -26,17 +28,49 @@ def fit_content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame 
     used = [columns[role] for role in (*fit.form.inputs, "y") if role in columns]
     kept = [*dict.fromkeys([*used, *(name for name in KEPT if name in fit.runs.frame)])]
     out = fit.to_json() | {"points": fit.runs.frame[kept].to_dict("records"), "rows": fit.runs.rows,
-                           "weights": fit.weights, "level": level}
+                           "weights": fit.weights, "level": level, "settings": _settings(fit)}
     if boot is not None:
         drawn = boot.to_json(level)
+        follow = {} if boot.withheld else _follows(fit)
         out |= {"intervals": drawn["intervals"] | {name: list(boot.interval(quantity, level))
-                                                   for name, quantity in _follows(fit).items()},
+                                                   for name, quantity in follow.items()},
                 "standard_errors": drawn["standard_errors"], "bootstrap": drawn,
                 "diagnostics": out["diagnostics"] + drawn["diagnostics"]}
     if frontier is not None:
         names = {"params": columns.get("N", "N"), "data": columns.get("D", "D"), "loss_low": "lo", "loss_high": "hi"}
         out["frontier"] = frontier.rename(columns=names).to_dict("records")
     return out
+
+
+def _settings(fit: Fit) -> dict:
+    """What was asked of `fit`, as plain values: delta may be "noise", and weights the name of a column."""
+    asked = fit.settings
+    weights = asked.get("weights")
+    return {"loss": fit.spec.name, "delta": asked.get("delta", fit.spec.delta), "quantile": fit.spec.quantile,
+            "weights": weights if weights is None or isinstance(weights, str) else "given"}
+
+
+def settings_of_study(path, metric: str | None = None) -> dict:
+    """Keyword arguments of `fit` with which the study in a workdir fitted its runs, its law too.
+
+    They are those of its fit.json, or of fits/<metric>.json for another metric than the study's own. A study that has not
+    fitted yet will take a delta of the size of the noise, and weigh a mean over seeds by their number.
+    """
+    folder = pathlib.Path(path)
+    study = files.read_json(folder / "study.json") if (folder / "study.json").exists() else {}
+    other = metric is not None and metric != study.get("metric", metric)
+    place = next((place for place in ([folder / "fits" / f"{metric}.json"] if other else []) + [folder / "fit.json"]
+                  if place.exists()), None)
+    found = {"delta": "noise", "weights": "seeds"}
+    if place is None:
+        return found | ({"law": study["law"]} if isinstance(study.get("law"), str) else {})
+    saved = files.read_json(place)
+    try:
+        asked = saved.get("settings") or {"loss": saved["loss"], "delta": "noise", "quantile": saved["quantile"]}
+        asked = {name: asked[name] for name in ("loss", "delta", "quantile", "weights") if name in asked}
+        return found | asked | {"law": saved["form"], "fix": saved["fixed"], "tie": saved["tied"]}
+    except (KeyError, TypeError) as missing:
+        raise LawError(f"{place} is not a saved fit: it has no {missing}") from None
 
 
 def save_fit(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None,
@@ -90,6 +124,8 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
             line += "   fixed"
         elif name in fit.form.tied:
             line += f"   = {fit.form.tied[name]}"
+        elif boot is not None and boot.withheld:
+            line += "   no interval"
         elif boot is not None:
             low, high = boot.interval(follows.get(name, name), level)
             line += f"   {level:.0%} [{low:.5g}, {high:.5g}]"
@@ -99,7 +135,8 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
     dropped = f", {len(fit.runs.dropped)} dropped" if fit.runs.dropped else ""
     lines.append(f"  {len(fit.runs)} points{dropped}; {fit.spec} {fit.objective:.6g}; noise {noise} {unit}")
     if boot is not None:
-        lines.append(f"  intervals: {len(boot.draws)} refits, {boot.method} bootstrap")
+        doubt = f", UNRELIABLE: {boot.failed:.0%} of them did not converge" if boot.failed > DOUBTFUL else ""
+        lines.append(f"  intervals: {len(boot.draws)} refits, {boot.method} bootstrap{doubt}")
     lines.extend(f"  ! {said}" for said in [*fit.diagnostics, *(boot.diagnostics if boot else [])])
     return "\n".join(lines)
 

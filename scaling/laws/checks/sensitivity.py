@@ -40,9 +40,9 @@ def condition_number(form: Form, vector: np.ndarray, logs: np.ndarray) -> float:
 
 
 def is_at_bound(p: Amplitude | Parameter, value: float) -> bool:
-    """True if a parameter's value is one of its bounds, to rounding."""
-    near = 1e-9 * max(abs(p.low), abs(value))
-    return value - near <= p.low or value + near >= p.high
+    """True if a parameter's value is one of its finite bounds, to rounding."""
+    return any(np.isfinite(end) and abs(value - end) <= 1e-9 * max(abs(end), abs(value)) or value == end
+               for end in (p.low, p.high))
 
 
 def relative_errors(fit: Fit) -> dict[str, float]:

@@ -35,6 +35,8 @@ METHODS = ("auto", "case", "cluster", "noise", "wild", "wild cluster")
 PLENTY = 20    # points per parameter from which "auto" resamples runs
 MANY = 20      # clusters from which "auto" resamples whole clusters
 SHARE = 0.02   # share of refits at a bound from which there is a warning
+DOUBTFUL = 0.05   # share of refits that did not converge from which intervals are called unreliable
+WITHHELD = 0.5    # the same from which no interval of a parameter is printed or saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,13 @@ class Bootstrap:
     method: str                  # the method that was used, one of METHODS but never "auto"
     seed: int
     cluster: str | None = None   # the column, or that labels were given
+    failed: float = 0.0          # share of the refits that did not converge
     diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether so many refits did not converge that intervals of the parameters would mislead."""
+        return self.failed > WITHHELD
 
     def interval(self, quantity: str | Callable[[pd.DataFrame], object], level: float = 0.9):
         """The percentile interval (low, high) of a parameter, or of any function of all parameters.
@@ -96,11 +104,11 @@ class Bootstrap:
         return {name: float(self.draws[name].std(ddof=1)) for name in self.draws.columns}
 
     def to_json(self, level: float = 0.9) -> dict:
-        intervals = {name: [end if np.isfinite(end) else None for end in self.interval(name, level)]
-                     for name in [*self.draws.columns, *self.fit.derived]}
+        names = [] if self.withheld else [*self.draws.columns, *self.fit.derived]
+        intervals = {name: [end if np.isfinite(end) else None for end in self.interval(name, level)] for name in names}
         return {"method": self.method, "draws": len(self.draws), "seed": self.seed, "cluster": self.cluster,
-                "level": level, "intervals": intervals,
-                "standard_errors": self.standard_errors(), "noise": float(np.median(self.noise)),
+                "level": level, "failed": self.failed, "intervals": intervals,
+                "standard_errors": {} if self.withheld else self.standard_errors(), "noise": float(np.median(self.noise)),
                 "diagnostics": [said.to_json() for said in self.diagnostics]}
 
 
@@ -138,8 +146,14 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
     said = _clusters(numbers, name, method) if cluster is not None else []
     if (failed := int((~(found.converged & finite)).sum())):
-        said.append(Diagnostic(f"{failed} of {draws} refits did not converge.", "refits-failed"))
-    return Bootstrap(fit, frame, noise[finite], method, seed, name or None, said + _bounds(fit, frame))
+        what = next((words for share, words in (
+            (WITHHELD, ": these runs do not determine the law, and its parameters have no interval; fix or bound "
+                       "parameters, or choose a form with fewer"),
+            (DOUBTFUL, ", so the intervals are unreliable"), (0.0, "")) if failed > share * draws))
+        said.append(Diagnostic(f"{failed} of {draws} refits did not converge{what}.", "refits-failed"))
+    if not finite.any():
+        raise LawError(f"none of {draws} refits ended in finite parameters, so there are no intervals")
+    return Bootstrap(fit, frame, noise[finite], method, seed, name or None, failed / draws, said + _bounds(fit, frame))
 
 
 def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng):

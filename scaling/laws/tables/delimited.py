@@ -32,7 +32,7 @@ class Record(NamedTuple):
     cells: list[str]
 
 
-class Layout(NamedTuple):
+class Reading(NamedTuple):
     """The text as one separator reads it. problem: why its rows do not fit its header, or ""."""
     separator: str
     header: list[str]
@@ -95,14 +95,14 @@ def _records(lines: _Lines, separator: str, escaped: bool) -> Iterator[Record]:
             yield Record(lines.first, lines.lines[lines.first - 1], [cell.strip() for cell in cells])
 
 
-def _layout(lines: list[str], separator: str, comments: bool, escaped: bool) -> Layout:
+def _reading(lines: list[str], separator: str, comments: bool, escaped: bool) -> Reading:
     source = _Lines(lines, comments)
     try:
         records = list(_records(source, separator, escaped))
     except ValueError as error:
-        return Layout(separator, [], [], str(error), 0)
+        return Reading(separator, [], [], str(error), 0)
     if not records:
-        return Layout(separator, [], [], "it holds no rows", len(source.said))
+        return Reading(separator, [], [], "it holds no rows", len(source.said))
     header, rows, used = records[0].cells, records[1:], 0
     if _all_numbers(header):  # NumPy's savetxt writes the names into a comment
         above = [text for number, text in source.said if number < records[0].line]
@@ -111,7 +111,7 @@ def _layout(lines: list[str], separator: str, comments: bool, escaped: bool) -> 
         except ValueError:
             names = []
         if not names or len(names[0].cells) != len(header) or _all_numbers(names[0].cells):
-            return Layout(separator, header, rows, "its first line holds numbers: it must name the columns", 0)
+            return Reading(separator, header, rows, "its first line holds numbers: it must name the columns", 0)
         header, rows, used = names[0].cells, records, 1
     rows = [row for row in rows if len(row.cells) == 1 or not all(BLANK.fullmatch(cell) for cell in row.cells)]
     header, rows = _trailing(header, rows)
@@ -123,7 +123,7 @@ def _layout(lines: list[str], separator: str, comments: bool, escaped: bool) -> 
         problem = (f"row {rows.index(wrong)} (line {wrong.line}) has {len(wrong.cells)} cells, but the header names "
                    f"{len(header)} columns ({', '.join(header)}; divided by {NAMES[separator]}): give every row a cell for "
                    "every column, and every column a name")
-    return Layout(separator, header, rows, problem, len(source.said) - used)
+    return Reading(separator, header, rows, problem, len(source.said) - used)
 
 
 def _all_numbers(cells: list[str]) -> bool:
@@ -148,9 +148,9 @@ def _is_of_r(lines: list[str], header: Record, rows: list[Record]) -> bool:
         looks_numeric(cell) for cell in header.cells)
 
 
-def _share(layout: Layout) -> float:
+def _share(reading: Reading) -> float:
     """The share of cells that are numbers."""
-    cells = [cell for row in layout.rows[:1000] for cell in row.cells if cell]
+    cells = [cell for row in reading.rows[:1000] for cell in row.cells if cell]
     return sum(map(looks_numeric, cells)) / max(len(cells), 1)
 
 
@@ -167,29 +167,29 @@ def parse_table(text: str) -> tuple[pd.DataFrame, int]:
     marked = [line.startswith("#") for line in filled]
     named = re.match(r"#\s*[\t;|,]", filled[0]) is not None     # a column that is called #
     comments = any(marked) and not named and not (len(filled) > 1 and all(marked[1:]) and not marked[0])
-    tried = [_layout(lines, separator, comments, '\\"' in text) for separator in ([hint[1]] if hint else SEPARATORS)]
-    fitting = [layout for layout in tried if not layout.problem and len(layout.header) > 1]
-    single = [layout for layout in tried if not layout.problem and layout.separator == ","]
+    tried = [_reading(lines, separator, comments, '\\"' in text) for separator in ([hint[1]] if hint else SEPARATORS)]
+    fitting = [reading for reading in tried if not reading.problem and len(reading.header) > 1]
+    single = [reading for reading in tried if not reading.problem and reading.separator == ","]
     if fitting:
         best = max(fitting, key=_share)
     elif single:
         best = single[0]
     else:
-        def promise(layout):
-            right = sum(len(row.cells) == len(layout.header) for row in layout.rows) / max(len(layout.rows), 1)
-            return len(layout.header) > 1, right > 0.5, layout.separator != " ", len(layout.header)
+        def promise(reading):
+            right = sum(len(row.cells) == len(reading.header) for row in reading.rows) / max(len(reading.rows), 1)
+            return len(reading.header) > 1, right > 0.5, reading.separator != " ", len(reading.header)
         raise LawError(max(tried, key=promise).problem)
     return _frame(best), best.comments
 
 
-def _frame(layout: Layout) -> pd.DataFrame:
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(layout.header)]
-    cells = list(zip(*(row.cells for row in layout.rows))) or [()] * len(names)
+def _frame(reading: Reading) -> pd.DataFrame:
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(reading.header)]
+    cells = list(zip(*(row.cells for row in reading.rows))) or [()] * len(names)
     repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if repeated is not None:
         raise LawError(f"two of its columns are called {repeated!r}: give each its own name")
     numeric = [column for column in cells if all(is_gap(cell) or looks_numeric(cell) for cell in column)]
     decimal = decimal_sign(cell for column in numeric for cell in column if not is_gap(cell))
-    columns = {name: column_of(column, decimal.replace("?", "")) if layout.rows else np.array([], float)
-               for name, given, column in zip(names, layout.header, cells) if given or any(column)}
+    columns = {name: column_of(column, decimal.replace("?", "")) if reading.rows else np.array([], float)
+               for name, given, column in zip(names, reading.header, cells) if given or any(column)}
     return pd.DataFrame(columns)

@@ -28,7 +28,7 @@ def listed(frame: pd.DataFrame) -> str:
     return ", ".join(map(str, frame.columns))
 
 
-def evaluate(frame: pd.DataFrame, expression: str):
+def value_of(frame: pd.DataFrame, expression: str):
     """The value of an expression, a Series or a number. Columns that are asked yes or no are read as people write those.
 
     Raises LawError, in one sentence, for what cannot be evaluated.
@@ -112,7 +112,7 @@ def _comparison(column: pd.Series, name: str) -> str:
 def select(frame: pd.DataFrame, expression: str) -> np.ndarray:
     """The rows for which an expression is true, [n] of bool. What is missing is not true. Raises LawError."""
     try:
-        found = evaluate(frame, expression)
+        found = value_of(frame, expression)
         if isinstance(found, (bool, np.bool_)):
             return np.full(len(frame), bool(found))
         if not isinstance(found, pd.Series):
@@ -129,7 +129,7 @@ def computed(frame: pd.DataFrame, expression: str) -> np.ndarray | None:
             return None
     except SyntaxError:
         return None
-    found = evaluate(frame, expression)
+    found = value_of(frame, expression)
     if not isinstance(found, pd.Series):
         raise LawError(f"{expression!r} has no column: it is one number for all rows")
     try:

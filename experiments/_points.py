@@ -126,7 +126,7 @@ def run(main) -> None:
             if len(argv) > 1:
                 raise flags.Error(f"unexpected argument {argv[1]!r}: options start with --")
             main()
-        except (flags.Error, laws.LawError, files.WorkdirError, OSError) as error:
+        except (flags.Error, laws.LawError, files.WorkdirError, files.DamagedFile, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2 if isinstance(error, flags.Error) else 1)
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 
 
-MEASURED = {"seconds", "finished", "git_commit", "versions"}  # fields in which two runs of one experiment may differ
+MEASURED = {"seconds", "finished", "git_commit", "versions", "digest"}  # in which two runs of one experiment may differ
 
 
 @pytest.fixture(scope="session")

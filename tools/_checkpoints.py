@@ -25,7 +25,7 @@ class CheckpointsError(ValueError):
     """The checkpoints cannot be read or do not go together; the message says why."""
 
 
-EXPECTED = (CheckpointsError, checkpoint.CheckpointError, files.WorkdirError, OSError)
+EXPECTED = (CheckpointsError, checkpoint.CheckpointError, files.WorkdirError, files.DamagedFile, OSError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import warnings
 
 import jax
 
-from scaling.devices import _jax_internals, exits
+from scaling.devices import _jax_internals, addresses, exits
 from scaling.fields import ConfigError
 
 # Kubernetes is left out: its indexed jobs are often many separate jobs, told apart by --shard=i/n.
@@ -79,8 +79,11 @@ def _from_flags(coordinator, processes, process):
                           f"{coordinator}:1234")
     if processes == 1:
         return None
-    return {"coordinator_address": coordinator, "num_processes": processes, "process_id": process,
-            "cluster_detection_method": "deactivate"}
+    found = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process,
+             "cluster_detection_method": "deactivate"}
+    if process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+        found["coordinator_bind_address"] = addresses.bind_address(coordinator)
+    return found
 
 
 def _from_environment():

@@ -12,7 +12,7 @@ from etils import epath
 
 from scaling.laws import LawError, get_form
 from scaling.report import pictures
-from scaling.results import metrics, records, tuned
+from scaling.results import logs, metrics, records, tuned
 from scaling.store import files
 
 FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine")
@@ -109,8 +109,11 @@ def read_study(workdir) -> StudyFiles:
     metric = (found["study"] or {}).get("metric") or (held or ["bits_per_byte"])[0]
     unit = metrics.find_unit(found["study"], table)
     runs = tuned.clean(table, metric, unit)
-    curves = {fingerprint: curve for fingerprint in runs["fingerprint"]
-              if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit)) is not None}
+    damaged: list[str] = []
+    curves = {fingerprint: curve for fingerprint, seal in zip(runs["fingerprint"], records.curve_seals(runs), strict=True)
+              if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit, seal, damaged)) is not None}
+    if damaged:
+        missing["some curves"] = "; ".join(damaged) + "."
     if not curves:
         missing["curves"] = "there are no training curves in curves/ yet."
     if runs.empty:
@@ -118,14 +121,17 @@ def read_study(workdir) -> StudyFiles:
     return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
 
 
-def _curve(path, unit: metrics.Unit) -> pd.DataFrame | None:
-    """The points of one training curve. Lines without numbers, or cut off when a run was killed, are skipped."""
+def _curve(path, unit: metrics.Unit, seal, damaged: list) -> pd.DataFrame | None:
+    """The points of one training curve. Points without numbers are skipped; a sentence on damage is added to `damaged`."""
     if not path.exists():
+        if seal is not None:
+            damaged.append(f"the curve {path} is missing")
         return None
+    found, problem = logs.examine_curve(path, seal)
+    damaged += [problem] if problem else []
     points = []
-    for line in path.read_text().splitlines():
+    for point in found:
         try:
-            point = files.loads(line)
             losses = {name: float(point[name]) for name in point if name.rpartition("/")[2] == "loss"}
             points.append({"data": float(point[unit.name]), **losses})
         except (ValueError, TypeError, KeyError):

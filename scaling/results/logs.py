@@ -34,11 +34,12 @@ class Logger:
     `resume_step=k` says that this process resumes at step k (0 is the start): lines of an earlier attempt at step k or
     later are dropped, so that the log equals the log of one uninterrupted run. None keeps all lines and appends.
     `writers` are "jsonl" (always written), "tensorboard" and "wandb" (Weights & Biases; set WANDB_MODE=offline where
-    there is no network). W&B shows `config` beside the run. Raises LogError for other writers, and when wandb is not
-    installed.
+    there is no network). W&B shows `config` beside the run. `seal` is that of an earlier logger at the step where this
+    one resumes: a warning says when the lines from before are no longer the same. Raises LogError for other writers, and
+    when wandb is not installed.
     """
 
-    def __init__(self, workdir, name, writers=("jsonl",), resume_step=None, config=None, directory="curves"):
+    def __init__(self, workdir, name, writers=("jsonl",), resume_step=None, config=None, directory="curves", seal=None):
         unknown = sorted(set(writers) - set(WRITERS))
         if unknown:
             raise LogError(f"unknown log writer {unknown[0]!r}: choose from {', '.join(WRITERS)}")
@@ -46,7 +47,8 @@ class Logger:
         # JSON lines come first, because their error for a full disk is the clearest.
         path = workdir / directory / f"{name}.jsonl"
         lines = _AppendedLines if files.is_local(path) else _RewrittenLines
-        self._writers: list[Any] = [lines(path, resume_step)]
+        self._lines = lines(path, resume_step, seal)
+        self._writers: list[Any] = [self._lines]
         if "tensorboard" in writers:
             self._writers.append(_TensorBoard(workdir / "tensorboard" / name, resume_step))
         if "wandb" in writers:
@@ -57,6 +59,10 @@ class Logger:
         metrics = {k: _number(v) for k, v in metrics.items()}
         for writer in self._writers:
             writer.write(int(step), metrics)
+
+    def seal(self) -> dict:
+        """What tells later whether the lines up to now are whole; see `curve_seal`."""
+        return self._lines.count.seal()
 
     def close(self) -> None:
         for writer in self._writers:
@@ -70,12 +76,50 @@ class Logger:
         self.close()
 
 
-def read_curve(path) -> list[dict]:
-    """The dicts of a JSON-lines file, [] when there is no file. Damaged lines are skipped with a warning."""
-    lines, bad = _read(epath.Path(path))
-    if bad:
-        warnings.warn(f"{os.fspath(path)}: {bad} torn or damaged line(s) skipped", stacklevel=2)
-    return lines
+def read_curve(path, seal: dict | None = None) -> list[dict]:
+    """The points of a curve, [] when there is no file. What is lost, see `examine_curve`, is said in a warning."""
+    points, problem = examine_curve(path, seal)
+    if problem:
+        warnings.warn(problem, stacklevel=2)
+    return points
+
+
+def examine_curve(path, seal: dict | None = None) -> tuple[list[dict], str | None]:
+    """(whole points of a JSON-lines file, a sentence on what it has lost, or None).
+
+    `seal` is what `curve_seal` gave for the points when they were written; the "curve" of a run's record, for example.
+    """
+    path = epath.Path(path)
+    try:
+        points, damaged = _read(path)
+    except OSError as error:
+        points, damaged = [], f"it cannot be read ({error.strerror or error})"
+    else:
+        damaged = f"{damaged} torn or damaged line(s) skipped" if damaged else None
+        if seal is not None and curve_seal(points)["digest"] != seal.get("digest"):
+            number = seal.get("points")
+            damaged = damaged or ("points were altered" if len(points) == number else "points are missing")
+            damaged += f", and {len(points)} points of {number} are left"
+        elif seal is not None:
+            damaged = None  # a line beside its points
+        if seal is not None and seal.get("lost"):
+            damaged = f"{damaged + '; ' if damaged else ''}points were lost when training resumed"
+    return points, damaged and f"{os.fspath(path)}: {damaged}"
+
+
+def curve_seal(points, lost: int = 0) -> dict:
+    """What tells whether a curve is whole: the number of its points and their digest.
+
+    `lost` is the number of points that were lost while the run was trained; it is left out when it is 0.
+    """
+    found = hashlib.sha256()
+    for point in points:
+        found.update(files.dumps(point).encode() + b"\n")
+    return _seal(len(points), found, lost)
+
+
+def _seal(number, digest, lost):
+    return {"points": number, "digest": digest.hexdigest()[:32]} | ({"lost": lost} if lost else {})
 
 
 def write_curve(path, points) -> None:
@@ -92,6 +136,30 @@ def _read(path):
     parsed = [files.loads_line(line) for line in raw if line]
     lines = [line for line in parsed if line is not None]
     return lines, len(parsed) - len(lines)
+
+
+class _Counted:
+    """The seal of a log that grows, which begins with the points that a resumed run keeps.
+
+    Warns when these are not the points that `expected`, a seal, was made from.
+    """
+
+    def __init__(self, path, kept, expected):
+        self._number, self._digest, self._lost = len(kept), hashlib.sha256(), (expected or {}).get("lost", 0)
+        for point in kept:
+            self._digest.update(files.dumps(point).encode() + b"\n")
+        if expected is not None and self.seal()["digest"] != expected["digest"]:
+            missing = max(1, expected["points"] - len(kept))
+            self._lost += missing
+            warnings.warn(f"the log {os.fspath(path)} is damaged: it lost {missing} or more of its {expected['points']} "
+                          "points; training goes on, and the curve of the run stays without them", stacklevel=5)
+
+    def add(self, line: str) -> None:
+        self._number += 1
+        self._digest.update(line.encode() + b"\n")
+
+    def seal(self):
+        return _seal(self._number, self._digest, self._lost)
 
 
 def _number(value):
@@ -113,9 +181,9 @@ def _keep_lines(path, resume_step) -> list[dict]:
 class _AppendedLines:
     """A local file that grows by one line per call, unbuffered."""
 
-    def __init__(self, path, resume_step):
+    def __init__(self, path, resume_step, seal=None):
         self._path = path
-        _keep_lines(path, resume_step)
+        self.count = _Counted(path, _keep_lines(path, resume_step), seal)
         with files.disk_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # `close` closes it
@@ -123,7 +191,9 @@ class _AppendedLines:
                 self._file.write(b"\n")  # the last line is whole but lacks its line end
 
     def write(self, step, metrics):
-        data = f"{files.dumps({'step': step, **metrics})}\n".encode()
+        line = files.dumps({"step": step, **metrics})
+        self.count.add(line)
+        data = f"{line}\n".encode()
         with files.disk_full(self._path):
             while data:  # an unbuffered write may be partial, for example when the disk fills up
                 data = data[self._file.write(data):]
@@ -135,12 +205,15 @@ class _AppendedLines:
 class _RewrittenLines:
     """An object in a store that cannot append: it is written whole, at most every `every` seconds and on close."""
 
-    def __init__(self, path, resume_step, every=30.0):
+    def __init__(self, path, resume_step, seal=None, every=30.0):
         self._path, self._every, self._written = path, every, time.monotonic()
-        self._lines = [files.dumps(point) for point in _keep_lines(path, resume_step)]
+        kept = _keep_lines(path, resume_step)
+        self.count = _Counted(path, kept, seal)
+        self._lines = [files.dumps(point) for point in kept]
 
     def write(self, step, metrics):
         self._lines.append(files.dumps({"step": step, **metrics}))
+        self.count.add(self._lines[-1])
         if time.monotonic() - self._written > self._every:
             self._flush()
 
@@ -193,5 +266,3 @@ class _Wandb:
 
     def close(self):
         self._run.finish()
-
-

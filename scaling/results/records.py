@@ -2,8 +2,8 @@
 
     frame = scaling.results.records.load_records(workdir)   # a tidy DataFrame with one row per run
 
-`workdir/records/<fingerprint>.jsonl` holds the record as JSON on its last line. `workdir/locks/` keeps processes that
-share a workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
+`workdir/records/<fingerprint>.jsonl` holds the record with its digest as JSON on its last line. `workdir/locks/` keeps
+processes that share a workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
 """
 import functools
 import importlib.metadata
@@ -18,6 +18,7 @@ from etils import epath
 
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError, atomic_write
+from scaling.store.strict_json import is_sealed
 
 # An empty table has these columns too, so that selecting a column works before the first run has finished.
 COLUMNS = (
@@ -25,6 +26,10 @@ COLUMNS = (
     "flops", "flops_executed", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
     "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
     "finished")
+
+
+# A record without a digest, of an older version or written by hand, has at least these.
+REQUIRED = ("family", "role", "diverged", "experiment")
 
 
 class RecordError(ValueError):
@@ -42,7 +47,7 @@ class Records:
         return self.workdir / "records" / f"{_checked(fingerprint)}.jsonl"
 
     def done(self, fingerprint) -> bool:
-        """True if there is a readable record. A torn record does not count: its run is trained again."""
+        """True if there is a whole record of this run. A damaged one does not count: its run is trained again."""
         return _read(self.path(fingerprint), self._warned) is not None
 
     def read(self, fingerprint) -> dict:
@@ -61,12 +66,12 @@ class Records:
         if "fingerprint" not in record:
             raise RecordError("a record needs the key 'fingerprint'")
         path = self.path(record["fingerprint"])
-        line = files.dumps(record) + "\n"
+        line = files.dumps_line(record)
         try:
             return atomic_write(path, line, exclusive=True)
         except FileExistsError:
             pass
-        old, new = _read(path, self._warned), files.loads(line)
+        old, new = _read(path, self._warned), files.loads_line(line.encode())
         if old is None:  # the existing record is torn; append to it, so that the torn line stays for inspection
             torn = path.read_bytes()
             if torn and not torn.endswith(b"\n"):
@@ -120,6 +125,14 @@ def load_records(workdir) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
 
 
+def curve_seals(frame: pd.DataFrame) -> list[dict | None]:
+    """What each record of a table of `load_records` says about the run's curve, see `logs.curve_seal`; None for nothing."""
+    columns = [name for name in ("curve.points", "curve.digest", "curve.lost") if name in frame]
+    rows = frame[columns].to_dict("records") if columns else [{}] * len(frame)
+    found = [{k.removeprefix("curve."): v for k, v in row.items() if pd.notna(v)} for row in rows]
+    return [{k: v if k == "digest" else int(v) for k, v in seal.items()} or None for seal in found]
+
+
 def _with_model_flops(record):
     """The record with the model's FLOPs under "flops", where results version 2 recorded the executed ones."""
     if "flops" not in record or "flops_executed" in record:
@@ -151,7 +164,7 @@ def _checked(fingerprint):
 
 
 def _read(path, warned):
-    """The record on the last readable line, or None. Warns once per bad file."""
+    """The record on the last whole line, or None. Warns once per bad file."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -160,7 +173,7 @@ def _read(path, warned):
         lines, why = [], str(error)
     else:
         why = "torn or damaged last line"
-    parsed = [files.loads_line(line) for line in lines]
+    parsed = [_whole(line, path.name.removesuffix(".jsonl")) for line in lines]
     record = next((found for found in reversed(parsed) if found is not None), None)
     damaged = not parsed or parsed[-1] is None
     if damaged and path not in warned:
@@ -168,6 +181,14 @@ def _read(path, warned):
         then = "this run will be trained again" if record is None else "the line before it is used"
         warnings.warn(f"{os.fspath(path)}: {why}, skipped; {then}", stacklevel=3)
     return record
+
+
+def _whole(line, fingerprint) -> dict | None:
+    """The record of a run on a line, or None where it fits neither its digest nor the run, or lacks a field."""
+    record = files.loads_line(line)
+    if record is None or record.get("fingerprint") != fingerprint:
+        return None
+    return record if is_sealed(line) or all(name in record for name in REQUIRED) else None
 
 
 @functools.cache

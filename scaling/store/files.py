@@ -11,8 +11,8 @@ import uuid
 
 from etils import epath
 
-from scaling.store import strict_json
-from scaling.store.strict_json import dumps, loads, loads_line  # noqa: F401 - part of this module's face
+from scaling.store import leftovers, strict_json
+from scaling.store.strict_json import dumps, dumps_line, loads, loads_line  # noqa: F401 - part of this module's face
 
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*:")
 
@@ -91,6 +91,8 @@ def _decodes(path):
 def open_workdir(path) -> epath.Path:
     """Creates the directory `path` and its parents, tests that it is writable, and returns it.
 
+    Temporary files that killed processes left behind in it are removed; see `scaling.store.leftovers`.
+
     Raises WorkdirError when it is a file, lies inside a file, is not writable, or has a path of which checkpoints cannot be
     read; DiskFull when the disk is full.
     """
@@ -105,6 +107,8 @@ def open_workdir(path) -> epath.Path:
             probe = path / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"probe")  # os.access ignores read-only mounts, quotas and buckets
             probe.unlink()
+            if is_local(path):
+                leftovers.sweep(path)
         except (FileExistsError, NotADirectoryError):
             raise WorkdirError(f"workdir {shown!r} is a file, or lies inside one: "
                                "name a directory; it is created when it does not exist") from None
@@ -144,14 +148,19 @@ def atomic_write(path, data, exclusive: bool = False) -> None:
 def replacing(path, exclusive: bool = False):
     """Yields a temporary path beside the local `path`. The file written there becomes `path` when the block succeeds.
 
-    The file and its directory are synced to disk. When the block fails, the temporary file is removed and `path`
-    stays as it was. With `exclusive`, raises FileExistsError when `path` exists.
+    The file and its directory are synced to disk. It gets the mode that the umask gives, whatever writes it. When the block
+    fails, the temporary file is removed and `path` stays as it was. With `exclusive`, raises FileExistsError when `path`
+    exists.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        yield temporary
+        with open(temporary, "xb") as file, leftovers.owned(file):
+            yield temporary
+            mode = os.fstat(file.fileno()).st_mode
+        if temporary.stat().st_mode != mode:  # some libraries write a file of their own, for its owner alone
+            temporary.chmod(mode)
         _sync(temporary)
         if exclusive:
             _link(temporary, path)
@@ -188,9 +197,9 @@ def _link(source, target):
         os.rename(source, target)
 
 
-def write_json(path, obj) -> None:
-    """Writes `obj` atomically as indented strict JSON with its digest; see `scaling.store.strict_json`."""
-    atomic_write(path, strict_json.dumps_sealed(obj, indent=1) + "\n")
+def write_json(path, obj, exclusive: bool = False) -> None:
+    """Writes `obj` as indented strict JSON with its digest; see `scaling.store.strict_json` and `atomic_write`."""
+    atomic_write(path, strict_json.dumps_sealed(obj, indent=1) + "\n", exclusive)
 
 
 def read_json(path):

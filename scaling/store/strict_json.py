@@ -47,6 +47,12 @@ def unseal(value):
     return content[WRAPPED] if set(content) == {WRAPPED} else content
 
 
+def is_sealed(text) -> bool:
+    """Whether a JSON text is a dict with a digest, matching or not."""
+    value = json.loads(text)
+    return isinstance(value, dict) and KEY in value
+
+
 def dumps(obj, indent=None) -> str:
     """Strict JSON, which browsers and jq can read.
 

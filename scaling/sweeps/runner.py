@@ -17,6 +17,7 @@ import numpy as np
 from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
+from scaling.store import locks
 from scaling.sweeps import segments
 from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.training.program import Program
@@ -69,6 +70,7 @@ class Runner:
             self.options.executor(self, plan, progress)
             return
         waiting_said = False
+        hosts.by_lead(lambda: self.clear_finished(plan))
         pending = [pack for pack in plan.packs if not self.done(pack.runs)]
         while pending:
             if hosts.any_of(exits.preempted()):
@@ -80,6 +82,23 @@ class Runner:
                 waiting_said = True
                 time.sleep(2)
             pending = [pack for pack in pending if not self.done(pack.runs)]
+
+    def clear_finished(self, plan: Plan):
+        """Removes the checkpoints that a kill left behind between the last record of a pack and the end of its training."""
+        for pack in plan.packs:
+            folder = self.workdir / "checkpoints" / pack.name
+            if not folder.exists() or not all(self.records.done(run.fingerprint) for run in pack.runs):
+                continue
+            lock = locks.acquire(self.workdir / "locks" / pack.runs[0].fingerprint)
+            if lock is None:  # the process that trained the pack is about to remove them
+                continue
+            try:
+                for segment in list(folder.iterdir()):
+                    # `keep_best` leaves checkpoints on purpose, all of them with a score.
+                    if not any((step / "metrics").exists() for step in segment.iterdir()):
+                        segment.rmtree()
+            finally:
+                lock.release()
 
     def under_way(self) -> list[str]:
         """Names of the packs that have checkpoints here."""

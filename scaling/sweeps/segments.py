@@ -2,6 +2,7 @@
 
 import datetime
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -38,13 +39,15 @@ class PackTraining:
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.step_seconds: float | None = None  # measured from the second call on
         self.logged_at: float | None = None  # the time of the last `log_metrics`
+        self.seals: dict = {}  # {segment: the seals of its logs, one for each trunk}, in process 0
 
     def run(self):
         """Trains every segment that is not done, writes the records, and removes the checkpoints."""
         state, seconds = None, 0.0
         spans = self.pack.trunks[0].spans
-        for index, span in enumerate(spans):
-            runs = [trunk.runs[index] for trunk in self.pack.trunks]
+        groups = [[trunk.runs[index] for trunk in self.pack.trunks] for index in range(len(spans))]
+        self.go_back(next(span.cooldown for span, runs in zip(spans, groups) if not self.runner.done(runs)))
+        for span, runs in zip(spans, groups, strict=True):
             state, seconds = self.train_segment("trunk", state, seconds, TRUNK, span.cooldown)
             if self.runner.done(runs):
                 self.progress.update(self.step_executed * (span.steps - span.cooldown))
@@ -54,6 +57,18 @@ class PackTraining:
                 self.finish(runs, branch, branch_seconds, span)
         for name in ["trunk", *map(_branch_name, spans)]:
             self.checkpoints(name).clear()
+
+    def go_back(self, step):
+        """Removes the checkpoints of the trunk after `step`, where the first branch that is not done begins.
+
+        There are some only where the record of a finished run was lost or is damaged.
+        """
+        saved = self.checkpoints("trunk")
+        if removed := saved.remove_after(step):
+            warnings.warn(f"a run that branches off at step {step} has no record any more, so its training is repeated "
+                          f"from there on: the checkpoints of the steps {', '.join(map(str, removed))} in "
+                          f"{self.directory / 'trunk'} were removed", stacklevel=2)
+        saved.close()
 
     def checkpoints(self, name):
         return checkpoint.Checkpoints(self.directory / name, self.options.keep_checkpoints, self.options.keep_best)
@@ -65,17 +80,17 @@ class PackTraining:
         saved after SIGTERM.
         """
         saved = self.checkpoints(name)
-        at = 0 if state is None else int(arrays.fetch(state.step)[0])
-        latest = saved.latest()
-        if latest is not None and latest > at:
-            state, meta = saved.restore(latest, self.program.abstract)
+        at, seals = 0 if state is None else int(arrays.fetch(state.step)[0]), self.seals.get(name)
+        found = self.newest(saved, name, at)
+        if found is not None:
+            state, meta = found
             seconds, resumed_at = meta["seconds"], meta["step"]  # an earlier step where the latest checkpoint is torn
             self.progress.update(self.step_executed * (resumed_at - at))
-            at = resumed_at
+            at, seals = resumed_at, meta.get("logs")
         elif state is None:
             state = self.program.init(self.experiments)
         self.diverged = arrays.fetch(state.diverged)  # of this segment: a diverged branch leaves its trunk unchanged
-        loggers = self.open_logs(name, at)
+        loggers = self.open_logs(name, at, seals)
         spans = [span] * len(self.experiments)
         start = saved_at = time.monotonic()
         unread = None  # arguments of `log_metrics` for the last call
@@ -91,7 +106,8 @@ class PackTraining:
                 self.log_metrics(loggers, *unread)  # a resumed run would not log the steps before its checkpoint again
                 unread = None
                 meta = {"seconds": seconds + time.monotonic() - start,
-                        "experiments": [experiments.to_dict(e) for e in self.experiments]}
+                        "experiments": [experiments.to_dict(e) for e in self.experiments],
+                        "logs": [logger.seal() for logger in loggers]}
                 saved.save(at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
                 if stopping:
@@ -99,8 +115,22 @@ class PackTraining:
                     raise exits.Preempted
         if unread is not None:
             self.log_metrics(loggers, *unread)
+        self.seals[name] = [logger.seal() for logger in loggers]
         _close(saved, loggers)
         return state, seconds + time.monotonic() - start
+
+    def newest(self, saved, name, at):
+        """(state, meta) of the newest whole checkpoint of a segment after step `at`, or None."""
+        latest = saved.latest()
+        if latest is None or latest <= at:
+            return None
+        try:
+            state, meta = saved.restore(latest, self.program.abstract)
+        except checkpoint.NoCheckpoint:
+            warnings.warn(f"no checkpoint in {self.directory / name} is whole, so this part of the training starts over at "
+                          f"step {at}", stacklevel=2)
+            return None
+        return (state, meta) if meta["step"] > at else None
 
     def next_steps(self, at, stop) -> int:
         """The number of steps of the next call: about CALL_SECONDS of work.
@@ -113,13 +143,14 @@ class PackTraining:
         wanted = max(every, min(wanted, self.program.steps_per_call))
         return min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at
 
-    def open_logs(self, name, at):
+    def open_logs(self, name, at, seals):
         """The logger of each trunk, in process 0; none in the other processes."""
         if not hosts.is_lead():
             return []
         # A point is named after the last step that it covers, so a run that resumes at step `at` keeps the point `at`.
         return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at + 1, directory="logs",
-                            config=experiments.to_dict(trunk.runs[-1].experiment)) for trunk in self.pack.trunks]
+                            config=experiments.to_dict(trunk.runs[-1].experiment), seal=seal)
+                for trunk, seal in zip(self.pack.trunks, seals or [None] * len(self.pack.trunks), strict=True)]
 
     def log_metrics(self, loggers, at, steps, metrics, validation):
         """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.
@@ -160,7 +191,10 @@ class PackTraining:
     def save_parameters(self, runs, state, span):
         """Saves the evaluated parameters of each run into params/<run>/."""
         saves = []
+        finished = hosts.by_lead(lambda: [self.runner.records.done(run.fingerprint) for run in runs])
         for index, run in enumerate(runs):  # every save is started before the first one is waited for
+            if finished[index]:  # its parameters are there, and a kill now would leave it without
+                continue
             saved = checkpoint.Checkpoints(self.runner.workdir / "params" / run.fingerprint)
             params = _item(state.ema or state.params, index)
             saved.save(span.steps, {"params": params}, {"experiment": experiments.to_dict(run.experiment)})
@@ -174,10 +208,10 @@ class PackTraining:
         """Writes the curve and the record of each run."""
         runner = self.runner
         source, judge = runner.source(self.pack.experiment), runner.judge(self.pack.experiment)
-        for index, (run, trunk) in enumerate(zip(runs, self.pack.trunks, strict=True)):
+        for index, run in enumerate(runs):
             if runner.records.done(run.fingerprint):
                 continue
-            curve = self.join_curve(trunk, span)
+            curve, lost = self.join_curve(index, span)
             logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
             step, reason = int(diverged[index]), "not finite"
             scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
@@ -191,7 +225,8 @@ class PackTraining:
                 **scores, "evaluated": self.evaluated(),
                 "diverged": step >= 0, "diverged_step": step if step >= 0 else None, "diverged_because": reason,
                 **({"judge": judge.describe()} if judge is not None else {}),
-                "seconds": seconds / len(runs), "data_fingerprint": source.fingerprint,
+                "curve": logs.curve_seal(curve, lost), "seconds": seconds / len(runs),
+                "data_fingerprint": source.fingerprint,
                 "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
                 "git_commit": records.git_commit(),
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
@@ -202,12 +237,21 @@ class PackTraining:
         examples = next(iter(self.runner.evaluation(experiment).values()))
         return len(next(iter(examples.values()))) * experiment.data.per_example
 
-    def join_curve(self, trunk, span) -> list[dict]:
-        """The training curve of a run: its trunk up to the cooldown, then its branch."""
-        folder = self.runner.workdir / "logs"
-        shared = logs.read_curve(folder / f"{_log_name('trunk', trunk)}.jsonl")
-        branch = logs.read_curve(folder / f"{_log_name(_branch_name(span), trunk)}.jsonl")
-        return [point for point in shared if point["step"] <= span.cooldown] + branch
+    def join_curve(self, index, span) -> tuple[list[dict], int]:
+        """(training curve of a run: its trunk, number `index`, up to the cooldown, then its branch; points it has lost)."""
+        points, lost = [], 0
+        for name, last in (("trunk", span.cooldown), (_branch_name(span), span.steps)):
+            seal = self.seals[name][index]
+            path = self.runner.workdir / "logs" / f"{_log_name(name, self.pack.trunks[index])}.jsonl"
+            found, problem = logs.examine_curve(path, {**seal, "lost": 0})
+            if problem:
+                warnings.warn(problem, stacklevel=2)
+            points += [point for point in found if point.get("step", np.inf) <= last]
+            lost += seal.get("lost", 0) + (max(1, seal["points"] - len(found)) if problem else 0)
+        if lost:
+            warnings.warn(f"the curve of run {self.pack.trunks[index].runs[-1].fingerprint} lacks {lost} or more points, "
+                          "also where it is judged whether its training broke down", stacklevel=2)
+        return points, lost
 
     def broken(self, curve, scores) -> tuple[int, str | None]:
         """(step, reason) of a run whose training broke down although all its numbers are finite; else (-1, None)."""

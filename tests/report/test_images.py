@@ -16,6 +16,7 @@ from scaling.figures import words
 from scaling.report import pictures, plots, reading, sections, study_page
 from scaling.results import metrics, tuned
 from scaling.results.records import Records
+from scaling.store import files
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_law_of_another_metric_has_a_row(workdir, text):
 
 
 def test_pictures_are_embedded_as_they_are_by_ascending_size(workdir, text):
-    listed = json.loads((workdir / "pictures.json").read_text())
+    listed = files.read_json(workdir / "pictures.json")
     shown = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
              for image in Page(text).all("img")]
     wanted = [(workdir / entry["path"]).read_bytes() for name in ("samples", "interpolations") for entry in

@@ -15,6 +15,7 @@ from report_study import DATA, SAMPLE, SIZES, fill
 from scaling import report
 from scaling.figures import words
 from scaling.report import study_page
+from scaling.store import files
 
 SECTIONS = ["verdict", "loss", "fit", "tuning", "samples", "runs", "made"]
 FIGURES = ["verdict", "compute", "params", "data", "residuals", "learning-rate", "curves"]
@@ -91,7 +92,7 @@ def test_text_from_every_file_is_escaped(tmp_path):
     for name, change in {"study": {"title": bad, "command": bad, "config": bad, "versions": {bad: bad}},
                          "fit": {"diagnostics": [bad]}, "forecast": {"hash": bad}}.items():
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        files.write_json(path, files.read_json(path) | change)
     text = page_of(tmp_path)
     assert not Page(text).all("img") and text.count(html.escape(bad)) >= 7
 

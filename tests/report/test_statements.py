@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +15,7 @@ from scaling.report.sections import key_facts, monotone
 from scaling.report.study_page import study_palette
 from scaling.results import tuned
 from scaling.results.records import Records
+from scaling.store import files
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +93,10 @@ def test_the_law_drawn_is_the_law_fitted():
 @pytest.mark.parametrize("fitted, name", [("flops", "FLOPs of the model"), ("flops_executed", "FLOPs executed")])
 def test_compute_is_counted_as_the_fit_counted_it(tmp_path, fitted, name):
     recorded = {run["fingerprint"]: run[fitted] for run in fill(tmp_path, without=("curves",))}
-    fit = json.loads((tmp_path / "fit.json").read_text())
+    fit = files.read_json(tmp_path / "fit.json")
     for point in fit["points"]:
         point["flops"] = recorded[point["fingerprint"]]
-    (tmp_path / "fit.json").write_text(json.dumps(fit))
+    files.write_json(tmp_path / "fit.json", fit)
     study = read_study(tmp_path)
     axes = plots.draw_compute(study, study_palette(study)).axes[0]
     assert study.compute == fitted and axes.get_xlabel() == f"training compute ({name})"
@@ -110,8 +109,8 @@ def test_the_flops_of_mfu_are_named(tmp_path):
     fill(tmp_path, without=("curves",))
     noted = {name: note for name, _, note in key_facts(read_study(tmp_path))}
     assert noted["MFU"] == "of 360 GFLOP/s measured; 38% by FLOPs executed"
-    about = json.loads((tmp_path / "study.json").read_text())
+    about = files.read_json(tmp_path / "study.json")
     del about["hardware_utilisation"], about["plan"]["flops_executed"]  # as results version 2 wrote it
-    (tmp_path / "study.json").write_text(json.dumps(about))
+    files.write_json(tmp_path / "study.json", about)
     noted = {name: note for name, _, note in key_facts(read_study(tmp_path))}
     assert noted["MFU"] == "of 360 GFLOP/s measured; by FLOPs executed" and "FLOPs executed" in noted

@@ -4,7 +4,6 @@ Everything on a worker is under ~/launch/NAME: src (the checkout), venv, log, an
 """
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,19 +12,17 @@ from tools.launch import common, shell
 SAID = r"^launch: exit (\d+) on "
 
 
-def archive(name: str) -> str:
-    """The path of the packed checkout on this machine."""
-    return str(Path(tempfile.gettempdir()) / packed(name))
-
-
 def packed(name: str) -> str:
     """The name of the packed checkout in the home directory of a worker."""
     return f"launch-{name}.tar.gz"
 
 
-def install(name: str, source: str, extras: str, python: str, copy: list[str],
+def install(name: str, source: str, extras: str, python: str, archive: str, copy: list[str],
             everywhere: Callable[[str], list[str]]) -> list[list[str]]:
-    """Commands that install the package on every worker; the command `copy` copies a packed checkout to them."""
+    """Commands that install the package on every worker.
+
+    A checkout is packed into the file `archive` of this machine, which the command `copy` copies to the workers.
+    """
     common.matches("--extras", extras, r"[a-z0-9]+(,[a-z0-9]+)*|", "tpu,gcs")
     common.matches("--python", python, r"3\.\d+(\.\d+)?", "3.12")
     found = re.fullmatch(r"((?:https://|ssh://(?:[\w.-]+@)?|git@)[^\s@]+)(?:@(\w[\w./-]*))?", source)
@@ -35,7 +32,7 @@ def install(name: str, source: str, extras: str, python: str, copy: list[str],
         fetch = (f"git init -q src && git -C src fetch -q --depth=1 {shell.quote(url)} {shell.quote(branch)} "
                  "&& git -C src checkout -q --force FETCH_HEAD")
     elif (Path(source) / "setup.py").is_file():
-        pack = ["git", "-C", source, "archive", "--format=tar.gz", f"--output={archive(name)}", "HEAD"]
+        pack = ["git", "-C", source, "archive", "--format=tar.gz", f"--output={archive}", "HEAD"]
         before = [pack, copy]
         fetch = f"mkdir -p src && tar -xzf ~/{packed(name)} -C src"
     else:

@@ -20,9 +20,11 @@ Any flag can come from the environment, such as LAUNCH_ZONE. The run must keep i
 after a preemption, can see them: give it a --workdir at gs://. Exit status: that of the command, or 2 for wrong flags.
 """
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 from absl import flags
@@ -110,13 +112,22 @@ def go(pod: pods.Pod, steps: tuple[str, ...], install: list[list[str]], run: lis
 
 
 def main(command: list[str]) -> int:
+    if common.DRY_RUN.value:  # nothing is written: the shown commands pack the checkout into the current folder
+        return launch(command, os.getcwd())
+    with tempfile.TemporaryDirectory(prefix="launch-") as folder:  # others can neither guess its name nor write into it
+        return launch(command, folder)
+
+
+def launch(command: list[str], folder: str) -> int:
+    """Runs the steps that the flags ask for; a checkout is packed into `folder`."""
     pod, steps = pod_from_flags(), common.choose_steps(_STEPS.value, STEPS)
     run, install = [], []
     if "run" in steps:
         run = pod.on_all_workers(remote.run(pod.name, common.words(command)))
     if "install" in steps:
-        copy = pod.copy_to_all_workers(remote.archive(pod.name), remote.packed(pod.name))
-        install = remote.install(pod.name, _SOURCE.value, _EXTRAS.value, _PYTHON.value, copy,
+        archive = os.path.join(folder, remote.packed(pod.name))
+        copy = pod.copy_to_all_workers(archive, remote.packed(pod.name))
+        install = remote.install(pod.name, _SOURCE.value, _EXTRAS.value, _PYTHON.value, archive, copy,
                                  pod.on_all_workers)
     logs = pod.on_all_workers(remote.logs(pod.name))
     if common.DRY_RUN.value:

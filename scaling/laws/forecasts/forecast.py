@@ -149,7 +149,7 @@ def check(path, observed: float | None = None, records=None) -> dict:
     path = epath.Path(path)
     beside = path.parent / f"{path.stem}_check.json"
     try:
-        files.atomic_write(beside, files.dumps(result, indent=1) + "\n", exclusive=True)
+        files.write_json(beside, result, exclusive=True)
     except FileExistsError:
         earlier = files.read_json(beside)
         if (earlier["observed"], earlier["forecast_hash"]) != (observed, content["hash"]):

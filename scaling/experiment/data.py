@@ -68,7 +68,9 @@ class _Data:
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = "pycode/stdlib"  # also pycode/environment, tfds:<name>, text:<glob>
+    name: str = "pycode/stdlib"  # also pycode/environment, tfds:<name>, text:<file, folder or glob>
+    encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
+    field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = "bytes"  # or bpe:<vocabulary size>
     length: int = 128  # predicted tokens per sequence
     batch: int = 8  # sequences per step
@@ -95,8 +97,8 @@ class Text(_Data):
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_text`. Equal arguments give the same source."""
-        return {"name": self.name, "tokenizer": self.tokenizer, "length": self.length, "batch": self.batch,
-                "unique_tokens": self.unique_tokens, "data_dir": self.data_dir or None}
+        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field")
+        return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):
         """The source."""
@@ -107,14 +109,14 @@ class Text(_Data):
 class Images(_Data):
     """Images of one size. D is counted in examples."""
 
-    name: str = "glyphs/letters"  # also glyphs, glyphs/<other sets>, tfds:<name>
+    name: str = "glyphs/letters"  # also glyphs, glyphs/<other sets>, tfds:<name>, images:<file, folder or glob>
     batch: int = 64  # images per step
     examples: int = knob(2**16)  # D: images seen; steps = examples / batch
     unique_examples: int = 0  # D unique: use only the first images of the fixed order; 0 is all
     size: int = 16  # pixels of a side
     channels: int = 1  # 1 is grey, 3 is RGB
     levels: int = 256  # values of a pixel: 2, 16 or 256
-    label: str = ""  # the factor to condition on: character, font, ... or a TFDS feature; empty is none
+    label: str = ""  # the factor to condition on: character, font, ..., a TFDS feature, "label" of a folder; empty is none
     classes: int = 0  # values of the label
     caption: int = 0  # bytes of the caption to condition on; 0 is none
     resize: str = "area"  # how images of another size are resized, see scaling.data.transforms

@@ -1,18 +1,19 @@
 """Near-duplicate documents by MinHash and locality-sensitive hashing, vectorised in NumPy.
 
+No library fits: `datasketch` keeps its signatures as Python objects, and its estimates are not the ones that name corpora.
+
 Two documents are near duplicates when the Jaccard similarity of their sets of token 5-grams, estimated from
 `PERMUTATIONS` min-hashes (Broder 1997; standard error 0.04 at 0.8), is at least `THRESHOLD`. Candidates are
 pairs that agree on a whole band of `ROWS` min-hashes: at a similarity of 0.8 a pair is missed with
 probability (1 - 0.8**4)**32 = 5e-8. A token is a run of letters, digits, underscores and non-ASCII bytes,
 or one other printable character. White space only separates tokens, so re-indented code is still the same code.
 """
-from collections.abc import Iterator
-
 import numpy as np
-
-from scaling.data import components
+from tqdm import tqdm
 
 PERMUTATIONS, ROWS, SHINGLE, THRESHOLD = 128, 4, 5, 0.8
+
+LEADERS = 64                                   # members of a group of candidates of which all pairs are compared
 
 _P = 0x9E3779B97F4A7C15 | 1                    # odd, so it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 1 << 64)
@@ -85,33 +86,79 @@ def signature(data: bytes) -> np.ndarray:
     return least
 
 
-def clusters(signatures: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+def clusters(signatures: np.ndarray, threshold: float = THRESHOLD, progress: bool = False,
+             desc: str = "comparing") -> np.ndarray:
     """The least index of each document's cluster of near duplicates: int64 [n].
 
     Of a cluster, the document `i` with `clusters(s)[i] == i` is the one to keep. Clusters are the connected components
-    of the near-duplicate relation, so documents of different clusters are never near duplicates.
+    of the near-duplicate relation, so documents of different clusters are never near duplicates. A candidate is compared
+    only with candidates of other clusters, so many copies of one page take time and memory in proportion to their number.
     """
-    count, width = signatures.shape
-    bands = signatures.reshape(count, width // ROWS, ROWS)
-    alike = (pair for pair in _candidates(bands)
-             if np.mean(signatures[pair[0]] == signatures[pair[1]]) >= threshold)
-    return components.least_members(count, alike)
-
-
-def _candidates(bands: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of documents that agree on a whole band, each once."""
-    seen: set[tuple[int, int]] = set()
-    for band in range(bands.shape[1]):
-        rows = np.ascontiguousarray(bands[:, band]).view(np.dtype((np.void, 4 * ROWS))).ravel()
+    _, first, same = np.unique(_rows(signatures), return_index=True, return_inverse=True)
+    found = _Clusters(signatures[first], threshold)
+    for band in tqdm(range(signatures.shape[1] // ROWS), desc=desc, unit=" bands", disable=not progress):
+        rows = _rows(found.signatures[:, band * ROWS:(band + 1) * ROWS])
         order = np.argsort(rows, kind="stable")
-        same_as_last = np.concatenate([[False], rows[order][1:] == rows[order][:-1]])
-        group: list[int] = []
-        for index, same in zip(order.tolist(), same_as_last, strict=True):
-            if not same:
-                group = []
-            for other in group:
-                pair = (min(other, index), max(other, index))
-                if pair not in seen:
-                    seen.add(pair)
-                    yield pair
-            group.append(index)
+        starts = np.flatnonzero(np.r_[True, rows[order][1:] != rows[order][:-1]])
+        sizes = np.diff(np.r_[starts, len(order)])
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            found.join(order[start:start + size])
+    return _first_of_each(found.roots(np.arange(len(first)))[same.ravel()])
+
+
+def _first_of_each(groups: np.ndarray) -> np.ndarray:
+    """The least index with the same value as each element: int64 [n]."""
+    _, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    return first[number].astype(np.int64)
+
+
+def _rows(table: np.ndarray) -> np.ndarray:
+    """The rows of a table as values that can be sorted and compared: [n]."""
+    table = np.ascontiguousarray(table)
+    return table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
+
+
+def _agreeing(signatures: np.ndarray, signature: np.ndarray) -> np.ndarray:
+    """The share of min-hashes that each of `signatures` has in common with one: float64 [n]."""
+    equal = (signatures == signature).view(np.uint64)        # eight of them in a word; a sum of bytes is below 256
+    summed = np.add.reduce(equal, axis=1) * np.uint64(0x0101010101010101) >> np.uint64(56)
+    return summed / signatures.shape[1]
+
+
+class _Clusters:
+    """A union of near duplicates that grows: each document points to another one of its cluster, or is its root."""
+
+    def __init__(self, signatures: np.ndarray, threshold: float):
+        self.signatures, self._least = signatures, threshold
+        self._parent = np.arange(len(signatures))
+
+    def roots(self, members: np.ndarray) -> np.ndarray:
+        found = self._parent[members]
+        while (further := self._parent[found]).tolist() != found.tolist():
+            found = further
+        self._parent[members] = found
+        return found
+
+    def join(self, members: np.ndarray) -> None:
+        """Joins those of `members` that are alike: all pairs are compared, but for those that are joined already.
+
+        The largest cluster among the members need not be compared from its own side. Beyond `LEADERS` members of other
+        clusters, a member is compared with the `LEADERS` that follow it in the order of signatures only: alike documents share
+        seven bands or more, so they meet in many groups.
+        """
+        members = members[np.argsort(_rows(self.signatures[members]), kind="stable")] if len(members) > LEADERS else members
+        root = self.roots(members)
+        names, count = np.unique(root, return_counts=True)
+        if len(names) == 1:
+            return
+        leaders = np.flatnonzero(root != names[count.argmax()]) if count.max() > 1 else np.arange(len(members))
+        for turn, place in enumerate(leaders.tolist()):
+            near = slice(None) if turn < LEADERS else slice(place + 1, place + 1 + LEADERS)
+            others = members[near][root[near] != root[place]]
+            alike = others[_agreeing(self.signatures[others], self.signatures[members[place]]) >= self._least]
+            if len(alike):
+                joined = np.r_[self.roots(alike), root[place]]
+                self._parent[joined] = joined.min()
+                root = self.roots(members)
+                if (root == root[0]).all():
+                    return

@@ -83,7 +83,9 @@ class _Data:
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<glob>
+    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<file, folder or glob>
+    encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
+    field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
     length: int = static(128, least=1, most=2**20)  # predicted tokens per sequence
     batch: int = static(8, least=1, most=2**24)  # sequences per step
@@ -119,8 +121,8 @@ class Text(_Data):
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_text`. Equal arguments give the same source."""
-        return {"name": self.name, "tokenizer": self.tokenizer, "length": self.length, "batch": self.batch,
-                "unique_tokens": self.unique_tokens, "data_dir": self.data_dir or None}
+        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field")
+        return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):
         """The source."""
@@ -131,14 +133,14 @@ class Text(_Data):
 class Images(_Data):
     """Images of one size. D is counted in examples."""
 
-    name: str = static("glyphs/letters")  # also glyphs, glyphs/<other sets>, tfds:<name>
+    name: str = static("glyphs/letters")  # also glyphs, glyphs/<other sets>, tfds:<name>, images:<file, folder or glob>
     batch: int = static(64, least=1, most=2**24)  # images per step
     examples: int = knob(2**16, least=1, most=MOST)  # D: images seen; steps = examples / batch
     unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique: the first images of the fixed order; 0 is all
     size: int = static(16, least=1, most=4096)  # pixels of a side
     channels: int = static(1, choices=(1, 3))  # 1 is grey, 3 is RGB
     levels: int = static(256, least=2, most=256)  # values of a pixel
-    label: str = static("")  # the factor to condition on: character, font, ... or a TFDS feature; empty is none
+    label: str = static("")  # condition on: character, font, ..., a TFDS feature, "label" of a folder; empty is none
     classes: int = static(0, least=0, most=2**24)  # values of the label
     caption: int = static(0, least=0, most=2**16)  # bytes of the caption to condition on; 0 is none
     resize: str = static("area", choices=tuple(RESIZES))  # how images of another size are resized

@@ -1,8 +1,10 @@
 """Prepared data on disk: their directory, locks for the processes that prepare them, and their index files."""
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
+import warnings
 
 import filelock
 
@@ -29,6 +31,20 @@ def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
 
 
 @contextlib.contextmanager
+def preparing(root: pathlib.Path):
+    """Turns a full disk (DiskFull) and a file of another user that cannot be written (DataError) into one sentence."""
+    with files.disk_full(root, REMEDY):
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise DataError(f"{error.filename or root} cannot be used ({error.strerror}), which lies in a data directory that "
+                            "others may share; give its group the right to write, or set data_dir= or $SCALING_DATA_DIR "
+                            "to another directory") from error
+
+
+@contextlib.contextmanager
 def locked(path: pathlib.Path):
     """Holds the lock `path`.lock, so that two processes do not do the same work. A killed holder frees it.
 
@@ -48,12 +64,25 @@ def locked(path: pathlib.Path):
         lock.release()
 
 
-def find_index(path: pathlib.Path) -> dict | None:
-    """The index of prepared data, as `files.write_json` wrote it; None where it is missing or damaged.
+def find_index(path: pathlib.Path, *keys: str) -> dict | None:
+    """The index of prepared data, as `files.write_json` wrote it, with `keys`; None where it is missing or damaged.
 
-    Callers prepare the data again when there is none.
+    Callers prepare the data again when there is none. A damaged one is said in a warning.
     """
     try:
-        return files.read_json(path)
-    except (FileNotFoundError, ValueError):
+        found = files.read_json(path)
+        if isinstance(found, dict) and all(key in found for key in keys):
+            return found
+        problem = f"it lacks {', '.join(key for key in keys if not isinstance(found, dict) or key not in found)}"
+    except FileNotFoundError:
         return None
+    except ValueError as error:
+        problem = str(error)
+    say_damaged(path, problem)
+    return None
+
+
+def say_damaged(path, problem) -> None:
+    """Warns that the prepared data in `path` are damaged, and are prepared again."""
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    warnings.warn(f"{os.fspath(path)} is damaged and is prepared again ({lines[0][:200]})", stacklevel=3)

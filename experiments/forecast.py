@@ -7,14 +7,19 @@ law and its objective are those of experiments.fit. It prints the prediction for
 1.4e11 tokens with its interval, and writes forecast.json: the prediction, the law, every warning, the manifest
 of the fit, and a hash of every row of points.csv. forecast.png beside it shows the runs and the interval. A
 file that exists is never overwritten, and a target that is already in the table is refused. Without --output
-the prediction is only printed.
+the prediction is only printed. The file also holds what forecasters without the law would say: the best of the
+fitted runs, a line through the last two, and the power law with E = 0.
+
+The log forecasts.jsonl beside the file gets a line for every forecast and for every score. Its lines are bound
+to each other by hashes, so a forecast that is deleted and written again leaves a trace.
 
     python -m experiments.forecast --check=forecast.json --observed=2.31
 
-scores it, once: the error, whether the run fell inside the interval, and how far from its middle, in one
-sentence and in forecast_check.json. Without --observed, the target's row is looked up in the table, which may
-have grown. The check is refused if the forecast was edited, or if a row that it was made from has changed or
-is gone. If the table was moved, --points or --workdir say where it is.
+scores it, once: the error in percent, in the fall from the best fitted run and in compute, whether the run fell
+inside the interval, and how naive forecasters did, in a few sentences and in forecast_check.json. Without
+--observed, the target's row is looked up in the table, which may have grown. The check is refused if the
+forecast was edited, or if a row that it was made from has changed or is gone. If the table was moved, --points
+or --workdir say where it is. If the log was changed or is gone, the verdict is withheld with the reason.
 
     python -m experiments.forecast --workdir=runs/quickstart --target='N=3e6,D=1e8' --output=forecast.json
 
@@ -42,6 +47,7 @@ from experiments import _points
 from scaling import laws
 from scaling.laws.forecasts.evidence import gather_records
 from scaling.laws.forecasts.prediction import describe_forecast
+from scaling.laws.forecasts.verify import marks
 
 _TARGET = flags.DEFINE_string("target", None, "The run to forecast, by inputs or columns: N=7e9,D=1.4e11.")
 _OUTPUT = flags.DEFINE_string("output", None, "A new file for the forecast; without it, the prediction is only printed.")
@@ -89,6 +95,8 @@ def forecast():
     everything = known if known.source["kind"] == "file" else None
     content = laws.forecast.write(_OUTPUT.value, fit, boot, target, everything, _points.level())
     print(describe_forecast(content, fit))
+    for sentence in marks(content):
+        print(f"  ! {sentence}")
     print(f"written to {_OUTPUT.value}, sha256 {content['hash']}\n"
           "Commit it, or publish the hash, before the run starts. Afterwards: "
           f"python -m experiments.forecast --check={_OUTPUT.value} --observed=...")
@@ -101,6 +109,10 @@ def check():
         raise flags.Error("--check takes neither --target nor --output: the forecast names its target")
     result = laws.forecast.check(_CHECK.value, _OBSERVED.value, _points.source())
     print(result["verdict"])
+    checked = laws.forecast.verify(_CHECK.value, _points.source())
+    for sentence in checked.sentences:
+        if sentence not in result["verdict"]:
+            print(sentence)
     content = laws.forecast.read(_CHECK.value)
     _, table, _ = gather_records(_points.source() or content["source"]["path"], content["measured"])
     _draw(_CHECK.value, content, result, laws.Runs(table, content["columns"], np.arange(len(table))))

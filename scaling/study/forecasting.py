@@ -1,5 +1,6 @@
 """The forecast stage of a study: a target is predicted on record before it is trained, and the prediction checked after."""
 
+import os
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -7,8 +8,10 @@ from etils import epath
 
 from scaling import experiment as experiments
 from scaling import laws
+from scaling.results import records
 from scaling.study import recipe
 from scaling.sweeps import runner as runners
+from scaling.sweeps.plan import Plan
 from scaling.training.counts import counts
 
 
@@ -16,45 +19,83 @@ class Forecasting:
     """The forecast of one workdir. `runner` trains the runs of the workdir and reads their records."""
 
     def __init__(self, workdir: epath.Path, runner: runners.Runner):
-        self.path, self.runner = workdir / "forecast.json", runner
+        self.workdir, self.path, self.runner = workdir, workdir / "forecast.json", runner
 
     def write(self, make_target: Callable[[float], experiments.Experiment], fit, boot, cells: pd.DataFrame,
               data_column: str, say) -> dict:
-        """Writes the forecast unless there is one, and returns its target's experiment as a dict.
+        """Writes the forecast unless there is one, and returns its target as `plan` takes it.
 
         The target may be trained only after this. make_target: the target from its learning rate. cells: the tuned runs
-        that `fit` was fitted to. data_column: D in the records.
+        that `fit` was fitted to. data_column: D in the records. A forecast whose target had finished, or begun, before it
+        was written is marked as late and never scored. Raises LawError where this command would train another run than the
+        one that the forecast is about.
         """
         if not self.path.exists():
             draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
             rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
             target = make_target(float(f"{rate:.3g}"))
             run = self.runner.plan([target], 1, "target").runs[0]
-            about = counts(target, target.data.available(self.runner.source(target))) | {
+            source = self.runner.source(target)
+            about = counts(target, target.data.available(source)) | {
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
-                "experiment": experiments.to_dict(target)}
+                "data_fingerprint": source.fingerprint, "experiment": experiments.to_dict(target)}
+            begun = run.fingerprint in self.runner.held()
             try:
-                laws.forecast.write(self.path, fit, boot, about, self._hashes(cells["fingerprints"].explode()))
+                laws.forecast.write(self.path, fit, boot, about, self._hashes(cells["fingerprints"].explode()),
+                                    finished=records.load_records(self.workdir), begun=begun, late="mark")
             except laws.LawError:
                 if not self.path.exists():
                     raise  # with a file, another process on this workdir was first, and its forecast counts
         written = laws.forecast.read(self.path)
+        self._compare_target(written)
         low, high = written["interval"]
+        ratio = f", at {written['compute_ratio']:.1f} times the compute" if written["compute_ratio"] else ""
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
-            f"[{low:.4f}, {high:.4f}], at {written['compute_ratio']:.1f} times the compute; in {self.path}")
-        return written["target"]["experiment"]
+            f"[{low:.4f}, {high:.4f}]{ratio}; in {self.path}")
+        if naive := written.get("naive"):
+            say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")
+        for sentence in laws.forecast.verify(self.path).sentences:
+            say(f"note: {sentence}")
+        return {name: written["target"][name] for name in ("experiment", "fingerprint")}
+
+    def plan(self, target: dict) -> Plan:
+        """The plan that trains the target of the forecast, under the name that it was registered with where that can be."""
+        return self.runner.plan([experiments.from_dict(target["experiment"])], 1, "target", named=(target["fingerprint"],))
 
     def check(self, say) -> None:
-        """Compares the forecast with the result of its target."""
+        """Compares the forecast with the result of its target, and says the verdict or why there is none."""
         written = laws.forecast.read(self.path)
-        record = self.runner.records.read(written["target"]["fingerprint"])
+        self._compare_target(written)
+        if late := written.get("registered_late"):
+            say(f"no verdict: the forecast was registered late, so that it is no forecast: {late['reason']}")
+            return
+        record, metric = self.runner.records.read(written["target"]["fingerprint"]), written["metric"]
         if record["diverged"]:
             say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
             return
-        result = laws.forecast.check(self.path, record[written["metric"]], self._hashes(written["records"]))
-        say(f"observed: {result['observed']:.4f}, error {result['relative_error']:+.2%}, "
-            f"{'inside' if result['inside'] else 'outside'} the interval")
+        if metric not in record:
+            raise laws.LawError(f"{self.path} forecasts {metric}, which the record of its target does not have: the metric "
+                                "of the study has changed; write it as it was, or choose another --workdir")
+        hashes = self._hashes(written["records"], written.get("records_without") or ())
+        say(laws.forecast.check(self.path, record[metric], hashes)["verdict"])
 
-    def _hashes(self, fingerprints: Iterable[str]) -> dict[str, str]:
+    def _compare_target(self, written) -> None:
+        """Raises LawError if the target of the forecast has another name now, so that it could never be checked."""
+        target = experiments.from_dict(written["target"]["experiment"])
+        wanted, now = written["target"]["fingerprint"], self.plan(written["target"]).runs[0].fingerprint
+        if now == wanted:
+            return
+        before, data = written["target"].get("data_fingerprint"), self.runner.source(target).fingerprint
+        if before is None:  # a forecast of an older version; its fitted runs have the same data
+            held = [self.runner.records.read(name) for name in written["records"] if self.runner.records.done(name)]
+            before = next((record["data_fingerprint"] for record in held if "data_fingerprint" in record), data)
+        why = (f"the data {target.data.name} have changed since (fingerprint {before}, now {data})" if before != data
+               else "the code or the settings that name a run have changed since")
+        undo = "restore the data" if before != data else "go back to the version that wrote it"
+        raise laws.LawError(f"{os.fspath(self.path)} is a forecast of the run {wanted}, and this command would train "
+                            f"{now} instead: {why}; {undo}, or choose another --workdir for a study of its own")
+
+    def _hashes(self, fingerprints: Iterable[str], *without) -> dict[str, str]:
+        """The hashes of finished runs, as the forecast has them that hashed all fields but `without`."""
         done = [f for f in fingerprints if self.runner.records.done(f)]
-        return laws.record_hashes(self.runner.records.read(f) for f in done)
+        return laws.record_hashes((self.runner.records.read(f) for f in done), *without)

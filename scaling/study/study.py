@@ -82,7 +82,7 @@ class Study:
             self.runner.run(self.plan, progress)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
-                self.runner.run(self.runner.plan([experiments.from_dict(target)], 1, "target"), progress)
+                self.runner.run(self.forecasting.plan(target), progress)
                 hosts.by_lead(lambda: self.forecasting.check(progress.print))
         path = hosts.by_lead(self.conclude)
         hosts.barrier("end")
@@ -90,7 +90,7 @@ class Study:
         return path
 
     def fit_and_forecast(self, say) -> dict | None:
-        """Fits the law and, if there is a target, forecasts it. Returns the target's experiment as a dict, or None."""
+        """Fits the law and, if there is a target, forecasts it. Returns what `Forecasting.plan` takes, or None."""
         fit, boot = self.fit(say)
         if self.definition.target is None or fit is None:
             return None

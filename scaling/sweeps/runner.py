@@ -110,10 +110,10 @@ class Runner:
         folders = [self.workdir / name for name in ("records", "locks")]
         return sorted({path.name.partition(".")[0] for folder in folders if folder.exists() for path in folder.iterdir()})
 
-    def plan(self, sweep, pack: int, role: str = "sweep") -> Plan:
-        """The plan that trains a sweep in this workdir, with the names that its runs have here."""
+    def plan(self, sweep, pack: int, role: str = "sweep", named=()) -> Plan:
+        """The plan that trains a sweep in this workdir, with the names that its runs have here, or have in `named`."""
         under_way, held = hosts.by_lead(lambda: (self.under_way(), self.held()))
-        return make_plan(sweep, self.content, pack, role, under_way, set(held))
+        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named})
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
         """Trains the unfinished runs of the pack. False when another process has claimed one of them."""

@@ -56,7 +56,7 @@ ASK = ["--points=points.csv", "--target=N=1e10,D=1e11", "--output=f.json"]
 def test_from_a_table_to_a_verdict(command, tmp_path):
     code, said, error = command(*ASK, "--figure")
     content = forecast.read(tmp_path / "f.json")
-    assert (code, error) == (0, "") and there(tmp_path) == ["f.json", "f.png", "points.csv"]
+    assert (code, error) == (0, "") and there(tmp_path) == ["f.json", "f.png", "forecasts.jsonl", "points.csv"]
     law = laws.fit(table())
     assert content["predicted"] == pytest.approx(law.predict(1e10, 1e11), rel=1e-9)
     assert content["target"] == {"model_params": 1e10, "train_tokens": 1e11} and len(content["records"]) == 20
@@ -88,7 +88,7 @@ def test_a_forecast_stays_and_its_table_is_watched(command, tmp_path):
     (tmp_path / "points.csv").unlink()
     code, _, error = command("--check=f.json", "--observed=2")
     assert code == 1 and "points.csv is not there" in error
-    assert there(tmp_path) == ["f.json", "moved.parquet"]
+    assert there(tmp_path) == ["f.json", "forecasts.jsonl", "moved.parquet"]
     assert command("--check=f.json", "--observed=2", "--points=moved.parquet")[0] == 0
 
 

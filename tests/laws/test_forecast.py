@@ -13,6 +13,7 @@ from planted_forecast import RECORDS, TARGET, fitted, grid, surface
 
 from scaling import laws
 from scaling.laws.forecasts import forecast
+from scaling.laws.forecasts.score import score
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,10 @@ def made(tmp_path):
     """A forecast from named records: (its path, the law, its content)."""
     path = tmp_path / "forecast.json"
     return path, fitted()[0], forecast.write(path, *fitted(), TARGET, laws.record_hashes(RECORDS))
+
+
+def there(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
 
 
 # ---------------------------------------------------------------------------------------------- what it says
@@ -112,7 +117,7 @@ def test_a_forecast_is_never_overwritten(made):
     before = path.read_bytes()
     with pytest.raises(laws.LawError, match="never overwritten"):
         forecast.write(path, law, laws.bootstrap(law, 50), TARGET, laws.record_hashes(RECORDS))
-    assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["forecast.json"]
+    assert path.read_bytes() == before and there(path.parent) == ["forecast.json", "forecasts.jsonl"]
 
 
 WRITER = """
@@ -165,19 +170,18 @@ def test_several_forecasts_in_one_directory_have_a_check_each(tmp_path):
     for name, D in (("one", 1e11), ("two", 2e11)):
         forecast.write(tmp_path / f"{name}.json", *fitted(named=False), {"N": 1e10, "D": D})
         forecast.check(tmp_path / f"{name}.json", surface(1e10, D), grid())
-    there = {p.name for p in tmp_path.iterdir()}
-    assert there == {"one.json", "one_check.json", "two.json", "two_check.json"}
+    assert there(tmp_path) == ["forecasts.jsonl", "one.json", "one_check.json", "two.json", "two_check.json"]
 
 
 def test_scores_place_the_observation_in_the_predictive_distribution(made):
     _, law, content = made
     draws = fitted()[1].samples(1e10, 1e11, noise=True)
-    scores = [forecast._score(content, float(np.quantile(draws, q))) for q in (0.05, 0.5, 0.8413, 1.0)]
+    scores = [score(content, float(np.quantile(draws, q))) for q in (0.05, 0.5, 0.8413, 1.0)]
     assert [score["rank"] for score in scores] == pytest.approx([0.05, 0.5, 0.8413, 1.0], abs=0.01)
     assert scores[1]["z"] == pytest.approx(0.0, abs=1e-9) and scores[2]["z"] == pytest.approx(1.0, abs=0.25)
     for bad in (np.nan, -1.0, np.inf):
         with pytest.raises(laws.LawError, match="must be positive and finite"):
-            forecast._score(content, bad)
+            score(content, bad)
 
 
 def test_a_miss_is_a_miss_and_later_runs_may_join(made):
@@ -199,7 +203,7 @@ def ranks(studies, draws):
     for study in range(studies):
         fit = laws.fit(pd.DataFrame({"x": x, "loss": loss(x)}), "saturating_power", loss="mse_log")
         content = laws.predict_run(fit, laws.bootstrap(fit, draws, seed=study), {"x": target})
-        found.append(forecast._score(content, float(loss(target)))["rank"])
+        found.append(score(content, float(loss(target)))["rank"])
     return np.array(found)
 
 

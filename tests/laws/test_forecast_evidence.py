@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planted_forecast import RECORDS, TARGET, fitted, grid
 
 from scaling import laws
-from scaling.laws.forecasts import evidence, forecast
+from scaling.laws.forecasts import evidence, forecast, sealed
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_forecast_with_any_byte_changed_is_refused(tmp_path_factory, place, by
 def test_an_edited_forecast_cannot_be_checked(made, edit):
     path, _, content = made
     edit(content)
-    path.write_text(forecast._text(content))
+    path.write_text(sealed.to_text(content))
     with pytest.raises(laws.LawError, match="changed after it was written"):
         forecast.check(path, 2.0, laws.record_hashes(RECORDS))
     assert not (path.parent / "forecast_check.json").exists()
@@ -164,7 +164,7 @@ def test_a_forecast_of_a_run_that_exists_is_refused(tmp_path):
     with pytest.raises(laws.LawError, match="is not a forecast"):
         forecast.check(tmp_path / "f.json", 2.0, known)
     older = {"predicted": 2.0, "versions": {"scaling": "0.0.9"}}
-    (tmp_path / "g.json").write_text(forecast._text(older | {"hash": evidence.json_digest(older)}))
+    (tmp_path / "g.json").write_text(sealed.to_text(older | {"hash": evidence.json_digest(older)}))
     with pytest.raises(laws.LawError, match="another version of scaling, 0.0.9"):
         forecast.check(tmp_path / "g.json", 2.0, known)
 

@@ -23,6 +23,7 @@ from scaling.results import records
 from scaling.store import files
 
 SAME = 1e-6  # relative difference below which two numbers are equal: they may be typed with fewer digits
+MEASURED = ("finished", "git_commit", "seconds", "versions")  # fields of a record in which a repeated run may differ
 
 
 def json_digest(plain) -> str:
@@ -35,9 +36,15 @@ def record_hash(record: Mapping) -> str:
     return json_digest(json.loads(files.dumps(dict(record))))
 
 
-def record_hashes(found: Iterable[Mapping]) -> dict[str, str]:
-    """{fingerprint: record_hash} of records. Each record is a dict with a "fingerprint"."""
-    return {record["fingerprint"]: record_hash(record) for record in found}
+def record_hashes(found: Iterable[Mapping], without: Iterable[str] = MEASURED) -> dict[str, str]:
+    """{fingerprint: record_hash} of records. Each record is a dict with a "fingerprint".
+
+    without: fields that are not hashed. A run that was trained again with equal results has an equal hash by default. A
+    forecast says in "records_without" which fields its own hashes leave out; one without that key hashed whole records.
+    """
+    left_out = set(without)
+    return {record["fingerprint"]: record_hash({k: v for k, v in record.items() if k not in left_out})
+            for record in found}
 
 
 def row_hashes(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
@@ -66,11 +73,11 @@ def _cell(value):
 
 
 def gather_records(source, measured: Iterable[str], columns: Iterable[str] | None = None,
-                   names: Iterable[str] | None = None):
+                   names: Iterable[str] | None = None, without: Iterable[str] = MEASURED):
     """({name: hash}, table, columns hashed) of the records in `source`, which is one of
 
     - {fingerprint: hash}, which has no table;
-    - the path of a workdir. Its records are hashed whole: those in `names`, by default all;
+    - the path of a workdir. Its records are hashed but for the fields `without`: those in `names`, by default all;
     - Runs, a DataFrame or the path of a table. Rows that have a value in one of the columns `measured` are
       hashed over `columns`, by default all columns.
 
@@ -81,7 +88,7 @@ def gather_records(source, measured: Iterable[str], columns: Iterable[str] | Non
     if isinstance(source, (str, os.PathLike)) and epath.Path(source).is_dir():
         store = records.Records(source)
         names = store.fingerprints() if names is None else names
-        found = record_hashes(store.read(name) for name in names if store.done(name))
+        found = record_hashes((store.read(name) for name in names if store.done(name)), without)
         return found, records.load_records(source), None
     frame = as_runs(source).frame
     for name in measured:

@@ -39,7 +39,7 @@ def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     """
     if boot.fit is not fit:
         raise LawError("the bootstrap belongs to another fit; pass the bootstrap of this one")
-    target, at, ratio = _place(fit, target)
+    target, at, ratio = place_target(fit, target)
     draws = boot.samples(**at, noise=True)
     space = "linear" if fit.spec.space == "linear" or draws.min() <= 0 else "log"
     low, high = in_space(space, np.quantile(draws, [1 - SIGMA, SIGMA]))
@@ -75,6 +75,8 @@ def describe_forecast(content: Mapping, fit) -> str:
                      if "predicted" in direct else f"  no forecast in one step: {direct['refused']}")
     if content["compute_ratio"]:
         lines.append(f"  {content['compute_ratio']:.3g} times the compute of the largest run")
+    if naive := content.get("naive"):
+        lines.append(f"  without a law: {', '.join(f'{name} {value:.5g}' for name, value in naive.items())}")
     return "\n".join([*lines, *(f"  ! {said['message']}" for said in content["diagnostics"])])
 
 
@@ -96,7 +98,7 @@ def _steps(two: TwoStep, boot, at: Mapping, level: float) -> dict:
     return said
 
 
-def _place(fit, target: Mapping) -> tuple[dict, dict, float | None]:
+def place_target(fit, target: Mapping) -> tuple[dict, dict, float | None]:
     """(the target by columns, {input: value}, its compute over the largest run's or None)."""
     columns = {role: column for role, column in fit.runs.columns.items() if role != "y"}
     if twice := [role for role, name in columns.items() if role != name and {role, name} <= set(target)]:

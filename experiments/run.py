@@ -7,6 +7,10 @@ environment, such as SCALING_WORKDIR and SCALING_CONFIG__OPTIM__WEIGHT_DECAY; th
 interrupted at any moment; the same command goes on where it was. Several processes may share one workdir. SIGTERM saves
 everything and ends with exit status 75, which means: start me again.
 
+A workdir belongs to one study, which may grow: more sizes, data, seeds or rates. Another config or other data are refused,
+and the fields that differ are named. --workdir=NEW --fork=OLD starts another study in NEW and copies the finished runs that
+both plan.
+
 For one job of several processes on a shared workdir, run the same command in each. Under SLURM, Open MPI or on a TPU slice
 the processes find each other; elsewhere give --coordinator=host:port --processes=n --process=i. When one process dies, the
 others end with status 75.
@@ -23,7 +27,7 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from experiments import _environment  # noqa: E402
+from experiments import _environment, _output  # noqa: E402
 from experiments._errors import EXPECTED  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
@@ -34,13 +38,14 @@ from scaling.sweeps import runner  # noqa: E402
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of records, fit, forecast and report; may be gs://...")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan and stop.")
+_FORK = flags.DEFINE_string("fork", None, "An earlier workdir: finished runs that both studies plan are copied from it.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, the data found and what is done, create nothing, and stop.")
 _PACK = flags.DEFINE_integer(
-    "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.")
+    "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.", 0)
 _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; the others are chosen.")
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics are written: jsonl (always), tensorboard, wandb.")
-_CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.")
-_LOG_EVERY = flags.DEFINE_integer("log_every", 4, "The steps that one point of a training curve averages.")
+_CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.", 0.0)
+_LOG_EVERY = flags.DEFINE_integer("log_every", 4, "The steps that one point of a training curve averages.", 1)
 _SHARD = flags.DEFINE_string("shard", "", "i/n with i from 0 on: train only part i of n parts of the sweep.")
 _EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where packs train: in this process or on Ray.")
 _RAY = flags.DEFINE_string("ray_address", "auto", "auto (a running Ray cluster, else a new one here), local, or host:port.")
@@ -79,6 +84,7 @@ def ray_executor():
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    _output.survive_closed_pipes()
     try:
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
         if executor is None:
@@ -89,7 +95,8 @@ def main(argv):
             mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
-        job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command)
+        job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
+                    _FORK.value)
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)

@@ -14,6 +14,23 @@ TRAINING = 2        # training images that are searched for copies, in units of 
 MEMORY = 16         # at most so many training images are given to a memoriser, in the same units
 
 
+METRICS = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "kid_se", "cmmd", "precision", "recall",
+           "density", "coverage", "missed", "sliced_wasserstein", "nearest", "memorised")
+CRITIC_METRICS = ("critic_error", "critic_advantage")
+
+
+def judge_metrics(critic_steps: int = 0) -> tuple[str, ...]:
+    """The names of the metrics that a judge returns."""
+    return METRICS + (CRITIC_METRICS if critic_steps else ())
+
+
+def check_judge(source, features="classifier", samples=4096, critic_steps=0, data_dir=None, weights="") -> None:
+    """Raises what `Judge` would for these arguments, without training its classifier and without extracting features."""
+    held_out = source.evaluation(source.splits[0], 2 * samples)["image"][samples:]
+    if features != "classifier":
+        find_features(features, DataToJudge(held_out, source.levels, weights, data_dir, progress=False))
+
+
 class Judge:
     """Compares sets of images with held-out real ones of `source`, in one feature space.
 

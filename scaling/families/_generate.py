@@ -58,6 +58,11 @@ def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, t
             logits, state = _decode(family, params, state, token[None])
 
 
+def find_longest(family) -> int | None:
+    """The tokens of the longest text, prompt included, that a family can write; None for any length."""
+    return family.length if family.positions == "learned" else None
+
+
 def init_cache(family, batch, capacity):
     """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
     shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
@@ -149,6 +154,7 @@ def check_request(family, prompts, max_tokens, temperature, top_k, top_p):
         if prompt.min() < 0 or prompt.max() >= family.vocab:
             raise ValueError(f"prompt {i} holds token {max(prompt, key=abs)}, but the vocabulary is 0 to "
                              f"{family.vocab - 1}; encode it with the tokenizer the model was trained with")
-        if family.positions == "learned" and len(prompt) + max_tokens > family.length:
+        longest = find_longest(family)
+        if longest is not None and len(prompt) + max_tokens > longest:
             raise ValueError(f"prompt {i} and max_tokens make {len(prompt)} + {max_tokens} tokens, but the "
-                             f"learned positions end at {family.length}; shorten either")
+                             f"learned positions end at {longest}; shorten either")

@@ -12,7 +12,7 @@ from etils import epath
 
 from scaling.laws import LawError, get_form
 from scaling.report import pictures
-from scaling.results import logs, metrics, records, tuned
+from scaling.results import logs, metrics, planned, records, tuned
 from scaling.store import files
 
 FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine")
@@ -39,6 +39,12 @@ class StudyFiles:
     examine: list | None = None
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint: columns data, and every loss
     missing: dict[str, str] = field(default_factory=dict)
+    others: int = 0                                         # records in the workdir that are not of this study
+
+    @property
+    def failed(self) -> list[str]:
+        """A sentence for each part that could not be made when the study ended, such as its samples."""
+        return list((self.study or {}).get("failed") or [])
 
     @property
     def measure(self) -> metrics.Metric:
@@ -88,7 +94,7 @@ class StudyFiles:
 def read_study(workdir) -> StudyFiles:
     """Everything that the report of `workdir` needs. Raises `files.WorkdirError` when it is not a directory."""
     workdir = epath.Path(workdir).expanduser()
-    table = records.load_records(workdir)
+    table, others = planned.load_planned(workdir)
     found, missing = {}, {}
     for name in FILES:
         path = workdir / f"{name}.json"
@@ -118,7 +124,8 @@ def read_study(workdir) -> StudyFiles:
         missing["curves"] = "there are no training curves in curves/ yet."
     if runs.empty:
         missing["records"] = "there are no records of runs in records/ yet."
-    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, **found)
+    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, others=others,
+                      **found)
 
 
 def _curve(path, unit: metrics.Unit, seal, damaged: list) -> pd.DataFrame | None:

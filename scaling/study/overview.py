@@ -1,26 +1,69 @@
 """The plan of a study as text, and the estimate of its cost."""
 
+import os
+from collections.abc import Iterable
+
 import jax
 
 from scaling import families
 from scaling.figures import words
+from scaling.results import planned
+from scaling.study import fork
 from scaling.training.counts import counts
 
-EXPECTED_UTILISATION = 0.22  # share of the peak that training executes, for the estimate before anything has run
+# Share of the rate of matrix products that training executes, measured on two CPU cores with the studies of configs/.
+EXPECTED_UTILISATION = {"transformer": 0.22, "vae": 0.10, "gan": 0.05}
+UNMEASURED = 0.10  # of a family that is not measured
+ENDLESS = 2**31 - 1  # unique images of an endless stream
+
+
+def expected_utilisation(family: str) -> float:
+    """The share of the rate of matrix products that training a family of this name is expected to execute."""
+    return EXPECTED_UTILISATION.get(family, UNMEASURED)
 
 
 def estimate(plans, rate: float) -> dict:
     """Runs, programs, FLOPs and seconds of some plans, where matrix products reach `rate` FLOP/s."""
-    executed = sum(plan.flops_executed() for plan in plans)
+    packs = [pack for plan in plans for pack in plan.packs]
+    at_peak = {pack: pack.flops_executed() / rate for pack in packs}
+    seconds = sum(t / expected_utilisation(families.name(pack.experiment.family)) for pack, t in at_peak.items())
     return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
-            "flops": sum(plan.flops() for plan in plans), "flops_executed": executed,
-            "seconds": executed / rate / EXPECTED_UTILISATION}
+            "flops": sum(plan.flops() for plan in plans),
+            "flops_executed": sum(plan.flops_executed() for plan in plans), "seconds": seconds}
 
 
-def describe(title: str, plan, goal, rate: float) -> str:
-    """The plan of a sweep as text, and that of its target (`goal`, or None): models, data, programs and cost."""
-    unit = plan.packs[0].experiment.data.unit
-    lines = [title, "", "{:>18} {:>8} {:>14} {:>6} {:>5} {:>10}".format("size", "N", unit, "rates", "runs", "FLOPs")]
+def describe_data(plans, runner) -> list[str]:
+    """What was found in each data set of some plans, and how often their runs repeat it."""
+    by_source: dict = {}
+    for run in (run for plan in plans for run in plan.runs):
+        by_source.setdefault(runner.source(run.experiment).fingerprint, []).append(run.experiment)
+    said: dict = {}
+    for experiments in by_source.values():
+        source = runner.source(experiments[0])
+        for line in source.summary() if hasattr(source, "summary") else [f"data: {source.name}"]:
+            said[line] = None
+        said[f"  {repeats(experiments, runner)}"] = None
+    return list(said)
+
+
+def repeats(experiments: Iterable, runner) -> str:
+    """A sentence about D, the unique data, and how often the largest runs repeat them."""
+    experiments = list(experiments)
+    unit, seen = experiments[0].data.unit, sorted({e.data.seen for e in experiments})
+    unique = sorted({e.data.available(runner.source(e)) for e in experiments})
+    most = max(e.data.seen / e.data.available(runner.source(e)) for e in experiments)
+    amounts = words.count(seen[0]) if len(seen) == 1 else f"from {words.count(seen[0])} to {words.count(seen[-1])}"
+    counted = ["endlessly many" if n >= ENDLESS else words.count(n) for n in (unique[0], unique[-1])]
+    of = " to ".join(dict.fromkeys(counted))
+    often = "no repeats" if most <= 1 else f"each of them is seen up to {most:.3g} times"
+    return f"D {amounts} {unit} of {of} unique ones: {often}"
+
+
+def describe(title: str, plan, goal, rate: float, runner) -> str:
+    """The plan of a sweep as text, and that of its target (`goal`, or None): data, models, programs and cost."""
+    unit, plans = plan.packs[0].experiment.data.unit, [plan] if goal is None else [plan, goal]
+    lines = [title, "", *describe_data(plans, runner), "",
+              "{:>18} {:>8} {:>14} {:>6} {:>5} {:>10}".format("size", "N", unit, "rates", "runs", "FLOPs")]
     by_family: dict = {}
     for pack in plan.packs:
         by_family.setdefault(pack.experiment.family, []).append(pack)
@@ -28,12 +71,33 @@ def describe(title: str, plan, goal, rate: float) -> str:
     if goal is not None:
         largest = max(counts(run.experiment, 0)["flops"] for run in plan.runs)
         lines.append(f"{_row(goal.packs)}  target, {goal.flops() / largest:.1f} times the largest run's")
-    cost = estimate([plan] if goal is None else [plan, goal], rate)
+    cost = estimate(plans, rate)
+    share = cost["flops_executed"] / rate / cost["seconds"]
     lines += ["", f"{cost['runs']} runs in {cost['programs']} compiled programs, {cost['flops']:.3g} FLOPs of the models "
-              f"({cost['flops_executed']:.3g} executed), about {cost['seconds'] / 60:.1f} minutes at "
-              f"{EXPECTED_UTILISATION:.0%} of the {rate / 1e9:.0f} GFLOP/s that matrix products reach here on "
+              f"({cost['flops_executed']:.3g} executed), about {words.duration(cost['seconds'])} at "
+              f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that matrix products reach here on "
               f"{jax.device_count()} {jax.devices()[0].platform} device(s)"]
     return "\n".join(lines)
+
+
+def describe_done(plan, runner, older=None) -> list[str]:
+    """What the workdir of `runner` holds of the sweep already, and what a fork would copy from the workdir of `older`."""
+    held = runner.records.fingerprints()
+    done = {run.fingerprint for run in plan.runs if run.fingerprint in held and runner.records.done(run.fingerprint)}
+    begun = set(runner.under_way())
+    under_way = {run.fingerprint for pack in plan.packs if pack.name in begun for run in pack.runs} - done
+    said = []
+    if held or under_way:
+        left = len(plan.runs) - len(done) - len(under_way)
+        said.append(f"in {os.fspath(runner.workdir)}: {len(done)} of the sweep's {len(plan.runs)} runs are done, "
+                    f"{len(under_way)} are under way, {left} are left")
+    mine = {run.fingerprint for run in plan.runs} | {planned.forecast_target(runner.workdir)}
+    if others := len(set(held) - mine):
+        said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
+    if older is not None:
+        said.append(f"{len(fork.shared(older, plan))} of the sweep's {len(plan.runs)} runs are copied from "
+                    f"{os.fspath(older.workdir)}")
+    return said
 
 
 def _row(packs) -> str:

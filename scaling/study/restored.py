@@ -15,11 +15,11 @@ from scaling.experiment import Experiment
 from scaling.families import _generate
 from scaling.figures import words
 from scaling.results import tuned
+from scaling.study.prompts import END, encode_prompt, room_after, what_generates
 from scaling.sweeps.runner import Runner
 from scaling.training.program import Program
 from scaling.training.step import State, numbered
 
-END = 0  # the token that ends a document, in every tokenizer
 IMAGES_AT_ONCE = 32  # images of one call; a fixed number, so that an image does not depend on how many are asked for
 
 
@@ -67,7 +67,7 @@ class RestoredRun:
     @property
     def generates(self) -> str:
         """"text" or "images": what the family can generate. RestoreError for a family that generates neither."""
-        return _generates(self.family) or self._cannot("generate", "text", "images")
+        return what_generates(self.family) or self._cannot("generate", "text", "images")
 
     # ---- text
 
@@ -102,19 +102,25 @@ class RestoredRun:
             yield rest
 
     def _encode(self, prompt, tokens, temperature, top_k, top_p):
-        if _generates(self.family) != "text":
+        if what_generates(self.family) != "text":
             self._cannot("continue text", "text")
         try:
-            encoded = self.tokenizer.encode(prompt)
-        except UnicodeEncodeError as error:
-            raise RestoreError(f"the prompt {prompt!r} is not valid Unicode: {error.reason}") from None
-        if not len(encoded):
-            raise RestoreError(f"the prompt {prompt!r} has no tokens; write at least one character")
-        try:
+            encoded = encode_prompt(prompt, self.tokenizer)
             _generate.check_request(self.family, [encoded], tokens, temperature, top_k, top_p)
         except ValueError as error:
             raise RestoreError(str(error)) from None
         return encoded
+
+    def continue_each(self, prompts: Sequence[str], most: int = 300, **options) -> list[str]:
+        """A continuation of each prompt by `most` tokens, or by as many as the model's positions allow.
+
+        The options are those of `generate`, and text i is the same as there.
+        """
+        room = [room_after(encode_prompt(prompt, self.tokenizer), self.family) for prompt in prompts]
+        if all(left is None or left >= most for left in room):
+            return self.generate(prompts, tokens=most, **options)
+        return ["".join(self.stream(prompt, tokens=min(most, left), sample=i, **options))
+                for i, (prompt, left) in enumerate(zip(prompts, room, strict=True))]
 
     # ---- images
 
@@ -124,7 +130,7 @@ class RestoredRun:
         Image i depends on the seed and on i alone. A conditioned family takes the label or caption of image i of the
         first evaluation set. With seed 0 these are the images that the record's distances were measured on.
         """
-        if _generates(self.family) != "images":
+        if what_generates(self.family) != "images":
             self._cannot("draw images", "images")
         if count < 1:
             raise RestoreError(f"the number of images must be at least 1, not {count}")
@@ -165,12 +171,6 @@ class RestoredRun:
             yield numbered({name: values[first:first + size] for name, values in examples.items()}, first)
 
     def _cannot(self, what: str, *kinds: str):
-        able = [families.name(family) for family in families.all() if _generates(family) in kinds]
+        able = [families.name(family) for family in families.all() if what_generates(family) in kinds]
         raise RestoreError(f"run {self.fingerprint} is of the family {families.name(self.family)}, which cannot {what}; "
                            f"families that can: {', '.join(able) or 'none'}")
-
-
-def _generates(family) -> str | None:
-    if hasattr(family, "begin"):
-        return "text"
-    return "images" if hasattr(family, "sample") else None

@@ -1,45 +1,116 @@
 """Samples of trained models for people to look at: text from the same prompts, images from the same latents.
 
-The family decides which of them a study has. All are files in the workdir.
+The family decides which of them a study has. All are files in the workdir. What cannot be made is said in a sentence, and
+the rest is made.
 """
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 import pandas as pd
 
 from scaling.figures.pixels import image_grid
-from scaling.results import tuned
+from scaling.results import metrics, tuned
 from scaling.store import files
 from scaling.study.restore import restore_record
+from scaling.study.restored import RestoredRun, RestoreError
 from scaling.training.step import means
 
 EXAMPLES = 32  # images of the evaluation set that pictures start from
 EXAMINED = 512  # examples that costly metrics are measured on
+TOKENS = 300  # of a text, where the model's positions allow as many
 
 
-def write_samples(workdir, runner, frame, metric: str, prompts=()):
-    """Writes samples of the best run of each size of a study, whose clean records are `frame`.
+class Showcase:
+    """Writes what a study shows of its models. `failed` has a sentence for each part that could not be made."""
 
-    samples.json        text by the smallest and the largest model, for each prompt
-    pictures.json       and pictures/*.png, by the model of each size
-    examine.json        metrics too costly for every run, of the smallest and the largest model
-    """
-    finished = [tuned.tuned_cells(frame, metric), frame[(frame["role"] == "target") & ~frame["diverged"]]]
-    best = pd.concat(finished).sort_values("data").groupby(tuned.PARAMS)["fingerprint"].last()  # trained on the most data
-    if best.empty:
-        return
-    models = [restore_record(runner, runner.records.read(fingerprint)) for fingerprint in best]
-    ends = [("smallest", models[0]), ("largest", models[-1])]
-    family = models[0].family
-    if prompts and hasattr(family, "begin"):
-        texts = [text for label, model in ends for text in _texts(model, label, prompts)]
-        files.write_json(workdir / "samples.json", texts)
-    if hasattr(family, "pictures"):
-        pictures = [picture for model in models for picture in _pictures(model, workdir)]
-        files.write_json(workdir / "pictures.json", pictures)
-    if hasattr(family, "examine"):
-        examined = [_about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends]
-        files.write_json(workdir / "examine.json", examined)
+    def __init__(self, workdir, runner):
+        self.workdir, self.runner, self.failed = workdir, runner, []
+
+    def write_samples(self, frame: pd.DataFrame, metric: str, prompts=()) -> None:
+        """Writes samples of the best run of each size of a study, whose clean records are `frame`.
+
+        samples.json        text by the smallest and the largest model, for each prompt
+        pictures.json       and pictures/*.png, by the model of each size
+        examine.json        metrics too costly for every run, of the smallest and the largest model
+        """
+        models = self._models(frame, metric)
+        if not models:
+            return
+        ends, family = [("smallest", models[0]), ("largest", models[-1])], models[0].family
+        if prompts and hasattr(family, "begin"):
+            self._write("samples", "samples of text", frame, lambda: [
+                text for label, model in ends for text in _texts(model, label, prompts)])
+        if hasattr(family, "pictures"):
+            self._write("pictures", "pictures", frame, lambda: [
+                picture for model in models for picture in _pictures(model, self.workdir)])
+        if hasattr(family, "examine"):
+            self._write("examine", "further metrics of single models", frame, lambda: [
+                _about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends])
+
+    def write_baselines(self, experiment, sizes: list[int]) -> None:
+        """Writes baselines.json: the scores that the data's own images would get as samples.
+
+        experiment: one with the most unique data. sizes: amounts of unique data for a generator that only copies.
+        """
+        with self._guarded("baselines of real images"):
+            judge = self.runner.judge(experiment)
+            if judge is not None:
+                most = experiment.data.available(self.runner.source(experiment))
+                files.write_json(self.workdir / "baselines.json", {"floor": judge.floor(), "memoriser": [
+                    {"examples_unique": size, **judge.memoriser(size)} for size in sorted({min(n, most) for n in sizes})]})
+
+    def _models(self, frame, metric) -> list[RestoredRun]:
+        """The best run of each size, from the smallest on; where its parameters are lost, the next best of that size."""
+        models, lost = [], []
+        for _, fingerprints in candidates(frame, metric).groupby(tuned.PARAMS)["fingerprint"]:
+            for fingerprint in fingerprints:
+                try:
+                    models.append(restore_record(self.runner, self.runner.records.read(fingerprint)))
+                    break
+                except (RestoreError, KeyError) as error:
+                    lost.append(str(error).strip("'\""))
+        if lost:
+            rest = "the samples are of other runs" if models else "there are no samples"
+            more = f" (and so for {len(lost) - 1} more runs)" if len(lost) > 1 else ""
+            self.failed.append(f"{lost[0][0].upper()}{lost[0][1:]}{more}, so that {rest}.")
+        return models
+
+    def _write(self, name: str, what: str, frame, make: Callable[[], list]) -> None:
+        """Writes `name`.json. Where it cannot be made, entries of this study's runs from an earlier command stay."""
+        path = self.workdir / f"{name}.json"
+        with self._guarded(what):
+            files.write_json(path, make())
+            return
+        with contextlib.suppress(ValueError, OSError):
+            kept = [entry for entry in files.read_json(path) if entry["fingerprint"] in set(frame["fingerprint"])]
+            files.write_json(path, kept) if kept else path.unlink()
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Notes that something could not be made, and why. A full disk and an interrupt are no such reasons."""
+        try:
+            yield
+        except files.DiskFull:
+            raise
+        except Exception as error:  # a report never depends on a sample, whatever a family makes of it
+            why = " ".join(str(error).split()) or type(error).__name__
+            if not isinstance(error, ValueError):
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                why = f"{type(error).__name__} in {where.name}: {why}"
+            self.failed.append(f"The {what} could not be made: {why[:300]}.")
+
+
+def candidates(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The finished runs, first those to show: the target and the tuned runs by their data, then the others by the metric."""
+    first = [frame[(frame["role"] == "target") & ~frame["diverged"]], tuned.tuned_cells(frame, metric)]
+    best = pd.concat(first).sort_values("data", ascending=False, kind="stable")
+    rest = frame[~frame["diverged"] & frame[metric].notna()].sort_values(
+        metric, ascending=not metrics.find_metric(metric).rises, kind="stable")
+    return pd.concat([best, rest]).drop_duplicates("fingerprint")
 
 
 def _about(model):
@@ -48,7 +119,7 @@ def _about(model):
 
 def _texts(model, label, prompts):
     """One entry of samples.json for each prompt."""
-    texts = model.generate(prompts, tokens=300, temperature=0.8, seed=0, stop=())
+    texts = model.continue_each(prompts, TOKENS, temperature=0.8, seed=0, stop=())
     return [_about(model) | {"label": label, "prompt": prompt, "text": text}
             for prompt, text in zip(prompts, texts, strict=True)]
 

@@ -5,21 +5,25 @@ Every stage reads and writes files in the workdir, so a study can be interrupted
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from etils import epath
 
 from scaling import experiment as experiments
-from scaling import families, laws, report
+from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
 from scaling.devices.speed import matmul_rate
-from scaling.results import records, tuned
+from scaling.fields import ConfigError
+from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.study import overview, recipe, showcase
+from scaling.study import belonging, overview, preflight, recipe, showcase
+from scaling.study import fork as forks
 from scaling.study.forecasting import Forecasting
 from scaling.sweeps import runner
 from scaling.sweeps.plan import Plan
@@ -43,41 +47,74 @@ class Study:
     """One study in one workdir.
 
     `pack` is the number of runs that share a program; 0 lets the devices, mesh and layout decide. `command` is recorded in
-    study.json.
+    study.json. `fork` is the workdir of an earlier study whose runs are kept where both plan them.
+
+    Everything that can be refused is refused here, and nothing is created: the workdir begins with `go` or `train_shard`.
     """
 
-    def __init__(self, definition: Definition, workdir, options: runner.TrainingOptions, pack: int, command: str):
+    def __init__(self, definition: Definition, workdir, options: runner.TrainingOptions, pack: int, command: str,
+                 fork=None):
         self.definition, self.command = definition, command
-        self.workdir = files.open_workdir(workdir)
+        self.workdir = epath.Path(workdir).expanduser()
         self.started = time.monotonic()
-        self.rate = hosts.agree(matmul_rate())
+        # The target's learning rate is not known yet, but any rate has the same cost.
+        target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
+        preflight.check_settings(definition, target, options)
+        belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
+        self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)
+        if self.older is not None:
+            hosts.by_lead(lambda: forks.check(self.older.workdir, self.workdir))
         pack = pack or runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
-        self.plan = self.runner.plan(definition.sweep, pack)
+        self.plan = self.runner.plan(definition.sweep, pack, copied_from=self.older)
         self.unit = definition.sweep[0].data.unit
         self.data_column = f"{self.unit}_seen"  # D in the records
-        # The target's learning rate is not known yet, but any rate has the same cost.
-        self.goal = None if definition.target is None else self.runner.plan([definition.target(1e-3)], 1, "target")
+        self.goal = None if target is None else self.runner.plan([target], 1, "target")
         self.plans = [self.plan] if self.goal is None else [self.plan, self.goal]
+        self.about = belonging.describe(definition, self.plan, self.goal, self.runner)
+        hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
+        preflight.check_plans(definition, self.plans, self.runner)
+        self.rate = hosts.agree(matmul_rate())
 
     def describe(self) -> str:
-        """The plan as text: what will be trained, in how many programs, at what cost."""
-        return overview.describe(self.definition.title, self.plan, self.goal, self.rate)
+        """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""
+        return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
+                          *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
 
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
         plan = Plan(self.plan.packs[index::count])
+        if not plan.packs:
+            raise ConfigError(f"--shard={index}/{count} is empty: the sweep has {len(self.plan.packs)} packs; write "
+                              f"--shard=i/{len(self.plan.packs)} with a smaller i")
+        self.begin()
         with self._progress([plan]) as progress:
             self.runner.run(plan, progress)
         hosts.barrier("end")  # no process may leave while others still need it
         print(f"shard {index}/{count} is done; when all are, the same command without --shard fits, forecasts and reports")
+
+    def begin(self):
+        """Creates the workdir, and writes into study.json which study it belongs to. Copies runs of an earlier study."""
+        hosts.by_lead(lambda: self._begin())
+
+    def _begin(self):
+        files.open_workdir(self.workdir)
+        about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
+                 "git_commit": records.git_commit()}
+        if self.older is not None:
+            about["forked_from"] = forks.name(self.older.workdir)
+        belonging.enter(self.workdir, self.about, about)
+        if self.older is not None:
+            copied = forks.copy(self.older, self.runner, self.plan)
+            print(f"copied {copied} finished runs from {os.fspath(self.older.workdir)}", flush=True)
 
     def go(self):
         """Runs all stages that are not done, and returns the report's path.
 
         All processes of a job train. Process 0 alone fits, forecasts and reports.
         """
+        self.begin()
         with self._progress(self.plans) as progress:
             self.runner.run(self.plan, progress)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
@@ -98,9 +135,14 @@ class Study:
         return self.forecasting.write(self.definition.target, fit, boot, cells, self.data_column, say)
 
     def conclude(self) -> str:
-        """Writes study.json, the samples and the report, and returns the report's path."""
-        self.write_study()
-        self.show()
+        """Writes study.json, the samples and the report, and returns the report's path.
+
+        What cannot be shown is said on standard error, in study.json and in the report, which is written all the same.
+        """
+        failed = self.show()
+        for sentence in failed:
+            print(f"warning: {sentence}", file=sys.stderr, flush=True)
+        self.write_study(failed)
         return os.fspath(report.write(self.workdir))
 
     # ---------------------------------------------------------------------------------------- stages
@@ -130,6 +172,7 @@ class Study:
             fit = laws.fit(self.points(cells, self.definition.metric), self.definition.law, delta="noise", weights="seeds")
         except laws.LawError as error:
             say(f"no fit: {error}")
+            (self.workdir / "fit.json").unlink(missing_ok=True)  # of fewer or other runs
             return None, None
         boot = laws.bootstrap(fit)
         flops = cells["flops"]
@@ -153,21 +196,22 @@ class Study:
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")
 
-    def show(self):
-        """Writes samples of the best model of each size, and the scores of real images as baselines."""
-        frame = tuned.clean(records.load_records(self.workdir), self.definition.metric)
-        showcase.write_samples(self.workdir, self.runner, frame, self.definition.metric, self.definition.prompts)
-        most = max(self.plan.runs, key=lambda run: run.experiment.data.unique or float("inf")).experiment
-        judge = self.runner.judge(most)
-        if judge is not None:  # the scores that the data's own images would get as samples
-            sizes = sorted({run.experiment.data.unique or run.experiment.data.seen for run in self.plan.runs})
-            files.write_json(self.workdir / "baselines.json", {"floor": judge.floor(), "memoriser": [
-                {"examples_unique": size, **judge.memoriser(size)} for size in sizes]})
+    def show(self) -> list[str]:
+        """Writes samples of the best model of each size, and the scores of real images as baselines.
 
-    def write_study(self):
-        """Writes study.json: the definition, the command, the versions, and the cost."""
-        path = self.workdir / "study.json"
-        before = files.read_json(path) if path.exists() else {}
+        Returns a sentence for each part that could not be made.
+        """
+        frame = tuned.clean(planned.load_planned(self.workdir)[0], self.definition.metric)
+        shown = showcase.Showcase(self.workdir, self.runner)
+        shown.write_samples(frame, self.definition.metric, self.definition.prompts)
+        experiments_ = [run.experiment for run in self.plan.runs]
+        shown.write_baselines(max(experiments_, key=lambda e: e.data.unique or float("inf")),
+                              [e.data.unique or e.data.seen for e in experiments_])
+        return shown.failed
+
+    def write_study(self, failed: list[str]):
+        """Adds to study.json the command, the versions, the cost, and what could not be shown."""
+        before = belonging.read(self.workdir) or {}
         flops, seconds = self.runner.trained_flops, self.runner.trained_seconds
         executed = self.runner.trained_flops_executed
         took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
@@ -175,12 +219,9 @@ class Study:
                 "hardware_utilisation": executed / seconds / self.rate if seconds else None}  # of the executed FLOPs
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}
-        files.write_json(path, {
-            "title": self.definition.title, "command": self.command, "config": self.definition.config,
-            "metric": self.definition.metric, "unit": self.unit, "law": self.definition.law,
-            "beside": self.definition.beside,
-            "family": families.name(self.definition.sweep[0].family), "plan": overview.estimate(self.plans, self.rate),
-            "versions": records.versions(), "git_commit": records.git_commit(), **took})
+        belonging.record(self.workdir, self.about, {
+            "command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
+            "git_commit": records.git_commit(), "failed": failed, **took})
 
     # --------------------------------------------------------------------------------------- helpers
 

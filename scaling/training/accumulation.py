@@ -1,5 +1,7 @@
 """Gradient accumulation: the size of a microbatch, chosen so that its activations fit into fast memory."""
 
+import functools
+
 import jax
 
 from scaling.devices import chips
@@ -40,6 +42,7 @@ def _examples(family, mesh, runs, on_cpu) -> int:
     return max(1, int(_budget(mesh.devices.flat[0], on_cpu) // max(1, each)))
 
 
+@functools.lru_cache(maxsize=256)
 def activation_bytes(family) -> int:
     """Bytes that one example keeps between its forward and its backward pass, for the largest player."""
     key = jax.random.key(0)

@@ -54,8 +54,38 @@ def variable(name: str, prefix: str = PREFIX) -> str:
     return prefix + name.replace(".", "__").upper()
 
 
+class _Output:
+    """Standard output that outlives its reader: what is written after `| head` has closed the pipe goes nowhere."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._unless_closed(self._stream.write, text)
+
+    def flush(self):
+        return self._unless_closed(self._stream.flush)
+
+    def _unless_closed(self, call, *arguments):
+        try:
+            return call(*arguments)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return len(arguments[0]) if arguments else None
+
+
+def outlive_readers() -> None:
+    """Lets the command finish, and write its files, when nobody reads its output any more (`| head`)."""
+    if sys.stdout is sys.__stdout__ and not isinstance(sys.stdout, _Output):
+        sys.stdout = sys.__stdout__ = _Output(sys.stdout)
+
+
 def parse(argv: list[str]) -> list[str]:
     """Parses flags from the command line and the environment. A wrong flag ends in one sentence and exit status 2."""
+    outlive_readers()
     try:
         insert(argv)
         return flags.FLAGS(argv)

@@ -3,6 +3,7 @@
 A command imports this module and adopts its flags: flags.adopt_module_key_flags(_points).
 """
 
+import re
 import sys
 
 from absl import app, flags
@@ -11,18 +12,22 @@ from experiments import _environment
 from scaling import laws
 from scaling.store import files
 
-_POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV, Parquet or JSON lines.")
+_POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV and its kin, JSON, Parquet.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study by experiments.run.")
-_LAW = flags.DEFINE_string("law", "chinchilla", "The law's form; --law=list lists them.")
-_Y = flags.DEFINE_string("y", None, "Column of the metric. Columns not named are found by their usual names.")
+_LAW = flags.DEFINE_string("law", None, "The law's form, or list to list them; by default chinchilla, or the study's.")
+_FORM = flags.DEFINE_string("form", None, "Python file with a law of your own; --law names one of several.")
+_Y = flags.DEFINE_string("y", None, "Column of the metric, or an expression in columns: '1 - acc'. Columns that are not "
+                         "named are found by their usual names.")
 _PARAMS = flags.DEFINE_string("params", None, "Column of N, the parameters.")
 _DATA = flags.DEFINE_string("data", None, "Column of D, the tokens or examples seen.")
 _COMPUTE = flags.DEFINE_string("compute", None, "Column of C, the training FLOPs.")
 _UNIQUE = flags.DEFINE_string("unique", None, "Column of U, the unique tokens or examples.")
 _COLUMNS = flags.DEFINE_string("columns", None, "Columns of other inputs: x=width,experts=num_experts.")
-_WHERE = flags.DEFINE_string("where", None, "Which rows, in columns: 'kept and flops < 1e21'.")
-_LOSS = flags.DEFINE_string("loss", "huber_log", "Objective: huber, mse, absolute; also with _log or _log1p.")
-_DELTA = flags.DEFINE_string("delta", "1e-3", "Huber's delta, or noise: the best delta for the noise of the runs.")
+_WHERE = flags.DEFINE_string("where", None, "Which rows, in columns: 'kept and flops < 1e21 and `train/loss` < 4'.")
+_LOSS = flags.DEFINE_string("loss", None, "Objective: huber, mse, absolute; also with _log or _log1p. By default "
+                            "huber_log, or the study's.")
+_DELTA = flags.DEFINE_string("delta", None, "Huber's delta, or noise: the best delta for the noise of the runs. By default "
+                             "1e-3, or the study's.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Column of weights; 2 counts a run twice.")
 _FIX = flags.DEFINE_string("fix", None, "Parameters held at a value: E=1.69.")
 _TIE = flags.DEFINE_string("tie", None, "Parameters that equal another: beta=alpha.")
@@ -33,10 +38,15 @@ _CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampl
 _LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 
 
+PARTS = re.compile(r"(?:`[^`]*`|\([^)]*\)|[^,`])+")  # between commas that are not in a name or a call
+KEYWORD = re.compile(r"(?<=[\s(])([A-Za-z_]+)=(?![\s=]*=)(<column>)?")  # an argument that a sentence names
+KEYWORDS = {"budgets": "isoflop_budgets", "tolerance": "isoflop_tolerance", "keep": "isoflop_keep"}  # other flag's name
+
+
 def pairs(text: str | None, flag: str, value=float) -> dict:
     """"a=1,b=2" -> {"a": 1.0, "b": 2.0}. flags.Error names the flag and the part of it that is no such pair."""
     found = {}
-    for part in filter(None, (text or "").split(",")):
+    for part in filter(None, PARTS.findall(text or "")):
         name, equals, given = (piece.strip() for piece in part.partition("="))
         try:
             if not (name and equals and given) or name in found:
@@ -85,19 +95,48 @@ def source() -> str | None:
     return _POINTS.value or _WORKDIR.value
 
 
+def of_study() -> dict:
+    """How the study of --workdir fitted its runs: keyword arguments of laws.fit, its law too; {} for a table.
+
+    Another law than the study's is fitted without the study's fixed and tied parameters.
+    """
+    if _WORKDIR.value is None:
+        return {}
+    found = laws.settings_of_study(_WORKDIR.value, _Y.value)
+    if _FORM.value or _LAW.value not in (None, found.get("law")):
+        found = {name: value for name, value in found.items() if name not in ("law", "fix", "tie")}
+    return found
+
+
 def options() -> dict:
-    """Keyword arguments of laws.fit, besides the law."""
+    """Keyword arguments of laws.fit, besides the law: the flags, or else what the study of --workdir used."""
     try:
-        delta = _DELTA.value if _DELTA.value == "noise" else float(_DELTA.value)
+        delta = _DELTA.value if _DELTA.value in ("noise", None) else float(_DELTA.value)
     except ValueError:
         raise flags.Error(f"--delta takes a positive number or the word noise, "
                           f"got {_DELTA.value!r}") from None
-    return {"loss": _LOSS.value, "delta": delta, "weights": _WEIGHTS.value, "fix": pairs(_FIX.value, "fix"),
-            "tie": pairs(_TIE.value, "tie", str), "bounds": pairs(_BOUNDS.value, "bounds", _ends)}
+    given = {"loss": _LOSS.value, "delta": delta, "weights": _WEIGHTS.value, "fix": pairs(_FIX.value, "fix") or None,
+             "tie": pairs(_TIE.value, "tie", str) or None, "bounds": pairs(_BOUNDS.value, "bounds", _ends)}
+    usual = {"loss": "huber_log", "delta": 1e-3, "fix": {}, "tie": {}}
+    study = {name: value for name, value in of_study().items() if name != "law"}
+    return usual | study | {name: value for name, value in given.items() if value is not None}
 
 
-def law() -> str:
-    return _LAW.value
+def law() -> str | laws.Form:
+    """The law of --form or --law, or else the study's, or else chinchilla."""
+    if _FORM.value and _LAW.value != "list":
+        return laws.register(laws.own_form(_FORM.value, _LAW.value))
+    return _LAW.value or of_study().get("law") or "chinchilla"
+
+
+def in_flags(text: str) -> str:
+    """A sentence about keyword arguments as one about this command's flags: where= becomes --where=."""
+    def flag(match):
+        name = KEYWORDS.get(match[1], match[1])
+        if name in flags.FLAGS:
+            return f"--{name}="
+        return f"--columns={name}=<column>" if match[2] else match[0]
+    return KEYWORD.sub(flag, text)
 
 
 def listing() -> str:
@@ -114,6 +153,17 @@ def resampling() -> dict:
     return {"draws": _BOOTSTRAP.value, "cluster": _CLUSTER.value, "seed": _SEED.value}
 
 
+def check() -> None:
+    """Refuses values that no table can follow, before any work. Raises flags.Error or LawError."""
+    if not 0 < _LEVEL.value < 1:
+        raise laws.LawError(f"--level must lie between 0 and 1, got {_LEVEL.value:g}")
+    if _BOOTSTRAP.value < 0 or _BOOTSTRAP.value == 1:
+        raise flags.Error("--bootstrap takes a number of resamples, 2 or more, or 0 for no intervals; "
+                          f"got {_BOOTSTRAP.value}")
+    if _SEED.value < 0:
+        raise flags.Error(f"--seed must be 0 or more, got {_SEED.value}")
+
+
 def level() -> float:
     return _LEVEL.value
 
@@ -127,7 +177,7 @@ def run(main) -> None:
                 raise flags.Error(f"unexpected argument {argv[1]!r}: options start with --")
             main()
         except (flags.Error, laws.LawError, files.WorkdirError, files.DamagedFile, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {in_flags(str(error))}", file=sys.stderr)
             sys.exit(2 if isinstance(error, flags.Error) else 1)
 
     app.run(guarded, flags_parser=_environment.parse)

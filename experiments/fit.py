@@ -17,24 +17,32 @@ again below 3e20 FLOPs and scores the other runs; ranks other laws by their erro
 and data for two budgets. Parameters can be held, tied or bounded: --fix=E=1.69 --tie=beta=alpha
 --bounds=alpha=0.1:1.
 
---law=list prints the laws with their formulas. Any flag can come from the environment, such as SCALING_POINTS;
-the command line wins. Results are written at the end, each file whole or not at all. A directory that holds
-another fit is refused unless --overwrite is given. Exit status: 0; 1 when the data or the request cannot be
-fitted; 2 for flags. The reason is one sentence on standard error.
+    python -m experiments.fit --points=points.csv --y='1 - acc' --form=my_law.py --each=family --output=fits/each
+
+fits a law of your own, which my_law.py makes (docs/laws-forms.md), to an expression in columns, once for every value
+of the column family. fits/each gets a folder for each, one table of the parameters, and a figure that compares them.
+
+--law=list prints the laws with their formulas. With --workdir the law, the objective, delta and weights are those of
+the study; flags change them. Any flag can come from the environment, such as SCALING_POINTS; the command line wins.
+Results are written at the end, each file whole or not at all. A directory that holds another fit is refused unless
+--overwrite is given. Exit status: 0; 1 when the data or the request cannot be fitted; 2 for flags. The reason is one
+sentence on standard error. An option that fails beside a fit that succeeds, such as a frontier that does not exist,
+is one sentence too: the fit is written without it, and the exit status is 1.
 """
 
 import dataclasses
 import datetime
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from absl import flags
 from etils import epath
 
-from experiments import _points
+from experiments import _fit_parts, _points
 from scaling import laws
 from scaling.laws import store
 from scaling.store import files
@@ -42,29 +50,20 @@ from scaling.store import files
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for fit.json and figures; without it, tables are only printed.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another fit in --output.")
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into --output.")
-_QUANTILE = flags.DEFINE_float("quantile", 0.5, "Share of runs that lie below the law; 0.1 fits a lower envelope.")
+_QUANTILE = flags.DEFINE_float("quantile", None, "Share of runs that lie below the law; by default 0.5, or the study's. "
+                               "0.1 fits a lower envelope.")
 _AVERAGE = flags.DEFINE_bool("average", False, "Average runs with equal inputs, and weight the mean by their number.")
-_STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default the number that the form needs.")
-_METHOD = flags.DEFINE_string("method", "auto", "How to resample: auto, case, cluster, noise or wild.")
-_PROFILE = flags.DEFINE_bool("profile", False, "Profile the objective over every fitted parameter.")
-_HOLDOUT = flags.DEFINE_list("holdout_compute", [], "Cuts in FLOPs: fit the runs below each, score the others.")
-_COMPARE = flags.DEFINE_list("compare", [], "Other laws to rank beside --law.")
-_ISOFLOP = flags.DEFINE_bool("isoflop", False, "Minima of slices of equal compute, and the powers they follow.")
-_FRONTIER = flags.DEFINE_list("frontier", [], "Budgets in FLOPs to allocate between N and D.")
-_COST = flags.DEFINE_enum("cost", "6ND", ["6ND", "counted"], "FLOPs of --frontier: 6 N D, or as the runs counted them.")
+_STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default the number that the form needs.",
+                               lower_bound=1)
+_METHOD = flags.DEFINE_enum("method", "auto", ["auto", "case", "cluster", "noise", "wild", "wild cluster"],
+                            "How to resample.")
+_EACH = flags.DEFINE_string("each", None, "Column: a fit for every one of its values.")
 _BY = flags.DEFINE_string("by", None, "Column that colours residuals; by default that of --cluster.")
 flags.DEFINE_alias("inputs", "columns")
 flags.adopt_module_key_flags(_points)
+flags.adopt_module_key_flags(_fit_parts)
 
-FIGURES = ("fit", "residuals", "parameters", "profiles", "holdout", "comparison", "isoflop", "frontier")
-
-
-class Part(NamedTuple):
-    """What one option adds: a key of fit.json, its content, its text, and a function that draws its figure."""
-    name: str
-    content: object
-    text: str
-    draw: Callable | None = None
+FIGURES = ("fit", "residuals", "parameters", *_fit_parts.NAMES)
 
 
 def main():
@@ -72,25 +71,58 @@ def main():
         print(_points.listing())
         return
     output = _output()
+    _check()
     runs = _points.runs()
-    options = _points.options() | {"quantile": _QUANTILE.value, "starts": _STARTS.value}
+    if _EACH.value is None:
+        _, _, failed = fit_one(runs, output)
+    else:
+        failed = fit_each(runs, output)
+    if failed:
+        sys.exit(1)
+
+
+def _check() -> None:
+    """Refuses what no table can follow, before any work."""
+    _points.check()
+    _fit_parts.check()
+    if _QUANTILE.value is not None and not 0 < _QUANTILE.value < 1:
+        raise flags.Error(f"--quantile must lie between 0 and 1, got {_QUANTILE.value:g}")
+
+
+def _options() -> dict:
+    found = _points.options() | {"starts": _STARTS.value}
+    if _QUANTILE.value is not None:
+        found["quantile"] = _QUANTILE.value
+    return found
+
+
+def fit_one(runs: laws.Runs, output: epath.Path | None) -> tuple[laws.Fit, laws.Bootstrap | None, bool]:
+    """Fits, prints and writes one fit: (the fit, its bootstrap or None, whether some option failed)."""
+    options, draws = _options(), _points.resampling()
+    by = _BY.value or draws["cluster"]
+    for name, purpose in ((by, "colour residuals by"), (draws["cluster"], "cluster by")):
+        if name is not None and name not in runs.frame.columns:
+            raise laws.LawError(f"no column {name!r} to {purpose}; the columns are "
+                                f"{', '.join(map(str, runs.frame.columns))}")
     if _AVERAGE.value:
         runs = runs.averaged()
-        options["weights"] = options["weights"] or "seeds"
-    fitted = laws.fit(runs, _points.law(), **options)
-    draws = _points.resampling()
-    by = _BY.value or draws["cluster"]
-    if by is not None and by not in runs.frame.columns:
-        raise laws.LawError(f"no column {by!r} to colour residuals by; the columns are "
-                            f"{', '.join(runs.frame.columns)}")
-    if _PROFILE.value:  # then the warnings name parameters whose profile has no end
+        options["weights"] = options.get("weights") or "seeds"
+    fitted, boot, failed = laws.fit(runs, _points.law(), **options), None, False
+    if _fit_parts.profiles():
         fitted = dataclasses.replace(fitted, diagnostics=laws.examine(fitted, _points.level()))
-    boot = laws.bootstrap(fitted, method=_METHOD.value, **draws) if draws["draws"] else None
-    print(laws.table(fitted, boot, _points.level()), flush=True)
+    if draws["draws"]:
+        try:
+            boot = laws.bootstrap(fitted, method=_METHOD.value, **draws)
+        except laws.LawError as error:
+            failed = _complain("--bootstrap", error)
+    print(_points.in_flags(laws.table(fitted, boot, _points.level())), flush=True)
     parts = []
-    for part in _parts(fitted, boot):
-        print(f"\n{part.text}", flush=True)
-        parts.append(part)
+    for part in _fit_parts.parts(fitted, boot):
+        if isinstance(part, _fit_parts.Failure):
+            failed = _complain(f"--{part.flag}", part.why)
+        else:
+            print(f"\n{_points.in_flags(part.text)}", flush=True)
+            parts.append(part)
     if output is not None:
         drawings = {"fit": lambda: laws.plots.fit(fitted, boot, _points.level()),
                     "residuals": lambda: laws.plots.residuals(fitted, by)}
@@ -98,13 +130,62 @@ def main():
             drawings["parameters"] = lambda: laws.plots.bootstrap(boot, _points.level())
         drawings |= {part.name: part.draw for part in parts if part.draw}
         _write(output, _content(fitted, boot, parts), drawings)
+    return fitted, boot, failed
 
 
-def _numbers(values, flag: str) -> list[float]:
-    try:
-        return [float(value) for value in values]
-    except ValueError as error:
-        raise flags.Error(f"--{flag} takes numbers separated by commas: {error}") from None
+def _complain(what: str, why) -> bool:
+    print(f"error: {what}: {_points.in_flags(str(why))}", file=sys.stderr, flush=True)
+    return True
+
+
+def fit_each(runs: laws.Runs, output: epath.Path | None) -> bool:
+    """A fit for every value of --each; returns whether one of them failed. Raises LawError if all did."""
+    name = _EACH.value
+    if name not in runs.frame.columns:
+        raise laws.LawError(f"no column {name!r} for a fit of each of its values; the columns are "
+                            f"{', '.join(map(str, runs.frame.columns))}")
+    labels, failed = runs.frame[name], False
+    if count := int(labels.isna().sum()):
+        print(f"{count} of {len(runs)} runs have no {name} and are left out\n")
+    fits, boots, folders = {}, {}, {}
+    for value in sorted(labels.dropna().unique(), key=lambda each: (isinstance(each, str), each)):
+        label = f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
+        folder = re.sub(r"[^\w.+-]+", "_", label).strip(".") or "_"
+        while folder.lower() in {other.lower() for other in folders.values()}:
+            folder += "_"
+        folders[label] = folder
+        print(f"{name} = {label}")
+        try:
+            part = runs.select((labels == value).to_numpy(bool), f"{name} is not {label}")
+            fits[label], boots[label], wrong = fit_one(part, None if output is None else output / folders[label])
+            failed |= wrong
+        except laws.LawError as error:
+            failed = _complain(f"{name} = {label}", error)
+        print()
+    if not fits:
+        raise laws.LawError(f"no value of {name!r} has runs that can be fitted")
+    rows = _rows(fits, boots)
+    print(f"each {name}\n{rows.to_string(index=False, float_format='{:.4g}'.format)}")
+    if output is not None:
+        files.write_json(output / "each.json", {"column": name, "level": _points.level(), "folders": folders,
+                                                "table": rows.to_dict("records")})
+        if _FIGURES.value:
+            laws.plots.save(output / "each.png", laws.plots.groups(fits, boots, _points.level()))
+        print(f"\nwritten: {', '.join(sorted(each.name for each in output.iterdir()))} in {output}")
+    return failed
+
+
+def _rows(fits: dict, boots: dict) -> pd.DataFrame:
+    """One row a group and parameter: the value and its interval."""
+    rows = []
+    for group, fitted in fits.items():
+        boot = boots[group]
+        for name in fitted.form.free:
+            low, high = (np.nan, np.nan) if boot is None or boot.withheld else boot.interval(name, _points.level())
+            rows.append({"group": group, "runs": len(fitted.runs), "parameter": name, "value": fitted.params[name],
+                         "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values("parameter", kind="stable", key=lambda names: names.map(
+        {name: place for place, name in enumerate(dict.fromkeys(row["parameter"] for row in rows))}))
 
 
 def _output() -> epath.Path | None:
@@ -118,50 +199,7 @@ def _output() -> epath.Path | None:
     return path
 
 
-def _parts(fitted: laws.Fit, boot) -> Iterator[Part]:
-    """The parts that the options add to the fit, in the order in which they are printed."""
-    level, cluster, seed = _points.level(), _points.resampling()["cluster"], _points.resampling()["seed"]
-    if _PROFILE.value:
-        found = [laws.profile(fitted, name, level=level) for name in fitted.form.free]
-        yield Part("profiles", [one.to_json() for one in found], _intervals(found),
-                   lambda: laws.plots.profile(found))
-    cuts, held = _numbers(_HOLDOUT.value, "holdout_compute") or None, None
-    if _COMPARE.value:
-        ranked = laws.compare(fitted, _COMPARE.value, cuts=cuts, level=level, cluster=cluster)
-        held = ranked.holdout
-        yield Part("comparison", ranked.to_json(), f"laws, best first\n{ranked}")
-    elif cuts:
-        held = laws.holdout(fitted, cuts=cuts, level=level, cluster=cluster)
-    if held:
-        yield Part("holdout", held.to_json(), str(held), lambda: laws.plots.holdout(held))
-    if _ISOFLOP.value:
-        slices = laws.isoflop(fitted.runs, level=level, seed=seed)
-        yield Part("isoflop", slices.to_json(), f"slices of equal compute\n{slices}",
-                   lambda: laws.plots.isoflop(slices))
-    if _FRONTIER.value:
-        budgets = sorted(_numbers(_FRONTIER.value, "frontier"))
-        cost = laws.counted(fitted.runs) if _COST.value == "counted" else None
-        table = laws.frontier(fitted, budgets, cost, boot, level)
-
-        def draw():
-            ends = min(budgets[0], fitted.runs.flops.min()), max(budgets[-1], fitted.runs.flops.max())
-            dense = laws.frontier(fitted, np.geomspace(*ends, 25), cost, boot, level)
-            return laws.plots.frontier(dense, fitted)
-        text = table.to_string(index=False, float_format="{:.4g}".format)
-        yield Part("frontier", table.to_dict("records"),
-                   f"compute-optimal allocation, FLOPs {_COST.value}\n{text}", draw)
-
-
-def _intervals(profiles) -> str:
-    lines = [f"profiles: values that fit equally well within noise, {profiles[0].level:.0%}"]
-    for one in profiles:
-        low, high = one.interval
-        flat = "   not identified: the profile is flat up to a bound" if one.flat else ""
-        lines.append(f"  {one.parameter:<12} [{low:.5g}, {high:.5g}]{flat}")
-    return "\n".join(lines)
-
-
-def _content(fitted: laws.Fit, boot, parts: list[Part]) -> dict:
+def _content(fitted: laws.Fit, boot, parts: list[_fit_parts.Part]) -> dict:
     """fit.json without when and how it was made: the content that `laws.load_fit` reads, and the parts."""
     best = fitted.objective or 1.0
     modes = [{"params": {name: row[name] for name in fitted.form.names}, "objective": row["objective"],

@@ -121,6 +121,7 @@ def main(argv):
 
 def refuse_unknown(argv):
     """Parses flags; a wrong flag or an unknown field of the config ends in one sentence with the nearest ones."""
+    _environment.outlive_readers()
     try:
         _environment.insert(argv)
         return flags.FLAGS(argv)

@@ -23,6 +23,7 @@ from scaling.laws.forecasts.prediction import predict_run
 from scaling.laws.forecasts.twostep import two_step
 from scaling.laws.forms.catalogue import FORMS, get_form, register
 from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
+from scaling.laws.forms.own import own_form
 from scaling.laws.intervals.profile import profile
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
 from scaling.laws.optimum.allocation import frontier
@@ -31,10 +32,11 @@ from scaling.laws.optimum.isoflop import isoflop
 from scaling.laws.runs import Runs
 from scaling.laws.scores.compare import compare
 from scaling.laws.scores.holdout import holdout
-from scaling.laws.store import load_fit, save_fit, table
+from scaling.laws.store import load_fit, save_fit, settings_of_study, table
 
 __all__ = ["Amplitude", "Bootstrap", "Diagnostic", "FORMS", "Fit", "Form", "LawError", "Objective",
            "Parameter", "Runs", "best_loss", "best_size", "bootstrap", "compare", "counted", "diagnose",
            "examine", "extrapolation", "first_grid", "fit", "forecast", "frontier", "get_form", "holdout",
-           "isoflop", "load_fit", "locate", "loss_at", "plots", "predict_run", "profile", "quantity", "record_hashes",
-           "register", "save_fit", "suggest", "table", "two_step"]
+           "isoflop", "load_fit", "locate", "loss_at", "own_form", "plots", "predict_run", "profile",
+           "quantity", "record_hashes", "register", "save_fit", "settings_of_study", "suggest", "table",
+           "two_step"]

@@ -9,8 +9,9 @@ import pandas as pd
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
-from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.catalogue import FORMS, get_form
 from scaling.laws.forms.form import LawError
+from scaling.laws.forms.own import form_again
 from scaling.laws.intervals.uncertainty import DOUBTFUL, Bootstrap
 from scaling.laws.runs import Runs
 from scaling.store import files
@@ -82,14 +83,17 @@ def save_fit(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFra
 
 
 def load_fit(path) -> Fit:
-    """The Fit that `save_fit` wrote, without its bootstrap. A form of the user's own must be registered first.
+    """The Fit that `save_fit` wrote, without its bootstrap. A form of the user's own is read again from its
+    file if it came from one, and must be registered first if it did not.
 
     Raises LawError for a file that is not a saved fit, and for an unknown form.
     """
     saved = files.read_json(path)
     try:
         manifest, space = saved["manifest"], saved["space"]
-        form = get_form(saved["form"])
+        own = saved.get("form_file")
+        form = form_again(own, saved["form"], path) if own and saved["form"] not in FORMS else get_form(saved["form"])
+        law = form if own else saved["form"]
         form = form.bounded({name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted})
         form = form.with_fixed(saved["fixed"]).with_tied(saved["tied"])
         runs = Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),
@@ -98,7 +102,7 @@ def load_fit(path) -> Fit:
         kind = saved["loss"].partition("_")[0]
         delta = {"mse": np.inf, "absolute": 0.0}.get(kind, saved["delta"])
         weights = np.asarray(saved["weights"], float)
-        settings = {"law": saved["form"], "loss": saved["loss"], "delta": saved["delta"] or 1e-3,
+        settings = {"law": law, "loss": saved["loss"], "delta": saved["delta"] or 1e-3,
                     "quantile": saved["quantile"], "weights": None if np.ptp(weights) == 0 else weights,
                     "fix": saved["fixed"], "tie": saved["tied"]}
         of_draws = [said["message"] for said in saved.get("bootstrap", {}).get("diagnostics", [])]  # not the fit's own

@@ -191,6 +191,6 @@ def test_help_shows_examples_and_every_flag():
                          text=True)
     for flag in ("points", "law", "y", "params", "data", "where", "loss", "delta", "bootstrap", "cluster",
                  "holdout_compute", "output", "overwrite", "profile", "compare", "isoflop", "frontier", "fix",
-                 "tie", "bounds", "quantile"):
+                 "tie", "bounds", "quantile", "form", "each", "isoflop_curve", "isoflop_budgets"):
         assert f"--{flag}" in ran.stdout or f"--[no]{flag}" in ran.stdout, flag
-    assert ran.stdout.count("python -m experiments.fit --points") == 2
+    assert ran.stdout.count("python -m experiments.fit --points") == 3

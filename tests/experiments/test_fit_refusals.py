@@ -28,7 +28,6 @@ BAD = {  # name: (the table, flags, exit status, words of the sentence)
     "no such cluster": (table(0.01), ["--cluster=grp", "--bootstrap=10"], 1, ["'grp'", "columns are"]),
     "no such groups": (table(0.01), ["--by=grp"], 1, ["'grp'", "columns are"]),
     "no such weights": (table(), ["--weights=w"], 1, ["'w'", "columns are"]),
-    "cut above all": (table(0.01), ["--holdout_compute=1e30"], 1, ["1e+30"]),
     "compares with what is not there": (table(0.01), ["--compare=kaplann"], 1, ["'kaplann'", "'kaplan'"]),
     "a level of 2": (table(0.01), ["--level=2", "--bootstrap=10"], 1, ["level"]),
     "a fix without a value": (table(), ["--fix=E"], 2, ["--fix", "'E'"]),
@@ -36,6 +35,14 @@ BAD = {  # name: (the table, flags, exit status, words of the sentence)
     "budgets that are no numbers": (table(0.01), ["--frontier=big"], 2, ["--frontier", "'big'"]),
     "unknown flag": (table(), ["--holdout_compite=1e19"], 2, ["holdout_compite", "holdout_compute"]),
     "two sources": (table(), ["--workdir=."], 2, ["--points", "--workdir"]),
+    "a method of no kind": (table(), ["--method=nonsense"], 2, ["--method", "nonsense", "wild"]),
+    "no resamples but one": (table(), ["--bootstrap=1"], 2, ["--bootstrap", "1"]),
+    "no starts": (table(), ["--starts=0"], 2, ["starts", "0"]),
+    "a budget below zero": (table(), ["--frontier=-1"], 2, ["--frontier", "-1"]),
+    "a quantile of 2": (table(), ["--quantile=2"], 2, ["--quantile", "2"]),
+    "isoFLOP's options without it": (table(), ["--isoflop_curve=akima"], 2, ["--isoflop_curve", "--isoflop"]),
+    "no such groups to fit": (table(), ["--each=grp"], 1, ["'grp'", "columns are"]),
+    "no file of a law": (table(), ["--form=mine.py"], 1, ["mine.py"]),
     "a stray word": (table(), ["chinchilla"], 2, ["'chinchilla'"]),
 }
 
@@ -52,7 +59,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(fit_command, tmp_path, nam
 
 
 @pytest.mark.parametrize(("file", "content", "words"), [
-    ("nowhere.csv", None, ["nowhere.csv"]), ("notes.txt", b"a,b\n1,2\n", ["notes.txt", ".csv"]),
+    ("nowhere.csv", None, ["nowhere.csv"]), ("notes.md", b"a,b\n1,2\n", ["notes.md", ".csv"]),
     ("image.csv", b"\x89PNG\r\n\x00\xff\xfe", ["image.csv"]), ("empty.csv", b"", ["empty.csv"]),
     ("broken.jsonl", b'{"a": 1\n', ["broken.jsonl"]), ("broken.parquet", b"PAR1", ["broken.parquet"]),
 ])

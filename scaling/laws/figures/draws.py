@@ -91,6 +91,33 @@ def _marginal(axes: Axes, boot, name: str, scale: str, limits, level: float) -> 
 
 
 @styled
+def draw_groups(fits, boots, level: float = 0.9) -> Figure:
+    """The parameters of one law fitted to several groups of runs: one panel a parameter, one line a group.
+
+    fits {group: Fit}; boots {group: its Bootstrap or None}. A bar is the interval at `level`.
+    """
+    groups = list(fits)
+    names = list(dict.fromkeys(name for fit in fits.values() for name in fit.form.free))
+    figure, axes = panels(1, len(names), width=2.6, height=0.7 + 0.26 * len(groups))
+    for place, (panel, name) in enumerate(zip(axes[0], names)):
+        values = [fits[group].params[name] for group in groups]
+        bars = [boots.get(group) for group in groups]
+        ends = np.array([(value, value) if boot is None or boot.withheld else boot.interval(name, level)
+                         for value, boot in zip(values, bars)])
+        wide = ends.min() > 0 and ends.max() > 20 * ends.min()
+        dress(panel, name, "", log_x=bool(wide))
+        for row, (value, (low, high)) in enumerate(zip(values, ends)):
+            panel.plot([low, high], [row, row], color=COLOURS.accent, linewidth=2, solid_capstyle="butt")
+            panel.plot(value, row, "o", color=COLOURS.accent, markersize=4.5)
+        panel.set_ylim(len(groups) - 0.5, -0.5)
+        panel.set_yticks(range(len(groups)), [words.printable(str(group)) for group in groups])
+        panel.tick_params(labelleft=place == 0)
+        _few_ticks(panel.xaxis, "log" if wide else "linear", panel.get_xlim())
+    note(figure, f"bars: {level:.0%} intervals of each group's own fit" if any(boots.values()) else "no intervals")
+    return figure
+
+
+@styled
 def draw_profiles(profiles) -> Figure:
     """The least objective with one parameter held at each value, for one Profile or several.
 

@@ -9,6 +9,7 @@
     plots.frontier(table, law)      N*, D* and loss against compute, with the range of N that costs 0.1%
     plots.forecast(content, check)  a forecast with its intervals, and the observation
     plots.suggestion(found)         the runs to buy in the plane of N and D
+    plots.groups(fits, boots)       the parameters of one law in several groups of runs, with intervals
 
     plots.save("fit.png", plots.fit(law, boot))
 
@@ -28,6 +29,7 @@ _PLACES = {  # name here: (module, name there)
     "holdout": ("scaling.laws.figures.forecasts", "draw_holdout"),
     "forecast": ("scaling.laws.figures.forecasts", "draw_forecast"),
     "suggestion": ("scaling.laws.figures.forecasts", "draw_suggestion"),
+    "groups": ("scaling.laws.figures.draws", "draw_groups"),
     "save": ("scaling.figures.plot", "save_figure"),
 }
 

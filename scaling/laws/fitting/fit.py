@@ -100,7 +100,7 @@ class Fit:
             "fixed": dict(self.form.fixed), "tied": dict(self.form.tied),
             "optima": self.optima.to_dict("records"), "residuals": [float(r) for r in self.residuals],
             "diagnostics": [said.to_json() for said in self.diagnostics], "manifest": self.manifest,
-        }
+        } | ({"form_file": dict(self.form.file)} if self.form.file else {})
 
 
 def input_logs(form: Form, inputs: tuple, named: Mapping) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -90,7 +90,8 @@ class Form:
     {input: number}. A law needs it where dividing the parameters that have a `unit` is not enough. shifted: the
     parameters that `shift` changes; their bounds hold for centred inputs.
     constant: inputs that may have a single value. derived(values) -> {name: value}: more parameters of the literature,
-    computed from the fitted ones.
+    computed from the fitted ones. file: the path and SHA-256 of the Python file that made the form, if it was read by
+    `own.own_form`.
     """
     name: str
     formula: str
@@ -107,6 +108,7 @@ class Form:
     derived: Callable | None = None
     fixed: Mapping[str, float] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
+    file: Mapping[str, str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

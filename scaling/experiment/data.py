@@ -52,8 +52,13 @@ class _Data:
 
     @property
     def evaluated_together(self) -> int:
-        """The number of examples that are evaluated together where devices have room for them."""
-        return max(1, self.at_once // self.per_example)
+        """The number of examples that are evaluated together where devices have room for them.
+
+        Runs are evaluated on as many on their way, so they are few: a 32nd of the evaluation set, within `at_once` units.
+        """
+        least, most = self.at_once
+        units = min(most, max(least, self.evaluated // 32)) if self.evaluated else most
+        return max(1, units // self.per_example)
 
     @property
     def evaluated(self) -> int:
@@ -96,7 +101,7 @@ class Text(_Data):
     evaluation_tokens: int = static(2**16, least=0, most=MOST)  # tokens of each evaluation set; 0 is all
 
     unit: ClassVar[str] = "tokens"
-    at_once: ClassVar[int] = 2**12  # units that are evaluated together, whatever the batch of training
+    at_once: ClassVar[tuple[int, int]] = (2**10, 2**12)  # units that are evaluated together: at least and at most
 
     def check(self):
         self.family_fields()
@@ -156,7 +161,7 @@ class Images(_Data):
     critic_steps: int = static(0, least=0, most=2**24)  # training steps of a fresh critic of the samples; 0 is none
 
     unit: ClassVar[str] = "examples"
-    at_once: ClassVar[int] = 256
+    at_once: ClassVar[tuple[int, int]] = (64, 256)
 
     def check(self):
         if self.label and not self.classes:

@@ -38,7 +38,8 @@ def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigur
     for metric in study.beside:
         for name, figure in _size_and_data(study.showing(metric), palette).items():
             figures[f"{name}-{metric}"] = figure
-    for loss in sorted({str(name) for curve in study.curves.values() for name in curve if name != "data"}):
+    columns = {str(name) for curve in study.curves.values() for name in curve if not str(name).startswith("validation/")}
+    for loss in sorted(columns - {"data"}):
         name = "-".join(["curves", *loss.split("/")[:-1]])
         draw = partial(training_plots.draw_curves, target=target, loss=loss)
         figures[name] = planned(draw, f"training loss against {unit}", _curves(study, target, loss))

@@ -26,6 +26,7 @@ from scaling.results.tuned import PARAMS, merge_levels
 
 MARKER = {"markeredgewidth": 0.8, "zorder": 4}
 DASHED = {"dashes": (4, 2.5), "linewidth": 1.0, "zorder": 3}
+NEAR = 0.4  # a baseline is drawn within this part of the trend's height above and below the trend
 DOTTED = {"linestyle": (0, (1, 2)), "linewidth": 1.3, "zorder": 2}
 
 
@@ -150,20 +151,55 @@ def draw_dots(axes: Axes, study: StudyFiles, palette: Palette, line: pd.DataFram
 def _baselines(axes: Axes, study: StudyFiles, palette: Palette, data: pd.Series) -> list[tuple[float, str, str]]:
     """Draws the metric of real images ("floor") and of training images used as samples ("memoriser").
 
-    The memoriser is drawn at amounts of data within the range of `data`. Returns the labels of the lines.
+    The axis is that of the trend, which is drawn already. A baseline far from the trend is named at the edge of the panel,
+    with its values and an arrow. The memoriser is drawn at amounts of data within the range of `data`. Returns the labels
+    of the lines.
     """
-    ends, known = [], study.baselines or {}
+    known = study.baselines or {}
+    low, high = axes.dataLim.intervaly
+    scale = np.log if low > 0 else np.asarray
+    height = float(scale(high) - scale(low)) or 0.1
+
+    def place(value: float) -> int:
+        """0 for a value near the trend, else the side on which it lies, -1 below."""
+        if low > 0 >= value:
+            return -1
+        away = (scale(value) - scale(low)) / height
+        return -1 if away < -NEAR else 1 if away > 1 + NEAR else 0
+
     floor = (known.get("floor") or {}).get(study.metric)
-    if floor is not None and floor > 0:
-        axes.axhline(floor, color=palette.muted, **DOTTED)
-        ends.append((floor, "floor", palette.muted))
     points = sorted((point[study.unit.unique], point[study.metric]) for point in known.get("memoriser") or ()
                     if {study.unit.unique, study.metric} <= set(point)
                     and data.min() / 1.5 <= point[study.unit.unique] <= data.max() * 1.5)
-    if points:
-        axes.plot(*zip(*points), "s", color=palette.muted, markersize=3, **DOTTED)
-        ends.append((points[-1][1], "memoriser", palette.muted))
+    lines = {"floor": [floor] if floor is not None and floor > 0 else [], "memoriser": [y for _, y in points]}
+    shown = [y for values in lines.values() for y in values if place(y) == 0]
+    bottom, top = min([low, *shown]), max([high, *shown])
+    ends, aside = [], {-1: [], 1: []}
+    for name, values in lines.items():
+        if not any(place(y) == 0 for y in values):
+            if values:
+                aside[place(values[-1])].append(_range_text(name, values))
+            continue
+        if name == "floor":
+            axes.axhline(values[0], color=palette.muted, **DOTTED)
+        else:
+            axes.plot(*zip(*points), "s", color=palette.muted, markersize=3, **DOTTED)
+        ends.append((min(max(values[-1], bottom), top), name, palette.muted))
+    for side, texts in aside.items():
+        if texts:
+            arrow, y = ("↓", 0.02) if side < 0 else ("↑", 0.98)
+            axes.annotate(f"{arrow} {', '.join(texts)}", (0.015, y), xycoords="axes fraction", color=palette.muted,
+                          va="bottom" if side < 0 else "top", fontsize=9.5)
+    margin = [0.05 + 0.1 * bool(aside[side]) for side in (-1, 1)]  # an empty line of text at an edge that names baselines
+    unscale = np.exp if low > 0 else np.asarray
+    whole = float(scale(top) - scale(bottom)) or height
+    axes.set_ylim(float(unscale(scale(bottom) - margin[0] * whole)), float(unscale(scale(top) + margin[1] * whole)))
     return ends
+
+
+def _range_text(name: str, values: list[float]) -> str:
+    first, last = words.number(min(values), 2), words.number(max(values), 2)
+    return f"{name} {first}" if first == last else f"{name} {first} to {last}"
 
 
 def draw_compute(study: StudyFiles, palette: Palette) -> Figure | None:

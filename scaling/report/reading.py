@@ -139,7 +139,8 @@ def _curve(path, unit: metrics.Unit, seal, damaged: list) -> pd.DataFrame | None
     points = []
     for point in found:
         try:
-            losses = {name: float(point[name]) for name in point if name.rpartition("/")[2] == "loss"}
+            losses = {name: float(point[name]) for name in point
+                      if name.rpartition("/")[2] == "loss" or name.startswith(logs.VALIDATION)}
             points.append({"data": float(point[unit.name]), **losses})
         except (ValueError, TypeError, KeyError):
             continue

@@ -1,4 +1,4 @@
-"""The figures of training: curves of the training loss, and the sweep of the learning rate."""
+"""The figures of training: curves of the loss, and the sweep of the learning rate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scaling.figures.plot import canvas, finish
 from scaling.report.plots import draw_dots
 from scaling.report.reading import StudyFiles
 from scaling.results import metrics, tuned
+from scaling.results.logs import VALIDATION
 from scaling.results.tuned import PARAMS
 
 # Training curves begin at this part of the longest run. Earlier losses are so high that they would flatten the rest.
@@ -19,27 +20,63 @@ CURVES_FROM = 0.005
 
 
 def draw_curves(study: StudyFiles, palette: Palette, target: str | None, loss: str) -> Figure | None:
-    """Training loss against data for each tuned run, coloured by size, and for the target (a fingerprint)."""
+    """Loss against data for each tuned run, coloured by size, and for the target (a fingerprint).
+
+    It is the study's metric on evaluation data where curves have it, see `curve_column`, and else the training loss `loss`.
+    """
+    column = curve_column(study, loss)
     lines = [(words.count(run[PARAMS]), run["fingerprint"], palette.size(run[PARAMS]))
              for _, run in study.cells.sort_values([PARAMS, "data"]).iterrows()]
     if target:
         lines.append(("target", target, palette.accent))
-    lines = [(text, smooth(study.curves[name], loss), colour) for text, name, colour in lines
-             if loss in study.curves.get(name, ())]
-    start = max((curve["data"].max() for _, curve, _ in lines if len(curve)), default=0) * CURVES_FROM
-    lines = [(text, curve[curve["data"] >= start], colour) for text, curve, colour in lines]
-    lines = [line for line in lines if len(line[1])]
-    if not lines:
+    drawn = [(text, curve, colour) for text, name, colour in lines
+             if (curve := drawn_curve(study, name, column)) is not None]
+    start = max((curve["data"].max() for _, curve, _ in drawn), default=0) * CURVES_FROM
+    drawn = [(text, curve[curve["data"] >= start], colour) for text, curve, colour in drawn]
+    drawn = [line for line in drawn if len(line[1])]
+    if not drawn:
         return None
     player = loss.rpartition("/")[0]
     label = f"training loss, {metrics.PLAYERS.get(player, player)}" if player else study.unit.training_loss
+    label = f"{study.measure.label}, on evaluation data" if column != loss else label
     figure, axes = canvas(f"training {study.unit.name}", label, "parameters")
     ends = {}
-    for text, curve, colour in lines:
-        axes.plot(curve["data"], curve[loss], color=colour, linewidth=1.1)
-        ends[text] = (curve[loss].iloc[-1], text, colour)
+    for text, curve, colour in drawn:
+        axes.plot(curve["data"], curve[column], color=colour, linewidth=1.1,
+                  **({"marker": "o", "markersize": 2.5} if column != loss else {}))
+        ends[text] = (curve[column].iloc[-1], text, colour)
     finish(axes, list(ends.values()))
     return figure
+
+
+def curve_column(study: StudyFiles, loss: str) -> str:
+    """The column of curves that the figure of the training loss `loss` shows.
+
+    It is `validation/<metric of the study>` if the curve of every tuned run has it, and else the training loss. The losses
+    of single players stay.
+    """
+    name = f"{VALIDATION}{study.metric}"
+    held = [study.curves[run] for run in study.cells["fingerprint"] if run in study.curves]
+    return name if loss == "loss" and held and all(name in curve for curve in held) else loss
+
+
+def drawn_curve(study: StudyFiles, run: str, column: str) -> pd.DataFrame | None:
+    """Columns `data` and `column` of a run's curve as it is drawn, or None where it has no points.
+
+    A training loss is averaged in bins. Metrics of evaluation data are measured on a part of the evaluation set. They are
+    multiplied by the one factor that makes the last of them the run's result on the whole set.
+    """
+    curve = study.curves.get(run)
+    if curve is None or column not in curve:
+        return None
+    curve = curve[["data", column]].dropna()
+    if not column.startswith(VALIDATION):
+        curve = smooth(curve, column)
+    elif len(curve):
+        result = study.runs.loc[study.runs["fingerprint"] == run, study.metric].iloc[0]
+        curve = curve.assign(**{column: curve[column] * result / curve[column].iloc[-1]})
+        curve = curve[np.isfinite(curve[column])]
+    return curve if len(curve) else None
 
 
 def smooth(curve: pd.DataFrame, loss: str, bins: int = 90) -> pd.DataFrame:

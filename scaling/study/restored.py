@@ -166,7 +166,8 @@ class RestoredRun:
     def batches(self) -> Iterator[dict[str, Any]]:
         """Batches of the first evaluation set, their examples numbered."""
         examples = next(iter(self.runner.evaluation(self.experiment).values()))
-        size = self.experiment.data.evaluated_together
+        data = self.experiment.data
+        size = max(1, data.at_once[1] // data.per_example)
         for first in range(0, len(next(iter(examples.values()))), size):
             yield numbered({name: values[first:first + size] for name, values in examples.items()}, first)
 

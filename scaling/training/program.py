@@ -93,19 +93,19 @@ class Program:
         Sums over batches are float64. The noise of an example depends on its number alone, not on its batch.
         """
         parts = [self.evaluate_call(state, np.int32(rows.start), _rows(examples, rows))
-                 for rows in self._cut(_length(examples))]
+                 for rows in self._cut(_length(examples), self.experiment.data.evaluated_together)]
         return means(jax.tree.map(_total, *parts))
 
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
-        size = -(-count // self.shards) * self.shards
-        size = len(self._cut(size)[0])
+        rounded = -(-count // self.shards) * self.shards
+        size = len(self._cut(rounded, self.experiment.data.at_once[1])[0])
         parts = [np.asarray(self.sample_call(state, np.int32(start), _rows(examples, range(start, start + size))))
                  for start in range(0, count, size)]
         return np.concatenate(parts, 1)[:, :count]
 
-    def _cut(self, count: int) -> list[range]:
-        return evaluation.cut(count, self.experiment.data.evaluated_together, self.shards, self._fits)
+    def _cut(self, count: int, together: int) -> list[range]:
+        return evaluation.cut(count, together, self.shards, self._fits)
 
     @property
     def shards(self) -> int:

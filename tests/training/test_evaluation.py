@@ -59,7 +59,8 @@ def smallest(name):
     return e.replace({"family.body": "linear", "family.layers": 1, "family.width": 16}) if name == "vae" else e
 
 
-@pytest.mark.parametrize("name", FAMILY_NAMES)
+# A program knows examples and their numbers, not families, so the GAN repeats what the VAE tests.
+@pytest.mark.parametrize("name", ["transformer", "vae", pytest.param("gan", marks=pytest.mark.slow)])
 def test_metrics_and_samples_do_not_depend_on_batch_microbatch_pack_mesh_or_layout(name, monkeypatch):
     """11 examples: fewer than a batch of training, and no multiple of the devices."""
     e = smallest(name)
@@ -67,7 +68,7 @@ def test_metrics_and_samples_do_not_depend_on_batch_microbatch_pack_mesh_or_layo
     wanted = scores(e, examples)
     layout = {"transformer": "fsdp_tensor", "gan": "fsdp"}.get(name, "data")
     other = e.replace({"data.batch": 24, "microbatch": 3, "layout": layout})
-    monkeypatch.setattr(type(e.data), "at_once", 5 * e.data.per_example)  # batches of four and a smaller one
+    monkeypatch.setattr(type(e.data), "at_once", (5 * e.data.per_example,) * 2)  # batches of four and a smaller one
     found = scores(other, examples, devices=4, runs=2)
     assert found[0].keys() == wanted[0].keys()
     for metric, value in wanted[0].items():
@@ -91,7 +92,7 @@ def test_standard_errors_agree_with_the_spread_over_other_evaluation_sets(name):
     e = smallest(name)
     program = Program(e, ExampleSource(e.family, 8), 1, devices=jax.devices()[:1])
     params = program.init([e]).params
-    noise = jax.random.normal(jax.random.key(2), (10**5,)) * 0.3  # at first all logits are equal
+    noise = jax.random.normal(jax.random.key(2), (10**5,)) * (0.03 if name == "vae" else 0.3)  # logits begin equal
     params = jax.tree.map(lambda x: x + noise[:x.size].reshape(x.shape), params)
     state = State(np.zeros(1, np.int32), params, {}, {}, np.full(1, -1))
     examples, starts = some_examples(e, 64 * 32), range(0, 64 * 32, 32)  # examples of other sets have other noise

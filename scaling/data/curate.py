@@ -35,6 +35,7 @@ HELD_OUT = 0.05          # for evaluation: the share of files, and at most this 
 FEW = 20                 # documents: with fewer, a share of them is no sample of the text
 PIECES = 200             # into how many pieces a text of few documents is divided
 LEAST_PIECE = 1024       # characters
+EXAMPLES = 3             # names of documents that are kept for each rule that left some out
 
 _STRING = r"""(?!\w{0,2}+(?:\"{3}|'{3}))[rRbBuUfF]{0,2}+(?>'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")"""
 _NUMBER = r"\d[\w.]*+"
@@ -62,6 +63,7 @@ class Curated(NamedTuple):
     counts: dict[str, dict[str, int]]                 # rule -> {"files", "bytes"}; also one entry per split
     fingerprint: str                                  # of the splits, names and texts that are kept
     encodings: dict[str, int] = {}                    # encoding -> documents that are kept
+    examples: dict[str, list[str]] = {}               # rule -> names of some documents that it took
     notes: tuple[str, ...] = ()                       # sentences about what else was done to the text
 
 
@@ -94,6 +96,7 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
     """
     counts: dict[str, dict[str, int]] = {}
     encodings: dict[str, int] = {}
+    examples: dict[str, list[str]] = {}
     found: list[Document] = []
     seen: set[bytes] = set()
     total = nulls = 0
@@ -109,6 +112,8 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
             reason = read.reason or _reason(read.text, seen, rules)
             if read.text is None or reason:
                 count(reason, read.size)
+                if len(examples.setdefault(reason, [])) < EXAMPLES:
+                    examples[reason].append(file.name)
                 continue
             seen.add(_digest(read.text))
             nulls += read.nulls
@@ -133,7 +138,7 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
                 digest.update(hashlib.sha256(part.encode()).digest())
     notes = (f"{nulls:,} NUL characters were removed",) if nulls else ()
     encodings.pop("", None)
-    return Curated(documents, counts, digest.hexdigest()[:16], encodings, notes)
+    return Curated(documents, counts, digest.hexdigest()[:16], encodings, examples, notes)
 
 
 def _nothing_left(desc: str, files: int, counts: dict) -> str:

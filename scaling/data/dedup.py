@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 PERMUTATIONS, ROWS, SHINGLE, THRESHOLD = 128, 4, 5, 0.8
 
-LEADERS = 64                                   # members of a group of candidates of which all pairs are compared
+LEADERS = 512                                  # members of a group of candidates of which all pairs are compared
 
 _P = 0x9E3779B97F4A7C15 | 1                    # odd, so it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 1 << 64)
@@ -102,7 +102,7 @@ def clusters(signatures: np.ndarray, threshold: float = THRESHOLD, progress: boo
         starts = np.flatnonzero(np.r_[True, rows[order][1:] != rows[order][:-1]])
         sizes = np.diff(np.r_[starts, len(order)])
         for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-            found.join(order[start:start + size])
+            found.join(order[start:start + size], band)
     return _first_of_each(found.roots(np.arange(len(first)))[same.ravel()])
 
 
@@ -118,47 +118,51 @@ def _rows(table: np.ndarray) -> np.ndarray:
     return table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
 
 
-def _agreeing(signatures: np.ndarray, signature: np.ndarray) -> np.ndarray:
-    """The share of min-hashes that each of `signatures` has in common with one: float64 [n]."""
-    equal = (signatures == signature).view(np.uint64)        # eight of them in a word; a sum of bytes is below 256
-    summed = np.add.reduce(equal, axis=1) * np.uint64(0x0101010101010101) >> np.uint64(56)
-    return summed / signatures.shape[1]
-
-
 class _Clusters:
     """A union of near duplicates that grows: each document points to another one of its cluster, or is its root."""
 
     def __init__(self, signatures: np.ndarray, threshold: float):
-        self.signatures, self._least = signatures, threshold
+        self.signatures, self._least = signatures, int(np.ceil(threshold * signatures.shape[1] - 1e-9))
+        self._short = signatures.astype(np.uint8)              # agree wherever the signatures do, at a quarter of the size
         self._parent = np.arange(len(signatures))
 
     def roots(self, members: np.ndarray) -> np.ndarray:
         found = self._parent[members]
-        while (further := self._parent[found]).tolist() != found.tolist():
+        while not np.array_equal(further := self._parent[found], found):
             found = further
         self._parent[members] = found
         return found
 
-    def join(self, members: np.ndarray) -> None:
-        """Joins those of `members` that are alike: all pairs are compared, but for those that are joined already.
+    def join(self, members: np.ndarray, band: int) -> None:
+        """Joins those of `members`, which agree on a band, that are alike: all pairs of different clusters are compared.
 
-        The largest cluster among the members need not be compared from its own side. Beyond `LEADERS` members of other
-        clusters, a member is compared with the `LEADERS` that follow it in the order of signatures only: alike documents share
-        seven bands or more, so they meet in many groups.
+        Of a cluster that all others are compared with, the members need not be compared from their own side. Beyond
+        `LEADERS` members, one is compared only with the `LEADERS` that follow it in the order of the bands after this one,
+        so that the time stays linear; alike documents agree on many bands, so they meet in many orders.
         """
-        members = members[np.argsort(_rows(self.signatures[members]), kind="stable")] if len(members) > LEADERS else members
-        root = self.roots(members)
+        if len(members) > LEADERS:
+            rolled = np.roll(self.signatures[members], -(band + 1) * ROWS, axis=1)
+            members = members[np.argsort(_rows(rolled), kind="stable")]
+        root, short = self.roots(members), self._short[members]
         names, count = np.unique(root, return_counts=True)
         if len(names) == 1:
             return
-        leaders = np.flatnonzero(root != names[count.argmax()]) if count.max() > 1 else np.arange(len(members))
+        leaders = np.flatnonzero(root != names[count.argmax()]) if count.max() > 1 else np.arange(len(members) - 1)
         for turn, place in enumerate(leaders.tolist()):
-            near = slice(None) if turn < LEADERS else slice(place + 1, place + 1 + LEADERS)
-            others = members[near][root[near] != root[place]]
-            alike = others[_agreeing(self.signatures[others], self.signatures[members[place]]) >= self._least]
+            start, stop = (0, len(members)) if turn < LEADERS else (place + 1, place + 1 + LEADERS)
+            others = np.flatnonzero((_agreeing(short[start:stop], short[place]) >= self._least)
+                                    & (root[start:stop] != root[place])) + start
+            same = self.signatures[members[others]] == self.signatures[members[place]]
+            alike = members[others[np.count_nonzero(same, axis=1) >= self._least]]
             if len(alike):
                 joined = np.r_[self.roots(alike), root[place]]
                 self._parent[joined] = joined.min()
                 root = self.roots(members)
                 if (root == root[0]).all():
                     return
+
+
+def _agreeing(signatures: np.ndarray, signature: np.ndarray) -> np.ndarray:
+    """In how many columns each of `signatures` agrees with one: uint64 [n], for a number of columns that 8 divides."""
+    equal = (signatures == signature).view(np.uint64)        # eight columns in a word; a sum of bytes stays below 256
+    return np.add.reduce(equal, axis=1) * np.uint64(0x0101010101010101) >> np.uint64(56)

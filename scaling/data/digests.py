@@ -2,10 +2,10 @@
 
 Sizes and modification times do not tell contents apart: archives, package stores and `rsync -t` set times, and shards
 have equal sizes. So data are named by a hash of their bytes. That takes 0.05 s for the 1,790 files of `pycode/stdlib`, as
-long as to ask for their times, but a second for each gigabyte. Of more than `ALWAYS` bytes the hash is therefore kept, under
-the state of the files: real paths, devices, inodes, sizes, and times of modification and of change. No program can set the
-time of change, except through the clock. Times have a resolution, so a hash is kept only if every file had been still for
-`STILL` seconds when it was read (Git calls an index without this rule racy).
+long as to ask for their times, but a second for each gigabyte. Of more than `ALWAYS` bytes the hash is therefore kept,
+under the state of the files: real paths, devices, inodes, sizes, and times of modification and of change. No program can
+set the time of change, except through the clock. Times have a resolution, so a hash is kept only if every file had been
+still for `STILL` seconds when it was read (Git calls an index without this rule racy).
 """
 import hashlib
 import json

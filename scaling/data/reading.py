@@ -1,7 +1,7 @@
 """From the bytes of a file to its texts: compression, encodings, and the records of JSON lines and Parquet.
 
-Compression (gzip, bzip2, xz, Zstandard) is known by a file's first bytes, whatever its name. The encoding is the one that is
-asked for, or else found by these rules, of which the first that holds decides:
+Compression (gzip, bzip2, xz, Zstandard) is known by a file's first bytes, whatever its name. The encoding is the one that
+is asked for, or else found by these rules, of which the first that holds decides:
 
 1. A `.py` file is decoded as PEP 263 says.
 2. A byte order mark says UTF-8, UTF-16 or UTF-32.
@@ -12,8 +12,9 @@ asked for, or else found by these rules, of which the first that holds decides:
 7. Otherwise `charset_normalizer` guesses (Cyrillic, Greek, Chinese, ...). It is not asked about Latin scripts, where it
    takes French for Windows-1250.
 
-Encodings by rules 6 and 7 are guesses, and are reported as such. In every text "\\r\\n" and "\\r" become "\\n", a byte order
-mark goes, and so do NUL characters, because token 0 separates documents; a text with many control characters is binary.
+Encodings by rules 6 and 7 are guesses, and are reported as such. In every text "\\r\\n" and "\\r" become "\\n", a byte
+order mark goes, and so do NUL characters, because token 0 separates documents; a text with many control characters is
+binary.
 """
 import bz2
 import codecs
@@ -130,9 +131,10 @@ def find_encoding(data: bytes) -> str:
     if with_nulls.any():
         even, odd = int(with_nulls[::2].sum()), int(with_nulls[1::2].sum())
         wide = "utf-16-le" if odd > even else "utf-16-be"
-        if len(data) % 2 == 0 and 10 * min(even, odd) <= max(even, odd) and 50 * max(even, odd) >= len(data):
-            if _decodes(data, wide) and not _CONTROL.search(data.decode(wide)):
-                return wide
+        least, most = sorted((even, odd))
+        if len(data) % 2 == 0 and 10 * least <= most and 50 * most >= len(data) and _decodes(
+                data, wide) and not _CONTROL.search(data.decode(wide)):
+            return wide
         return "utf-8" if _decodes(data, "utf-8") else ""
     if _decodes(data, "utf-8"):
         return "utf-8"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from scaling.data import order, windows
+from scaling.data import contents, order, windows
 from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
@@ -67,14 +67,15 @@ class Source(Feed):
     sets are nested in larger ones. Each later epoch is a permutation of the same windows that depends on the seed and
     the epoch.
 
-    Attributes: `name`; `fingerprint` (of documents, splits, tokenizer and order; together with `length` it determines
-      every window); `vocab`, `length`, `batch_size`; `tokens`, the training tokens that are prepared; `unique_tokens`,
-      the ones used, a multiple of `length`; `splits`, the evaluation splits, the first one i.i.d. with training.
+    Attributes: `name`; `contents`, what was found and left out (see `contents.py`); `fingerprint` (of documents, splits,
+      tokenizer and order; together with `length` it determines every window); `vocab`, `length`, `batch_size`; `tokens`,
+      the training tokens that are prepared; `unique_tokens`, the ones used, a multiple of `length`; `splits`, the
+      evaluation splits, the first one i.i.d. with training.
     """
 
     def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
                  unique_tokens: int, train: windows.Windows,
-                 splits: dict[str, Callable[[int], windows.Windows]]):
+                 splits: dict[str, Callable[[int], windows.Windows]], found: dict):
         self.name, self.tokenizer, self.length = name, tokenizer, length
         self.fingerprint = hashlib.sha256(
             f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}".encode()).hexdigest()[:16]
@@ -82,22 +83,32 @@ class Source(Feed):
         self._train, self._splits = train, splits
         self.tokens = len(train) * length
         if not self.tokens:
-            raise DataError(f"{name} is shorter than one window of length={length}; write a smaller length, "
-                            "or give more text")
+            raise DataError(f"the training text of {name} is shorter than one window of data.length={length}; write a "
+                            "smaller length, or give more text")
         if unique_tokens > self.tokens:
-            raise DataError(f"unique_tokens={unique_tokens:,} is more than the {self.tokens:,} training "
+            raise DataError(f"data.unique_tokens={unique_tokens:,} is more than the {self.tokens:,} training "
                             f"tokens of {name} (tokenizer {tokenizer.name}, length {length}); write at "
                             "most that, or 0 for all")
         if 0 < unique_tokens < length:
-            raise DataError(f"unique_tokens={unique_tokens} is less than one window of length={length}; "
+            raise DataError(f"data.unique_tokens={unique_tokens} is less than one window of data.length={length}; "
                             "write at least that, or 0 for all")
         super().__init__((unique_tokens or self.tokens) // length, batch)
         self.unique_tokens = self._count * length
+        self.contents = {**found, "units": self.unique_tokens, "unit": "tokens"}
 
     def __repr__(self) -> str:
         return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, "
                 f"batch={self.batch_size}, unique_tokens={self.unique_tokens:,} of {self.tokens:,}, "
                 f"fingerprint={self.fingerprint})")
+
+    def summary(self) -> list[str]:
+        """Sentences about what was found in the data and what was left out."""
+        return contents.sentences(self.name, self.contents)
+
+    def check_evaluation(self, tokens: int) -> None:
+        """Raises DataError unless every evaluation split has `tokens` tokens (0: any number above none)."""
+        for split in self.splits:
+            self._evaluated(split, tokens)
 
     def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
         """{"tokens": int32 [rows, length + 1]}: the batch of a step, or some `rows` of it, such as those of one host."""
@@ -123,15 +134,23 @@ class Source(Feed):
         {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1. `bytes`
         is the number of bytes of text that each target `tokens[:, 1:]` stands for.
         """
+        found = self._evaluated(split, tokens)
+        read = found.first(max(1, (tokens or len(found) * self.length) // self.length)).astype(np.int32)
+        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
+
+    def _evaluated(self, split: str, tokens: int) -> windows.Windows:
         if split not in self._splits:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}")
         found = self._splits[split](tokens)
         available = len(found) * self.length
-        if tokens > available or not available:
-            raise DataError(f"evaluation on {tokens:,} tokens of {split!r} is more than the {available:,} of "
-                            f"{self.name} at length={self.length}; write at most that, or 0 for all")
-        read = found.first(max(1, (tokens or available) // self.length)).astype(np.int32)
-        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
+        if not available:
+            raise DataError(f"the evaluation split {split!r} of {self.name} is shorter than one window of "
+                            f"data.length={self.length}; write a smaller length, or give more text")
+        if tokens > available:
+            raise DataError(f"data.evaluation_tokens={tokens:,} is more than the {available:,} tokens of the evaluation "
+                            f"split {split!r} of {self.name} (tokenizer {self.tokenizer.name}, data.length={self.length}); "
+                            "write at most that, or 0 for all")
+        return found
 
     def encode(self, text: str) -> np.ndarray:
         return self.tokenizer.encode(text)

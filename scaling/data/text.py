@@ -5,12 +5,12 @@ import os
 from scaling.data import corpus, tokenizers, windows
 from scaling.data.source import Source
 from scaling.fields import DataError
-from scaling.store.files import disk_full
-from scaling.store.prepared import REMEDY, data_directory
+from scaling.store.prepared import data_directory, preparing
 
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
-              data_dir: str | os.PathLike | None = None, progress: bool = True) -> Source:
+              data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
+              field: str = "") -> Source:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
@@ -23,25 +23,27 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
         corpus such as c4.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show progress bars.
+      encoding: of the files of `text:`, any name that Python knows; empty detects it, see `scaling.data.reading`.
+      field: of JSON lines and Parquet files of `text:`, which field is the text; empty for plain text.
 
     Raises DataError when there is no such corpus, or when it has less text than is asked for; DiskFull.
     """
     smallest = {"length": (length, 1), "batch": (batch, 1), "unique_tokens": (unique_tokens, 0)}
-    for field, (value, least) in smallest.items():
+    for asked, (value, least) in smallest.items():
         if value < least:
-            raise DataError(f"{field}={value} is too small; write at least {least}")
+            raise DataError(f"data.{asked}={value} is too small; write at least {least}")
     root = data_directory(data_dir)
-    with disk_full(root, REMEDY):
-        found = corpus.find_corpus(name, root, progress)
+    with preparing(root):
+        found = corpus.find_corpus(name, root, progress, encoding, field)
         tokens = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", found.fingerprint,
                                            lambda: windows.take(found.documents("train"))[0], progress)
     directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
 
     def split_windows(split: str, count: int) -> windows.Windows:
-        with disk_full(root, REMEDY):
+        with preparing(root):
             return windows.prepare(directory, split, length, tokens, lambda: found.documents(split), count, progress,
                                    f"{name} {split}")
 
     train = split_windows("train", unique_tokens)
     splits = {split: functools.partial(split_windows, split) for split in found.splits}
-    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits)
+    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents)

@@ -1,8 +1,11 @@
-"""Data sets of TFDS by name: their builders, splits and features, with one sentence about what is wrong."""
+"""Data sets of TFDS by name: their builders, splits, features and files, with one sentence about what is wrong."""
 import importlib
 import pathlib
 
+from scaling.data.digests import content_digest
 from scaling.fields import DataError, did_you_mean
+
+WHOLE = 8 << 30          # bytes of shards; of a larger data set the names and sizes of files name the content
 
 
 def find_builder(name: str, data_dir: pathlib.Path):
@@ -16,12 +19,44 @@ def find_builder(name: str, data_dir: pathlib.Path):
         known = tensorflow_datasets.list_builders(with_community_datasets=False)
         raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
                         + did_you_mean(name.split("/")[0], known)) from error
-    except ValueError as error:
-        raise DataError(f"tfds:{name}: {_first_line(error)}") from error
+    except Exception as error:  # a config or version that is not there, damaged files: TFDS raises many kinds
+        raise DataError(f"tfds:{name}: {_first_line(error)}{_versions(name, own)}") from error
+
+
+def _versions(name: str, own: pathlib.Path | None) -> str:
+    """What is prepared of a data set, for a name with a config or version that is not there."""
+    first = name.split("/")[0].split(":")[0]
+    if own is None or not first:
+        return ""
+    found = sorted(path.parent.relative_to(own).as_posix() for path in (own / first).glob("**/dataset_info.json"))
+    shown = [f"tfds:{'/'.join(path.split('/')[:-1])}:{path.split('/')[-1]}" for path in found]
+    return f"; prepared under {own} are {', '.join(shown)}" if shown else ""
+
+
+def check_split(builder, name: str, split: str) -> None:
+    """Raises DataError if a data set that is prepared has other splits, but not this one."""
+    known = list(builder.info.splits)
+    if known and split not in known:
+        raise DataError(f"tfds:{name} has no split called {split!r}; it has {', '.join(known)}. Training reads {split!r}: "
+                        "build the data set with a split of that name, or export its text or images to files and read "
+                        "those (text:<folder>, images:<folder>)")
+
+
+def shards_digest(builder, data_dir: pathlib.Path) -> list[str]:
+    """A hash of the files of a prepared data set, in a list; [] where they are not on this machine.
+
+    A data set that is built again with other content keeps its name, version and, often, its sizes.
+    """
+    directory = pathlib.Path(builder.data_dir)
+    shards = sorted(path for path in directory.glob("*") if path.is_file() and path.name != "dataset_info.json")
+    if not shards or sum(path.stat().st_size for path in shards) > WHOLE:
+        return [f"{path.name} {path.stat().st_size}" for path in shards]
+    return [content_digest(shards, data_dir / "index", True, f"tfds:{builder.info.full_name}")]
 
 
 def open_split(builder, name: str, split: str):
     """The examples of a split, as a sequence that reads an example when it is indexed."""
+    check_split(builder, name, split)
     try:
         return builder.as_data_source(split)
     except Exception as error:  # TFDS raises many kinds; each means that these files cannot be read

@@ -39,9 +39,9 @@ def preparing(root: pathlib.Path):
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            raise DataError(f"{error.filename or root} cannot be used ({error.strerror}), which lies in a data directory that "
-                            "others may share; give its group the right to write, or set data_dir= or $SCALING_DATA_DIR "
-                            "to another directory") from error
+            raise DataError(f"{error.filename or root} cannot be used ({error.strerror}); give those who share this data "
+                            "directory the right to write in it, or set data_dir= or $SCALING_DATA_DIR to another "
+                            "directory") from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scaling import data
-from scaling.data import curate, pycode
+from scaling.data import curate, pycode, reading
 from scaling.fields import DataError
 from scaling.store import files
 
@@ -64,7 +64,8 @@ def test_code_is_kept(text):
 
 def test_declared_encodings_and_newlines_are_decoded(tmp_path):
     write(tmp_path, {"l.py": "# coding: latin-1\r\nx = 'é'\r\n".encode("latin-1")})
-    assert curate.read_document(tmp_path / "l.py") == "# coding: latin-1\nx = 'é'\n"
+    (found,) = reading.read_file(tmp_path / "l.py")
+    assert found.text == "# coding: latin-1\nx = 'é'\n"
 
 
 def test_splits_are_disjoint_whole_packages_and_never_straddled_by_near_duplicates(tmp_path):

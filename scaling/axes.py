@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 NOT_COUNTED = ("vocab", "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
+STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
 
 
 class Axes(tuple):
@@ -83,6 +84,25 @@ def names(tree):
 def tree_map_with_axes(f, tree, *rest):
     """`jax.tree.map` with a function that also gets the names: `f(array, axes, *others)` for each array of `tree`."""
     return jax.tree.map(f, tree, names(tree), *rest)
+
+
+def is_matrix(names) -> bool:
+    """True for the axes of parameters with two or more besides stacked ones."""
+    return len([n for n in names if n not in STACKED]) >= 2
+
+
+def matrices(tree):
+    """The tree with True for every matrix and False for all else: weight decay applies to matrices.
+
+    A bias is none whatever its axes: that of a map to heads has "heads" and "head_dim". It is known by its name, "bias".
+    """
+    found = [is_matrix(axes) and not _is_bias(path) for (path, _), axes in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(names(tree)), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(tree), found)
+
+
+def _is_bias(path) -> bool:
+    return any(getattr(key, "key", getattr(key, "name", None)) == "bias" for key in path)
 
 
 def count_parameters(params) -> dict:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from scaling.training import optim
+from scaling import axes as named_axes
 from tools import _checkpoints
 
 INPUTS = {"heads": 2, "kernel_height": 3}  # {first axis: number of input axes}, where it is not 1
@@ -49,7 +49,7 @@ def module(path) -> str:
 
 def pieces(path, array, axes) -> list[tuple[int, np.ndarray]]:
     """[(layer, matrix or vector)] of an array in float64; the layer is -1 where none are stacked."""
-    stacked = [i for i, name in enumerate(axes) if name in optim.STACKED_AXES]
+    stacked = [i for i, name in enumerate(axes) if name in named_axes.STACKED]
     inner = [i for i in range(array.ndim) if i not in stacked]
     shape = [array.shape[i] for i in inner]
     layers = np.transpose(np.asarray(array, np.float64), stacked + inner).reshape(-1, *shape)
@@ -63,14 +63,14 @@ def pieces(path, array, axes) -> list[tuple[int, np.ndarray]]:
 
 def is_matrix(path, axes) -> bool:
     """Whether an array maps inputs to outputs; a bias with two axes ("heads", "head_dim") does not."""
-    return optim.is_matrix(axes) and path.rpartition("/")[2] != "bias"
+    return named_axes.is_matrix(axes) and path.rpartition("/")[2] != "bias"
 
 
 def kind(path, axes) -> str:
     """What an array does, named alike at every size: "embed → mlp", or "vectors"."""
     if not is_matrix(path, axes):
         return VECTORS
-    inner = [name for name in axes if name not in optim.STACKED_AXES]
+    inner = [name for name in axes if name not in named_axes.STACKED]
     cut = INPUTS.get(inner[0], 1)
     return " → ".join(" ".join(name.removeprefix("kv_") for name in side if name not in UNNAMED)
                       for side in (inner[:cut], inner[cut:]))

@@ -172,3 +172,4 @@ def _pretrained(name, judged, network, rule, sha256, official):
 
 
 MAKERS = {"classifier": _classifier, "random": _random, "pca": _pca, "inception": _inception, "dinov2": _dinov2}
+FEATURES = (*MAKERS, *(f"inception/{rule}" for rule in INCEPTION_RULES))  # every name that `find_features` takes

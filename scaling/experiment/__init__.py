@@ -6,22 +6,22 @@
 
 from scaling.experiment.data import KINDS, Images, Text
 from scaling.experiment.experiment import (
-    RESULTS_VERSION,
+    PARAMETRIZATIONS,
     SCHEDULES,
     Experiment,
     Optim,
     config,
     family_at,
-    fingerprint,
     from_config,
     from_dict,
     knobs,
-    program_key,
     to_dict,
-    validate,
 )
+from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, results_version
+from scaling.experiment.names import program_key
 from scaling.experiment.sweep import chain, grid, where, zipped
+from scaling.experiment.validation import validate
 
-__all__ = ["KINDS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "Text", "chain", "config", "family_at",
-           "fingerprint", "from_config", "from_dict", "grid", "knobs", "program_key", "to_dict", "validate", "where",
-           "zipped"]
+__all__ = ["KINDS", "PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "Text", "chain",
+           "config", "family_at", "fingerprint", "from_config", "from_dict", "grid", "knobs", "program_key",
+           "results_version", "to_dict", "validate", "where", "zipped"]

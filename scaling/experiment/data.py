@@ -8,13 +8,23 @@ import dataclasses
 from typing import Any, ClassVar
 
 from scaling import data, evaluate
-from scaling.fields import ConfigError, how, knob
+from scaling.data.tokenizers import SMALLEST_BPE
+from scaling.data.transforms import CROPS, RESIZES
+from scaling.evaluate.features import FEATURES
+from scaling.fields import ConfigError, convert_fields, how, knob, shown, static
+
+FEEDS = ("resident", "streamed")
+MOST = 2**50  # units of data that are counted
+LEAST_SAMPLES = 16  # a judge needs so many images
 
 
 class _Data:
     """The common part of all kinds of data. D is counted in `unit`."""
 
     unit: ClassVar[str]
+
+    def __post_init__(self):
+        convert_fields(self)
 
     @property
     def length_knob(self) -> str:
@@ -63,34 +73,36 @@ class _Data:
         return None
 
     def check(self):
-        """Raises a ConfigError, which names the field to change, for values that cannot run."""
-        for name in ("batch", self.unit, *self.positive):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"data.{name} must be positive, not {getattr(self, name)}")
+        """Raises a ConfigError for values, each in its range, that cannot run together."""
         if self.seen < self.per_step:
             raise ConfigError(f"data.{self.unit}={self.seen} is less than one step of {self.per_step} {self.unit}; "
                               f"raise data.{self.unit} or lower data.batch")
-        if self.feed not in ("resident", "streamed"):
-            raise ConfigError(f"data.feed={self.feed!r} is not known; write resident or streamed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = "pycode/stdlib"  # also pycode/environment, tfds:<name>, text:<glob>
-    tokenizer: str = "bytes"  # or bpe:<vocabulary size>
-    length: int = 128  # predicted tokens per sequence
-    batch: int = 8  # sequences per step
-    tokens: int = knob(2**19)  # D: tokens seen; steps = tokens / (batch * length)
-    unique_tokens: int = 0  # D unique: use only the first tokens of the fixed shuffle; 0 is all
-    feed: str = how("resident")  # "resident" on the device, or "streamed" from disk
+    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<glob>
+    tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
+    length: int = static(128, least=1, most=2**20)  # predicted tokens per sequence
+    batch: int = static(8, least=1, most=2**24)  # sequences per step
+    tokens: int = knob(2**19, least=1, most=MOST)  # D: tokens seen; steps = tokens / (batch * length)
+    unique_tokens: int = static(0, least=0, most=MOST)  # D unique: only the first tokens of the fixed shuffle; 0 is all
+    feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
     data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
-    evaluation_tokens: int = 2**16  # tokens of each evaluation set
+    evaluation_tokens: int = static(2**16, least=0, most=MOST)  # tokens of each evaluation set; 0 is all
 
     unit: ClassVar[str] = "tokens"
     at_once: ClassVar[int] = 2**12  # units that are evaluated together, whatever the batch of training
-    positive: ClassVar[tuple[str, ...]] = ("length",)
+
+    def check(self):
+        self.family_fields()
+        for name, what in (("unique_tokens", "train on"), ("evaluation_tokens", "evaluate on")):
+            if 0 < getattr(self, name) < self.length:
+                raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
+                                  f"{self.length} to {what}; write at least {self.length}, or 0 for all")
+        super().check()
 
     @property
     def per_step(self) -> int:
@@ -99,8 +111,10 @@ class Text(_Data):
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
         kind, _, size = self.tokenizer.partition(":")
-        if not (self.tokenizer == "bytes" or (kind == "bpe" and size.isdigit())):
-            raise ConfigError(f"data.tokenizer={self.tokenizer!r} is not known; write 'bytes' or 'bpe:4096'")
+        trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
+        if not (self.tokenizer == "bytes" or trained):
+            raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} is not known; write bytes, or bpe:<vocabulary size> "
+                              f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096")
         return {"length": self.length, "vocab": int(size) if size else 256}
 
     def source_fields(self) -> dict:
@@ -117,31 +131,49 @@ class Text(_Data):
 class Images(_Data):
     """Images of one size. D is counted in examples."""
 
-    name: str = "glyphs/letters"  # also glyphs, glyphs/<other sets>, tfds:<name>
-    batch: int = 64  # images per step
-    examples: int = knob(2**16)  # D: images seen; steps = examples / batch
-    unique_examples: int = 0  # D unique: use only the first images of the fixed order; 0 is all
-    size: int = 16  # pixels of a side
-    channels: int = 1  # 1 is grey, 3 is RGB
-    levels: int = 256  # values of a pixel: 2, 16 or 256
-    label: str = ""  # the factor to condition on: character, font, ... or a TFDS feature; empty is none
-    classes: int = 0  # values of the label
-    caption: int = 0  # bytes of the caption to condition on; 0 is none
-    resize: str = "area"  # how images of another size are resized, see scaling.data.transforms
-    crop: str = "center"  # how they are made square first
-    flip: bool = False  # augmentation: mirror half of the images
-    shift: int = 0  # augmentation: move each image by up to this many pixels
-    feed: str = how("resident")
+    name: str = static("glyphs/letters")  # also glyphs, glyphs/<other sets>, tfds:<name>
+    batch: int = static(64, least=1, most=2**24)  # images per step
+    examples: int = knob(2**16, least=1, most=MOST)  # D: images seen; steps = examples / batch
+    unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique: the first images of the fixed order; 0 is all
+    size: int = static(16, least=1, most=4096)  # pixels of a side
+    channels: int = static(1, choices=(1, 3))  # 1 is grey, 3 is RGB
+    levels: int = static(256, least=2, most=256)  # values of a pixel
+    label: str = static("")  # the factor to condition on: character, font, ... or a TFDS feature; empty is none
+    classes: int = static(0, least=0, most=2**24)  # values of the label
+    caption: int = static(0, least=0, most=2**16)  # bytes of the caption to condition on; 0 is none
+    resize: str = static("area", choices=tuple(RESIZES))  # how images of another size are resized
+    crop: str = static("center", choices=tuple(CROPS))  # how they are made square first
+    flip: bool = static(False)  # augmentation: mirror half of the images
+    shift: int = static(0, least=0, most=4096)  # augmentation: move each image by up to this many pixels
+    feed: str = how("resident", choices=FEEDS)
     data_dir: str = how("")
-    evaluation_examples: int = 4096  # images of each evaluation set
-    samples: int = 0  # generated images from which distances are estimated; 0 is none
-    features: str = "classifier"  # the feature space of the distances, see scaling.evaluate
-    weights: str = ""  # the weights file that some feature spaces need
-    critic_steps: int = 0  # training steps of a fresh critic of the samples; 0 is none
+    evaluation_examples: int = static(4096, least=1, most=2**31 - 1)  # images of each evaluation set
+    samples: int = static(0, least=0, most=2**24)  # generated images from which distances are estimated; 0 is none
+    features: str = static("classifier", choices=FEATURES)  # the feature space of the distances, see scaling.evaluate
+    weights: str = static("")  # the weights file that some feature spaces need
+    critic_steps: int = static(0, least=0, most=2**24)  # training steps of a fresh critic of the samples; 0 is none
 
     unit: ClassVar[str] = "examples"
     at_once: ClassVar[int] = 256
-    positive: ClassVar[tuple[str, ...]] = ("size", "channels", "levels")
+
+    def check(self):
+        if self.label and not self.classes:
+            raise ConfigError(f"data.label={self.label!r} needs the number of its values; write data.classes= as well")
+        if self.classes and not self.label:
+            raise ConfigError(f"data.classes={self.classes} without a label conditions on nothing; write data.label= as "
+                              "well, or data.classes=0")
+        if self.shift > self.size:
+            raise ConfigError(f"data.shift={self.shift} is more than the {self.size} pixels of data.size; write "
+                              "at most that")
+        if 0 < self.samples < LEAST_SAMPLES:
+            raise ConfigError(f"data.samples={self.samples} are too few to measure a distance; write at least "
+                              f"{LEAST_SAMPLES}, or 0 for no distances")
+        if self.samples and not self.weights and self.features.partition("/")[0] in ("inception", "dinov2"):
+            raise ConfigError(f"data.features={self.features!r} needs a weights file; convert one by `python -m "
+                              "tools.convert_weights`, and write its path as data.weights=")
+        if self.critic_steps and not self.samples:
+            raise ConfigError(f"data.critic_steps={self.critic_steps} need samples to judge; write data.samples= as well")
+        super().check()
 
     @property
     def per_step(self) -> int:

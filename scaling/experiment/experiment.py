@@ -1,45 +1,64 @@
 """An experiment is everything that determines a run, as one frozen value. A run is a pure function of it.
 
 `scaling.fields` says which fields are arguments of a compiled program (knobs), which are part of the program, and which do
-not enter the run's name.
+not enter the run's name. Here each field also says which values it takes; `scaling.experiment.validation` has the rules
+that several fields follow together.
 """
 
 import dataclasses
-import hashlib
-import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scaling import families
+from scaling.devices.layouts import LAYOUTS
 from scaling.experiment.data import KINDS, Text
-from scaling.fields import ConfigError, fields, how, knob, leaves, nearest, replace
+from scaling.experiment.validation import validate
+from scaling.fields import (
+    ConfigError,
+    build,
+    convert_fields,
+    fields,
+    how,
+    is_traced,
+    knob,
+    leaves,
+    python_value,
+    replace,
+    shown,
+    static,
+)
 
 if TYPE_CHECKING:
     from ml_collections import config_dict
 
 SCHEDULES = ("wsd", "cosine", "constant")
-RESULTS_VERSION = 3  # raise it when a change of code changes what a given experiment computes
+PARAMETRIZATIONS = ("mup", "standard")
+SEEDS = 2**32  # a seed is 32 bits of a key
 
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
     """Optimiser, schedule and parametrisation; see `scaling.training.optim`."""
 
-    name: str = "adamw"  # adamw, muon, or any optimiser of optax by its name
-    learning_rate: float = knob(4e-3)  # the peak, at base_width; scaling.training.optim has other widths
-    table_rate: float = knob(1.0)  # learning rate of lookup tables (axis "vocab" first) over that of other parameters
-    weight_decay: float = knob(0.1)
-    beta1: float = knob(0.9)
-    beta2: float = knob(0.95)
-    epsilon: float = knob(1e-10)
-    clip: float = knob(1.0)  # global gradient norm; 0 is off
-    skip: float = knob(0.0)  # steps of larger gradient norm are skipped (Child 2011.10650, table 7); 0 is off
-    schedule: str = "wsd"  # wsd, cosine, constant
-    warmup: int = knob(32)  # steps
-    cooldown: float = knob(0.2)  # share of all steps (wsd)
-    floor: float = knob(0.0)  # last learning rate as a share of the peak (wsd, cosine)
-    parametrization: str = "mup"  # mup (matrices learn at base_width / width) or standard
-    base_width: int = 64
-    ema: float = 0.0  # decay of the evaluated averaged weights, reached after 10 / (1 - ema) steps; 0 is off
+    name: str = static("adamw")  # adamw, muon, or an optimiser of optax by its name; see scaling.experiment.optimisers
+    learning_rate: float = knob(4e-3, above=0)  # the peak, at base_width; scaling.training.optim has other widths
+    table_rate: float = knob(1.0, least=0)  # learning rate of lookup tables (axis "vocab" first) over that of the others
+    weight_decay: float = knob(0.1, least=0)  # decoupled, of matrices; 0 is none
+    beta1: float = knob(0.9, least=0, below=1)
+    beta2: float = knob(0.95, least=0, below=1)
+    epsilon: float = knob(1e-10, above=0)
+    clip: float = knob(1.0, least=0)  # global gradient norm; 0 is off
+    skip: float = knob(0.0, least=0)  # steps of larger gradient norm are skipped (Child 2011.10650, table 7); 0 is off
+    schedule: str = static("wsd", choices=SCHEDULES)
+    warmup: int = knob(32, least=0, most=2**24, meaning="a number of steps")
+    cooldown: float = knob(0.2, least=0, most=1, meaning="a share of all steps, not a number of steps")  # wsd
+    floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
+    parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: matrices learn at base_width / width
+    base_width: int = static(64, least=1, most=2**20)
+    ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
+
+    def __post_init__(self):
+        convert_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,28 +68,44 @@ class Experiment:
     family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))
     data: Any = Text()  # the kind that the family reads
     optim: Optim = Optim()
-    seed: int = knob(0)
-    microbatch: int = how(0)  # sequences per accumulated gradient on one device; 0 chooses
-    layout: str = how("data")  # how parameters lie on the mesh; see scaling.devices.sharding
+    seed: int = knob(0, least=0, most=SEEDS - 1)
+    microbatch: int = how(0, least=0)  # sequences per accumulated gradient on one device; 0 chooses
+    layout: str = how("data", choices=tuple(LAYOUTS))  # how parameters lie on the mesh; see scaling.devices.layouts
+
+    def __post_init__(self):
+        convert_fields(self)
 
     @property
     def steps(self):
         return self.data.steps
 
-    def replace(self, changes: dict[str, Any]) -> "Experiment":
-        """The same experiment with dotted fields changed: `replace({"optim.learning_rate": 1e-3})`."""
-        return replace(self, changes)
+    def replace(self, changes: Mapping[str, Any]) -> "Experiment":
+        """The same experiment with dotted fields changed, validated: `replace({"optim.learning_rate": 1e-3})`.
+
+        Fields of the family that the data determine follow the data: `replace({"data.length": 64})` changes both.
+        """
+        changed = replace(self, changes)
+        if any(map(is_traced, changes.values())):  # in a program, whose experiment was validated before
+            return changed
+        validate(changed)
+        given, before = changed.data.family_fields(), _determined(self)
+        follow = {name: value for name, value in given.items() if name in before and value != before[name]
+                  and f"family.{name}" not in changes and hasattr(changed.family, name)}
+        follow = {name: value for name, value in follow.items() if getattr(changed.family, name) != value}
+        return validate(replace(changed, {f"family.{k}": v for k, v in follow.items()})) if follow else changed
+
+
+def _determined(experiment) -> dict:
+    """The family's fields that the data of an experiment determine; none for data that cannot be used."""
+    try:
+        return experiment.data.family_fields()
+    except ConfigError:
+        return {}
 
 
 def knobs(experiment: Experiment) -> dict[str, float]:
     """{path: value} of the fields that are arguments of the compiled program."""
     return {path: value for path, (value, kind) in leaves(experiment).items() if kind == "knob"}
-
-
-def program_key(experiment: Experiment) -> str:
-    """Equal for two experiments exactly if one compiled program can train both."""
-    plain = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "knob"}
-    return _hash({"family": families.name(experiment.family), **plain})
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -80,30 +115,13 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
     return out
 
 
-def from_dict(values: dict[str, Any]) -> Experiment:
-    """The experiment of a dict of `to_dict`."""
-    family = {k: v for k, v in values["family"].items() if k != "name"}
+def from_dict(values: Mapping[str, Any]) -> Experiment:
+    """The experiment of a dict of `to_dict`. It may be older than today's ranges, so only its fields are checked."""
     cls = families.find(values["family"]["name"])
-    return Experiment(**{**values, "family": cls(**family), "data": KINDS[cls.reads](**values["data"]),
-                         "optim": Optim(**values["optim"])})
-
-
-def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
-    """The name of a run: a hash of all fields but `how` fields, and of the content of its data."""
-    return named_by(experiment, data_fingerprint, RESULTS_VERSION)
-
-
-def named_by(experiment: Experiment, data_fingerprint: str, version: int, also=()) -> str:
-    """The name of a run under a results version, which may have hashed the `how` fields `also` too."""
-    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
-    what |= {"family": families.name(experiment.family), "content": data_fingerprint}
-    return _hash({**what, "results_version": version})
-
-
-def _hash(values: dict) -> str:
-    # 1 and 1.0 in a config name the same run.
-    canonical = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in values.items()}
-    return hashlib.sha256(json.dumps(canonical, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    family = {k: v for k, v in values["family"].items() if k != "name"}
+    parts = {"family": build(cls, family, "family."), "data": build(KINDS[cls.reads], values["data"], "data."),
+             "optim": build(Optim, values["optim"], "optim.")}
+    return build(Experiment, {**values, **parts}, "")
 
 
 # ------------------------------------------------------------------------------------------- configs
@@ -137,35 +155,27 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
 def family_at(cfg, size: float):
     """The family of a config at one size of its ladder, with the fields that the config and its data set."""
     cls = families.find(cfg.family.name)
+    size = python_value(size, float)
+    if type(size) is not float or not size > 0:
+        raise ConfigError(f"family.size={shown(size)} is no size of a {families.name(cls)}; write a number of parameters, "
+                          f"such as {cls.sizes()[0]:g}")
     given = {k: v for k, v in cfg.family.items() if k not in ("name", "size") and v is not None}
     names = {f.name for f in dataclasses.fields(cls)}
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"no field family.{name} in {cls.__name__}; a config is made for one family: write "
+                              f"experiment.config({families.name(cls)!r}), or the family.name that it was made for")
     given |= {k: v for k, v in _data(cfg, cls).family_fields().items() if k in names}
     return cls.ladder(size, **given)
 
 
 def _data(cfg, cls):
-    return KINDS[cls.reads](**cfg.data.to_dict())
+    return build(KINDS[cls.reads], cfg.data.to_dict(), "data.")
 
 
 def from_config(cfg) -> Experiment:
     """The experiment of a config. Fields of no experiment, such as those of a sweep, are ignored."""
     values = {"family": family_at(cfg, cfg.family.size), "data": _data(cfg, families.find(cfg.family.name)),
-              "optim": Optim(**cfg.optim.to_dict())}
+              "optim": build(Optim, cfg.optim.to_dict(), "optim.")}
     values |= {name: cfg[name] for name in fields(Experiment()) if name not in values}
     return validate(Experiment(**values))
-
-
-def validate(experiment: Experiment) -> Experiment:
-    """Returns the experiment, or raises a ConfigError that says what to change."""
-    data, optim = experiment.data, experiment.optim
-
-    for path, value, names in (
-        ("optim.schedule", optim.schedule, SCHEDULES),
-        ("optim.parametrization", optim.parametrization, ("mup", "standard")),
-    ):
-        if value not in names:
-            raise ConfigError(f"{path}={value!r} is not known; {nearest(value, names)}")
-    if optim.learning_rate <= 0:
-        raise ConfigError(f"optim.learning_rate must be positive, not {optim.learning_rate}")
-    data.check()
-    return experiment

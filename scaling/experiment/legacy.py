@@ -1,13 +1,63 @@
-"""Names and counts of runs that results version 2 trained, so that their workdirs are read and resumed.
+"""Names of runs under every results version, and the records of old versions, so that old workdirs are read and resumed.
+
+Version 4 repaired some results without changing the others. `results_version` says which: a run whose result is the same
+under both versions keeps its name of version 3, and workdirs with such runs go on.
 
 Version 2 named a run by `family.remat`, `family.scan` and `family.attention` as well, and its records hold the FLOPs that
 training executed where later ones hold those of the model.
 """
 
-from scaling import cost
-from scaling.experiment.experiment import Experiment, from_dict, named_by
+import functools
+
+import jax
+
+from scaling import axes, cost
+from scaling.experiment import optimisers
+from scaling.experiment.experiment import Experiment, from_dict
+from scaling.experiment.names import named_by
 
 ALSO_NAMED_BY = ("family.attention", "family.remat", "family.scan")
+RESULTS_VERSION = 4  # raise it when a change of code changes what a given experiment computes
+
+
+def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
+    """The name of a run: a hash of all fields but `how` fields, and of the content of its data."""
+    return named_by(experiment, data_fingerprint, results_version(experiment))
+
+
+def results_version(experiment: Experiment) -> int:
+    """4 for an experiment whose result version 4 repaired, else 3, under which it has the same result."""
+    return RESULTS_VERSION if any(test(experiment) for test in REPAIRED) else RESULTS_VERSION - 1
+
+
+def decayed_biases(experiment) -> bool:
+    """Version 3 decayed biases of two and more axes, such as those of queries, keys and values."""
+    return experiment.optim.weight_decay > 0 and _has_biases_like_matrices(experiment.family)
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_biases_like_matrices(family) -> bool:
+    params = jax.eval_shape(family.init, jax.random.key(0))
+    shaped = [axes.is_matrix(names) for names in jax.tree.leaves(axes.names(params))]
+    return sum(shaped) > sum(jax.tree.leaves(axes.matrices(params)))
+
+
+def set_up_by_defaults(experiment) -> bool:
+    """Version 3 gave optimisers by name their own defaults in place of the fields of the experiment."""
+    return optimisers.differs_from_defaults(experiment.optim)
+
+
+def left_out_evaluation(experiment) -> bool:
+    """Version 3 evaluated whole training batches only, so it left out the end of an evaluation set that they do not fill.
+
+    The size of a set of 0, which is all of a split, is not known here; its runs get new names.
+    """
+    data = experiment.data
+    units = data.evaluated // (data.per_step // data.batch)
+    return not units or units % data.batch > 0
+
+
+REPAIRED = (decayed_biases, set_up_by_defaults, left_out_evaluation)
 
 
 def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> str:

@@ -5,7 +5,7 @@ import importlib
 import os
 import pkgutil
 
-from scaling.fields import nearest
+from scaling.fields import ConfigError, nearest, shown
 
 
 @functools.cache
@@ -18,9 +18,9 @@ def all() -> tuple[type, ...]:
 def find(name: str) -> type:
     """The family class called `name`, in any capitals: `find("transformer")`."""
     known = {cls.__name__.lower(): cls for cls in all()}
-    if name.lower() not in known:
-        raise ValueError(f"no family called {name!r}; {nearest(name.lower(), known)}")
-    return known[name.lower()]
+    if str(name).lower() not in known:
+        raise ConfigError(f"no family is called {shown(name)}, as in family.name=; {nearest(str(name).lower(), known)}")
+    return known[str(name).lower()]
 
 
 def _load(module_name):

@@ -5,9 +5,28 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
+from scaling.fields import ConfigError, checked_values, python_value, shown
+
+DTYPES = ("float32", "bfloat16")  # of the fields `dtype`
+MOST_LAYERS = 4096  # of the fields `layers`
 Params = Mapping[str, Any]  # {player name: tree of parameters with named axes, see scaling.axes}
 Batch = Mapping[str, jax.Array]
 Metrics = Mapping[str, Any]
+
+
+def ladder_arguments(cls, size, overrides, smallest: float, largest: float) -> tuple[float, dict]:
+    """The size of a ladder and its overrides as Python's own values. Raises a ConfigError for wrong ones."""
+    size = python_value(size, float)
+    if type(size) is not float or not smallest <= size <= largest:
+        raise ConfigError(f"{cls.__name__}.ladder takes sizes from {smallest:g} to {largest:g} parameters, not "
+                          f"{shown(size)}; write a number such as {cls.sizes()[0]:g} as family.size or in a sweep's sizes")
+    return size, checked_values(cls, overrides, "family.")
+
+
+def divisors(number: int, most: int = 12) -> str:
+    """The divisors of a number in words: "1, 2, 4"; the first ones if there are many."""
+    found = [n for n in range(1, min(number, 10_000) + 1) if number % n == 0]
+    return ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
 
 
 class Player(NamedTuple):

@@ -5,7 +5,9 @@ import math
 import re
 from typing import NamedTuple
 
+from scaling.families._family import MOST_LAYERS
 from scaling.families._vae_likelihoods import LIKELIHOODS
+from scaling.fields import ConfigError, shown
 
 
 class Stage(NamedTuple):
@@ -24,9 +26,11 @@ def stages(f) -> tuple[Stage, ...]:
     if f.schedule:
         for part in f.schedule.split(","):
             match = re.fullmatch(r"\s*(\d+)([xd])(\d+)\s*", part)
-            if not match or int(match[3]) < 1:
-                raise ValueError(f"VAE.schedule has {part!r}; write <cells of a side>x<blocks>, such as '1x1,4x2', with "
-                                 "d for x where blocks have no latents")
+            if not match or not 1 <= int(match[3][:9]) <= MOST_LAYERS or not 1 <= int(match[1][:9]) <= finest:
+                raise ConfigError(
+                    f"family.schedule={shown(f.schedule)} has {shown(part)}; write <cells of a side>x<blocks>, such as "
+                    f"'1x1,4x2', with d for x where blocks have no latents, grids of at most {finest} cells (image_size / "
+                    f"patch) and at most {MOST_LAYERS} blocks")
             found.append((int(match[1]), int(match[3]), match[2] == "x"))
     elif f.body == "linear":
         found = [(finest, f.layers, True)]
@@ -41,8 +45,9 @@ def stages(f) -> tuple[Stage, ...]:
             found = [(1, 1, True)] + ([(1, counts[0] - 1, False)] if counts[0] > 1 else []) + found[1:]
     grids = [g for g, _, _ in found]
     if grids[-1] != finest or any(b % a for a, b in zip(grids, grids[1:])) or not any(s for _, _, s in found):
-        raise ValueError(f"VAE.schedule has the grids {grids}; each must be a multiple of the one before it, the last "
-                         f"{finest} (image_size / patch), and at least one stage must have latents (x)")
+        raise ConfigError(
+            f"family.schedule={shown(f.schedule)} has the grids {shown(grids)}; each must be a multiple of the one before, "
+            f"the last {finest} (image_size / patch), and at least one stage must have latents (x)")
     deep = f.body != "linear"
     return tuple(Stage(g, n, math.ceil(n / 2) if deep else 0, s) for g, n, s in found)
 
@@ -72,5 +77,5 @@ def rungs(cls, overrides):
         rule = max(least, at_32 * math.sqrt(width / 32))
         around = range(max(least, math.floor(rule)), math.ceil(rule) + 1)
         for layers in [given["layers"]] if "layers" in given else around:
-            members.append(cls(**{"width": width, "layers": layers, "scan": layers > 8} | given))
+            members.append(cls(**({"width": width, "layers": layers, "scan": layers > 8} | given)))
     return members

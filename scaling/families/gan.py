@@ -10,17 +10,13 @@ from flax import nnx
 
 from scaling import axes, cost, nn
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
-from scaling.families._family import Player
+from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
 from scaling.families._sums import mean_sums
+from scaling.fields import ConfigError, check_fields, convert_fields, shown, static
 
 BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}
-CHOICES = {
-    "body": tuple(BODIES),
-    "loss": tuple(_gan_losses.GAMES),
-    "penalise": ("both", "real", "fake"),
-    "dtype": ("float32", "bfloat16"),
-}
+SMALLEST, LARGEST = 5e3, 2e9  # parameters of the ladder
 SIZES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 5e8)  # generator and discriminator together
 
 
@@ -39,48 +35,45 @@ class GAN:
 
     reads: ClassVar[str] = "images"
 
-    image_size: int = 16
-    channels: int = 1
-    levels: int = 256
-    classes: int = 0  # of batch["label"]; 0: no label
-    caption: int = 0  # bytes of batch["caption"]; 0: no caption
-    body: str = "tokens"
-    width: int = 32  # tokens: width of the residual stream; conv, dcgan: channels at full resolution
-    layers: int = 2  # tokens: blocks; conv: blocks at each resolution; dcgan: always one at each
-    critic_width: int = 0  # 0: as the generator's
-    critic_layers: int = 0  # 0: as the generator's
-    latent: int = 64
-    patch: int = 0  # tokens: pixels of a patch's side; 0: 4, or 8 from 64 pixels on
-    groups: int = 1  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
-    expansion: int = 1  # conv: middle channels over outer ones (R3GAN: 2, with groups)
-    loss: str = "relativistic"
-    gamma: float = 0.3  # weight of R1 and R2; 0: none. On letters of 16 pixels 0.3 and 1 give the same quality
-    penalise: str = "both"  # "real": R1 alone; "fake": R2 alone
-    disc_steps: int = 1  # updates of the discriminator for each update of the generator
-    augment: str = ""  # "translation,colour,cutout" or some of them (DiffAugment)
-    augment_probability: float = 1.0  # of each policy for each image; fixed, because an adaptive one (ADA) would be state
-    dtype: str = "float32"
+    image_size: int = static(16, least=8, most=4096)
+    channels: int = static(1, least=1, most=64)
+    levels: int = static(256, least=2, most=256)
+    classes: int = static(0, least=0, most=2**24)  # of batch["label"]; 0: no label
+    caption: int = static(0, least=0, most=2**16)  # bytes of batch["caption"]; 0: no caption
+    body: str = static("tokens", choices=tuple(BODIES))
+    width: int = static(32, least=1, most=2**16)  # tokens: of the residual stream; conv, dcgan: channels at full resolution
+    layers: int = static(2, least=1, most=MOST_LAYERS)  # tokens: blocks; conv: blocks at each resolution; dcgan: always one
+    critic_width: int = static(0, least=0, most=2**16)  # 0: as the generator's
+    critic_layers: int = static(0, least=0, most=MOST_LAYERS)  # 0: as the generator's
+    latent: int = static(64, least=1, most=2**20)
+    patch: int = static(0, least=0, most=4096)  # tokens: pixels of a patch's side; 0: 4, or 8 from 64 pixels on
+    groups: int = static(1, least=1, most=2**16)  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
+    expansion: int = static(1, least=1, most=64)  # conv: middle channels over outer ones (R3GAN: 2, with groups)
+    loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))
+    gamma: float = static(0.3, least=0)  # weight of R1 and R2; 0: none. On letters of 16 pixels 0.3 and 1 are as good
+    penalise: str = static("both", choices=("both", "real", "fake"))  # "real": R1 alone; "fake": R2 alone
+    disc_steps: int = static(1, least=1, most=64)  # updates of the discriminator for each update of the generator
+    augment: str = static("")  # "translation,colour,cutout" or some of them (DiffAugment)
+    augment_probability: float = static(1.0, least=0, most=1)  # of each policy and image; an adaptive one would be state
+    dtype: str = static("float32", choices=DTYPES)
 
     def __post_init__(self):
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"GAN.{field} is {getattr(self, field)!r}; choose one of {choices}")
-        for field in ("channels", "width", "layers", "latent", "groups", "expansion", "disc_steps"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"GAN.{field} is {getattr(self, field)}; it must be at least 1")
-        if self.image_size < 8 or self.image_size & (self.image_size - 1):
-            raise ValueError(f"GAN.image_size is {self.image_size}; it must be 8, 16, 32, 64, ...")
+        convert_fields(self)
+        check_fields(self, "family.")
+        if self.image_size & (self.image_size - 1):
+            raise ConfigError(f"family.image_size={self.image_size} must be a power of two for a GAN; write data.size=8, "
+                              "16, 32, 64, ...")
         if self.image_size % self.patch_size:
-            raise ValueError(f"GAN.patch={self.patch} must divide image_size={self.image_size}")
-        if self.levels < 2 or self.gamma < 0 or not 0 <= self.augment_probability <= 1:
-            raise ValueError("GAN needs levels >= 2, gamma >= 0 and 0 <= augment_probability <= 1, not "
-                             f"{self.levels}, {self.gamma} and {self.augment_probability}")
-        unknown = set(self.policies) - set(POLICIES)
-        if unknown:
-            raise ValueError(f"GAN.augment has {sorted(unknown)}; write some of {','.join(POLICIES)}")
+            raise ConfigError(f"family.patch={self.patch} must divide the {self.image_size} pixels of data.size; write "
+                              f"one of {divisors(self.image_size)}")
+        for name in self.policies:
+            if name not in POLICIES:
+                raise ConfigError(f"family.augment={shown(self.augment)} has {shown(name)}, which is not known; write "
+                                  f"some of {','.join(POLICIES)}")
         widths = self.width, self.critic_sizes[0]
         if self.body == "conv" and any(width * self.expansion % self.groups for width in widths):
-            raise ValueError(f"GAN.groups={self.groups} must divide width * expansion of both players")
+            raise ConfigError(f"family.groups={self.groups} must divide width * expansion of both players, "
+                              f"{widths[0] * self.expansion} and {widths[1] * self.expansion}; write family.groups=1")
 
     # ---- the protocol of families
 
@@ -225,8 +218,7 @@ class GAN:
         Parameters are counted with the overrides in place, so a size means the same for every image size and for a given
         `critic_width`. `_gan_ladder` says how depth follows width.
         """
-        if not 5e3 <= size <= 2e9:
-            raise ValueError(f"GAN.ladder takes sizes from 5e3 to 2e9 parameters, not {size:g}")
+        size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         return _gan_ladder.nearest_rung(cls(**overrides), size, overrides)
 
     @classmethod

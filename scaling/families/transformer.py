@@ -11,19 +11,13 @@ from flax import nnx
 
 from scaling import axes, nn
 from scaling.families._decoder import Decoder, DecoderBlock
-from scaling.families._family import Player
+from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
 from scaling.families._sums import mean_sums, ratio_sums
-from scaling.fields import how
+from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention
 
-CHOICES = {
-    "norm": ("rmsnorm", "layernorm"),
-    "positions": ("rotary", "learned"),
-    "activation": ("swiglu", "gelu"),
-    "dtype": ("float32", "bfloat16"),
-    "attention": attention.IMPLEMENTATIONS,
-}
+SMALLEST, LARGEST = 4e3, 2e11  # parameters of the ladder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,28 +37,30 @@ class Transformer:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = 256
-    length: int = 256
-    width: int = 64
-    layers: int = 3
-    heads: int | None = None
-    kv_heads: int | None = None  # None: as many as heads, which is multi-head attention
-    head_dim: int | None = None
-    mlp: int | None = None
-    norm: str = "rmsnorm"
-    positions: str = "rotary"
-    activation: str = "swiglu"
-    qk_norm: bool = True  # one learning rate serves more sizes, Wortsman et al. 2023
-    tied: bool = False
-    biases: bool = False
-    logit_scale: float = 1.0
-    dtype: str = "float32"
-    attention: str = how("auto")  # which kernel
+    vocab: int = static(256, least=1, most=2**24)
+    length: int = static(256, least=1, most=2**20)
+    width: int = static(64, least=1, most=2**20)
+    layers: int = static(3, least=1, most=MOST_LAYERS)
+    heads: int | None = static(None, least=1, most=2**16)
+    kv_heads: int | None = static(None, least=1, most=2**16)  # None: as many as heads, which is multi-head attention
+    head_dim: int | None = static(None, least=1, most=2**20)
+    mlp: int | None = static(None, least=1, most=2**22)
+    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
+    positions: str = static("rotary", choices=("rotary", "learned"))
+    activation: str = static("swiglu", choices=("swiglu", "gelu"))
+    qk_norm: bool = static(True)  # one learning rate serves more sizes, Wortsman et al. 2023
+    tied: bool = static(False)
+    biases: bool = static(False)
+    logit_scale: float = static(1.0, above=0)
+    dtype: str = static("float32", choices=DTYPES)
+    attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     scan: bool = how(True)  # layers in a compiled loop, or unrolled
     remat: bool = how(False)  # recompute activations in the backward pass
 
     def __post_init__(self):
-        derive = functools.partial(object.__setattr__, self)
+        convert_fields(self)
+        check_fields(self, "family.")
+        derive, given = functools.partial(object.__setattr__, self), fields(self)
         if self.heads is None:
             derive("heads", max(1, self.width // self.head_dim) if self.head_dim else _heads(self.width))
         if self.kv_heads is None:
@@ -73,16 +69,17 @@ class Transformer:
             derive("head_dim", self.width // self.heads)
         if self.mlp is None:
             derive("mlp", _mlp(self.width, self.activation))
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"Transformer.{field} is {getattr(self, field)!r}; choose one of {choices}")
-        for field in ("vocab", "length", "width", "layers", "heads", "kv_heads", "head_dim", "mlp"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"Transformer.{field} is {getattr(self, field)}; it must be at least 1")
+        if self.head_dim < 1:
+            raise ConfigError(f"family.heads={self.heads} are more than family.width={self.width}; write at most "
+                              f"{self.width}, or family.head_dim= as well")
         if self.heads % self.kv_heads:
-            raise ValueError(f"Transformer.kv_heads={self.kv_heads} must divide heads={self.heads}")
+            raise ConfigError(f"family.kv_heads={self.kv_heads} must divide family.heads={self.heads}; write one of "
+                              f"{divisors(self.heads)}")
         if self.positions == "rotary" and self.head_dim % 2:
-            raise ValueError(f"Transformer.head_dim={self.head_dim} must be even for rotary positions")
+            named = "head_dim" if given["head_dim"] or not given["heads"] else "heads"
+            raise ConfigError(f"family.{named}={getattr(self, named)} with family.width={self.width} gives heads of "
+                              f"{self.head_dim} dimensions, which must be even for rotary positions; write another number, "
+                              "or family.positions=learned")
 
     def init(self, key):
         return {"model": nnx.state(_decoder(self, key))}
@@ -155,8 +152,7 @@ class Transformer:
         shapes with a rounded width and within one layer of the rule. The result is the nearest rung: within 35% of `size`
         from 5e3, within 15% from 1e6. Up to four layers are unrolled, which is faster on CPU.
         """
-        if not 4e3 <= size <= 2e11:
-            raise ValueError(f"Transformer.ladder takes sizes from 4e3 to 2e11 parameters, not {size:g}")
+        size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         width, layers = min(_rungs(), key=lambda rung: abs(_weights(*rung) / size - 1))
         return cls(**({"width": width, "layers": layers, "scan": layers > 4} | overrides))
 

@@ -12,17 +12,14 @@ from flax import nnx
 
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
-from scaling.families._family import Player
+from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._sums import mean_sums
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
-from scaling.fields import how
+from scaling.fields import ConfigError, check_fields, convert_fields, how, static
 
-CHOICES = {
-    "body": ("tokens", "conv", "linear"),
-    "likelihood": tuple(LIKELIHOODS),
-    "dtype": ("float32", "bfloat16"),
-}
+BODIES = ("tokens", "conv", "linear")
+SMALLEST, LARGEST = 8e3, 2e9  # parameters of the ladder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,46 +44,44 @@ class VAE:
     Sizes at 0 and an empty schedule are derived; see the properties.
     """
 
-    image_size: int = 16
-    channels: int = 1
-    levels: int = 256
-    classes: int = 0
-    caption: int = 0
-    body: str = "tokens"
-    width: int = 64
-    layers: int = 3  # blocks of the decoder
-    plain: bool = False  # latents in the first block only: one latent vector for each image
-    schedule: str = ""  # as in VDVAE: "1x2,4x4" is 2 stochastic blocks on 1x1, 4 on 4x4; "4d2" has no latents
-    patch: int = 0  # pixels per side of a cell of the finest grid
-    latents: int = 0  # channels per cell in each stochastic block
-    heads: int = 0
-    mlp: int = 0  # hidden units of a token block
-    bottleneck: float = 0.25  # channels of the 3x3 convolutions, as a share of the width
-    likelihood: str = "logistic"
-    components: int = 0  # of the mixture of logistics
-    beta: float = 1.0  # weight of the KL in the loss
-    free_bits: float = 0.0  # KL of each stochastic block and image below this many bits costs the same
-    warmup: int = 0  # steps over which the weight of the KL rises from zero
-    dtype: str = "float32"
+    image_size: int = static(16, least=1, most=4096)
+    channels: int = static(1, least=1, most=64)
+    levels: int = static(256, least=2, most=256)
+    classes: int = static(0, least=0, most=2**24)
+    caption: int = static(0, least=0, most=2**16)
+    body: str = static("tokens", choices=BODIES)
+    width: int = static(64, least=1, most=2**16)
+    layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of the decoder
+    plain: bool = static(False)  # latents in the first block only: one latent vector for each image
+    schedule: str = static("")  # as in VDVAE: "1x2,4x4" is 2 stochastic blocks on 1x1, 4 on 4x4; "4d2" has no latents
+    patch: int = static(0, least=0, most=4096)  # pixels per side of a cell of the finest grid
+    latents: int = static(0, least=0, most=2**16)  # channels per cell in each stochastic block
+    heads: int = static(0, least=0, most=2**16)
+    mlp: int = static(0, least=0, most=2**20)  # hidden units of a token block
+    bottleneck: float = static(0.25, above=0, most=64)  # channels of the 3x3 convolutions, as a share of the width
+    likelihood: str = static("logistic", choices=tuple(LIKELIHOODS))
+    components: int = static(0, least=0, most=4096)  # of the mixture of logistics
+    beta: float = static(1.0, least=0)  # weight of the KL in the loss
+    free_bits: float = static(0.0, least=0)  # KL of each stochastic block and image below this many bits costs the same
+    warmup: int = static(0, least=0, most=2**24)  # steps over which the weight of the KL rises from zero
+    dtype: str = static("float32", choices=DTYPES)
     scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
     remat: bool = how(False)  # recompute activations in the backward pass
 
     reads: ClassVar[str] = "images"
 
     def __post_init__(self):
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"VAE.{field} is {getattr(self, field)!r}; choose one of {choices}")
-        for field in ("image_size", "channels", "width", "layers"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"VAE.{field} is {getattr(self, field)}; it must be at least 1")
-        if self.levels < 2 or (self.likelihood == "bernoulli" and self.levels != 2):
-            raise ValueError(f"VAE.levels={self.levels} does not go with likelihood={self.likelihood!r}; Bernoulli "
-                             "takes 2, the others 2 or more")
+        convert_fields(self)
+        check_fields(self, "family.")
+        if self.likelihood == "bernoulli" and self.levels != 2:
+            raise ConfigError(f"family.likelihood='bernoulli' takes 2 levels, not family.levels={self.levels}; write "
+                              "data.levels=2, or family.likelihood=logistic")
         if self.image_size % self.cell:
-            raise ValueError(f"VAE.patch={self.cell} must divide image_size={self.image_size}")
+            raise ConfigError(f"family.patch={self.cell} must divide the {self.image_size} pixels of data.size; write "
+                              f"one of {divisors(self.image_size)}")
         if self.width % self.attention_heads:
-            raise ValueError(f"VAE.heads={self.heads} must divide width={self.width}")
+            raise ConfigError(f"family.heads={self.heads} must divide family.width={self.width}; write one of "
+                              f"{divisors(self.width)}, or 0 for an automatic choice")
         _vae_sizes.stages(self)
 
     @property
@@ -242,8 +237,7 @@ class VAE:
         least 4, one per grid). Latents per cell, the grids and the ratio of the bottleneck stay the same. Widths are
         rounded to eighths of a power of two, the number of blocks may be rounded up or down, and the nearest size is taken.
         """
-        if not 8e3 <= size <= 2e9:
-            raise ValueError(f"VAE.ladder takes sizes from 8e3 to 2e9 parameters, not {size:g}")
+        size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         rungs = _vae_sizes.rungs(cls, tuple(sorted(overrides.items())))
         return min(rungs, key=lambda f: abs(math.log(_vae_sizes.weights(f) / size)))
 

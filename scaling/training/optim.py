@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from scaling import axes
-from scaling.fields import ConfigError, nearest
+from scaling.experiment import optimisers
 
 # Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
 # falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
 # (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
 WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
-STACKED_AXES = {"layers"}
 
 
 def cooldown_start(experiment) -> int:
@@ -72,32 +71,20 @@ def is_table(names) -> bool:
     return len(names) > 0 and names[0] == "vocab"
 
 
-def is_matrix(names) -> bool:
-    """True for parameters with two or more axes besides stacked ones. Weight decay applies to them."""
-    return len([n for n in names if n not in STACKED_AXES]) >= 2
-
-
-def _mask(params, test):
-    return axes.tree_map_with_axes(lambda x, names: test(names), params)
-
-
 def make_optimiser(experiment, span) -> optax.GradientTransformation:
     """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
 
-    `adamw` and `muon` are set up from the experiment's fields. Any other name is looked up in optax and optax.contrib,
-    and gets the learning rate and decoupled weight decay. Raises ConfigError for an unknown name.
+    `adamw` and `muon` are set up here, and `scaling.experiment.optimisers` makes those of optax by name. Weight decay is
+    decoupled and applies to matrices, never to biases. Raises ConfigError for an optimiser that cannot be used.
     """
     o = experiment.optim
-    decay = optax.add_decayed_weights(o.weight_decay, mask=lambda p: _mask(p, is_matrix))
+    decay = optax.add_decayed_weights(o.weight_decay, mask=axes.matrices)
     if o.name == "adamw":
         core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay]
     elif o.name == "muon":
         core = [_muon(o), decay]
     else:
-        build = getattr(optax, o.name, None) or getattr(optax.contrib, o.name, None)
-        if build is None:
-            raise ConfigError(f"optim.name={o.name!r} is not an optimiser of optax; {nearest(o.name, dir(optax))}")
-        core = [build(1.0), optax.scale(-1.0), decay]  # the schedule below carries the sign
+        core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]  # the schedule below carries the sign
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
     return optax.chain(*clip, *core, _parametrization(o), optax.scale_by_learning_rate(schedule(experiment, span)))
 
@@ -130,7 +117,7 @@ def _muon(o):
     def dimensions(params):
         # A matrix from the input axis to all others: ("embed", "heads", "head_dim") is embed x (heads head_dim).
         def one(x, names):
-            inner = [i for i, n in enumerate(names) if n not in STACKED_AXES]
+            inner = [i for i, n in enumerate(names) if n not in axes.STACKED]
             if len([i for i in inner if names[i] in WIDTH_AXES]) < 2:
                 return None
             cut = inner[:1] if names[inner[0]] == "embed" else inner[:-1]

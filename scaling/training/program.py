@@ -122,7 +122,9 @@ class Program:
 
     def _knobs(self, pack):
         values = [experiments.knobs(e) for e in pack]
-        return {path: np.asarray([v[path] for v in values], np.int32 if path == "seed" else np.float32)
+        # The bits of a seed are what counts, and a key reads int32 as it reads uint32: 3,000,000,000 has its sign bit set.
+        return {path: np.asarray([v[path] for v in values], np.int64).astype(np.int32) if path == "seed" else
+                np.asarray([v[path] for v in values], np.float32)
                 for path in values[0] if path != self.experiment.data.length_knob}  # the span holds the length of a run
 
     def _spans(self, spans):

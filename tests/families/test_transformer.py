@@ -197,8 +197,8 @@ def test_the_ladder_takes_overrides_and_refuses_sizes_out_of_its_range():
 
 
 @pytest.mark.parametrize("wrong,message", [
-    ({"norm": "batchnorm"}, "choose one of"), ({"heads": 4, "kv_heads": 3}, "must divide"),
-    ({"layers": 0}, "at least 1"), ({"width": 18, "heads": 2, "head_dim": 9}, "even for rotary"),
+    ({"norm": "batchnorm"}, "norm='batchnorm' is not known"), ({"heads": 4, "kv_heads": 3}, "must divide"),
+    ({"layers": 0}, "from 1 to"), ({"width": 18, "heads": 2, "head_dim": 9}, "even for rotary"),
 ])
 def test_impossible_sizes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sources import ExampleSource, tiny
 
+from scaling import axes
 from scaling.experiment import SCHEDULES
 from scaling.training import optim
 from scaling.training.program import Program
@@ -41,4 +42,4 @@ def test_learning_rates_of_matrices_fall_with_width_and_others_do_not():
     assert optim.multiplier((128, 256), ("embed", "vocab"), 64) == 0.5
     assert optim.multiplier((128,), ("embed",), 64) == 1.0
     assert optim.multiplier((3, 7, 128, 512), ("layers", "embed", "mlp"), 64) == 0.5  # a run axis leads
-    assert optim.is_matrix(("layers", "embed", "mlp")) and not optim.is_matrix(("layers", "embed"))
+    assert axes.is_matrix(("layers", "embed", "mlp")) and not axes.is_matrix(("layers", "embed"))

@@ -1,0 +1,26 @@
+"""Names of programs and of runs: hashes of the fields of an experiment."""
+
+import hashlib
+import json
+
+from scaling import families
+from scaling.fields import leaves
+
+
+def program_key(experiment) -> str:
+    """Equal for two experiments exactly if one compiled program can train both."""
+    plain = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "knob"}
+    return _hash({"family": families.name(experiment.family), **plain})
+
+
+def named_by(experiment, data_fingerprint: str, version: int, also=()) -> str:
+    """The name of a run under a results version, which may have hashed the `how` fields `also` too."""
+    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
+    what |= {"family": families.name(experiment.family), "content": data_fingerprint}
+    return _hash({**what, "results_version": version})
+
+
+def _hash(values: dict) -> str:
+    # 1 and 1.0 in a config name the same run.
+    canonical = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in values.items()}
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, default=str).encode()).hexdigest()[:16]

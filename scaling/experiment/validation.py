@@ -1,0 +1,58 @@
+"""The one check of an experiment: the types and ranges of its fields, and what several fields must satisfy together.
+
+`validate` is called for experiments of configs, flags, `replace`, `grid` and `zipped`, so that nothing which training would
+refuse, or would quietly compute otherwise than it is written, reaches a plan.
+"""
+
+from scaling import families
+from scaling.experiment import optimisers
+from scaling.experiment.data import KINDS
+from scaling.fields import ConfigError, check_fields, shown
+
+MOST_STEPS = 2**30  # steps are counted in 32 bits
+
+
+def validate(experiment):
+    """Returns the experiment, or raises a ConfigError that names the field, its value, and what to write instead."""
+    _check_kinds(experiment)
+    check_fields(experiment)
+    check_fields(experiment.family, "family.")
+    check_fields(experiment.data, "data.")
+    check_fields(experiment.optim, "optim.")
+    experiment.data.check()
+    _check_length(experiment)
+    _check_microbatch(experiment)
+    optimisers.check_optimiser(experiment.optim)
+    return experiment
+
+
+def _check_kinds(experiment):
+    family, data, optim = experiment.family, experiment.data, experiment.optim
+    if not isinstance(family, families.all()):
+        raise ConfigError(f"family={shown(family)} is no family; write a member of one, such as "
+                          "experiment.family_at(config, 1e5)")
+    wanted = KINDS[family.reads]
+    if not isinstance(data, wanted):
+        raise ConfigError(f"data={shown(data)} is no {wanted.__name__}, which a {families.name(family)} reads; write "
+                          f"experiment.{wanted.__name__}(...)")
+    if not hasattr(optim, "learning_rate"):
+        raise ConfigError(f"optim={shown(optim)} is no Optim; write experiment.Optim(...)")
+
+
+def _check_length(experiment):
+    data, optim, path = experiment.data, experiment.optim, experiment.data.length_knob
+    if data.steps >= MOST_STEPS:
+        raise ConfigError(f"{path}={data.seen} is {data.steps} steps of {data.per_step} {data.unit}, and a run may have "
+                          f"fewer than {MOST_STEPS}; lower {path} or raise data.batch")
+    if optim.warmup > data.steps:
+        raise ConfigError(f"optim.warmup={optim.warmup} is more than the {data.steps} steps of {path}={data.seen}, so the "
+                          f"learning rate would never reach its peak; write {data.steps} or less, or raise {path}")
+
+
+def _check_microbatch(experiment):
+    batch, chosen = experiment.data.batch, experiment.microbatch
+    if chosen and batch % chosen:
+        fits = [n for n in range(1, min(batch, 4096) + 1) if batch % n == 0]
+        shown = fits if len(fits) <= 16 else [*fits[:15], "..."]
+        raise ConfigError(f"microbatch={chosen} does not divide data.batch={batch}; write one of "
+                          f"{', '.join(map(str, shown))}, or 0 for an automatic choice")

@@ -120,11 +120,15 @@ def main(argv):
 
 
 def refuse_unknown(argv):
-    """Parses flags; a wrong flag or an unknown field of the config ends in one sentence with the nearest ones."""
+    """Parses flags; a wrong flag, config file or field of the config ends in one sentence with the nearest ones."""
     _environment.outlive_readers()
     try:
         _environment.insert(argv)
+        if path := _config_path(argv):
+            configs.read_config(path)  # its sentences are better than those of the parser
         return flags.FLAGS(argv)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
     except (AttributeError, KeyError) as error:
         print(f"error: {_refusal(argv, error)}", file=sys.stderr)
     except flags.Error as error:
@@ -132,10 +136,17 @@ def refuse_unknown(argv):
     sys.exit(2)
 
 
+def _config_path(argv) -> str | None:
+    """The value of --config, or None."""
+    words = [word.lstrip("-").partition("=") for word in argv]
+    return next((value if equals else after[0] for (name, equals, value), after in zip(words, [*words[1:], ("", "", "")])
+                 if name == "config"), None)
+
+
 def _refusal(argv, error) -> str:
     """A sentence about an override of a config that ml_collections refused."""
     flag_of = {word: word.lstrip("-").partition("=") for word in argv if word.startswith("-")}
-    path = next((value for name, _, value in flag_of.values() if name == "config"), None)
+    path = _config_path(argv)
     overrides = [name.removeprefix("config.") for name, _, _ in flag_of.values() if name.startswith("config.")]
     sentence = None if path is None else configs.unknown_field(path, overrides)
     return sentence or str(error).strip("'\"")

@@ -12,6 +12,10 @@ NEIGHBOURS = 5      # k of the balls of precision, recall, density and coverage 
 NEARER = 0.01       # the share of held-out real images that counts as memorised
 TRAINING = 2        # training images that are searched for copies, in units of `samples`
 MEMORY = 16         # at most so many training images are given to a memoriser, in the same units
+# The metrics of a judge, and those that a fresh critic adds; the docstring of `Judge.__call__` says what they are.
+MEASURED = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "kid_se", "cmmd", "precision", "recall",
+            "density", "coverage", "missed", "sliced_wasserstein", "nearest", "memorised")
+MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
 
 
 METRICS = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "kid_se", "cmmd", "precision", "recall",

@@ -1,0 +1,97 @@
+"""The check of a whole study before anything is trained: its metric, its law, its runs and its target."""
+
+import functools
+from collections.abc import Collection
+
+import jax
+
+from scaling import cost, laws
+from scaling import experiment as experiments
+from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
+from scaling.fields import ConfigError, nearest
+from scaling.study.study import Definition
+from scaling.training.step import means
+
+INPUTS = ("N", "D", "C", "U")  # what a study gives a law: parameters, data, compute and unique data
+
+
+def check_study(definition: Definition, splits: Collection[str] | None = None) -> list[str]:
+    """Raises a ConfigError for what would fail after training; returns sentences about what will be missing.
+
+    `splits` are the names of the evaluation sets, if the data have been loaded: metrics on all but the first end in
+    `_<split>`. Without them every such end is accepted.
+    """
+    runs = definition.sweep
+    if not runs:
+        raise ConfigError("the sweep has no runs; give every list of the config, such as its sizes, a value")
+    target = None if definition.target is None else definition.target(runs[0].optim.learning_rate)
+    for run in [*runs, *([] if target is None else [target])]:
+        experiments.validate(run)
+        _check_family_fields(run)
+    if len({run.data.unit for run in runs}) > 1:
+        raise ConfigError("the sweep mixes data in tokens with data in examples; write one study for each")
+    _check_metrics(definition, splits)
+    return _check_law(definition, target)
+
+
+def _check_family_fields(run):
+    """The fields of a family that its data determine must be those of its data: a vocabulary, a size of images."""
+    for name, value in run.data.family_fields().items():
+        found = getattr(run.family, name, value)
+        if found != value:
+            raise ConfigError(f"family.{name}={found} is not the {value} of the data; leave it out, so that family_at and "
+                              "replace take it from the data")
+
+
+def _check_metrics(definition, splits):
+    known = sorted(set.intersection(*(_metrics(run.family, _judged(run.data)) for run in definition.sweep)))
+    for field, name in (("metric", definition.metric), *(("beside", name) for name in definition.beside)):
+        ends = None if splits is None else {f"_{split}" for split in list(splits)[1:]}
+        plain = name in known
+        on_split = any(name.startswith(f"{base}_") and (ends is None or name.removeprefix(base) in ends) for base in known)
+        if not plain and not on_split:
+            shown = nearest(name, known)
+            judged = "" if not hasattr(definition.sweep[0].data, "samples") or definition.sweep[0].data.samples else (
+                "; distances of samples need data.samples")
+            raise ConfigError(f"{field}={name!r} is no metric of these runs; {shown}{judged}")
+
+
+def _judged(data) -> tuple[str, ...]:
+    """The metrics of samples that these data measure."""
+    asked = data.judge_fields()
+    return (MEASURED + (MEASURED_BY_CRITIC if asked["critic_steps"] else ())) if asked else ()
+
+
+@functools.lru_cache(maxsize=256)
+def _metrics(family, judged: tuple[str, ...]) -> set[str]:
+    """The metrics that runs of a family have in their records."""
+    key = jax.random.key(0)
+    batch = dict(jax.eval_shape(lambda: family.example_batch(2, key)))
+    batch["example"] = jax.ShapeDtypeStruct((2,), "int32")
+    sums = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
+    found = set(means({name: [1.0] * len(parts) for name, parts in sums.items()}))
+    return found | (set(judged) if hasattr(family, "sample") else set())
+
+
+def _check_law(definition, target) -> list[str]:
+    try:
+        form = laws.get_form(definition.law)
+    except (laws.LawError, TypeError) as error:
+        raise ConfigError(f"law={definition.law!r} is no law: {error}") from None
+    if unknown := [name for name in form.inputs if name not in INPUTS]:
+        fitting = [name for name, known in laws.FORMS.items() if set(known.inputs) <= set(INPUTS)]
+        raise ConfigError(f"law={form.name!r} takes {', '.join(unknown)}, which a study does not measure; write one of "
+                          f"{', '.join(fitting)}")
+    sizes = [(cost.param_count(run.family)["non_embedding"], run.data.steps * run.data.per_step, run.data.unique)
+             for run in definition.sweep]
+    cells, levels = {(n, d) for n, d, _ in sizes}, {"N": {n for n, _, _ in sizes}, "D": {d for _, d, _ in sizes}}
+    said = []
+    if len(cells) < len(form.free):
+        said.append(f"the sweep has {len(cells)} combinations of a size and an amount of data, and law={form.name!r} has "
+                    f"{len(form.free)} parameters to fit: {', '.join(form.free)}")
+    for name, what in (("N", "size"), ("D", "amount of data")):
+        if name in form.inputs and name not in form.constant and len(levels[name]) == 1:
+            said.append(f"the sweep has one {what}, and law={form.name!r} needs several levels of {name}")
+    if said and target is not None:
+        raise ConfigError(f"{said[0]}; add sizes or amounts of data to the sweep, or write another law")
+    return [f"{sentence}, so no law will be fitted" for sentence in said]

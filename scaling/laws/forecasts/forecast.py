@@ -39,7 +39,7 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *,
     Of a table, only rows that have the metric count. finished: a table of all runs that have finished, whatever their
     role; by default the table of `records`. begun: the target's training has begun.
 
-    A forecast is late if its target had finished or begun, or was scored by an earlier forecast in the log. With
+    A forecast is late if its target had finished or begun, or if there is a score of an earlier forecast of it. With
     late="refuse" that raises LawError. With late="mark" the forecast is written with "registered_late": {"reason": ...},
     and can never be checked. Two more marks are no refusals: "registered_again" lists forecasts of the same name or run
     that the log has, and "larger_runs" (see `earlier.larger_runs`) counts finished runs that its author could have seen.
@@ -84,8 +84,10 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *,
             raise LawError(f"{os.fspath(path.parent)}: {log.broken}; restore it, or write the forecast into another folder")
         why = earlier.finished_target(fit, content["target"], metric, finished, log.scored())
         why = why or ("the training of the target had already begun" if begun else "")
+        if not why and check_path(path).exists():
+            why = f"{check_path(path).name} holds the score of an earlier forecast of this name"
         if why and late != "mark":
-            raise LawError(f"{why}, so this would be no forecast; name a run that nobody has trained")
+            raise LawError(f"{why}, so this would be no forecast; name a run that nobody has trained, and a new file")
         content |= {"registered_late": {"reason": why}} if why else {}
         content |= {"registered_again": again} if (again := _again(log, path.name, content, fit)) else {}
         content = sealed.seal(content | {"registration": log.place()})

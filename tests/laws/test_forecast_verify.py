@@ -68,7 +68,8 @@ def test_the_records_of_a_workdir_are_compared(tmp_path):
     for record in RECORDS:
         store.write(record)
     assert forecast.verify(path) == forecast.Verification([], [], forecast.verify(path).registrations)
-    store.path("run3").write_text(store.path("run3").read_text().replace("2.94", "2.93"))
+    store.path("run3").unlink()
+    store.write(RECORDS[3] | {"bits_per_byte": 2.93})
     assert "not as they were (changed: run3)" in forecast.verify(path).problems[0]
     store.path("run3").unlink()
     assert "missing: run3" in forecast.verify(path).problems[0]

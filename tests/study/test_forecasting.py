@@ -151,6 +151,26 @@ def test_a_forecast_deleted_while_its_target_is_trained_is_late(study):
     assert "had already begun" in study.written["registered_late"]["reason"]
 
 
+def test_a_fork_does_not_undo_a_registration(study, tmp_path):
+    target = study.forecast()
+    old, again = study.workdir, tmp_path / "fork"
+
+    def fork(name):
+        study.workdir = tmp_path / name
+        study.workdir.mkdir()
+        study.restart()
+        study.sweep()
+        (study.workdir / "study.json").write_text(json.dumps({"forked_from": str(old)}))
+        study.forecast()
+        return study.written
+    written = fork("before its target was trained")
+    assert [one["file"] for one in written["registered_again"]] == [f"{old}/forecast.json"]
+    assert "registered_late" not in written
+    study.train_target(target)
+    old, again = study.workdir, "after"
+    assert "had already finished" in fork(again)["registered_late"]["reason"]
+
+
 def test_finished_runs_of_more_compute_are_counted_whatever_their_role(study):
     for tokens in (81_920, 20_480):  # targets of other studies in this workdir, for example
         larger = study.module.target(study.config, 5e-3).replace({"data.tokens": tokens})

@@ -73,7 +73,7 @@ def _verdict(content: Mapping, found: Mapping) -> str:
         share, way = abs(errors["of_fall"]), "rise" if content["rises"] else "fall"
         said.append(f"{f'{share:.0%} of' if share < 10 else f'{share:.3g} times'} the {way} from the best fitted run")
     if errors.get("compute") is not None:
-        said.append(f"the law has this value at {errors['compute']:.2g} times the compute")
+        said.append(f"the law has this value at {errors['compute']:.3g} times the compute")
     elif why := found.get("errors_left_out", {}).get("compute"):
         said.append(why)
     width = f", {found['width']:.2g} of the prediction wide" if found.get("width") and found["width"] >= 1 else (

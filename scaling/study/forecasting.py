@@ -9,6 +9,7 @@ from etils import epath
 from scaling import experiment as experiments
 from scaling import laws
 from scaling.results import records
+from scaling.store import files
 from scaling.study import recipe
 from scaling.sweeps import runner as runners
 from scaling.sweeps.plan import Plan
@@ -39,10 +40,11 @@ class Forecasting:
             about = counts(target, target.data.available(source)) | {
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
                 "data_fingerprint": source.fingerprint, "experiment": experiments.to_dict(target)}
-            begun = run.fingerprint in self.runner.held()
+            begun, older = run.fingerprint in self.runner.held(), self._forked_from()
+            finished = pd.concat(map(records.load_records, [self.workdir, *older])).drop_duplicates("fingerprint")
             try:
                 laws.forecast.write(self.path, fit, boot, about, self._hashes(cells["fingerprints"].explode()),
-                                    finished=records.load_records(self.workdir), begun=begun, late="mark")
+                                    finished=finished, begun=begun, late="mark", older=older)
             except laws.LawError:
                 if not self.path.exists():
                     raise  # with a file, another process on this workdir was first, and its forecast counts
@@ -94,6 +96,16 @@ class Forecasting:
         undo = "restore the data" if before != data else "go back to the version that wrote it"
         raise laws.LawError(f"{os.fspath(self.path)} is a forecast of the run {wanted}, and this command would train "
                             f"{now} instead: {why}; {undo}, or choose another --workdir for a study of its own")
+
+    def _forked_from(self) -> list[epath.Path]:
+        """The workdirs that this one was forked from, as far as they are still there: their targets have finished too."""
+        found, at = [], self.workdir
+        while (path := at / "study.json").exists() and (name := files.read_json(path).get("forked_from")):
+            at = epath.Path(name)
+            if at in found or not at.is_dir():
+                break
+            found.append(at)
+        return found
 
     def _hashes(self, fingerprints: Iterable[str], *without) -> dict[str, str]:
         """The hashes of finished runs, as the forecast has them that hashed all fields but `without`."""

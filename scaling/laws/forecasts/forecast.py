@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from etils import epath
@@ -31,15 +31,16 @@ __all__ = ["Verification", "check", "read", "verify", "write"]
 
 
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *, finished=None, begun: bool = False,
-          late: str = "refuse") -> dict:
+          late: str = "refuse", older: Iterable = ()) -> dict:
     """Predict the target run (see `predict_run`), write the forecast to the new file `path`, and return it.
 
     records: everything that it is made from: a table (its path, a DataFrame or Runs), the path of a workdir, or
     {fingerprint: hash} of records (see `record_hashes`). By default it is the fitted runs, or the workdir they come from.
     Of a table, only rows that have the metric count. finished: a table of all runs that have finished, whatever their
-    role; by default the table of `records`. begun: the target's training has begun.
+    role; by default the table of `records`. begun: the target's training has begun. older: folders whose logs count too,
+    such as the workdir of a study that this one was forked from.
 
-    A forecast is late if its target had finished or begun, or was scored by an earlier forecast in the log. With
+    A forecast is late if its target had finished or begun, or if there is a score of an earlier forecast of it. With
     late="refuse" that raises LawError. With late="mark" the forecast is written with "registered_late": {"reason": ...},
     and can never be checked. Two more marks are no refusals: "registered_again" lists forecasts of the same name or run
     that the log has, and "larger_runs" (see `earlier.larger_runs`) counts finished runs that its author could have seen.
@@ -82,12 +83,16 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *,
             raise LawError(f"{os.fspath(path)} exists, and a forecast is never overwritten; write to another path")
         if log.broken:
             raise LawError(f"{os.fspath(path.parent)}: {log.broken}; restore it, or write the forecast into another folder")
-        why = earlier.finished_target(fit, content["target"], metric, finished, log.scored())
+        logs = [log, *map(registry.read_log, older)]
+        scores = [entry for each in logs for entry in each.scored()]
+        why = earlier.finished_target(fit, content["target"], metric, finished, scores)
         why = why or ("the training of the target had already begun" if begun else "")
+        if not why and check_path(path).exists():
+            why = f"{check_path(path).name} holds the score of an earlier forecast of this name"
         if why and late != "mark":
-            raise LawError(f"{why}, so this would be no forecast; name a run that nobody has trained")
+            raise LawError(f"{why}, so this would be no forecast; name a run that nobody has trained, and a new file")
         content |= {"registered_late": {"reason": why}} if why else {}
-        content |= {"registered_again": again} if (again := _again(log, path.name, content, fit)) else {}
+        content |= {"registered_again": again} if (again := _again(logs, path.name, content, fit)) else {}
         content = sealed.seal(content | {"registration": log.place()})
         log.append({"event": "registered", "time": content["time"], "file": path.name, "forecast": content["hash"],
                     "target": earlier.name_of(content["target"], fit), "metric": metric,
@@ -97,11 +102,16 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *,
     return content
 
 
-def _again(log: registry.Registry, name: str, content: Mapping, fit) -> list[dict]:
-    """What the log says about earlier forecasts of the same file, or of the same run and metric."""
-    return [{key: entry[key] for key in ("time", "file", "forecast", "predicted", "interval")} for entry in log.registered()
-            if entry["file"] == name or (entry["metric"] == content["metric"]
-                                         and earlier.same_run(entry["target"], content["target"], fit))]
+def _again(logs: list[registry.Registry], name: str, content: Mapping, fit) -> list[dict]:
+    """What the logs say about earlier forecasts of the same run and metric and, in the first log, of the same file."""
+    found = []
+    for number, log in enumerate(logs):
+        for entry in log.registered():
+            same = entry["metric"] == content["metric"] and earlier.same_run(entry["target"], content["target"], fit)
+            if same or (number == 0 and entry["file"] == name):
+                place = entry["file"] if number == 0 else os.fspath(log.folder / entry["file"])
+                found.append({key: entry[key] for key in ("time", "forecast", "predicted", "interval")} | {"file": place})
+    return found
 
 
 def _now() -> str:

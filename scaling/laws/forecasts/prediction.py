@@ -76,7 +76,7 @@ def describe_forecast(content: Mapping, fit) -> str:
     if content["compute_ratio"]:
         lines.append(f"  {content['compute_ratio']:.3g} times the compute of the largest run")
     if naive := content.get("naive"):
-        lines.append(f"  without a law: {', '.join(f'{name} {value:.5g}' for name, value in naive.items())}")
+        lines.append(f"  without the law: {', '.join(f'{name} {value:.5g}' for name, value in naive.items())}")
     return "\n".join([*lines, *(f"  ! {said['message']}" for said in content["diagnostics"])])
 
 

@@ -70,9 +70,10 @@ def _verdict(content: Mapping, found: Mapping) -> str:
     errors = found.get("errors") or {"relative": found["relative_error"]}
     said = [f"{errors['relative']:+.2%}" if errors["relative"] is not None else f"{found['error']:+.3g}"]
     if errors.get("of_fall") is not None:
-        said.append(f"{abs(errors['of_fall']):.0%} of the fall from the best fitted run")
+        share, way = abs(errors["of_fall"]), "rise" if content["rises"] else "fall"
+        said.append(f"{f'{share:.0%} of' if share < 10 else f'{share:.3g} times'} the {way} from the best fitted run")
     if errors.get("compute") is not None:
-        said.append(f"the law has this value at {errors['compute']:.2g} times the compute")
+        said.append(f"the law has this value at {errors['compute']:.3g} times the compute")
     elif why := found.get("errors_left_out", {}).get("compute"):
         said.append(why)
     width = f", {found['width']:.2g} of the prediction wide" if found.get("width") and found["width"] >= 1 else (
@@ -92,7 +93,7 @@ def _of_naive(found: Mapping) -> str:
     closer = abs(found["observed"] - value) < abs(found["error"])
     text = (f"The best naive forecaster, the {name}, said {value:.5g}"
             f"{f' ({error:+.2%})' if error is not None else ''}{', which is closer' if closer else ''}.")
-    if inside := found["naive_inside"]:
+    if (inside := found["naive_inside"]) and found["inside"]:
         text += (f" The interval also holds the {' and the '.join(inside)}, so that it does not tell the law from "
                  f"{'it' if len(inside) == 1 else 'them'}.")
     return text

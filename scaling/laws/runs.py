@@ -208,7 +208,9 @@ class Runs:
                     f"{quote}")
         if not (finite > 0).any():
             return "name a column of positive values"
-        other = "; a metric of either sign is fitted with loss='huber'" if role == "y" and (finite < 0).any() else ""
+        other = ""
+        if role == "y" and (finite < 0).any():
+            other = "; a metric of either sign is fitted with loss='huber' and a constant whose bounds are -inf and inf"
         return f"drop those rows (diverged runs?), where='{self.usable(role)}'{other}"
 
     def manifest(self) -> dict:

@@ -67,8 +67,12 @@ def settings_of_study(path, metric: str | None = None) -> dict:
         return found | ({"law": study["law"]} if isinstance(study.get("law"), str) else {})
     saved = files.read_json(place)
     try:
-        asked = saved.get("settings") or {"loss": saved["loss"], "delta": "noise", "quantile": saved["quantile"]}
-        asked = {name: asked[name] for name in ("loss", "delta", "quantile", "weights") if name in asked}
+        equal = saved["manifest"]["weights"] == "equal"
+        asked = saved.get("settings") or {"loss": saved["loss"], "delta": saved["delta"], "quantile": saved["quantile"],
+                                          "weights": None if equal else "seeds"}
+        asked = {name: asked[name] for name in ("loss", "delta", "quantile", "weights")}
+        if asked["weights"] == "given":  # numbers that are not saved under a name; a study weighs by seeds
+            asked["weights"] = "seeds"
         return found | asked | {"law": saved["form"], "fix": saved["fixed"], "tie": saved["tied"]}
     except (KeyError, TypeError) as missing:
         raise LawError(f"{place} is not a saved fit: it has no {missing}") from None

@@ -52,18 +52,18 @@ def own_form(path, name: str | None = None) -> Form:
     if form is None:
         raise LawError(f"{path} makes no law {name!r}; it makes {', '.join(made)}")
     known = before.get(form.name)
-    if known is not None and (known.file or {}).get("path") != os.fspath(path):
+    if known is not None and (known.file or {}).get("path") != os.path.abspath(path):
         raise LawError(f"{path}: the name {form.name!r} is that of another law: choose a name of its own")
     _check(form, path)
-    return replace(form, file={"path": os.fspath(path), "sha256": hashlib.sha256(code).hexdigest()})
+    return replace(form, file={"path": os.path.abspath(path), "sha256": hashlib.sha256(code).hexdigest()})
 
 
 def form_again(saved: dict, name: str, beside) -> Form:
     """The form of a saved fit from the file that made it; `saved` is {"path", "sha256"}, `beside` the saved fit's path.
 
-    A relative path is looked up from here and from the saved fit's folder. Raises LawError if the file has changed.
+    A file that is not where it was is looked up in the saved fit's folder. Raises LawError if it has changed.
     """
-    places = [pathlib.Path(saved["path"]), pathlib.Path(beside).parent / saved["path"]]
+    places = [pathlib.Path(saved["path"]), pathlib.Path(beside).parent / pathlib.Path(saved["path"]).name]
     place = next((place for place in places if place.exists()), places[0])
     form = own_form(place, name)
     assert form.file is not None

@@ -27,11 +27,15 @@ SHOWN = 4         # values that a sentence shows
 
 
 class CellError(ValueError):
-    """A cell that is no number: its place in the column, and why."""
+    """A cell that is no number: its place in the column, why, and whether it may be two numbers."""
 
-    def __init__(self, place: int, reason: str):
+    def __init__(self, place: int, reason: str, doubtful: bool = False):
         super().__init__(reason)
-        self.place = place
+        self.place, self.doubtful = place, doubtful
+
+
+class Doubtful(ValueError):
+    """A text that may be two numbers."""
 
 
 def is_gap(cell) -> bool:
@@ -76,8 +80,14 @@ def decimal_sign(texts: Iterable[str], otherwise: str = "") -> str:
     return clear.pop() if clear else otherwise or ("?" if seen else "")
 
 
-def _number(text: str, decimal: str) -> int | float:
-    """The number of a text. Raises ValueError, in words, if it is none or may be two."""
+def _groups_points(texts: Iterable[str]) -> bool:
+    """Whether points divide thousands in a column: some number has several, or one before a comma."""
+    shapes = [found["digits"] for found in map(_shape, texts) if found]
+    return any(digits.count(".") > 1 or 0 <= digits.find(".") < digits.find(",") for digits in shapes)
+
+
+def _number(text: str, decimal: str, grouped: bool) -> int | float:
+    """The number of a text. Raises ValueError, in words, if it is none or may be two. grouped: see `_groups_points`."""
     plain = text.strip().replace("−", "-").lower()
     if plain in INFINITE:
         return INFINITE[plain]
@@ -86,10 +96,10 @@ def _number(text: str, decimal: str) -> int | float:
         raise ValueError("it is no number")
     digits = found["digits"]
     if decimal == "?" and "," in digits:
-        raise ValueError("its comma may be a decimal sign or divide thousands")
+        raise Doubtful("its comma may be a decimal sign or divide thousands")
     group = "," if decimal != "," else "."
-    if decimal == "," and digits.count(".") == 1 and "," not in digits:
-        raise ValueError("its point may be a decimal sign or divide thousands, since other numbers have decimal commas")
+    if decimal == "," and digits.count(".") == 1 and "," not in digits and not grouped:
+        raise Doubtful("its point may be a decimal sign or divide thousands, since other numbers have decimal commas")
     whole, sign, rest = digits.partition("," if decimal == "," else ".")
     for mark in (group, " ", "\u00a0", "\u202f", "'", "_"):
         if re.fullmatch(rf"\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+", whole):
@@ -112,15 +122,15 @@ def to_numbers(cells: Sequence, otherwise: str = "") -> np.ndarray:
     the first cell that is no number.
     """
     texts = [cell for cell in cells if isinstance(cell, str) and not is_gap(cell)]
-    decimal, values, whole = decimal_sign(texts, otherwise), [], True
+    decimal, grouped, values, whole = decimal_sign(texts, otherwise), _groups_points(texts), [], True
     for place, cell in enumerate(cells):
         if is_gap(cell):
             value = np.nan
         elif isinstance(cell, str):
             try:
-                value = _number(cell, decimal)
+                value = _number(cell, decimal, grouped)
             except ValueError as error:
-                raise CellError(place, f"{cell!r}: {error}") from None
+                raise CellError(place, f"{cell!r}: {error}", isinstance(error, Doubtful)) from None
         elif isinstance(cell, (complex, np.complexfloating)) or not hasattr(cell, "__float__"):
             raise CellError(place, f"{cell!r}: it is no number")
         else:
@@ -141,7 +151,10 @@ def _float(value) -> float:
 
 
 def column_of(cells: Sequence, otherwise: str = "") -> np.ndarray:
-    """A column of its cells: numbers or true and false if all cells are, else objects; missing cells are NaN."""
+    """A column of its cells: numbers or true and false if all cells are, else objects; missing cells are NaN.
+
+    Raises CellError for a number that may be two.
+    """
     present = [cell for cell in cells if not is_gap(cell)]
     said = [str(cell).strip().lower() for cell in present]
     if present and set(said) <= {"true", "false"}:
@@ -149,7 +162,9 @@ def column_of(cells: Sequence, otherwise: str = "") -> np.ndarray:
         return np.array(values, bool if len(present) == len(cells) else object)
     try:
         return to_numbers(cells, otherwise)
-    except CellError:
+    except CellError as error:
+        if error.doubtful:
+            raise
         out = np.empty(len(cells), object)
         for place, cell in enumerate(cells):
             out[place] = np.nan if (cell.strip().lower() in EMPTY if isinstance(cell, str) else is_gap(cell)) else cell

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.forms.form import LawError
-from scaling.laws.tables.cells import column_of, decimal_sign, is_gap, looks_numeric
+from scaling.laws.tables.cells import CellError, column_of, decimal_sign, is_gap, looks_numeric
 
 SEPARATORS = ("\t", ";", "|", ",", " ")
 NAMES = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "spaces"}
@@ -190,6 +190,13 @@ def _frame(reading: Reading) -> pd.DataFrame:
         raise LawError(f"two of its columns are called {repeated!r}: give each its own name")
     numeric = [column for column in cells if all(is_gap(cell) or looks_numeric(cell) for cell in column)]
     decimal = decimal_sign(cell for column in numeric for cell in column if not is_gap(cell))
-    columns = {name: column_of(column, decimal.replace("?", "")) if reading.rows else np.array([], float)
-               for name, given, column in zip(names, reading.header, cells) if given or any(column)}
+    columns = {}
+    for name, given, column in zip(names, reading.header, cells):
+        try:
+            if given or any(column):
+                columns[name] = column_of(column, decimal.replace("?", "")) if column else np.array([], float)
+        except CellError as error:
+            line = reading.rows[error.place].line
+            raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with decimal "
+                           "points, or give one that leaves no doubt") from None
     return pd.DataFrame(columns)

@@ -16,7 +16,7 @@ import zlib
 import pandas as pd
 
 from scaling.laws.forms.form import LawError
-from scaling.laws.tables.cells import column_of
+from scaling.laws.tables.cells import CellError, column_of
 from scaling.laws.tables.delimited import parse_table
 
 DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".dat")
@@ -167,7 +167,13 @@ def _of_records(records: list[dict]) -> pd.DataFrame:
     if not records:
         raise LawError("it holds no rows")
     names = dict.fromkeys(name for record in records for name in record)
-    return pd.DataFrame({name: column_of([record.get(name) for record in records]) for name in names})
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = column_of([record.get(name) for record in records])
+        except CellError as error:
+            raise LawError(f"column {name!r} has in row {error.place} {error}") from None
+    return pd.DataFrame(columns)
 
 
 def _from_parquet(content: bytes) -> pd.DataFrame:

@@ -6,5 +6,5 @@ from scaling.results import logs, records
 from scaling.store import checkpoint, files
 from scaling.study.restored import RestoreError
 
-EXPECTED = (ConfigError, DataError, EvaluateError, RestoreError, checkpoint.CheckpointError,
-            checkpoint.NoCheckpoint, files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError, records.RecordError)
+EXPECTED = (ConfigError, DataError, EvaluateError, RestoreError, checkpoint.CheckpointError, checkpoint.NoCheckpoint,
+            files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError, records.RecordError)

@@ -34,7 +34,8 @@ def restore(workdir, run: str = "best") -> RestoredRun:
     try:
         record = runner.records.read(fingerprint)
     except KeyError:
-        raise RestoreError(f"the record of {fingerprint} in {_shown(runner)} is damaged: run the study again, which trains the run again") from None
+        raise RestoreError(f"the record of {fingerprint} in {_shown(runner)} is damaged; run the study again to "
+                           "train it anew") from None
     return restore_record(runner, record)
 
 
@@ -47,7 +48,8 @@ def restore_record(runner: Runner, record: dict) -> RestoredRun:
         raise RestoreError(f"the experiment of {fingerprint} is not one that this version of scaling knows: "
                            f"{error}") from None
     path = runner.workdir / "params" / fingerprint
-    again = f"restore them, or delete {os.fspath(runner.records.path(fingerprint))} and run the study again to train the run anew"
+    again = (f"restore them, or delete {os.fspath(runner.records.path(fingerprint))} and run the study again, which trains "
+             "the run anew")
     if not path.is_dir():
         raise RestoreError(f"the parameters of {fingerprint} are missing: there is no directory {os.fspath(path)}; {again}")
     abstract = {"params": jax.eval_shape(experiment.family.init, jax.random.key(0))}

@@ -14,6 +14,7 @@ from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.results import logs, records
 from scaling.store import checkpoint
+from scaling.sweeps import curves
 from scaling.sweeps.plan import Pack
 from scaling.sweeps.validation import Validation
 from scaling.training.counts import counts, step_flops, step_flops_executed
@@ -39,7 +40,7 @@ class PackTraining:
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.step_seconds: float | None = None  # measured from the second call on
         self.logged_at: float | None = None  # the time of the last `log_metrics`
-        self.seals: dict = {}  # {segment: the seals of its logs, one for each trunk}, in process 0
+        self.curves = curves.Curves(pack, runner.workdir, self.options.writers)
 
     def run(self):
         """Trains every segment that is not done, writes the records, and removes the checkpoints."""
@@ -80,7 +81,7 @@ class PackTraining:
         saved after SIGTERM.
         """
         saved = self.checkpoints(name)
-        at, seals = 0 if state is None else int(arrays.fetch(state.step)[0]), self.seals.get(name)
+        at, seals = 0 if state is None else int(arrays.fetch(state.step)[0]), self.curves.seals.get(name)
         found = self.newest(saved, name, at)
         if found is not None:
             state, meta = found
@@ -90,7 +91,7 @@ class PackTraining:
         elif state is None:
             state = self.program.init(self.experiments)
         self.diverged = arrays.fetch(state.diverged)  # of this segment: a diverged branch leaves its trunk unchanged
-        loggers = self.open_logs(name, at, seals)
+        loggers = self.curves.open(name, at, seals)
         spans = [span] * len(self.experiments)
         start = saved_at = time.monotonic()
         unread = None  # arguments of `log_metrics` for the last call
@@ -111,12 +112,13 @@ class PackTraining:
                 saved.save(at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
                 if stopping:
-                    _close(saved, loggers)
+                    self.curves.close(name, loggers)
+                    saved.close()
                     raise exits.Preempted
         if unread is not None:
             self.log_metrics(loggers, *unread)
-        self.seals[name] = [logger.seal() for logger in loggers]
-        _close(saved, loggers)
+        self.curves.close(name, loggers)
+        saved.close()
         return state, seconds + time.monotonic() - start
 
     def newest(self, saved, name, at):
@@ -142,15 +144,6 @@ class PackTraining:
         wanted = every if self.step_seconds is None else int(CALL_SECONDS / self.step_seconds)
         wanted = max(every, min(wanted, self.program.steps_per_call))
         return min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at
-
-    def open_logs(self, name, at, seals):
-        """The logger of each trunk, in process 0; none in the other processes."""
-        if not hosts.is_lead():
-            return []
-        # A point is named after the last step that it covers, so a run that resumes at step `at` keeps the point `at`.
-        return [logs.Logger(self.runner.workdir, _log_name(name, trunk), self.options.writers, at + 1, directory="logs",
-                            config=experiments.to_dict(trunk.runs[-1].experiment), seal=seal)
-                for trunk, seal in zip(self.pack.trunks, seals or [None] * len(self.pack.trunks), strict=True)]
 
     def log_metrics(self, loggers, at, steps, metrics, validation):
         """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.
@@ -211,7 +204,7 @@ class PackTraining:
         for index, run in enumerate(runs):
             if runner.records.done(run.fingerprint):
                 continue
-            curve, lost = self.join_curve(index, span)
+            curve, lost = self.curves.join(index, {"trunk": span.cooldown, _branch_name(span): span.steps})
             logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
             step, reason = int(diverged[index]), "not finite"
             scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
@@ -237,22 +230,6 @@ class PackTraining:
         examples = next(iter(self.runner.evaluation(experiment).values()))
         return len(next(iter(examples.values()))) * experiment.data.per_example
 
-    def join_curve(self, index, span) -> tuple[list[dict], int]:
-        """(training curve of a run: its trunk, number `index`, up to the cooldown, then its branch; points it has lost)."""
-        points, lost = [], 0
-        for name, last in (("trunk", span.cooldown), (_branch_name(span), span.steps)):
-            seal = self.seals[name][index]
-            path = self.runner.workdir / "logs" / f"{_log_name(name, self.pack.trunks[index])}.jsonl"
-            found, problem = logs.examine_curve(path, {**seal, "lost": 0})
-            if problem:
-                warnings.warn(problem, stacklevel=2)
-            points += [point for point in found if point.get("step", np.inf) <= last]
-            lost += seal.get("lost", 0) + (max(1, seal["points"] - len(found)) if problem else 0)
-        if lost:
-            warnings.warn(f"the curve of run {self.pack.trunks[index].runs[-1].fingerprint} lacks {lost} or more points, "
-                          "also where it is judged whether its training broke down", stacklevel=2)
-        return points, lost
-
     def broken(self, curve, scores) -> tuple[int, str | None]:
         """(step, reason) of a run whose training broke down although all its numbers are finite; else (-1, None)."""
         family = self.pack.experiment.family
@@ -267,15 +244,5 @@ def _branch_name(span) -> str:
     return f"branch-{span.steps}"
 
 
-def _log_name(segment, trunk) -> str:
-    return f"{trunk.runs[-1].fingerprint}-{segment}"
-
-
 def _item(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
-
-
-def _close(saved, loggers):
-    for logger in loggers:
-        logger.close()
-    saved.close()

@@ -32,6 +32,7 @@ class Checkpoints:
                 if ".orbax-checkpoint-tmp" in path.name:
                     warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed",
                                   stacklevel=2)
+        hosts.by_lead(self._remove_damaged_scores)
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
                 preservation_policy=_policy(keep, keep_best), best_fn=_score if keep_best else None,
@@ -112,6 +113,18 @@ class Checkpoints:
         self.close()
         if not best:
             hosts.by_lead(lambda: self._directory.exists() and self._directory.rmtree())
+
+    def _remove_damaged_scores(self):
+        """Removes scores that orbax, which reads all of them at its start, could not read."""
+        steps = [p for p in self._directory.iterdir() if p.name.isdecimal()] if self._directory.exists() else []
+        for scores in (step / "metrics" for step in steps):
+            try:
+                found = json.loads((scores / "metrics").read_text()) if scores.exists() else {"score": 0.0}
+                _score(found) + 0.0
+            except (ValueError, LookupError, TypeError, OSError) as error:
+                warnings.warn(f"the score in {os.fspath(scores)} is damaged ({type(error).__name__}), so it is removed",
+                              stacklevel=4)
+                scores.rmtree()
 
     def _best_steps(self):
         scores = {step: self._manager.metrics(step) for step in self._manager.all_steps()}

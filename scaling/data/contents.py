@@ -1,16 +1,16 @@
 """What was found in data and what was left out, as JSON values for files and as sentences for people.
 
-`source.contents` has "documents" (or images) and their "bytes", in training and evaluation together; "units" (tokens or
-examples) that are used for training, and "unit"; "training" and, by split, "evaluation", with the same counts; "left_out",
-{reason: count}, with some names for each reason in "examples"; "encodings", {encoding: documents}; and "notes", a list of
-sentences.
+`source.contents` has "documents" (or images, which "things" says) and their "bytes", in training and evaluation
+together; "units" (tokens or examples) that are used for training, and "unit"; "training" and, by split, "evaluation", with
+the same counts; "left_out", {reason: count}, with some names for each reason in "examples"; "encodings", {encoding:
+documents}; and "notes", a list of sentences.
 """
 from collections.abc import Iterable, Mapping
 
 from scaling.data.reading import GUESSED
 
 KEPT = ("read", "pieces", "train", "file", "package")      # counts that are no reason to leave something out
-REPETITION = ("duplicate", "near_duplicate", "empty")      # reasons that need no names
+UNNAMED = ("duplicate", "near_duplicate", "empty", "generated", "table", "long_lines")     # reasons that need no names
 
 
 def of_counts(counts: Mapping, splits: Iterable[str], encodings: Mapping, examples: Mapping, notes: Iterable[str],
@@ -21,8 +21,8 @@ def of_counts(counts: Mapping, splits: Iterable[str], encodings: Mapping, exampl
     notes = list(notes)
     if "pieces" in counts:
         whole = counts["read"]["files"] - sum(n for rule, n in left_out.items() if rule != "near_duplicate")
-        notes.append(f"{whole:,} documents were divided into {counts['pieces']['files']:,} pieces, so that evaluation is "
-                     "on a sample of all of them")
+        notes.append(f"documents that are long were divided, {whole:,} into {counts['pieces']['files']:,}, so that "
+                     "evaluation is on a sample of all of them")
     guessed = [name for name in encodings if name.endswith(GUESSED)]
     if guessed:
         notes.append(f"the encoding of {sum(encodings[name] for name in guessed):,} documents is a guess "
@@ -50,25 +50,25 @@ def left_out_sentence(counts: Mapping, examples: Mapping) -> str:
         number = entry["files"] if isinstance(entry, Mapping) else entry
         if rule in KEPT or not number:
             continue
-        names = [] if rule in REPETITION else list(examples.get(rule, ()))
+        names = [] if rule in UNNAMED else list(examples.get(rule, ()))
         more = ", ..." if number > len(names) else ""
         parts.append(f"{number:,} {rule.replace('_', ' ')}" + (f" ({', '.join(names)}{more})" if names else ""))
     return f"left out: {', '.join(parts)}" if parts else ""
 
 
-def sentences(name: str, contents: Mapping, thing: str = "documents") -> list[str]:
+def sentences(name: str, found: Mapping) -> list[str]:
     """The contents of the data called `name`, for the terminal."""
-    def said(part):
-        of = f" of {part['bytes']:,} bytes" if part.get("bytes") else ""
-        return f"{part['documents']:,}{of}"
+    things = found.get("things", "documents")
 
-    evaluated = [f"{said(part)} of {split!r}" for split, part in contents["evaluation"].items()]
-    out = [f"{name}: {said(contents)} {thing}" if not contents.get("bytes") else
-           f"{name}: {contents['documents']:,} {thing} of {contents['bytes']:,} bytes",
-           f"training is on {contents['units']:,} different {contents['unit']}, of {said(contents['training'])} {thing}; "
-           f"evaluation is on {', '.join(evaluated)}"]
-    encodings = {name: number for name, number in contents.get("encodings", {}).items() if name != "utf-8"}
+    def said(part: Mapping) -> str:
+        word = things.removesuffix("s") if part["documents"] == 1 else things
+        return f"{part['documents']:,} {word}" + (f" ({part['bytes']:,} bytes)" if part["bytes"] else "")
+
+    evaluated = [f"{said(part)} of {split!r}" for split, part in found["evaluation"].items()]
+    out = [f"{name}: {said(found)}; {found['units']:,} different {found['unit']} to train on, from "
+           f"{said(found['training'])}; evaluation on {', '.join(evaluated)}"]
+    encodings = {encoding: count for encoding, count in found.get("encodings", {}).items() if encoding != "utf-8"}
     if encodings:
-        out.append("encodings beside UTF-8: " + ", ".join(f"{name} in {n:,}" for name, n in encodings.items()))
-    left = left_out_sentence(contents["left_out"], contents.get("examples", {}))
-    return out + ([left] if left else []) + list(contents["notes"])
+        out.append("encodings beside UTF-8: " + ", ".join(f"{encoding} in {n:,}" for encoding, n in encodings.items()))
+    left = left_out_sentence(found["left_out"], found.get("examples", {}))
+    return out + ([left] if left else []) + list(found["notes"])

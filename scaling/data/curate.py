@@ -117,7 +117,7 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
                 continue
             seen.add(_digest(read.text))
             nulls += read.nulls
-            encodings[read.encoding] = encodings.get(read.encoding, 0) + 1
+            encodings[read.encoding] = encodings.get(read.encoding, 0) + 1      # such as "utf-8"
             name = file.name if read.record is None else f"{file.name}#{read.record}"
             found.append(Document(name, file.package, read.text))
     kept = found if rules else divide(found, total)

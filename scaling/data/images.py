@@ -4,11 +4,10 @@ import os
 
 import numpy as np
 
-from scaling.data import order, transforms
+from scaling.data import contents, order, transforms
 from scaling.data.source import Feed
 from scaling.fields import DataError, did_you_mean
-from scaling.store.files import disk_full
-from scaling.store.prepared import REMEDY, data_directory
+from scaling.store.prepared import data_directory, preparing
 
 UNLIMITED = order.LIMIT - 1  # training images of an endless stream
 MOVES = 6                    # the key of augmentations; source.py and glyphs/render.py have other keys
@@ -22,11 +21,11 @@ class ImageSource(Feed):
     permutation of the first `unique_examples` images that depends on the seed and the epoch. An endless stream
     (glyphs) shows no image twice unless `unique_examples` limits it.
 
-    Attributes: `name`; `fingerprint` (of the data, splits and every transform); `size`, `channels`, `levels`;
-      `batch_size`; `unique_examples`, the training images used, 2**31 - 1 for a stream; `splits` for evaluation, of
-      which the first, "iid", has the distribution of training. A batch has "image", uint8
-      [batch, size, size, channels], 0 to levels - 1, and, if they were asked for, "label", int32 [batch], and
-      "caption", int32 [batch, caption].
+    Attributes: `name`; `contents`, what was found and left out (see `contents.py`); `fingerprint` (of the data, splits
+      and every transform); `size`, `channels`, `levels`; `batch_size`; `unique_examples`, the training images used,
+      2**31 - 1 for a stream; `splits` for evaluation, of which the first, "iid", has the distribution of training. A
+      batch has "image", uint8 [batch, size, size, channels], 0 to levels - 1, and, if they were asked for, "label",
+      int32 [batch], and "caption", int32 [batch, caption].
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
@@ -37,18 +36,19 @@ class ImageSource(Feed):
         described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}"
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
         if unique_examples > pictures.count:
-            raise DataError(f"unique_examples={unique_examples:,} is more than the {pictures.count:,} "
+            raise DataError(f"data.unique_examples={unique_examples:,} is more than the {pictures.count:,} "
                             f"training images of {self.name}; write at most that, or 0 for all")
         if not pictures.count:
             raise DataError(f"{self.name} has no training images")
         if label and 0 < classes < (least := len(self.classes(label))):
-            raise DataError(f"classes={classes} is less than the {least} of label={label!r} of {self.name}; "
-                            f"write classes={least}")
+            raise DataError(f"data.classes={classes} is less than the {least} of data.label={label!r} of {self.name}; "
+                            f"write data.classes={least}")
         if classes and not label:
-            raise DataError(f"classes={classes} without a label; write label= as well, or classes=0")
+            raise DataError(f"data.classes={classes} without a label; write data.label= as well, or data.classes=0")
         self.unique_examples = unique_examples or pictures.count
         super().__init__(self.unique_examples, batch)
         self._tables = pictures.tables(label, caption)
+        self.contents = {**pictures.contents, "units": self.unique_examples, "unit": "examples"}
 
     def __repr__(self) -> str:
         return (f"ImageSource({self.name!r}, {self.size}x{self.size}x{self.channels}, levels={self.levels}, "
@@ -97,8 +97,8 @@ class ImageSource(Feed):
                             + did_you_mean(split, self.splits))
         available = self.pictures.available(split)
         if not 0 < examples <= available:
-            raise DataError(f"evaluation on {examples:,} images of {split!r} of {self.name} is not possible; "
-                            f"write 1 to {available:,}")
+            raise DataError(f"data.evaluation_examples={examples:,} is not possible on the split {split!r} of {self.name}, "
+                            f"which has {available:,} images; write 1 to {available:,}")
 
     def evaluation(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
         """The first `examples` of an evaluation split, not augmented. Smaller sets are nested in larger ones."""
@@ -107,6 +107,15 @@ class ImageSource(Feed):
         rows = [np.arange(at, min(at + step, examples)) for at in range(0, examples, step)]
         parts = [self._finish(self.pictures.read(self._tables, part, split)) for part in rows]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def check_evaluation(self, examples: int) -> None:
+        """Raises DataError unless every evaluation split has `examples` images."""
+        for split in self.splits:
+            self._check_split(split, examples)
+
+    def summary(self) -> list[str]:
+        """Sentences about what was found in the data and what was left out."""
+        return contents.sentences(self.name, self.contents)
 
     def factors(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
         """The factors that the data set records of the first `examples` images of a split, or of "train"."""
@@ -121,17 +130,19 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
-      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), or "tfds:<name>[/<config>]".
+      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), "tfds:<name>[/<config>]", or "images:<file,
+        folder or glob>" (`scaling.data.image_files`).
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
       levels: the number of values that a pixel can have, 2 to 256.
       batch: images in a (global) batch.
       unique_examples: how many training images to use, the first ones of the fixed order; 0 for all.
       label: the factor that "label" holds: a categorical factor of glyphs (character, block, font, weight, slant), or
-        a feature of a TFDS data set ("label"; "attributes/Smiling"); empty for none.
+        a feature of a TFDS data set ("label"; "attributes/Smiling"), "label" for the folders that image files lie in;
+        empty for none.
       classes: the number of classes that the model has, at least as many as the label has values; 0 allows any number.
       caption: bytes of "caption", cut or filled with zeros; 0 for none.
-      resize, crop: how TFDS images are brought to `size`, see `scaling.data.transforms`.
+      resize, crop: how images of TFDS and files are brought to `size`, see `scaling.data.transforms`.
       flip, shift: augmentation in training: mirroring, and moving by up to `shift` pixels.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show progress bars.
@@ -143,22 +154,26 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
               "caption": (caption, 0, 1 << 16), "shift": (shift, 0, size)}
     for field, (value, least, most) in limits.items():
         if not least <= value <= most:
-            raise DataError(f"{field}={value} is out of range; write {least} to {most}")
+            raise DataError(f"data.{field}={value} is out of range; write {least} to {most}")
     if channels not in (1, 3):
-        raise DataError(f"channels={channels} is not possible; write 1 for grey or 3 for RGB")
+        raise DataError(f"data.channels={channels} is not possible; write 1 for grey or 3 for RGB")
     transforms.check_name("resize", resize, transforms.RESIZES)
     transforms.check_name("crop", crop, transforms.CROPS)
     root = data_directory(data_dir)
     kind, _, rest = name.partition(":")
-    with disk_full(root, REMEDY):
+    with preparing(root):
         if kind == "tfds" and rest:
-            from scaling.data import pictures
-            found = pictures.find_pictures(rest, root, size, channels, resize, crop, progress)
+            from scaling.data import tfds_images
+            found = tfds_images.find_pictures(rest, root, size, channels, resize, crop, label, caption > 0, progress)
+        elif kind == "images" and rest:
+            from scaling.data import folders
+            needed = label or "label" * (caption > 0)
+            found = folders.find_folder(rest, root, size, channels, resize, crop, needed, progress)
         elif name.split("/")[0] == "glyphs":
             from scaling.data.glyphs import stream  # matplotlib, which text does without
             found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
-            known = ["glyphs", "glyphs/letters", f"tfds:{name}"]
-            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set> or "
-                            "tfds:<name>[/<config>]" + did_you_mean(name, known))
+            known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}"]
+            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, "
+                            "tfds:<name>[/<config>] or images:<file, folder or glob>" + did_you_mean(name, known))
     return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)

@@ -117,7 +117,7 @@ def _python(data: bytes) -> Reading:
     """The text of a Python file, as PEP 263 says."""
     try:
         used, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return clean(data.decode(used), len(data), used.removesuffix("-sig"))
+        return clean(data.decode(used), len(data), codecs.lookup(used.removesuffix("-sig")).name)
     except (SyntaxError, UnicodeError, LookupError):
         return Reading(None, "undecodable", len(data))
 

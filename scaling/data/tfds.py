@@ -1,6 +1,7 @@
 """Data sets of TFDS by name: their builders, splits, features and files, with one sentence about what is wrong."""
 import importlib
 import pathlib
+import re
 
 from scaling.data.digests import content_digest
 from scaling.fields import DataError, did_you_mean
@@ -12,7 +13,8 @@ def find_builder(name: str, data_dir: pathlib.Path):
     """The TFDS builder called `name`: prepared under `data_dir`, or where TFDS keeps its own data."""
     import tensorflow_datasets
     importlib.import_module("scaling.data.builders")  # its classes register themselves with TFDS
-    own = data_dir if (data_dir / name.split("/")[0].split(":")[0]).exists() else None
+    first = re.match(r"\w*", name)[0]
+    own = data_dir if first and (data_dir / first).exists() else None
     try:
         return tensorflow_datasets.builder(name, data_dir=own)
     except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
@@ -20,15 +22,15 @@ def find_builder(name: str, data_dir: pathlib.Path):
         raise DataError(f"TFDS has no data set {name!r}, and none is prepared under {data_dir}"
                         + did_you_mean(name.split("/")[0], known)) from error
     except Exception as error:  # a config or version that is not there, damaged files: TFDS raises many kinds
-        raise DataError(f"tfds:{name}: {_first_line(error)}{_versions(name, own)}") from error
+        raise DataError(f"tfds:{name}: {first_line(error)}{_versions(name, own)}") from error
 
 
 def _versions(name: str, own: pathlib.Path | None) -> str:
     """What is prepared of a data set, for a name with a config or version that is not there."""
-    first = name.split("/")[0].split(":")[0]
-    if own is None or not first:
+    if own is None:
         return ""
-    found = sorted(path.parent.relative_to(own).as_posix() for path in (own / first).glob("**/dataset_info.json"))
+    folder = own / re.match(r"\w*", name)[0]
+    found = sorted(path.parent.relative_to(own).as_posix() for path in folder.glob("**/dataset_info.json"))
     shown = [f"tfds:{'/'.join(path.split('/')[:-1])}:{path.split('/')[-1]}" for path in found]
     return f"; prepared under {own} are {', '.join(shown)}" if shown else ""
 
@@ -54,15 +56,15 @@ def shards_digest(builder, data_dir: pathlib.Path) -> list[str]:
     return [content_digest(shards, data_dir / "index", True, f"tfds:{builder.info.full_name}")]
 
 
-def open_split(builder, name: str, split: str):
+def open_split(builder, name: str, split: str, decoders=None):
     """The examples of a split, as a sequence that reads an example when it is indexed."""
     check_split(builder, name, split)
     try:
-        return builder.as_data_source(split)
+        return builder.as_data_source(split, decoders=decoders)
     except Exception as error:  # TFDS raises many kinds; each means that these files cannot be read
         raise DataError(
             f"tfds:{name} ({split}) is not prepared as array_record in {builder.data_dir} "
-            f"({_first_line(error)}); run tfds.builder({name!r}, file_format='array_record')"
+            f"({first_line(error)}); run tfds.builder({name!r}, file_format='array_record')"
             ".download_and_prepare() where there is a network, and set data_dir= or $TFDS_DATA_DIR to "
             "the directory that it wrote") from error
 
@@ -80,6 +82,8 @@ def find_feature(name: str, features, wanted: str) -> str:
                     f"it has {', '.join(dict(features))}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The kind and the first line of an error, without TFDS's preface about arguments."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    said = re.sub(r"^Failed to construct dataset .*?\}\": ", "", lines[0]) if lines else ""
+    return f"{type(error).__name__}: {said[:300]}"

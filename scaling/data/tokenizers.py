@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from scaling.fields import DataError
-from scaling.store.files import atomic_write
-from scaling.store.prepared import locked
+from scaling.store.files import write_json
+from scaling.store.prepared import find_index, locked, say_damaged
 
 SEPARATOR = b"\0"
 SMALLEST_BPE = 258
@@ -122,13 +122,33 @@ def find_tokenizer(name: str, directory: pathlib.Path, corpus: str, texts: Calla
         raise DataError(f"tokenizer {name} is too small: 256 bytes and the separator come first; "
                         f"write bpe:{SMALLEST_BPE} or more")
     path = directory / f"{corpus}-bpe{size}.json"
-    if not path.exists():
+    found = _find_trained(path)
+    if found is None:
         with locked(path):
-            if not path.exists():
+            found = _find_trained(path)
+            if found is None:
                 state = BPE.train(texts(), int(size), progress)
-                atomic_write(path, state)
-    found = BPE(path.read_text(encoding="utf-8"))
+                write_json(path, {"state": state, "sha256": hashlib.sha256(state.encode()).hexdigest()})
+                found = BPE(state)
     if found.vocab != int(size):
         raise DataError(f"the training text has too few repeated pairs for tokenizer {name}; "
                         f"write bpe:{found.vocab} or less")
     return found
+
+
+def _find_trained(path: pathlib.Path) -> BPE | None:
+    """The trained tokenizer in a file, or None if there is none or it is damaged.
+
+    The file has the library's own state and its digest; a file of an earlier version is that state, without a digest.
+    """
+    found = find_index(path)
+    if found is None:
+        return None
+    state = found["state"] if "state" in found else path.read_text(encoding="utf-8")
+    try:
+        if "state" in found and hashlib.sha256(state.encode()).hexdigest() != found["sha256"]:
+            raise ValueError("it does not have the digest that it had")
+        return BPE(state)
+    except Exception as error:           # the library raises plain Exception for a state that it cannot read
+        say_damaged(path, error)
+        return None

@@ -28,7 +28,7 @@ CROPS = {"center": center, "none": lambda image: image}
 def check_name(field: str, value: str, known) -> None:
     """Raises DataError unless `value` is among the names `known`."""
     if value not in known:
-        raise DataError(f"{field}={value!r} is not known; write one of {', '.join(known)}"
+        raise DataError(f"data.{field}={value!r} is not known; write one of {', '.join(known)}"
                         + did_you_mean(value, known))
 
 

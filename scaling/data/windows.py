@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from scaling.data import order
 from scaling.data.tokenizers import Tokenizer
+from scaling.fields import DataError
 from scaling.store.files import replacing, write_json
-from scaling.store.prepared import find_index, locked
+from scaling.store.prepared import find_index, locked, say_damaged
 
 VERSION = 1                   # of the order and layout above; part of a source's fingerprint
 BLOCK = 64 << 20              # bytes of text
@@ -39,7 +40,11 @@ class Windows:
         kept = max(1, CACHED // (self._per_record * self._row * dtype.itemsize))
         self._record = functools.lru_cache(kept)(self._read)
         self.blocks: list[dict] = []
-        while (block := find_index(self._path(len(self.blocks), "json"))) is not None:
+        while (block := find_index(self._path(len(self.blocks), "json"), "windows", "next", "last")) is not None:
+            records = -(-block["windows"] // self._per_record)
+            if (found := self._open(len(self.blocks))) != records:      # it and those after it are prepared again
+                say_damaged(self._path(len(self.blocks), "array_record"), f"it has {found} records of {records}")
+                break
             self.blocks.append(block)
         self._starts = np.cumsum([0] + [block["windows"] for block in self.blocks])
 
@@ -57,12 +62,23 @@ class Windows:
     def __reduce__(self):                                  # open readers and cached records stay in their process
         return Windows, (self._directory, self._split, self._row - 1, self._dtype)
 
-    def _read(self, block: int, record: int) -> np.ndarray:
+    def _open(self, block: int) -> int:
+        """Opens the records of a block. Returns their number: 0 for a file that was cut short, as array_record says."""
         from array_record.python import array_record_module
-        if block not in self._readers:
+        try:
             self._readers[block] = array_record_module.ArrayRecordReader(
                 str(self._path(block, "array_record")), "readahead_buffer_size:0,max_parallelism:0")
-        (data,) = self._readers[block].read([record])
+            return self._readers[block].num_records()
+        except Exception:        # array_record raises many kinds: no file, no footer, ...
+            return 0
+
+    def _read(self, block: int, record: int) -> np.ndarray:
+        try:
+            (data,) = self._readers[block].read([record])
+        except Exception as error:       # array_record checks its records, and says so in many kinds of errors
+            path = self._path(block, "array_record")
+            raise DataError(f"{path} is damaged: record {record} cannot be read; delete it, and it is prepared "
+                            "again") from error
         return np.frombuffer(data, self._dtype).reshape(-1, self._row)
 
     def __getitem__(self, indices) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Prepared data on disk: their directory, locks for the processes that prepare them, and their index files."""
 import contextlib
 import errno
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -86,3 +87,24 @@ def say_damaged(path, problem) -> None:
     """Warns that the prepared data in `path` are damaged, and are prepared again."""
     lines = str(problem).strip().splitlines() or [type(problem).__name__]
     warnings.warn(f"{os.fspath(path)} is damaged and is prepared again ({lines[0][:200]})", stacklevel=3)
+
+
+def file_digest(path: pathlib.Path) -> str:
+    """The SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged_file(directory: pathlib.Path, digests: dict[str, str], most: int = 1 << 30) -> str:
+    """Which of the files in `directory` is missing or has another digest, in words; "" if none.
+
+    A file of more than `most` bytes (a second of reading), or with an empty digest, is only looked for.
+    """
+    for name, digest in digests.items():
+        path = directory / name
+        try:
+            if path.stat().st_size <= most and digest and file_digest(path) != digest:
+                return f"{name} was changed or cut short"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return ""

@@ -155,8 +155,8 @@ def test_labels_and_captions_name_what_is_drawn(load_glyphs):
 @pytest.mark.parametrize("name, options, message", [
     ("glyphs/leters", {}, "did you mean glyphs/letters"), ("glyfs", {}, "did you mean glyphs"),
     ("glyphs/letters", {"label": "caracter"}, "did you mean character"),
-    ("glyphs/letters", {"label": "character", "classes": 51}, "write classes=52"),
-    ("glyphs/letters", {"classes": 52}, "write label="), ("glyphs/letters", {"channels": 2}, "channels=2"),
+    ("glyphs/letters", {"label": "character", "classes": 51}, "write data.classes=52"),
+    ("glyphs/letters", {"classes": 52}, "write data.label="), ("glyphs/letters", {"channels": 2}, "channels=2"),
     ("glyphs/letters", {"levels": 1}, "levels=1 is out of range"), ("glyphs/letters", {"size": 0}, "size=0"),
     ("glyphs/letters", {"batch": 0}, "batch=0"), ("glyphs/letters", {"size": 65}, "write 8 to 64"),
     ("glyphs/letters", {"resize": "bilinaer"}, "did you mean bilinear"),

@@ -140,7 +140,7 @@ def test_prepared_once_and_again_for_other_transforms(root, monkeypatch):
     different = [load(root, **o).fingerprint for o in ({"resize": "nearest"}, {"crop": "none"}, {"size": 7},
                                                        {"channels": 1}, {"levels": 2})]
     assert len({first.fingerprint, *different}) == 6
-    monkeypatch.setattr(pictures, "_prepare", lambda *_: pytest.fail("prepared again"))
+    monkeypatch.setattr(pictures, "prepare", lambda *_: pytest.fail("prepared again"))
     assert load(root).fingerprint == first.fingerprint
     np.testing.assert_array_equal(load(root).arrays()["image"], first.arrays()["image"])
 
@@ -184,7 +184,7 @@ def test_a_fixed_set_of_glyphs_written_and_read_back_by_name(tmp_path):
     ("tfds:lm1b", {}, "no feature called 'image'"), ("cifar10", {}, "tfds:cifar10"),
     ("tfds:glyphs/letters_16", {}, "download_and_prepare"),
     ("tfds:patches/tested", {"label": "lable"}, "did you mean label"),
-    ("tfds:patches/tested", {"label": "label", "classes": 1}, "write classes=2"),
+    ("tfds:patches/tested", {"label": "label", "classes": 1}, "write data.classes=2"),
     ("tfds:patches/tested", {"unique_examples": 41}, "more than the 40 training images"),
     ("tfds:patches/tested", {"crop": "centre"}, "did you mean center")])
 def test_errors_name_the_field_and_what_to_write(root, name, options, message):

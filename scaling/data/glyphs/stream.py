@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data import order
+from scaling.data import contents, order
 from scaling.data.glyphs import fonts, groups, masters, render
 from scaling.fields import DataError, did_you_mean
 from scaling.store.files import replacing, write_json
-from scaling.store.prepared import find_index, locked
+from scaling.store.prepared import damaged_file, file_digest, find_index, locked, say_damaged
 
 VERSION = 3                  # of every rule in this directory; raise it when the masters or images change
 LEAST = 8                    # the fewest pixels of a side
@@ -60,12 +60,21 @@ def find_glyphs(config: str, root: pathlib.Path, size: int, channels: int, progr
     paths = fonts.font_files()
     state = hashlib.sha256(f"{VERSION} {config} {fonts.files_digest(paths)}".encode()).hexdigest()[:16]
     directory = root / "masters" / f"{config or 'all'}-{state}"
-    table = find_index(directory / "table.json")
+    table = _find_whole(directory)
     if table is None:
         with locked(directory):
-            table = find_index(directory / "table.json") or _build(config, paths, directory, progress)
+            table = _find_whole(directory) or _build(config, paths, directory, progress)
     fields = np.load(directory / "fields.npy", mmap_mode="r")
     return GlyphStream(f"glyphs/{config}".rstrip("/"), table, fields, size, channels)
+
+
+def _find_whole(directory: pathlib.Path) -> dict | None:
+    """The table of glyphs that are prepared, or None if they are not or are damaged."""
+    table = find_index(directory / "table.json", "fingerprint", "glyphs", "splits")
+    if table is not None and (problem := damaged_file(directory, table.get("digests", {"fields.npy": ""}))):
+        say_damaged(directory, problem)
+        return None
+    return table
 
 
 def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, progress: bool) -> dict:
@@ -95,6 +104,7 @@ def _build(config: str, paths: list[pathlib.Path], directory: pathlib.Path, prog
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / "fields.npy") as path, open(path, "wb") as file:
         np.save(file, fields)
+    table["digests"] = {"fields.npy": file_digest(directory / "fields.npy")}
     write_json(directory / "table.json", table)        # written last: without it the glyphs count as not prepared
     return table
 
@@ -131,6 +141,11 @@ class GlyphStream:
         values = {"character": [chr(c) for c in code], "block": [blocks[c] for c in code],
                   "font": [self.fonts[f][0] for f in font], "weight": [self.fonts[f][1] for f in font],
                   "slant": [self.fonts[f][2] for f in font]}
+        parts = {split: {"documents": sizes.get(split, 0), "bytes": sizes.get(split, 0) * masters.SIDE ** 2}
+                 for split in ("train", *self.splits)}       # "iid" has the glyphs of training, placed differently
+        self.contents = contents.totals(parts.pop("train"), parts, self.counts, [
+            "images are rendered from these glyphs without end; 'iid' has other images of the glyphs of training"],
+            things="glyphs")
         self._code, self._names, self._ids = code, {}, {}
         for factor, found in values.items():     # the names of a factor's values, and the number of each master's value
             self._names[factor], ids = np.unique(np.array(found), return_inverse=True)

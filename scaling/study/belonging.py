@@ -28,7 +28,7 @@ HARMLESS = ("title", "prompts", "beside")  # fields of a config that change no r
 SHOWN = 4  # differences that a refusal lists
 
 
-def describe(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
+def define(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
     """What makes the study: the part of study.json that later starts are compared with. Values are those of JSON.
 
     definition: a `scaling.study.study.Definition`. goal: the plan of its target at the nominal rate, or None.
@@ -47,18 +47,18 @@ def describe(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[
         "results_version": experiments.RESULTS_VERSION}))
 
 
-def read(workdir: epath.Path) -> dict | None:
+def read_study_file(workdir: epath.Path) -> dict | None:
     """study.json, None where there is none. WorkdirError, which says what to do, where it is damaged."""
     return _read(workdir / FILE)
 
 
 def admit(workdir: epath.Path, now: dict) -> list[str]:
-    """Sentences about what `now`, of `describe`, changes in the study of `workdir`; [] where nothing changes.
+    """Sentences about what `now`, of `define`, changes in the study of `workdir`; [] where nothing changes.
 
     Raises WorkdirError where the workdir belongs to another study. A workdir of a version that did not list its runs
     belongs to the study of its forecast, and to any study before it has one.
     """
-    before, forecast = read(workdir) or {}, _read(workdir / "forecast.json")
+    before, forecast = read_study_file(workdir) or {}, _read(workdir / "forecast.json")
     old = set(before["runs"]) if "runs" in before else set((forecast or {}).get("records") or ())
     lost = old - set(now["runs"])
     if lost:
@@ -86,7 +86,7 @@ def enter(workdir: epath.Path, now: dict, about: dict) -> None:
     about: what is recorded beside the definition, such as the command. The history says when the study grew.
     """
     with _alone(workdir):
-        said, before = admit(workdir, now), read(workdir) or {}
+        said, before = admit(workdir, now), read_study_file(workdir) or {}
         if before.get("runs") and not said:
             return
         line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "changes": said}
@@ -94,10 +94,10 @@ def enter(workdir: epath.Path, now: dict, about: dict) -> None:
         files.write_json(workdir / FILE, {**before, **now, **about, **({"history": history} if history else {})})
 
 
-def record(workdir: epath.Path, now: dict, measured: dict) -> None:
+def add_measured(workdir: epath.Path, now: dict, measured: dict) -> None:
     """Adds what a finished command measured to study.json, unless the study has grown meanwhile in another process."""
     with _alone(workdir):
-        before = read(workdir) or {}
+        before = read_study_file(workdir) or {}
         if before.get("runs", now["runs"]) == now["runs"]:
             files.write_json(workdir / FILE, {**before, **now, **measured})
 

@@ -19,6 +19,7 @@ from scaling import families
 from scaling.results import records
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError
+from scaling.study.definition import Definition
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner
 
@@ -28,10 +29,10 @@ HARMLESS = ("title", "prompts", "beside")  # fields of a config that change no r
 SHOWN = 4  # differences that a refusal lists
 
 
-def define(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
+def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
     """What makes the study: the part of study.json that later starts are compared with. Values are those of JSON.
 
-    definition: a `scaling.study.study.Definition`. goal: the plan of its target at the nominal rate, or None.
+    goal: the plan of the target at the nominal rate, or None.
     """
     first = definition.sweep[0]
     data = {}
@@ -44,7 +45,7 @@ def define(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[st
         "title": definition.title, "config": definition.config, "metric": definition.metric, "unit": first.data.unit,
         "law": definition.law, "beside": definition.beside, "family": families.name(first.family),
         "runs": sorted(run.fingerprint for run in plan.runs), "target": target, "data": list(data.values()),
-        "results_version": experiments.RESULTS_VERSION}))
+        "results_version": max(map(experiments.results_version, definition.sweep))}))
 
 
 def read_study_file(workdir: epath.Path) -> dict | None:
@@ -135,7 +136,7 @@ def _refuse(workdir, fields: list[str], data: list[str], shared: int) -> None:
 def _why_lost(before: dict, now: dict) -> list[str]:
     """Why planned runs are no longer in the plan, as far as the config or the code says it."""
     wrong = _config_changes(before.get("config"), now["config"], (*HARMLESS, *_how_fields(now)))
-    version = before.get("results_version", now["results_version"])
+    version = before.get("results_version", now["results_version"] if "runs" in before else 3)
     if version != now["results_version"]:
         wrong.append(f"{_change('results version', version, now['results_version'])}, so that runs have other results")
     return wrong
@@ -165,7 +166,8 @@ def _data_changes(workdir, before: dict, now: dict, lost: set[str]) -> list[str]
         if not old or any(one["fingerprint"] == each["fingerprint"] for one in old):
             continue
         was, found = (dict(_flat(one.get("contents") or {})) for one in (old[0], each))
-        changes = [_change(name, was[name], found[name]) for name in was if name in found and was[name] != found[name]]
+        changes = [_change(name, was[name], found[name]) for name in was
+                   if name in found and was[name] != found[name] and not name.startswith("examples.")]
         python = [(of or {}).get("python") for of in (before.get("versions"), records.versions())]
         if each["name"].startswith("pycode/") and python[0] and python[0] != python[1]:
             changes.insert(0, f"Python {python[0]} -> {python[1]}, whose source the data are")

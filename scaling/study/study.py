@@ -3,17 +3,14 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
-import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
 
 import jax
 import numpy as np
 from etils import epath
 
-from scaling import experiment as experiments
 from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
@@ -24,23 +21,10 @@ from scaling.store import files
 from scaling.store.progress import Progress
 from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
+from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
 from scaling.sweeps import runner
 from scaling.sweeps.plan import Plan
-
-
-@dataclasses.dataclass(frozen=True)
-class Definition:
-    """A study as a config file defines it: the config, `sweep(config)` and `target(config, learning_rate)`."""
-
-    title: str
-    metric: str  # the metric of the records that is fitted and forecast
-    sweep: list[experiments.Experiment]
-    target: Callable[[float], experiments.Experiment] | None  # from a learning rate, or None for no forecast
-    prompts: tuple[str, ...] = ()
-    law: str = "chinchilla"  # a form of scaling.laws in N and D
-    beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
-    config: dict = dataclasses.field(default_factory=dict)
 
 
 class Study:

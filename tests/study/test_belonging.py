@@ -40,7 +40,7 @@ def defined(texts, workdir):
     return make
 
 
-def forecast(workdir, about, version=True):
+def forecast(workdir, about):
     """Registers a forecast, as far as the question to which study it belongs goes."""
     write_json(workdir / "forecast.json", {
         "metric": "bits_per_byte", "form": "chinchilla", "records": dict.fromkeys(about["runs"][:4], "hash"),
@@ -59,7 +59,8 @@ def test_the_same_study_changes_nothing_however_often_it_starts(defined, workdir
     assert (workdir / "study.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("grown", [{"sizes": (5e3, 9e3, 2e4)}, {"tokens": (2560, 5120, 7680)}, {"learning_rates": (4e-3, 8e-3, 1e-2)}])
+@pytest.mark.parametrize("grown", [
+    {"sizes": (5e3, 9e3, 2e4)}, {"tokens": (2560, 5120, 7680)}, {"learning_rates": (4e-3, 8e-3, 1e-2)}])
 @pytest.mark.parametrize("registered", [False, True])
 def test_a_study_may_grow_and_its_history_says_so(defined, workdir, grown, registered):
     enter(workdir, first := defined(), {})
@@ -89,8 +90,8 @@ tiny_study_sweep = tiny_study.sweep
 
 
 @pytest.mark.parametrize("change", [
-    {"title": "Another title"}, {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2}, {"data.feed": "streamed"},
-    {"layout": "fsdp"}])
+    {"title": "Another title"}, {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2},
+    {"data.feed": "streamed"}, {"layout": "fsdp"}])
 def test_fields_that_change_no_result_take_the_new_value(defined, workdir, change):
     enter(workdir, first := defined(), {})
     forecast(workdir, first)
@@ -109,7 +110,8 @@ def test_what_is_forecast_may_change_until_a_forecast_is_registered(defined, wor
     enter(workdir, defined(**change), {})
     enter(workdir, first, {})
     forecast(workdir, first)
-    name = next(iter(change)).replace("target_tokens", "target's data.tokens").replace("target_size", "target's family.layers")
+    [name] = change
+    name = {"target_tokens": "target's data.tokens", "target_size": "target's family.layers"}.get(name, name)
     with pytest.raises(WorkdirError, match=f"belongs to another study: {name} .* -> "):
         enter(workdir, defined(**change), {})
 
@@ -188,7 +190,7 @@ def test_a_workdir_of_an_earlier_version_belongs_to_the_study_of_its_forecast(de
     assert admit(workdir, first) == []  # nothing says whose it is
     forecast(workdir, first)
     assert admit(workdir, first) == []
-    for change, says in [({"metric": "loss"}, "metric bits_per_byte -> loss"), ({"law": "kaplan"}, "law chinchilla -> kaplan"),
+    for change, says in [({"metric": "loss"}, "metric bits_per_byte -> loss"), ({"law": "kaplan"}, "chinchilla -> kaplan"),
                          ({"optim.beta1": 0.8}, "leaves out 4 of"), ({"target_tokens": 20_480}, "target's data.tokens")]:
         with pytest.raises(WorkdirError, match=says):
             admit(workdir, defined(**change))

@@ -4,10 +4,9 @@ import pytest
 import tiny_images
 import tiny_study
 
-from scaling import experiment as experiments
 from scaling.fields import ConfigError, DataError, EvaluateError
 from scaling.store.files import WorkdirError
-from scaling.study import configs, preflight, prompts
+from scaling.study import configs, prompts
 from scaling.study.study import Study
 from scaling.sweeps.runner import TrainingOptions
 
@@ -18,9 +17,9 @@ def start(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
 
     def plan(module=tiny_study, workdir=tmp_path / "runs", fork=None, pack=1, options=None, **changes):
-        config = module.get_config()
+        config = module.get_config(*(["vae"] if module is tiny_images else []))
         if module is tiny_study:
-            config.data.name = f"text:{corpus}/*.txt"
+            config.data.name, config.data.batch = f"text:{corpus}/*.txt", 8  # a sequence for each device
         config.update_from_flattened_dict(changes)
         options = TrainingOptions(**options or {})
         return Study(configs.define_study(module, config), workdir, options, pack, "command", fork)
@@ -35,7 +34,7 @@ REFUSED = [
     ({"learning_rates": (4e-3, -1.0)}, "optim.learning_rate"),
     ({"tokens": (100,)}, "data.tokens=100"),
     ({"target_tokens": 100}, "data.tokens=100"),
-    ({"sizes": ()}, "the sweep of th.* config has no runs"),
+    ({"sizes": ()}, "'family' has no values, so that there is no run"),
     ({"layout": "tensr"}, "layout='tensr'.*tensor"),
     ({"optim.name": "adamv"}, "adamw"),
     ({"options": {"mesh": "data=3"}}, "mesh='data=3'"),
@@ -69,7 +68,8 @@ def test_text_without_an_evaluation_set_is_refused(start, monkeypatch):
     make = Source.__init__
 
     def without(self, *arguments):
-        make(self, *arguments[:-1], {})
+        make(self, *arguments)
+        self.splits = ()
     monkeypatch.setattr(Source, "__init__", without)
     with pytest.raises(ConfigError, match="data.name=text:.* has no evaluation set"):
         start()
@@ -79,8 +79,8 @@ def test_a_judge_is_refused_before_training(start, tmp_path):
     (tmp_path / "dinov2.pth").write_bytes(b"torch")
     judged = {"data.samples": 32, "data.features": "dinov2"}
     for change, says in [({}, "weights file"), ({"data.weights": str(tmp_path / "dinov2.pth")}, "convert a file of torch"),
-                         ({"data.features": "dino"}, "not known"), ({"data.samples": 10**6}, "is not possible")]:
-        with pytest.raises((EvaluateError, DataError), match=says):
+                         ({"data.features": "dino"}, "not known"), ({"data.samples": 10**6, "data.features": "pca"}, "is not possible")]:
+        with pytest.raises((ConfigError, EvaluateError, DataError), match=says):
             start(tiny_images, **{**judged, **change})
     with pytest.raises(ConfigError, match="vae does not: leave prompts out"):
         start(tiny_images, prompts=("a",))
@@ -90,7 +90,7 @@ def test_a_judge_is_refused_before_training(start, tmp_path):
 def test_a_plan_says_what_was_found_and_how_often_data_repeat(start, tmp_path):
     text = start(target_tokens=409_600).describe()
     assert "17 runs in 3 compiled programs" in text and "FLOPs" in text and "at 22% of" in text
-    assert "D from 2.56k to 410k tokens of" in text and "seen up to 4." in text
+    assert "D from 2.56k to 410k tokens of" in text and "is seen up to 3." in text
     assert "no repeats" in start().describe()
     images = start(tiny_images)
     assert "endlessly many" in images.describe() and "at 10% of" in images.describe()
@@ -105,7 +105,7 @@ def test_an_empty_shard_is_refused(start, tmp_path):
 
 
 def test_an_empty_prompt_begins_a_document(start):
-    source = start(prompts=("",)).runner.source(experiments.from_config(tiny_study.get_config()).replace(
-        {"data.name": start().plan.runs[0].experiment.data.name}))
-    assert prompts.encode_prompt("", source.tokenizer).tolist() == [prompts.END]
-    assert preflight.check_prompts is prompts.check_prompts
+    study = start(prompts=("",), **{"family.positions": "learned"})
+    run = study.plan.runs[0].experiment
+    encoded = prompts.encode_prompt("", study.runner.source(run).tokenizer)
+    assert encoded.tolist() == [prompts.END] and prompts.room_after(encoded, run.family) == 31

@@ -6,6 +6,6 @@
     judge.memoriser(1000)  # the same metrics of a generator that only repeats the first 1,000 training images
     judge.describe()       # everything that a number depends on: feature space, hash of its weights, resize rule
 """
-from scaling.evaluate.judge import Judge, check_judge, judge_metrics
+from scaling.evaluate.judge import Judge, check_judge
 
-__all__ = ["Judge", "check_judge", "judge_metrics"]
+__all__ = ["Judge", "check_judge"]

@@ -18,16 +18,6 @@ MEASURED = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "
 MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
 
 
-METRICS = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "kid_se", "cmmd", "precision", "recall",
-           "density", "coverage", "missed", "sliced_wasserstein", "nearest", "memorised")
-CRITIC_METRICS = ("critic_error", "critic_advantage")
-
-
-def judge_metrics(critic_steps: int = 0) -> tuple[str, ...]:
-    """The names of the metrics that a judge returns."""
-    return METRICS + (CRITIC_METRICS if critic_steps else ())
-
-
 def check_judge(source, features="classifier", samples=4096, critic_steps=0, data_dir=None, weights="") -> None:
     """Raises what `Judge` would for these arguments, without training its classifier and without extracting features."""
     held_out = source.evaluation(source.splits[0], 2 * samples)["image"][samples:]

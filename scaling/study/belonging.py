@@ -19,6 +19,7 @@ from scaling import families
 from scaling.results import records
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError
+from scaling.study.definition import Definition
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner
 
@@ -28,10 +29,10 @@ HARMLESS = ("title", "prompts", "beside")  # fields of a config that change no r
 SHOWN = 4  # differences that a refusal lists
 
 
-def describe(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
+def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[str, Any]:
     """What makes the study: the part of study.json that later starts are compared with. Values are those of JSON.
 
-    definition: a `scaling.study.study.Definition`. goal: the plan of its target at the nominal rate, or None.
+    goal: the plan of the target at the nominal rate, or None.
     """
     first = definition.sweep[0]
     data = {}
@@ -44,21 +45,21 @@ def describe(definition, plan: Plan, goal: Plan | None, runner: Runner) -> dict[
         "title": definition.title, "config": definition.config, "metric": definition.metric, "unit": first.data.unit,
         "law": definition.law, "beside": definition.beside, "family": families.name(first.family),
         "runs": sorted(run.fingerprint for run in plan.runs), "target": target, "data": list(data.values()),
-        "results_version": experiments.RESULTS_VERSION}))
+        "results_version": max(map(experiments.results_version, definition.sweep))}))
 
 
-def read(workdir: epath.Path) -> dict | None:
+def read_study_file(workdir: epath.Path) -> dict | None:
     """study.json, None where there is none. WorkdirError, which says what to do, where it is damaged."""
     return _read(workdir / FILE)
 
 
 def admit(workdir: epath.Path, now: dict) -> list[str]:
-    """Sentences about what `now`, of `describe`, changes in the study of `workdir`; [] where nothing changes.
+    """Sentences about what `now`, of `define`, changes in the study of `workdir`; [] where nothing changes.
 
     Raises WorkdirError where the workdir belongs to another study. A workdir of a version that did not list its runs
     belongs to the study of its forecast, and to any study before it has one.
     """
-    before, forecast = read(workdir) or {}, _read(workdir / "forecast.json")
+    before, forecast = read_study_file(workdir) or {}, _read(workdir / "forecast.json")
     old = set(before["runs"]) if "runs" in before else set((forecast or {}).get("records") or ())
     lost = old - set(now["runs"])
     if lost:
@@ -86,7 +87,7 @@ def enter(workdir: epath.Path, now: dict, about: dict) -> None:
     about: what is recorded beside the definition, such as the command. The history says when the study grew.
     """
     with _alone(workdir):
-        said, before = admit(workdir, now), read(workdir) or {}
+        said, before = admit(workdir, now), read_study_file(workdir) or {}
         if before.get("runs") and not said:
             return
         line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "changes": said}
@@ -94,10 +95,10 @@ def enter(workdir: epath.Path, now: dict, about: dict) -> None:
         files.write_json(workdir / FILE, {**before, **now, **about, **({"history": history} if history else {})})
 
 
-def record(workdir: epath.Path, now: dict, measured: dict) -> None:
+def add_measured(workdir: epath.Path, now: dict, measured: dict) -> None:
     """Adds what a finished command measured to study.json, unless the study has grown meanwhile in another process."""
     with _alone(workdir):
-        before = read(workdir) or {}
+        before = read_study_file(workdir) or {}
         if before.get("runs", now["runs"]) == now["runs"]:
             files.write_json(workdir / FILE, {**before, **now, **measured})
 
@@ -135,7 +136,7 @@ def _refuse(workdir, fields: list[str], data: list[str], shared: int) -> None:
 def _why_lost(before: dict, now: dict) -> list[str]:
     """Why planned runs are no longer in the plan, as far as the config or the code says it."""
     wrong = _config_changes(before.get("config"), now["config"], (*HARMLESS, *_how_fields(now)))
-    version = before.get("results_version", now["results_version"])
+    version = before.get("results_version", now["results_version"] if "runs" in before else 3)
     if version != now["results_version"]:
         wrong.append(f"{_change('results version', version, now['results_version'])}, so that runs have other results")
     return wrong
@@ -165,7 +166,8 @@ def _data_changes(workdir, before: dict, now: dict, lost: set[str]) -> list[str]
         if not old or any(one["fingerprint"] == each["fingerprint"] for one in old):
             continue
         was, found = (dict(_flat(one.get("contents") or {})) for one in (old[0], each))
-        changes = [_change(name, was[name], found[name]) for name in was if name in found and was[name] != found[name]]
+        changes = [_change(name, was[name], found[name]) for name in was
+                   if name in found and was[name] != found[name] and not name.startswith("examples.")]
         python = [(of or {}).get("python") for of in (before.get("versions"), records.versions())]
         if each["name"].startswith("pycode/") and python[0] and python[0] != python[1]:
             changes.insert(0, f"Python {python[0]} -> {python[1]}, whose source the data are")

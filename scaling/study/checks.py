@@ -9,7 +9,7 @@ from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.fields import ConfigError, nearest
-from scaling.study.study import Definition
+from scaling.study.definition import Definition
 from scaling.training.step import means
 
 INPUTS = ("N", "D", "C", "U")  # what a study gives a law: parameters, data, compute and unique data

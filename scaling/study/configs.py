@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable, Iterator
 
 from scaling.fields import ConfigError, nearest
-from scaling.study.study import Definition
+from scaling.study.definition import Definition
 
 NO_VARIANT = "no variant of any config has this name"
 

@@ -17,7 +17,7 @@ from scaling.sweeps.plan import Pack, Plan
 from scaling.sweeps.runner import Runner
 
 
-def check(old: epath.Path, new: epath.Path) -> None:
+def check_fork(old: epath.Path, new: epath.Path) -> None:
     """Raises WorkdirError unless `old` holds a study and `new` is empty, or was begun by the same --fork."""
     if not old.is_dir():
         raise files.WorkdirError(f"--fork={os.fspath(old)} is not a directory: name the workdir of an earlier study")
@@ -25,31 +25,31 @@ def check(old: epath.Path, new: epath.Path) -> None:
         raise files.WorkdirError(f"--fork={os.fspath(old)} is the --workdir itself: name a new --workdir for the new study")
     if not (old / "records").exists() and not (old / belonging.FILE).exists():
         raise files.WorkdirError(f"--fork={os.fspath(old)} holds no study: there are no records/ and no {belonging.FILE}")
-    begun = belonging.read(new) or {}
+    begun = belonging.read_study_file(new) or {}
     held = begun or (new / "records").exists()
-    if held and begun.get("forked_from") != name(old):
+    if held and begun.get("forked_from") != full_path(old):
         raise files.WorkdirError(f"--fork starts a study in an empty workdir, and {os.fspath(new)!r} holds one already: "
                                  "choose another --workdir, or leave out --fork to go on with that study")
 
 
-def name(old: epath.Path) -> str:
+def full_path(old: epath.Path) -> str:
     """The older workdir as study.json names it: an absolute path, or an address in a store."""
     return os.path.realpath(old) if files.is_local(old) else os.fspath(old)
 
 
-def shared(old: Runner, plan: Plan) -> list[str]:
+def shared_runs(old: Runner, plan: Plan) -> list[str]:
     """The runs of a plan that the older workdir has finished as runs of its sweep. A former target is trained again."""
     return [run.fingerprint for run in plan.runs
             if old.records.done(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
 
 
-def copy(old: Runner, new: Runner, plan: Plan) -> int:
+def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
     """Copies what both plans share, each record last, and returns the number of runs that were copied.
 
     It may be killed at any moment and called again. Runs that are being trained in either workdir are left alone.
     """
     copied = 0
-    for fingerprint in shared(old, plan):
+    for fingerprint in shared_runs(old, plan):
         claim = new.records.claim(fingerprint)
         if claim is None:  # it is there, or being trained there
             continue

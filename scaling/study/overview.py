@@ -95,7 +95,7 @@ def describe_done(plan, runner, older=None) -> list[str]:
     if others := len(set(held) - mine):
         said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
     if older is not None:
-        said.append(f"{len(fork.shared(older, plan))} of the sweep's {len(plan.runs)} runs are copied from "
+        said.append(f"{len(fork.shared_runs(older, plan))} of the sweep's {len(plan.runs)} runs are copied from "
                     f"{os.fspath(older.workdir)}")
     return said
 

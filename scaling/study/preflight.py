@@ -7,24 +7,22 @@ import importlib.util
 import json
 from collections.abc import Iterable
 
-import jax
-
 from scaling import evaluate, families
 from scaling import experiment as experiments
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
 from scaling.fields import ConfigError, leaves, nearest
 from scaling.results import logs
+from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.accumulation import accumulation_steps
 from scaling.training.program import Program
-from scaling.training.step import means, numbered
 
 
-def check_settings(definition, target: experiments.Experiment | None, options: TrainingOptions) -> None:
-    """Refuses settings that no data are needed to judge. definition: a `scaling.study.study.Definition`."""
+def check_settings(definition: Definition, target: experiments.Experiment | None, options: TrainingOptions) -> None:
+    """Refuses settings that no data are needed to judge. target: the target at any learning rate."""
     if not definition.sweep:
         raise ConfigError("the sweep of the config has no runs: give every list of values that it combines at least one")
     for e in [*definition.sweep, *([target] if target is not None else [])]:
@@ -37,7 +35,7 @@ def check_settings(definition, target: experiments.Experiment | None, options: T
         raise ConfigError("--writers=wandb needs a package that is not installed: pip install wandb, or leave it out")
 
 
-def check_plans(definition, plans: Iterable[Plan], runner: Runner) -> None:
+def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -> None:
     """Refuses plans whose data, judge, metrics, prompts or programs cannot be used. It trains and compiles nothing."""
     packs = [pack for plan in plans for pack in plan.packs]
     seen = set()
@@ -57,11 +55,9 @@ def check_plans(definition, plans: Iterable[Plan], runner: Runner) -> None:
             check_divisible(e, mesh)
             if e.microbatch:
                 accumulation_steps(e, mesh, len(pack.trunks))
-        kind = json.dumps(_apart_from_size(e), default=str)
-        if kind not in traced:  # the largest models need not be traced to see that their kind can be
-            traced.add(kind)
-            _check_metrics(definition, e, runner)
-            if runner.options.executor is None:
+            kind = json.dumps(_apart_from_size(e), default=str)
+            if kind not in traced:  # the largest models need not be traced to see that their kind can be
+                traced.add(kind)
                 Program(e, runner.source(e), len(pack.trunks), runner.options.mesh)
 
 
@@ -82,32 +78,6 @@ def _check_data(e: experiments.Experiment, runner: Runner) -> None:
         raise ConfigError(f"data.evaluation_{e.data.unit}={e.data.evaluated:,} is not possible: {error}") from None
     if e.data.judge_fields() and hasattr(e.family, "sample"):
         evaluate.check_judge(source, **e.data.judge_fields())
-
-
-def _check_metrics(definition, e: experiments.Experiment, runner: Runner) -> None:
-    """Refuses a metric that the records of these runs will not hold."""
-    known = metric_names(e, runner)
-    for field, names in (("metric", [definition.metric]), ("beside", definition.beside)):
-        for name in names:
-            if name not in known:
-                described = [metric for metric in known if not metric.endswith("_se")]
-                raise ConfigError(f"{field}={name!r} is no metric of these runs; {nearest(name, described)}")
-
-
-def metric_names(e: experiments.Experiment, runner: Runner) -> list[str]:
-    """The names of the metrics that a run's record will hold."""
-    family, key = e.family, jax.random.key(0)
-    params = jax.eval_shape(family.init, key)
-    found = []
-    for index, (split, batches) in enumerate(runner.evaluation(e).items()):
-        suffix = f"_{split}" if index else ""
-        batch = numbered({name: values[0] for name, values in batches.items()}, 0)
-        totals = jax.eval_shape(lambda params, batch: dict(family.evaluate(params, batch, key)), params, batch)
-        ones = jax.tree.map(lambda x: 1.0, totals)
-        found += [name + suffix for name in means(ones)]
-    if e.data.judge_fields() and hasattr(family, "sample"):
-        found += evaluate.judge_metrics(e.data.judge_fields().get("critic_steps", 0))
-    return found
 
 
 def _check_prompts(prompts: Iterable[str], e: experiments.Experiment, runner: Runner) -> None:

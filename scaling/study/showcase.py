@@ -66,7 +66,7 @@ class Showcase:
     def _models(self, frame, metric) -> list[RestoredRun]:
         """The best run of each size, from the smallest on; where its parameters are lost, the next best of that size."""
         models, lost = [], []
-        for _, fingerprints in candidates(frame, metric).groupby(tuned.PARAMS)["fingerprint"]:
+        for _, fingerprints in best_first(frame, metric).groupby(tuned.PARAMS)["fingerprint"]:
             for fingerprint in fingerprints:
                 try:
                     models.append(restore_record(self.runner, self.runner.records.read(fingerprint)))
@@ -104,8 +104,8 @@ class Showcase:
             self.failed.append(f"The {what} could not be made: {why[:300]}.")
 
 
-def candidates(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The finished runs, first those to show: the target and the tuned runs by their data, then the others by the metric."""
+def best_first(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The finished runs: first the target and the tuned runs by their data, then the others by the metric."""
     first = [frame[(frame["role"] == "target") & ~frame["diverged"]], tuned.tuned_cells(frame, metric)]
     best = pd.concat(first).sort_values("data", ascending=False, kind="stable")
     rest = frame[~frame["diverged"] & frame[metric].notna()].sort_values(

@@ -3,17 +3,14 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
-import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
 
 import jax
 import numpy as np
 from etils import epath
 
-from scaling import experiment as experiments
 from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
@@ -24,23 +21,10 @@ from scaling.store import files
 from scaling.store.progress import Progress
 from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
+from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
 from scaling.sweeps import runner
 from scaling.sweeps.plan import Plan
-
-
-@dataclasses.dataclass(frozen=True)
-class Definition:
-    """A study as a config file defines it: the config, `sweep(config)` and `target(config, learning_rate)`."""
-
-    title: str
-    metric: str  # the metric of the records that is fitted and forecast
-    sweep: list[experiments.Experiment]
-    target: Callable[[float], experiments.Experiment] | None  # from a learning rate, or None for no forecast
-    prompts: tuple[str, ...] = ()
-    law: str = "chinchilla"  # a form of scaling.laws in N and D
-    beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
-    config: dict = dataclasses.field(default_factory=dict)
 
 
 class Study:
@@ -65,14 +49,14 @@ class Study:
         self.forecasting = Forecasting(self.workdir, self.runner)
         self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)
         if self.older is not None:
-            hosts.by_lead(lambda: forks.check(self.older.workdir, self.workdir))
+            hosts.by_lead(lambda: forks.check_fork(self.older.workdir, self.workdir))
         pack = pack or runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
         self.plan = self.runner.plan(definition.sweep, pack, copied_from=self.older)
         self.unit = definition.sweep[0].data.unit
         self.data_column = f"{self.unit}_seen"  # D in the records
         self.goal = None if target is None else self.runner.plan([target], 1, "target")
         self.plans = [self.plan] if self.goal is None else [self.plan, self.goal]
-        self.about = belonging.describe(definition, self.plan, self.goal, self.runner)
+        self.about = belonging.define(definition, self.plan, self.goal, self.runner)
         hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
         preflight.check_plans(definition, self.plans, self.runner)
         self.rate = hosts.agree(matmul_rate())
@@ -103,10 +87,10 @@ class Study:
         about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
                  "git_commit": records.git_commit()}
         if self.older is not None:
-            about["forked_from"] = forks.name(self.older.workdir)
+            about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)
         if self.older is not None:
-            copied = forks.copy(self.older, self.runner, self.plan)
+            copied = forks.copy_shared(self.older, self.runner, self.plan)
             print(f"copied {copied} finished runs from {os.fspath(self.older.workdir)}", flush=True)
 
     def go(self):
@@ -211,7 +195,7 @@ class Study:
 
     def write_study(self, failed: list[str]):
         """Adds to study.json the command, the versions, the cost, and what could not be shown."""
-        before = belonging.read(self.workdir) or {}
+        before = belonging.read_study_file(self.workdir) or {}
         flops, seconds = self.runner.trained_flops, self.runner.trained_seconds
         executed = self.runner.trained_flops_executed
         took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
@@ -219,7 +203,7 @@ class Study:
                 "hardware_utilisation": executed / seconds / self.rate if seconds else None}  # of the executed FLOPs
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}
-        belonging.record(self.workdir, self.about, {
+        belonging.add_measured(self.workdir, self.about, {
             "command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
             "git_commit": records.git_commit(), "failed": failed, **took})
 

@@ -1,0 +1,20 @@
+"""A study as a config file defines it."""
+
+import dataclasses
+from collections.abc import Callable
+
+from scaling import experiment as experiments
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """A study as a config file defines it: the config, `sweep(config)` and `target(config, learning_rate)`."""
+
+    title: str
+    metric: str  # the metric of the records that is fitted and forecast
+    sweep: list[experiments.Experiment]
+    target: Callable[[float], experiments.Experiment] | None  # from a learning rate, or None for no forecast
+    prompts: tuple[str, ...] = ()
+    law: str = "chinchilla"  # a form of scaling.laws in N and D
+    beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
+    config: dict = dataclasses.field(default_factory=dict)

@@ -1,0 +1,111 @@
+"""Whatever a run would refuse is refused before anything is created, in one sentence that names the field; so is a dry run."""
+
+import pytest
+import tiny_images
+import tiny_study
+
+from scaling.fields import ConfigError, DataError, EvaluateError
+from scaling.store.files import WorkdirError
+from scaling.study import configs, prompts
+from scaling.study.study import Study
+from scaling.sweeps.runner import TrainingOptions
+
+
+@pytest.fixture
+def start(corpus, tmp_path, monkeypatch):
+    """Plans a study as `experiments.run` does, up to the point where it would create its workdir."""
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+
+    def plan(module=tiny_study, workdir=tmp_path / "runs", fork=None, pack=1, options=None, **changes):
+        config = module.get_config(*(["vae"] if module is tiny_images else []))
+        if module is tiny_study:
+            config.data.name, config.data.batch = f"text:{corpus}/*.txt", 8  # a sequence for each device
+        config.update_from_flattened_dict(changes)
+        options = TrainingOptions(**options or {})
+        return Study(configs.define_study(module, config), workdir, options, pack, "command", fork)
+    return plan
+
+
+REFUSED = [
+    ({"data.evaluation_tokens": 10**8}, "data.evaluation_tokens=100,000,000"),
+    ({"data.batch": 7}, "data.batch=8"),
+    ({"microbatch": 3}, "microbatch=3"),
+    ({"optim.learning_rate": -1.0}, "optim.learning_rate"),
+    ({"learning_rates": (4e-3, -1.0)}, "optim.learning_rate"),
+    ({"tokens": (100,)}, "data.tokens=100"),
+    ({"target_tokens": 100}, "data.tokens=100"),
+    ({"sizes": ()}, "'family' has no values, so that there is no run"),
+    ({"layout": "tensr"}, "layout='tensr'.*tensor"),
+    ({"optim.name": "adamv"}, "adamw"),
+    ({"options": {"mesh": "data=3"}}, "mesh='data=3'"),
+    ({"options": {"mesh": "foo"}}, "mesh axis 'foo' is not known"),
+    ({"options": {"writers": ("foo",)}}, "--writers=foo is not known; there are: jsonl, tensorboard, wandb"),
+    ({"prompts": ("a", "x" * 32), "family.positions": "learned"}, "prompts: the prompt 'xxx.*' has 32 tokens.* end at 32"),
+    ({"prompts": ("\udcff",)}, "prompts: the prompt .* is not valid Unicode"),
+]
+
+
+@pytest.mark.parametrize("change, says", REFUSED, ids=[str(sorted(change)) for change, _ in REFUSED])
+def test_settings_that_cannot_run_are_refused_and_nothing_is_created(start, tmp_path, change, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        start(**change)
+    assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
+
+
+def test_a_workdir_that_cannot_be_one_is_refused_before_data_are_read(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "within"):
+        with pytest.raises(WorkdirError, match="is a file, or lies inside one"):
+            start(workdir=path)
+    for old, says in [(tmp_path / "nowhere", "is not a directory"), (tmp_path, "holds no study")]:
+        with pytest.raises(WorkdirError, match=f"--fork=.* {says}"):
+            start(fork=old)
+    assert not (tmp_path / "data").exists()
+
+
+def test_text_without_an_evaluation_set_is_refused(start, monkeypatch):
+    from scaling.data.source import Source
+    make = Source.__init__
+
+    def without(self, *arguments):
+        make(self, *arguments)
+        self.splits = ()
+    monkeypatch.setattr(Source, "__init__", without)
+    with pytest.raises(ConfigError, match="data.name=text:.* has no evaluation set"):
+        start()
+
+
+def test_a_judge_is_refused_before_training(start, tmp_path):
+    (tmp_path / "dinov2.pth").write_bytes(b"torch")
+    judged = {"data.samples": 32, "data.features": "dinov2"}
+    for change, says in [({}, "weights file"), ({"data.weights": str(tmp_path / "dinov2.pth")}, "convert a file of torch"),
+                         ({"data.features": "dino"}, "not known"), ({"data.samples": 10**6, "data.features": "pca"}, "is not possible")]:
+        with pytest.raises((ConfigError, EvaluateError, DataError), match=says):
+            start(tiny_images, **{**judged, **change})
+    with pytest.raises(ConfigError, match="vae does not: leave prompts out"):
+        start(tiny_images, prompts=("a",))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_says_what_was_found_and_how_often_data_repeat(start, tmp_path):
+    text = start(target_tokens=409_600).describe()
+    assert "17 runs in 3 compiled programs" in text and "FLOPs" in text and "at 22% of" in text
+    assert "D from 2.56k to 410k tokens of" in text and "is seen up to 3." in text
+    assert "no repeats" in start().describe()
+    images = start(tiny_images)
+    assert "endlessly many" in images.describe() and "at 10% of" in images.describe()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_shard_is_refused(start, tmp_path):
+    study = start(sizes=(5e3,), learning_rates=(4e-3,))
+    with pytest.raises(ConfigError, match="--shard=7/8 is empty: the sweep has 1 packs"):
+        study.train_shard(7, 8)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_prompt_begins_a_document(start):
+    study = start(prompts=("",), **{"family.positions": "learned"})
+    run = study.plan.runs[0].experiment
+    encoded = prompts.encode_prompt("", study.runner.source(run).tokenizer)
+    assert encoded.tolist() == [prompts.END] and prompts.room_after(encoded, run.family) == 31

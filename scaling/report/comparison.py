@@ -85,8 +85,9 @@ def comparison_html(members: list[Member], palette: Palette, drawn: dict[str, di
     """The page, with figures as `plots.draw_all` returns them."""
     absent = [f"{member.name}: {member.study.missing[name]}" for member in members
               for name in ("records", "fit", "forecast") if name in member.study.missing]
-    return page.render_page("families.html.j2", palette, drawn, title="Families side by side",
-                            rows=list(map(table_row, members)), level=_level(members), absent=absent)
+    return page.render_page("families.html.j2", palette, drawn, ("tokens or examples", "metric"),
+                            title="Families side by side", rows=list(map(table_row, members)),
+                            level=_level(members), absent=absent)
 
 
 def table_row(member: Member) -> dict:

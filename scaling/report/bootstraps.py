@@ -21,14 +21,12 @@ def refits(fit: Mapping) -> tuple[int, int] | None:
     boot = fit.get("bootstrap")
     if not boot or not boot.get("draws"):
         return None
-    if isinstance(boot.get("converged"), int):
-        return boot["converged"], max(boot.get("asked") or 0, boot["draws"], boot["converged"])
     for said in boot.get("diagnostics") or []:
         if found := re.match(r"([\d,]+) of ([\d,]+) refits did not converge", said.get("message", "")
                              if isinstance(said, Mapping) else said):
             failed, asked = (int(group.replace(",", "")) for group in found.groups())
             return asked - failed, asked
-    return int(boot["draws"]), int(boot["draws"])
+    return int(boot["draws"]), int(boot["draws"])  # older files do not count refits that failed
 
 
 def without_failed_intervals(fit: dict | None) -> tuple[dict | None, str]:

@@ -110,9 +110,10 @@ def _objective(study: StudyFiles, fit: Mapping) -> Iterator[str]:
         yield (f"Objective: the sum over runs of Huber's penalty of the residual in {of}. Residuals up to delta = "
                f"{number(delta, 2)} count as squares, larger ones in proportion to their size.")
         if noise:
-            exact = abs(delta / noise / TUKEY - 1) < 1e-3
+            asked = (fit.get("settings") or {}).get("delta")
+            measured = asked == "noise" or (asked is None and abs(delta / noise / TUKEY - 1) < 1e-3)
             yield (f"Delta is {short(delta / noise)} times the scatter of a single run"
-                   f"{', as measured from the residuals' if exact else ''}.")
+                   f"{', as measured from the residuals' if measured else ''}.")
     elif kind in ("mse", "absolute"):
         yield f"Objective: the sum over runs of the {'square' if kind == 'mse' else 'size'} of the residual in {of}."
     if fit.get("quantile") not in (None, 0.5):

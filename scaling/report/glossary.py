@@ -95,10 +95,20 @@ WORDS = (
          " of held-out runs inside their intervals.", "back-tests?"),
     Word("frontier", "The least {noun} for each budget C, and the N and D that reach it.", "frontier"),
     Word("forecast", "A prediction with an interval, written and hashed before the target is trained.", "forecasts?"),
-    Word("held", "The observed {noun} of the target lies inside the interval of the forecast. The wider the interval, "
-         "the less this says.", "held(?!-out)|inside its"),
-    Word("naive forecast", "What could have been said without the fit: the best of the fitted runs, a straight line in "
-         "logarithms through the last two points, or a power law with E = 0.", "naive forecasts?"),
+    Word("held", "The observed {noun} of the target lies inside the interval of the forecast. It says little where the "
+         "interval is wide.", "held(?!-out)|inside its"),
+    Word("sharpness", "How much a forecast rules out: the width of its interval relative to the prediction, and whether "
+         "naive forecasts lie inside it. The error of a forecast is given in percent of the {noun}, in percent of the "
+         "fall from the best fitted run to the observed {noun}, and in compute: the multiple of the target's compute at "
+         "which the law has the observed {noun}, with N and D growing by equal factors.", "sharpness|as wide as"),
+    Word("naive forecaster", "What could be said of the target without the law, from the same runs and before it was "
+         "trained: the best fitted run; the line, in logarithms of {noun} and compute, through the last two runs that no"
+         " cheaper run beats; the law with E held at 0.", "naive forecast(?:er)?s?"),
+    Word("registration log", "`forecasts.jsonl` beside a forecast: a line for each forecast that was written and each "
+         "that was scored. Each line holds the hash of the line before, so a change of the log is noticed, and a "
+         "forecast that was deleted and written again is shown with the first.", r"registration log|forecasts\.jsonl"),
+    Word("registered late", "A forecast that was written when its target had already begun or finished, or had been "
+         "scored. It is no forecast and gets no verdict."),
     Word("diverged", "A run whose training loss became infinite or not a number, or whose training broke down. It is "
          "listed, but it never wins a cell.", "diverged?"),
     Word("not measured", "The run finished without this metric.", "not measured"),

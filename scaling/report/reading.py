@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from etils import epath
 from scaling.figures import words
 from scaling.laws import LawError, get_form
 from scaling.report import bootstraps, curves, pictures
-from scaling.report.integrity import tampering
+from scaling.report.integrity import evidence_of
 from scaling.report.shapes import SHAPES, fault
 from scaling.results import metrics, planned, records, tuned
 from scaling.store import files
@@ -45,7 +46,8 @@ class StudyFiles:
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
     missing: dict[str, str] = field(default_factory=dict)
     others: int = 0                                         # records in the workdir that are not of this study
-    tampered: list[str] = field(default_factory=list)       # why the forecast is no evidence, see tampering
+    tampered: list[str] = field(default_factory=list)       # why there is no verdict, see integrity.evidence_of
+    forecast_notes: list[str] = field(default_factory=list)
     unsure: str = ""                                        # why the fit has no intervals
     broken: dict[str, str] = field(default_factory=dict)    # a sentence for each part of the page that could not be made
 
@@ -134,8 +136,9 @@ def read_study(workdir) -> StudyFiles:
         missing.setdefault("records", "there are no records of runs in records/ yet.")
     found["fit"], found["unsure"] = bootstraps.without_failed_intervals(found["fit"])
     fits = {name: bootstraps.without_failed_intervals(fit)[0] for name, fit in fits.items() if fit is not None}
+    tampered, notes = evidence_of(workdir, found["forecast"])
     return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=kept, missing=missing, fits=fits,
-                      others=others, tampered=tampering(workdir, found, runs, metric), **found)
+                      others=others, tampered=tampered, forecast_notes=notes, **found)
 
 
 def made_or_said(study: StudyFiles, name: str, make: Callable, empty):
@@ -176,7 +179,7 @@ def _content(path, shape, missing: dict[str, str]):
             return None
         content = files.read_json(path)
     except (ValueError, OSError) as error:
-        missing[name] = f"{name}.json cannot be read: {error.__cause__ or error}."
+        missing[name] = f"{str(error).replace(os.fspath(path), f'{name}.json')}."
         return None
     if wrong := fault(content, shape):
         missing[name] = f"{name}.json cannot be used: {wrong}. Restore or delete it."

@@ -24,6 +24,7 @@ SHAPES: dict[str, object] = {
         "frontier?": [{"flops": NUMBER, "loss": NUMBER}], "intervals?": {"*": [BOUND, BOUND]}, "level?": NUMBER,
         "standard_errors?": {"*": BOUND}, "noise?": NUMBER, "delta?": NUMBER, "loss?": str, "quantile?": NUMBER,
         "space?": str, "weights?": [NUMBER], "diagnostics?": [DIAGNOSTIC],
+        "settings?": {"*": object},
         "bootstrap?": {"method?": str, "draws?": NUMBER, "diagnostics?": [DIAGNOSTIC]}, "manifest?": {"*": object}},
     "forecast": {
         "predicted": NUMBER, "interval": [NUMBER, NUMBER], "level": NUMBER, "time?": str, "hash?": str,

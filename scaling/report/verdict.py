@@ -77,6 +77,7 @@ def _sharpness(study: StudyFiles) -> Iterator[str]:
     if "observed" in check:
         yield from _errors(study, known, best)
     yield from _naive(study, known)
+    yield from study.forecast_notes
 
 
 def _errors(study: StudyFiles, known: dict, best: float) -> Iterator[str]:
@@ -91,17 +92,13 @@ def _errors(study: StudyFiles, known: dict, best: float) -> Iterator[str]:
     if _is_number(of_fall):
         parts.append(f"{percent(abs(of_fall))} of the {'rise' if study.measure.rises else 'fall'} from the best fitted run "
                      "to the target run")
-    if _is_number(errors.get("compute")):
-        parts.append(_compute_error(errors["compute"]))
     if parts:
         yield f"The error of the forecast is {listing(parts)}."
-
-
-def _compute_error(ratio: float) -> str:
-    """`ratio` is the compute at which the law predicts what was observed, over the compute of the target."""
-    change = abs(ratio - 1)
-    return (f"{percent(change)} of its compute (the law reaches the observed value with "
-            f"{short(ratio)} times the compute of the target)")
+    left_out = known.get("errors_left_out")
+    if _is_number(errors.get("compute")):
+        yield f"In compute: the law has the observed value at {short(errors['compute'])} times the compute of the target."
+    elif isinstance(left_out, dict) and left_out.get("compute"):
+        yield f"In compute it has no value: {left_out['compute']}."
 
 
 def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
@@ -120,8 +117,17 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
     if seen is not None:
         own = abs(study.forecast["predicted"] - seen)
         better = [name for name, value in naive.items() if abs(value - seen) <= own]
+        inside = [name for name, value in naive.items() if _inside(study, value)]
+        if inside and _inside(study, seen):
+            yield (f"The interval also holds the value of {listing(list(map(_the, inside)))}, so that it does not tell the "
+                   f"law from {'it' if len(inside) == 1 else 'them'}.")
         if better:
             yield f"The forecast was no closer than {listing(list(map(_the, better)))}."
+
+
+def _inside(study: StudyFiles, value: float) -> bool:
+    low, high = study.forecast["interval"]
+    return low <= value <= high
 
 
 def _the(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from scaling.report import captions, plots, reading, study_page
+from scaling.report import reading, study_page
 
 
 class Page(HTMLParser):
@@ -55,5 +55,4 @@ def page_of(workdir):
     """The page of one study. Its PNGs are left out, because they take most of the time."""
     study = reading.read_study(workdir)
     palette = study_page.study_palette(study)
-    drawn = plots.draw_all(captions.study_figures(study, palette), palette, png=False)
-    return study_page.study_html(study, palette, drawn)
+    return study_page.study_html(study, palette, study_page.draw_figures(study, palette, png=False))

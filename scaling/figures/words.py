@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NOTHING = "–"  # stands for a value that is missing
@@ -32,6 +33,29 @@ def with_error(value, error) -> str:
         return number(value)
     decimals = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:,.{decimals}f} ± {error:,.{decimals}f}".replace("-", "−")
+
+
+def to_error(value, error, digits: int = 2) -> str:
+    """`value` with the decimals of the first `digits` digits of its error: 0.2812 with an error of 0.12 is 0.28."""
+    if missing(value) or missing(error) or error <= 0 or not 1e-4 <= max(abs(value), error) < 1e6:
+        return number(value)
+    decimals = max(0, digits - 1 - math.floor(math.log10(error)))
+    text = f"{value:,.{min(decimals, 12)}f}"
+    return (text.removeprefix("-") if float(text.replace(",", "")) == 0 else text).replace("-", "−")
+
+
+def interval(low, high) -> str:
+    """The ends of an interval, to two digits of its half-width: 0.12 to 0.51. NOTHING where an end is missing."""
+    if missing(low) or missing(high):
+        return NOTHING
+    return f"{to_error(low, (high - low) / 2)} to {to_error(high, (high - low) / 2)}"
+
+
+def with_interval(value, low, high, level: float = 0.9) -> str:
+    """A value with its interval: 0.28 (90% interval 0.12 to 0.51), or "(no interval is known)"."""
+    if missing(low) or missing(high):
+        return f"{number(value, 2)} (no interval is known)"
+    return f"{to_error(value, (high - low) / 2)} ({percent(level)} interval {interval(low, high)})"
 
 
 def short(value, digits: int = 3) -> str:
@@ -99,6 +123,11 @@ def signed_percent(fraction: float, _=None) -> str:
 def plural(n: int, noun: str) -> str:
     """`n` and the noun, in the plural unless `n` is one: "1 run", "1,024 runs"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listing(parts: Sequence[str], last: str = "and") -> str:
+    """The parts as people list them: "a", "a and b", "a, b and c"."""
+    return f" {last} ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])
 
 
 def sentence(text: str) -> str:

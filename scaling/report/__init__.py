@@ -8,5 +8,6 @@ The figures are also saved beside the page, as figures/*.png.
 
 from scaling.report.comparison import write_comparison
 from scaling.report.study_page import write
+from scaling.report.tuning import edge_sentences
 
-__all__ = ["write", "write_comparison"]
+__all__ = ["edge_sentences", "write", "write_comparison"]

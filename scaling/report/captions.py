@@ -12,7 +12,8 @@ from scaling.figures.palette import Palette
 from scaling.figures.words import count, number, percent, plural, sentence, short
 from scaling.report import plots, training_plots
 from scaling.report.plots import PlannedFigure
-from scaling.report.reading import StudyFiles
+from scaling.report.reading import StudyFiles, made_or_said
+from scaling.report.trends import effect_sentence
 from scaling.results import tuned
 from scaling.results.tuned import PARAMS
 
@@ -23,17 +24,16 @@ def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigur
     targets = list(study.runs.loc[study.runs["role"] == "target", "fingerprint"])
     target = (study.forecast or {}).get("target", {}).get("fingerprint") or (targets[0] if targets else None)
 
-    def planned(draw: Callable, title: str, caption: str) -> PlannedFigure:
-        return PlannedFigure(partial(draw, study, palette), title, caption)
+    def planned(draw: Callable, title: str, caption: Callable[..., str], *about) -> PlannedFigure:
+        return _planned(study, palette, draw, title, caption, *about)
 
     figures = {
-        "verdict": planned(plots.draw_verdict, f"forecast and observed {measure}", _verdict(study)),
-        "compute": planned(plots.draw_compute, f"{measure} against training compute", _compute(study)),
+        "verdict": planned(plots.draw_verdict, f"forecast and observed {measure}", _verdict),
+        "compute": planned(plots.draw_compute, f"{measure} against training compute", _compute),
         **_size_and_data(study, palette),
-        "unique": planned(plots.draw_unique, f"{measure} against unique {unit}", _unique(study)),
-        "residuals": planned(plots.draw_residuals, "residuals of the fit", _residuals(study)),
-        "learning-rate": planned(training_plots.draw_learning_rates, f"{measure} against learning rate",
-                                 _learning_rates(study)),
+        "unique": planned(plots.draw_unique, f"{measure} against unique {unit}", _unique),
+        "residuals": planned(plots.draw_residuals, "residuals of the fit", _residuals),
+        "learning-rate": planned(training_plots.draw_learning_rates, f"{measure} against learning rate", _learning_rates),
     }
     for metric in study.beside:
         for name, figure in _size_and_data(study.showing(metric), palette).items():
@@ -42,31 +42,35 @@ def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigur
     for loss in sorted(columns - {"data"}):
         name = "-".join(["curves", *loss.split("/")[:-1]])
         draw = partial(training_plots.draw_curves, target=target, loss=loss)
-        figures[name] = planned(draw, f"training loss against {unit}", _curves(study, target, loss))
+        figures[name] = planned(draw, f"training loss against {unit}", _curves, target, loss)
     return figures
+
+
+def _planned(study: StudyFiles, palette: Palette, draw: Callable, title: str, caption: Callable[..., str],
+             *about) -> PlannedFigure:
+    """A figure of `study` with its caption, "" where a damaged file leaves none."""
+    said = made_or_said(study, f"caption: {title}", lambda study: caption(study, *about), "")
+    return PlannedFigure(partial(draw, study, palette), title, said)
 
 
 def _size_and_data(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigure]:
     """The metric that `study` shows against model size, and against data."""
     label, unit = study.measure.label, study.unit.name
+
+    def against_data(study: StudyFiles) -> str:
+        return _trend(study, "data", PARAMS, "more data at the same model size") + _baselines(study)
+
     return {
-        "params": PlannedFigure(partial(plots.draw_params, study, palette), f"{label} against parameters",
-                                _trend(study, PARAMS, "data", "a larger model on the same amount of data")),
-        "data": PlannedFigure(partial(plots.draw_data, study, palette), f"{label} against training {unit}",
-                              _trend(study, "data", PARAMS, "more data at the same model size") + _baselines(study))}
+        "params": _planned(study, palette, plots.draw_params, f"{label} against parameters",
+                           _trend, PARAMS, "data", "a larger model on the same amount of data"),
+        "data": _planned(study, palette, plots.draw_data, f"{label} against training {unit}", against_data)}
 
 
 def _verdict(study: StudyFiles) -> str:
     if not study.forecast:
         return ""
-    text = f"The band is the {percent(study.forecast['level'])} interval of the forecast."
-    observed = (study.forecast_check or {}).get("observed", math.nan)
-    drop = study.cells[study.metric].min() - observed
-    if drop > 0:
-        error = abs(observed - study.forecast["predicted"])
-        text += (f" The error of the forecast is {percent(error / drop)} of the fall in {study.measure.noun} from "
-                 "the best fitted run to the target run.")
-    return text
+    return (f"The band is the {percent(study.forecast['level'])} interval of the forecast. “Best fitted” is the best "
+            "tuned run of the sweep.")
 
 
 def _compute(study: StudyFiles) -> str:
@@ -74,7 +78,9 @@ def _compute(study: StudyFiles) -> str:
     frontier = (study.fit or {}).get("frontier")
     if frontier:
         text += f" The dashed line is the lowest {study.measure.noun} that the law predicts for each budget"
-        text += "; the grey band is its interval." if {"lo", "hi"} <= set(frontier[0]) else "."
+        level = percent((study.fit or {}).get("level") or 0.9)
+        known = {"lo", "hi"} <= set(frontier[0])
+        text += f"; the grey band is its {level} interval." if known else ", of which no interval is known."
     if (study.forecast or {}).get("compute_ratio"):
         ratio = short(study.forecast["compute_ratio"])
         text += f" The forecast is for {ratio} times the compute of the largest fitted run."
@@ -123,21 +129,9 @@ def _unique(study: StudyFiles) -> str:
     seen = ", ".join(sorted({count(value) for value in cells["data"]}))
     unit = study.unit.name
     found = tuned.mean_effect(cells, "unique", PARAMS, study.metric)
-    says = f" {sentence(effect_sentence(found, study, f'unique {unit}'))}" if found else ""
+    says = f" {sentence(effect_sentence(found, study, f'unique {unit}', sizes=True))}" if found else ""
     return (f"The models were trained on {seen} {unit}. Where fewer {unit} were unique, they were repeated.{says}"
             f"{_spread(study, cells)}{_baselines(study)}")
-
-
-def effect_sentence(found: tuned.Effect, study: StudyFiles, of: str) -> str:
-    """A sentence that says how the metric changes when `of` grows by the factor of the effect."""
-    change = percent(abs(found.ratio - 1))
-    text = (f"{short(found.factor, 2)} times as many {of} {'raise' if found.ratio > 1 else 'lower'} "
-            f"the {study.measure.noun} by {change} on average")
-    if found.pairs > 1:
-        low, high = ((f"{'+' if end > 1 else '−'}{percent(abs(end - 1))}") for end in (found.low, found.high))
-        sure = "" if found.low > 1 or found.high < 1 else ", so the sign is uncertain"
-        text += f" (90% interval: {low} to {high}, from {found.pairs} pairs{sure})"
-    return f"{text}."
 
 
 def _curves(study: StudyFiles, target: str | None, loss: str) -> str:

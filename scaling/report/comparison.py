@@ -21,8 +21,22 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling.figures.palette import Palette
 from scaling.figures.plot import canvas, finish
-from scaling.figures.words import NOTHING, compact_power, count, number, percent, plural, power, printable, sentence, short
-from scaling.report import page, plots, reading
+from scaling.figures.words import (
+    NOTHING,
+    compact_power,
+    count,
+    interval,
+    number,
+    percent,
+    plural,
+    power,
+    printable,
+    short,
+    to_error,
+)
+from scaling.report import fitting, page, plots, reading
+from scaling.report.abstract import family_name
+from scaling.report.caveats import caveats
 from scaling.report.plots import PlannedFigure
 from scaling.results import metrics
 from scaling.results.tuned import PARAMS
@@ -56,17 +70,11 @@ def write_comparison(workdirs: Sequence, output) -> epath.Path:
 def read_members(workdirs: Sequence) -> list[Member]:
     """The studies in `workdirs`, in that order. Studies of one family get the workdir's name beside the family's."""
     studies = [reading.read_study(workdir) for workdir in workdirs]
-    names = [_family(study) for study in studies]
+    names = [family_name(study) or "unknown family" for study in studies]
     paths = [epath.Path(workdir) for workdir in workdirs]
     names = [name if names.count(name) == 1 else f"{name} ({path.name})" for name, path in zip(names, paths)]
     return [Member(name, fspath(path), study, fitted_exponents(study))
             for name, path, study in zip(names, paths, studies)]
-
-
-def _family(study: reading.StudyFiles) -> str:
-    recorded = study.runs.get("family", pd.Series(dtype=str)).dropna()
-    name = (study.study or {}).get("family") or next(iter(recorded), "")
-    return {"vae": "VAE", "gan": "GAN"}.get(name, sentence(name)) or "unknown family"
 
 
 def fitted_exponents(study: reading.StudyFiles) -> dict[str, tuple[float, float, float]]:
@@ -76,8 +84,8 @@ def fitted_exponents(study: reading.StudyFiles) -> dict[str, tuple[float, float,
     for symbol, column in (("N", PARAMS), ("D", study.unit.seen)):
         name = {"N": "alpha", "D": "beta", "x": "alpha"}.get(roles.get(column))
         if name in (fit.get("params") or {}):
-            low, high = (fit.get("intervals") or {}).get(name, (np.nan, np.nan))
-            found[symbol] = (fit["params"][name], low, high)
+            ends = (np.nan if end is None else end for end in fitting.ends_of(fit, name))
+            found[symbol] = (fit["params"][name], *ends)
     return found
 
 
@@ -85,8 +93,9 @@ def comparison_html(members: list[Member], palette: Palette, drawn: dict[str, di
     """The page, with figures as `plots.draw_all` returns them."""
     absent = [f"{member.name}: {member.study.missing[name]}" for member in members
               for name in ("records", "fit", "forecast") if name in member.study.missing]
-    return page.render_page("families.html.j2", palette, drawn, title="Families side by side",
-                            rows=list(map(table_row, members)), level=_level(members), absent=absent)
+    return page.render_page("families.html.j2", palette, drawn, ("tokens or examples", "metric"),
+                            title="Families side by side", rows=list(map(table_row, members)),
+                            level=_level(members), absent=absent)
 
 
 def table_row(member: Member) -> dict:
@@ -94,7 +103,7 @@ def table_row(member: Member) -> dict:
     study, runs = member.study, member.study.runs
     sweep = runs[runs["role"] == "sweep"]
     return {"family": member.name, "metric": study.measure.label, "title": printable(_title(study)),
-            "workdir": member.workdir,
+            "workdir": member.workdir, "caveats": reading.made_or_said(study, "what limits the study", caveats, []),
             "cells": [*(_interval(member.exponents.get(symbol)) for symbol in EXPONENTS), _forecast(study),
                       (_range(sweep[PARAMS]), "", ""), (_range(sweep["data"]), study.unit.name, ""),
                       (power(runs["flops"].sum() or None), plural(len(runs), "run"), "")]}
@@ -105,11 +114,16 @@ def _forecast(study: reading.StudyFiles) -> tuple[str, str, str]:
     if not forecast:
         return NOTHING, "", ""
     at = f"at {short(forecast['compute_ratio'])}× the compute" if forecast.get("compute_ratio") else ""
+    if study.tampered:
+        return "no evidence", " ".join(study.tampered), "bad"
     if not check:
         return "not checked", at, ""
+    low, high = forecast["interval"]
+    wide = f"{percent((high - low) / abs(forecast['predicted']))} wide"
     error = check["observed"] / check["predicted"] - 1
     side, verdict = ("inside", "good") if check["inside"] else ("outside", "bad")
-    return f"{'+' if error > 0 else '−'}{percent(abs(error))}, {side}", at, verdict
+    return (f"{'+' if error > 0 else '−'}{percent(abs(error))}, {side}",
+            f"interval {wide}{f', {at}' if at else ''}", verdict)
 
 
 def _title(study: reading.StudyFiles) -> str:
@@ -120,7 +134,9 @@ def _interval(found) -> tuple[str, str, str]:
     if not found:
         return NOTHING, "", ""
     value, low, high = found
-    return number(value, 3), "" if np.isnan(low) else f"{number(low, 2)} to {number(high, 2)}", ""
+    if np.isnan(low) or np.isnan(high):
+        return number(value, 2), "no interval is known", ""
+    return to_error(value, (high - low) / 2), interval(low, high), ""
 
 
 def _range(values: pd.Series) -> str:
@@ -130,7 +146,7 @@ def _range(values: pd.Series) -> str:
 
 def _level(members: list[Member]) -> str:
     """A remark on the intervals of the exponents, where all fits have intervals of the same level."""
-    levels = {member.study.fit["level"] for member in members if "intervals" in (member.study.fit or {})}
+    levels = {member.study.fit.get("level") for member in members if (member.study.fit or {}).get("intervals")} - {None}
     return f" ({percent(levels.pop())}, from the bootstrap)" if len(levels) == 1 else ""
 
 
@@ -158,7 +174,7 @@ def draw_exponents(members: list[Member], palette: Palette, symbol: str, label: 
     for y, (_, colour, (value, low, high)) in enumerate(rows):
         error = None if np.isnan(low) else [[max(value - low, 0)], [max(high - value, 0)]]
         axes.errorbar([value], [y], xerr=error, fmt="o", color=colour, capsize=4, markersize=6)
-        axes.annotate(number(value, 3), (value, y), xytext=(0, 7), textcoords="offset points", ha="center",
+        axes.annotate(_interval((value, low, high))[0], (value, y), xytext=(0, 7), textcoords="offset points", ha="center",
                       color=colour)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.7)

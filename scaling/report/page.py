@@ -11,20 +11,29 @@ import jinja2
 from etils import epath
 
 from scaling.figures.palette import Palette
+from scaling.report import glossary
 from scaling.store import files
 
 
-def render_page(template: str, palette: Palette, drawn: dict[str, dict], **content) -> str:
+def render_page(template: str, palette: Palette, drawn: dict[str, dict], nouns: tuple[str, str], **content) -> str:
     """The page as text. `drawn` are the figures, as `plots.draw_all` returns them; `content` is for the template.
+
+    Words are linked where they first appear, and explained in a glossary at the end. nouns: what the page calls the unit of
+    data and the metric, such as ("tokens", "loss").
 
     The content security policy of the page refuses every request, and every script but the page's own, whatever a
     sample or a title contains. All content is also escaped.
     """
     script = _text("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment().get_template(template).render(
+    text = _environment().get_template(template).render(
         palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest,
         **content)
+    head, opening, rest = text.partition("<main>")
+    main, closing, tail = rest.rpartition("</main>")
+    main, explained = glossary.link_words(main, *nouns)
+    explained = _environment().get_template("glossary.html.j2").render(words=explained)
+    return "".join([head, opening, main, explained, closing, tail])
 
 
 def write_page(directory, text: str, drawn: dict[str, dict]) -> epath.Path:

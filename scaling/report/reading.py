@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
+from scaling.figures import words
 from scaling.laws import LawError, get_form
-from scaling.report import pictures
-from scaling.results import logs, metrics, planned, records, tuned
+from scaling.report import bootstraps, curves, pictures
+from scaling.report.integrity import evidence_of
+from scaling.report.shapes import SHAPES, fault
+from scaling.results import metrics, planned, records, tuned
 from scaling.store import files
 
+YET = " yet."  # ends the sentence about a file that a later stage of the study will write
 FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine")
 
 
@@ -37,14 +43,24 @@ class StudyFiles:
     baselines: dict | None = None
     pictures: list | None = None                            # with their bytes, see pictures.read_pictures
     examine: list | None = None
-    curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint: columns data, and every loss
+    curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
     missing: dict[str, str] = field(default_factory=dict)
     others: int = 0                                         # records in the workdir that are not of this study
+    tampered: list[str] = field(default_factory=list)       # why there is no verdict, see integrity.evidence_of
+    forecast_notes: list[str] = field(default_factory=list)
+    unsure: str = ""                                        # why the fit has no intervals
+    broken: dict[str, str] = field(default_factory=dict)    # a sentence for each part of the page that could not be made
 
     @property
     def failed(self) -> list[str]:
         """A sentence for each part that could not be made when the study ended, such as its samples."""
-        return list((self.study or {}).get("failed") or [])
+        failed = (self.study or {}).get("failed") or []
+        return [f"{name}: {why}" for name, why in failed.items()] if isinstance(failed, dict) else list(failed)
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each file that is there and could not be used."""
+        return [said for said in self.missing.values() if not said.endswith(YET)]
 
     @property
     def measure(self) -> metrics.Metric:
@@ -92,60 +108,83 @@ class StudyFiles:
 
 
 def read_study(workdir) -> StudyFiles:
-    """Everything that the report of `workdir` needs. Raises `files.WorkdirError` when it is not a directory."""
+    """Everything that the report of `workdir` needs. Raises `files.WorkdirError` when it is not a directory.
+
+    Records that do not belong to the study, as study.json lists its runs, are left out and counted in `others`.
+    """
     workdir = epath.Path(workdir).expanduser()
-    table, others = planned.load_planned(workdir)
-    found, missing = {}, {}
-    for name in FILES:
-        path = workdir / f"{name}.json"
-        try:
-            found[name] = files.read_json(path) if path.exists() else None
-        except ValueError as error:
-            found[name], missing[name] = None, f"{name}.json cannot be read: {error.__cause__ or error}."
-        if found[name] is None:
-            missing.setdefault(name, f"{name}.json is not in the workdir yet.")
-    try:
-        found["fits"] = {path.stem: files.read_json(path) for path in sorted((workdir / "fits").glob("*.json"))}
-    except ValueError as error:
-        missing["fits"] = f"fits/ cannot be read: {error.__cause__ or error}."
+    table, others, missing = _records(workdir)
+    found = {name: _content(workdir / f"{name}.json", SHAPES[name], missing) for name in FILES}
+    fits = {path.stem: _content(path, SHAPES["fit"], missing) for path in sorted((workdir / "fits").glob("*.json"))}
     found["pictures"], lost = pictures.read_pictures(workdir, found["pictures"] or [])
     if lost:
         missing["some pictures"] = lost
+    study = found["study"]
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
-    metric = (found["study"] or {}).get("metric") or (held or ["bits_per_byte"])[0]
-    unit = metrics.find_unit(found["study"], table)
+    metric = (study or {}).get("metric") or (held or ["bits_per_byte"])[0]
+    unit = metrics.find_unit(study, table)
     runs = tuned.clean(table, metric, unit)
-    damaged: list[str] = []
-    curves = {fingerprint: curve for fingerprint, seal in zip(runs["fingerprint"], records.curve_seals(runs), strict=True)
-              if (curve := _curve(workdir / "curves" / f"{fingerprint}.jsonl", unit, seal, damaged)) is not None}
-    if damaged:
-        missing["some curves"] = "; ".join(damaged) + "."
-    if not curves:
+    read = {fingerprint: curves.curve_of_run(workdir / "curves" / f"{fingerprint}.jsonl", unit, seen, seal)
+            for fingerprint, seen, seal in zip(runs["fingerprint"], runs[unit.seen], records.curve_seals(runs))}
+    kept = {fingerprint: curve for fingerprint, (curve, _) in read.items() if curve is not None}
+    torn = [why for _, why in read.values() if why]
+    if not kept:
         missing["curves"] = "there are no training curves in curves/ yet."
+    if torn:
+        missing["some curves"] = f"{words.listing(torn[:3])}{f', and {len(torn) - 3} more' if len(torn) > 3 else ''}."
     if runs.empty:
-        missing["records"] = "there are no records of runs in records/ yet."
-    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=curves, missing=missing, others=others,
-                      **found)
+        missing.setdefault("records", "there are no records of runs in records/ yet.")
+    found["fit"], found["unsure"] = bootstraps.without_failed_intervals(found["fit"])
+    fits = {name: bootstraps.without_failed_intervals(fit)[0] for name, fit in fits.items() if fit is not None}
+    tampered, notes = evidence_of(workdir, found["forecast"])
+    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=kept, missing=missing, fits=fits,
+                      others=others, tampered=tampered, forecast_notes=notes, **found)
 
 
-def _curve(path, unit: metrics.Unit, seal, damaged: list) -> pd.DataFrame | None:
-    """The points of one training curve. Points without numbers are skipped; a sentence on damage is added to `damaged`."""
-    if not path.exists():
-        if seal is not None:
-            damaged.append(f"the curve {path} is missing")
+def made_or_said(study: StudyFiles, name: str, make: Callable, empty):
+    """`make(study)`; or `empty`, with a sentence in `study.broken`, where the files hold what no check foresaw.
+
+    A page that lacks a part is worth more than no page. The sentence stands at its top.
+    """
+    try:
+        return make(study)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        study.broken[name] = (f"The part {name!r} of this page is left out, because a file of the workdir has damaged or "
+                              f"unknown content ({type(error).__name__}: {error}).")
+        return empty
+
+
+def _records(workdir) -> tuple[pd.DataFrame, int, dict[str, str]]:
+    """(the records of the study, how many others there are, {"some records": sentence} about those that cannot be read)."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        table, others = planned.load_planned(workdir)
+    torn = [str(one.message) for one in said if "records" in str(one.message)]
+    for one in said:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if "fingerprint" not in table:
+        table["fingerprint"] = pd.Series(dtype=str)
+    named = table["fingerprint"].map(lambda name: isinstance(name, str))
+    if not named.all():
+        torn.append(f"{words.plural(int((~named).sum()), 'record')} without a fingerprint")
+    return table[named].reset_index(drop=True), others, {"some records": f"{'; '.join(torn)}."} if torn else {}
+
+
+def _content(path, shape, missing: dict[str, str]):
+    """The content of a JSON file that has the shape, or None with a sentence in `missing` under the file's name."""
+    name = path.stem if path.parent.name != "fits" else f"fits/{path.stem}"
+    try:
+        if not path.exists():
+            missing[name] = f"{name}.json is not in the workdir yet."
+            return None
+        content = files.read_json(path)
+    except (ValueError, OSError) as error:
+        missing[name] = f"{str(error).replace(os.fspath(path), f'{name}.json')}."
         return None
-    found, problem = logs.examine_curve(path, seal)
-    damaged += [problem] if problem else []
-    points = []
-    for point in found:
-        try:
-            losses = {name: float(point[name]) for name in point
-                      if name.rpartition("/")[2] == "loss" or name.startswith(logs.VALIDATION)}
-            points.append({"data": float(point[unit.name]), **losses})
-        except (ValueError, TypeError, KeyError):
-            continue
-    curve = pd.DataFrame(points)
-    return curve.sort_values("data") if len(curve.columns) > 1 else None
+    if wrong := fault(content, shape):
+        missing[name] = f"{name}.json cannot be used: {wrong}. Restore or delete it."
+        return None
+    return content
 
 
 def law_values(fit: Mapping | None, columns: Mapping[str, object]) -> np.ndarray | None:

@@ -12,6 +12,18 @@ from scaling.report.reading import StudyFiles
 from scaling.results import metrics
 from scaling.results.tuned import PARAMS
 
+# What other evaluation sets hold, by the name that ends the names of their metrics.
+OTHER_SETS = {"package": "whole packages of source code of which training saw no file",
+              "character": "characters that training never saw", "font": "fonts that training never saw"}
+
+
+def other_sets(study: StudyFiles) -> list[str]:
+    """A sentence about each evaluation set beside the main one that has a metric in the table."""
+    names = {name.removeprefix(base).strip("_") for name in _columns(study)
+             if (base := metrics.base_of(name)) and base != name}
+    return [f"Headings that end in “{name.replace('_', ' ')}” are metrics on "
+            f"{OTHER_SETS.get(name, 'another evaluation set of the data, of that name')}." for name in sorted(names)]
+
 
 def table_headings(study: StudyFiles) -> list[str]:
     """The headings of `table_rows`; the metric of the study comes first."""
@@ -31,6 +43,8 @@ def table_rows(study: StudyFiles) -> list[dict]:
             step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
             because = f": {run['diverged_because']}" if run["diverged_because"] else ""
             first, state = f"diverged{step}{because}", "diverged"
+        elif missing(run[study.metric]):
+            first = "not measured"
         cells = [(write(run), _sort_key(run[name])) for name, (_, write) in shown.items()]
         rows.append({"state": state, "id": run["fingerprint"],
                      "cells": [(first, _sort_key(run[study.metric])), *cells]})

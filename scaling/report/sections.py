@@ -17,54 +17,43 @@ from scaling.figures.words import (
     short,
     with_error,
 )
-from scaling.report import pictures, run_table
-from scaling.report.captions import effect_sentence
-from scaling.report.provenance import judges, provenance
-from scaling.report.reading import StudyFiles
+from scaling.report import dataset, fitting, pictures, run_table, tuning
+from scaling.report.abstract import abstract
+from scaling.report.caveats import caveats
+from scaling.report.provenance import provenance
+from scaling.report.reading import StudyFiles, made_or_said
+from scaling.report.trends import monotone
+from scaling.report.verdict import verdict
 from scaling.results import tuned
 from scaling.results.tuned import PARAMS
 
-SYMBOL = {"alpha": "α", "beta": "β"}
-
 
 def page_content(study: StudyFiles) -> dict:
-    """Everything that the template report.html.j2 shows, by the names that it uses."""
-    return {"title": (study.study or {}).get("title") or "Scaling study", "measure": study.measure,
-            "unit": study.unit, "verdict": verdict(study), "facts": key_facts(study), "matrix": tuned_table(study),
-            "monotone": monotone(study), "beside": study.beside,
-            "law": law_rows(study), "other_laws": other_laws(study), "remarks": remarks(study),
-            "diagnostics": diagnostics(study), "diverged": diverged_table(study), "samples": text_samples(study),
-            "grids": pictures.grids(study), "examination": pictures.examination(study),
-            "headings": run_table.table_headings(study), "rows": run_table.table_rows(study),
-            "provenance": provenance(study)}
+    """Everything that the template report.html.j2 shows, by the names that it uses.
+
+    A part that fails, because a file holds what no check foresaw, is empty, and `study.broken` says why.
+    """
+    parts: dict[str, tuple] = {  # name: (how it is made, what it is when that fails)
+        "abstract": (abstract, []), "caveats": (caveats, []), "verdict": (verdict, None), "facts": (key_facts, []),
+        "matrix": (tuned_table, None), "monotone": (monotone, []), "law": (lambda study: fitting.law_rows(study.fit), []),
+        "other_laws": (fitting.other_laws, None), "remarks": (fitting.remarks, []), "methods": (fitting.methods, []),
+        "diagnostics": (diagnostics, []), "rate_rule": (tuning.rate_of_target, ""), "edges": (unbracketed, []),
+        "data_sets": (dataset.data_sets, []), "repetition": (dataset.repetition, ""),
+        "evaluation": (dataset.evaluation, []), "diverged": (diverged_table, None), "samples": (text_samples, []),
+        "grids": (pictures.grids, []), "examination": (pictures.examination, None),
+        "headings": (run_table.table_headings, []), "rows": (run_table.table_rows, []),
+        "splits": (run_table.other_sets, []),
+        "provenance": (provenance, {"command": "", "facts": [], "config": "", "versions": []})}
+    made = {name: made_or_said(study, name, make, empty) for name, (make, empty) in parts.items()}
+    if study.broken:
+        made["caveats"] = [*made["caveats"], *study.broken.values()]
+    return made | {"title": (study.study or {}).get("title") or "Scaling study", "measure": study.measure,
+                   "unit": study.unit, "beside": study.beside}
 
 
-def verdict(study: StudyFiles) -> dict | None:
-    """The headline: the forecast against the observed value. `held` is None while nothing was observed."""
-    forecast, check = study.forecast, study.forecast_check
-    if not forecast:
-        return None
-    low, high = forecast["interval"]
-    amount, ratio = study.measure.amount, forecast.get("compute_ratio")
-    text = {"predicted": amount(number(forecast["predicted"])), "low": number(low), "high": number(high),
-            "held": bool(check["inside"]) if check else None,
-            "level": percent(forecast["level"]), "params": count(forecast["target"][PARAMS]),
-            "data": f"{count(forecast['target'][study.unit.seen])} {study.unit.name}",
-            "ratio": short(ratio) if ratio else None, "first": _written_first(study)}
-    if check:
-        error = check["observed"] - forecast["predicted"]
-        text["observed"] = amount(number(check["observed"]))
-        text["error"] = (f"{number(abs(error), 2)} ({percent(abs(error) / abs(forecast['predicted']))}) "
-                         f"{'above' if error > 0 else 'below'} the forecast")
-    return text
-
-
-def _written_first(study: StudyFiles) -> bool:
-    """True when the forecast was written before the target run finished."""
-    target = study.forecast["target"].get("fingerprint")
-    ends = list(study.runs.loc[study.runs["fingerprint"] == target, "finished"])[:1]
-    times = pd.to_datetime([study.forecast.get("time"), *ends], utc=True, errors="coerce", format="ISO8601")
-    return len(times) == 2 and bool(times[0] < times[1])
+def unbracketed(study: StudyFiles) -> list[str]:
+    """A sentence for each cell whose best learning rate is at an end of those that were tried."""
+    return tuning.edge_sentences(tuned.learning_rates(study.runs, study.metric), study.unit)
 
 
 def key_facts(study: StudyFiles) -> list[tuple[str, str, str]]:
@@ -121,25 +110,6 @@ def _size_by_data(cells: pd.DataFrame) -> dict:
             "rows": [(count(size), list(line)) for size, line in zip(table.index, table.to_numpy())]}
 
 
-def monotone(study: StudyFiles) -> list[dict]:
-    """Whether the tuned metric improves in every step in size and in data, and by how much over all steps."""
-    answers, measure, unit = [], study.measure, study.unit.name
-    for along, fixed, question, of, at in (
-            (PARAMS, "data", "with model size at a fixed amount of data", "parameters", unit),
-            ("data", PARAMS, "with the amount of data at a fixed model size", unit, "parameters")):
-        found = tuned.growth_steps(study.cells, along, fixed, study.metric)
-        if not found:
-            continue
-        against = [f"at {count(s.fixed)} {at}, from {count(s.before)} to {count(s.after)} {of}: "
-                   f"{number(s.metric_before)} to {number(s.metric_after)}" for s in found if not s.better]
-        overall = tuned.mean_effect(study.cells, along, fixed, study.metric)
-        answers.append({"question": f"Does the {measure.noun} {measure.fall} {question}?",
-                        "verdict": "no" if against else "yes", "against": against,
-                        "effect": effect_sentence(overall, study, of) if overall else "",
-                        "tally": f"it {measure.falls} in {len(found) - len(against)} of {plural(len(found), 'step')}"})
-    return answers
-
-
 def diverged_table(study: StudyFiles) -> dict | None:
     """How many runs of the sweep diverged at each size and amount of data, and why. None when no run diverged."""
     found = tuned.count_diverged(study.runs)
@@ -153,60 +123,10 @@ def diverged_table(study: StudyFiles) -> dict | None:
         "share": f"{found['diverged'].sum():,} of {plural(int(found['runs'].sum()), 'run')} of the sweep"}
 
 
-def law_rows(study: StudyFiles) -> list[dict]:
-    """The rows of the table of fitted parameters."""
-    intervals = (study.fit or {}).get("intervals") or {}
-    return [{"name": SYMBOL.get(name, name), "value": number(value),
-             "interval": " to ".join(map(number, intervals[name])) if name in intervals else NOTHING}
-            for name, value in ((study.fit or {}).get("params") or {}).items()]
-
-
-def other_laws(study: StudyFiles) -> dict | None:
-    """The same law fitted to other metrics, as a table: one row for each metric, one column for each parameter."""
-    if not study.fits:
-        return None
-    names = list(dict.fromkeys(name for fit in study.fits.values() for name in fit["params"]))
-    seen = [study.showing(metric) for metric in study.fits]
-    return {"columns": [SYMBOL.get(name, name) for name in names],
-            "rows": [(one.measure.label, [_with_interval(one.fit, name) for name in names]) for one in seen]}
-
-
-def _with_interval(fit, name: str) -> str:
-    interval = (fit.get("intervals") or {}).get(name)
-    value = number(fit["params"][name]) if name in fit["params"] else NOTHING
-    return f"{value} ({' to '.join(map(number, interval))})" if interval else value
-
-
-def remarks(study: StudyFiles) -> list[str]:
-    """Sentences about what the fit implies."""
-    fit, said = study.fit or {}, []
-    if fit.get("points"):
-        said.append(f"The law was fitted to {plural(len(fit['points']), 'tuned run')}.")
-    if fit.get("noise"):
-        said.append(f"A single run scatters about the law by {percent(fit['noise'])} of its {study.measure.noun}.")
-    if fit.get("form") == "chinchilla":
-        alpha, beta = fit["params"]["alpha"], fit["params"]["beta"]
-        of_size, of_data = (number(x / (alpha + beta), 2) for x in (beta, alpha))
-        said.append(f"If compute C is proportional to N × D, the best N for a budget grows as C to the power of "
-                    f"{of_size}, and the best D as C to the power of {of_data}.")
-    return said
-
-
 def diagnostics(study: StudyFiles) -> list[str]:
-    """Sentences about problems of the fit and of the sweep, which make the law less certain."""
+    """Sentences about problems of the fit, which make the law less certain."""
     problems = (study.fit or {}).get("diagnostics") or []
-    said = [one["message"] if isinstance(one, dict) else str(one) for one in problems]
-    rates = tuned.learning_rates(study.runs, study.metric)
-    for (size, side, best), at in rates[rates["edge"] != ""].groupby([PARAMS, "edge", "best"])["data"]:
-        said.append(f"At {count(size)} parameters and {' and '.join(map(count, at))} {study.unit.name}, the best "
-                    f"learning rate ({short(best)}) is the {side} one tried, so a better one may lie beyond it.")
-    if (ways := len(judges(study.runs))) > 1:
-        said.append(f"The samples were judged in {ways} different ways, so their distances cannot be compared.")
-    sweep = study.runs[study.runs["role"] == "sweep"]
-    lost = sweep.groupby([PARAMS, "data"])["diverged"].all()
-    return said + [f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged, "
-                   "so the fit has no point there."
-                   for size, data in lost.index[lost]]
+    return [one["message"] if isinstance(one, dict) else str(one) for one in problems]
 
 
 def text_samples(study: StudyFiles) -> list[list[dict]]:

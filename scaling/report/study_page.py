@@ -7,7 +7,7 @@ from etils import epath
 
 from scaling.figures.palette import Palette
 from scaling.report import captions, page, plots, sections
-from scaling.report.reading import StudyFiles, read_study
+from scaling.report.reading import StudyFiles, made_or_said, read_study
 from scaling.results import tuned
 
 
@@ -19,8 +19,16 @@ def write(workdir) -> epath.Path:
     """
     study = read_study(workdir)
     palette = study_palette(study)
-    drawn = plots.draw_all(captions.study_figures(study, palette), palette)
-    return page.write_page(epath.Path(workdir) / "report", study_html(study, palette, drawn), drawn)
+    drawn = draw_figures(study, palette)
+    return page.write_page(epath.Path(workdir).expanduser() / "report", study_html(study, palette, drawn), drawn)
+
+
+def draw_figures(study: StudyFiles, palette: Palette, png: bool = True) -> dict[str, dict]:
+    """The figures of the page as `plots.draw_all` returns them. One that damaged files leave out is in `study.broken`."""
+    drawn = {}
+    for name, plan in captions.study_figures(study, palette).items():
+        drawn |= made_or_said(study, plan.title, lambda _, one={name: plan}: plots.draw_all(one, palette, png), {})
+    return drawn
 
 
 def study_palette(study: StudyFiles) -> Palette:
@@ -34,4 +42,5 @@ def study_palette(study: StudyFiles) -> Palette:
 
 def study_html(study: StudyFiles, palette: Palette, drawn: dict[str, dict]) -> str:
     """The page of one study, with figures as `plots.draw_all` returns them."""
-    return page.render_page("report.html.j2", palette, drawn, study=study, **sections.page_content(study))
+    nouns = study.unit.name, study.measure.noun
+    return page.render_page("report.html.j2", palette, drawn, nouns, study=study, **sections.page_content(study))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from scaling.results import metrics
 
@@ -37,17 +37,23 @@ class Effect(NamedTuple):
     """The effect of `factor` times as much on a metric: the mean ratio of after to before, with its interval."""
     factor: float
     ratio: float
-    low: float    # NaN for a single pair, as is `high`
+    low: float    # NaN where no interval is known, as is `high`
     high: float
     pairs: int
+
+    @property
+    def shown(self) -> bool:
+        """True if the interval is known and leaves one sign only."""
+        return bool(self.low > 1 or self.high < 1)
 
 
 def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) -> pd.DataFrame:
     """The records, with every column that the report reads present and numeric.
 
-    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. Column `data` is the
-    unit's `seen`, with amounts within 2% of each other merged into one level, because batches of different sizes rarely
-    end on the same token. Column `unique` is the unit's `unique`, merged in the same way.
+    `metric` becomes NaN where the run diverged, so a diverged run can be listed but never wins. A run that did not
+    diverge and has no `metric` was not measured by it: it cannot win either, but it is not called diverged. Column `data`
+    is the unit's `seen`, with amounts within 2% of each other merged into one level, because batches of different sizes
+    rarely end on the same token. Column `unique` is the unit's `unique`, merged in the same way.
     """
     table = records.copy()
     unit = unit or metrics.find_unit(None, table)
@@ -58,7 +64,7 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
     for name, default in DEFAULTS.items():
         column = table.get(name, pd.Series(default, table.index))
         table[name] = column.where(column.notna(), default)
-    table["diverged"] = table["diverged"].astype(bool) | ~np.isfinite(table[metric])
+    table["diverged"] = table["diverged"].astype(bool) | np.isinf(table[metric])
     table.loc[table["diverged"], metric] = np.nan
     table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
@@ -72,10 +78,10 @@ def merge_levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
 
 
 def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The sweep's runs that did not diverge, one row for all runs that differ only in their seed.
+    """The sweep's runs that have the metric, one row for all runs that differ only in their seed.
 
     Every metric is its mean over the seeds, and `<metric>_seeds_se` is the standard error of that mean, NaN for one
-    seed. New columns are `seeds` (the number that did not diverge), `seeds_diverged`, and `fingerprints` (a list in the
+    seed. New columns are `seeds` (the number that have the metric), `seeds_diverged`, and `fingerprints` (a list in the
     order of seeds). All other columns, `fingerprint` too, are from the seed nearest the mean of `metric`.
     """
     sweep = runs[runs["role"] == "sweep"]
@@ -84,7 +90,7 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     keys = [sweep[name] for name in (PARAMS, "data", "unique", "learning_rate", "weight_decay")]
     keys += [text[name] for name in made if text[name].nunique() > 1]
     group = sweep.groupby(keys, dropna=False).ngroup()
-    alive = sweep[~sweep["diverged"]]
+    alive = sweep[sweep[metric].notna()]
     seeds = alive.groupby(group)
     away = (alive[metric] - seeds[metric].transform("mean")).abs()
     table = alive.loc[away.groupby(group).idxmin()]
@@ -156,7 +162,8 @@ def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level:
     """The effect of going from the least to the most of `along`, averaged over the values of `fixed` that have both.
 
     The interval is Student's t interval of the mean log ratio; the scatter between values of `fixed` contains the noise
-    of runs and any true difference. None where `metric` is not positive or there is no pair.
+    of runs and any true difference. A single pair has the normal interval of its standard errors, where both are known.
+    None where `metric` is not positive or there is no pair.
     """
     table = cells.pivot_table(index=fixed, columns=along, values=metric).dropna(axis=1, how="all")
     if table.shape[1] < 2:
@@ -167,20 +174,29 @@ def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level:
         return None
     logs = np.log(pairs["last"] / pairs["first"])
     margin = stdtrit(len(logs) - 1, (1 + level) / 2) * logs.sem() if len(logs) > 1 else np.nan
+    if len(logs) == 1:
+        ends = cells[(cells[fixed] == logs.index[0]) & cells[along].isin([first.name, last.name])]
+        relative = standard_error(ends, metric) / ends[metric]
+        margin = ndtri((1 + level) / 2) * np.sqrt((relative ** 2).sum(skipna=False))
     ratios = np.exp([logs.mean(), logs.mean() - margin, logs.mean() + margin])
     return Effect(float(last.name / first.name), *map(float, ratios), len(logs))
 
 
 def learning_rates(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per (N, D) whose sweep tried at least two learning rates.
+    """`bracketing` of the cells that `tuned_cells` finds for `metric`."""
+    return bracketing(runs, tuned_cells(runs, metric))
 
-    Columns: N, data, `best` (the rate in `tuned_cells`), `tried` (their number), and `edge`: "lowest" or "highest" where
-    the best rate is at that end of the rates tried, so that a better one may lie beyond; "" where it is bracketed. A
-    rate that diverged counts as tried.
+
+def bracketing(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """One row for each of `cells`, from `tuned_cells`, whose sweep tried at least two learning rates.
+
+    Columns: N, data, `best` (the rate of the cell), `tried` (their number), and `edge`: "lowest" or "highest" where the
+    best rate is at that end of the rates tried, so that a better one may lie beyond; "" where it is bracketed. A rate
+    that diverged counts as tried.
     """
     sweep = runs[runs["role"] == "sweep"].dropna(subset=["learning_rate"])
     tried = sweep.groupby([PARAMS, "data"])["learning_rate"].agg(tried="nunique", low="min", high="max")
-    table = tuned_cells(runs, metric).join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
+    table = cells.join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
     at_end = [table["best"] == table["low"], table["best"] == table["high"]]
     edge = np.select(at_end, ["lowest", "highest"], "")
     return table.assign(edge=edge).loc[table["tried"] > 1, [PARAMS, "data", "best", "tried", "edge"]]
@@ -195,5 +211,3 @@ def count_diverged(runs: pd.DataFrame) -> pd.DataFrame | None:
     if not sweep["diverged"].any():
         return None
     return sweep.groupby([PARAMS, "data"])["diverged"].agg(runs="size", diverged="sum").reset_index()
-
-

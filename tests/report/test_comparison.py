@@ -54,8 +54,7 @@ def test_the_table_agrees_with_the_files(workdirs):
         assert name in row and unit in row
         for exponent in ("alpha", "beta"):
             low, high = fit["intervals"][exponent]
-            assert words.number(fit["params"][exponent], 3) in row
-            assert f"{words.number(low, 2)} to {words.number(high, 2)}" in row
+            assert f"{words.to_error(fit['params'][exponent], (high - low) / 2)}{words.interval(low, high)}" in row
         side = "inside" if check["inside"] else "outside"
         assert f"{words.percent(abs(check['relative_error']))}, {side}" in row
         assert f"{words.short(forecast['compute_ratio'])}×" in row

@@ -68,7 +68,10 @@ def test_the_figures_are_all_there(text):
 def test_the_law_of_another_metric_has_a_row(workdir, text):
     study = reading.read_study(workdir)
     row = dict(sections.page_content(study)["other_laws"]["rows"])[metrics.find_metric("kid").label]
-    assert row[0].startswith(words.number(study.fits["kid"]["params"]["E"]))
+    low, high = study.fits["kid"]["intervals"]["E"]
+    error = (high - low) / 2
+    assert row[0].startswith(words.to_error(study.fits["kid"]["params"]["E"], error))
+    assert row[0].endswith(f"({words.interval(low, high)})")
     assert "The same law fitted to other metrics" in text
     assert study.showing("kid").law(1e5, 1e5) == pytest.approx(study.law(1e5, 1e5) ** 0.5, rel=0.5)
 

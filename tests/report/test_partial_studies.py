@@ -41,7 +41,7 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "fit.json").write_text('{"form": "chinch')
     curve_file = next((tmp_path / "curves").iterdir())
     curve_file.write_text(curve_file.read_text() + '\n{"step": 9, "tok')
-    assert "fit.json cannot be read" in Page(page_of(tmp_path)).text
+    assert "fit.json is not valid JSON" in Page(page_of(tmp_path)).text
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

@@ -119,13 +119,15 @@ def test_the_table_holds_the_records(complete):
 def test_the_verdict_agrees_with_the_files(tmp_path):
     fill(tmp_path)
     check = json.loads((tmp_path / "forecast_check.json").read_text())
-    assert "The forecast held." in page_of(tmp_path)
+    assert "The forecast held." in Page(page_of(tmp_path)).text
     (tmp_path / "forecast_check.json").write_text(json.dumps(check | {"observed": 1.9, "inside": False}))
+    target = tmp_path / "records" / f"{json.loads((tmp_path / 'forecast.json').read_text())['target']['fingerprint']}.jsonl"
+    target.write_text(json.dumps(json.loads(target.read_text()) | {"bits_per_byte": 1.9}))
     text = Page(page_of(tmp_path)).text
     assert "The forecast missed." in text and "outside its 90% interval" in text
     assert words.number(1.9 - check["predicted"], 2) in text
     (tmp_path / "forecast_check.json").unlink()
-    assert "not yet checked" in page_of(tmp_path)
+    assert "not yet checked" in Page(page_of(tmp_path)).text
 
 
 def test_writing_again_gives_the_same_bytes_and_a_failure_keeps_the_old_report(complete, monkeypatch):

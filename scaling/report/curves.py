@@ -1,0 +1,40 @@
+"""Training curves as a report reads them: complete lines only, and a remark where lines or the end are lost."""
+
+from __future__ import annotations
+
+import os
+
+import pandas as pd
+
+from scaling.results import logs, metrics
+
+SHORT = 0.9  # a curve that ends before this part of its run has lost its end; logs have a point every few steps
+
+
+def curve_of_run(path, unit: metrics.Unit, seen: float, seal: dict | None = None) -> tuple[pd.DataFrame | None, str]:
+    """(the points of one training curve, what is wrong with its file or "").
+
+    Columns are `data`, every loss ("loss", "<player>/loss"), and every "validation/<metric>". seen: the units of data that
+    the run was trained on. seal: what its record says of the whole curve, see `logs.curve_seal`; older records say nothing.
+    """
+    name = "/".join(os.fspath(path).split("/")[-2:])
+    if not path.exists():
+        return None, f"{name} is missing" if seal is not None else ""
+    found, problem = logs.examine_curve(path, seal)
+    points = []
+    for point in found:
+        try:
+            kept = {name: float(point[name]) for name in point if _shown(name) and point[name] is not None}
+            points.append({"data": float(point[unit.name]), **kept})
+        except (ValueError, TypeError, KeyError):
+            problem = problem or f"{name} has points without numbers"
+    curve = pd.DataFrame(points)
+    curve = curve.sort_values("data") if len(curve.columns) > 1 else None
+    if problem:
+        return curve, problem.replace(os.fspath(path), name)
+    short = curve is None or (seen > 0 and len(curve) > 3 and curve["data"].iloc[-1] < SHORT * seen)
+    return curve, f"{name} is cut off before the end of its run" if short and seal is None else ""
+
+
+def _shown(name: str) -> bool:
+    return name.rpartition("/")[2] == "loss" or name.startswith(logs.VALIDATION)

@@ -65,15 +65,26 @@ class Forecasting:
         return self.runner.plan([experiments.from_dict(target["experiment"])], 1, "target", named=(target["fingerprint"],))
 
     def check(self, say) -> None:
-        """Compares the forecast with the result of its target, and says the verdict or why there is none."""
+        """Compares the forecast with the result of its target, and says the verdict or why there is none.
+
+        Raises LawError where the forecast cannot be scored because it, its data or its runs have changed.
+        """
         written = laws.forecast.read(self.path)
         self._compare_target(written)
         if late := written.get("registered_late"):
             say(f"no verdict: the forecast was registered late, so that it is no forecast: {late['reason']}")
             return
-        record, metric = self.runner.records.read(written["target"]["fingerprint"]), written["metric"]
+        name, metric = written["target"]["fingerprint"], written["metric"]
+        if not self.runner.records.done(name):
+            raise laws.LawError(f"{self.path} cannot be checked: the record of its target, {self.runner.records.path(name)}, "
+                                "is gone or damaged; run the command again, which trains the target again")
+        record = self.runner.records.read(name)
         if record["diverged"]:
             say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
+            return
+        problems = laws.forecast.verify(self.path).problems
+        if problems and laws.forecast.check_path(self.path).exists():  # it was scored, and something changed since
+            say(f"no verdict: {' '.join(problems)}")
             return
         if metric not in record:
             raise laws.LawError(f"{self.path} forecasts {metric}, which the record of its target does not have: the metric "

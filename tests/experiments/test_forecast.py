@@ -92,6 +92,24 @@ def test_a_forecast_stays_and_its_table_is_watched(command, tmp_path):
     assert command("--check=f.json", "--observed=2", "--points=moved.parquet")[0] == 0
 
 
+def test_a_deleted_forecast_or_log_leaves_a_trace(command, tmp_path):
+    assert command(*ASK)[0] == 0
+    (tmp_path / "f.json").unlink()
+    code, said, _ = command(*ASK)
+    assert code == 0 and "! This forecast was registered again: f.json had been registered at" in said
+    assert command("--check=f.json", "--observed=2.2")[0] == 0
+    for path in ("f.json", "f_check.json"):
+        (tmp_path / path).unlink()
+    code, _, error = command(*ASK)
+    assert code == 1 and "the log says that the target was observed as 2.2 at" in error
+    code, _, error = command(*ASK[:2], "--output=g.json")
+    assert code == 1 and "the log says that the target was observed as 2.2 at" in error
+    assert command(ASK[0], "--target=N=2e10,D=1e11", ASK[2])[0] == 0
+    (tmp_path / "forecasts.jsonl").unlink()
+    code, said, _ = command("--check=f.json", "--observed=2.2")
+    assert code == 0 and "No verdict: forecasts.jsonl, in which f.json was registered, is gone." in said
+
+
 def test_columns_rows_and_the_law_are_options(command, tmp_path):
     renamed = table().rename(columns={"model_params": "size", "loss": "bpb"})
     renamed.assign(good=[True] * 19 + [False]).to_json(tmp_path / "runs.jsonl", orient="records", lines=True)
@@ -136,7 +154,9 @@ def test_a_workdir_is_a_source(command, tmp_path):
     assert command("--check=f.json")[1].rstrip().endswith("The forecast held.")
     code, _, error = command(*ask[:2], "--output=g.json", "--target=N=1e10,D=1e11")
     assert code == 1 and "already among the records" in error
-    store.path("run3").write_text(store.path("run3").read_text().replace('"seed": 0', '"seed": 1'))
+    record = store.read("run3")
+    store.path("run3").unlink()
+    store.write(record | {"seed": 1})
     code, _, error = command("--check=f.json", "--workdir=study")
     assert code == 1 and "changed: run3" in error
 

@@ -193,6 +193,26 @@ def test_a_run_that_was_trained_again_with_equal_results_counts_as_equal(study):
     path.unlink()
     study.runner.records.write(record | {METRIC: record[METRIC] + 1e-9})
     assert f"changed: {name}" in verdict(study).problems[0]
+    assert study.check().startswith("no verdict: ") and f"changed: {name}" in study.said[0]
+    (study.workdir / "forecast_check.json").unlink()
+    with pytest.raises(laws.LawError, match=f"changed: {name}"):
+        study.check()
+
+
+def test_a_target_that_was_trained_again_with_another_result_has_no_verdict(study):
+    run = study.train_target(study.forecast())
+    study.check()
+    path = study.runner.records.path(run.fingerprint)
+    observed = study.runner.records.read(run.fingerprint)[METRIC]
+    path.write_text("")  # damaged
+    with pytest.raises(laws.LawError, match="gone or damaged"), pytest.warns(UserWarning):
+        study.check()
+    path.unlink()
+    study.finish(run, loss=observed * 1.001)  # on another machine
+    assert study.check().startswith("no verdict: The record of the target has")
+    path.unlink()
+    study.finish(run)
+    assert study.check().endswith(("The forecast held.", "The forecast missed.")) and verdict(study).ok
 
 
 def test_edited_data_are_said_before_the_target_is_trained_under_another_name(study):

@@ -27,7 +27,7 @@ from scaling.laws.forms.form import LawError
 from scaling.results.records import versions
 from scaling.store import files
 
-__all__ = ["Verification", "check", "read", "verify", "write"]
+__all__ = ["Verification", "check", "check_path", "read", "verify", "write"]
 
 
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *, finished=None, begun: bool = False,

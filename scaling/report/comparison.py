@@ -114,6 +114,8 @@ def _forecast(study: reading.StudyFiles) -> tuple[str, str, str]:
     if not forecast:
         return NOTHING, "", ""
     at = f"at {short(forecast['compute_ratio'])}× the compute" if forecast.get("compute_ratio") else ""
+    if at and (counted := forecast.get("compute_counted_as") or study.compute) != "flops":  # older versions did not say
+        at += f", in {'FLOPs executed' if counted == 'flops_executed' else counted}"
     if study.tampered:
         return "no evidence", " ".join(study.tampered), "bad"
     if not check:

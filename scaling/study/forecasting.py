@@ -76,14 +76,14 @@ class Forecasting:
             return
         name, metric = written["target"]["fingerprint"], written["metric"]
         if not self.runner.records.done(name):
-            raise laws.LawError(f"{self.path} cannot be checked: the record of its target, {self.runner.records.path(name)}, "
-                                "is gone or damaged; run the command again, which trains the target again")
+            raise laws.LawError(f"{self.path} cannot be checked: the record of its target {name} in records/ is gone or "
+                                "damaged; run the command again, which trains the target again")
         record = self.runner.records.read(name)
         if record["diverged"]:
             say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
             return
         problems = laws.forecast.verify(self.path).problems
-        if problems and laws.forecast.check_path(self.path).exists():  # it was scored, and something changed since
+        if problems and laws.forecast.score_path(self.path).exists():  # it was scored, and something changed since
             say(f"no verdict: {' '.join(problems)}")
             return
         if metric not in record:

@@ -57,9 +57,13 @@ def test_old_records_have_the_models_flops_and_those_executed(old):
         assert np.ptp(runs["flops"] / runs["tokens_seen"]) < 1e-6 * runs["flops"].max()
 
 
-def test_an_old_workdir_is_reported(old):
-    page = report.write(old("finished")).read_text()
+def test_an_old_workdir_is_reported(old, tmp_path):
+    workdir = old("finished")
+    page = report.write(workdir).read_text()
     assert page.count("<svg") >= 4 and "observed" in page.lower()
+    assert "registered without a log" in page
+    side = report.write_comparison([workdir], tmp_path / "side").read_text()
+    assert "8.85× the compute, in FLOPs executed" in side  # the forecast counted them, and is not rewritten
 
 
 def test_a_finished_old_workdir_trains_nothing_and_keeps_its_files(old, resume):

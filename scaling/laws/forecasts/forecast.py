@@ -22,12 +22,12 @@ from scaling.laws.forecasts.naive import sharpness
 from scaling.laws.forecasts.prediction import place_target, predict_run
 from scaling.laws.forecasts.score import score
 from scaling.laws.forecasts.twostep import TwoStep
-from scaling.laws.forecasts.verify import Verification, check_path, read, read_check, verify
+from scaling.laws.forecasts.verify import Verification, score_path, read, read_check, verify
 from scaling.laws.forms.form import LawError
 from scaling.results.records import versions
 from scaling.store import files
 
-__all__ = ["Verification", "check", "check_path", "read", "verify", "write"]
+__all__ = ["Verification", "check", "score_path", "read", "verify", "write"]
 
 
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *, finished=None, begun: bool = False,
@@ -87,13 +87,13 @@ def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *,
         scores = [entry for each in logs for entry in each.scored()]
         why = earlier.finished_target(fit, content["target"], metric, finished, scores)
         why = why or ("the training of the target had already begun" if begun else "")
-        if not why and check_path(path).exists():
-            why = f"{check_path(path).name} holds the score of an earlier forecast of this name"
+        if not why and score_path(path).exists():
+            why = f"{score_path(path).name} holds the score of an earlier forecast of this name"
         if why and late != "mark":
             raise LawError(f"{why}, so this would be no forecast; name a run that nobody has trained, and a new file")
         content |= {"registered_late": {"reason": why}} if why else {}
         content |= {"registered_again": again} if (again := _again(logs, path.name, content, fit)) else {}
-        content = sealed.seal(content | {"registration": log.place()})
+        content = sealed.with_hash(content | {"registration": log.place()})
         log.append({"event": "registered", "time": content["time"], "file": path.name, "forecast": content["hash"],
                     "target": earlier.name_of(content["target"], fit), "metric": metric,
                     "predicted": content["predicted"], "interval": content["interval"],
@@ -153,7 +153,7 @@ def check(path, observed: float | None = None, records=None) -> dict:
 
 def _recorded(path, content: Mapping, observed: float, log: registry.Registry) -> dict | None:
     """The score that was written before, None if there is none. LawError if it is of another observation."""
-    beside, before = check_path(path), log.scored(content["hash"])
+    beside, before = score_path(path), log.scored(content["hash"])
     found = read_check(path) if beside.exists() else None
     values = [(found["observed"], found["forecast_hash"])] if found else [(e["observed"], e["forecast"]) for e in before]
     if values and values[-1] != (observed, content["hash"]):
@@ -161,7 +161,7 @@ def _recorded(path, content: Mapping, observed: float, log: registry.Registry) -
         raise LawError(f"{os.fspath(beside)} {holds} another check (observed {values[-1][0]}); a forecast is checked once")
     for entry in [] if found else before:  # a score in the log whose file is gone is written as it was
         place = {"log": registry.FILE, "line": log.entries.index(entry) + 1, "previous": entry["previous"]}
-        again = sealed.seal(_scored(path, content, observed, entry["time"], place, entry.get("withheld")))
+        again = sealed.with_hash(_scored(path, content, observed, entry["time"], place, entry.get("withheld")))
         if again["hash"] == entry["check"]:
             files.atomic_write(beside, sealed.to_text(again), exclusive=True)
             return again
@@ -171,12 +171,12 @@ def _recorded(path, content: Mapping, observed: float, log: registry.Registry) -
 def _record(path, content: Mapping, observed: float, log: registry.Registry) -> dict:
     """Scores the forecast, adds the score to the log, and writes it beside the forecast."""
     withheld = verify(path, records={}).problems  # the records were compared by the caller
-    result = sealed.seal(_scored(path, content, observed, _now(), log.place(), withheld))
+    result = sealed.with_hash(_scored(path, content, observed, _now(), log.place(), withheld))
     log.append({"event": "scored", "time": result["time"], "file": path.name, "forecast": content["hash"],
                 "target": {name: value for name, value in content["target"].items() if np.ndim(value) == 0},
                 "metric": content["metric"], "observed": observed, "inside": result["inside"], "check": result["hash"],
                 **({"withheld": withheld} if withheld else {})})
-    files.atomic_write(check_path(path), sealed.to_text(result), exclusive=True)
+    files.atomic_write(score_path(path), sealed.to_text(result), exclusive=True)
     return result
 
 

@@ -47,7 +47,7 @@ class Registry:
 
     def append(self, entry: Mapping) -> Registry:
         """The log with one more line, on disk. Only under `alone`."""
-        line = _to_line(sealed.seal({**entry, "previous": self.place()["previous"]}))
+        line = _to_line(sealed.with_hash({**entry, "previous": self.place()["previous"]}))
         lines = (*self.lines, line)
         files.atomic_write(self.folder / FILE, b"".join(each + b"\n" for each in lines))
         return dataclasses.replace(self, lines=lines, entries=(*self.entries, json.loads(line)))

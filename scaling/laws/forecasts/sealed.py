@@ -12,7 +12,7 @@ from scaling.laws.forms.form import LawError
 from scaling.store import files
 
 
-def seal(content: Mapping) -> dict:
+def with_hash(content: Mapping) -> dict:
     """The content as plain JSON values, with their hash under "hash"."""
     plain = json.loads(files.dumps(dict(content)))
     return plain | {"hash": json_digest(plain)}

@@ -38,7 +38,7 @@ class Verification:
         return [*self.problems, *self.notes]
 
 
-def check_path(path) -> epath.Path:
+def score_path(path) -> epath.Path:
     """The file of the score of the forecast at `path`."""
     path = epath.Path(path)
     return path.parent / f"{path.stem}_check.json"
@@ -54,7 +54,7 @@ def read_check(path) -> dict:
 
     Scores of older versions carry no hash; `verify` computes them again.
     """
-    beside = check_path(path)
+    beside = score_path(path)
     text, content = sealed.parse(beside, "score of a forecast")
     if isinstance(content, dict) and {"hash", "registration"} & content.keys():
         return sealed.read_sealed(beside, "score of a forecast")
@@ -87,7 +87,7 @@ def verify(path, records=None) -> Verification:
         problems.append(f"{path.name} was registered late, which makes it no forecast: {late['reason']}.")
     found = None
     try:
-        found = read_check(path) if check_path(path).exists() else None
+        found = read_check(path) if score_path(path).exists() else None
         problems += _of_check(path, content, found, log)
     except LawError as error:
         problems.append(_sentence(error, path))
@@ -132,7 +132,7 @@ def marks(content: Mapping) -> Iterator[str]:
 
 
 def _of_check(path, content: Mapping, found: Mapping | None, log: registry.Registry) -> Iterator[str]:
-    beside = check_path(path).name
+    beside = score_path(path).name
     if found is None:
         for entry in log.scored(content["hash"])[-1:]:
             yield f"{beside} is gone: {registry.FILE} says that {entry['observed']:.6g} was observed at {entry['time']}."
@@ -206,7 +206,7 @@ def _of_target(path, content: Mapping, found: Mapping | None, store: Records) ->
     elif found is not None and found["observed"] != record.get(content["metric"]):
         value = record.get(content["metric"])
         yield (f"The record of the target has {content['metric']} = {value if value is None else f'{value:.6g}'}, and "
-               f"{check_path(path).name} {found['observed']:.6g}: one of them was changed.")
+               f"{score_path(path).name} {found['observed']:.6g}: one of them was changed.")
     if "registered_late" not in content and _before(record.get("finished"), content["time"]):
         yield f"The target finished at {record['finished']}, before {path.name} was written."
 

@@ -41,7 +41,8 @@ class Forecasting:
                 "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
                 "data_fingerprint": source.fingerprint, "experiment": experiments.to_dict(target)}
             begun, older = run.fingerprint in self.runner.held(), self._forked_from()
-            finished = pd.concat(map(records.load_records, [self.workdir, *older])).drop_duplicates("fingerprint")
+            tables = [table for table in map(records.load_records, [self.workdir, *older]) if len(table)]
+            finished = pd.concat(tables).drop_duplicates("fingerprint")
             try:
                 laws.forecast.write(self.path, fit, boot, about, self._hashes(cells["fingerprints"].explode()),
                                     finished=finished, begun=begun, late="mark", older=older)

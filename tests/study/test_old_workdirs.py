@@ -8,10 +8,13 @@ import tarfile
 
 import numpy as np
 import pytest
+from etils import epath
 from launcher import ROOT, results
 
 from scaling import report
 from scaling.results import records
+from scaling.study import forecasting
+from scaling.sweeps import runner
 
 KEPT = ("fingerprint", "role", "params_non_embedding", "tokens_seen", "learning_rate", "seed", "data_fingerprint")
 
@@ -64,6 +67,17 @@ def test_an_old_workdir_is_reported(old, tmp_path):
     assert "registered without a log" in page
     side = report.write_comparison([workdir], tmp_path / "side").read_text()
     assert "8.85× the compute, in FLOPs executed" in side  # the forecast counted them, and is not rewritten
+
+
+def test_the_target_of_an_old_forecast_is_trained_under_its_old_name(old, monkeypatch, tmp_path):
+    workdir = old("finished")
+    target = json.loads((workdir / "forecast.json").read_text())["target"]
+    for path in workdir.glob(f"*/{target['fingerprint']}*"):  # as if it had not begun
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+    stage = forecasting.Forecasting(epath.Path(workdir), runner.Runner(epath.Path(workdir), runner.TrainingOptions()))
+    assert stage.plan(target).runs[0].fingerprint == target["fingerprint"]
 
 
 def test_a_finished_old_workdir_trains_nothing_and_keeps_its_files(old, resume):

@@ -22,7 +22,7 @@ from scaling.laws.forecasts.naive import sharpness
 from scaling.laws.forecasts.prediction import place_target, predict_run
 from scaling.laws.forecasts.score import score
 from scaling.laws.forecasts.twostep import TwoStep
-from scaling.laws.forecasts.verify import Verification, score_path, read, read_check, verify
+from scaling.laws.forecasts.verify import Verification, read, read_check, score_path, verify
 from scaling.laws.forms.form import LawError
 from scaling.results.records import versions
 from scaling.store import files

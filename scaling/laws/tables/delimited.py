@@ -197,6 +197,6 @@ def _frame(reading: Reading) -> pd.DataFrame:
                 columns[name] = column_of(column, decimal.replace("?", "")) if column else np.array([], float)
         except CellError as error:
             line = reading.rows[error.place].line
-            raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with decimal "
-                           "points, or give one that leaves no doubt") from None
+            raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with "
+                           "decimal points, or give one that leaves no doubt") from None
     return pd.DataFrame(columns)

@@ -50,6 +50,8 @@ REFUSED = {  # what: (text, words of the sentence)
     "a row with a cell too many": ("N,D,loss\n1,2,3\n4,5,6,7\n", ["row 1", "line 3", "4 cells", "3 columns"]),
     "a row with a cell too few": ("N,D,loss\n1,2,3\n4,5\n", ["row 1", "line 3", "2 cells"]),
     "pandas' trap of an unnamed first column": ("N,D\n1e6,1e8,4.0\n1e7,1e8,3.0\n", ["row 0", "3 cells", "2 columns"]),
+    "a header that lost a name": ('"run","N"\n"a",1e6,4.0\n"b",1e7,3.0\n', ["row 0", "3 cells", "2 columns"]),
+    "a header of W&B that lost a name": ('"Step","N"\n"0","1.0",""\n"1","0.5","1.0"\n', ["row 0", "3 cells"]),
     "thousands without quotes": ("N,loss\n1,000,000,3.5\n70,000,3.0\n", ["row 0", "cells"]),
     "no header": ("1,2,3\n4,5,6\n", ["first line", "name the columns"]),
     "one name twice": ("N,loss,N\n1,2,3\n", ["'N'", "two"]),

@@ -7,6 +7,7 @@ The default objective is the sum over runs of Huber(log observed - log predicted
 """
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,7 +19,7 @@ from scaling.laws.fitting.objectives import Objective, parse_objective
 from scaling.laws.fitting.optimise import optimise
 from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import Form, LawError
-from scaling.laws.runs import Runs, as_runs
+from scaling.laws.runs import Runs, as_runs, with_column
 
 
 def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_log", delta: float | str = 1e-3,
@@ -43,8 +44,9 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     logs, y = runs.inputs(form), runs.y
     y = runs.positive("y") if spec.space == "log" else y
     if not np.isfinite(spec.transform(y)).all():
-        what = "not above -1" if spec.space == "log1p" else "not finite"
-        raise LawError(f"column {runs.columns['y']!r} has values that are {what}; drop those rows, with where=")
+        what, low = ("not above -1", "-1") if spec.space == "log1p" else ("not finite", "-inf")
+        keep = runs.usable("y", positive=False).replace("-inf", low)
+        raise LawError(f"column {runs.columns['y']!r} has values that are {what}; drop those rows, where='{keep}'")
     if len(runs) < len(form.free):
         raise LawError(f"{len(runs)} points cannot determine {len(form.free)} parameters; add runs or choose a form with "
                        "fewer")
@@ -78,9 +80,8 @@ def fit_again(law: Fit, runs, /, **changes) -> Fit:
 
 def _weights(runs: Runs, weights) -> np.ndarray:
     if isinstance(weights, str):
-        if weights not in runs.frame.columns:
-            raise LawError(f"no column {weights!r} of weights; the columns are {', '.join(map(str, runs.frame.columns))}")
-        weights = runs.frame[weights]
+        frame, name = with_column(runs.frame, weights, "of weights")
+        weights = dataclasses.replace(runs, frame=frame, columns={"weights": name}).values("weights")
     values = np.ones(len(runs)) if weights is None else np.asarray(weights, float)
     if values.shape != (len(runs),) or not np.isfinite(values).all() or not np.all(values >= 0) or not values.any():
         raise LawError(f"weights must be {len(runs)} finite nonnegative numbers, one a run, and not all zero")

@@ -221,6 +221,9 @@ class Form:
     def _terms(self, theta: np.ndarray, logs: np.ndarray) -> list[np.ndarray]:
         p = {parameter.name: theta[:, k, None] for k, parameter in enumerate(self.nonlinear)}
         terms = self.terms(SimpleNamespace(**p), SimpleNamespace(**dict(zip(self.inputs, logs))))
+        if not isinstance(terms, (tuple, list)):
+            raise LawError(f"{self.name}'s formula must give a tuple of terms, one for each of its {len(self.amplitudes)} "
+                           "amplitudes")
         if len(terms) != len(self.amplitudes):
             raise LawError(f"{self.name} has {len(self.amplitudes)} amplitudes but its formula gives {len(terms)} terms")
         return [np.asarray(g, float) for g in terms]

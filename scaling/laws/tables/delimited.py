@@ -1,8 +1,8 @@
 """Text with a row a line, its cells divided by commas, semicolons, tabs, bars or spaces.
 
 A cell belongs to the column whose name stands in its place. A row with more or fewer cells than the header is refused, with
-two exceptions that are no doubt: a separator at the end of lines, and the row names of R's write.table, which quotes every
-name and leaves out that of the first column.
+two exceptions that are no doubt: a separator at the end of lines, and the row numbers of R's write.table, which quotes them
+and every name, and gives their column no name.
 """
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ SEPARATORS = ("\t", ";", "|", ",", " ")
 NAMES = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "spaces"}
 WORD = re.compile(r'"((?:[^"\\]|""|\\.)*)"(?=\s|$)|([^\s"]\S*)')
 BLANK = re.compile(r"|:?-{3,}:?")  # cells of rows without a run: blank ones, and rules
+R_NAME = re.compile(r'\s*"(\d+)"')        # a row name that R gave
+QUOTED = re.compile(r'"[-+]?[\d.,]+(?:e[-+]?\d+)?"', re.IGNORECASE)  # a number in quotes
 HINT = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that tells Excel the separator
 
 
@@ -115,7 +117,7 @@ def _reading(lines: list[str], separator: str, comments: bool, escaped: bool) ->
         header, rows, used = names[0].cells, records, 1
     rows = [row for row in rows if len(row.cells) == 1 or not all(BLANK.fullmatch(cell) for cell in row.cells)]
     header, rows = _trailing(header, rows)
-    if rows and all(len(row.cells) == len(header) + 1 for row in rows) and _is_of_r(lines, records[0], rows):
+    if rows and all(len(row.cells) == len(header) + 1 for row in rows) and _is_of_r(records[0], rows):
         header = ["", *header]
     wrong = next((row for row in rows if len(row.cells) != len(header)), None)
     problem = ""
@@ -141,11 +143,16 @@ def _trailing(header: list[str], rows: list[Record]) -> tuple[list[str], list[Re
                     for row in rows]
 
 
-def _is_of_r(lines: list[str], header: Record, rows: list[Record]) -> bool:
-    """Whether the first cells are row names as R writes them: all names are quoted, in the header too."""
-    return all(row.text.lstrip().startswith('"') for row in rows) and (
-        header.text.count('"') >= 2 * len(header.cells)) and not any(
-        looks_numeric(cell) for cell in header.cells)
+def _is_of_r(header: Record, rows: list[Record]) -> bool:
+    """Whether the first cells are row names as R writes them by itself: "1", "3", "4" in quotes, as all names of the header
+    are, while no number is. Another table whose header lacks a name looks otherwise."""
+    names = [R_NAME.match(row.text) for row in rows]
+    if not all(names) or header.text.count('"') < 2 * len(header.cells) or any(map(looks_numeric, header.cells)):
+        return False
+    numbers = [int(name[1]) for name in names if name]
+    rest = [row.text[name.end():] for row, name in zip(rows, names) if name]
+    return numbers == sorted(set(numbers)) and not any(QUOTED.search(text) for text in rest) and any(
+        looks_numeric(cell) for row in rows for cell in row.cells[1:])
 
 
 def _share(reading: Reading) -> float:
@@ -197,6 +204,6 @@ def _frame(reading: Reading) -> pd.DataFrame:
                 columns[name] = column_of(column, decimal.replace("?", "")) if column else np.array([], float)
         except CellError as error:
             line = reading.rows[error.place].line
-            raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with decimal "
-                           "points, or give one that leaves no doubt") from None
+            raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with "
+                           "decimal points, or give one that leaves no doubt") from None
     return pd.DataFrame(columns)

@@ -1,0 +1,98 @@
+"""What is printed beside a number is true of it: bounds that exist, refits that converged, FLOPs that were counted."""
+import numpy as np
+import pandas as pd
+import pytest
+from planted_laws import planted
+from planted_table import table
+
+from scaling import laws
+from scaling.laws.checks.sensitivity import is_at_bound
+from scaling.laws.fitting.fit import refit
+from scaling.laws.intervals import uncertainty
+
+
+@pytest.mark.parametrize("name", ["kaplan", "experts", "interaction",
+                                  pytest.param("farseer", marks=pytest.mark.slow)])
+def test_a_bound_that_is_infinite_is_none(name):
+    fit = laws.fit(planted(name, noise=0.002), name)
+    inner = [p for p in fit.form.free if not np.isfinite([fit.form.parameter(p).low, fit.form.parameter(p).high]).all()]
+    said = {about for each in fit.diagnostics if each.code == "at-bound" for about in each.about}
+    assert inner and not said & set(inner)
+
+
+@pytest.mark.parametrize("low, high, value, at", [
+    (-np.inf, np.inf, 3.0, False), (-np.inf, 1.0, 1.0, True), (0.0, np.inf, 0.0, True), (0.01, 4.0, 4.0, True),
+    (0.01, 4.0, 0.01, True), (0.01, 4.0, 1.0, False), (-1.0, 1.0, 0.0, False), (0.0, np.inf, 1e-30, False),
+    (0.01, 4.0, 4.0 * (1 - 1e-12), True)])
+def test_what_is_at_a_bound(low, high, value, at):
+    assert is_at_bound(laws.Parameter("p", low, high), value) == at
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_refits_that_did_not_converge_take_their_intervals_along(monkeypatch, share):
+    def mostly_failing(law, y, weights):
+        found = refit(law, y, weights)
+        return found._replace(converged=np.arange(len(found.converged)) >= share * len(found.converged))
+
+    monkeypatch.setattr(uncertainty, "refit", mostly_failing)
+    fit = laws.fit(laws.Runs.from_dataframe(table(0.003)))
+    boot = laws.bootstrap(fit, 100)
+    text, saved = laws.table(fit, boot), laws.store.fit_content(fit, boot)
+    assert boot.failed == pytest.approx(share)
+    assert ("did not converge" in text) == (share > 0) and ("UNRELIABLE" in text) == (share > 0.05)
+    assert ("90% [" in text) == (share < 0.5) and ("no interval" in text) == (share > 0.5)
+    assert set(saved["intervals"]) == ({*fit.params, "a_N"} if share < 0.5 else set())
+    assert bool(saved["standard_errors"]) == (share < 0.5)
+
+
+COSTS = {"6 N": lambda N: 6 * N, "attention": lambda N: 6 * N + 3e5 * np.sqrt(N),
+         "a head": lambda N: 6 * N + 3e6 * N ** 0.35}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_counted_flops_give_the_optimum_of_the_true_cost(name):
+    flops = COSTS[name]
+    N, D = map(np.ravel, np.meshgrid(np.geomspace(1e6, 1e9, 7), [1e8, 1e9, 1e10]))
+    runs = pd.DataFrame({"N": N, "D": D, "C": flops(N) * D, "loss": 1.69 + 406 * N ** -0.34 + 410 * D ** -0.28})
+    fit, cost = laws.fit(runs), laws.counted(runs)
+    assert cost.error < 0.002 and not cost.diagnostics
+    budgets = [1e17, 1e19, 1e21]   # the last one's optimum is twice the largest size
+    truth = laws.frontier(fit, budgets, lambda n, d: flops(n) * d)
+    np.testing.assert_allclose(laws.frontier(fit, budgets, cost).params, truth.params, rtol=0.03)
+
+
+def test_flops_that_do_not_follow_from_n_and_d_are_said_and_then_refused():
+    rng = np.random.default_rng(0)
+    N, D = map(np.ravel, np.meshgrid(np.geomspace(1e6, 1e9, 7), [1e8, 1e9, 1e10]))
+    for size, happens in ((0.05, "said"), (0.5, "refused")):
+        runs = pd.DataFrame({"N": N, "D": D, "C": 6 * N * D * np.exp(rng.uniform(-size, size, len(N))), "loss": 3.0})
+        if happens == "refused":
+            with pytest.raises(laws.LawError, match="FLOPs that the runs counted are no function of N times D"):
+                laws.counted(runs)
+        else:
+            cost = laws.counted(runs)
+            assert 0.02 < cost.error < 0.1 and f"{cost.error:.1%}" in cost.diagnostics[0]
+
+
+def test_signed_exponents_are_searched_where_bounds_allow_them():
+    x = np.geomspace(1e3, 1e7, 12)
+    rising = pd.DataFrame({"x": x, "loss": 0.2 + 0.01 * x ** 0.3})
+    fit = laws.fit(rising, "saturating_power", bounds={"alpha": (-1.0, 1.0)})
+    assert fit.params["alpha"] == pytest.approx(-0.3, rel=1e-4) and fit.params["E"] == pytest.approx(0.2, rel=1e-3)
+    falling = laws.fit(rising.assign(loss=0.2 + 3 * x ** -0.3), "saturating_power", bounds={"alpha": (-1.0, 1.0)})
+    assert falling.params["alpha"] == pytest.approx(0.3, rel=1e-4)
+
+
+def test_a_metric_of_either_sign_is_fitted_as_advised():
+    frame = table()
+    runs = laws.Runs.from_dataframe(frame.assign(loss=frame["loss"] - 2.5))
+    fit = laws.fit(runs, loss="huber", bounds={"E": (-np.inf, np.inf)})
+    assert fit.params["E"] == pytest.approx(1.69 - 2.5, abs=1e-4) and fit.params["alpha"] == pytest.approx(0.34, rel=1e-3)
+
+
+def test_settings_of_a_fit_are_saved_as_they_were_asked():
+    frame = table(0.01).assign(seeds=2)
+    fit = laws.fit(laws.Runs.from_dataframe(frame), delta="noise", weights="seeds")
+    assert laws.store.fit_content(fit)["settings"] == {"loss": "huber_log", "delta": "noise", "quantile": 0.5,
+                                                       "weights": "seeds"}
+    assert fit.spec.delta != 1e-3

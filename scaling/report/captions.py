@@ -42,7 +42,9 @@ def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigur
     for loss in sorted(columns - {"data"}):
         name = "-".join(["curves", *loss.split("/")[:-1]])
         draw = partial(training_plots.draw_curves, target=target, loss=loss)
-        figures[name] = planned(draw, f"training loss against {unit}", _curves, target, loss)
+        validated = training_plots.curve_column(study, loss) != loss
+        title = f"{measure} on evaluation data" if validated else "training loss"
+        figures[name] = planned(draw, f"{title} against {unit}", _curves, target, loss)
     return figures
 
 
@@ -135,11 +137,16 @@ def _unique(study: StudyFiles) -> str:
 
 
 def _curves(study: StudyFiles, target: str | None, loss: str) -> str:
-    shown = sum(loss in study.curves.get(name, ()) for name in study.cells["fingerprint"])
-    with_target = " and of the target run" if loss in study.curves.get(target, ()) else ""
-    return (f"Training loss of {plural(shown, 'tuned run')}{with_target}. Colour is model size. The curves start at "
-            f"{short(100 * training_plots.CURVES_FROM)}% of the longest run. Each point is an average over a bin; "
-            f"bins have equal width in log {study.unit.name}.")
+    column = training_plots.curve_column(study, loss)
+    shown = sum(column in study.curves.get(name, ()) for name in study.cells["fingerprint"])
+    of = f"of {plural(shown, 'tuned run')}{' and of the target run' if column in study.curves.get(target, ()) else ''}"
+    start = f"The curves start at {short(100 * training_plots.CURVES_FROM)}% of the longest run."
+    if column == loss:
+        return (f"Training loss {of}. Colour is model size. {start} Each point is an average over a bin; bins have equal "
+                f"width in log {study.unit.name}.")
+    return (f"{sentence(study.measure.noun)} on evaluation data {of}, measured on the way. Colour is model size. {start} "
+            "Points are measured on the first part of the evaluation set; one factor for each run makes the last one its "
+            "result on the whole set.")
 
 
 def _learning_rates(study: StudyFiles) -> str:

@@ -4,32 +4,23 @@ import os
 from collections.abc import Iterable
 
 import jax
+import pandas as pd
 
 from scaling import families
 from scaling.figures import words
-from scaling.results import planned
-from scaling.study import fork
+from scaling.results import planned, records
+from scaling.study import durations, fork
 from scaling.training.counts import counts
 
-# Share of the rate of matrix products that training executes, measured on two CPU cores with the studies of configs/.
-EXPECTED_UTILISATION = {"transformer": 0.22, "vae": 0.10, "gan": 0.05}
-UNMEASURED = 0.10  # of a family that is not measured
 ENDLESS = 2**31 - 1  # unique images of an endless stream
 
 
-def expected_utilisation(family: str) -> float:
-    """The share of the rate of matrix products that training a family of this name is expected to execute."""
-    return EXPECTED_UTILISATION.get(family, UNMEASURED)
-
-
 def estimate(plans, rate: float) -> dict:
-    """Runs, programs, FLOPs and seconds of some plans, where matrix products reach `rate` FLOP/s."""
-    packs = [pack for plan in plans for pack in plan.packs]
-    at_peak = {pack: pack.flops_executed() / rate for pack in packs}
-    seconds = sum(t / expected_utilisation(families.name(pack.experiment.family)) for pack, t in at_peak.items())
+    """Runs, programs, FLOPs and seconds of some plans before any run has finished; matrix products reach `rate` FLOP/s."""
     return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
             "flops": sum(plan.flops() for plan in plans),
-            "flops_executed": sum(plan.flops_executed() for plan in plans), "seconds": seconds}
+            "flops_executed": sum(plan.flops_executed() for plan in plans),
+            "seconds": durations.duration(plans, rate, pd.DataFrame())[0]}
 
 
 def describe_data(plans, runner) -> list[str]:
@@ -71,12 +62,11 @@ def describe(title: str, plan, goal, rate: float, runner) -> str:
     if goal is not None:
         largest = max(counts(run.experiment, 0)["flops"] for run in plan.runs)
         lines.append(f"{_row(goal.packs)}  target, {goal.flops() / largest:.1f} times the largest run's")
-    cost = estimate(plans, rate)
-    share = cost["flops_executed"] / rate / cost["seconds"]
+    finished = records.load_records(runner.workdir) if runner.workdir.exists() else pd.DataFrame()
+    cost, (seconds, basis) = estimate(plans, rate), durations.duration(plans, rate, finished)
     lines += ["", f"{cost['runs']} runs in {cost['programs']} compiled programs, {cost['flops']:.3g} FLOPs of the models "
-              f"({cost['flops_executed']:.3g} executed), about {words.duration(cost['seconds'])} at "
-              f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that matrix products reach here on "
-              f"{jax.device_count()} {jax.devices()[0].platform} device(s)"]
+              f"({cost['flops_executed']:.3g} executed), about {words.duration(seconds)} on {jax.device_count()} "
+              f"{jax.devices()[0].platform} device(s), {basis}"]
     return "\n".join(lines)
 
 

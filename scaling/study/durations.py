@@ -1,0 +1,71 @@
+"""How long a plan takes: at the rate of runs like its own that have finished here, or else at one measured elsewhere."""
+
+import numpy as np
+import pandas as pd
+
+from scaling import families
+from scaling.figures import words
+from scaling.results.tuned import PARAMS
+from scaling.training.counts import counts
+
+# The share of the rate of matrix products that whole studies reached, with compilation, evaluation and samples. Measured
+# on two CPU cores with configs/quickstart.py, vae_scaling.py and gan_scaling.py. The share grows with the size of models.
+SHARES = {"transformer": 0.22, "vae": 0.10, "gan": 0.05}
+UNMEASURED = 0.10  # of families that none of these studies has
+NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
+
+
+def duration(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
+    """(seconds that the plans take, a phrase that says which rates this takes).
+
+    `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir. A pack takes the rate of
+    finished runs of its family, body and size; where there are none, of the nearest size within a factor of `NEAR`; where
+    there are none either, the share of `matmul_rate` that is known of its family.
+    """
+    measured = measured_rates(records)
+    seconds, seconds_measured, assumed = 0.0, 0.0, set()
+    for pack in (pack for plan in plans for pack in plan.packs):
+        found = _nearest(measured, pack.experiment)
+        name = families.name(pack.experiment.family)
+        rate = found or matmul_rate * SHARES.get(name, UNMEASURED)
+        took = pack.flops_executed() / rate
+        seconds += took
+        seconds_measured += took if found else 0.0
+        if not found:
+            assumed.add(f"{SHARES.get(name, UNMEASURED):.0%} for a {name}{'' if name in SHARES else ', a guess'}")
+    parts = []
+    if seconds_measured:
+        whole = "" if not assumed else f" for {seconds_measured / seconds:.0%} of that time"
+        parts.append(f"at the rate of runs that have finished in this workdir{whole}")
+    if assumed:
+        parts.append(f"at the share of the {words.short(matmul_rate / 1e9)} GFLOP/s of matrix products here that studies "
+                     f"have reached on two CPU cores ({', '.join(sorted(assumed))})")
+    return seconds, " and ".join(parts)
+
+
+def measured_rates(records: pd.DataFrame) -> dict[tuple[str, str], dict[float, float]]:
+    """{(family, body): {N: FLOP/s}} of the finished runs of a workdir: executed FLOPs over seconds, of all runs of a size.
+
+    Runs that diverged stopped early, so they say nothing.
+    """
+    if not {"family", "seconds", "flops_executed", PARAMS} <= set(records):
+        return {}
+    body = records["family.body"] if "family.body" in records else pd.Series("", records.index)
+    numbers = ("seconds", "flops_executed", PARAMS)
+    table = pd.DataFrame({name: pd.to_numeric(records[name], errors="coerce") for name in numbers})
+    table = table.assign(family=records["family"].astype(str), body=body.where(body.notna(), ""))
+    ended = ~records["diverged"].fillna(False).astype(bool) if "diverged" in records else True
+    table = table[ended & (table["seconds"] > 0) & (table["flops_executed"] > 0) & (table[PARAMS] > 0)]
+    found: dict = {}
+    for (family, body, size), runs in table.groupby(["family", "body", PARAMS]):
+        found.setdefault((family, body), {})[float(size)] = runs["flops_executed"].sum() / runs["seconds"].sum()
+    return found
+
+
+def _nearest(measured, experiment) -> float | None:
+    """The measured rate of the size nearest to the experiment's, or None where none is near."""
+    family = experiment.family
+    sizes = measured.get((families.name(family), getattr(family, "body", "")), {})
+    here = counts(experiment, 0)[PARAMS]
+    near = min(sizes, key=lambda size: abs(np.log(size / here)), default=None)
+    return None if near is None or not 1 / NEAR <= near / here <= NEAR else sizes[near]

@@ -49,8 +49,8 @@ class Curves:
             points += [point for point in found if point.get("step", np.inf) <= last]
             lost += seal.get("lost", 0) + (max(1, seal["points"] - len(found)) if problem else 0)
         if lost:
-            warnings.warn(f"the curve of a run in the trunk of {trunk.runs[-1].fingerprint} lacks {lost} or more points, also "
-                          "where it is judged whether its training broke down", stacklevel=2)
+            warnings.warn(f"the curve of a run in the trunk of {trunk.runs[-1].fingerprint} lacks {lost} or more points, "
+                          "also where it is judged whether its training broke down", stacklevel=2)
         return points, lost
 
 

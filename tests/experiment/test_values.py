@@ -95,7 +95,7 @@ WRONG = [
 
 @pytest.mark.parametrize("path,value,said", WRONG, ids=[f"{path}={value!r:.20}" for path, value, _ in WRONG])
 def test_a_wrong_value_is_refused_by_name_on_every_path(path, value, said):
-    for change in (lambda: E.replace({path: value}), lambda: grid(E, {path: [value]}), lambda: zipped([E], {path: [value]})):
+    for change in (lambda: E.replace({path: value}), lambda: grid(E, {path: [value]}), lambda: zipped(E, {path: [value]})):
         with pytest.raises(ConfigError, match=said) as caught:
             change()
         assert "\n" not in str(caught.value) and path.rpartition(".")[2][:5] in str(caught.value)

@@ -123,6 +123,8 @@ def test_a_sweep_without_values_is_refused(values, said):
     for sweep in (grid, zipped):
         with pytest.raises(ConfigError, match=said):
             sweep(E, values)
+    with pytest.raises(ConfigError, match="where: no part 'dat' .*nearest: data"):
+        experiments.where([E], dat=lambda data: True)
     with pytest.raises(ConfigError, match="a sweep is made of experiments"):
         grid([3], {"seed": [1]})
 

@@ -83,7 +83,7 @@ def definition(module=tiny_study, *arguments):
     ({"metric": "bits_per_bite"}, "metric='bits_per_bite' is no metric.*nearest: bits_per_byte"),
     ({"metric": ""}, "metric=''"), ({"metric": "fd"}, "metric='fd'"), ({"beside": ("los",)}, "beside='los'.*nearest: loss"),
     ({"law": "chinchila"}, "law='chinchila'.*chinchilla"), ({"law": "power"}, "takes x, which a study does not measure"),
-    ({"law": 3}, "law=3"), ({"sweep": []}, "no runs"),
+    ({"law": 3}, "law=3"), ({"metric": 3}, "metric=3"), ({"sweep": []}, "no runs"),
     ({"sweep": experiments.grid(definition().sweep[0], {"data.tokens": [2560 * n for n in range(1, 8)]})}, "one size"),
     ({"sweep": definition().sweep[:2]}, "2 combinations.*5 parameters")])
 def test_a_study_that_would_fail_after_training_is_refused(changes, said):

@@ -30,6 +30,7 @@ import pandas as pd
 from absl import flags
 from etils import epath
 
+from scaling import fields
 from scaling.figures import plot as style
 from scaling.figures import words
 from scaling.store import files
@@ -122,8 +123,7 @@ def compare() -> tuple[str, dict]:
 def _relation(a, b, update) -> str:
     if a.experiment is None or b.experiment is None:
         return "the checkpoints do not say their experiments"
-    other = _checkpoints.difference(a.experiment.replace({a.experiment.data.length_knob: 0}),
-                                    b.experiment.replace({b.experiment.data.length_knob: 0}))
+    other = _checkpoints.difference(*(fields.replace(x.experiment, {x.experiment.data.length_knob: 0}) for x in (a, b)))
     if other:
         return f"two runs: {other}"
     apart = b.step - a.step

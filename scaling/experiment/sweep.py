@@ -12,7 +12,7 @@ import numpy as np
 
 from scaling.experiment.experiment import Experiment
 from scaling.experiment.validation import validate
-from scaling.fields import ConfigError, shown
+from scaling.fields import ConfigError, fields, nearest, shown
 
 
 def _bases(base) -> list[Experiment]:
@@ -70,4 +70,8 @@ def chain(*sweeps) -> list:
 
 def where(sweep, **conditions) -> list:
     """The experiments for which every condition holds: `where(runs, data=lambda d: d.tokens > 2**18)`."""
+    sweep = _bases(sweep)
+    for name in conditions:
+        if not all(hasattr(e, name) for e in sweep):
+            raise ConfigError(f"where: no part {name!r} of an experiment; {nearest(name, fields(Experiment()))}")
     return [e for e in sweep if all(test(getattr(e, name)) for name, test in conditions.items())]

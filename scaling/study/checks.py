@@ -46,6 +46,8 @@ def _check_family_fields(run):
 def _check_metrics(definition, splits):
     known = sorted(set.intersection(*(_metrics(run.family, _judged(run.data)) for run in definition.sweep)))
     for field, name in (("metric", definition.metric), *(("beside", name) for name in definition.beside)):
+        if not isinstance(name, str):
+            raise ConfigError(f"{field}={name!r} is no name of a metric; write one of {', '.join(known)}")
         ends = None if splits is None else {f"_{split}" for split in list(splits)[1:]}
         plain = name in known
         on_split = any(name.startswith(f"{base}_") and (ends is None or name.removeprefix(base) in ends) for base in known)

@@ -13,6 +13,7 @@ from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
 from scaling.fields import ConfigError, leaves, nearest
 from scaling.results import logs
+from scaling.study.checks import check_study
 from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
 from scaling.sweeps.plan import Plan
@@ -27,6 +28,7 @@ def check_settings(definition: Definition, target: experiments.Experiment | None
         raise ConfigError("the sweep of the config has no runs: give every list of values that it combines at least one")
     for e in [*definition.sweep, *([target] if target is not None else [])]:
         experiments.validate(e)
+    check_study(definition)
     parse_mesh(options.mesh)
     for writer in options.writers:
         if writer not in logs.WRITERS:

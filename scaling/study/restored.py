@@ -13,6 +13,7 @@ from scaling import families
 from scaling.data.tokenizers import Bytes, Tokenizer
 from scaling.experiment import Experiment
 from scaling.families import _generate
+from scaling.fields import replace
 from scaling.figures import words
 from scaling.results import tuned
 from scaling.study.prompts import END, encode_prompt, room_after, what_generates
@@ -157,7 +158,7 @@ class RestoredRun:
     def evaluate(self) -> dict[str, float]:
         """Every metric on the evaluation sets, and of samples where the data have a judge, as in the record."""
         # On one device any batch and any model divide, whatever the run was trained on.
-        experiment = self.experiment.replace({"layout": "data", "microbatch": self.experiment.data.batch})
+        experiment = replace(self.experiment, {"layout": "data", "microbatch": self.experiment.data.batch})
         program = Program(experiment, self.source, 1, devices=jax.devices()[:1])
         state = State(jnp.zeros(1, jnp.int32), jax.tree.map(lambda x: x[None], self.params), {}, {}, jnp.full(1, -1))
         scores = self.runner.scores(program, state)

@@ -6,7 +6,7 @@ import jax
 
 from scaling import cost
 from scaling import experiment as experiments
-from scaling.experiment import KINDS
+from scaling.experiment import KINDS, Optim
 from scaling.training.step import TRUNK, init_state, train_step
 
 
@@ -22,8 +22,7 @@ def step_flops_executed(experiment) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def _executed(family, batch, optimiser):
-    e = experiments.Experiment(family=family, data=KINDS[family.reads]())
-    e = e.replace({"data.batch": batch, "optim.name": optimiser})
+    e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch), optim=Optim(name=optimiser))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     state = jax.eval_shape(lambda: init_state(e))
     return cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples)

@@ -95,7 +95,7 @@ WRONG = [
 
 @pytest.mark.parametrize("path,value,said", WRONG, ids=[f"{path}={value!r:.20}" for path, value, _ in WRONG])
 def test_a_wrong_value_is_refused_by_name_on_every_path(path, value, said):
-    for change in (lambda: E.replace({path: value}), lambda: grid(E, {path: [value]}), lambda: zipped([E], {path: [value]})):
+    for change in (lambda: E.replace({path: value}), lambda: grid(E, {path: [value]}), lambda: zipped(E, {path: [value]})):
         with pytest.raises(ConfigError, match=said) as caught:
             change()
         assert "\n" not in str(caught.value) and path.rpartition(".")[2][:5] in str(caught.value)
@@ -123,6 +123,8 @@ def test_a_sweep_without_values_is_refused(values, said):
     for sweep in (grid, zipped):
         with pytest.raises(ConfigError, match=said):
             sweep(E, values)
+    with pytest.raises(ConfigError, match="where: no part 'dat' .*nearest: data"):
+        experiments.where([E], dat=lambda data: True)
     with pytest.raises(ConfigError, match="a sweep is made of experiments"):
         grid([3], {"seed": [1]})
 

@@ -13,7 +13,7 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from scaling import experiment  # noqa: E402
+from scaling import experiment, fields  # noqa: E402
 from scaling.experiment import grid  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 from scaling.results import records  # noqa: E402
@@ -152,7 +152,7 @@ def test_a_node_that_is_drained_saves_first_and_its_pack_is_not_charged(nodes, e
 
 def test_an_error_of_a_run_ends_the_sweep_with_its_sentence(executor, base, tmp_path):
     far = trainer(tmp_path / "wrong")
-    plan = make_plan([base.replace({"seed": 8, "microbatch": 3})], far.content, 1)
+    plan = make_plan([fields.replace(base, {"seed": 8, "microbatch": 3})], far.content, 1)
     with pytest.raises(ConfigError, match="^microbatch=3 does not divide"):
         executor(far, plan, Lines())
 

@@ -8,6 +8,7 @@ from sources import ExampleSource, tiny
 
 from scaling import experiment as experiments
 from scaling import families
+from scaling.fields import replace
 from scaling.store import checkpoint
 from scaling.training import feeds, program
 from scaling.training.program import Program, options_for_one_call
@@ -95,7 +96,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch_inside_and_outside
 def test_a_pack_over_devices_equals_one_device_though_a_run_diverges():
     e = tiny("transformer")
     pack = [e.replace({"seed": s}) for s in range(4)]
-    pack[1] = pack[1].replace({"optim.learning_rate": float("nan")})
+    pack[1] = replace(pack[1], {"optim.learning_rate": float("nan")})
     many, state = train_pack(pack, mesh="run=4,data=2")
     one, wanted = train_pack(pack, devices=1)
     close(many, one)
@@ -162,7 +163,7 @@ def test_convolutions_and_nothing_else_are_kept_out_of_compiled_loops_on_cpu():
 
 
 def test_a_diverged_run_stops_moving_and_leaves_its_neighbours_alone(e):
-    bad = e.replace({"optim.learning_rate": float("nan")})
+    bad = replace(e, {"optim.learning_rate": float("nan")})
     other, third = e.replace({"seed": 1}), e.replace({"seed": 2})
     losses, state = train_pack([e, bad, third], devices=1)
     alone, _ = train_pack([e, other, third], devices=1)

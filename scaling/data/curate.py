@@ -188,12 +188,9 @@ def divide(documents: list[Document], total: int) -> list[Document]:
 def _pieces(text: str, size: int) -> list[str]:
     """`text` in pieces of `size` to twice as many characters. Pieces of nothing but white space are dropped."""
     pieces, start = [], 0
-    while (rest := len(text) - start) > size:
+    while len(text) - start > size:
         at = start + size
-        end = text.find("\n", at, at + size) + 1
-        if not end and rest <= 2 * size:
-            break
-        end = end or text.find(" ", at, at + size) + 1 or at
+        end = text.find("\n", at, at + size) + 1 or text.find(" ", at, at + size) + 1 or at
         pieces.append(text[start:end])
         start = end
     return [piece for piece in (*pieces, text[start:]) if piece.strip()]

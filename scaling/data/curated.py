@@ -41,6 +41,8 @@ class Documents(Sequence[str]):
         row = int(self._rows[index])
         try:
             text = self._source[row][self._field]
+            if text is None:            # what TFDS gives for a record that is not there
+                raise ValueError("there is no such record")
         except Exception as error:      # array_record, protobuf and TFDS raise many kinds
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"{self._where} is damaged: document {row} cannot be read ({first[:200]}); "

@@ -108,11 +108,6 @@ class ImageSource(Feed):
         parts = [self._finish(self.pictures.read(self._tables, part, split)) for part in rows]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def check_evaluation(self, examples: int) -> None:
-        """Raises DataError unless every evaluation split has `examples` images."""
-        for split in self.splits:
-            self._check_split(split, examples)
-
     def summary(self) -> list[str]:
         """Sentences about what was found in the data and what was left out."""
         return contents.sentences(self.name, self.contents)

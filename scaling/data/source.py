@@ -105,11 +105,6 @@ class Source(Feed):
         """Sentences about what was found in the data and what was left out."""
         return contents.sentences(self.name, self.contents)
 
-    def check_evaluation(self, tokens: int) -> None:
-        """Raises DataError unless every evaluation split has `tokens` tokens (0: any number above none)."""
-        for split in self.splits:
-            self._evaluated(split, tokens)
-
     def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
         """{"tokens": int32 [rows, length + 1]}: the batch of a step, or some `rows` of it, such as those of one host."""
         windows = self._indices(seed, step, self._rows(rows))
@@ -134,11 +129,6 @@ class Source(Feed):
         {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1. `bytes`
         is the number of bytes of text that each target `tokens[:, 1:]` stands for.
         """
-        found = self._evaluated(split, tokens)
-        read = found.first(max(1, (tokens or len(found) * self.length) // self.length)).astype(np.int32)
-        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
-
-    def _evaluated(self, split: str, tokens: int) -> windows.Windows:
         if split not in self._splits:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}")
         found = self._splits[split](tokens)
@@ -150,7 +140,8 @@ class Source(Feed):
             raise DataError(f"data.evaluation_tokens={tokens:,} is more than the {available:,} tokens of the evaluation "
                             f"split {split!r} of {self.name} (tokenizer {self.tokenizer.name}, data.length={self.length}); "
                             "write at most that, or 0 for all")
-        return found
+        read = found.first(max(1, (tokens or available) // self.length)).astype(np.int32)
+        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
 
     def encode(self, text: str) -> np.ndarray:
         return self.tokenizer.encode(text)

@@ -36,7 +36,10 @@ class Examples(Sequence[dict]):
 
     def undecoded(self, index) -> dict:
         try:
-            return self._source[int(index)]
+            example = self._source[int(index)]
+            if example[self._field] is None:            # what TFDS gives for a record that is not there
+                raise ValueError("there is no such record")
+            return example
         except Exception as error:       # array_record, protobuf and TFDS raise many kinds
             raise DataError(f"{self._where} is damaged: example {index} cannot be read ({tfds.first_line(error)}); "
                             "delete it, and prepare the data set again") from error

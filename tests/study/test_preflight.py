@@ -104,7 +104,7 @@ def test_an_endless_stream_is_not_repeated_unless_a_part_of_it_is():
     sources = types.SimpleNamespace(source=lambda e: types.SimpleNamespace(
         unique_examples=e.data.unique or overview.ENDLESS))
     assert overview.repeats(some[:2], sources) == "D from 80 to 640 examples of endlessly many unique ones: no repeats"
-    assert overview.repeats(some, sources).endswith("of 64 to endlessly many unique ones: each of them is seen up to 10 times")
+    assert overview.repeats(some, sources).endswith("64 to endlessly many unique ones: each of them is seen up to 10 times")
     shares = [overview.expected_utilisation(name) for name in ("transformer", "vae", "gan")]
     assert shares == sorted(shares, reverse=True) and 0 < overview.expected_utilisation("another") < 1
 

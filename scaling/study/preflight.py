@@ -13,7 +13,7 @@ from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
 from scaling.fields import ConfigError, leaves, nearest
 from scaling.results import logs
-from scaling.study.checks import check_study
+from scaling.study import checks
 from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
 from scaling.sweeps.plan import Plan
@@ -22,19 +22,16 @@ from scaling.training.accumulation import accumulation_steps
 from scaling.training.program import Program
 
 
-def check_settings(definition: Definition, target: experiments.Experiment | None, options: TrainingOptions) -> None:
-    """Refuses settings that no data are needed to judge. target: the target at any learning rate."""
-    if not definition.sweep:
-        raise ConfigError("the sweep of the config has no runs: give every list of values that it combines at least one")
-    for e in [*definition.sweep, *([target] if target is not None else [])]:
-        experiments.validate(e)
-    check_study(definition)
+def check_settings(definition: Definition, options: TrainingOptions) -> list[str]:
+    """Refuses settings that no data are needed to judge. Returns sentences about what the study will not have."""
+    said = checks.check_study(definition)
     parse_mesh(options.mesh)
     for writer in options.writers:
         if writer not in logs.WRITERS:
             raise ConfigError(f"--writers={writer} is not known; {nearest(writer, logs.WRITERS)}")
     if "wandb" in options.writers and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--writers=wandb needs a package that is not installed: pip install wandb, or leave it out")
+    return said
 
 
 def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -> None:
@@ -48,6 +45,7 @@ def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -
             if key not in seen:
                 seen.add(key)
                 _check_data(e, runner)
+                checks.check_study(definition, runner.source(e).splits)
     traced = set()
     for pack in {(pack.experiment.family, pack.program): pack for pack in packs}.values():
         e = pack.experiment

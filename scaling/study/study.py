@@ -43,7 +43,7 @@ class Study:
         self.started = time.monotonic()
         # The target's learning rate is not known yet, but any rate has the same cost.
         target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
-        preflight.check_settings(definition, target, options)
+        self.notes = preflight.check_settings(definition, options)
         belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
@@ -64,6 +64,7 @@ class Study:
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""
         return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
+                          *[f"note: {sentence}" for sentence in self.notes],
                           *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
 
     def train_shard(self, index: int, count: int):

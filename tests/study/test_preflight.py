@@ -1,12 +1,15 @@
-"""Whatever a run would refuse is refused before anything is created, in one sentence that names the field; so is a dry run."""
+"""Whatever a run would refuse is refused before anything is created, in one sentence that names the field."""
+
+import types
 
 import pytest
 import tiny_images
 import tiny_study
 
+from scaling import experiment as experiments
 from scaling.fields import ConfigError, DataError, EvaluateError
 from scaling.store.files import WorkdirError
-from scaling.study import configs, prompts
+from scaling.study import configs, overview, prompts
 from scaling.study.study import Study
 from scaling.sweeps.runner import TrainingOptions
 
@@ -79,7 +82,7 @@ def test_a_judge_is_refused_before_training(start, tmp_path):
     (tmp_path / "dinov2.pth").write_bytes(b"torch")
     judged = {"data.samples": 32, "data.features": "dinov2"}
     for change, says in [({}, "weights file"), ({"data.weights": str(tmp_path / "dinov2.pth")}, "convert a file of torch"),
-                         ({"data.features": "dino"}, "not known"), ({"data.samples": 10**6, "data.features": "pca"}, "is not possible")]:
+                         ({"data.features": "dino"}, "not known")]:
         with pytest.raises((ConfigError, EvaluateError, DataError), match=says):
             start(tiny_images, **{**judged, **change})
     with pytest.raises(ConfigError, match="vae does not: leave prompts out"):
@@ -92,14 +95,23 @@ def test_a_plan_says_what_was_found_and_how_often_data_repeat(start, tmp_path):
     assert "17 runs in 3 compiled programs" in text and "FLOPs" in text and "at 22% of" in text
     assert "D from 2.56k to 410k tokens of" in text and "is seen up to 3." in text
     assert "no repeats" in start().describe()
-    images = start(tiny_images)
-    assert "endlessly many" in images.describe() and "at 10% of" in images.describe()
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_endless_stream_is_not_repeated_unless_a_part_of_it_is():
+    base = experiments.from_config(tiny_images.get_config("vae"))
+    some = [base.replace({"data.examples": n, "data.unique_examples": u}) for n, u in ((80, 0), (640, 0), (640, 64))]
+    sources = types.SimpleNamespace(source=lambda e: types.SimpleNamespace(
+        unique_examples=e.data.unique or overview.ENDLESS))
+    assert overview.repeats(some[:2], sources) == "D from 80 to 640 examples of endlessly many unique ones: no repeats"
+    assert overview.repeats(some, sources).endswith("64 to endlessly many unique ones: each of them is seen up to 10 times")
+    shares = [overview.expected_utilisation(name) for name in ("transformer", "vae", "gan")]
+    assert shares == sorted(shares, reverse=True) and 0 < overview.expected_utilisation("another") < 1
+
+
 def test_an_empty_shard_is_refused(start, tmp_path):
-    study = start(sizes=(5e3,), learning_rates=(4e-3,))
-    with pytest.raises(ConfigError, match="--shard=7/8 is empty: the sweep has 1 packs"):
+    study = start(learning_rates=(4e-3,), pack=0)
+    with pytest.raises(ConfigError, match="--shard=7/8 is empty: the sweep has . packs"):
         study.train_shard(7, 8)
     assert not (tmp_path / "runs").exists()
 
@@ -109,3 +121,11 @@ def test_an_empty_prompt_begins_a_document(start):
     run = study.plan.runs[0].experiment
     encoded = prompts.encode_prompt("", study.runner.source(run).tokenizer)
     assert encoded.tolist() == [prompts.END] and prompts.room_after(encoded, run.family) == 31
+
+
+def test_what_could_not_be_fitted_is_refused_or_said(start):
+    for change, says in [({"metric": "bits_per_bite"}, "metric='bits_per_bite'.*bits_per_byte"),
+                         ({"beside": ("los",)}, "beside"),
+                         ({"law": "chinchila"}, "law='chinchila'"), ({"sizes": (5e3,)}, "add sizes or amounts of data")]:
+        with pytest.raises(ConfigError, match=says):
+            start(**change)

@@ -1,0 +1,97 @@
+"""A study whose samples, pictures or parameters fail still has its page, which says what failed and why."""
+
+import os
+import shutil
+
+import jax
+import pytest
+from tiny_workdir import image_workdir, text_workdir
+
+import scaling
+from scaling import report
+from scaling.results import planned, tuned
+from scaling.store import files
+from scaling.study.showcase import Showcase
+from scaling.sweeps.runner import Runner, TrainingOptions
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    return text_workdir(tmp_path_factory.mktemp("text") / "runs", corpus)
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+def show(workdir, metric="bits_per_byte", prompts=("a", "")):
+    """Writes the samples and the page as a study does at its end. Returns (sentences about what failed, the page)."""
+    runner = Runner(files.epath.Path(os.fspath(workdir)), TrainingOptions())
+    shown = Showcase(runner.workdir, runner)
+    shown.write_samples(tuned.clean(planned.load_planned(workdir)[0], metric), metric, prompts)
+    files.write_json(workdir / "study.json", {"metric": metric, "failed": shown.failed})
+    return shown.failed, report.write(workdir).read_text()
+
+
+def of(workdir):
+    return {entry["fingerprint"] for entry in files.read_json(workdir / "samples.json")}
+
+
+def test_samples_are_of_the_next_best_run_where_parameters_are_lost(workdir):
+    table = scaling.load(workdir)
+    failed, page = show(workdir)
+    best = {table.set_index("fingerprint")["tokens_seen"].idxmax()}
+    prompts = [entry["prompt"] for entry in files.read_json(workdir / "samples.json")]
+    assert not failed and of(workdir) == best and prompts[:2] == ["a", ""]
+    shutil.rmtree(workdir / "params" / min(best))
+    failed, page = show(workdir)
+    assert len(failed) == 1 and f"{min(best)} are missing" in failed[0] and "the samples are of other runs" in failed[0]
+    rest = table[~table["fingerprint"].isin(best)]
+    assert of(workdir) == {rest.set_index("fingerprint")["bits_per_byte"].idxmin()}
+    assert failed[0].split(":")[0] in page
+
+
+def test_without_any_parameters_the_page_says_so_and_keeps_earlier_samples(workdir):
+    show(workdir)
+    before = of(workdir)
+    shutil.rmtree(workdir / "params")
+    failed, page = show(workdir)
+    assert "there are no samples" in failed[0] and failed[0].split(":")[0] in page and of(workdir) == before
+
+
+def test_a_family_that_fails_at_its_samples_still_has_a_page(workdir, monkeypatch):
+    def fails(*_, **__):
+        raise IndexError("out of range")
+    show(workdir)
+    monkeypatch.setattr("scaling.families._generate.generate", fails)
+    failed, page = show(workdir)
+    assert failed == ["The samples of text could not be made: IndexError in fails: out of range."] and failed[0] in page
+    files.write_json(workdir / "samples.json", [{"fingerprint": "0ther", "prompt": "", "text": ""}])
+    show(workdir)
+    assert not (workdir / "samples.json").exists()  # those were of another study
+
+
+def test_learned_positions_end_a_text_where_the_model_ends(workdir, monkeypatch):
+    run = scaling.restore(workdir)
+    longest = run.family.length
+    monkeypatch.setattr("scaling.families._generate.find_longest", lambda family: longest)
+    texts = run.continue_each(["a", "", "x" * (longest - 1)], 300, temperature=0.0, stop=())
+    assert [len(run.tokenizer.encode(text)) for text in texts] == [longest - 1, longest - 1, 1]
+    assert texts[0] == run.generate(["a"], tokens=longest - 1, temperature=0.0, stop=())[0]
+
+
+@pytest.mark.slow
+def test_pictures_baselines_and_metrics_of_single_models_fail_one_by_one(tmp_path, monkeypatch):
+    workdir = image_workdir(tmp_path / "images")
+    runner = Runner(files.epath.Path(os.fspath(workdir)), TrainingOptions())
+    [record] = [runner.records.read(name) for name in runner.records.fingerprints()]
+    experiment = scaling.restore(workdir, record["fingerprint"]).experiment
+    shown, fails = Showcase(runner.workdir, runner), lambda *_: jax.numpy.zeros(3) + jax.numpy.zeros(4)
+    for name in ("pictures", "examine"):
+        monkeypatch.setattr(type(experiment.family), name, fails)
+    monkeypatch.setattr("scaling.evaluate.Judge.floor", fails)
+    shown.write_samples(tuned.clean(planned.load_planned(workdir)[0], "bits_per_dim"), "bits_per_dim")
+    shown.write_baselines(experiment, [64])
+    assert [text.partition(" could")[0] for text in shown.failed] == [
+        "The pictures", "The further metrics of single models", "The baselines of real images"]

@@ -1,5 +1,6 @@
 """A registration cannot be undone without a trace: the log holds it, and whatever happens to the log is noticed."""
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -167,6 +168,23 @@ def test_a_kill_between_the_log_and_the_file_is_said_and_recovered(tmp_path):
     assert "f_check.json is gone" in problems(path)
     forecast.check(path, OBSERVED, grid())
     assert forecast.verify(path, grid()).ok and len(registry.read_log(tmp_path).scored()) == 1
+
+
+def append_some(folder, name):
+    for number in range(4):
+        with registry.alone(folder) as log:
+            log.append({"event": "registered", "time": "now", "file": f"{name}-{number}", "forecast": "0"})
+
+
+def test_processes_that_write_at_once_keep_one_chain(tmp_path):
+    start = multiprocessing.get_context("fork").Process
+    writers = [start(target=append_some, args=(tmp_path, name)) for name in "abcde"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    log = registry.read_log(tmp_path)
+    assert not log.broken and len({entry["file"] for entry in log.entries}) == len(log.entries) == 20
 
 
 def test_a_log_of_another_process_is_waited_for(tmp_path, monkeypatch):

@@ -3,9 +3,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from planted_forecast import fitted, grid, surface
@@ -14,7 +11,6 @@ from scaling import laws
 from scaling.laws.forecasts import forecast, registry
 from scaling.store import files
 
-ROOT = Path(__file__).resolve().parents[2]
 GOAL = {"N": 1e10, "D": 1e11}
 OBSERVED = surface(1e10, 1e11)
 
@@ -135,36 +131,32 @@ def test_an_edited_score_is_noticed(scored, edit):
     assert problems(path)
 
 
-KILLED = """
-import os, sys
-sys.path.insert(0, "tests")
-from planted_forecast import fitted, grid
-from scaling import laws
-from scaling.store import files
-whole = files.atomic_write
-def dies(path, *args, **more):
-    if os.path.basename(path) == sys.argv[2]:
-        os.kill(os.getpid(), 9)
-    whole(path, *args, **more)
-files.atomic_write = dies
-if sys.argv[2] == "f.json":
-    laws.forecast.write(sys.argv[1], *fitted(named=False), {"N": 1e10, "D": 1e11})
-else:
-    laws.forecast.check(sys.argv[1], float(sys.argv[3]), grid())
-"""
+def dies_before(name, work):
+    """Runs `work` in a process that is killed when it is about to write the file `name`."""
+    whole = files.atomic_write
+
+    def write(path, *arguments, **more):
+        if os.path.basename(path) == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(path, *arguments, **more)
+
+    def run():
+        files.atomic_write = write
+        work()
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 def test_a_kill_between_the_log_and_the_file_is_said_and_recovered(tmp_path):
     path = tmp_path / "f.json"
 
-    def killed_before(name):
-        command = [sys.executable, "-c", KILLED, path, name, str(OBSERVED)]
-        assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    killed_before("f.json")
+    dies_before("f.json", lambda: forecast.write(path, *fitted(named=False), GOAL))
     assert not path.exists() and "f.json was registered at" in problems(path)
     content = forecast.write(path, *fitted(named=False), GOAL)
     assert len(content["registered_again"]) == 1 and "registered_late" not in content
-    killed_before("f_check.json")
+    dies_before("f_check.json", lambda: forecast.check(path, OBSERVED, grid()))
     assert "f_check.json is gone" in problems(path)
     forecast.check(path, OBSERVED, grid())
     assert forecast.verify(path, grid()).ok and len(registry.read_log(tmp_path).scored()) == 1

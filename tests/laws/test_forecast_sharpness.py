@@ -11,7 +11,7 @@ from scaling.laws.forecasts.score import score
 
 def written(points, law, target, tmp_path, **options):
     fit = laws.fit(points, law, **options)
-    return forecast.write(tmp_path / "f.json", fit, laws.bootstrap(fit, 40), target, points), fit
+    return forecast.write(tmp_path / "f.json", fit, laws.bootstrap(fit, 10), target, points), fit
 
 
 def test_a_pure_power_law_is_forecast_exactly_by_every_line(tmp_path):

@@ -54,7 +54,7 @@ class Planted:
         cells = tuned.tuned_cells(tuned.clean(records.load_records(self.workdir), METRIC), METRIC)
         runs = laws.Runs.from_dataframe(cells, METRIC, params="params_non_embedding", data="tokens_seen", compute="flops")
         fit = laws.fit(runs, delta="noise")
-        return self.stage.write(lambda rate: self.module.target(self.config, rate), fit, laws.bootstrap(fit, 40), cells,
+        return self.stage.write(lambda rate: self.module.target(self.config, rate), fit, laws.bootstrap(fit, 20), cells,
                                 "tokens_seen", self.said.append)
 
     def train_target(self, target, **more):
@@ -122,10 +122,10 @@ def test_a_forecast_deleted_before_its_target_is_trained_is_registered_again(stu
     assert found.ok and "registered again" in found.notes[0] and len(found.registrations) == 2
 
 
-@pytest.mark.parametrize("gone", [["forecast.json"], ["forecast.json", "forecast_check.json"],
-                                  ["forecast.json", "forecasts.jsonl"],
-                                  ["forecast.json", "forecast_check.json", "forecasts.jsonl"],
-                                  ["forecast.json", "forecast_check.json", "records"]])
+@pytest.mark.parametrize("gone", [
+    ["forecast.json"], pytest.param(["forecast.json", "forecast_check.json"], marks=pytest.mark.slow),
+    pytest.param(["forecast.json", "forecasts.jsonl"], marks=pytest.mark.slow),
+    ["forecast.json", "forecast_check.json", "forecasts.jsonl"], ["forecast.json", "forecast_check.json", "records"]])
 def test_a_forecast_deleted_after_its_target_was_trained_is_late_and_never_scored(study, gone):
     run = study.train_target(study.forecast())
     study.check()

@@ -96,3 +96,12 @@ def test_settings_of_a_fit_are_saved_as_they_were_asked():
     assert laws.store.fit_content(fit)["settings"] == {"loss": "huber_log", "delta": "noise", "quantile": 0.5,
                                                        "weights": "seeds"}
     assert fit.spec.delta != 1e-3
+
+
+@pytest.mark.parametrize("numbers, texts", [
+    ((1.66889, 1.5693, 1.7547), ("1.67", "1.57", "1.75")), ((433.465, 313.61, 596.26), ("430", "310", "600")),
+    ((0.344706, 0.32279, 0.36614), ("0.345", "0.323", "0.366")), ((0.0, 0.0, 0.02), ("0.000", "0.000", "0.020")),
+    ((1.234567e9, 1.2e9, 1.3e9), ("1.23e+09", "1.2e+09", "1.3e+09")), ((2.0, 2.0, 2.0), ("2", "2", "2")),
+    ((3.0, 1.0, np.inf), ("3", "1", "inf")), ((3e-7, 2e-7, 5e-7), ("3e-07", "2e-07", "5e-07"))])
+def test_numbers_have_as_many_digits_as_their_interval_allows(numbers, texts):
+    assert laws.store.as_known(*numbers) == texts

@@ -105,3 +105,12 @@ def test_settings_of_a_fit_are_saved_as_they_were_asked():
     ((3.0, 1.0, np.inf), ("3", "1", "inf")), ((3e-7, 2e-7, 5e-7), ("3e-07", "2e-07", "5e-07"))])
 def test_numbers_have_as_many_digits_as_their_interval_allows(numbers, texts):
     assert laws.store.as_known(*numbers) == texts
+
+
+def test_a_delta_far_below_the_noise_gives_the_intervals_of_least_absolute_values():
+    runs = laws.Runs.from_dataframe(table(0.003))
+    tiny = laws.bootstrap(laws.fit(runs, delta=1e-9), 100)
+    absolute = laws.bootstrap(laws.fit(runs, loss="absolute_log"), 100)
+    assert tiny.failed < 0.02
+    for name in ("E", "alpha", "beta"):
+        np.testing.assert_allclose(tiny.interval(name), absolute.interval(name), rtol=0.02)

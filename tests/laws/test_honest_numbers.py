@@ -1,4 +1,6 @@
 """What is printed beside a number is true of it: bounds that exist, refits that converged, FLOPs that were counted."""
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,10 +109,19 @@ def test_numbers_have_as_many_digits_as_their_interval_allows(numbers, texts):
     assert laws.store.as_known(*numbers) == texts
 
 
-def test_a_delta_far_below_the_noise_gives_the_intervals_of_least_absolute_values():
+@pytest.mark.parametrize("delta", [1e-6, 1e-9])
+def test_a_delta_far_below_the_noise_gives_the_fit_and_intervals_of_least_absolute_values(delta):
     runs = laws.Runs.from_dataframe(table(0.003))
-    tiny = laws.bootstrap(laws.fit(runs, delta=1e-9), 100)
-    absolute = laws.bootstrap(laws.fit(runs, loss="absolute_log"), 100)
+    fit, other = laws.fit(runs, delta=delta), laws.fit(runs, loss="absolute_log")
+    assert fit.params == pytest.approx(other.params, rel=2e-3) and not fit.diagnostics
+    tiny, absolute = laws.bootstrap(fit, 100), laws.bootstrap(other, 100)
     assert tiny.failed < 0.02
     for name in ("E", "alpha", "beta"):
-        np.testing.assert_allclose(tiny.interval(name), absolute.interval(name), rtol=0.02)
+        np.testing.assert_allclose(tiny.interval(name), absolute.interval(name), rtol=0.01)
+
+
+def test_a_search_that_did_not_converge_is_said():
+    fit = laws.fit(laws.Runs.from_dataframe(table(0.003)))
+    assert fit.search["best_converged"]
+    said = laws.diagnose(dataclasses.replace(fit, search=fit.search | {"best_converged": False}))
+    assert said[0].code == "not-converged" and not any(each.code == "not-converged" for each in laws.diagnose(fit))

@@ -10,6 +10,7 @@ from absl import app, flags
 
 from experiments import _environment
 from scaling import laws
+from scaling.results import records
 from scaling.store import files
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV and its kin, JSON, Parquet.")
@@ -176,7 +177,8 @@ def run(main) -> None:
             if len(argv) > 1:
                 raise flags.Error(f"unexpected argument {argv[1]!r}: options start with --")
             main()
-        except (flags.Error, laws.LawError, files.WorkdirError, files.DamagedFile, OSError) as error:
+        except (flags.Error, laws.LawError, files.WorkdirError, files.DamagedFile, records.RecordError,
+                OSError) as error:
             print(f"error: {in_flags(str(error))}", file=sys.stderr)
             sys.exit(2 if isinstance(error, flags.Error) else 1)
 

@@ -1,6 +1,7 @@
 """Fits on disk and on the terminal: fit.json for the report and other programs, a table for people."""
 from __future__ import annotations
 
+import math
 import pathlib
 
 import numpy as np
@@ -136,7 +137,8 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
             line += "   no interval"
         elif boot is not None:
             low, high = boot.interval(follows.get(name, name), level)
-            line += f"   {level:.0%} [{low:.5g}, {high:.5g}]"
+            value, low, high = as_known(value, low, high)
+            line = f"  {name:<12} {value:>12}   {level:.0%} [{low}, {high}]"
         lines.append(line)
     unit = "of the loss" if fit.spec.space == "log" else f"in {fit.spec.space} residuals"
     noise = f"{fit.noise:.2%}" if fit.spec.space == "log" else f"{fit.noise:.4g}"
@@ -147,6 +149,19 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
         lines.append(f"  intervals: {len(boot.draws)} refits, {boot.method} bootstrap{doubt}")
     lines.extend(f"  ! {said}" for said in [*fit.diagnostics, *(boot.diagnostics if boot else [])])
     return "\n".join(lines)
+
+
+def as_known(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """The three numbers as text, with as many digits as an interval from low to high allows: two of its width."""
+    width = high - low
+    if not (np.isfinite([value, low, high]).all() and width > 0):
+        return f"{value:.6g}", f"{low:.5g}", f"{high:.5g}"
+    place = 1 - math.floor(math.log10(width))  # decimals
+    largest = max(abs(value), abs(low), abs(high))
+    if not 1e-4 <= largest < 1e7:
+        digits = max(place + math.floor(math.log10(largest)) + 1, 1)
+        return tuple(f"{number:.{digits}g}" for number in (value, low, high))
+    return tuple(f"{round(number, place):.{max(place, 0)}f}" for number in (value, low, high))
 
 
 def _follows(fit: Fit) -> dict:

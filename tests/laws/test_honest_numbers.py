@@ -1,4 +1,6 @@
 """What is printed beside a number is true of it: bounds that exist, refits that converged, FLOPs that were counted."""
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,3 +98,30 @@ def test_settings_of_a_fit_are_saved_as_they_were_asked():
     assert laws.store.fit_content(fit)["settings"] == {"loss": "huber_log", "delta": "noise", "quantile": 0.5,
                                                        "weights": "seeds"}
     assert fit.spec.delta != 1e-3
+
+
+@pytest.mark.parametrize("numbers, texts", [
+    ((1.66889, 1.5693, 1.7547), ("1.67", "1.57", "1.75")), ((433.465, 313.61, 596.26), ("430", "310", "600")),
+    ((0.344706, 0.32279, 0.36614), ("0.345", "0.323", "0.366")), ((0.0, 0.0, 0.02), ("0.000", "0.000", "0.020")),
+    ((1.234567e9, 1.2e9, 1.3e9), ("1.23e+09", "1.2e+09", "1.3e+09")), ((2.0, 2.0, 2.0), ("2", "2", "2")),
+    ((3.0, 1.0, np.inf), ("3", "1", "inf")), ((3e-7, 2e-7, 5e-7), ("3e-07", "2e-07", "5e-07"))])
+def test_numbers_have_as_many_digits_as_their_interval_allows(numbers, texts):
+    assert laws.store.as_known(*numbers) == texts
+
+
+@pytest.mark.parametrize("delta", [1e-6, 1e-9])
+def test_a_delta_far_below_the_noise_gives_the_fit_and_intervals_of_least_absolute_values(delta):
+    runs = laws.Runs.from_dataframe(table(0.003))
+    fit, other = laws.fit(runs, delta=delta), laws.fit(runs, loss="absolute_log")
+    assert fit.params == pytest.approx(other.params, rel=2e-3) and not fit.diagnostics
+    tiny, absolute = laws.bootstrap(fit, 100), laws.bootstrap(other, 100)
+    assert tiny.failed < 0.02
+    for name in ("E", "alpha", "beta"):
+        np.testing.assert_allclose(tiny.interval(name), absolute.interval(name), rtol=0.01)
+
+
+def test_a_search_that_did_not_converge_is_said():
+    fit = laws.fit(laws.Runs.from_dataframe(table(0.003)))
+    assert fit.search["best_converged"]
+    said = laws.diagnose(dataclasses.replace(fit, search=fit.search | {"best_converged": False}))
+    assert said[0].code == "not-converged" and not any(each.code == "not-converged" for each in laws.diagnose(fit))

@@ -34,8 +34,8 @@ def diagnose(fit: Fit) -> list[Diagnostic]:
     """Warnings about a fit, one sentence each. The list is empty if there is nothing to warn of."""
     if not (counted := fit.weights > 0).all():  # runs of weight zero are no evidence
         fit = replace(fit, runs=fit.runs.select(counted, "weight 0"), weights=fit.weights[counted])
-    checks = (_vanishing, _at_bound, _few_levels, _confounded, _duplicates, _degrees_of_freedom, _rival_optima,
-              _ill_conditioned, _undetermined, _outliers, residual_structure, lack_of_fit)
+    checks = (_not_converged, _vanishing, _at_bound, _few_levels, _confounded, _duplicates, _degrees_of_freedom,
+              _rival_optima, _ill_conditioned, _undetermined, _outliers, residual_structure, lack_of_fit)
     return [said for check in checks for said in check(fit)]
 
 
@@ -97,6 +97,13 @@ def _degrees_of_freedom(fit: Fit) -> Iterator[Diagnostic]:
 
 
 # ------------------------------------------------------------------------------------------- the parameters
+
+def _not_converged(fit: Fit) -> Iterator[Diagnostic]:
+    if not fit.search.get("best_converged", True):
+        advice = "; a larger delta makes the search easier" if fit.spec.kind == "huber" else ""
+        yield Diagnostic("The search for the best parameters did not converge: a better fit may exist, with other "
+                         f"parameters{advice}.", "not-converged", fit.form.free)
+
 
 def _vanishing(fit: Fit) -> Iterator[Diagnostic]:
     count = len(fit.form.amplitudes)

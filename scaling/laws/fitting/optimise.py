@@ -15,6 +15,8 @@ DIRECT = 24      # starts that are minimised without least squares first
 # Two rounds for starts that have not converged: how many go on, for how many iterations, and how many times the best
 # objective theirs may be.
 POLISH = ((24, 300, 1e3), (4, 3000, 2.0))
+FOLLOWED = 8     # starts that are followed to a delta far below the noise
+ROUGH = 100.0    # times delta: residuals from which delta is far below the noise
 SAME = 1e-5      # optima are one if their predictions nowhere differ by more than this share
 
 
@@ -74,6 +76,7 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
         order = np.argsort(np.where(np.isfinite(eased.objective), eased.objective, np.inf), kind="stable")
         further = eased.vectors[order[:len(start) // 4]]
         start = np.concatenate([start[:DIRECT], further]) if seed is None else eased.vectors
+    start = np.concatenate([start, _from_the_noise(scale, start, y, weights)])
     found = scale.minimise(start, y, weights, iterations=100)
     if not np.isfinite(found.objective).any():
         raise LawError(f"no start of {form.name} reached a finite objective")
@@ -92,6 +95,29 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
             kept.append(i)
     best = found.objective[kept[0]]
     about = {"method": "variable projection, then damped Newton", "starts": len(start),
-             "converged": int(found.converged.sum()),
+             "converged": int(found.converged.sum()), "best_converged": bool(found.converged[kept[0]]),
              "reached_best": int((found.objective <= best * (1 + 1e-6) + 1e-300).sum())}
     return scale.restore(found.vectors[kept]), found.objective[kept] * scale.factor, about
+
+
+def _from_the_noise(scale: Scale, start: np.ndarray, y, weights) -> np.ndarray:
+    """More starts for a Huber delta far below the noise, [m, P]; none for another objective.
+
+    Newton's method stalls where hardly a residual lies within delta. So the fit is followed from least squares through
+    deltas that fall by a factor of ten, from the size of the residuals on.
+    """
+    def least(vectors):
+        predicted = scale.inner.predict(vectors, scale.logs)
+        return float(np.nanmin(np.median(np.abs(scale.objective.residuals(scale.y, predicted)), axis=1)))
+
+    if scale.objective.kind != "huber" or not least(start) > ROUGH * scale.objective.delta:
+        return start[:0]
+    squares = replace(scale.objective, kind="mse", delta=np.inf)
+    eased = scale.minimise(start, y, weights, squares, iterations=60)
+    order = np.argsort(np.where(np.isfinite(eased.objective), eased.objective, np.inf), kind="stable")[:FOLLOWED]
+    vectors = eased.vectors[order]
+    if not (gap := least(vectors[:1])) > ROUGH * scale.objective.delta:
+        return start[:0]
+    for delta in scale.objective.delta * 10.0 ** np.arange(int(np.log10(gap / scale.objective.delta)), 0, -1):
+        vectors = scale.minimise(vectors, y, weights, scale.objective.with_delta(delta)).vectors
+    return vectors

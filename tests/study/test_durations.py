@@ -32,10 +32,11 @@ def record(name, rate, diverged=False):
 
 @pytest.mark.parametrize("name", ["transformer", "vae", pytest.param("gan", marks=pytest.mark.slow)])
 def test_before_any_run_the_share_of_the_family_is_assumed_and_said(name):
-    plan = plan_of(name)
+    plan, share = plan_of(name), SHARES[name, getattr(small(name).family, "body", "")]
     seconds, basis = duration([plan], RATE, pd.DataFrame())
-    assert seconds == pytest.approx(plan.flops_executed() / RATE / SHARES[name])
-    assert f"{SHARES[name]:.0%} for a {name}" in basis and "100 GFLOP/s" in basis and "in this workdir" not in basis
+    assert seconds == pytest.approx(plan.flops_executed() / RATE / share)
+    assert f"{share:.0%} for a {name}" in basis and "100 GFLOP/s" in basis
+    assert "guess" not in basis and "in this workdir" not in basis
 
 
 def test_runs_of_the_workdir_replace_the_share_of_their_family_and_of_no_other():
@@ -45,8 +46,8 @@ def test_runs_of_the_workdir_replace_the_share_of_their_family_and_of_no_other()
     assert seconds == pytest.approx(plan.flops_executed() / 2e9)
     assert basis == "at the rate of runs that have finished in this workdir"
     both, basis = duration([plan, other], RATE, records)
-    assert both == pytest.approx(seconds + other.flops_executed() / RATE / SHARES["vae"])
-    assert "in this workdir for" in basis and "10% for a vae" in basis
+    assert both == pytest.approx(seconds + other.flops_executed() / RATE / SHARES["vae", "linear"])
+    assert "in this workdir for" in basis and "9% for a vae of body linear" in basis
 
 
 def test_another_body_or_a_far_size_says_nothing_and_the_nearest_size_counts():

@@ -17,7 +17,7 @@ UNMEASURED = 0.05  # of all others
 NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
 
 
-def duration(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
+def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
     """(seconds that the plans take, a phrase that says which rates this takes).
 
     `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir. A pack takes the rate of

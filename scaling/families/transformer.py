@@ -106,7 +106,7 @@ class Transformer:
         del key
         logits, nats = self._nats(params, batch)
         right = logits.argmax(-1) == batch["tokens"][:, 1:]
-        sums = {"loss": mean_sums(nats.mean(-1)), "accuracy": mean_sums(right.mean(-1))}
+        sums: dict[str, tuple] = {"loss": mean_sums(nats.mean(-1)), "accuracy": mean_sums(right.mean(-1))}
         if "bytes" in batch:
             sums["bits_per_byte"] = ratio_sums(nats.sum(-1) / math.log(2), batch["bytes"].sum(-1))
         return sums

@@ -8,31 +8,34 @@ from scaling.figures import words
 from scaling.results.tuned import PARAMS
 from scaling.training.counts import counts
 
-# The share of the rate of matrix products that whole studies reached, with compilation, evaluation and samples. Measured
-# on two CPU cores with configs/quickstart.py, vae_scaling.py and gan_scaling.py. The share grows with the size of models.
-SHARES = {"transformer": 0.22, "vae": 0.10, "gan": 0.05}
-UNMEASURED = 0.10  # of families that none of these studies has
+# {(family, body): share of the rate of matrix products}. Whole studies reached it on two CPU cores, with compilation,
+# evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
+# with "tokens" by the time of a step at 4e4 parameters. The share grows with the size of models.
+SHARES = {("transformer", ""): 0.22, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
+          ("gan", "tokens"): 0.05}
+UNMEASURED = 0.05  # of all others
 NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
 
 
-def duration(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
+def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
     """(seconds that the plans take, a phrase that says which rates this takes).
 
     `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir. A pack takes the rate of
     finished runs of its family, body and size; where there are none, of the nearest size within a factor of `NEAR`; where
-    there are none either, the share of `matmul_rate` that is known of its family.
+    there are none either, the share of `matmul_rate` that is known of its family and body.
     """
     measured = measured_rates(records)
     seconds, seconds_measured, assumed = 0.0, 0.0, set()
     for pack in (pack for plan in plans for pack in plan.packs):
-        found = _nearest(measured, pack.experiment)
-        name = families.name(pack.experiment.family)
-        rate = found or matmul_rate * SHARES.get(name, UNMEASURED)
+        found, kind = _nearest(measured, pack.experiment), _kind(pack.experiment)
+        share = SHARES.get(kind, UNMEASURED)
+        rate = found or matmul_rate * share
         took = pack.flops_executed() / rate
         seconds += took
         seconds_measured += took if found else 0.0
         if not found:
-            assumed.add(f"{SHARES.get(name, UNMEASURED):.0%} for a {name}{'' if name in SHARES else ', a guess'}")
+            name = " of body ".join(filter(None, kind))
+            assumed.add(f"{share:.0%} for a {name}{'' if kind in SHARES else ', a guess'}")
     parts = []
     if seconds_measured:
         whole = "" if not assumed else f" for {seconds_measured / seconds:.0%} of that time"
@@ -62,10 +65,14 @@ def measured_rates(records: pd.DataFrame) -> dict[tuple[str, str], dict[float, f
     return found
 
 
+def _kind(experiment) -> tuple[str, str]:
+    """(family, body) of an experiment; "" for families without bodies."""
+    return families.name(experiment.family), getattr(experiment.family, "body", "")
+
+
 def _nearest(measured, experiment) -> float | None:
     """The measured rate of the size nearest to the experiment's, or None where none is near."""
-    family = experiment.family
-    sizes = measured.get((families.name(family), getattr(family, "body", "")), {})
+    sizes = measured.get(_kind(experiment), {})
     here = counts(experiment, 0)[PARAMS]
     near = min(sizes, key=lambda size: abs(np.log(size / here)), default=None)
     return None if near is None or not 1 / NEAR <= near / here <= NEAR else sizes[near]

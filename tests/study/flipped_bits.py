@@ -1,12 +1,15 @@
 """A tiny study in this process, the commands that read its workdir, and what they found and said."""
 
 import contextlib
+import functools
 import io
 import random
 import re
 import shutil
 import warnings
+from unittest import mock
 
+import jax
 import numpy as np
 import tiny_study
 from launcher import results
@@ -35,15 +38,16 @@ class Kept(dict):
 PROGRAMS = Kept()
 
 
-def start(workdir, corpus):
-    """Runs the study in `workdir` from where it is."""
+def start(workdir, corpus, checkpoint_seconds=1e9):
+    """Runs the study in `workdir` from where it is, with intervals of few refits, which take most of its time."""
     config = tiny_study.get_config()
     config.update(SMALL)
     config.data.name = f"text:{corpus}/*.txt"
-    options = TrainingOptions(checkpoint_seconds=0, steps_per_call=4)
-    study = Study(configs.define_study(tiny_study, config), workdir, options, 1, "test")
-    study.runner.programs = PROGRAMS
-    study.go()
+    options = TrainingOptions(checkpoint_seconds=checkpoint_seconds, steps_per_call=4)
+    with mock.patch.object(laws, "bootstrap", functools.partial(laws.bootstrap, draws=30)):
+        study = Study(configs.define_study(tiny_study, config), workdir, options, 1, "test")
+        study.runner.programs = PROGRAMS
+        study.go()
 
 
 def stop_after(saves, workdir, corpus, monkeypatch):
@@ -57,7 +61,7 @@ def stop_after(saves, workdir, corpus, monkeypatch):
         patch.setattr(checkpoint.Checkpoints, "save", counted)
         patch.setattr(segments.exits, "preempted", lambda: len(seen) >= saves)
         with contextlib.suppress(exits.Preempted):
-            start(workdir, corpus)
+            start(workdir, corpus, checkpoint_seconds=0)
     return len(seen)
 
 
@@ -85,8 +89,7 @@ def read(workdir, corpus, run=True):
 
     def restore():
         restored = scaling.restore(workdir)
-        leaves = [np.asarray(leaf) for leaf in __import__("jax").tree.leaves(restored.params)]
-        return restored.fingerprint, [leaf.tobytes() for leaf in leaves]
+        return restored.fingerprint, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(restored.params)]
 
     def fit():
         return laws.fit(laws.Runs.from_workdir(workdir), "chinchilla", delta="noise").params

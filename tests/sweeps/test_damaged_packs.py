@@ -22,11 +22,11 @@ def train(corpus, tmp_path_factory):
         "data.name": f"text:{corpus}/*.txt", "data.length": 16, "data.batch": 8, "data.evaluation_tokens": 512,
         "optim.warmup": 2})
     base = base.replace({"family": type(base.family).ladder(5e3, length=16)})
-    sweep = [base.replace({"data.tokens": tokens}) for tokens in (16 * 128, 48 * 128)]
+    sweep = [base.replace({"data.tokens": tokens}) for tokens in (8 * 128, 24 * 128)]
     programs = type("Kept", (dict,), {"clear": lambda self: None})()
 
     def train(workdir, saves=None):
-        job = Runner(workdir, TrainingOptions(checkpoint_seconds=0, steps_per_call=4))
+        job = Runner(workdir, TrainingOptions(checkpoint_seconds=0 if saves else 1e9, steps_per_call=4))
         seen, save = [], checkpoint.Checkpoints.save
 
         def counted(self, *args, **kwargs):
@@ -52,7 +52,7 @@ def train(corpus, tmp_path_factory):
 def whole(train, tmp_path_factory):
     """A finished workdir, and one that was stopped in the trunk after the first length was done."""
     finished, stopped = (epath.Path(tmp_path_factory.mktemp(name)) for name in ("finished", "stopped"))
-    assert train(finished) == [] and train(stopped, saves=9) == []
+    assert train(finished) == [] and train(stopped, saves=4) == []
     assert len(results(stopped)) == 1 and len(results(finished)) == 2
     return finished, stopped
 

@@ -11,6 +11,7 @@ A field declares beside its default which values it takes, as in `knob(0.9, leas
 `convert_fields` turns numbers of any library into Python's own, and `check_fields` refuses all other values.
 """
 
+import contextlib
 import dataclasses
 import decimal
 import difflib
@@ -112,9 +113,11 @@ def python_value(value, wanted: type = object):
         return str(os.fspath(value)) if isinstance(os.fspath(value), str) else value
     if getattr(value, "shape", None) == () and hasattr(value, "dtype"):
         scalar = np.asarray(value)[()]
-        value = scalar.item() if scalar.dtype.kind in "biuSU" else _shortest(scalar)
+        kind = scalar.dtype.kind
+        value = scalar.item() if kind in "biuU" else _shortest(scalar) if kind in "fV" else value  # V is bfloat16
     elif isinstance(value, (numbers.Real, decimal.Decimal)) and type(value) not in (int, float):
-        value = int(value) if isinstance(value, numbers.Integral) else float(value)
+        with contextlib.suppress(OverflowError, ValueError):  # fractions beyond every float, and decimals that signal
+            value = int(value) if isinstance(value, numbers.Integral) else float(value)
     if wanted is int and type(value) is float and value.is_integer():
         return int(value)
     if wanted is float and type(value) is int and abs(value) < 2**1000:

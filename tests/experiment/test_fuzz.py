@@ -24,31 +24,40 @@ OTHERS = [None, "", " ", "x", "1e-3", "8", "\0", "\ud800", "адам", "x" * 300
           np.str_("x"), np.datetime64("2020-01-01"), jnp.float32(0.5), jnp.arange(3), np.longdouble(0.1)]
 
 
-def hostile(path, cls):
-    """Values for a field: those of no field in particular, numbers beside the default, and every choice."""
+def hostile(path, cls, value):
+    """Values for a field that holds `value`: those of no field in particular, those at the edges, and plausible ones."""
     part, _, name = path.rpartition(".")
     owner = {"family": cls, "optim": experiments.Optim, "": experiments.Experiment,
              "data": experiments.KINDS[cls.reads]}[part]
     limits = owner.__dataclass_fields__[name].metadata["limits"]
     numbers = [n for n in (limits.least, limits.most, limits.above, limits.below) if n is not None]
     edges = [n + change for n in numbers for change in (-1, 0, 1)] if name not in SLOW_TO_TRACE else numbers[:1]
-    return st.one_of(st.sampled_from(NUMBERS), st.sampled_from(OTHERS), st.sampled_from([*edges, *limits.choices, None]))
+    near = [value, not value] if isinstance(value, bool) else [value, 2 * value, value / 2] if isinstance(
+        value, (int, float)) else [value, *limits.choices]
+    return st.one_of(st.sampled_from(NUMBERS), st.sampled_from(OTHERS), st.sampled_from([*edges, *limits.choices, None]),
+                     st.sampled_from(near), st.sampled_from(near))
 
 
 SLOW_TO_TRACE = ("layers", "critic_layers", "disc_steps")  # a network of thousands of layers is traced in minutes
 FEW = {name: [1, 2, 3, 8] for name in SLOW_TO_TRACE}
 
 
+TRACED = set()  # programs that were traced before
+
+
 def traceable(e):
     """Traces a step of training, an evaluation and the schedule of an experiment, without computing anything."""
-    key = jax.random.key(0)
-    batch = dict(jax.eval_shape(lambda: e.family.example_batch(e.data.batch, key)))
-    state = jax.eval_shape(lambda: init_state(e))
-    after, metrics = jax.eval_shape(lambda state, batch: train_step(e, TRUNK, state, batch), state, batch)
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state) and metrics
+    program = (e.family, e.data.batch, *(v for path, (v, kind) in leaves(e).items() if "optim." in path and kind != "knob"))
+    if program not in TRACED:  # knobs and data leave it alone
+        TRACED.add(program)
+        key = jax.random.key(0)
+        batch = dict(jax.eval_shape(lambda: e.family.example_batch(e.data.batch, key)))
+        state = jax.eval_shape(lambda: init_state(e))
+        after, metrics = jax.eval_shape(lambda state, batch: train_step(e, TRUNK, state, batch), state, batch)
+        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state) and metrics
     span = run_span(e)
     assert 0 <= span.cooldown <= span.steps
-    rates = np.array([float(optim.schedule(e, span)(step)) for step in (0, span.steps // 2, span.steps - 1)])
+    rates = np.asarray(optim.schedule(e, span)(jnp.array([0, span.steps // 2, span.steps - 1])))
     assert np.isfinite(rates).all() and (rates >= 0).all() and (rates <= 1.0001 * e.optim.learning_rate).all()
     back = experiments.from_dict(experiments.to_dict(e))
     assert back == e and experiments.fingerprint(back, "d") == experiments.fingerprint(e, "d")
@@ -60,8 +69,8 @@ def traceable(e):
 @given(data=st.data())
 def test_hostile_values_give_an_experiment_that_can_be_traced_or_one_sentence(name, data):
     e = tiny(name, **({} if name == "transformer" else {"data.size": 8}))
-    paths = data.draw(st.lists(st.sampled_from(sorted(leaves(e))), min_size=1, max_size=3, unique=True))
-    changes = {path: data.draw(hostile(path, type(e.family))) for path in paths}
+    paths = data.draw(st.lists(st.sampled_from(sorted(leaves(e))), min_size=1, max_size=2, unique=True))
+    changes = {path: data.draw(hostile(path, type(e.family), leaves(e)[path][0])) for path in paths}
     by_sweep = data.draw(st.booleans())
     try:
         found = (experiments.grid(e, {path: [value] for path, value in changes.items()})[0] if by_sweep

@@ -17,6 +17,7 @@ setuptools.setup(
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5.1",
+        "charset-normalizer>=3",
         "etils[epath]>=1.9",
         "filelock>=3.30",
         "flax>=0.12",

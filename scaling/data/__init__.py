@@ -4,13 +4,16 @@
     source.batch(seed=0, step=3)["tokens"]         # int32 [16, 257], a pure function of its arguments
 
 Names of text: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network needed),
-  `tfds:<name>[/<config>]` (any TFDS text data set), `text:<glob>` (the user's own text files).
+  `tfds:<name>[/<config>]` (any TFDS text data set), `text:<file, folder or glob>` (one's own files: plain text in any
+  encoding, JSON lines, Parquet, compressed or not).
 
     source = load_images("glyphs/letters", size=16, batch=64)
     source.batch(seed=0, step=3)["image"]          # uint8 [64, 16, 16, 1]
 
 Names of images: `glyphs` and `glyphs/<set>` (an endless stream of rendered characters, from the fonts inside
-  matplotlib), `tfds:<name>[/<config>]` (any TFDS image data set).
+  matplotlib), `tfds:<name>[/<config>]` (any TFDS image data set), `images:<file, folder or glob>` (one's own files).
+
+`source.contents` says what was found and what was left out, and `source.summary()` says it in sentences.
 """
 from scaling.data.images import ImageSource, load_images
 from scaling.data.source import Source

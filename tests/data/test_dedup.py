@@ -1,5 +1,6 @@
 """Near duplicates: planted ones are found, distinct ones are kept, and the estimate is the Jaccard similarity."""
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,3 +76,47 @@ def test_components_are_named_by_their_least_member(edges):
         for one, other in pairs:
             expected[one] = expected[other] = min(expected[one], expected[other])
     assert components.least_members(60, pairs).tolist() == expected
+
+
+def signatures(count: int, templates: int, kept: float, seed: int = 0) -> np.ndarray:
+    """Signatures that each keep a share of the min-hashes of one of some templates: similar to `kept`**2."""
+    rng = np.random.default_rng(seed)
+    template = rng.integers(0, 1 << 32, (templates, dedup.PERMUTATIONS), dtype=np.uint32)
+    noise = rng.integers(0, 1 << 32, (count, dedup.PERMUTATIONS), dtype=np.uint32)
+    return np.where(rng.random(noise.shape) < kept, template[rng.integers(templates, size=count)], noise)
+
+
+@pytest.mark.parametrize("templates, kept", [(1, 0.95), (1, 0.88), (1, 0.78), (3, 0.89), (50, 0.9), (200, 0.9)])
+def test_clusters_are_those_of_comparing_all_pairs(templates, kept):
+    found = signatures(700, templates, kept)
+    found = np.concatenate([found, found[:100]])          # some are equal
+    pairs = [(i, j) for i in range(len(found)) for j in np.flatnonzero(
+        np.mean(found[i + 1:] == found[i], axis=1) >= dedup.THRESHOLD) + i + 1]
+    np.testing.assert_array_equal(dedup.clusters(found), components.least_members(len(found), pairs))
+
+
+def test_many_copies_of_a_page_take_memory_in_proportion_to_their_number():
+    sizes = []
+    for count in (2000, 8000):
+        found = signatures(count, 1, 0.97)
+        tracemalloc.start()
+        assert len(set(dedup.clusters(found).tolist())) == 1
+        sizes.append(tracemalloc.get_traced_memory()[1] / found.nbytes)
+        tracemalloc.stop()
+    assert max(sizes) < 5                     # in units of the signatures themselves; all pairs would be over 100
+
+
+def test_large_groups_of_unlike_pages_are_compared_with_some_of_them_only(monkeypatch):
+    work = {}
+    agreeing = dedup._agreeing
+    monkeypatch.setattr(dedup, "LEADERS", 32)
+    for count in (1000, 2000):
+        compared = []
+        monkeypatch.setattr(dedup, "_agreeing", lambda many, one, to=compared: to.append(len(many)) or agreeing(many, one))
+        found = signatures(count, 1, 0.78)
+        found[1::500] = found[::500]
+        found[1::500, 5] ^= 1                    # nearly equal to the one before
+        same = dedup.clusters(found)
+        assert (same[1::500] == same[::500]).all() and len(set(same.tolist())) > 0.9 * count
+        work[count] = sum(compared)
+    assert work[2000] < 2.5 * work[1000]

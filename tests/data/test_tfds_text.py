@@ -47,6 +47,14 @@ def test_a_prepared_tfds_data_set_and_its_own_test_split(tmp_path):
         assert (seen <= whole).all() and (whole - seen).sum() <= 8
 
 
+def test_a_tfds_data_set_that_is_cut_short_is_named(tmp_path):
+    Sentences(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    (path,) = tmp_path.glob("sentences/1.0.0/*train.array_record*")
+    path.write_bytes(path.read_bytes()[:70000])
+    with pytest.raises(DataError, match="sentences/1.0.0 is damaged: .*delete it, and prepare the data set again"):
+        data.load_text("tfds:sentences", length=8, data_dir=tmp_path, progress=False)
+
+
 def test_a_tfds_data_set_in_another_format_says_so(tmp_path):
     with pytest.raises(DataError, match="not prepared as array_record.*file_format='array_record'"):
         data.load_text("tfds:lm1b", data_dir=tmp_path, progress=False)

@@ -28,8 +28,9 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from experiments import run
+from experiments import _output, run
 from experiments._errors import EXPECTED
+from scaling.fields import ConfigError
 from scaling.store import files
 from scaling.study import configs, next_config, next_runs
 from scaling.study.workspace import Workspace
@@ -56,6 +57,7 @@ _RUNS = flags.DEFINE_integer("runs", None, "The most new sizes and amounts of da
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    _output.survive_closed_pipes()
     if wrong := _wrong():
         print(f"error: {wrong}", file=sys.stderr)
         sys.exit(2)
@@ -66,6 +68,9 @@ def main(argv):
                                      "from it; name another --output")
         workdir = flags.FLAGS["workdir"].value
         space = Workspace(workdir, *_config(), law=_LAW.value)
+        if output and space.unfinished:
+            raise ConfigError(f"{workdir} has {len(space.unfinished)} planned runs that are not finished, and a config of "
+                              "the others would not be of its study; finish the study first, or leave out --output")
         goal = next_runs.Goal(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
         if space.runs is None:
             proposal = next_runs.propose_first(space, _BUDGET.value, goal, _RATES.value)

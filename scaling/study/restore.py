@@ -15,7 +15,7 @@ from etils import epath
 from scaling import experiment as experiments
 from scaling.devices import chips
 from scaling.fields import nearest
-from scaling.results import metrics, records, tuned
+from scaling.results import metrics, planned, records, tuned
 from scaling.store import checkpoint, files
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.sweeps.runner import Runner, TrainingOptions
@@ -66,7 +66,7 @@ def best(workdir) -> str:
     The metric is the one in study.json, or, before that is written, the first known one that the records hold.
     """
     workdir = epath.Path(workdir).expanduser()
-    table = records.load_records(workdir)
+    table, _ = planned.load_planned(workdir)
     path = workdir / "study.json"
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
     if table.empty:

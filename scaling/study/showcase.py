@@ -74,9 +74,9 @@ class Showcase:
                 except (RestoreError, KeyError) as error:
                     lost.append(str(error).strip("'\""))
         if lost:
-            rest = "the samples are of other runs" if models else "there are no samples"
-            more = f" (and so for {len(lost) - 1} more runs)" if len(lost) > 1 else ""
-            self.failed.append(f"{lost[0][0].upper()}{lost[0][1:]}{more}, so that {rest}.")
+            more = f" ({len(lost) - 1} more runs cannot be shown either)" if len(lost) > 1 else ""
+            rest = "The samples are of other runs." if models else "There are no samples."
+            self.failed.append(f"{lost[0][0].upper()}{lost[0][1:]}{more}. {rest}")
         return models
 
     def _write(self, name: str, what: str, frame, make: Callable[[], list]) -> None:

@@ -13,7 +13,7 @@ from scaling import families, laws
 from scaling.experiment import Experiment
 from scaling.fields import ConfigError
 from scaling.laws.design.grid import trunks
-from scaling.results import records
+from scaling.results import planned, records
 from scaling.store import files
 from scaling.training.counts import step_flops
 
@@ -33,8 +33,9 @@ class Workspace:
     """The runs that a workdir holds and its config; `runs` is None while nothing was trained.
 
     config and module: the config and its Python module. Without them the config is read from the workdir's
-    study.json. law: the law to fit; by default the config's. Raises ConfigError where there is no config, or
-    where the workdir holds runs of another family.
+    study.json. law: the law to fit; by default the config's. `unfinished` are the runs that the study of the
+    workdir plans and has not finished. Raises ConfigError where there is no config, or where the workdir holds
+    runs of another family.
     """
 
     def __init__(self, workdir, config=None, module=None, law: str | None = None):
@@ -43,8 +44,10 @@ class Workspace:
         self.base = experiments.from_config(self.config)
         self.metric, self.unit, self.law = self.config.metric, self.base.data.unit, law or self.config.law
         self.data = f"{self.unit}_seen"
-        held = records.Records(self.workdir)
-        found = [held.read(name) for name in held.fingerprints() if held.done(name)]
+        held, runs = records.Records(self.workdir), planned.planned_runs(self.workdir)
+        known = [name for name in held.fingerprints() if runs is None or name in runs]  # the others are of other studies
+        found = [held.read(name) for name in known if held.done(name)]
+        self.unfinished = sorted((runs or set()) - {r["fingerprint"] for r in found} - {planned.forecast_target(workdir)})
         self.records = {r["fingerprint"]: r for r in found if r["role"] == "sweep"}
         self.bought = {name: self._experiment(record) for name, record in self.records.items()}
         others = {families.name(e.family) for e in self.bought.values()} - {families.name(self.base.family)}
@@ -58,7 +61,7 @@ class Workspace:
         path = self.workdir / "study.json"
         config = files.read_json(path).get("config") if path.exists() else None
         if not config:
-            raise ConfigError(f"{self.workdir} holds no finished study, so its config is unknown; name it, such as "
+            raise ConfigError(f"{self.workdir} holds no study, so its config is unknown; name it, such as "
                               "--config=configs/quickstart.py")
         return config_dict.ConfigDict(as_tuples(config))
 

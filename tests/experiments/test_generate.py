@@ -47,6 +47,12 @@ def command(capsys, monkeypatch):
     return call
 
 
+def test_an_empty_prompt_begins_a_document(command, text):
+    run = scaling.restore(text)
+    status, out, _ = command(text, "--prompt=", "--tokens=6", "--temperature=0")
+    assert status == 0 and out == run.generate([""], tokens=6, temperature=0)[0] + "\n"
+
+
 def test_a_text_is_its_prompt_and_what_the_restored_run_adds(command, text):
     status, out, err = command(text, "--prompt=def ", "--tokens=12", "--seed=1", "--top_p=0.95", "--top_k=50")
     [wanted] = scaling.restore(text).generate(["def "], tokens=12, temperature=0.8, top_p=0.95, top_k=50, seed=1)
@@ -104,7 +110,7 @@ def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
 
 
 @pytest.mark.parametrize("argv, status, says", [
-    (["--prompt="], 1, "the prompt '' has no tokens"), ([], 2, "give it a --prompt"),
+    ([], 2, "give it a --prompt"),
     (["def"], 2, "unexpected argument 'def'"),
     (["--prompt=a", "--run=zz"], 1, "there are: "), (["--prompt=a", "--top_p=0"], 1, "top_p"),
     (["--prompt=a", "--temperature=-1"], 2, "temperature"), (["--prompt=a", "--samples=0"], 2, "samples"),

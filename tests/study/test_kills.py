@@ -96,7 +96,7 @@ def disturb(turn, start, workdir, texts):
         refused(start(workdir, "--config.optim.weight_decay=0.05", "--config.title=Another study"),
                 "belongs to another study: optim.weight_decay 0.1 -> 0.05")
     elif turn % 3 == 1:
-        refused(start(workdir, "--config.tokens=(2560,5120)"), "belongs to another study: tokens")
+        refused(start(workdir, "--config.tokens=(2560,5120,7680)"), "belongs to another study: tokens")
     else:
         path = texts / f"{turn:02}.txt"
         whole = path.read_bytes()
@@ -127,6 +127,7 @@ def test_a_study_that_is_killed_while_others_get_in_its_way_equals_an_uninterrup
                     refusals += 1
                 code = process.kill()
                 kills += code == -signal.SIGKILL
+                print(f"{time.monotonic() - clock:.0f} s: {kills} kills, {refusals} refusals", flush=True)
             assert code in (0, -signal.SIGKILL) and "Traceback" not in process.said, (SEED, process.said[-3000:])
             if code and kills % 3 == 1 and (workdir / "study.json").exists():  # between two starts
                 disturb(refusals, start, workdir, texts)

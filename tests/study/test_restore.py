@@ -165,6 +165,13 @@ def test_pieces_of_a_stream_are_the_texts_that_are_generated_together(writer):
         assert "".join(writer.stream("def ", sample=sample, **options)) == text
 
 
+def test_an_empty_prompt_begins_a_document(writer):
+    """Token 0 ends the document before, in every tokenizer."""
+    options = dict(tokens=12, temperature=0.9, seed=2)
+    separated = writer.generate(["\0"], **options)
+    assert writer.generate([""], **options) == separated and "".join(writer.stream("", **options)) == separated[0]
+
+
 def test_a_text_does_not_depend_on_how_many_others_there_are_and_seeds_matter(writer):
     many = writer.generate(["a", "return ", "if "], tokens=12, seed=1)
     assert writer.generate(["a"], tokens=12, seed=1) == many[:1]
@@ -216,7 +223,6 @@ def test_requests_that_cannot_be_met_are_one_sentence(writer, painter):
     learned = dataclasses.replace(writer, experiment=writer.experiment.replace({
         "family": dataclasses.replace(writer.family, positions="learned")}))
     for ask, says in [
-        (lambda: writer.generate([""]), "prompt '' has no tokens"),
         (lambda: writer.generate(["\udcff"]), "not valid Unicode"),
         (lambda: writer.generate(["a"], temperature=-1), "temperature"),
         (lambda: list(writer.stream("a", top_p=2.0)), "top_p"),

@@ -46,7 +46,7 @@ def test_samples_are_of_the_next_best_run_where_parameters_are_lost(workdir):
     assert not failed and of(workdir) == best and prompts[:2] == ["a", ""]
     shutil.rmtree(workdir / "params" / min(best))
     failed, page = show(workdir)
-    assert len(failed) == 1 and f"{min(best)} are missing" in failed[0] and "the samples are of other runs" in failed[0]
+    assert len(failed) == 1 and f"{min(best)} are missing" in failed[0] and "The samples are of other runs" in failed[0]
     rest = table[~table["fingerprint"].isin(best)]
     assert of(workdir) == {rest.set_index("fingerprint")["bits_per_byte"].idxmin()}
     assert failed[0].split(":")[0] in page
@@ -57,7 +57,7 @@ def test_without_any_parameters_the_page_says_so_and_keeps_earlier_samples(workd
     before = of(workdir)
     shutil.rmtree(workdir / "params")
     failed, page = show(workdir)
-    assert "there are no samples" in failed[0] and failed[0].split(":")[0] in page and of(workdir) == before
+    assert "There are no samples" in failed[0] and failed[0].split(":")[0] in page and of(workdir) == before
 
 
 def test_a_family_that_fails_at_its_samples_still_has_a_page(workdir, monkeypatch):

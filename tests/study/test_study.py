@@ -185,6 +185,14 @@ REFUSED = [
     (["--config.data.evaluation_tokens=100000000"], 1, "100,000,000"),
     (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),
     (["--workdir={room}/file"], 1, "is a file"),
+    (["--fork={room}/nowhere"], 1, "is not a directory"),
+    (["--shard=7/8", "--pack=16"], 1, "--shard=7/8 is empty"),
+    (["--writers=foo"], 1, "--writers=foo"),
+    (["--mesh=foo"], 1, "mesh axis 'foo'"),
+    (["--pack=-1"], 2, "pack"),
+    (["--keep_checkpoints=0"], 2, "keep_checkpoints"),
+    (["--log_every=0"], 2, "log_every"),
+    (["--checkpoint_seconds=-1"], 2, "checkpoint_seconds"),
 ]
 STARTS = """
 import json, os, runpy, sys
@@ -223,10 +231,31 @@ def test_bad_input_is_one_sentence_that_says_what_to_write(refusals, index):
     assert code == wanted and len(line) == 1 and said in line[0] and "Traceback" not in printed
 
 
-def test_a_dry_run_prints_the_plan_and_trains_nothing(start, tmp_path):
+def test_a_dry_run_prints_the_plan_and_what_is_done_and_creates_nothing(finished, start, tmp_path):
     out, _ = finish(start(tmp_path / "w", "--dry_run"))
-    assert "17 runs in 3 compiled programs" in out and "FLOPs" in out and "minutes" in out
-    assert not list((tmp_path / "w").glob("records/*"))
+    assert "17 runs in 3 compiled programs" in out and "FLOPs" in out and "60 documents" in out and "no repeats" in out
+    assert not (tmp_path / "w").exists()
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    out, _ = finish(start(finished, "--dry_run", "--config.sizes=(5e3,9e3,2e4)"))
+    assert "16 of the sweep's 24 runs are done, 0 are under way, 8 are left" in out
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_command_whose_output_nobody_reads_ends_well(start, tmp_path):
+    process = start(tmp_path / "w", "--dry_run")
+    process.stdout.close()
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0 and "Traceback" not in err and "BrokenPipe" not in err, err[-3000:]
+
+
+def test_a_fork_has_the_bits_of_the_study_and_a_forecast_of_its_own(finished, start, tmp_path):
+    workdir = tmp_path / "forked"
+    out, _ = finish(start(workdir, f"--fork={finished}"))
+    assert "copied 16 finished runs" in out and results(workdir) == results(finished)
+    forecasts = [json.loads((path / "forecast.json").read_text()) for path in (workdir, finished)]
+    assert forecasts[0]["time"] > forecasts[1]["time"] and forecasts[0]["predicted"] == forecasts[1]["predicted"]
+    _, err = finish(start(workdir, "--config.optim.beta1=0.8"), code=1)
+    assert "belongs to another study: optim.beta1 0.9 -> 0.8" in err and "Traceback" not in err
 
 
 def test_tiny_losses_are_golden(finished):

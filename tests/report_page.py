@@ -51,6 +51,12 @@ class Page(HTMLParser):
         return " ".join(self.all("main")[0]["text"].split())
 
 
+def words_of(workdir):
+    """The page of one study without any figure, parsed."""
+    study = reading.read_study(workdir)
+    return Page(study_page.study_html(study, study_page.study_palette(study), {}))
+
+
 def page_of(workdir):
     """The page of one study. Its PNGs are left out, because they take most of the time."""
     study = reading.read_study(workdir)

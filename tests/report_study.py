@@ -83,10 +83,14 @@ def curve(run, rng):
             for i, (t, x) in enumerate(zip(tokens, loss))]
 
 
-def fill(workdir, without=()):
-    """Writes a whole study to `workdir`, except for the parts named in `without`, and returns its records."""
+def fill(workdir, without=(), off=1.004, scored=True):
+    """Writes a whole study to `workdir`, except for the parts named in `without`, and returns its records.
+
+    off: what the target reaches, as a multiple of the planted law's value. scored: False for a study that has not trained
+    its target yet.
+    """
     runs = sweep()
-    target = record(*TARGET, 0.003, surface(*TARGET) * 1.004, role="target")
+    target = record(*TARGET, 0.003, surface(*TARGET) * off, role="target")
     target["finished"] = "2100-01-01T00:00:00+00:00"
     alive = pd.DataFrame([run for run in runs if not run["diverged"]])
     points = alive.loc[alive.groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].idxmin()]
@@ -99,7 +103,8 @@ def fill(workdir, without=()):
         known = laws.record_hashes(runs)
         wanted = {key: target[key] for key in ("params_non_embedding", "tokens_seen", "flops", "fingerprint")}
         laws.forecast.write(workdir / "forecast.json", fit, boot, wanted, known)
-        laws.forecast.check(workdir / "forecast.json", target["bits_per_byte"], known)
+        if scored:
+            laws.forecast.check(workdir / "forecast.json", target["bits_per_byte"], known)
     samples = [{"label": label, "params_non_embedding": size, "fingerprint": name, "prompt": prompt,
                 "text": prompt + text}
                for prompt in ("def load(path):\n", "import os\n")
@@ -116,7 +121,7 @@ def fill(workdir, without=()):
         if name not in without:
             (workdir / f"{name}.json").write_text(json.dumps(content))
     rng = np.random.default_rng(1)
-    for run in [*runs, target]:
+    for run in [*runs, *([target] if scored else [])]:
         if "records" not in without:
             Records(workdir).write(run)
         if "curves" not in without:
@@ -186,6 +191,7 @@ def fill_images(workdir, without=()):
     records."""
     runs = image_sweep()
     target = image_record(*GAN_TARGET, 3e-3, distance(*GAN_TARGET) * 1.01, role="target")
+    target["finished"] = "2100-01-01T00:00:00+00:00"
     alive = pd.DataFrame([run for run in runs if not run["diverged"]])
     points = alive[alive["learning_rate"] == 4e-3].groupby(["params_non_embedding", "examples_seen"]).agg(
         {"fd_infinity": "min", "flops": "first", "fingerprint": "first"}).reset_index()

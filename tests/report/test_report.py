@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
 
 import pytest
@@ -116,18 +115,20 @@ def test_the_table_holds_the_records(complete):
     assert len(page.all("tr", class_="target")) == len(page.all("tr", class_="diverged")) == 1
 
 
-def test_the_verdict_agrees_with_the_files(tmp_path):
-    fill(tmp_path)
-    check = json.loads((tmp_path / "forecast_check.json").read_text())
-    assert "The forecast held." in Page(page_of(tmp_path)).text
-    (tmp_path / "forecast_check.json").write_text(json.dumps(check | {"observed": 1.9, "inside": False}))
-    target = tmp_path / "records" / f"{json.loads((tmp_path / 'forecast.json').read_text())['target']['fingerprint']}.jsonl"
-    target.write_text(json.dumps(json.loads(target.read_text()) | {"bits_per_byte": 1.9}))
+@pytest.mark.parametrize("off, held", [(1.004, True), (1.4, False)])
+def test_the_verdict_agrees_with_the_files(tmp_path, off, held):
+    fill(tmp_path, without=("curves",), off=off)
+    check = files.read_json(tmp_path / "forecast_check.json")
     text = Page(page_of(tmp_path)).text
-    assert "The forecast missed." in text and "outside its 90% interval" in text
-    assert words.number(1.9 - check["predicted"], 2) in text
-    (tmp_path / "forecast_check.json").unlink()
-    assert "not yet checked" in Page(page_of(tmp_path)).text
+    assert check["inside"] == held and (f"The forecast {'held' if held else 'missed'}." in text)
+    assert f"{'inside' if held else 'outside'} its 90% interval" in text
+    assert words.number(abs(check["observed"] - check["predicted"]), 2) in text
+
+
+def test_a_forecast_without_a_score_is_not_yet_checked(tmp_path):
+    fill(tmp_path, without=("curves",), scored=False)
+    text = Page(page_of(tmp_path)).text
+    assert "not yet checked" in text and "the target is not trained yet" in text and "forecast held" not in text
 
 
 def test_writing_again_gives_the_same_bytes_and_a_failure_keeps_the_old_report(complete, monkeypatch):

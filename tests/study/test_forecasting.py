@@ -125,7 +125,8 @@ def test_a_forecast_deleted_before_its_target_is_trained_is_registered_again(stu
 @pytest.mark.parametrize("gone", [
     ["forecast.json"], pytest.param(["forecast.json", "forecast_check.json"], marks=pytest.mark.slow),
     pytest.param(["forecast.json", "forecasts.jsonl"], marks=pytest.mark.slow),
-    ["forecast.json", "forecast_check.json", "forecasts.jsonl"], ["forecast.json", "forecast_check.json", "records"]])
+    pytest.param(["forecast.json", "forecast_check.json", "forecasts.jsonl"], marks=pytest.mark.slow),
+    ["forecast.json", "forecast_check.json", "records"]])
 def test_a_forecast_deleted_after_its_target_was_trained_is_late_and_never_scored(study, gone):
     run = study.train_target(study.forecast())
     study.check()
@@ -142,6 +143,7 @@ def test_a_forecast_deleted_after_its_target_was_trained_is_late_and_never_score
         laws.forecast.check(study.workdir / "forecast.json", 1.0, {})
 
 
+@pytest.mark.slow
 def test_a_forecast_deleted_while_its_target_is_trained_is_late(study):
     run = study.stage.plan(study.forecast()).runs[0]
     (study.workdir / "forecast.json").unlink()

@@ -17,7 +17,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 from etils import epath
 
@@ -94,7 +94,7 @@ def read_log(folder) -> Registry:
 
 
 @contextlib.contextmanager
-def alone(folder) -> Iterator[Registry]:
+def alone(folder) -> Generator[Registry, None, None]:
     """The log of a folder, to which no other process writes meanwhile."""
     folder = epath.Path(folder)
     end = time.monotonic() + PATIENCE

@@ -34,7 +34,7 @@ class Record(NamedTuple):
     cells: list[str]
 
 
-class Reading(NamedTuple):
+class Sheet(NamedTuple):
     """The text as one separator reads it. problem: why its rows do not fit its header, or ""."""
     separator: str
     header: list[str]
@@ -97,14 +97,14 @@ def _records(lines: _Lines, separator: str, escaped: bool) -> Iterator[Record]:
             yield Record(lines.first, lines.lines[lines.first - 1], [cell.strip() for cell in cells])
 
 
-def _reading(lines: list[str], separator: str, comments: bool, escaped: bool) -> Reading:
+def _sheet(lines: list[str], separator: str, comments: bool, escaped: bool) -> Sheet:
     source = _Lines(lines, comments)
     try:
         records = list(_records(source, separator, escaped))
     except ValueError as error:
-        return Reading(separator, [], [], str(error), 0)
+        return Sheet(separator, [], [], str(error), 0)
     if not records:
-        return Reading(separator, [], [], "it holds no rows", len(source.said))
+        return Sheet(separator, [], [], "it holds no rows", len(source.said))
     header, rows, used = records[0].cells, records[1:], 0
     if _all_numbers(header):  # NumPy's savetxt writes the names into a comment
         above = [text for number, text in source.said if number < records[0].line]
@@ -113,7 +113,7 @@ def _reading(lines: list[str], separator: str, comments: bool, escaped: bool) ->
         except ValueError:
             names = []
         if not names or len(names[0].cells) != len(header) or _all_numbers(names[0].cells):
-            return Reading(separator, header, rows, "its first line holds numbers: it must name the columns", 0)
+            return Sheet(separator, header, rows, "its first line holds numbers: it must name the columns", 0)
         header, rows, used = names[0].cells, records, 1
     rows = [row for row in rows if len(row.cells) == 1 or not all(BLANK.fullmatch(cell) for cell in row.cells)]
     header, rows = _trailing(header, rows)
@@ -125,7 +125,7 @@ def _reading(lines: list[str], separator: str, comments: bool, escaped: bool) ->
         problem = (f"row {rows.index(wrong)} (line {wrong.line}) has {len(wrong.cells)} cells, but the header names "
                    f"{len(header)} columns ({', '.join(header)}; divided by {NAMES[separator]}): give every row a cell for "
                    "every column, and every column a name")
-    return Reading(separator, header, rows, problem, len(source.said) - used)
+    return Sheet(separator, header, rows, problem, len(source.said) - used)
 
 
 def _all_numbers(cells: list[str]) -> bool:
@@ -155,9 +155,9 @@ def _is_of_r(header: Record, rows: list[Record]) -> bool:
         looks_numeric(cell) for row in rows for cell in row.cells[1:])
 
 
-def _share(reading: Reading) -> float:
+def _share(sheet: Sheet) -> float:
     """The share of cells that are numbers."""
-    cells = [cell for row in reading.rows[:1000] for cell in row.cells if cell]
+    cells = [cell for row in sheet.rows[:1000] for cell in row.cells if cell]
     return sum(map(looks_numeric, cells)) / max(len(cells), 1)
 
 
@@ -174,36 +174,36 @@ def parse_table(text: str) -> tuple[pd.DataFrame, int]:
     marked = [line.startswith("#") for line in filled]
     named = re.match(r"#\s*[\t;|,]", filled[0]) is not None     # a column that is called #
     comments = any(marked) and not named and not (len(filled) > 1 and all(marked[1:]) and not marked[0])
-    tried = [_reading(lines, separator, comments, '\\"' in text) for separator in ([hint[1]] if hint else SEPARATORS)]
-    fitting = [reading for reading in tried if not reading.problem and len(reading.header) > 1]
-    single = [reading for reading in tried if not reading.problem and reading.separator == ","]
+    tried = [_sheet(lines, separator, comments, '\\"' in text) for separator in ([hint[1]] if hint else SEPARATORS)]
+    fitting = [sheet for sheet in tried if not sheet.problem and len(sheet.header) > 1]
+    single = [sheet for sheet in tried if not sheet.problem and sheet.separator == ","]
     if fitting:
         best = max(fitting, key=_share)
     elif single:
         best = single[0]
     else:
-        def promise(reading):
-            right = sum(len(row.cells) == len(reading.header) for row in reading.rows) / max(len(reading.rows), 1)
-            return len(reading.header) > 1, right > 0.5, reading.separator != " ", len(reading.header)
+        def promise(sheet):
+            right = sum(len(row.cells) == len(sheet.header) for row in sheet.rows) / max(len(sheet.rows), 1)
+            return len(sheet.header) > 1, right > 0.5, sheet.separator != " ", len(sheet.header)
         raise LawError(max(tried, key=promise).problem)
     return _frame(best), best.comments
 
 
-def _frame(reading: Reading) -> pd.DataFrame:
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(reading.header)]
-    cells = list(zip(*(row.cells for row in reading.rows))) or [()] * len(names)
+def _frame(sheet: Sheet) -> pd.DataFrame:
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(sheet.header)]
+    cells = list(zip(*(row.cells for row in sheet.rows))) or [()] * len(names)
     repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if repeated is not None:
         raise LawError(f"two of its columns are called {repeated!r}: give each its own name")
     numeric = [column for column in cells if all(is_gap(cell) or looks_numeric(cell) for cell in column)]
     decimal = decimal_sign(cell for column in numeric for cell in column if not is_gap(cell))
     columns = {}
-    for name, given, column in zip(names, reading.header, cells):
+    for name, given, column in zip(names, sheet.header, cells):
         try:
             if given or any(column):
                 columns[name] = column_of(column, decimal.replace("?", "")) if column else np.array([], float)
         except CellError as error:
-            line = reading.rows[error.place].line
+            line = sheet.rows[error.place].line
             raise LawError(f"column {name!r} has in row {error.place} (line {line}) {error}; write all numbers with "
                            "decimal points, or give one that leaves no doubt") from None
     return pd.DataFrame(columns)

@@ -8,9 +8,10 @@ is asked for, or else found by these rules, of which the first that holds decide
 3. Bytes that are valid UTF-8 are UTF-8.
 4. Zero bytes on even places only, or on odd places only, are those of UTF-16 without a mark.
 5. Any other file with zero bytes is binary.
-6. If less than a fifth of the bytes are not ASCII, the text is in a Latin script: Windows-1252, which contains Latin-1.
-7. Otherwise `charset_normalizer` guesses (Cyrillic, Greek, Chinese, ...). It is not asked about Latin scripts, where it
-   takes French for Windows-1250.
+6. If bytes above 127 seldom follow each other, as accents do, the text is in a Latin script: Windows-1252, which contains
+   Latin-1.
+7. Otherwise `charset_normalizer` guesses which of `OTHERS` it is (Cyrillic, Greek, Chinese, ...). It is not asked about
+   Latin scripts, where it takes French for Windows-1250, nor about EBCDIC, for which it takes random bytes.
 
 Encodings by rules 6 and 7 are guesses, and are reported as such. In every text "\\r\\n" and "\\r" become "\\n", a byte
 order mark goes, and so do NUL characters, because token 0 separates documents; a text with many control characters is
@@ -33,11 +34,14 @@ import numpy as np
 
 from scaling.fields import DataError, did_you_mean, nearest
 
-LATIN = 0.2              # the largest share of bytes above 127 in a text that is taken for a Latin script
+LATIN = 0.5              # the largest share of bytes above 127 that stand in threes in a text of a Latin script
+OTHERS = ["cp1251", "koi8_r", "koi8_u", "cp866", "mac_cyrillic", "cp1253", "iso8859_7", "cp1255", "cp1256", "cp874",
+          "cp932", "shift_jis", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"]
 CONTROLS = 0.1           # the share of control characters from which a text is binary
 GUESSED = " (guessed)"   # ends the name of an encoding that rules 6 and 7 found
 MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (
     codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
+_IN_THREES = re.compile(b"[\x80-\xff]{3,}")
 _CONTROL = re.compile("[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -138,10 +142,11 @@ def find_encoding(data: bytes) -> str:
         return "utf-8" if _decodes(data, "utf-8") else ""
     if _decodes(data, "utf-8"):
         return "utf-8"
-    if np.count_nonzero(np.frombuffer(data, np.uint8) > 127) < LATIN * len(data):
+    high = np.count_nonzero(np.frombuffer(data, np.uint8) > 127)
+    if sum(map(len, _IN_THREES.findall(data))) < LATIN * high:
         return f"cp1252{GUESSED}" if _decodes(data, "cp1252") else ""
     import charset_normalizer
-    best = charset_normalizer.from_bytes(data).best()
+    best = charset_normalizer.from_bytes(data, cp_isolation=OTHERS).best()
     return f"{best.encoding}{GUESSED}" if best and _decodes(data, best.encoding) else ""
 
 

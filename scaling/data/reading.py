@@ -45,7 +45,7 @@ _IN_THREES = re.compile(b"[\x80-\xff]{3,}")
 _CONTROL = re.compile("[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 
 
-class Reading(NamedTuple):
+class ReadText(NamedTuple):
     """One document of a file, or the reason why it is none."""
     text: str | None
     reason: str = ""
@@ -68,7 +68,7 @@ def check_encoding(encoding: str) -> None:
                         "or leave it empty to detect it" + did_you_mean(encoding, common))
 
 
-def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[Reading]:
+def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[ReadText]:
     """The documents of a file: one, or one for each record if a `field` of records is asked for.
 
     Raises DataError where the field, or the name of a field, is missing.
@@ -76,13 +76,13 @@ def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[Readi
     try:
         data = path.read_bytes()
     except OSError:
-        yield Reading(None, "unreadable")
+        yield ReadText(None, "unreadable")
         return
     size = len(data)
     try:
         data = _decompress(data)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-        yield Reading(None, "damaged", size)
+        yield ReadText(None, "damaged", size)
         return
     if data[:4] == b"PAR1":
         yield from _parquet(data, path, size, field)
@@ -106,24 +106,24 @@ def _decompress(data: bytes) -> bytes:
     return data
 
 
-def decode(data: bytes, encoding: str = "") -> Reading:
+def decode(data: bytes, encoding: str = "") -> ReadText:
     """The text of `data` in `encoding`, or in the encoding that is found by the rules above."""
     used = encoding or find_encoding(data)
     if not used:
-        return Reading(None, "binary" if b"\0" in data else "undecodable", len(data))
+        return ReadText(None, "binary" if b"\0" in data else "undecodable", len(data))
     try:
-        return clean(data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff"), len(data), used.removesuffix("-sig"))
+        return clean_text(data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff"), len(data), used.removesuffix("-sig"))
     except (UnicodeError, LookupError):
-        return Reading(None, "undecodable", len(data))
+        return ReadText(None, "undecodable", len(data))
 
 
-def _python(data: bytes) -> Reading:
+def _python(data: bytes) -> ReadText:
     """The text of a Python file, as PEP 263 says."""
     try:
         used, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return clean(data.decode(used), len(data), codecs.lookup(used.removesuffix("-sig")).name)
+        return clean_text(data.decode(used), len(data), codecs.lookup(used.removesuffix("-sig")).name)
     except (SyntaxError, UnicodeError, LookupError):
-        return Reading(None, "undecodable", len(data))
+        return ReadText(None, "undecodable", len(data))
 
 
 def find_encoding(data: bytes) -> str:
@@ -158,20 +158,20 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def clean(text: str, size: int, encoding: str = "") -> Reading:
+def clean_text(text: str, size: int, encoding: str = "") -> ReadText:
     """The text with "\\n" for every newline and without NUL characters, or the reason why it is no text."""
     controls = len(_CONTROL.findall(text))
     if controls > CONTROLS * len(text):
-        return Reading(None, "binary", size)
+        return ReadText(None, "binary", size)
     nulls = text.count("\0") if controls else 0
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     try:
-        return Reading(text, "", len(text.encode()), None, encoding, nulls)
+        return ReadText(text, "", len(text.encode()), None, encoding, nulls)
     except UnicodeEncodeError:       # half of a surrogate pair, which an escape in JSON can write
-        return Reading(None, "undecodable", size)
+        return ReadText(None, "undecodable", size)
 
 
-def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[Reading]:
+def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[ReadText]:
     import pyarrow
     from pyarrow import parquet
     try:
@@ -180,14 +180,14 @@ def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[Reading
         if field in names:
             values = [value for batch in table.iter_batches(columns=[field]) for value in batch.column(0).to_pylist()]
     except (pyarrow.ArrowException, OSError, ValueError):
-        yield Reading(None, "damaged", size)
+        yield ReadText(None, "damaged", size)
         return
     if field not in names:
         raise _no_field(field, path, names)
     yield from _records(values, size)
 
 
-def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iterator[Reading]:
+def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iterator[ReadText]:
     found = decode(data, encoding)
     if found.text is None or not found.text.strip():
         yield found._replace(size=size)
@@ -200,7 +200,7 @@ def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iter
     if tables and not any(field in table for table in tables):
         raise _no_field(field, path, dict.fromkeys(name for table in tables for name in table))
     if not tables:
-        yield Reading(None, "not_json", size)
+        yield ReadText(None, "not_json", size)
         return
     records = _records([value.get(field) if isinstance(value, dict) else value for value in values], size)
     for value, record in zip(values, records, strict=True):
@@ -215,12 +215,12 @@ def _parse(text: str) -> Any:
         return None
 
 
-def _records(values: list, size: int) -> Iterator[Reading]:
+def _records(values: list, size: int) -> Iterator[ReadText]:
     if not values:
-        yield Reading(None, "empty", size)
+        yield ReadText(None, "empty", size)
     for number, value in enumerate(values):
-        found = decode(value, "utf-8") if isinstance(value, bytes) else clean(value, len(value)) if isinstance(
-            value, str) else Reading(None, "no_text")
+        found = decode(value, "utf-8") if isinstance(value, bytes) else clean_text(value, len(value)) if isinstance(
+            value, str) else ReadText(None, "no_text")
         yield found._replace(record=number)
 
 

@@ -145,7 +145,7 @@ def square(image: np.ndarray, size: int, channels: int, resize: str, crop: str) 
     return transforms.to_channels(image, channels)
 
 
-def prepare(name: str, sources: Mapping[str, Sequence[dict]], labels: dict[str, list[str]], captions: Sequence[str],
+def prepare_images(name: str, sources: Mapping[str, Sequence[dict]], labels: dict[str, list[str]], captions: Sequence[str],
             field: str, shape: Callable[[np.ndarray], np.ndarray], box: tuple[int, int, int], directory: pathlib.Path,
             progress: bool, notes: Sequence[str] = ()) -> dict:
     """Reads `sources`, evaluation first, so that the copy in evaluation is kept of an image that training has too.

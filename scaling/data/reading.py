@@ -8,9 +8,10 @@ is asked for, or else found by these rules, of which the first that holds decide
 3. Bytes that are valid UTF-8 are UTF-8.
 4. Zero bytes on even places only, or on odd places only, are those of UTF-16 without a mark.
 5. Any other file with zero bytes is binary.
-6. If less than a fifth of the bytes are not ASCII, the text is in a Latin script: Windows-1252, which contains Latin-1.
-7. Otherwise `charset_normalizer` guesses (Cyrillic, Greek, Chinese, ...). It is not asked about Latin scripts, where it
-   takes French for Windows-1250.
+6. If bytes above 127 seldom follow each other, as accents do, the text is in a Latin script: Windows-1252, which contains
+   Latin-1.
+7. Otherwise `charset_normalizer` guesses which of `OTHERS` it is (Cyrillic, Greek, Chinese, ...). It is not asked about
+   Latin scripts, where it takes French for Windows-1250, nor about EBCDIC, for which it takes random bytes.
 
 Encodings by rules 6 and 7 are guesses, and are reported as such. In every text "\\r\\n" and "\\r" become "\\n", a byte
 order mark goes, and so do NUL characters, because token 0 separates documents; a text with many control characters is
@@ -33,15 +34,18 @@ import numpy as np
 
 from scaling.fields import DataError, did_you_mean, nearest
 
-LATIN = 0.2              # the largest share of bytes above 127 in a text that is taken for a Latin script
+LATIN = 0.5              # the largest share of bytes above 127 that stand in threes in a text of a Latin script
+OTHERS = ["cp1251", "koi8_r", "koi8_u", "cp866", "mac_cyrillic", "cp1253", "iso8859_7", "cp1255", "cp1256", "cp874",
+          "cp932", "shift_jis", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"]
 CONTROLS = 0.1           # the share of control characters from which a text is binary
 GUESSED = " (guessed)"   # ends the name of an encoding that rules 6 and 7 found
 MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (
     codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
+_IN_THREES = re.compile(b"[\x80-\xff]{3,}")
 _CONTROL = re.compile("[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 
 
-class Reading(NamedTuple):
+class ReadText(NamedTuple):
     """One document of a file, or the reason why it is none."""
     text: str | None
     reason: str = ""
@@ -64,7 +68,7 @@ def check_encoding(encoding: str) -> None:
                         "or leave it empty to detect it" + did_you_mean(encoding, common))
 
 
-def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[Reading]:
+def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[ReadText]:
     """The documents of a file: one, or one for each record if a `field` of records is asked for.
 
     Raises DataError where the field, or the name of a field, is missing.
@@ -72,13 +76,13 @@ def read_file(path: Path, encoding: str = "", field: str = "") -> Iterator[Readi
     try:
         data = path.read_bytes()
     except OSError:
-        yield Reading(None, "unreadable")
+        yield ReadText(None, "unreadable")
         return
     size = len(data)
     try:
         data = _decompress(data)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-        yield Reading(None, "damaged", size)
+        yield ReadText(None, "damaged", size)
         return
     if data[:4] == b"PAR1":
         yield from _parquet(data, path, size, field)
@@ -102,24 +106,24 @@ def _decompress(data: bytes) -> bytes:
     return data
 
 
-def decode(data: bytes, encoding: str = "") -> Reading:
+def decode(data: bytes, encoding: str = "") -> ReadText:
     """The text of `data` in `encoding`, or in the encoding that is found by the rules above."""
     used = encoding or find_encoding(data)
     if not used:
-        return Reading(None, "binary" if b"\0" in data else "undecodable", len(data))
+        return ReadText(None, "binary" if b"\0" in data else "undecodable", len(data))
     try:
-        return clean(data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff"), len(data), used.removesuffix("-sig"))
+        return clean_text(data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff"), len(data), used.removesuffix("-sig"))
     except (UnicodeError, LookupError):
-        return Reading(None, "undecodable", len(data))
+        return ReadText(None, "undecodable", len(data))
 
 
-def _python(data: bytes) -> Reading:
+def _python(data: bytes) -> ReadText:
     """The text of a Python file, as PEP 263 says."""
     try:
         used, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return clean(data.decode(used), len(data), codecs.lookup(used.removesuffix("-sig")).name)
+        return clean_text(data.decode(used), len(data), codecs.lookup(used.removesuffix("-sig")).name)
     except (SyntaxError, UnicodeError, LookupError):
-        return Reading(None, "undecodable", len(data))
+        return ReadText(None, "undecodable", len(data))
 
 
 def find_encoding(data: bytes) -> str:
@@ -138,10 +142,11 @@ def find_encoding(data: bytes) -> str:
         return "utf-8" if _decodes(data, "utf-8") else ""
     if _decodes(data, "utf-8"):
         return "utf-8"
-    if np.count_nonzero(np.frombuffer(data, np.uint8) > 127) < LATIN * len(data):
+    high = np.count_nonzero(np.frombuffer(data, np.uint8) > 127)
+    if sum(map(len, _IN_THREES.findall(data))) < LATIN * high:
         return f"cp1252{GUESSED}" if _decodes(data, "cp1252") else ""
     import charset_normalizer
-    best = charset_normalizer.from_bytes(data).best()
+    best = charset_normalizer.from_bytes(data, cp_isolation=OTHERS).best()
     return f"{best.encoding}{GUESSED}" if best and _decodes(data, best.encoding) else ""
 
 
@@ -153,20 +158,20 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def clean(text: str, size: int, encoding: str = "") -> Reading:
+def clean_text(text: str, size: int, encoding: str = "") -> ReadText:
     """The text with "\\n" for every newline and without NUL characters, or the reason why it is no text."""
     controls = len(_CONTROL.findall(text))
     if controls > CONTROLS * len(text):
-        return Reading(None, "binary", size)
+        return ReadText(None, "binary", size)
     nulls = text.count("\0") if controls else 0
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     try:
-        return Reading(text, "", len(text.encode()), None, encoding, nulls)
+        return ReadText(text, "", len(text.encode()), None, encoding, nulls)
     except UnicodeEncodeError:       # half of a surrogate pair, which an escape in JSON can write
-        return Reading(None, "undecodable", size)
+        return ReadText(None, "undecodable", size)
 
 
-def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[Reading]:
+def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[ReadText]:
     import pyarrow
     from pyarrow import parquet
     try:
@@ -175,14 +180,14 @@ def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[Reading
         if field in names:
             values = [value for batch in table.iter_batches(columns=[field]) for value in batch.column(0).to_pylist()]
     except (pyarrow.ArrowException, OSError, ValueError):
-        yield Reading(None, "damaged", size)
+        yield ReadText(None, "damaged", size)
         return
     if field not in names:
         raise _no_field(field, path, names)
     yield from _records(values, size)
 
 
-def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iterator[Reading]:
+def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iterator[ReadText]:
     found = decode(data, encoding)
     if found.text is None or not found.text.strip():
         yield found._replace(size=size)
@@ -195,7 +200,7 @@ def _json(data: bytes, path: Path, size: int, encoding: str, field: str) -> Iter
     if tables and not any(field in table for table in tables):
         raise _no_field(field, path, dict.fromkeys(name for table in tables for name in table))
     if not tables:
-        yield Reading(None, "not_json", size)
+        yield ReadText(None, "not_json", size)
         return
     records = _records([value.get(field) if isinstance(value, dict) else value for value in values], size)
     for value, record in zip(values, records, strict=True):
@@ -210,12 +215,12 @@ def _parse(text: str) -> Any:
         return None
 
 
-def _records(values: list, size: int) -> Iterator[Reading]:
+def _records(values: list, size: int) -> Iterator[ReadText]:
     if not values:
-        yield Reading(None, "empty", size)
+        yield ReadText(None, "empty", size)
     for number, value in enumerate(values):
-        found = decode(value, "utf-8") if isinstance(value, bytes) else clean(value, len(value)) if isinstance(
-            value, str) else Reading(None, "no_text")
+        found = decode(value, "utf-8") if isinstance(value, bytes) else clean_text(value, len(value)) if isinstance(
+            value, str) else ReadText(None, "no_text")
         yield found._replace(record=number)
 
 

@@ -83,7 +83,7 @@ def find_pictures(name: str, root: pathlib.Path, size: int, channels: int, resiz
 
     def build() -> dict:
         sources = {ours: examples(theirs) for theirs, ours in splits.items()}
-        return pictures.prepare(f"tfds:{name}", sources, labels, captions, field, shape, (size, size, channels),
+        return pictures.prepare_images(f"tfds:{name}", sources, labels, captions, field, shape, (size, size, channels),
                                 directory, progress, notes)
 
     return pictures.find_prepared(f"tfds:{name}", directory, build, needed)

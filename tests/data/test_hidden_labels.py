@@ -1,7 +1,10 @@
 """Data sets whose labels are hidden, whose images have 16 bits, or which lack a split, a config or a version."""
+import io
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from scaling import data
 from scaling.data import builders
@@ -40,10 +43,8 @@ class Deep(Hidden):
             "image": of.Image(shape=(8, 8, 1), dtype=np.uint16)}))
 
     def _generate_examples(self, seed, split):
-        from PIL import Image
         for i in range(20):
             image = Image.fromarray(np.full((8, 8), 257 * (60 * seed + i) + 40, np.uint16))
-            import io
             file = io.BytesIO()
             image.save(file, "png")
             yield i, {"image": file.getvalue()}

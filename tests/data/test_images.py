@@ -140,7 +140,7 @@ def test_prepared_once_and_again_for_other_transforms(root, monkeypatch):
     different = [load(root, **o).fingerprint for o in ({"resize": "nearest"}, {"crop": "none"}, {"size": 7},
                                                        {"channels": 1}, {"levels": 2})]
     assert len({first.fingerprint, *different}) == 6
-    monkeypatch.setattr(pictures, "prepare", lambda *_: pytest.fail("prepared again"))
+    monkeypatch.setattr(pictures, "prepare_images", lambda *_: pytest.fail("prepared again"))
     assert load(root).fingerprint == first.fingerprint
     np.testing.assert_array_equal(load(root).arrays()["image"], first.arrays()["image"])
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
@@ -44,6 +45,18 @@ def test_other_scripts_are_guessed_and_said_to_be(tmp_path, encoding):
     text = 3 * SENTENCES[encoding]
     (found,) = read(tmp_path, text.encode(encoding))
     assert found.text == text and found.encoding.endswith("(guessed)")
+
+
+@pytest.mark.parametrize("text", ["déjà", "é", "Über Öl", "<p>coöperate, façade, naïveté</p>", "ÀÉ ça"])
+def test_short_texts_in_latin_scripts_are_read_as_such(tmp_path, text):
+    (found,) = read(tmp_path, text.encode("latin-1"))
+    assert (found.text, found.encoding) == (text, "cp1252 (guessed)")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_bytes_are_no_text(tmp_path, seed):
+    (found,) = read(tmp_path, np.random.default_rng(seed).integers(1, 256, 2000, np.uint8).tobytes())
+    assert found.text is None and found.reason in ("undecodable", "binary")
 
 
 @pytest.mark.parametrize("encoding", ["cp1250", "iso8859-2", "mac_roman", *SENTENCES])

@@ -41,14 +41,17 @@ def texts_of(readings) -> set[str]:
 
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(files=files, encoding=asked, field=st.sampled_from(["", "", "text"]))
-def test_a_source_is_right_or_refused_in_a_sentence(files, encoding, field):
+@given(files=files, plain=st.sampled_from([0, 3, 3, 25]), encoding=asked, field=st.sampled_from(["", "", "text"]))
+def test_a_source_is_right_or_refused_in_a_sentence(files, plain, encoding, field):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         root, prepared = pathlib.Path(folder) / "in [1] é", pathlib.Path(folder) / "data"
         root.mkdir()
         for number, (content, compression, suffix) in enumerate(files):
             (root / f"{number:02}.{suffix}{compression}").write_bytes(COMPRESS[compression](content))
+        for number in range(plain):                # without some that are right, most examples would be refused
+            text = f"This is file {number}, " + "with more and more of its own words in it, " * number
+            (root / f"plain{number}").write_text(json.dumps({"text": text}) if field else text)
         asked = {"progress": False, "encoding": encoding, "field": field}
         try:
             source = data.load_text(f"text:{root}", length=1, batch=2, data_dir=prepared, **asked)

@@ -150,7 +150,7 @@ def _curves(study: StudyFiles, target: str | None, loss: str) -> str:
 
 
 def _learning_rates(study: StudyFiles) -> str:
-    rates = tuned.learning_rates(study.runs, study.metric)
+    rates = tuned.bracketing(study.runs, study.cells)
     if rates.empty:
         return ""
     inside = int((rates["edge"] == "").sum())

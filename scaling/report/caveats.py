@@ -20,7 +20,7 @@ REPEATED = 1.02   # epochs above which data count as repeated: batches rarely en
 
 def caveats(study: StudyFiles) -> list[str]:
     """Sentences about repeated data, learning rates at the edge, noise, diverged and unmeasured runs, and lost parts."""
-    rates = tuned.learning_rates(study.runs, study.metric)
+    rates = tuned.bracketing(study.runs, study.cells)
     said = [*_repeats(study), tuning.edge_summary(rates, study.unit), *_noise(study), *_lost_runs(study), study.unsure,
             *_fit_warnings(study)]
     if (ways := len(judges(study.runs))) > 1:

@@ -63,7 +63,10 @@ def write_comparison(workdirs: Sequence, output) -> epath.Path:
     """
     members = read_members(workdirs)
     palette = Palette(range(len(members)), ())
-    drawn = plots.draw_all(comparison_figures(members, palette), palette)
+    drawn = {}
+    for name, plan in comparison_figures(members, palette).items():
+        drawn |= reading.made_or_said(members[0].study, plan.title, lambda _, one={name: plan}: plots.draw_all(one, palette),
+                                      {})
     return page.write_page(output, comparison_html(members, palette, drawn), drawn)
 
 
@@ -73,7 +76,7 @@ def read_members(workdirs: Sequence) -> list[Member]:
     names = [family_name(study) or "unknown family" for study in studies]
     paths = [epath.Path(workdir) for workdir in workdirs]
     names = [name if names.count(name) == 1 else f"{name} ({path.name})" for name, path in zip(names, paths)]
-    return [Member(name, fspath(path), study, fitted_exponents(study))
+    return [Member(name, fspath(path), study, reading.made_or_said(study, "exponents", fitted_exponents, {}))
             for name, path, study in zip(names, paths, studies)]
 
 
@@ -93,6 +96,7 @@ def comparison_html(members: list[Member], palette: Palette, drawn: dict[str, di
     """The page, with figures as `plots.draw_all` returns them."""
     absent = [f"{member.name}: {member.study.missing[name]}" for member in members
               for name in ("records", "fit", "forecast") if name in member.study.missing]
+    absent += [f"{member.name}: {said}" for member in members for said in member.study.broken.values()]
     return page.render_page("families.html.j2", palette, drawn, ("tokens or examples", "metric"),
                             title="Families side by side", rows=list(map(table_row, members)),
                             level=_level(members), absent=absent)
@@ -104,20 +108,21 @@ def table_row(member: Member) -> dict:
     sweep = runs[runs["role"] == "sweep"]
     return {"family": member.name, "metric": study.measure.label, "title": printable(_title(study)),
             "workdir": member.workdir, "caveats": reading.made_or_said(study, "what limits the study", caveats, []),
-            "cells": [*(_interval(member.exponents.get(symbol)) for symbol in EXPONENTS), _forecast(study),
+            "cells": [*(_interval(member.exponents.get(symbol)) for symbol in EXPONENTS),
+                      reading.made_or_said(study, "forecast", _forecast, ("damaged", "", "bad")),
                       (_range(sweep[PARAMS]), "", ""), (_range(sweep["data"]), study.unit.name, ""),
                       (power(runs["flops"].sum() or None), plural(len(runs), "run"), "")]}
 
 
 def _forecast(study: reading.StudyFiles) -> tuple[str, str, str]:
     forecast, check = study.forecast, study.forecast_check
+    if study.tampered:
+        return "no evidence", " ".join(study.tampered), "bad"
     if not forecast:
         return NOTHING, "", ""
     at = f"at {short(forecast['compute_ratio'])}× the compute" if forecast.get("compute_ratio") else ""
     if at and (counted := forecast.get("compute_counted_as") or study.compute) != "flops":  # older versions did not say
         at += f", in {'FLOPs executed' if counted == 'flops_executed' else counted}"
-    if study.tampered:
-        return "no evidence", " ".join(study.tampered), "bad"
     if not check:
         return "not checked", at, ""
     low, high = forecast["interval"]

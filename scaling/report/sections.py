@@ -53,7 +53,7 @@ def page_content(study: StudyFiles) -> dict:
 
 def unbracketed(study: StudyFiles) -> list[str]:
     """A sentence for each cell whose best learning rate is at an end of those that were tried."""
-    return tuning.edge_sentences(tuned.learning_rates(study.runs, study.metric), study.unit)
+    return tuning.edge_sentences(tuned.bracketing(study.runs, study.cells), study.unit)
 
 
 def key_facts(study: StudyFiles) -> list[tuple[str, str, str]]:

@@ -79,8 +79,8 @@ class _Output:
 
 def outlive_readers() -> None:
     """Lets the command finish, and write its files, when nobody reads its output any more (`| head`)."""
-    if sys.stdout is sys.__stdout__ and not isinstance(sys.stdout, _Output):
-        sys.stdout = sys.__stdout__ = _Output(sys.stdout)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _Output(sys.stdout)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -160,8 +160,10 @@ def as_known(value: float, low: float, high: float) -> tuple[str, str, str]:
     largest = max(abs(value), abs(low), abs(high))
     if not 1e-4 <= largest < 1e7:
         digits = max(place + math.floor(math.log10(largest)) + 1, 1)
-        return tuple(f"{number:.{digits}g}" for number in (value, low, high))
-    return tuple(f"{round(number, place):.{max(place, 0)}f}" for number in (value, low, high))
+        return f"{value:.{digits}g}", f"{low:.{digits}g}", f"{high:.{digits}g}"
+    value, low, high = (round(number, place) + 0.0 for number in (value, low, high))
+    shown = max(place, 0)
+    return f"{value:.{shown}f}", f"{low:.{shown}f}", f"{high:.{shown}f}"
 
 
 def _follows(fit: Fit) -> dict:

@@ -8,7 +8,9 @@ import hashlib
 import os
 import pathlib
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 
@@ -86,7 +88,7 @@ def _said(error: Exception) -> str:
 
 def _check(form: Form, path: pathlib.Path) -> None:
     """Raises LawError for a form that could not be fitted."""
-    def refuse(what):
+    def refuse(what: str) -> NoReturn:
         raise LawError(f"{path}, law {form.name}: {what}")
 
     for field, kind, example in (("inputs", str, '("x",)'), ("amplitudes", Amplitude, '(Amplitude("A"),)'),
@@ -119,7 +121,7 @@ def _check(form: Form, path: pathlib.Path) -> None:
 
 
 @np.errstate(all="ignore")
-def _check_terms(form: Form, path: pathlib.Path, refuse) -> None:
+def _check_terms(form: Form, path: pathlib.Path, refuse: Callable[[str], NoReturn]) -> None:
     """Tries the formula and its derivatives at a few places inside the bounds."""
     rng = np.random.default_rng(0)
     logs = rng.uniform(0.1, 3.0, (len(form.inputs), 4)) + np.log([[form.anchors.get(name, 1.0)] for name in form.inputs])

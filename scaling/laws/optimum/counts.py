@@ -67,6 +67,7 @@ def counted(runs, **columns: str) -> Counted:
     count = level.max() + 1
     size = np.bincount(level, x) / np.bincount(level)
     mean = np.bincount(level, each) / np.bincount(level)
+    missed: list[float] = []
     if count < 3:
         line = np.polyfit(size, mean, 1) if count == 2 else np.array([1.0, np.mean(each - x)])
         best, left_out = _polynomial(line), 0.0
@@ -79,7 +80,7 @@ def counted(runs, **columns: str) -> Counted:
         raise LawError(f"the FLOPs that the runs counted are no function of N times D: the smooth function through them "
                        f"misses them by up to {max(error, left_out):.0%}, and a frontier would err by more; use 6 N D, or "
                        "runs whose FLOPs follow from N and D")
-    low, high = (-np.inf, np.inf) if count > 2 and missed[0] == left_out else (float(x.min()), float(x.max()))
+    low, high = (-np.inf, np.inf) if missed and missed[0] == left_out else (float(x.min()), float(x.max()))
     return Counted(*best, low=low, high=high, error=error, left_out=left_out)
 
 

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 from report_page import Page, page_of
-from report_study import FLOOR, GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_images, image_record, picture
+from report_study import GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_images, image_record, picture
 
 from scaling.figures import words
 from scaling.report import pictures, plots, reading, sections, study_page

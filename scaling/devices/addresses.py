@@ -14,7 +14,7 @@ def bind_address(coordinator) -> str | None:
     host, _, port = coordinator.rpartition(":")
     host = host.strip("[]")
     try:
-        known = list(dict.fromkeys(found[4][0] for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
+        known = list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
     except OSError:
         return None  # the processes will not find each other, and JAX says so
     local = host == "localhost" or host in known

@@ -71,7 +71,7 @@ class Records:
             return atomic_write(path, line, exclusive=True)
         except FileExistsError:
             pass
-        old, new = _read(path, self._warned), files.loads_line(line.encode())
+        old, new = _read(path, self._warned), files.loads(files.dumps(record))
         if old is None:  # the existing record is torn; append to it, so that the torn line stays for inspection
             torn = path.read_bytes()
             if torn and not torn.endswith(b"\n"):

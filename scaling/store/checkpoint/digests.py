@@ -34,10 +34,10 @@ class DigestingHandler(ocp.PyTreeCheckpointHandler):
         super().__init__()
         self._step: epath.Path | None = None
 
-    async def async_save(self, directory, *args, **kwargs):
+    async def async_save(self, directory, item=None, save_args=None, args=None) -> list[ocp.future.Future] | None:
         own = epath.Path(directory) / f"ocdbt.process_{jax.process_index()}"
         self._step = own.parent.parent
-        saved = await super().async_save(directory, *args, **kwargs)
+        saved = await super().async_save(directory, item, save_args, args)
         return [ocp.future.ChainedFuture(saved or [], lambda: _write_part(own))]
 
     def complete(self) -> None:

@@ -108,7 +108,7 @@ def _trial(name: str) -> str:
     if name.startswith("schedule_free"):
         return "trains other weights than those that it means to be evaluated, which runs do not keep"
     rng = np.random.default_rng(0)
-    shapes = {"matrix": (4, 3), "vector": (3,)}
+    shapes = {"matrix": (4, 3), "vector": (3,), "stack": (2, 5, 6)}
     params, gradients = ([{k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()} for _ in range(STEPS)]
                          for _ in range(2))
 
@@ -124,8 +124,12 @@ def _trial(name: str) -> str:
         return found
 
     try:
+        numbers = {field: np.float32(0.9) for field in ARGUMENTS} | {"epsilon": np.float32(1e-8)}
+        held = jax.eval_shape(lambda values: _find(name)(1.0, **_arguments(name, values)).init(params[0]), numbers)
+        if any(x.shape not in ((), *shapes.values()) for x in jax.tree.leaves(held)):
+            return "keeps a state that is not shaped like the parameters, so that it has no place on a mesh"
         with jax.ensure_compile_time_eval():
-            whole, quarter = jax.jit(steps)({field: np.float32(0.9) for field in ARGUMENTS} | {"epsilon": np.float32(1e-8)})
+            whole, quarter = jax.jit(steps)(numbers)
             whole, quarter = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(u)]) for u in (whole, quarter))
     except Exception as error:  # whatever an optimiser raises that needs more than gradients and parameters
         return f"cannot be used: {str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__}"

@@ -100,7 +100,8 @@ def test_every_optimiser_of_optax_uses_what_is_written_or_is_refused(name):
 @pytest.mark.parametrize("name,said", [
     ("clip", "no optimiser that is made from a learning rate"), ("scale", "part of optax"), ("identity", "part of optax"),
     ("scale_by_adam", "nearest"), ("adamwx", "nearest: adamw"), ("", "adamw"), ("__name__", "optim.name"),
-    ("schedule_free_adamw", "evaluated"), ("polyak_sgd", "part of optax")])
+    ("schedule_free_adamw", "evaluated"), ("adafactor", "not shaped like the parameters"), ("sm3", "no place on a mesh"),
+    ("polyak_sgd", "part of optax")])
 def test_what_is_no_optimiser_is_refused_by_name(name, said):
     with pytest.raises(ConfigError, match=said) as caught:
         experiment(name)

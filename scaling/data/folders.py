@@ -24,7 +24,7 @@ def find_folder(pattern: str, root: pathlib.Path, size: int, channels: int, resi
     notes += ["the folders for training and evaluation are the splits"] if "iid" in sources else []
 
     def build() -> dict:
-        return pictures.prepare_images(name, sources, labels, (), "image", shape, (size, size, channels), directory, progress,
-                                notes)
+        return pictures.prepare_images(name, sources, labels, (), "image", shape, (size, size, channels), directory,
+                                       progress, notes)
 
     return pictures.find_prepared(name, directory, build, needed if needed in labels else "", listed.left_out)

@@ -8,7 +8,6 @@ number types are left out and counted.
 import io
 import pathlib
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return image
 
 
-class ImageFiles(Sequence[dict]):
+class ImageFiles:
     """Image files as examples {"image": uint8 [H, W, C], "label": int}; an example is read when it is indexed."""
 
     def __init__(self, files: list[tuple[str, pathlib.Path]], classes: list[str]):

@@ -11,6 +11,7 @@ import operator
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
@@ -25,6 +26,14 @@ SHUFFLE = 7                  # the key of the order; source.py, glyphs/render.py
 CAPTION = 256                # bytes kept of a caption
 KEYS = ("fingerprint", "labels", "duplicates", "left_out", "examples", "notes", "digests")     # of a table
 NAMED = 3                    # names of images that are kept for each reason to leave some out
+
+
+class Examples(Protocol):
+    """Examples by index: dictionaries."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
 
 
 class Pictures:
@@ -145,9 +154,9 @@ def square(image: np.ndarray, size: int, channels: int, resize: str, crop: str) 
     return transforms.to_channels(image, channels)
 
 
-def prepare_images(name: str, sources: Mapping[str, Sequence[dict]], labels: dict[str, list[str]], captions: Sequence[str],
-            field: str, shape: Callable[[np.ndarray], np.ndarray], box: tuple[int, int, int], directory: pathlib.Path,
-            progress: bool, notes: Sequence[str] = ()) -> dict:
+def prepare_images(name: str, sources: Mapping[str, Examples], labels: dict[str, list[str]], captions: Sequence[str],
+                   field: str, shape: Callable[[np.ndarray], np.ndarray], box: tuple[int, int, int],
+                   directory: pathlib.Path, progress: bool, notes: Sequence[str] = ()) -> dict:
     """Reads `sources`, evaluation first, so that the copy in evaluation is kept of an image that training has too.
 
     An example has its image under `field`, and its labels and captions under their paths. One that raises UnusableImage

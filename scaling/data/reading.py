@@ -112,7 +112,8 @@ def decode(data: bytes, encoding: str = "") -> ReadText:
     if not used:
         return ReadText(None, "binary" if b"\0" in data else "undecodable", len(data))
     try:
-        return clean_text(data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff"), len(data), used.removesuffix("-sig"))
+        text = data.decode(used.removesuffix(GUESSED)).removeprefix("\ufeff")
+        return clean_text(text, len(data), used.removesuffix("-sig"))
     except (UnicodeError, LookupError):
         return ReadText(None, "undecodable", len(data))
 
@@ -176,7 +177,7 @@ def _parquet(data: bytes, path: Path, size: int, field: str) -> Iterator[ReadTex
     from pyarrow import parquet
     try:
         table = parquet.ParquetFile(pyarrow.BufferReader(data))
-        names = table.schema_arrow.names
+        names, values = table.schema_arrow.names, []
         if field in names:
             values = [value for batch in table.iter_batches(columns=[field]) for value in batch.column(0).to_pylist()]
     except (pyarrow.ArrowException, OSError, ValueError):

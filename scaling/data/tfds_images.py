@@ -8,7 +8,6 @@ import hashlib
 import json
 import operator
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +19,7 @@ SHIFTED = ("character", "font")     # the data sets of builders.Glyphs have them
 LOOKED_AT = 64                      # examples of a split whose labels say whether it hides them
 
 
-class Examples(Sequence[dict]):
+class TfdsExamples:
     """The examples of a split. The image is decoded here: TFDS's own decoder depends on which packages are installed."""
 
     def __init__(self, source, field: str, where: str):
@@ -64,9 +63,9 @@ def find_pictures(name: str, root: pathlib.Path, size: int, channels: int, resiz
 
     shards = tfds.shards_digest(builder, root)
 
-    def examples(split: str) -> Examples:       # the examples of mock data are drawn decoded
+    def examples(split: str) -> TfdsExamples:       # the examples of mock data are drawn decoded
         source = tfds.open_split(builder, name, split, {field: decode.SkipDecoding()} if shards else None)
-        return Examples(source, field, str(builder.data_dir))
+        return TfdsExamples(source, field, str(builder.data_dir))
 
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     notes, iid = [], [split for split in ("test", "validation") if split in sizes]
@@ -89,7 +88,7 @@ def find_pictures(name: str, root: pathlib.Path, size: int, channels: int, resiz
     return pictures.find_prepared(f"tfds:{name}", directory, build, needed)
 
 
-def _hides(examples: Examples, label: str, classes: int) -> bool:
+def _hides(examples: TfdsExamples, label: str, classes: int) -> bool:
     """Whether none of the first examples has a label from 0 to `classes` - 1."""
     values = [functools.reduce(operator.getitem, label.split("/"), examples.undecoded(i))
               for i in range(min(LOOKED_AT, len(examples)))]

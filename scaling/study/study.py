@@ -15,7 +15,6 @@ from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
 from scaling.devices.speed import matmul_rate
-from scaling.fields import ConfigError
 from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
@@ -70,9 +69,11 @@ class Study:
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
         plan = Plan(self.plan.packs[index::count])
-        if not plan.packs:
-            raise ConfigError(f"--shard={index}/{count} is empty: the sweep has {len(self.plan.packs)} packs; write "
-                              f"--shard=i/{len(self.plan.packs)} with a smaller i")
+        if not plan.packs:  # as in an array of more jobs than there are packs
+            packs = len(self.plan.packs)
+            print(f"shard {index}/{count} is empty, since the sweep has {packs} packs: nothing is trained or created here; "
+                  f"--shard=i/{packs} gives every job a part")
+            return
         self.begin()
         with self._progress([plan]) as progress:
             self.runner.run(plan, progress)

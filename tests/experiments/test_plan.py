@@ -212,7 +212,7 @@ def test_an_empty_workdir_without_a_config_is_refused(tmp_path):
 
 def test_a_record_without_its_experiment_is_named(study, tmp_path):
     for path in (study / "records").iterdir():
-        record = json.loads(path.read_text().splitlines()[-1])
+        record = records.Records(study).read(path.stem)
         record["experiment"].pop("optim")
         records.Records(tmp_path).write(record)
     (tmp_path / "study.json").write_text((study / "study.json").read_text())

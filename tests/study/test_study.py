@@ -186,7 +186,6 @@ REFUSED = [
     (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),
     (["--workdir={room}/file"], 1, "is a file"),
     (["--fork={room}/nowhere"], 1, "is not a directory"),
-    (["--shard=7/8", "--pack=16"], 1, "--shard=7/8 is empty"),
     (["--writers=foo"], 1, "--writers=foo"),
     (["--mesh=foo"], 1, "mesh axis 'foo'"),
     (["--pack=-1"], 2, "pack"),

@@ -67,7 +67,8 @@ class Started:
 @pytest.fixture
 def start(corpus, environment, tmp_path):
     texts = shutil.copytree(corpus, tmp_path / "texts")
-    always = [f"--config={ROOT}/tests/tiny_study.py", f"--config.data.name=text:{texts}/*.txt", "--checkpoint_seconds=0"]
+    always = [f"--config={ROOT}/tests/tiny_study.py", f"--config.data.name=text:{texts}/*.txt", "--checkpoint_seconds=0",
+              "--config.tokens=(2560,5120,7680)", "--config.learning_rates=(4e-3,)", "--config.target_tokens=20480"]
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER], cwd=ROOT, env=environment, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         def ask(*what):
@@ -96,7 +97,7 @@ def disturb(turn, start, workdir, texts):
         refused(start(workdir, "--config.optim.weight_decay=0.05", "--config.title=Another study"),
                 "belongs to another study: optim.weight_decay 0.1 -> 0.05")
     elif turn % 3 == 1:
-        refused(start(workdir, "--config.tokens=(2560,5120,7680)"), "belongs to another study: tokens")
+        refused(start(workdir, "--config.tokens=(2560,5120,10240)"), "belongs to another study: tokens")
     else:
         path = texts / f"{turn:02}.txt"
         whole = path.read_bytes()
@@ -108,30 +109,45 @@ def disturb(turn, start, workdir, texts):
     assert {path: content for path, content in kept(workdir).items() if path in before} == before
 
 
+def written(workdir):
+    """The files and folders that training has left so far."""
+    return len([*workdir.glob("*"), *workdir.glob("*/*"), *workdir.glob("checkpoints/*/*/*")])
+
+
+def let_go_on(process, workdir, rng):
+    """Waits for a random part of a study, in files that it writes, or for its end. Returns its exit status, or None."""
+    seen = written(workdir)
+    wanted = rng.choice((0, 1, 2, 4, 8, 16, 32))
+    while process.wait(0.05) is None and abs(written(workdir) - seen) < wanted:
+        pass
+    return process.wait(rng.uniform(0, 1))
+
+
 @pytest.mark.slow
 def test_a_study_that_is_killed_while_others_get_in_its_way_equals_an_uninterrupted_one(start, tmp_path):
     rng, texts, whole = random.Random(SEED), tmp_path / "texts", tmp_path / "whole"
-    clock = time.monotonic()
-    first = start(whole)
-    assert first.wait() == 0, first.said[-3000:]
-    took, kills, rounds, refusals = time.monotonic() - clock, 0, 0, 0
+    uninterrupted = start(whole)
+    while not (whole / "study.json").exists() and uninterrupted.wait(0.1) is None:
+        pass  # its data are read; now others may be edited
+    kills, rounds, refusals = 0, 0, 0
     while kills < KILLS:
-        workdir, rounds = tmp_path / f"killed-{rounds}", rounds + 1
-        code = None
+        workdir, rounds, code = tmp_path / f"killed-{rounds}", rounds + 1, None
         while code != 0:
             process = start(workdir)
-            code = process.wait(rng.uniform(0.05, 0.8) * took if kills < KILLS else 900)
+            code = let_go_on(process, workdir, rng) if kills < KILLS else process.wait()
+            begun = (workdir / "study.json").exists()
             if code is None:
-                if kills % 3 == 2 and (workdir / "study.json").exists():  # while the study is being trained
+                if begun and kills % 4 == 3:  # while the study is being trained
                     disturb(refusals, start, workdir, texts)
                     refusals += 1
                 code = process.kill()
                 kills += code == -signal.SIGKILL
-                print(f"{time.monotonic() - clock:.0f} s: {kills} kills, {refusals} refusals", flush=True)
+            print(f"{kills} kills, {refusals} refusals, {len(list(workdir.glob('records/*')))} records", flush=True)
             assert code in (0, -signal.SIGKILL) and "Traceback" not in process.said, (SEED, process.said[-3000:])
-            if code and kills % 3 == 1 and (workdir / "study.json").exists():  # between two starts
+            if code and begun and kills % 4 == 1:  # between two starts
                 disturb(refusals, start, workdir, texts)
                 refusals += 1
+        assert uninterrupted.wait() == 0, uninterrupted.said[-3000:]
         assert results(workdir) == results(whole), SEED
         for path in (whole / "curves").iterdir():
             assert (workdir / "curves" / path.name).read_text() == path.read_text(), (SEED, path.name)

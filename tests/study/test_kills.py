@@ -97,7 +97,7 @@ def disturb(turn, start, workdir, texts):
         refused(start(workdir, "--config.optim.weight_decay=0.05", "--config.title=Another study"),
                 "belongs to another study: optim.weight_decay 0.1 -> 0.05")
     elif turn % 3 == 1:
-        refused(start(workdir, "--config.tokens=(2560,5120,10240)"), "belongs to another study: tokens")
+        refused(start(workdir, "--config.optim.warmup=5"), "belongs to another study: optim.warmup 4 -> 5")
     else:
         path = texts / f"{turn:02}.txt"
         whole = path.read_bytes()

@@ -65,8 +65,8 @@ def write_comparison(workdirs: Sequence, output) -> epath.Path:
     palette = Palette(range(len(members)), ())
     drawn = {}
     for name, plan in comparison_figures(members, palette).items():
-        drawn |= reading.made_or_said(members[0].study, plan.title, lambda _, one={name: plan}: plots.draw_all(one, palette),
-                                      {})
+        drawn |= reading.made_or_said(members[0].study, plan.title,
+                                      lambda _, one={name: plan}: plots.draw_all(one, palette), {})
     return page.write_page(output, comparison_html(members, palette, drawn), drawn)
 
 
@@ -94,11 +94,12 @@ def fitted_exponents(study: reading.StudyFiles) -> dict[str, tuple[float, float,
 
 def comparison_html(members: list[Member], palette: Palette, drawn: dict[str, dict]) -> str:
     """The page, with figures as `plots.draw_all` returns them."""
+    rows = list(map(table_row, members))
     absent = [f"{member.name}: {member.study.missing[name]}" for member in members
               for name in ("records", "fit", "forecast") if name in member.study.missing]
     absent += [f"{member.name}: {said}" for member in members for said in member.study.broken.values()]
     return page.render_page("families.html.j2", palette, drawn, ("tokens or examples", "metric"),
-                            title="Families side by side", rows=list(map(table_row, members)),
+                            title="Families side by side", rows=rows,
                             level=_level(members), absent=absent)
 
 

@@ -65,7 +65,7 @@ def best_fitted(study: StudyFiles) -> float:
 
 def _sharpness(study: StudyFiles) -> Iterator[str]:
     """Sentences about the width of the interval, the error in three units, and naive forecasts."""
-    forecast, check = study.forecast, study.forecast_check or {}
+    forecast, check = study.forecast or {}, study.forecast_check or {}
     known = {**forecast, **check}
     low, high = forecast["interval"]
     predicted, best = forecast["predicted"], best_fitted(study)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import uuid
+from typing import Any
 
 from etils import epath
 
@@ -202,7 +203,7 @@ def write_json(path, obj, exclusive: bool = False) -> None:
     atomic_write(path, strict_json.dumps_sealed(obj, indent=1) + "\n", exclusive)
 
 
-def read_json(path):
+def read_json(path) -> Any:
     """What `write_json` was given; a file without a digest is read as it is.
 
     Raises FileNotFoundError where there is no file, and DamagedFile where it is not JSON, cannot be read, or was altered.

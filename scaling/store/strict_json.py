@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def dumps(obj, indent=None) -> str:
     return _dump(_plain(obj), indent)
 
 
-def loads(text):
+def loads(text) -> Any:
     """The values that `dumps` was given."""
     return _restore(json.loads(text))
 

@@ -157,8 +157,8 @@ def _data_changes(workdir, before: dict, now: dict, lost: set[str]) -> list[str]
     listed = before.get("data")
     if not listed:
         held = records.Records(workdir)
-        found = {held.read(name).get("data_fingerprint") for name in sorted(lost) if held.done(name)} - {None}
-        listed = [{"name": each["name"], "fingerprint": name} for each in now["data"] for name in sorted(found)]
+        found = sorted({held.read(name).get("data_fingerprint") or "" for name in sorted(lost) if held.done(name)} - {""})
+        listed = [{"name": each["name"], "fingerprint": name} for each in now["data"] for name in found]
     fields = _config_changes(before.get("config"), now["config"], _how_fields(now))
     said = []
     for each in [] if any(change.startswith("data.") for change in fields) else now["data"]:

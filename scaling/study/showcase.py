@@ -6,7 +6,7 @@ the rest is made.
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import jax
 import numpy as np
@@ -90,7 +90,7 @@ class Showcase:
             files.write_json(path, kept) if kept else path.unlink()
 
     @contextlib.contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
+    def _guarded(self, what: str) -> Generator[None]:
         """Notes that something could not be made, and why. A full disk and an interrupt are no such reasons."""
         try:
             yield

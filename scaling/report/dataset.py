@@ -22,7 +22,7 @@ def data_sets(study: StudyFiles) -> list[dict]:
         prints = runs["data_fingerprint"] if "data_fingerprint" in runs else pd.Series("", runs.index)
         pairs = pd.DataFrame({"name": names, "fingerprint": prints}).dropna(how="all").fillna("").drop_duplicates()
         listed = [{**pair, "contents": {}} for pair in pairs.to_dict("records") if any(pair.values())]
-    return [{"name": one.get("name") or "the data", "fingerprint": str(one.get("fingerprint") or "")[:12],
+    return [{"name": one.get("name") or "unnamed data", "fingerprint": str(one.get("fingerprint") or "")[:12],
              "facts": list(_found(one.get("contents") or {}, study.unit.name))} for one in listed]
 
 

@@ -22,7 +22,8 @@ def planned_runs(workdir) -> set[str] | None:
     runs = _content(workdir / "study.json").get("runs")
     if not isinstance(runs, list):
         return None
-    return {*map(str, runs), forecast_target(workdir)} - {None}
+    target = forecast_target(workdir)
+    return {*map(str, runs), *([] if target is None else [target])}
 
 
 def forecast_target(workdir) -> str | None:

@@ -120,7 +120,7 @@ class RestoredRun:
         room = [room_after(encode_prompt(prompt, self.tokenizer), self.family) for prompt in prompts]
         if all(left is None or left >= most for left in room):
             return self.generate(prompts, tokens=most, **options)
-        return ["".join(self.stream(prompt, tokens=min(most, left), sample=i, **options))
+        return ["".join(self.stream(prompt, tokens=most if left is None else min(most, left), sample=i, **options))
                 for i, (prompt, left) in enumerate(zip(prompts, room, strict=True))]
 
     # ---- images

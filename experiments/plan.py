@@ -28,7 +28,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from experiments import _output, run
+from experiments import run
 from experiments._errors import EXPECTED
 from scaling.fields import ConfigError
 from scaling.store import files
@@ -57,7 +57,6 @@ _RUNS = flags.DEFINE_integer("runs", None, "The most new sizes and amounts of da
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    _output.survive_closed_pipes()
     if wrong := _wrong():
         print(f"error: {wrong}", file=sys.stderr)
         sys.exit(2)

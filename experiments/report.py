@@ -12,7 +12,7 @@ import sys
 
 from absl import app, flags
 
-from experiments import _environment, _output
+from experiments import _environment
 from experiments._errors import EXPECTED
 from scaling import report
 from scaling.store import files
@@ -23,7 +23,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for the page of --work
 
 
 def main(argv):
-    _output.survive_closed_pipes()
     try:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: name studies by --workdir or --workdirs")

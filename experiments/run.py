@@ -27,7 +27,7 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from experiments import _environment, _output  # noqa: E402
+from experiments import _environment  # noqa: E402
 from experiments._errors import EXPECTED  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
@@ -84,7 +84,6 @@ def ray_executor():
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    _output.survive_closed_pipes()
     try:
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
         if executor is None:

@@ -99,7 +99,8 @@ def load_fit(path) -> Fit:
         own = saved.get("form_file")
         form = form_again(own, saved["form"], path) if own and saved["form"] not in FORMS else get_form(saved["form"])
         law = form if own else saved["form"]
-        form = form.bounded({name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted})
+        bounds = {name: tuple(ends) for name, ends in saved["bounds"].items() if name not in form.shifted}
+        form = form.bounded(bounds)
         form = form.with_fixed(saved["fixed"]).with_tied(saved["tied"])
         runs = Runs(pd.DataFrame(saved["points"]), dict(manifest["columns"]), np.asarray(saved["rows"], int),
                            manifest["dropped"], manifest["source"])
@@ -109,7 +110,7 @@ def load_fit(path) -> Fit:
         weights = np.asarray(saved["weights"], float)
         settings = {"law": law, "loss": saved["loss"], "delta": saved["delta"] or 1e-3,
                     "quantile": saved["quantile"], "weights": None if np.ptp(weights) == 0 else weights,
-                    "fix": saved["fixed"], "tie": saved["tied"]}
+                    "fix": saved["fixed"], "tie": saved["tied"], "bounds": bounds}
         of_draws = [said["message"] for said in saved.get("bootstrap", {}).get("diagnostics", [])]  # not the fit's own
         said = [Diagnostic.from_json(d) for d in saved["diagnostics"] if d["message"] not in of_draws]
         return Fit(form=form, params=saved["params"], objective=saved["objective"],

@@ -84,7 +84,8 @@ def test_newlines_nulls_and_byte_order_marks_are_no_text(tmp_path):
     (b"\x7fELF\x02\x01\x01" + bytes(60) + b"\x90\xff" * 9, "binary"), (b"\xef\xbb\xbf\xff\xff", "undecodable"),
     (gzip.compress(b"text " * 99)[:-9], "damaged"), (zstd(b"text" * 99)[:-3], "damaged"),
     (bz2.compress(b"text" * 99)[:-3], "damaged"), (lzma.compress(b"text" * 99)[:-3], "damaged"),
-    (b"PAR1 and no more", "damaged"), (bytes([*range(1, 9), *range(14, 32)]), "binary")])
+    (b"PAR1 and no more", "damaged"), (bytes([*range(1, 9), *range(14, 32)]), "binary")],
+    ids=["elf", "utf-8", "gzip", "zstd", "bzip2", "xz", "parquet", "controls"])
 def test_what_is_no_text_has_a_reason(tmp_path, content, reason):
     (found,) = read(tmp_path, content)
     assert (found.text, found.reason, found.size) == (None, reason, len(content))
@@ -95,7 +96,8 @@ LINES = [{"id": 1, "text": "one\r\n"}, {"id": 2, "text": None}, {"id": 3}, {"id"
 
 @pytest.mark.parametrize("content", [
     "".join(json.dumps(line) + "\n" for line in LINES).encode(), json.dumps(LINES, indent=1).encode(),
-    gzip.compress("\n\n".join(json.dumps(line, ensure_ascii=False) for line in LINES).encode("utf-16"))])
+    gzip.compress("\n\n".join(json.dumps(line, ensure_ascii=False) for line in LINES).encode("utf-16"))],
+    ids=["lines", "array", "compressed"])
 def test_records_of_json_are_documents(tmp_path, content):
     found = read(tmp_path, content, "a.jsonl", field="text")
     assert [(f.text, f.reason, f.record) for f in found] == [

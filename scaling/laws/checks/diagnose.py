@@ -109,7 +109,7 @@ def _vanishing(fit: Fit) -> Iterator[Diagnostic]:
     count = len(fit.form.amplitudes)
     values = fit.vector[:count, None] * fit.form.features(fit.vector[None, count:], fit.logs)[0]
     for amplitude, term in zip(fit.form.amplitudes, values):
-        if amplitude.name in fit.form.free and np.abs(term / fit.predicted).max() < NOTHING:
+        if amplitude.name in fit.form.free and (np.abs(term) <= NOTHING * np.abs(fit.predicted)).all():
             where = "at its bound 0" if fit.params[amplitude.name] == 0 else "practically 0"
             yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent "
                              "that only this term has.", "vanishes", amplitude.name)
@@ -234,5 +234,6 @@ def extrapolation(fit: Fit, **inputs: float) -> Diagnostic | None:
     if not beyond and ratio <= 1.5:
         return None
     where = "; ".join(beyond) if beyond else "no fitted run is near this combination of inputs"
-    return Diagnostic(f"{where}. The law's standard error there is {ratio:.2g} times its largest at a fitted "
-                      "run, if the form still holds.", "extrapolation", fit.form.inputs)
+    error = (f"The law's standard error there is {ratio:.2g} times its largest at a fitted run, if the form still holds."
+             if ratio == ratio else "The law's standard error there is not known, since it predicts 0 at a run.")
+    return Diagnostic(f"{where}. {error}", "extrapolation", fit.form.inputs)

@@ -12,7 +12,8 @@ def centred_jacobian(form: Form, vector: np.ndarray, logs: np.ndarray) -> np.nda
     """d log loss / d free parameter, [n, free], at a parameter vector [P] in the units of logs [I, n].
 
     When a nonlinear parameter moves, a free amplitude keeps the geometric mean of its term over the points. This removes
-    correlations that only the choice of units makes (A and alpha of A N^-alpha, far from N = 1).
+    correlations that only the choice of units makes (A and alpha of A N^-alpha, far from N = 1). Rows are not finite where
+    the law predicts 0.
     """
     count = len(form.amplitudes)
     jets = form.jets(vector[None, count:], logs)
@@ -25,18 +26,19 @@ def centred_jacobian(form: Form, vector: np.ndarray, logs: np.ndarray) -> np.nda
             mean = slope.mean() if amplitude.name in form.free else 0.0
             out[count + k] += value * feature * (slope - mean)
     basis, _ = basis_of(form)
-    return (out / (vector[:count] @ features)).T @ basis
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (out / (vector[:count] @ features)).T @ basis
 
 
 def condition_number(form: Form, vector: np.ndarray, logs: np.ndarray) -> float:
     """The condition number of the Jacobian, with columns of unit length and inputs in units of their mean.
 
-    It is inf if a column is zero, such as that of the exponent of a zero amplitude.
+    It is inf if a column is zero, such as that of the exponent of a zero amplitude, and if the law predicts 0 somewhere.
     """
     centre = form.centre(logs)
     columns = centred_jacobian(form, form.rescale(vector[None], centre)[0], logs - centre[:, None])
     size = np.linalg.norm(columns, axis=0)
-    return float(np.linalg.cond(columns / size)) if np.all(size > 0) else float("inf")
+    return float(np.linalg.cond(columns / size)) if np.all((size > 0) & np.isfinite(size)) else float("inf")
 
 
 def is_at_bound(p: Amplitude | Parameter, value: float) -> bool:
@@ -56,7 +58,7 @@ def relative_errors(fit: Fit) -> dict[str, float]:
     rows = centred_jacobian(form, fit.vector, fit.logs) * np.sqrt(fit.weights / fit.weights.mean())[:, None]
     rows = rows[:, [form.free.index(name) for name in names]]
     size = np.linalg.norm(rows, axis=0)
-    if np.any(size == 0) or fit.degrees_of_freedom < 1:
+    if not np.all((size > 0) & np.isfinite(size)) or fit.degrees_of_freedom < 1:
         return {}
     if fit.spec.space != "log":  # the Jacobian is of the log loss, so the noise must be too
         noise /= float(np.median(np.abs(fit.y) + fit.spec.shift))
@@ -65,9 +67,14 @@ def relative_errors(fit: Fit) -> dict[str, float]:
 
 
 def relative_spread(fit: Fit, logs: np.ndarray) -> np.ndarray:
-    """The law's standard error at logs [I, m] over its largest standard error at a fitted run, [m]."""
+    """The law's standard error at logs [I, m] over its largest standard error at a fitted run, [m].
+
+    NaN if the law predicts 0 at a run.
+    """
     count = fit.logs.shape[1]
     rows = centred_jacobian(fit.form, fit.vector, np.hstack([fit.logs, logs]))
+    if not np.all(np.isfinite(rows)):
+        return np.full(logs.shape[1], np.nan)
     rows = rows / np.maximum(np.linalg.norm(rows[:count], axis=0), 1e-300)
     inverse = np.linalg.pinv(rows[:count].T @ rows[:count])
     spread = np.sqrt(np.einsum("nk,kl,nl->n", rows, inverse, rows))

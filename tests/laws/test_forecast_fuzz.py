@@ -41,7 +41,7 @@ def test_a_forecast_of_any_table_is_right_or_refused(tmp_path_factory, table, la
     try:  # tests of fits say what is right where there is none
         fit = laws.fit(laws.Runs.from_dataframe(table, **LAWS[law]), law, loss=objective)
         boot = laws.bootstrap(fit, 20)
-    except (laws.LawError, np.linalg.LinAlgError):
+    except laws.LawError:
         return
     try:
         content = forecast.write(path, fit, boot, target, table)

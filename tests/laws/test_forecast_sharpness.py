@@ -112,3 +112,13 @@ def test_two_steps_have_naive_forecasters_of_the_metric(tmp_path):
     assert content["best_fitted"] == points.error.min() and not content["rises"]
     assert set(content["naive"]) == {naive.BEST, naive.LINE, naive.POWER}
     assert content["naive"][naive.POWER] < content["predicted"]
+
+
+def test_a_saved_fit_forecasts_as_the_fit_did(tmp_path):
+    fit, target = laws.fit(grid(), "chinchilla"), {"N": 1e10, "D": 1e11}
+    laws.save_fit(tmp_path / "fit.json", fit)
+    loaded = laws.load_fit(tmp_path / "fit.json")
+    first, second = (forecast.write(tmp_path / name / "f.json", one, laws.bootstrap(one, 10), target, grid())
+                     for name, one in (("a", fit), ("b", loaded)))
+    assert first["naive"] == pytest.approx(second["naive"], rel=1e-6)
+    assert first["predicted"] == pytest.approx(second["predicted"], rel=1e-9)

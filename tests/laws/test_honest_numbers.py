@@ -125,3 +125,12 @@ def test_a_search_that_did_not_converge_is_said():
     assert fit.search["best_converged"]
     said = laws.diagnose(dataclasses.replace(fit, search=fit.search | {"best_converged": False}))
     assert said[0].code == "not-converged" and not any(each.code == "not-converged" for each in laws.diagnose(fit))
+
+
+@pytest.mark.parametrize("law", ["kaplan", "chinchilla"])
+def test_a_law_that_cannot_leave_0_is_said_to_vanish(law):
+    rng = np.random.default_rng(0)
+    runs = laws.Runs.from_dataframe(pd.DataFrame({
+        "N": 10 ** rng.uniform(4, 8, 5), "D": 10 ** rng.uniform(6, 10, 5), "loss": -rng.uniform(1, 3, 5)}))
+    fit = laws.fit(runs, law, loss="mse")
+    assert not fit.predicted.any() and "vanishes" in {said.code for said in fit.diagnostics}

@@ -104,7 +104,8 @@ def test_the_best_run_of_each_size_of_a_study_is_read(tmp_path, ladder):
     for family in ladder[:2]:
         for rate, loss in ((0.1, 2.0), (0.2, 1.0), (0.4, 3.0)):
             run, name = experiment(family, **{"optim.learning_rate": rate}), f"{family.width}-{rate}"
-            record = {"fingerprint": name, "role": "sweep", "loss": loss, "learning_rate": rate, "seed": 0,
+            record = {"fingerprint": name, "role": "sweep", "family": "transformer", "loss": loss,
+                      "learning_rate": rate, "seed": 0,
                       "params_non_embedding": cost.param_count(family)["non_embedding"], "diverged": False,
                       "weight_decay": 0.1, "tokens_seen": 100, "tokens_unique": 100} | of(run)
             files.atomic_write(tmp_path / "records" / f"{name}.jsonl", files.dumps(record) + "\n")

@@ -34,7 +34,8 @@ def job(flags_of, environment, tmp_path_factory):
             port = free.getsockname()[1]
         devices = environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // processes} "
                                               "--xla_cpu_multi_thread_eigen=false " + os.environ["SCALING_TEST_FLAGS"]}
-        common = [f"--config={config}" if flag.startswith("--config=") else flag for flag in flags_of(workdir, *SMALL, *more)]
+        flags = flags_of(workdir, *SMALL, *more)
+        common = [f"--config={config}" if flag.startswith("--config=") else flag for flag in flags]
         command = [sys.executable, "-m", "experiments.run", *common]
         job_flags = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
 

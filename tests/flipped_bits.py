@@ -42,7 +42,7 @@ def start(workdir, corpus, checkpoint_seconds=1e9):
     """Runs the study in `workdir` from where it is, with intervals of few refits, which take most of its time."""
     config = tiny_study.get_config()
     config.update(SMALL)
-    config.data.name = f"text:{corpus}/*.txt"
+    config.data.name, config.data.batch = f"text:{corpus}/*.txt", 8  # one sequence for each device of the tests
     options = TrainingOptions(checkpoint_seconds=checkpoint_seconds, steps_per_call=4)
     with mock.patch.object(laws, "bootstrap", functools.partial(laws.bootstrap, draws=30)):
         study = Study(configs.define_study(tiny_study, config), workdir, options, 1, "test")

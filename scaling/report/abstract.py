@@ -45,7 +45,7 @@ def question(study: StudyFiles) -> str:
     if study.forecast or (study.study or {}).get("target"):
         ratio = (study.forecast or {}).get("compute_ratio")
         size = f"of {short(ratio, 2)} times the compute" if ratio else "that is larger"
-        text += f", and whether a law fitted to small models foretells one {size}"
+        text += f", and whether a law fitted to small models predicts a model {size}"
     return f"{text}."
 
 
@@ -82,9 +82,12 @@ def _budget(study: StudyFiles) -> str:
     about, runs = study.study or {}, study.runs
     flops = (about.get("plan") or {}).get("flops") or runs["flops"].sum()
     seconds = about.get("seconds") or runs["seconds"].sum()
-    parts = [f"{power(flops)} FLOPs"] if flops > 0 else []
+    planned = (about.get("plan") or {}).get("flops")
+    once = planned and planned < 0.999 * runs["flops"].sum()
+    shared = " (steps that runs of several lengths share count once)" if once else ""
+    parts = [f"{power(flops)} FLOPs of the models{shared}"] if flops > 0 else []
     parts += [duration(seconds)] if seconds > 0 else []
-    return f"Training took {listing(parts)}." if parts else ""
+    return f"Training takes {listing(parts)}." if parts else ""
 
 
 def _answer(study: StudyFiles) -> list[str]:

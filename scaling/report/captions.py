@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from scaling.figures.palette import Palette
@@ -86,9 +87,24 @@ def _compute(study: StudyFiles) -> str:
     if (study.forecast or {}).get("compute_ratio"):
         ratio = short(study.forecast["compute_ratio"])
         text += f" The forecast is for {ratio} times the compute of the largest fitted run."
+        text += _off_frontier(study, frontier)
     if study.compute == "flops":
         return text + " Compute is the FLOPs of the model, forward and backward."
     return text + " Compute is the FLOPs that training executed, as in the fit."
+
+
+def _off_frontier(study: StudyFiles, frontier) -> str:
+    """A sentence for a target whose size is not the best for its compute, so that its forecast is off the line."""
+    table = pd.DataFrame(frontier or [])
+    budget, target = study.target_compute, study.forecast["predicted"]
+    columns = ["flops", "loss"]
+    if not set(columns) <= set(table) or not budget or (table[columns] <= 0).any(axis=None) or target <= 0:
+        return ""
+    best = float(np.exp(np.interp(np.log(budget), np.log(table["flops"]), np.log(table["loss"]))))
+    if abs(best / target - 1) < 0.02:
+        return ""
+    return (" It lies off the dashed line, since the target's size is not the best for its compute: there the law predicts "
+            f"{number(best, 3)}.")
 
 
 def _trend(study: StudyFiles, along: str, fixed: str, to: str) -> str:

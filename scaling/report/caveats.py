@@ -15,14 +15,16 @@ from scaling.results import tuned
 from scaling.results.tuned import PARAMS
 
 NOISE = 0.02      # samples near fewer real images than this share are noise or all alike; `families.gan` calls it collapse
+SHOWN = 2         # warnings of the fit that stand at the top
+FEW_STEPS = 200   # runs this short bend a law: their larger models gain more from data
 REPEATED = 1.02   # epochs above which data count as repeated: batches rarely end on the same unit
 
 
 def caveats(study: StudyFiles) -> list[str]:
     """Sentences about repeated data, learning rates at the edge, noise, diverged and unmeasured runs, and lost parts."""
     rates = tuned.bracketing(study.runs, study.cells)
-    said = [*_repeats(study), tuning.edge_summary(rates, study.unit), *_noise(study), *_lost_runs(study), study.unsure,
-            *_fit_warnings(study)]
+    said = [*_repeats(study), tuning.edge_summary(rates, study.unit), *_short_runs(study), *_noise(study),
+            *_lost_runs(study), study.unsure, *_fit_warnings(study)]
     if (ways := len(judges(study.runs))) > 1:
         said.append(f"The samples were judged in {ways} different ways, so their distances cannot be compared.")
     if study.others:
@@ -49,6 +51,13 @@ def _repeats(study: StudyFiles) -> Iterator[str]:
     if again.any():
         yield (f"Data repeat in {int(again.sum())} of {plural(len(times), 'run')}: these went through the same "
                f"{study.unit.name} up to {short(float(times.max()), 2)} times. Repeated data teach less than new data.")
+
+
+def _short_runs(study: StudyFiles) -> Iterator[str]:
+    steps = study.cells["steps"].dropna() if "steps" in study.cells else pd.Series(dtype=float)
+    if len(steps) and steps.min() < FEW_STEPS:
+        yield (f"The shortest runs have {plural(int(steps.min()), 'step')}. A law that fits runs of fewer than {FEW_STEPS} "
+               "steps may not hold for longer ones.")
 
 
 def _noise(study: StudyFiles) -> Iterator[str]:
@@ -96,6 +105,8 @@ def _lost_runs(study: StudyFiles) -> Iterator[str]:
 
 
 def _fit_warnings(study: StudyFiles) -> Iterator[str]:
-    found = len((study.fit or {}).get("diagnostics") or [])
-    if found:
-        yield f"The fit has {plural(found, 'warning')}, listed under it."
+    found = [one.get("message") or "" for one in (study.fit or {}).get("diagnostics") or []]
+    said = [message.rstrip(".") for message in found[:SHOWN] if message]
+    if said:
+        more = " All of them stand under the fit." if len(found) > SHOWN else ""
+        yield f"The fit has {plural(len(found), 'warning')}. {'. '.join(said)}.{more}"

@@ -36,7 +36,8 @@ def _found(contents: Mapping, unit: str) -> Iterator[str]:
     left = contents.get("left_out")
     left = {why: n for why, n in left.items() if _is_count(n) and n} if isinstance(left, Mapping) else {}
     if left:
-        yield f"Left out: {listing([f'{_amount(n)} ({why})' for why, n in left.items()])}."
+        reasons = [f"{_amount(n)} ({why.replace('_', ' ')})" for why, n in left.items()]
+        yield f"Files and documents left out, with the reason: {listing(reasons)}."
     elif isinstance(contents.get("left_out"), Mapping):
         yield "Nothing was left out."
     notes = contents.get("notes")
@@ -85,8 +86,10 @@ def evaluation(study: StudyFiles) -> list[str]:
     errors = errors[errors > 0]
     if len(errors):
         relative = (errors / study.cells.loc[errors.index, study.metric].abs()).median()
-        said.append(f"The standard error of the {study.measure.noun} of a tuned run is {number(errors.median(), 2)} in the "
-                    f"median{f', {number(100 * relative, 2)}% of its value' if np.isfinite(relative) else ''}.")
+        share = f", {number(100 * relative, 2)}% of its value" if np.isfinite(relative) else ""
+        said.append(f"The standard error (±) of the {study.measure.noun} of a tuned run is {number(errors.median(), 2)} in "
+                    f"the median{share}. All runs are evaluated on the same examples, so differences between runs are more "
+                    "certain than that.")
     else:
         said.append(f"No standard error of the {study.measure.noun} of a single run was recorded.")
     return said

@@ -74,7 +74,8 @@ def remarks(study: StudyFiles) -> list[str]:
     if fit.get("points"):
         said.append(f"The law was fitted to {plural(len(fit['points']), 'tuned run')}.")
     if fit.get("noise"):
-        said.append(f"A single run scatters about the law by {_scatter(study, fit)}.")
+        said.append(f"A single run scatters about the law by about {_scatter(study, fit)}, a robust estimate that allows "
+                    "for the number of parameters.")
     params = fit.get("params") or {}
     if fit.get("form") == "chinchilla" and {"alpha", "beta"} <= set(params) and params["alpha"] + params["beta"] > 0:
         share = params["beta"] / (params["alpha"] + params["beta"])
@@ -136,9 +137,9 @@ def compute_convention(study: StudyFiles) -> str:
     of_model = runs["flops"].sum()
     if study.compute == "flops_executed":
         return "Compute C is the FLOPs that training executed, recomputation and optimiser included."
-    text = ("Compute C is the FLOPs of the model's forward and backward pass, whatever computes them: recomputation and "
-            "the optimiser do not count.")
+    text = ("Compute C is the FLOPs of the model's forward and backward pass. It is the same on all hardware, because "
+            "recomputation and the optimiser do not count.")
     if executed > 0 and of_model > 0:
         text += (f" The FLOPs executed, which include both, are {short(executed / of_model)} times as many "
-                 f"({power(executed)}, summed over runs).")
+                 f"({power(executed)} against {power(of_model)}, summed over runs, each counted in full).")
     return text

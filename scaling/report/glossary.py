@@ -37,8 +37,11 @@ WORDS = (
          "data's content.", "runs?"),
     Word("fingerprint", "The name of a run: a hash of its experiment and of the content of its data. Data have one of "
          "their own.", "fingerprints?"),
-    Word("sweep", "All runs that differ in what the study varies: model size, amount of data, learning rate, seed.",
-         "sweeps?"),
+    Word("sweep", "All runs that differ in what the study varies: model size, amount of data, learning rate, seed. A sweep "
+         "of the learning rate is one cell at several rates.", "sweeps?"),
+    Word("pycode", "Python source code that lies on the machine: `pycode/stdlib` is the standard library of the Python "
+         "that ran the study, `pycode/environment` adds installed packages. Duplicates, generated files, tables of numbers "
+         "and files with very long lines are left out.", r"pycode/\w+"),
     Word("knob", "A field that changes numbers but no shapes: learning rate, seed, length. Runs that differ only in "
          "knobs share a compiled program.", "knobs?"),
     Word("program", "One compiled train step. It trains several runs side by side if they differ only in numbers such as"

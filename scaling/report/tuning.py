@@ -51,8 +51,7 @@ def rate_of_target(study: StudyFiles) -> str:
     if abs(rule.rate / rate - 1) > 0.01:
         return (f"{text} The study's config chose it; the plane in log N and log D through the best rates of the tuned "
                 f"runs would give {short(rule.rate)}.")
-    text += (f" It is the value of a plane in log N and log D through the best rates of {plural(rule.cells, 'tuned run')}")
+    text += (f" A plane in log N and log D was fitted to the best rates of {plural(rule.cells, 'tuned run')}, those at an "
+             f"edge included, and gives {short(rule.plane)} for the target.")
     ends = f"{number(rule.low, 2)} (half of the smallest best rate) to {number(rule.high, 2)} (the largest)"
-    if rule.clipped:
-        return f"{text}, {short(rule.plane)}, clipped to the range from {ends}."
-    return f"{text}, and lies within the range that it would be clipped to, {ends}."
+    return f"{text} {f'It was clipped to the range from {ends}.' if rule.clipped else f'The rule allows {ends}.'}"

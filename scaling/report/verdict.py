@@ -49,12 +49,18 @@ def observed(study: StudyFiles) -> str:
     return study.measure.amount(to_error(value, (high - low) / 2))
 
 
-def _written_first(study: StudyFiles) -> bool:
-    """True when the forecast was written before the target run finished."""
+def _written_first(study: StudyFiles) -> str:
+    """When the forecast was written, as far as the files show it, or "".
+
+    A forecast whose log shows no late registration was registered before the target's training began.
+    """
     target = study.forecast["target"].get("fingerprint")
     ends = list(study.runs.loc[study.runs["fingerprint"] == target, "finished"])[:1]
     times = pd.to_datetime([study.forecast.get("time"), *ends], utc=True, errors="coerce", format="ISO8601")
-    return len(times) == 2 and bool(times[0] < times[1])
+    if len(times) < 2 or not times[0] < times[1]:
+        return ""
+    logged = "registration" in study.forecast and not study.tampered
+    return "registered before that run was trained" if logged else "written before that run finished"
 
 
 def best_fitted(study: StudyFiles) -> float:
@@ -73,7 +79,8 @@ def _sharpness(study: StudyFiles) -> Iterator[str]:
     fall = abs(best - predicted)
     if width is not None:
         of_fall = f", and {percent((high - low) / fall)} of the change from the best fitted run to the forecast"
-        yield f"The interval is as wide as {percent(width)} of the predicted value{of_fall if fall else ''}."
+        yield "The interval covers the uncertainty of the law and the scatter of one run."
+        yield f"It is as wide as {percent(width)} of the predicted value{of_fall if fall else ''}."
     if "observed" in check:
         yield from _errors(study, known, best)
     yield from _naive(study, known)
@@ -96,7 +103,8 @@ def _errors(study: StudyFiles, known: dict, best: float) -> Iterator[str]:
         yield f"The error of the forecast is {listing(parts)}."
     left_out = known.get("errors_left_out")
     if _is_number(errors.get("compute")):
-        yield f"In compute: the law has the observed value at {short(errors['compute'])} times the compute of the target."
+        yield (f"In units of compute: the law predicts the observed value for {short(errors['compute'])} times the "
+               "compute of the target.")
     elif isinstance(left_out, dict) and left_out.get("compute"):
         yield f"In compute it has no value: {left_out['compute']}."
 
@@ -112,15 +120,21 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
     half = (study.forecast["interval"][1] - study.forecast["interval"][0]) / 2
     seen = known.get("observed")
     off = {name: f" ({percent(abs(value / seen - 1))} off)" if seen else "" for name, value in naive.items()}
+    own_value = study.forecast["predicted"]
+    same = [name for name, value in naive.items() if abs(value - own_value) < 1e-3 * abs(own_value)]
     said = [f"{_the(name)} gives {to_error(value, half)}{off[name]}" for name, value in naive.items()]
-    yield f"Naive forecasts, without this fit: {listing(said)}."
+    yield f"Naive forecasts of the target, from the same runs: {listing(said)}."
+    if same:
+        yield f"Here {listing(list(map(_the, same)))} is the fitted law itself, since E = 0 fits best." if same == [
+            "power law with E = 0"] else f"{listing(list(map(_the, same))).capitalize()} gives the value of the law."
+        naive = {name: value for name, value in naive.items() if name not in same}
     if seen is not None:
         own = abs(study.forecast["predicted"] - seen)
         better = [name for name, value in naive.items() if abs(value - seen) <= own]
         inside = [name for name, value in naive.items() if _inside(study, value)]
         if inside and _inside(study, seen):
-            yield (f"The interval also holds the value of {listing(list(map(_the, inside)))}, so that it does not tell the "
-                   f"law from {'it' if len(inside) == 1 else 'them'}.")
+            yield (f"The interval also holds {listing(list(map(_the, inside)))}, so a forecast without the law would have "
+                   "held as well.")
         if better:
             yield f"The forecast was no closer than {listing(list(map(_the, better)))}."
 

@@ -121,7 +121,7 @@ def bent(n=14):
     (grid(8, 8, E=0.0, noise=0.0), {}, "vanishes", ("E",), "do not show this term"),
     (grid(), {"bounds": {"alpha": (0.45, 1.0)}}, "at-bound", ("alpha",), "alpha = 0.45 is at a bound"),
     (grid(), {"bounds": {"E": (1.8, 2.0)}}, "at-bound", ("E",), "E = 1.8 is at a bound"),
-    (grid(A=0.0), {}, "undetermined", ("A", "alpha"), "do not tell from zero"),
+    (grid(A=0.0), {}, "undetermined", ("A", "alpha"), "within two standard errors"),
     (line(), {}, "ill-conditioned", ("E", "A", "B", "alpha", "beta"), "condition number"),
     (grid(interaction=3e5), {}, "residual-structure", None, "that chinchilla misses"),
     (bent(), {"law": "saturating_power"}, "residual-structure", ("x",), "neighbours"),

@@ -61,7 +61,7 @@ def test_the_verdict_says_how_sharp_the_forecast_was(whole):
     errors = check["errors"]
     assert f"{words.percent(abs(errors['relative']))} of the loss" in text
     assert f"{words.percent(abs(errors['of_fall']))} of the fall from the best fitted run" in text
-    assert f"at {words.short(errors['compute'])} times the compute of the target" in text
+    assert f"for {words.short(errors['compute'])} times the compute of the target" in text
     for name, value in check["naive"].items():
         half = (check["interval"][1] - check["interval"][0]) / 2
         assert f"the {name} gives {words.to_error(value, half)}" in text

@@ -107,7 +107,7 @@ def test_how_the_law_was_fitted_is_on_the_page(workdirs):
     text, fit = words_of(workdirs[1]).text, files.read_json(workdirs[1] / "fit.json")
     assert f"delta = {words.number(fit['delta'], 2)}" in text and "as measured from the residuals" in text
     assert "percentiles over 60 refits" in text and "all converged" in text
-    assert "whatever computes them" in text and "FLOPs executed" in text
+    assert "the same on all hardware" in text and "FLOPs executed" in text
     changed = fit | {"loss": "mse_log", "settings": {}, "bootstrap": None}
     said = " ".join(fitting.methods(reading.StudyFiles(*_bare(workdirs[1]), fit=changed)))
     assert "the square of the residual in the logarithm" in said and "No bootstrap was made" in said

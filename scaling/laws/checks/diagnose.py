@@ -107,12 +107,13 @@ def _not_converged(fit: Fit) -> Iterator[Diagnostic]:
 
 def _vanishing(fit: Fit) -> Iterator[Diagnostic]:
     count = len(fit.form.amplitudes)
-    values = fit.vector[:count, None] * fit.form.features(fit.vector[None, count:], fit.logs)[0]
-    for amplitude, term in zip(fit.form.amplitudes, values):
-        if amplitude.name in fit.form.free and (np.abs(term) <= NOTHING * np.abs(fit.predicted)).all():
+    features = fit.form.features(fit.vector[None, count:], fit.logs)[0]
+    for amplitude, value, feature in zip(fit.form.amplitudes, fit.vector, features):
+        if amplitude.name in fit.form.free and (np.abs(value * feature) <= NOTHING * np.abs(fit.predicted)).all():
             where = "at its bound 0" if fit.params[amplitude.name] == 0 else "practically 0"
-            yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term, nor an exponent "
-                             "that only this term has.", "vanishes", amplitude.name)
+            exponent = ", nor an exponent that only this term has" if np.ptp(feature) > 0 else ""
+            yield Diagnostic(f"{amplitude.name} is {where}: the data do not show this term{exponent}.", "vanishes",
+                             amplitude.name)
 
 
 def _at_bound(fit: Fit) -> Iterator[Diagnostic]:
@@ -136,9 +137,10 @@ def _undetermined(fit: Fit) -> Iterator[Diagnostic]:
     unsure = {name: ratio for name, ratio in relative_errors(fit).items() if ratio > UNSURE and (
         (p := fit.form.parameter(name)) in fit.form.amplitudes or p.low >= 0)}
     if unsure:
-        values = ", ".join(f"{name} = {fit.params[name]:.3g} ({ratio:.2g})" for name, ratio in unsure.items())
-        yield Diagnostic(f"These data do not tell from zero: {values}; in brackets is the standard error as a "
-                         "multiple of the value.", "undetermined", unsure)
+        values = ", ".join(f"{name} = {fit.params[name]:.3g} (standard error {ratio:.0%} of it)"
+                           for name, ratio in unsure.items())
+        yield Diagnostic(f"Zero lies within two standard errors, by the curvature of the fit, of {values}.", "undetermined",
+                         unsure)
 
 
 def _differ(fit: Fit, one: Mapping, other: Mapping) -> list[str]:

@@ -73,7 +73,7 @@ def _verdict(content: Mapping, found: Mapping) -> str:
         share, way = abs(errors["of_fall"]), "rise" if content["rises"] else "fall"
         said.append(f"{f'{share:.0%} of' if share < 10 else f'{share:.3g} times'} the {way} from the best fitted run")
     if errors.get("compute") is not None:
-        said.append(f"the law has this value at {errors['compute']:.3g} times the compute")
+        said.append(f"the law predicts this value for {errors['compute']:.3g} times the compute")
     elif why := found.get("errors_left_out", {}).get("compute"):
         said.append(why)
     width = f", {found['width']:.2g} of the prediction wide" if found.get("width") and found["width"] >= 1 else (
@@ -94,6 +94,6 @@ def _of_naive(found: Mapping) -> str:
     text = (f"The best naive forecaster, the {name}, said {value:.5g}"
             f"{f' ({error:+.2%})' if error is not None else ''}{', which is closer' if closer else ''}.")
     if (inside := found["naive_inside"]) and found["inside"]:
-        text += (f" The interval also holds the {' and the '.join(inside)}, so that it does not tell the law from "
-                 f"{'it' if len(inside) == 1 else 'them'}.")
+        text += (f" The interval also holds the {' and the '.join(inside)}: a forecast without the law would have held as "
+                 "well.")
     return text

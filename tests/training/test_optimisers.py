@@ -18,7 +18,10 @@ from scaling.training.step import TRUNK, init_state, train_step
 
 CHANGED = {"beta1": 0.4, "beta2": 0.4, "epsilon": 0.5}
 QUICK = ("adamw", "muon", "lion", "rmsprop", "sgd")
-NOISY = ("noisy_sgd",)  # its steps have noise of their own
+RESTLESS = {  # move without a gradient, and why
+    "noisy_sgd": "its steps have noise of their own", "yogi": "its moments begin above zero",
+    "prodigy": "it estimates its step from gradients, and without any that is 0 / 0"}
+LATE = {"radam": ("beta2", "epsilon")}  # its first steps do not read the second moment (Liu et al. 1908.03265, algorithm 2)
 
 
 def experiment(name, **changes):
@@ -69,11 +72,12 @@ def works_as_written(name):
             except ConfigError as error:
                 assert f"optim.{field}={value}" in str(error) and "has no effect" in str(error)
                 continue
-            assert not np.allclose(updates(other), base, rtol=1e-5), field
+            if field not in LATE.get(name, ()):
+                assert not np.allclose(updates(other), base, rtol=1e-5, atol=0), field
         _, noise = parts()
         gradients = np.concatenate([np.ravel(x) for g in noise for x in jax.tree.leaves(g)])
         assert np.vdot(base, gradients) < 0  # it goes down the gradient
-        if name not in NOISY:  # without a gradient and without decay nothing moves, norms included
+        if name not in RESTLESS:  # without a gradient and without decay nothing moves, norms included
             still = updates(plain, jax.tree.map(jnp.zeros_like, parts()[0]))
             assert np.abs(still).max() == 0
     return True

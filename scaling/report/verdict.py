@@ -59,7 +59,7 @@ def _written_first(study: StudyFiles) -> str:
     times = pd.to_datetime([study.forecast.get("time"), *ends], utc=True, errors="coerce", format="ISO8601")
     if len(times) < 2 or not times[0] < times[1]:
         return ""
-    logged = "registration" in study.forecast and not study.tampered
+    logged = "registration" in (study.forecast or {}) and not study.tampered
     return "registered before that run was trained" if logged else "written before that run finished"
 
 

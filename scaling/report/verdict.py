@@ -133,8 +133,8 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
         better = [name for name, value in naive.items() if abs(value - seen) <= own]
         inside = [name for name, value in naive.items() if _inside(study, value)]
         if inside and _inside(study, seen):
-            yield (f"The interval also holds {listing(list(map(_the, inside)))}, so a forecast without the law would have "
-                   "held as well.")
+            yield (f"The interval also holds {listing(list(map(_the, inside)))}, so a forecast without the law would lie "
+                   "inside as well.")
         if better:
             yield f"The forecast was no closer than {listing(list(map(_the, better)))}."
 

@@ -73,7 +73,7 @@ def test_the_verdict_says_what_a_forecaster_without_the_law_would_have_had(tmp_p
     content, fit = written(grid(), "chinchilla", {"N": 1e10, "D": 1e11}, tmp_path)
     said = score(content, content["naive"][naive.LINE] * 1.0001)["verdict"]
     assert "The best naive forecaster, the line through the last two, said" in said
-    assert "a forecast without the law would have held as well. The forecast held." in said
+    assert "a forecast without the law would lie inside as well. The forecast held." in said
     assert "which is closer" in score(content, content["naive"][naive.BEST])["verdict"]
 
 

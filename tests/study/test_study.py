@@ -24,9 +24,14 @@ def start(flags_of, environment):
     """Starts the launcher."""
     def launch(workdir, *more):
         command = [sys.executable, "-m", "experiments.run", *flags_of(workdir, *more)]
-        return subprocess.Popen(command, cwd=ROOT,
-                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, preexec_fn=_heed_interrupts)
     return launch
+
+
+def _heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so would every process that tests start from there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process, code=0):
@@ -108,7 +113,7 @@ def test_a_study_killed_at_random_moments_and_resumed_equals_an_uninterrupted_on
 
 def test_an_interrupt_prints_one_line_and_the_next_command_resumes(finished, start, tmp_path):
     workdir = tmp_path / "interrupted"
-    process = start(workdir, "--shard=0/1", "--checkpoint_seconds=0")  # saving takes time, so the signal comes in between
+    process = start(workdir, "--shard=0/1")
     while not list(workdir.glob("records/*.jsonl")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

@@ -94,6 +94,6 @@ def _of_naive(found: Mapping) -> str:
     text = (f"The best naive forecaster, the {name}, said {value:.5g}"
             f"{f' ({error:+.2%})' if error is not None else ''}{', which is closer' if closer else ''}.")
     if (inside := found["naive_inside"]) and found["inside"]:
-        text += (f" The interval also holds the {' and the '.join(inside)}: a forecast without the law would have held as "
-                 "well.")
+        text += (f" The interval also holds the {' and the '.join(inside)}: a forecast without the law would lie "
+                 "inside as well.")
     return text

@@ -6,6 +6,8 @@ together, so records of other studies may lie beside those of the plan.
 
 from __future__ import annotations
 
+import warnings
+
 import pandas as pd
 from etils import epath
 
@@ -42,9 +44,10 @@ def load_planned(workdir) -> tuple[pd.DataFrame, int]:
 
 
 def _content(path) -> dict:
-    """The dict in a JSON file, {} where there is none; those who read the whole file say what is wrong with it."""
+    """The dict in a JSON file, {} where there is none. A damaged file is {} with a warning, since runs are chosen by it."""
     try:
         found = files.read_json(path) if path.exists() else {}
-    except ValueError:
+    except ValueError as error:
+        warnings.warn(f"{error}. Which runs belong to the study is known in part only", stacklevel=4)
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from scaling.results import logs, records
+from scaling.results import logs, planned, records
 from scaling.store import files
 
 
@@ -98,3 +98,10 @@ def test_a_record_tells_the_seal_of_its_curve_to_the_table(tmp_path):
     runs.write(record("cc"))
     assert records.curve_seals(records.load_records(tmp_path)) == [
         logs.curve_seal(points()), logs.curve_seal(points(), lost=1), None]
+
+
+def test_a_damaged_forecast_is_said_where_runs_are_chosen_by_it(tmp_path):
+    files.write_json(tmp_path / "study.json", {"runs": ["a"]})
+    (tmp_path / "forecast.json").write_text('{"target": ')
+    with pytest.warns(UserWarning, match="forecast.json.*known in part"):
+        assert planned.planned_runs(tmp_path) == {"a"}

@@ -82,8 +82,7 @@ def _budget(study: StudyFiles) -> str:
     about, runs = study.study or {}, study.runs
     flops = (about.get("plan") or {}).get("flops") or runs["flops"].sum()
     seconds = about.get("seconds") or runs["seconds"].sum()
-    planned = (about.get("plan") or {}).get("flops")
-    once = planned and planned < 0.999 * runs["flops"].sum()
+    once = flops < 0.999 * runs["flops"].sum()
     shared = " (steps that runs of several lengths share count once)" if once else ""
     parts = [f"{power(flops)} FLOPs of the models{shared}"] if flops > 0 else []
     parts += [duration(seconds)] if seconds > 0 else []

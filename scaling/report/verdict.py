@@ -124,10 +124,11 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
     same = [name for name, value in naive.items() if abs(value - own_value) < 1e-3 * abs(own_value)]
     said = [f"{_the(name)} gives {to_error(value, half)}{off[name]}" for name, value in naive.items()]
     yield f"Naive forecasts of the target, from the same runs: {listing(said)}."
-    if same:
-        yield f"Here {listing(list(map(_the, same)))} is the fitted law itself, since E = 0 fits best." if same == [
-            "power law with E = 0"] else f"{listing(list(map(_the, same))).capitalize()} gives the value of the law."
-        naive = {name: value for name, value in naive.items() if name not in same}
+    if same == ["power law with E = 0"]:
+        yield "Here the power law with E = 0 is the fitted law itself, since E = 0 fits best."
+    elif same:
+        yield f"The law gives the same value as {listing(list(map(_the, same)))}."
+    naive = {name: value for name, value in naive.items() if name not in same}
     if seen is not None:
         own = abs(study.forecast["predicted"] - seen)
         better = [name for name, value in naive.items() if abs(value - seen) <= own]

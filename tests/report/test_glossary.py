@@ -6,26 +6,15 @@ import html
 import pathlib
 import re
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_page import Page, words_of
-from report_study import fill, fill_images
 
 from scaling.figures.palette import Palette
 from scaling.report import comparison, glossary
 
 WORDS_PAGE = pathlib.Path(__file__).parents[2] / "docs" / "words.md"
 LINK = re.compile(r'<a class="word" href="#[\w-]+">(.*?)</a>')
-
-
-@pytest.fixture(scope="module")
-def workdirs(tmp_path_factory):
-    found = []
-    for make in (fill, fill_images):
-        found.append(tmp_path_factory.mktemp(make.__name__))
-        make(found[-1], without=("curves",))
-    return found
 
 
 def test_the_page_of_words_holds_the_definitions_of_the_glossary():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_page import words_of
-from report_study import DATA, SIZES, fill, fill_images, record
+from report_study import DATA, SIZES, record
 
 from scaling.figures import words
 from scaling.report import bootstraps, comparison, fitting, reading, trends
@@ -20,15 +20,6 @@ from scaling.results.records import Records
 from scaling.store import files
 
 INTERVAL = r" \((90% interval [−\d.,]+ to [−\d.,]+|no interval is known)\)"
-
-
-@pytest.fixture(scope="module")
-def workdirs(tmp_path_factory):
-    found = []
-    for make in (fill, fill_images):
-        found.append(tmp_path_factory.mktemp(make.__name__))
-        make(found[-1], without=("curves",))
-    return found
 
 
 def test_every_exponent_on_the_page_has_its_interval(workdirs):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from scaling import laws
 from scaling.figures.words import count, interval, listing, number, percent, short, to_error
 from scaling.report.reading import StudyFiles
 from scaling.results import tuned
@@ -120,14 +121,11 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
     half = (study.forecast["interval"][1] - study.forecast["interval"][0]) / 2
     seen = known.get("observed")
     off = {name: f" ({percent(abs(value / seen - 1))} off)" if seen else "" for name, value in naive.items()}
-    own_value = study.forecast["predicted"]
-    same = [name for name, value in naive.items() if abs(value - own_value) < 1e-3 * abs(own_value)]
+    same = laws.forecast.same_as_law(naive, study.forecast["predicted"])
     said = [f"{_the(name)} gives {to_error(value, half)}{off[name]}" for name, value in naive.items()]
     yield f"Naive forecasts of the target, from the same runs: {listing(said)}."
-    if same == ["power law with E = 0"]:
-        yield "Here the power law with E = 0 is the fitted law itself, since E = 0 fits best."
-    elif same:
-        yield f"The law gives the same value as {listing(list(map(_the, same)))}."
+    for name in same:
+        yield f"Here {_the(name)} is the fitted law itself, whose E is 0."
     naive = {name: value for name, value in naive.items() if name not in same}
     if seen is not None:
         own = abs(study.forecast["predicted"] - seen)

@@ -77,6 +77,14 @@ def test_the_verdict_says_what_a_forecaster_without_the_law_would_have_had(tmp_p
     assert "which is closer" in score(content, content["naive"][naive.BEST])["verdict"]
 
 
+def test_a_power_law_that_is_the_law_itself_is_no_naive_forecaster(tmp_path):
+    sizes = pd.DataFrame({"compute": np.geomspace(1e15, 1e18, 8), "loss": np.geomspace(4.0, 2.0, 8)})
+    content, _ = written(laws.Runs.from_dataframe(sizes, compute="compute", x="compute"), "power", {"x": 1e19}, tmp_path)
+    found = score(content, content["predicted"] * 1.01)
+    assert found["naive_same"] == [naive.POWER] and found["naive_best"] == naive.LINE
+    assert naive.POWER not in found["naive_inside"] and "is the fitted law itself" in found["verdict"]
+
+
 def test_a_metric_that_rises_and_is_negative_has_a_best_run_and_a_line(tmp_path):
     x = np.geomspace(1, 1e4, 12)
     noise = 0.02 * np.random.default_rng(0).standard_normal(12)

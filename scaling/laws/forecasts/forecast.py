@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from scaling.laws.forecasts import earlier, evidence, registry, sealed
-from scaling.laws.forecasts.naive import sharpness
+from scaling.laws.forecasts.naive import same_as_law, sharpness
 from scaling.laws.forecasts.prediction import place_target, predict_run
 from scaling.laws.forecasts.score import score
 from scaling.laws.forecasts.twostep import TwoStep
@@ -27,7 +27,7 @@ from scaling.laws.forms.form import LawError
 from scaling.results.records import versions
 from scaling.store import files
 
-__all__ = ["Verification", "check", "score_path", "read", "verify", "write"]
+__all__ = ["Verification", "check", "read", "same_as_law", "score_path", "verify", "write"]
 
 
 def write(path, fit, boot, target: Mapping, records=None, level: float = 0.9, *, finished=None, begun: bool = False,

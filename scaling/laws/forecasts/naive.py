@@ -18,6 +18,7 @@ from scaling.results import metrics
 
 BEST, LINE, POWER = "best fitted run", "line through the last two", "power law with E = 0"
 APART = 1.25  # the last two runs of the frontier differ by this factor in compute: a shorter line would follow the noise
+SAME = 1e-3  # relative: a power law with E = 0 this close to the law is the law, found by another search
 SCALES = np.geomspace(1e-4, 1e4, 97)  # times the target's compute, at which a forecast keeps the law's value
 
 
@@ -94,6 +95,11 @@ def _rises(fit) -> bool:
 
 def _ranks(values) -> np.ndarray:
     return np.argsort(np.argsort(values)).astype(float)
+
+
+def same_as_law(naive: Mapping[str, float], predicted: float) -> list[str]:
+    """The power law with E = 0, in a list, where it is the fitted law itself since E = 0 fits best; else nothing."""
+    return [name for name in naive if name == POWER and abs(naive[name] - predicted) < SAME * abs(predicted)]
 
 
 def _axis(fit, at: Mapping, ratio: float | None) -> tuple[np.ndarray, np.ndarray, float] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scaling.laws.forecasts.naive import crossing
+from scaling.laws.forecasts.naive import crossing, same_as_law
 from scaling.laws.forecasts.prediction import in_space
 from scaling.laws.forms.form import LawError
 
@@ -18,7 +18,8 @@ def score(content: Mapping, observed: float) -> dict:
     fall from the best fitted run to the observed value; and compute, the multiple of the target's compute at which the law
     has the observed value. A unit that does not exist is None, and errors_left_out says why. z is the distance from the
     median of the predictive distribution in units of its spread, rank the share of it below the observation. naive_errors
-    has relative and of_fall for each naive forecaster; naive_inside lists those that lie in the interval.
+    has relative and of_fall for each naive forecaster; naive_same lists those that are the law itself, naive_best is the
+    closest of the others (or None), and naive_inside lists the others that lie in the interval.
 
     Forecasts of older versions have no naive forecasters. Raises LawError if the observation is no possible value.
     """
@@ -53,11 +54,13 @@ def _sharpness(content: Mapping, observed: float) -> dict:
 
     def units(value):
         return {"relative": _relative(observed, value), "of_fall": (observed - value) / fall if fall > 0 else None}
-    naive = content["naive"]
-    return {"width": content["width"], "naive": naive, "errors": {**units(content["predicted"]), "compute": multiple},
-            "errors_left_out": left_out, "naive_errors": {name: units(value) for name, value in naive.items()},
-            "naive_best": min(naive, key=lambda name: abs(observed - naive[name])),
-            "naive_inside": [name for name, value in naive.items() if low <= value <= high]}
+    naive, same = content["naive"], same_as_law(content["naive"], content["predicted"])
+    others = [name for name in naive if name not in same]
+    return {"width": content["width"], "errors": {**units(content["predicted"]), "compute": multiple},
+            "errors_left_out": left_out, "naive": naive, "naive_same": same,
+            "naive_errors": {name: units(value) for name, value in naive.items()},
+            "naive_best": min(others, key=lambda name: abs(observed - naive[name]), default=None),
+            "naive_inside": [name for name in others if low <= naive[name] <= high]}
 
 
 def _relative(observed: float, value: float) -> float | None:
@@ -82,8 +85,10 @@ def _verdict(content: Mapping, found: Mapping) -> str:
             f"{'inside' if found['inside'] else 'outside'} the {content['level']:.0%} interval "
             f"[{low:.5g}, {high:.5g}]{width}, "
             f"{abs(z):.1f} standard deviations {'above' if z > 0 else 'below'} its middle.")
-    if "naive_best" in found:
+    if found.get("naive_best"):
         text += f" {_of_naive(found)}"
+    for name in found.get("naive_same", ()):
+        text += f" The {name} is the fitted law itself, whose E is 0."
     return f"{text} The forecast {'held' if found['inside'] else 'missed'}."
 
 

@@ -153,7 +153,10 @@ def table(fit: Fit, boot: Bootstrap | None = None, level: float = 0.9) -> str:
 
 
 def as_known(value: float, low: float, high: float) -> tuple[str, str, str]:
-    """The three numbers as text, with as many digits as an interval from low to high allows: two of its width."""
+    """The three numbers as text, with as many digits as an interval from low to high allows: two of its width.
+
+    The value keeps two digits of its own beside a far wider interval, such as 2.2 in [0, 830].
+    """
     width = high - low
     if not (np.isfinite([value, low, high]).all() and width > 0):
         return f"{value:.6g}", f"{low:.5g}", f"{high:.5g}"
@@ -162,9 +165,9 @@ def as_known(value: float, low: float, high: float) -> tuple[str, str, str]:
     if not 1e-4 <= largest < 1e7:
         digits = max(place + math.floor(math.log10(largest)) + 1, 1)
         return f"{value:.{digits}g}", f"{low:.{digits}g}", f"{high:.{digits}g}"
-    value, low, high = (round(number, place) + 0.0 for number in (value, low, high))
-    shown = max(place, 0)
-    return f"{value:.{shown}f}", f"{low:.{shown}f}", f"{high:.{shown}f}"
+    own = 1 - math.floor(math.log10(abs(value))) if abs(value) > 1e-6 * width else place
+    return tuple(f"{round(number, digits) + 0.0:.{max(digits, 0)}f}"
+                 for number, digits in ((value, max(place, own)), (low, place), (high, place)))
 
 
 def _follows(fit: Fit) -> dict:

@@ -120,7 +120,8 @@ def _naive(study: StudyFiles, known: dict) -> Iterator[str]:
         return
     half = (study.forecast["interval"][1] - study.forecast["interval"][0]) / 2
     seen = known.get("observed")
-    off = {name: f" ({percent(abs(seen / value - 1))} off)" if seen is not None and value else "" for name, value in naive.items()}
+    off = {name: f" ({percent(abs(seen / value - 1))} off)" if seen is not None and value else ""
+           for name, value in naive.items()}
     same = laws.forecast.same_as_law(naive, study.forecast["predicted"])
     said = [f"{_the(name)} gives {to_error(value, half)}{off[name]}" for name, value in naive.items()]
     yield f"Naive forecasts of the target, from the same runs: {listing(said)}."

@@ -135,3 +135,13 @@ def test_a_law_that_cannot_leave_0_is_said_to_vanish(law):
         "N": 10 ** rng.uniform(4, 8, 5), "D": 10 ** rng.uniform(6, 10, 5), "loss": -rng.uniform(1, 3, 5)}))
     fit = laws.fit(runs, law, loss="mse")
     assert not fit.predicted.any() and "vanishes" in {said.code for said in fit.diagnostics}
+
+
+def test_a_derived_parameter_beyond_all_floats_is_infinite():
+    n, d = np.meshgrid([1e3, 1e4, 1e5], [1e5, 1e6, 1e7])
+    loss = 3e5 * n.ravel() ** -0.01 * (1 + 1e3 / d.ravel())
+    fit = laws.fit(laws.Runs.from_dataframe(pd.DataFrame({"N": n.ravel(), "D": d.ravel(), "loss": loss})), "kaplan")
+    assert fit.params["alpha"] < 0.017 and fit.derived["N_c"] == np.inf
+    low, high = laws.bootstrap(fit, 20).interval("N_c")
+    assert low == high == np.inf
+    assert "inf" in laws.table(fit)

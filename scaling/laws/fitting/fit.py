@@ -68,7 +68,7 @@ class Fit:
     @property
     def derived(self) -> dict[str, float]:
         """Parameters of the literature that follow from the fitted ones."""
-        return {k: float(v) for k, v in self.form.derived(self.params).items()} if self.form.derived else {}
+        return {name: float(value) for name, value in self.form.derive(self.params).items()}
 
     def predict(self, *inputs, **named):
         """The predicted loss at the form's inputs (Chinchilla: N, D), which broadcast. Scalars give a float."""

@@ -128,6 +128,14 @@ class Form:
     def high(self) -> np.ndarray:
         return np.array([p.high for p in (*self.amplitudes, *self.nonlinear)])
 
+    def derive(self, values: Mapping[str, float | np.ndarray]) -> dict[str, np.ndarray]:
+        """The derived parameters at {name: value}; values may be arrays. One that is too large for a float64 is inf."""
+        if self.derived is None:
+            return {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self.derived({name: np.asarray(value, float) for name, value in values.items()})
+        return {name: np.asarray(value) for name, value in found.items()}
+
     def parameter(self, name: str) -> Amplitude | Parameter:
         for p in (*self.amplitudes, *self.nonlinear):
             if p.name == name:

@@ -73,9 +73,9 @@ class Bootstrap:
     def _values(self, name: str) -> np.ndarray:
         if name in self.draws.columns:
             return self.draws[name].to_numpy()
-        derived = self.fit.form.derived
-        if derived is not None and name in self.fit.derived:
-            return np.asarray(derived({column: self.draws[column].to_numpy() for column in self.draws})[name], float)
+        derived = self.fit.form.derive({column: self.draws[column].to_numpy() for column in self.draws})
+        if name in derived:
+            return derived[name]
         names = ", ".join([*self.draws.columns, *self.fit.derived])
         raise LawError(f"no parameter {name!r}; the parameters are {names}")
 
@@ -116,7 +116,8 @@ def percentiles(values: np.ndarray, level: float):
     """The central interval (low, high) of values along their first axis. A vector gives floats."""
     if not 0 < level < 1:
         raise LawError(f"level must lie between 0 and 1, got {level}")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    method = "nearest" if np.isinf(values).any() else "linear"  # between two infinities there is no line
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0, method=method)
     return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
 
 

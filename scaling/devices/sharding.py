@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scaling import axes
-from scaling.devices.layouts import find_layout, mesh_axes, shard_count
+from scaling.devices.layouts import Layout, find_layout, mesh_axes, shard_count
 
 # ------------------------------------------------------------------- inside a program being traced
 
@@ -36,12 +36,22 @@ class Placement:
     def platform(self) -> str:
         return jax.default_backend()
 
+    def batch_axes(self) -> tuple[str, ...]:
+        """The mesh axes that divide the batch and no parameter."""
+        return ()
+
+    def parts(self) -> int:
+        """The number of parts that these axes divide the batch into."""
+        return 1
+
 
 class MeshPlacement(Placement):
     """Activations and gradients lie where a layout puts their axes on a mesh."""
 
-    def __init__(self, mesh: Mesh, layout: str):
-        self.mesh, self.layout, self.divided = mesh, find_layout(layout), divides(mesh, layout)
+    def __init__(self, mesh: Mesh, layout: Layout, lead: tuple[str, ...] = ()):
+        self.mesh, self.layout, self.lead = mesh, layout, lead  # mesh axes in `lead` divide an axis that models do not see
+        entries = [*layout.params.values(), *(e for name, e in layout.activations.items() if name != "batch")]
+        self.divided = any(shard_count(mesh, entry) > 1 for entry in entries)
 
     def constrain(self, x, names):
         if not self.divided:
@@ -51,7 +61,7 @@ class MeshPlacement(Placement):
         return self._constrain(self.layout.activations, x, names)
 
     def constrain_parameters(self, tree):
-        if not self.divided:
+        if not (self.divided or self.lead):
             return tree
         return axes.tree_map_with_axes(lambda x, names: self._constrain(self.layout.params, x, names), tree)
 
@@ -61,8 +71,16 @@ class MeshPlacement(Placement):
     def platform(self):
         return self.mesh.devices.flat[0].platform
 
+    def batch_axes(self):
+        divided = {axis for entry in self.layout.params.values() for axis in mesh_axes(entry)}
+        return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
+                     if axis not in divided and self.mesh.shape[axis] > 1)
+
+    def parts(self):
+        return shard_count(self.mesh, self.batch_axes())
+
     def _constrain(self, table, x, names):
-        sharding = NamedSharding(self.mesh, _spec(self.mesh, table, names, x.shape))
+        sharding = NamedSharding(self.mesh, _spec(self.mesh, table, names, x.shape, self.lead))
         return jax.lax.with_sharding_constraint(x, sharding)
 
 
@@ -109,19 +127,12 @@ def placed(placement: Placement):
 
 def within(mesh: Mesh, layout: str):
     """A context in which a program for this mesh is traced: `activation`, `divided` and `platform` follow the mesh."""
-    return placed(MeshPlacement(mesh, layout))
+    return placed(MeshPlacement(mesh, find_layout(layout)))
 
 
 def as_on(platform: str):
     """A context in which models are traced in the form that they have on one device of this platform."""
     return placed(PlatformPlacement(platform))
-
-
-def divides(mesh: Mesh, layout: str) -> bool:
-    """Whether the layout divides more than the batch and the packed runs on this mesh."""
-    found = find_layout(layout)
-    entries = [*found.params.values(), *(e for name, e in found.activations.items() if name != "batch")]
-    return any(shard_count(mesh, entry) > 1 for entry in entries)
 
 
 def divided() -> bool:
@@ -150,14 +161,34 @@ def like_parameters(tree):
     return _PLACEMENT.get().constrain_parameters(tree)
 
 
+def parts() -> int:
+    """The number of parts that the layout in force divides a batch into along mesh axes that divide no parameter."""
+    return _PLACEMENT.get().parts()
+
+
+def map_parts(function, in_axes):
+    """`function`, mapped over an axis of `parts()` parts of a batch. Every part stays on its own devices, so nothing of
+    it is summed over the mesh before the caller sums over the axis of the results."""
+    placement = _PLACEMENT.get()
+    if not isinstance(placement, MeshPlacement):
+        return jax.vmap(function, in_axes)
+    lead = placement.batch_axes()
+
+    def inside(*arguments):
+        with placed(MeshPlacement(placement.mesh, placement.layout, lead)):
+            return function(*arguments)
+    return jax.vmap(inside, in_axes, spmd_axis_name=lead)
+
+
 # ----------------------------------------------------------------------------- specs and shardings
 
 
-def _spec(mesh, table, names, shape) -> PartitionSpec:
-    """A dimension is divided if the table names its axis and its size divides. A mesh axis divides one dimension only."""
+def _spec(mesh, table, names, shape, lead=()) -> PartitionSpec:
+    """A dimension is divided if the table names its axis and its size divides. A mesh axis divides one dimension only, and
+    those of `lead` none of these."""
     used, out = set(), []
     for name, length in zip(names, shape, strict=True):
-        wanted = mesh_axes(table.get(name))
+        wanted = tuple(axis for axis in mesh_axes(table.get(name)) if axis not in lead)
         if used & set(wanted) or length % shard_count(mesh, wanted):
             wanted = ()
         used |= set(wanted)

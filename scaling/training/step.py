@@ -104,21 +104,30 @@ def _own_loss(loss, params, name, own, batch, key):
 
 
 def _gradients(loss, own, batch, key, microbatches, loop):
-    """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn."""
+    """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn.
+
+    Devices that hold whole parameters add up their own gradients over the microbatches, and sum them once at the end.
+    """
     gradient = jax.value_and_grad(loss, has_aux=True)
     if microbatches == 1:
         return gradient(own, batch, key)
+    parts = sharding.parts()
     # Microbatch i holds rows i, i + microbatches, ...: every device of a sharded batch has a share of every microbatch.
-    split = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(parts, -1, microbatches, *x.shape[1:]), 2, 0), batch)
+
+    def of_part(own, rows, key):
+        found, grads = gradient(own, rows, key)
+        return found, sharding.like_parameters(grads)
+
+    each = sharding.map_parts(of_part, (None, 0, None))
     first = jax.tree.map(lambda x: x[0], split)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, own, first, key))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(each, own, first, key))
 
     def add(total, microbatch):
-        found, grads = gradient(own, microbatch, key)
-        return jax.tree.map(jnp.add, total, (found, sharding.like_parameters(grads))), None
+        return jax.tree.map(jnp.add, total, each(own, microbatch, key)), None
 
     total, _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
-    return jax.tree.map(lambda x: x / microbatches, total)
+    return jax.tree.map(lambda x: x.sum(0) / (parts * microbatches), total)
 
 
 def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple[jax.Array, ...]]:

@@ -48,6 +48,17 @@ def test_eight_devices_equal_one(name, layout):
     assert held * SHARE.get(layout, 1) >= whole * 0.999
 
 
+@pytest.mark.parametrize("layout", ["data", "fsdp_tensor", "sequence"])
+def test_sums_of_gradients_on_each_device_equal_those_of_whole_batches(layout):
+    e = member("transformer", layout)
+    losses = []
+    for one in (e, e.replace({"microbatch": 1})):
+        program = Program(one.replace({"data.batch": 32}), ExampleSource(e.family, 32), 1, MESHES[layout], 32)
+        losses.append(np.asarray(program.advance(program.init([e]), [e], [TRUNK], STEPS)[1]["loss"])[0, :STEPS])
+    assert program.accumulation_steps > 1
+    np.testing.assert_allclose(*losses, rtol=5e-6)
+
+
 @pytest.mark.parametrize("name", ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES
                                                    if name != "transformer")])
 def test_runs_resume_under_another_layout_and_on_other_devices(tmp_path, name):

@@ -55,6 +55,15 @@ def test_data_parallel_gradients_are_summed_once(of_batches):
     assert weights * 0.99 <= total <= weights + SMALL
 
 
+@pytest.mark.parametrize("layout", ["data", "fsdp", "tensor"])
+def test_gradients_are_summed_over_data_once_a_step_however_many_microbatches_there_are(of_batches, layout):
+    def along_data(found):
+        return sum(n for (_, axes), n in found.items() if "data" in axes)
+    whole, e = of_batches(layout)[0], language_model(layout, 16).replace({"microbatch": 1})
+    assert along_data(whole) > SMALL
+    assert along_data(traffic(e, TRAFFIC_MESHES[layout])) <= 1.01 * along_data(whole) + SMALL
+
+
 def test_fsdp_gathers_weights_along_its_own_axis_for_each_pass(of_batches):
     found, weights = of_batches("fsdp")[0], weight_bytes(language_model("fsdp", 16))
     gathered = {axes: n for (kind, axes), n in found.items() if kind == "all-gather"}

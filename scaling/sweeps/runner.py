@@ -7,9 +7,13 @@
     workdir/locks/                   the locks of processes that share the workdir
 """
 
+import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Callable
+from concurrent import futures
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +23,7 @@ from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
 from scaling.sweeps import segments
+from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.training.program import Program
 
@@ -48,6 +53,7 @@ class TrainingOptions:
     steps_per_call: int = 256
     keep_checkpoints: int = 2  # the newest checkpoints of a segment under way
     keep_best: int = 0  # checkpoints of lowest loss, which stay when a run has finished
+    compile_ahead: bool = True  # in other threads, the next program while this one trains; False compiles at the first call
     executor: PlanExecutor | None = None  # None trains in this process
 
 
@@ -63,25 +69,51 @@ class Runner:
         self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
         # By this process: FLOPs of the models, FLOPs executed, and seconds with compilation and evaluation.
         self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
+        self.evaluated_seconds, self.compiled_seconds = 0.0, 0.0  # of the devices, and those that they waited for programs
+        self.later, self.claims = Later(), []
+        self.pool = futures.ThreadPoolExecutor(4, "compile")
+        self.begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one, that of a later pack
 
-    def run(self, plan: Plan, progress: ProgressBar):
-        """Every run of the plan has a record when this returns, whichever process trained it."""
+    def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
+        """Every run of the plan has a record when this returns, whichever process trained it.
+
+        The first program of the plan `then`, which is run next, is compiled while the last packs of this one train.
+        """
         if self.options.executor is not None:
             self.options.executor(self, plan, progress)
             return
         waiting_said = False
         hosts.by_lead(lambda: self.clear_finished(plan))
         pending = [pack for pack in plan.packs if not self.done(pack.runs)]
-        while pending:
-            if hosts.any_of(exits.preempted()):
-                raise exits.Preempted
-            trained = [self.train_pack(pack, progress) for pack in pending if not hosts.any_of(exits.preempted())]
-            if not any(trained):
-                if not waiting_said:
-                    progress.print("waiting for runs that another process on this workdir is training")
-                waiting_said = True
-                time.sleep(2)
-            pending = [pack for pack in pending if not self.done(pack.runs)]
+        with self._ended():
+            while pending:
+                if hosts.any_of(exits.preempted()):
+                    raise exits.Preempted
+                start, following = time.monotonic(), [*pending, *(then.packs if then is not None else ())]
+                trained = [self._train(pack, progress, following[index:]) for index, pack in enumerate(pending)
+                           if not hosts.any_of(exits.preempted())]
+                self.later.settle()
+                if any(trained):
+                    self.trained_seconds += time.monotonic() - start
+                else:
+                    if not waiting_said:
+                        progress.print("waiting for runs that another process on this workdir is training")
+                    waiting_said = True
+                    time.sleep(2)
+                pending = [pack for pack in pending if not self.done(pack.runs)]
+
+    @contextlib.contextmanager
+    def _ended(self):
+        """Does what is left for later at the end of training, and gives up what is under way after an error."""
+        try:
+            yield
+            self.later.settle()
+        except BaseException:
+            self.later.drop()
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            self._release(self.claims)
 
     def clear_finished(self, plan: Plan):
         """Removes the checkpoints that a kill left behind between the last record of a pack and the end of its training."""
@@ -122,19 +154,29 @@ class Runner:
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
         """Trains the unfinished runs of the pack. False when another process has claimed one of them."""
-        claims = []
-        try:
-            unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
-            if unfinished is None:
-                return False
-            if unfinished:
-                start = time.monotonic()
-                segments.PackTraining(self, pack, progress).run()
-                self.trained_seconds += time.monotonic() - start
-            return True
-        finally:
-            for claim in claims:
-                claim.release()
+        start = time.monotonic()
+        with self._ended():
+            trained = self._train(pack, progress, [pack])
+        self.trained_seconds += time.monotonic() - start
+        return trained
+
+    def _train(self, pack: Pack, progress: ProgressBar, following) -> bool:
+        """As `train_pack`, but its end is left to `later`. `following` are the packs from this one on."""
+        claims: list = []
+        unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
+        if unfinished:
+            self.claims += claims
+            self.later.chore(partial(self._compile_next, following))
+            segments.PackTraining(self, pack, progress).run()
+            self.later.chore(partial(self._release, claims))
+        else:
+            self._release(claims)
+        return unfinished is not None
+
+    def _release(self, claims):
+        for claim in list(claims):
+            claim.release()
+            self.claims = [other for other in self.claims if other is not claim]
 
     def source(self, experiment) -> data.Source:
         """The data of an experiment, loaded once."""
@@ -158,13 +200,35 @@ class Runner:
         return self.source(experiment).fingerprint
 
     def program(self, pack: Pack) -> Program:
-        """The program of a pack. Packs of one program follow each other, so only the last program is kept."""
+        """The program of a pack. Packs of one program follow each other, so only it and the next program are kept."""
         if pack.program not in self.programs:
             self.programs.clear()  # frees the compiled code and the data on the devices
-            self.programs[pack.program] = Program(
-                pack.experiment, self.source(pack.experiment), len(pack.trunks), self.options.mesh,
-                self.options.steps_per_call)
+            begun = self.begun.pop(pack.program, None) or self._begin(pack)
+            self.begun.clear()
+            self.programs[pack.program] = program = begun.result()
+            if not program.ready:
+                self.later.settle()  # the devices wait for the program anyway
         return self.programs[pack.program]
+
+    def _compile_next(self, packs) -> None:
+        """Begins to compile the next other program that these packs have, the first of which is being trained."""
+        following = next((pack for pack in packs if pack.program != packs[0].program), None)
+        if following is not None and self.options.compile_ahead and following.program not in self.programs | self.begun:
+            self.begun = {following.program: self._begin(following)}
+
+    def _begin(self, pack: Pack) -> futures.Future:
+        """Makes the program of a pack, and compiles it, in other threads."""
+        experiment, ahead = pack.experiment, self.options.compile_ahead
+        source, sets = self.source(experiment), self.evaluation(experiment)
+        judged = self.judge(experiment) is not None
+
+        def make():
+            program = Program(experiment, source, len(pack.trunks), self.options.mesh, self.options.steps_per_call)
+            if ahead:
+                program.compile(self.pool, [*sets.values(), self.validation(experiment)],
+                                (next(iter(sets.values())), experiment.data.samples) if judged else None)
+            return program
+        return self.pool.submit(make)
 
     def evaluation(self, experiment) -> dict:
         """{split: examples of an evaluation set, as arrays that lead with the example axis}.
@@ -182,18 +246,29 @@ class Runner:
 
         Metrics of the first evaluation set, which laws are fitted to, keep their names; others end in `_<split>`.
         """
-        experiment, found = program.experiment, {}
+        return self.scoring(program, state)()
+
+    def scoring(self, program: Program, state) -> Callable[[], dict[str, np.ndarray]]:
+        """Starts `scores` on the devices, and returns the function that waits for its result."""
+        experiment, evaluator = program.experiment, program.evaluator
         sets, judge = self.evaluation(experiment), self.judge(experiment)
-        for index, (split, examples) in enumerate(sets.items()):
-            suffix = f"_{split}" if index else ""
-            for name, values in program.evaluate(state, examples).items():
-                metric = name.removesuffix("_se")
-                found[metric + suffix + name.removeprefix(metric)] = values
-        if judge is None:  # alike in every process
-            return found
-        samples = program.sample(state, next(iter(sets.values())), experiment.data.samples)
-        judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
-        return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
+        evaluating = {split: evaluator.evaluating(state, examples) for split, examples in sets.items()}
+        if judge is not None:  # alike in every process
+            sampling = evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples)
+
+        def wait():
+            found = {}
+            for index, evaluated in enumerate(evaluating.values()):
+                suffix = f"_{list(evaluating)[index]}" if index else ""
+                for name, values in evaluated().items():
+                    metric = name.removesuffix("_se")
+                    found[metric + suffix + name.removeprefix(metric)] = values
+            if judge is None:
+                return found
+            samples = sampling()
+            judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
+            return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
+        return wait
 
     def validation(self, experiment) -> dict:
         """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""

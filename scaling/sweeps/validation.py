@@ -1,5 +1,7 @@
 """Evaluation of runs on their way, for their curves: a few times a run, at steps that depend on the run alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from scaling import cost
@@ -27,13 +29,13 @@ class Validation:
         """The steps at which an evaluation on the way is due, after this one."""
         return [due for due in self.steps if due > step]
 
-    def metrics(self, state, step: int, span) -> dict[str, np.ndarray]:
-        """{"validation/<metric>": [runs]} of a segment at `step`, or {} where none is due.
+    def evaluating(self, state, step: int, span) -> Callable[[], dict[str, np.ndarray]]:
+        """Starts the evaluation of a segment at `step`, if one is due; one is also due at the end of a run.
 
-        One is also due at the end of a run.
+        Returns the function that waits for {"validation/<metric>": [runs]}, which is {} where none is due.
         """
         last = step in self.ends if span is TRUNK else step == span.steps
         if not last and step not in self.steps:
-            return {}
-        found = self.program.evaluate(state, self.examples)
-        return {VALIDATION + name: values for name, values in found.items() if not name.endswith("_se")}
+            return dict
+        evaluating = self.program.evaluator.evaluating(state, self.examples)
+        return lambda: {VALIDATION + name: values for name, values in evaluating().items() if not name.endswith("_se")}

@@ -24,6 +24,18 @@ def cut(count: int, wanted: int, shards: int, fits: int) -> list[range]:
     return [range(start, stop) for start, stop in zip(starts, [*starts[1:], count])]
 
 
+def join(ranges: list[range], most: int) -> list[tuple[range, int]]:
+    """(range, size of its batches): neighbours of equal length are joined, up to `most` examples in one range."""
+    found: list[tuple[range, int]] = []
+    for rows in ranges:
+        before, size = found[-1] if found else (range(0), 0)
+        if size == len(rows) and before.stop == rows.start and len(before) + size <= most:
+            found[-1] = range(before.start, rows.stop), size
+        else:
+            found.append((rows, len(rows)))
+    return found
+
+
 def steps_on_the_way(stop: int, cost: float, step_cost: float) -> set[int]:
     """The steps before `stop` at which a run is evaluated on the way: powers of `SPACING`, rounded to whole steps.
 

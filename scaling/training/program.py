@@ -5,6 +5,7 @@ the arrays on the mesh.
 """
 
 import functools
+from concurrent import futures
 from functools import partial
 
 import jax
@@ -15,19 +16,21 @@ from scaling import cost
 from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
-from scaling.devices.layouts import batch_shards, make_mesh
-from scaling.training import accumulation, evaluation
+from scaling.devices.layouts import make_mesh
+from scaling.training import accumulation
+from scaling.training.compiled import Compiled
+from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
-from scaling.training.step import TRUNK, Span, State, evaluate_batch, init_state, means, sample_batch, train_step
+from scaling.training.step import TRUNK, Span, State, init_state, train_step
 
 
 class Program:
     """Compiled functions for a pack of `runs` experiments that differ only in knobs.
 
-    States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call. In a job
-    of several processes all of them make the same calls in the same order: common values go in as host values, and
-    results are read with `arrays.fetch`. The devices may belong to a topology that is not at hand, and `source` may be
-    None; then only `lower` can be called.
+    States, knobs and spans carry the pack as their first axis. Every function is compiled at its first call, or in other
+    threads by `compile`. In a job of several processes all of them make the same calls in the same order: common values go
+    in as host values, and results are read with `arrays.fetch`. The devices may belong to a topology that is not at hand,
+    and `source` may be None; then only `lower` can be called.
     """
 
     def __init__(self, experiment, source, runs: int, mesh: str = "", steps_per_call: int = 256, devices=None):
@@ -44,18 +47,19 @@ class Program:
         else:
             self.feed = StreamedFeed(experiment, source, self.mesh, runs)
         self.steps_per_call = steps_per_call
+        self.step_seconds: float | None = None  # as last measured by those who call it
         self.compiled_steps = min(steps_per_call, self.feed.most_steps) if self.loop else 1
         abstract = jax.eval_shape(self._init, self._knobs([experiment] * runs))
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
         everywhere = sharding.replicated(self.mesh)
-        self.init_call = jax.jit(self._init, out_shardings=self.shardings, compiler_options=once)
-        self.advance_call = jax.jit(self._advance, donate_argnums=0, out_shardings=(self.shardings, everywhere),
-                                    compiler_options=often)
-        on_batch = partial(jax.jit, out_shardings=everywhere, compiler_options=often)
-        self.evaluate_call = on_batch(partial(self._on_batch, evaluate_batch))
-        self.sample_call = on_batch(partial(self._on_batch, sample_batch))
+        self.init_call = Compiled(self._init, out_shardings=self.shardings, compiler_options=once)
+        self.advance_call = Compiled(self._advance, donate_argnums=0, out_shardings=(self.shardings, everywhere),
+                                     compiler_options=often)
+        self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often)
+        self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), out_shardings=self.shardings, compiler_options=once)
+        self.split_call = Compiled(self._split, compiler_options=once)
 
     # ---- for callers
 
@@ -87,36 +91,42 @@ class Program:
         knobs, spans = self._knobs([self.experiment] * self.runs), self._spans([TRUNK] * self.runs)
         return self.advance_call.lower(self.abstract, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
 
+    def compile(self, pool: futures.Executor, evaluated=(), samples=None) -> None:
+        """Compiles in the threads of `pool` what the training of a pack calls, the step first; returns before it is done.
+
+        `evaluated` are the sets of examples that it will be evaluated on, and `samples` the arguments of `sample`.
+        """
+        knobs, state = self._knobs([self.experiment] * self.runs), self.abstract
+        spans = self._spans([TRUNK] * self.runs)
+        self.advance_call.ahead(pool, state, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
+        self.init_call.ahead(pool, knobs)
+        self.evaluator.compile(pool, state, evaluated, samples)
+        self.split_call.ahead(pool, state.ema or state.params)
+        self.copy_call.ahead(pool, state)
+
+    @property
+    def ready(self) -> bool:
+        """Whether training can begin without waiting for a compilation that is under way."""
+        return self.advance_call.ready and self.init_call.ready
+
+    def copy(self, state: State) -> State:
+        """A state that can be donated while `state` is kept."""
+        return self.copy_call(state)
+
+    def parameters(self, state: State) -> list:
+        """The evaluated parameters of each run."""
+        return self.split_call(state.ema or state.params)
+
     def evaluate(self, state: State, examples) -> dict[str, np.ndarray]:
         """{metric: [runs]} over all `examples`, arrays that lead with the example axis.
 
         Sums over batches are float64. The noise of an example depends on its number alone, not on its batch.
         """
-        parts = [self.evaluate_call(state, np.int32(rows.start), _rows(examples, rows))
-                 for rows in self._cut(_length(examples), self.experiment.data.evaluated_together)]
-        return means(jax.tree.map(_total, *parts))
+        return self.evaluator.evaluating(state, examples)()
 
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
-        rounded = -(-count // self.shards) * self.shards
-        size = len(self._cut(rounded, self.experiment.data.at_once[1])[0])
-        parts = [np.asarray(self.sample_call(state, np.int32(start), _rows(examples, range(start, start + size))))
-                 for start in range(0, count, size)]
-        return np.concatenate(parts, 1)[:, :count]
-
-    def _cut(self, count: int, together: int) -> list[range]:
-        return evaluation.cut(count, together, self.shards, self._fits)
-
-    @property
-    def shards(self) -> int:
-        """The number of parts that a batch is divided into."""
-        return batch_shards(self.mesh, self.experiment.layout)
-
-    @functools.cached_property
-    def _fits(self) -> int:
-        """Examples that a device has room for in an evaluation, a gradient's activations counted for each."""
-        with sharding.within(self.mesh, self.experiment.layout):
-            return accumulation.examples_in_memory(self.experiment.family, self.mesh, self.runs)
+        return self.evaluator.sampling(state, examples, count)()
 
     # ---- traced
 
@@ -169,25 +179,8 @@ class Program:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
-    def _on_batch(self, function, state, first, batch):
-        with sharding.within(self.mesh, self.experiment.layout):
-            if _length(batch) % self.shards == 0:
-                batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return self._vmap(partial(function, self.experiment), (0, None, None))(state, first, batch)
-
-
-def _length(examples) -> int:
-    return jax.tree.leaves(examples)[0].shape[0]
-
-
-def _rows(examples, rows: range):
-    """These rows of `examples`, which are repeated without end."""
-    numbers = np.asarray(rows) % _length(examples)
-    return jax.tree.map(lambda x: np.asarray(x)[numbers], examples)
-
-
-def _total(*parts):
-    return np.sum([np.asarray(part) for part in parts], axis=0, dtype=np.float64)
+    def _split(self, params):
+        return [jax.tree.map(lambda x, run=run: x[run], params) for run in range(self.runs)]
 
 
 # --------------------------------------------------------------------- options of XLA's compiler

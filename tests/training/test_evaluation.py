@@ -96,8 +96,9 @@ def test_standard_errors_agree_with_the_spread_over_other_evaluation_sets(name):
     params = jax.tree.map(lambda x: x + noise[:x.size].reshape(x.shape), params)
     state = State(np.zeros(1, np.int32), params, {}, {}, np.full(1, -1))
     examples, starts = some_examples(e, 64 * 32), range(0, 64 * 32, 32)  # examples of other sets have other noise
-    parts = [jax.tree.map(lambda x, at=at: x[at:at + 32], examples) for at in starts]
-    sets = [means(program.evaluate_call(state, np.int32(at), part)) for at, part in zip(starts, parts)]
+    parts = [jax.tree.map(lambda x, at=at: x[None, at:at + 32], examples) for at in starts]
+    sums = [program.evaluator.evaluate_call(state, np.int32(at), part) for at, part in zip(starts, parts)]
+    sets = [means(jax.tree.map(lambda x: x[0], each)) for each in sums]
     measured = [metric for metric in sets[0] if f"{metric}_se" in sets[0]]
     assert measured and (name == "gan" or {"loss"} < set(measured))
     for metric in measured:

@@ -1,0 +1,103 @@
+"""The end of a pack's branches: their evaluation, and the parameters, curves and records of their runs."""
+
+import datetime
+import time
+from functools import partial
+
+import numpy as np
+
+from scaling import experiment as experiments
+from scaling import families
+from scaling.devices import hosts
+from scaling.results import logs, records
+from scaling.store import checkpoint
+from scaling.training.counts import counts
+
+
+class Ending:
+    """Ends the branches of a pack while the devices go on with the next ones.
+
+    The devices are given the evaluation at once. Everything else is left to `runner.later`, in pieces.
+    """
+
+    def __init__(self, runner, pack, program, curves, progress):
+        self.runner, self.pack, self.program, self.curves, self.progress = runner, pack, program, curves, progress
+
+    def begin(self, runs, state, segment, segments: dict[str, int]):
+        """Evaluates a finished branch, and later writes the parameters, the curve and, last, the record of each run.
+
+        `segment` is the branch, and `segments` are the arguments of `Curves.join`.
+        """
+        later, given = self.runner.later, time.monotonic()
+        scoring = self.runner.scoring(self.program, state)
+        params = self.program.parameters(state)
+        found, joined, saves = {}, [], []
+
+        def read():
+            found.update(scoring())
+            self.runner.evaluated_seconds += later.arrived(given)
+            if hosts.is_lead():  # before the trunk goes on, in the same logs
+                joined.extend(self.curves.join(index, segments) for index in range(len(runs)))
+
+        later.read(read)
+        for run, own in zip(runs, params):  # every save is started before the first one is waited for
+            later.chore(partial(self.save_parameters, run, own, segment.span.steps, saves))
+        later.chore(lambda: [saved.close() for saved in saves])
+        for index, run in enumerate(runs):
+            later.chore(lambda index=index, run=run: hosts.by_lead(
+                lambda: self.record(index, run, found, segment, *joined[index], len(runs))))
+        work = self.runner.evaluation_work(self.pack.experiment) * len(runs)
+        later.chore(partial(self.progress.update, work))
+
+    def save_parameters(self, run, params, step, saves):
+        """Saves the evaluated parameters of a run into params/<run>/."""
+        if self.runner.done([run]):  # its parameters are there, and a kill now would leave it without
+            return
+        saved = checkpoint.Checkpoints(self.runner.workdir / "params" / run.fingerprint)
+        saved.save(step, {"params": params}, {"experiment": experiments.to_dict(run.experiment)})
+        if hosts.process_count() > 1:
+            saved.wait()  # orbax confuses concurrent saves of several processes
+        saves.append(saved)
+
+    def record(self, index, run, found, segment, curve, lost, count):
+        """Writes the curve and the record of a run, which is number `index` of the `count` runs of a branch.
+
+        The curve has lost `lost` points.
+        """
+        runner = self.runner
+        source, judge = runner.source(self.pack.experiment), runner.judge(self.pack.experiment)
+        if runner.records.done(run.fingerprint):
+            return
+        logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
+        step, reason = int(segment.diverged[index]), "not finite"
+        scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
+        if step < 0:
+            step, reason = self.broken(curve, scores)
+        knobs = experiments.knobs(run.experiment)
+        runner.records.write({
+            "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
+            **counts(run.experiment, run.experiment.data.available(source)),
+            **{path.rpartition(".")[2]: v for path, v in knobs.items() if path != run.experiment.data.length_knob},
+            **scores, "evaluated": self.evaluated(),
+            "diverged": step >= 0, "diverged_step": step if step >= 0 else None, "diverged_because": reason,
+            **({"judge": judge.describe()} if judge is not None else {}),
+            "curve": logs.curve_seal(curve, lost), "seconds": segment.seconds / count,
+            "data_fingerprint": source.fingerprint,
+            "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
+            "git_commit": records.git_commit(),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+
+    def evaluated(self) -> int:
+        """The number of units of the first evaluation set."""
+        experiment = self.pack.experiment
+        examples = next(iter(self.runner.evaluation(experiment).values()))
+        return len(next(iter(examples.values()))) * experiment.data.per_example
+
+    def broken(self, curve, scores) -> tuple[int, str | None]:
+        """(step, reason) of a run whose training broke down although all its numbers are finite; else (-1, None)."""
+        family = self.pack.experiment.family
+        if not hasattr(family, "broken") or not curve:
+            return -1, None
+        names = [name for name in curve[-1] if not name.startswith(logs.VALIDATION)]
+        columns = {name: np.array([point.get(name, np.nan) for point in curve]) for name in names}
+        return family.broken(columns, scores) or (-1, None)

@@ -1,0 +1,34 @@
+"""Functions that are compiled in other threads before they are called first."""
+
+from concurrent import futures
+
+import jax
+
+
+class Compiled:
+    """`jax.jit(function, **options)`, which can be compiled ahead of its first call.
+
+    XLA compiles outside of Python's lock, so the caller goes on meanwhile, and several functions are compiled at once. The
+    first call after `ahead` waits for it, and raises what it raised. Arguments of other shapes or shardings than those
+    given to `ahead` are compiled when they come, as by `jax.jit`.
+    """
+
+    def __init__(self, function, **options):
+        self.jitted = jax.jit(function, **options)
+        self.lower = self.jitted.lower
+        self._begun: list[futures.Future] = []
+        self._kept: list = []  # JAX finds what is compiled as long as it is kept
+
+    def ahead(self, pool: futures.Executor, *args) -> None:
+        """Traces the function for arguments like these, and compiles it in a thread of `pool`."""
+        self._begun.append(pool.submit(self.lower(*args).compile))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call would not wait for a compilation that is under way."""
+        return all(future.done() for future in self._begun)
+
+    def __call__(self, *args):
+        while self._begun:
+            self._kept.append(self._begun.pop().result())
+        return self.jitted(*args)

@@ -46,7 +46,7 @@ def start(workdir, corpus, checkpoint_seconds=1e9):
     options = TrainingOptions(checkpoint_seconds=checkpoint_seconds, steps_per_call=4)
     with mock.patch.object(laws, "bootstrap", functools.partial(laws.bootstrap, draws=30)):
         study = Study(configs.define_study(tiny_study, config), workdir, options, 1, "test")
-        study.runner.programs = PROGRAMS
+        study.runner.programs.kept = PROGRAMS
         study.go()
 
 

@@ -90,6 +90,15 @@ def describe_done(plan, runner, older=None) -> list[str]:
     return said
 
 
+def describe_time(shares: dict[str, float]) -> str:
+    """A sentence about what the time of the devices went to (see `scaling.sweeps.clock`), or "" where none was spent."""
+    if not shares:
+        return ""
+    return (f"evaluation took {shares['evaluation_share']:.0%} of the devices' time, and waiting for programs to compile "
+            f"{shares['compilation_share']:.0%}; between groups of runs they waited "
+            f"{shares['waiting_seconds_per_group']:.2f} s each")
+
+
 def _row(packs) -> str:
     """One line of the table: the packs of one size."""
     runs = [run for pack in packs for run in pack.runs]

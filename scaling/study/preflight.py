@@ -51,14 +51,14 @@ def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -
         e = pack.experiment
         _check_prompts(definition.prompts, e, runner)
         if runner.options.executor is None:  # else other devices than those of this process train
-            mesh = make_mesh(len(pack.trunks), runner.options.mesh, e.layout)
+            mesh = make_mesh(pack.width, runner.options.mesh, e.layout)
             check_divisible(e, mesh)
             if e.microbatch:
-                accumulation_steps(e, mesh, len(pack.trunks))
+                accumulation_steps(e, mesh, pack.width)
             kind = json.dumps(_apart_from_size(e), default=str)
             if kind not in traced:  # the largest models need not be traced to see that their kind can be
                 traced.add(kind)
-                Program(e, runner.source(e), len(pack.trunks), runner.options.mesh)
+                Program(e, runner.source(e), pack.width, runner.options.mesh)
 
 
 def _apart_from_size(e: experiments.Experiment) -> dict:

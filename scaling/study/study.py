@@ -102,13 +102,15 @@ class Study:
         """
         self.begin()
         with self._progress(self.plans) as progress:
-            self.runner.run(self.plan, progress)
+            self.runner.run(self.plan, progress, then=self.goal)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
                 self.runner.run(self.forecasting.plan(target), progress)
                 hosts.by_lead(lambda: self.forecasting.check(progress.print))
         path = hosts.by_lead(self.conclude)
         hosts.barrier("end")
+        if said := overview.describe_time(self.runner.clock.shares()):
+            print(said, flush=True)
         print(f"report: {path}", flush=True)
         return path
 
@@ -202,7 +204,8 @@ class Study:
         executed = self.runner.trained_flops_executed
         took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
                 "mfu": flops / seconds / self.rate if seconds else None,  # of the models' FLOPs (Chowdhery et al. 2022)
-                "hardware_utilisation": executed / seconds / self.rate if seconds else None}  # of the executed FLOPs
+                "hardware_utilisation": executed / seconds / self.rate if seconds else None,  # of the executed FLOPs
+                **self.runner.clock.shares()}
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}
         belonging.add_measured(self.workdir, self.about, {

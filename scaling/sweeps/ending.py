@@ -11,6 +11,7 @@ from scaling import families
 from scaling.devices import hosts
 from scaling.results import logs, records
 from scaling.store import checkpoint
+from scaling.sweeps.clock import EVALUATION
 from scaling.training.counts import counts
 
 
@@ -28,18 +29,19 @@ class Ending:
 
         `segment` is the branch, and `segments` are the arguments of `Curves.join`.
         """
-        later, given = self.runner.later, time.monotonic()
+        later, asked = self.runner.later, time.monotonic()
         scoring = self.runner.scoring(self.program, state)
+        self.runner.clock.given(EVALUATION, asked, scoring.last)
+        self.runner.clock.groups += 1
         params = self.program.parameters(state)
         found, joined, saves = {}, [], []
 
-        def read():
-            found.update(scoring())
-            self.runner.evaluated_seconds += later.arrived(given)
-            if hosts.is_lead():  # before the trunk goes on, in the same logs
+        def join():
+            if hosts.is_lead():
                 joined.extend(self.curves.join(index, segments) for index in range(len(runs)))
 
-        later.read(read)
+        later.read(join)  # before the trunk goes on in the same logs
+        later.chore(lambda: found.update(scoring()))
         for run, own in zip(runs, params):  # every save is started before the first one is waited for
             later.chore(partial(self.save_parameters, run, own, segment.span.steps, saves))
         later.chore(lambda: [saved.close() for saved in saves])

@@ -1,7 +1,6 @@
 """What the host does while the devices compute: it reads the results of earlier calls, and then does its chores."""
 
 import collections
-import time
 from collections.abc import Callable
 
 from scaling.devices import hosts
@@ -16,7 +15,6 @@ class Later:
     def __init__(self):
         self._readings: list[Callable[[], None]] = []
         self._chores: collections.deque[Callable[[], None]] = collections.deque()
-        self.read_at = 0.0  # when the latest result was there, in seconds of `time.monotonic`
 
     def read(self, reading: Callable[[], None]) -> None:
         """`reading` waits for a result of the devices; it is called after the next call of the devices."""
@@ -42,11 +40,6 @@ class Later:
         """Forgets everything, after an error."""
         self._readings.clear()
         self._chores.clear()
-
-    def arrived(self, called: float) -> float:
-        """Seconds that the devices took for a result that has just arrived, and that was asked for at the time `called`."""
-        before, self.read_at = self.read_at, time.monotonic()
-        return self.read_at - max(called, before)
 
     def _read(self):
         while self._readings:

@@ -3,10 +3,16 @@
 import dataclasses
 import hashlib
 
+import jax
+
 from scaling import experiment as experiments
 from scaling.experiment.legacy import fingerprint_of_version_2
 from scaling.training.counts import step_flops, step_flops_executed
 from scaling.training.step import run_span
+
+# FLOPs that a device executes in training while a program is compiled. Only the speed of a sweep depends on them.
+COMPILATION, ACCELERATED = {"cpu": 2.5e11}, 1e15
+DIVIDED = 0.75  # the rate of a run whose batch is divided among devices, over that of packed runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +37,22 @@ class Trunk:
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Trunks that one program trains side by side. Their branches begin and end at the same steps."""
+    """Trunks that one program trains side by side. Their branches begin and end at the same steps.
+
+    A pack with fewer trunks than its `width` is filled up with copies of its last one, whose results are thrown away.
+    """
 
     trunks: tuple[Trunk, ...]
+    fillers: int = 0
+
+    @property
+    def width(self) -> int:
+        """The number of trunks of the program."""
+        return len(self.trunks) + self.fillers
+
+    def filled(self) -> tuple[Trunk, ...]:
+        """The trunks of the program, the fillers last."""
+        return self.trunks + self.trunks[-1:] * self.fillers
 
     @property
     def runs(self) -> list[Run]:
@@ -52,7 +71,7 @@ class Pack:
     @property
     def program(self) -> tuple[str, int]:
         """Equal for two packs exactly if one compiled program can train both."""
-        return experiments.program_key(self.experiment), len(self.trunks)
+        return experiments.program_key(self.experiment), self.width
 
     @property
     def steps(self) -> int:
@@ -65,8 +84,8 @@ class Pack:
         return self.steps * len(self.trunks) * step_flops(self.experiment)
 
     def flops_executed(self) -> float:
-        """FLOPs that training the pack executes, with recomputation and the optimiser's matrix products."""
-        return self.steps * len(self.trunks) * step_flops_executed(self.experiment)
+        """FLOPs that training the pack executes, with fillers, recomputation and the optimiser's matrix products."""
+        return self.steps * self.width * step_flops_executed(self.experiment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +114,10 @@ def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held
     """The plan of a list of experiments.
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks.
-    Packs of equal shape share a program. `content(experiment)` is the fingerprint of its data. Packs whose names are in
-    `under_way` keep their trunks, so that they resume from their checkpoints on any number of devices. Runs that results
-    version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
+    Packs of equal shape share a program, and so do narrow packs that are filled up, see `_fill`. `content(experiment)` is
+    the fingerprint of its data. Packs whose names are in `under_way` keep their trunks, so that they resume from their
+    checkpoints on any number of devices. Runs that results version 2 began keep the name that it gave them, if the workdir
+    holds that name: `held` are the names that it holds.
     """
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}
@@ -115,8 +135,8 @@ def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
             by_spans.setdefault(trunk.spans, []).append(trunk)
-        for alike in by_spans.values():
-            packs += _make_packs(alike, pack, set(under_way))
+        found = [made for alike in by_spans.values() for made in _make_packs(alike, pack, set(under_way))]
+        packs += _fill(found, pack)
     return Plan(tuple(packs))
 
 
@@ -143,6 +163,24 @@ def _make_packs(trunks, most, under_way) -> list[Pack]:
     if new:
         packs.append(Pack(tuple(new)))
     return packs
+
+
+def _fill(packs, most) -> list[Pack]:
+    """Packs of one family and kind, where narrow ones train in the program of the widest new one if that is faster.
+
+    Three trunks on two devices are a pack of two and a pack of one. The second would need a program of its own, in which
+    both devices train the one run. Instead it may train in the program of two, beside a copy of itself on the device that
+    would be idle: that costs FLOPs, but no compilation. All packs of one width are filled, or none, since they share
+    their program.
+    """
+    widest = max((len(pack.trunks) for pack in packs if len(pack.trunks) <= most), default=0)
+    worth = COMPILATION.get(jax.default_backend(), ACCELERATED) * jax.device_count()
+    filled = set()
+    for width in {len(pack.trunks) for pack in packs if len(pack.trunks) < widest}:
+        more = (widest - width / DIVIDED) / width
+        if more * sum(pack.flops_executed() for pack in packs if len(pack.trunks) == width) < worth:
+            filled.add(width)
+    return [Pack(pack.trunks, widest - len(pack.trunks)) if len(pack.trunks) in filled else pack for pack in packs]
 
 
 def _pack_under_way(trunks, under_way) -> Pack | None:

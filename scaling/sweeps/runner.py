@@ -11,8 +11,6 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
-from concurrent import futures
 from functools import partial
 from typing import Protocol
 
@@ -23,8 +21,11 @@ from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
 from scaling.sweeps import segments
+from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
+from scaling.sweeps.programs import Programs
+from scaling.training.evaluator import Pending
 from scaling.training.program import Program
 
 
@@ -66,13 +67,11 @@ class Runner:
     def __init__(self, workdir, options: TrainingOptions):
         self.workdir, self.options = workdir, options
         self.records = records.Records(workdir)
-        self.sources, self.programs, self.evaluations, self.judges = {}, {}, {}, {}
+        self.sources, self.evaluations, self.judges = {}, {}, {}
         # By this process: FLOPs of the models, FLOPs executed, and seconds with compilation and evaluation.
         self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
-        self.evaluated_seconds, self.compiled_seconds = 0.0, 0.0  # of the devices, and those that they waited for programs
-        self.later, self.claims = Later(), []
-        self.pool = futures.ThreadPoolExecutor(4, "compile")
-        self.begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one, that of a later pack
+        self.programs, self.later, self.clock = Programs(self), Later(), Clock()
+        self.claims: list = []  # of packs that have not ended
 
     def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
         """Every run of the plan has a record when this returns, whichever process trained it.
@@ -84,7 +83,8 @@ class Runner:
             return
         waiting_said = False
         hosts.by_lead(lambda: self.clear_finished(plan))
-        pending = [pack for pack in plan.packs if not self.done(pack.runs)]
+        first = {pack.program: index for index, pack in reversed(list(enumerate(plan.packs)))}
+        pending = [pack for pack in sorted(plan.packs, key=lambda pack: first[pack.program]) if not self.done(pack.runs)]
         with self._ended():
             while pending:
                 if hosts.any_of(exits.preempted()):
@@ -110,9 +110,10 @@ class Runner:
             self.later.settle()
         except BaseException:
             self.later.drop()
-            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.programs.stop()
             raise
         finally:
+            self.clock.pause()
             self._release(self.claims)
 
     def clear_finished(self, plan: Plan):
@@ -166,7 +167,7 @@ class Runner:
         unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
         if unfinished:
             self.claims += claims
-            self.later.chore(partial(self._compile_next, following))
+            self.later.chore(partial(self.programs.begin_next, following))
             segments.PackTraining(self, pack, progress).run()
             self.later.chore(partial(self._release, claims))
         else:
@@ -199,37 +200,6 @@ class Runner:
         """The fingerprint of the experiment's data."""
         return self.source(experiment).fingerprint
 
-    def program(self, pack: Pack) -> Program:
-        """The program of a pack. Packs of one program follow each other, so only it and the next program are kept."""
-        if pack.program not in self.programs:
-            self.programs.clear()  # frees the compiled code and the data on the devices
-            begun = self.begun.pop(pack.program, None) or self._begin(pack)
-            self.begun.clear()
-            self.programs[pack.program] = program = begun.result()
-            if not program.ready:
-                self.later.settle()  # the devices wait for the program anyway
-        return self.programs[pack.program]
-
-    def _compile_next(self, packs) -> None:
-        """Begins to compile the next other program that these packs have, the first of which is being trained."""
-        following = next((pack for pack in packs if pack.program != packs[0].program), None)
-        if following is not None and self.options.compile_ahead and following.program not in self.programs | self.begun:
-            self.begun = {following.program: self._begin(following)}
-
-    def _begin(self, pack: Pack) -> futures.Future:
-        """Makes the program of a pack, and compiles it, in other threads."""
-        experiment, ahead = pack.experiment, self.options.compile_ahead
-        source, sets = self.source(experiment), self.evaluation(experiment)
-        judged = self.judge(experiment) is not None
-
-        def make():
-            program = Program(experiment, source, len(pack.trunks), self.options.mesh, self.options.steps_per_call)
-            if ahead:
-                program.compile(self.pool, [*sets.values(), self.validation(experiment)],
-                                (next(iter(sets.values())), experiment.data.samples) if judged else None)
-            return program
-        return self.pool.submit(make)
-
     def evaluation(self, experiment) -> dict:
         """{split: examples of an evaluation set, as arrays that lead with the example axis}.
 
@@ -248,27 +218,27 @@ class Runner:
         """
         return self.scoring(program, state)()
 
-    def scoring(self, program: Program, state) -> Callable[[], dict[str, np.ndarray]]:
-        """Starts `scores` on the devices, and returns the function that waits for its result."""
+    def scoring(self, program: Program, state) -> Pending:
+        """Starts `scores` on the devices."""
         experiment, evaluator = program.experiment, program.evaluator
         sets, judge = self.evaluation(experiment), self.judge(experiment)
-        evaluating = {split: evaluator.evaluating(state, examples) for split, examples in sets.items()}
+        pending = [evaluator.evaluating(state, examples) for examples in sets.values()]
         if judge is not None:  # alike in every process
-            sampling = evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples)
+            pending.append(evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples))
 
-        def wait():
+        def join(parts):
             found = {}
-            for index, evaluated in enumerate(evaluating.values()):
-                suffix = f"_{list(evaluating)[index]}" if index else ""
-                for name, values in evaluated().items():
+            for index, split in enumerate(sets):
+                suffix = f"_{split}" if index else ""
+                for name, values in pending[index]().items():
                     metric = name.removesuffix("_se")
                     found[metric + suffix + name.removeprefix(metric)] = values
             if judge is None:
                 return found
-            samples = sampling()
+            samples = pending[-1]()
             judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
             return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
-        return wait
+        return Pending([pending[-1].last], join)
 
     def validation(self, experiment) -> dict:
         """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""

@@ -16,6 +16,7 @@ from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.store import checkpoint
 from scaling.sweeps import curves
+from scaling.sweeps.clock import TRAINING
 from scaling.sweeps.ending import Ending
 from scaling.sweeps.plan import Pack
 from scaling.sweeps.validation import Validation
@@ -65,18 +66,23 @@ class PackTraining:
 
     def __init__(self, runner, pack: Pack, progress):
         self.runner, self.pack, self.options, self.progress = runner, pack, runner.options, progress
-        self.later = runner.later
-        self.program = runner.program(pack)
+        self.later, self.clock = runner.later, runner.clock
+        # When the host turned to the first call of a new program.
+        self.asked = None if pack.program in runner.programs.kept else time.monotonic()
+        self.program = runner.programs.of(pack)
         runner.judge(pack.experiment)  # an unusable judge is reported before anything is trained
-        self.experiments = [trunk.runs[-1].experiment for trunk in pack.trunks]
-        self.step_flops = step_flops(pack.experiment) * len(pack.trunks)
-        self.step_executed = step_flops_executed(pack.experiment) * len(pack.trunks)
+        self.runs = len(pack.trunks)  # the rest are fillers
+        self.experiments = [trunk.runs[-1].experiment for trunk in pack.filled()]
+        self.step_flops = step_flops(pack.experiment) * self.runs
+        self.step_executed = step_flops_executed(pack.experiment) * len(self.experiments)
         self.directory = runner.workdir / "checkpoints" / pack.name
         self.every = min(self.options.log_every, self.program.steps_per_call)
         self.validation = Validation(runner, pack, self.program, self.every)
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.curves = curves.Curves(pack, runner.workdir, self.options.writers)
         self.ending = Ending(runner, pack, self.program, self.curves, progress)
+        if not self.program.ready:
+            self.later.settle()  # the devices wait for the program anyway
 
     def run(self):
         """Trains every segment that is not done.
@@ -131,13 +137,13 @@ class PackTraining:
         `state` is the state at the segment's start, or None for the initialisation. Returns before the devices are done
         and before the results of the last call are read. Raises Preempted once everything is saved after SIGTERM.
         """
-        segment = Segment(name, span, before, len(self.experiments))
+        segment = Segment(name, span, before, self.runs)
         saved = self.checkpoints(name) if self.exists(name) else None
         found = None if saved is None else self.newest(saved, name, segment.at)
         if found is not None:
             state, meta = found
             self.progress.update(self.step_executed * (meta["step"] - segment.at))
-            segment.resume(meta, arrays.fetch(state.diverged))  # an earlier step where the latest checkpoint is torn
+            segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
         elif state is None:
             state = self.program.init(self.experiments)
         spans, saved_at = [span] * len(self.experiments), time.monotonic()
@@ -148,7 +154,8 @@ class PackTraining:
             if segment.at < stop and (stopping or due):
                 self.later.settle()  # a resumed run would not log the steps before its checkpoint again
                 saved = saved or self.checkpoints(name)
-                meta = {"seconds": segment.seconds, "experiments": [experiments.to_dict(e) for e in self.experiments],
+                own = [experiments.to_dict(e) for e in self.experiments[:self.runs]]
+                meta = {"seconds": segment.seconds, "experiments": own,
                         "logs": [logger.seal() for logger in segment.loggers]}
                 saved.save(segment.at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
@@ -160,13 +167,12 @@ class PackTraining:
 
     def call(self, segment, state, spans, steps):
         """The state after `steps` more steps. Until the devices are there, the host does what was left for later."""
-        called = time.monotonic()
+        asked, self.asked = self.asked or time.monotonic(), None
         state, metrics = self.program.advance(state, self.experiments, spans, steps)
-        given = time.monotonic()
+        took = self.clock.given(TRAINING, asked, metrics["diverged"])
         validation = self.validation.evaluating(state, segment.at + steps, segment.span)
-        last = metrics["diverged"]
-        self.later.after_call(lambda: not last.is_ready())
-        self.later.read(partial(self.log_metrics, segment, segment.at, steps, metrics, validation, called, given))
+        self.later.after_call(lambda: not took.done())
+        self.later.read(partial(self.log_metrics, segment, segment.at, steps, metrics, validation, took))
         segment.at += steps
         return state
 
@@ -187,12 +193,17 @@ class PackTraining:
         latest = saved.latest()
         if latest is None or latest <= at:
             return None
+        rows = (saved.shape(latest, "step") or (self.program.runs,))[0]
+        abstract, fit = self.program.abstract, None
+        if rows != self.program.runs:  # the pack had other fillers, or none
+            abstract, fit = self.program.resized(rows)
         try:
-            state, meta = saved.restore(latest, self.program.abstract)
+            state, meta = saved.restore(latest, abstract)
         except checkpoint.NoCheckpoint:
             warnings.warn(f"no checkpoint in {self.directory / name} is whole, so this part of the training starts over at "
                           f"step {at}", stacklevel=2)
             return None
+        state = fit(state) if fit is not None else state
         return (state, meta) if meta["step"] > at else None
 
     def next_steps(self, at, stop) -> int:
@@ -202,22 +213,19 @@ class PackTraining:
         interruptions.
         """
         every, step_seconds = self.every, self.program.step_seconds
-        wanted = every if step_seconds is None else int(CALL_SECONDS / step_seconds)
+        wanted = every if step_seconds is None else int(CALL_SECONDS / max(step_seconds, 1e-9))
         wanted = max(every, min(wanted, self.program.steps_per_call))
         return min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at
 
-    def log_metrics(self, segment, at, steps, metrics, validation, called, given):
+    def log_metrics(self, segment, at, steps, metrics, validation, took):
         """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.
 
-        The last point has those of `validation()`, {metric: [runs]}, as well. The call was asked for at the time `called`,
-        and the devices had it, compiled, at the time `given`.
+        The last point has those of `validation()`, {metric: [runs]}, as well. `took` gives the seconds of the call.
         """
-        metrics = {k: np.asarray(v)[:, :steps] for k, v in metrics.items()}
-        took = self.later.arrived(called)
-        self.program.step_seconds = max(1e-9, min(took, self.later.read_at - given)) / steps
-        segment.read(took, metrics.pop("diverged")[:, -1])
+        metrics = {k: np.asarray(v)[:self.runs, :steps] for k, v in metrics.items()}
+        segment.read(took.result().seconds, metrics.pop("diverged")[:, -1])
+        self.program.step_seconds = took.result().busy / steps
         found = validation()
-        self.runner.evaluated_seconds += self.later.arrived(given) if found else 0.0
         every, data = self.every, self.pack.experiment.data
         ends = sorted({*range((at // every + 1) * every, at + steps, every), at + steps})
         for run, logger in enumerate(self.open(segment)):
@@ -233,7 +241,7 @@ class PackTraining:
         text = f"{families.name(e.family)} N={words.count(counts(e, 0)['params_non_embedding'])}"
         self.runner.trained_flops += self.step_flops * steps
         self.runner.trained_flops_executed += self.step_executed * steps
-        self.progress.update(self.step_executed * steps, f"{text} x{len(self.experiments)} loss {self.loss:.3f}")
+        self.progress.update(self.step_executed * steps, f"{text} x{self.runs} loss {self.loss:.3f}")
 
 
 def _branch_name(span) -> str:

@@ -1,11 +1,13 @@
 """Evaluation of runs on their way, for their curves: a few times a run, at steps that depend on the run alone."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
 
 from scaling import cost
 from scaling.results.logs import VALIDATION
+from scaling.sweeps.clock import EVALUATION
 from scaling.training.counts import step_flops
 from scaling.training.evaluation import steps_on_the_way
 from scaling.training.step import TRUNK
@@ -18,7 +20,7 @@ class Validation:
     """
 
     def __init__(self, runner, pack, program, every: int):
-        self.program, self.examples = program, runner.validation(pack.experiment)
+        self.program, self.clock, self.examples = program, runner.clock, runner.validation(pack.experiment)
         count = len(next(iter(self.examples.values())))
         due = steps_on_the_way(pack.experiment.steps, count * cost.forward_flops(pack.experiment.family, 1),
                                step_flops(pack.experiment))
@@ -37,5 +39,7 @@ class Validation:
         last = step in self.ends if span is TRUNK else step == span.steps
         if not last and step not in self.steps:
             return dict
+        asked = time.monotonic()
         evaluating = self.program.evaluator.evaluating(state, self.examples)
+        self.clock.given(EVALUATION, asked, evaluating.last)
         return lambda: {VALIDATION + name: values for name, values in evaluating().items() if not name.endswith("_se")}

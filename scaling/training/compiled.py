@@ -1,8 +1,11 @@
 """Functions that are compiled in other threads before they are called first."""
 
+import threading
 from concurrent import futures
 
 import jax
+
+_tracing = threading.Lock()  # tracing is Python, so several at once would only delay each other
 
 
 class Compiled:
@@ -20,8 +23,13 @@ class Compiled:
         self._kept: list = []  # JAX finds what is compiled as long as it is kept
 
     def ahead(self, pool: futures.Executor, *args) -> None:
-        """Traces the function for arguments like these, and compiles it in a thread of `pool`."""
-        self._begun.append(pool.submit(self.lower(*args).compile))
+        """Traces and compiles the function for arguments like these in a thread of `pool`."""
+        self._begun.append(pool.submit(self._compile, args))
+
+    def _compile(self, args):
+        with _tracing:
+            lowered = self.lower(*args)
+        return lowered.compile()
 
     @property
     def ready(self) -> bool:

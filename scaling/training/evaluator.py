@@ -1,5 +1,6 @@
 """Evaluation and sampling of a pack of runs, which the devices carry out while the host goes on."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from concurrent import futures
@@ -19,6 +20,22 @@ AHEAD = 8  # calls for one evaluation that wait for the devices
 BATCHES = 2**28  # bytes of the examples that one call evaluates
 
 
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A result of calls that the devices have been given; calling it waits for the result."""
+
+    parts: list  # of arrays on the devices, in the order of the calls
+    join: Callable  # makes the result from them
+
+    def __call__(self):
+        return self.join(self.parts)
+
+    @property
+    def last(self):
+        """The arrays that the devices compute last."""
+        return self.parts[-1]
+
+
 class Evaluator:
     """Evaluates a pack of `runs` experiments that differ only in knobs; `loop` says whether programs may have loops."""
 
@@ -28,18 +45,18 @@ class Evaluator:
         self.evaluate_call = compiled(self._evaluate)
         self.sample_call = compiled(partial(self._on_batch, sample_batch))
 
-    def evaluating(self, state: State, examples) -> Callable[[], dict[str, np.ndarray]]:
-        """Starts an evaluation on all `examples`, and returns the function that waits for {metric: [runs]}.
+    def evaluating(self, state: State, examples) -> Pending:
+        """Starts an evaluation on all `examples`: {metric: [runs]}.
 
         The devices evaluate the state as it is now, also where it is donated afterwards.
         """
         parts = _in_turn(self.evaluate_call(state, *arguments) for arguments in self._evaluated(examples))
-        return lambda: means(jax.tree.map(_total, *parts))
+        return Pending(parts, lambda parts: means(jax.tree.map(_total, *parts)))
 
-    def sampling(self, state: State, examples, count: int) -> Callable[[], np.ndarray]:
-        """Starts to draw `count` samples of every run, and returns the function that waits for [runs, count, ...]."""
+    def sampling(self, state: State, examples, count: int) -> Pending:
+        """Starts to draw `count` samples of every run: [runs, count, ...]."""
         parts = _in_turn(self.sample_call(state, *arguments) for arguments in self._sampled(examples, count))
-        return lambda: np.concatenate([np.asarray(part) for part in parts], 1)[:, :count]
+        return Pending(parts, lambda parts: np.concatenate([np.asarray(part) for part in parts], 1)[:, :count])
 
     def compile(self, pool: futures.Executor, state, evaluated, samples) -> None:
         """Compiles in threads of `pool` what is called for these sets of examples and these arguments of `sampling`."""

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import cost
 from scaling import experiment as experiments
@@ -108,6 +109,19 @@ class Program:
     def ready(self) -> bool:
         """Whether training can begin without waiting for a compilation that is under way."""
         return self.advance_call.ready and self.init_call.ready
+
+    def resized(self, rows: int):
+        """(abstract state of a pack of `rows` runs, the function that makes a state of this pack from it).
+
+        Runs that are too many are left out, and the last one fills the places of those that are missing.
+        """
+        def resize(x):
+            everywhere = NamedSharding(self.mesh, PartitionSpec(None, *x.sharding.spec[1:]))
+            return jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=everywhere)
+
+        places = np.minimum(np.arange(self.runs), rows - 1)
+        fit = jax.jit(lambda state: jax.tree.map(lambda x: x[places], state), out_shardings=self.shardings)
+        return jax.tree.map(resize, self.abstract), fit
 
     def copy(self, state: State) -> State:
         """A state that can be donated while `state` is kept."""

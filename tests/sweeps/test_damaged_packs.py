@@ -32,7 +32,7 @@ def train(corpus, tmp_path_factory):
         def counted(self, *args, **kwargs):
             seen.extend([1] if "checkpoints" in str(self._directory) else [])
             return save(self, *args, **kwargs)
-        job.programs = programs
+        job.programs.kept = programs
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             patch.setenv("SCALING_DATA_DIR", str(data))

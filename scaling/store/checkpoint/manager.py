@@ -80,6 +80,11 @@ class Checkpoints:
             self._manager.delete(s)
         return later
 
+    def shape(self, step: int, leaf: str) -> tuple[int, ...] | None:
+        """The shape of a leaf, named by its path, of the checkpoint at `step`; None where it cannot be read."""
+        found = hosts.by_lead(lambda: reading.read_shape(self._directory / str(step), leaf))
+        return None if found is None else tuple(found)
+
     def restore(self, step: int | None, abstract_tree):
         """(tree, meta) as saved at `step`, or at the newest step when `step` is None.
 

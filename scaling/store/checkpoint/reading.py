@@ -121,6 +121,11 @@ def _newest(directory, steps, match, torn, readers):
     raise trees.NoCheckpoint(f"no readable checkpoint in {os.fspath(directory)}")
 
 
+def read_shape(path, leaf: str) -> list[int] | None:
+    """The shape of a leaf of the checkpoint in the folder `path` of a step, or None."""
+    return _read_description(path)[0].get(leaf, {}).get("shape")
+
+
 def _read_description(path):
     """(leaves, meta, None) of a checkpoint, or ({}, {}, error) when it is torn."""
     try:

@@ -84,7 +84,7 @@ class RayExecutor:
 
     def need(self, pack: Pack) -> int:
         """The number of devices that a pack needs."""
-        return needs(len(pack.trunks), self.mesh, self.options.devices)
+        return needs(pack.width, self.mesh, self.options.devices)
 
     def __call__(self, runner: runners.Runner, plan: Plan, progress: runners.ProgressBar) -> None:
         driver.Driver(self, runner, plan, progress).run()

@@ -1,0 +1,52 @@
+"""The program that trains and the next one, which is compiled meanwhile."""
+
+from concurrent import futures
+
+from scaling.sweeps.plan import Pack
+from scaling.training.program import Program
+
+THREADS = 4  # that trace and compile; XLA uses more of its own
+
+
+class Programs:
+    """Makes the programs of a runner's packs. At most two are in memory: that of a pack, and one for a later pack."""
+
+    def __init__(self, runner):
+        self.runner, self.ahead = runner, runner.options.compile_ahead
+        self.kept: dict[tuple, Program] = {}
+        self._begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one
+        self._pool = futures.ThreadPoolExecutor(THREADS, "compile")
+
+    def of(self, pack: Pack) -> Program:
+        """The program of a pack, whose functions may still be compiled. Raises what making it has raised."""
+        if pack.program not in self.kept:
+            self.kept.clear()  # frees the compiled code and the data on the devices
+            begun = self._begun.pop(pack.program, None) or self._begin(pack)
+            self._begun.clear()
+            self.kept[pack.program] = begun.result()
+        return self.kept[pack.program]
+
+    def begin_next(self, packs: list[Pack]) -> None:
+        """Begins to make and compile the next program of some packs, of which the first is being trained."""
+        following = next((pack for pack in packs if pack.program != packs[0].program), None)
+        if self.ahead and following is not None and not {following.program} & (self.kept.keys() | self._begun.keys()):
+            self._begun = {following.program: self._begin(following)}
+
+    def stop(self) -> None:
+        """Gives up what has not begun to compile."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._begun.clear()
+        self._pool = futures.ThreadPoolExecutor(THREADS, "compile")
+
+    def _begin(self, pack: Pack) -> futures.Future:
+        runner, experiment = self.runner, pack.experiment
+        source, sets = runner.source(experiment), runner.evaluation(experiment)
+        evaluated = [*sets.values(), runner.validation(experiment)]
+        samples = None if runner.judge(experiment) is None else (evaluated[0], experiment.data.samples)
+
+        def make():
+            program = Program(experiment, source, pack.width, runner.options.mesh, runner.options.steps_per_call)
+            if self.ahead:
+                program.compile(self._pool, evaluated, samples)
+            return program
+        return self._pool.submit(make)

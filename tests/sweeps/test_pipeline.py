@@ -1,0 +1,149 @@
+"""The devices wait for nothing that the host can do later, and nothing of it changes results."""
+
+import threading
+
+import numpy as np
+import pytest
+from launcher import results
+from sources import tiny
+from test_validation import sweep  # noqa: F401  # a fixture
+
+from scaling.experiment import grid
+from scaling.results import logs, records
+from scaling.store import checkpoint, files
+from scaling.store.progress import Progress
+from scaling.sweeps import plan as plans
+from scaling.sweeps import programs
+from scaling.sweeps.later import Later
+from scaling.sweeps.runner import Runner, TrainingOptions
+from scaling.training.program import Program
+
+
+@pytest.fixture(scope="module")
+def rates(sweep):  # noqa: F811
+    """Three rates of one length, which are a pack of two and a pack of one."""
+    return grid(sweep[0], {"optim.learning_rate": [1e-3, 2e-3, 4e-3]})
+
+
+def scores(workdir):
+    return {name: found["loss"] for name, found in results(workdir).items()}
+
+
+def test_readings_precede_chores_and_chores_wait_for_busy_devices():
+    later, done, busy = Later(), [], [True, False]
+    later.read(lambda: done.append("read"))
+    later.chore(lambda: done.append("first"))
+    later.chore(lambda: done.append("second"))
+    later.after_call(lambda: busy.pop(0))
+    assert done == ["read", "first"]
+    later.read(lambda: done.append("read again"))
+    later.settle()
+    assert done == ["read", "first", "read again", "second"]
+
+
+def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_written(rates, tmp_path, monkeypatch):
+    happened = []
+    advance, write = Program.advance, records.Records.write
+    monkeypatch.setattr(Program, "advance", lambda *args: happened.append("call") or advance(*args))
+    monkeypatch.setattr(records.Records, "write", lambda *args: happened.append("record") or write(*args))
+    runner = Runner(files.open_workdir(tmp_path), TrainingOptions(steps_per_call=4))
+    runner.run(runner.plan(rates, 1), Progress(1, silent=True))
+    order = "".join(x[0] for x in happened)
+    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:3])
+    first = order.index("r")
+    assert order[:first].count("c") > order.count("c") // 3  # calls of the second pack are among them
+    shares = runner.clock.shares()
+    assert 0 < shares["evaluation_share"] < 1 and 0 <= shares["compilation_share"] < 1
+    assert runner.clock.groups == 3
+
+
+def test_one_program_is_compiled_ahead_and_former_ones_are_freed(rates, tmp_path, monkeypatch):
+    wide = [e.replace({"family.width": 24}) for e in rates[:1]] + [e.replace({"family.width": 32}) for e in rates[:1]]
+    made, most = [], []
+
+    def make(experiment, *args):
+        made.append((experiment.family.width, threading.current_thread() is threading.main_thread()))
+        return Program(experiment, *args)
+
+    monkeypatch.setattr(programs, "Program", make)
+    runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
+    begin = runner.programs.begin_next
+    monkeypatch.setattr(runner.programs, "begin_next",
+                        lambda packs: (begin(packs), most.append(len(runner.programs.kept) + len(runner.programs._begun))))
+    plan = runner.plan([rates[0], *wide[:1]], 1)
+    runner.run(plan, Progress(1, silent=True), then=runner.plan(wide[1:], 1))
+    assert made == [(16, False), (24, False), (32, False)] and most == [2, 2]
+    assert list(runner.programs.kept) == [plan.packs[1].program]
+
+
+def test_an_error_of_a_program_compiled_ahead_is_raised_where_its_pack_begins(rates, tmp_path, monkeypatch):
+    def make(experiment, *args):
+        if experiment.family.width == 24:
+            raise ValueError("a program that cannot be")
+        return Program(experiment, *args)
+
+    monkeypatch.setattr(programs, "Program", make)
+    runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
+    plan = runner.plan([*rates[:1], rates[0].replace({"family.width": 24})], 1)
+    with pytest.raises(ValueError, match="a program that cannot be"):
+        runner.run(plan, Progress(1, silent=True))
+    assert len(results(tmp_path)) == 1  # of the pack before it
+    assert runner.records.claim(plan.runs[0].fingerprint) is None  # done
+    claim = runner.records.claim(plan.runs[1].fingerprint)
+    assert claim is not None
+    claim.release()
+
+
+def test_narrow_packs_train_in_the_program_of_wide_ones_where_that_is_faster(monkeypatch):
+    runs = grid(tiny("transformer"), {"optim.learning_rate": [1e-3, 2e-3, 3e-3, 4e-3, 5e-3]})
+    for flops, widths, compiled in ((1e30, [2, 2, 2], 1), (0.0, [2, 2, 1], 2)):
+        monkeypatch.setattr(plans, "COMPILATION", {"cpu": flops})
+        plan = plans.make_plan(runs, lambda e: "data", 2)
+        assert [pack.width for pack in plan.packs] == widths and plan.programs == compiled
+        assert [len(pack.trunks) for pack in plan.packs] == [2, 2, 1] and len(plan.runs) == 5
+        assert plan.packs[2].flops() * 2 == plan.packs[1].flops()
+        assert plan.packs[2].flops_executed() * 2 / widths[2] == plan.packs[1].flops_executed()
+
+
+def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_resumes(rates, tmp_path, monkeypatch):
+    found = {}
+    for name, flops in (("filled", 1e30), ("alone", 0.0)):
+        monkeypatch.setattr(plans, "COMPILATION", {"cpu": flops})
+        train_two(tmp_path / name, rates)
+        found[name] = scores(tmp_path / name)
+    assert len(found["filled"]) == 3 and found["filled"].keys() == found["alone"].keys()
+    for run, value in found["alone"].items():
+        assert found["filled"][run] == pytest.approx(value, rel=1e-5)
+    save, restore, resumed = checkpoint.Checkpoints.save, checkpoint.Checkpoints.restore, []
+    for first, then in ((1e30, 0.0), (0.0, 1e30)):  # stopped with a filler and resumed without one, and the other way
+        workdir = tmp_path / f"{first}"
+
+        def stop(self, *args, **kwargs):
+            save(self, *args, **kwargs)
+            if "checkpoints" in str(self._directory):
+                self.close()
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(plans, "COMPILATION", {"cpu": first})
+        runner = Runner(files.open_workdir(workdir), TrainingOptions(checkpoint_seconds=0, steps_per_call=4))
+        last = plans.Plan(runner.plan(rates, 2).packs[1:])
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoint.Checkpoints, "save", stop)
+            runner.run(last, Progress(1, silent=True))
+        assert runner.under_way() == [last.packs[0].name]
+        monkeypatch.setattr(plans, "COMPILATION", {"cpu": then})
+        resumed.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.Checkpoints, "restore", lambda *args: resumed.append(args[1]) or restore(*args))
+            curves = train_two(workdir, rates)
+        assert resumed == [4] and all(np.isfinite(value) for value in curves)
+        for run, value in scores(workdir).items():
+            assert value == pytest.approx(found["alone"][run], rel=1e-5)
+
+
+def train_two(workdir, sweep):  # noqa: F811
+    """Trains a sweep in packs of two, and returns the last losses of its curves."""
+    runner = Runner(files.open_workdir(workdir), TrainingOptions())
+    plan = runner.plan(sweep, 2)
+    runner.run(plan, Progress(1, silent=True))
+    return [logs.read_curve(workdir / "curves" / f"{run.fingerprint}.jsonl")[-1]["loss"] for run in plan.runs]

@@ -111,6 +111,8 @@ def main(argv):
         if hosts.is_lead():
             print("\nstopped by SIGTERM; everything is saved: run the same command again to continue", file=sys.stderr)
         hosts.barrier("stopped")
+        if hosts.process_count() == 1 and _EXECUTOR.value != "ray":
+            exits.exit_now(exits.RESTART)  # without waiting for a program that is being compiled in another thread
         sys.exit(exits.RESTART)
     except KeyboardInterrupt:
         hosts.exit_with_error(KeyboardInterrupt(), "\nstopped; run the same command again to continue", 130)

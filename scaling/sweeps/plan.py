@@ -180,7 +180,8 @@ def _fill(packs, most) -> list[Pack]:
         more = (widest - width / DIVIDED) / width
         if more * sum(pack.flops_executed() for pack in packs if len(pack.trunks) == width) < worth:
             filled.add(width)
-    return [Pack(pack.trunks, widest - len(pack.trunks)) if len(pack.trunks) in filled else pack for pack in packs]
+    return [dataclasses.replace(pack, fillers=widest - len(pack.trunks)) if len(pack.trunks) in filled else pack
+            for pack in packs]
 
 
 def _pack_under_way(trunks, under_way) -> Pack | None:

@@ -73,19 +73,18 @@ def test_an_error_is_raised_by_the_call_that_needs_its_step_and_again_by_the_nex
 
 
 def test_a_reader_that_is_dropped_leaves_no_thread_and_reads_nothing_more():
-    source, before = Source(wait=threading.Event()), threading.active_count()
+    source = Source(wait=threading.Event())
     read = reader(source, seeds=range(6))
-    thread = threading.Thread(target=lambda: source.wait.wait(10))
-    thread.start()
     read._read_until(8)  # a read for each run waits
+    threads = list(read._pool._threads)
+    assert threads and all(thread.is_alive() for thread in threads)
     del read
     gc.collect()
     source.wait.set()
-    thread.join()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before and len(source.reads) <= ahead.THREADS
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(source.reads) <= len(threads)  # those under way; the others never began
 
 
 # ---------------------------------------------------------------------------- the feed

@@ -10,31 +10,30 @@ from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
 TABLES = 1 << 20     # examples; a longer epoch is not tabulated, and each batch computes its own order in 1 ms
-FEW = 1 << 10        # places; the order of more of them is computed at once, at 0.3 us a place
-TOGETHER = 1 << 20   # tokens or pixels that `batches` reads at once, so that what lies between them stays in the cache
+TOGETHER = 1 << 20   # tokens that `batches` reads at once, so that what lies between the steps stays in the cache
 EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and windows.WINDOWS are other keys
 
 
 class Feed:
-    """Says which of `count` examples, of `units` tokens or pixels, each batch holds. Subclasses have `_read`.
+    """Says which of `count` examples each batch holds. Subclasses have `_read`, for about `together` examples at once.
 
     In the first epoch, example i of a run is example i of the fixed order, for every seed. Each later epoch is a
     permutation of the same examples that depends on the seed and the epoch.
     """
 
-    def __init__(self, count: int, batch: int, units: int):
-        self._count, self.batch_size, self._units = count, batch, units
-        self._table = functools.lru_cache(64)(self._epoch)
+    def __init__(self, count: int, batch: int, together: int):
+        self._count, self.batch_size, self._together = count, batch, together
+        self._table = functools.lru_cache(64)(self._epoch)      # for each run of a pack, one or two
 
     def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        """The examples of an epoch in order, uint32 [count]: the table in which `_ordered` looks few places up."""
+        """The examples of an epoch in order, uint32 [count]: the table in which `_ordered` looks places up."""
         return order.permutation(self._count, EPOCHS, seed, epoch).astype(np.uint32)
 
     def _ordered(self, seed: int, epoch: int, place: np.ndarray) -> np.ndarray:
         """The examples at these places of the order of an epoch."""
         if not epoch:
             return place
-        if len(place) < FEW and self._count <= TABLES:
+        if self._count <= TABLES:
             return self._table(seed, epoch)[place]
         return order.permute(place, self._count, order.key(EPOCHS, seed, epoch))
 
@@ -78,7 +77,7 @@ class Feed:
         The examples of many steps are read at once, which takes a small part of the time of `batch` for each.
         """
         chosen, steps, out = self._rows(rows), np.arange(start, stop), {}
-        together = max(1, TOGETHER // (self._units * max(1, len(chosen))))
+        together = max(1, self._together // max(1, len(chosen)))
         for at in range(0, len(steps), together):
             part = steps[at:at + together]
             found = self._read(seed, np.repeat(part, len(chosen)), np.tile(chosen, len(part)))
@@ -131,7 +130,7 @@ class Source(Feed):
         if 0 < unique_tokens < length:
             raise DataError(f"data.unique_tokens={unique_tokens} is less than one window of data.length={length}; "
                             "write at least that, or 0 for all")
-        super().__init__((unique_tokens or self.tokens) // length, batch, length)
+        super().__init__((unique_tokens or self.tokens) // length, batch, TOGETHER // length)
         self.unique_tokens = self._count * length
         self.contents = {**found, "units": self.unique_tokens, "unit": "tokens"}
 

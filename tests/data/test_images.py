@@ -99,12 +99,15 @@ def test_a_data_set_without_own_training_images_is_refused(root):
 def test_resident_equals_streamed_equals_batch(root, options):
     source = load(root, **options)
     arrays, resident = jax.tree.map(jnp.asarray, source.arrays()), jax.jit(source.slice)
+    source._together = 13  # of the 32 examples of eight steps
+    together = source.batches(5, 1, 9)
     for step, streamed in zip(range(1, 9), source.stream(5, 1, 9), strict=True):
         alone, found = source.batch(5, step), resident(arrays, 5, step)
-        assert alone.keys() == streamed.keys() == found.keys()
+        assert alone.keys() == streamed.keys() == found.keys() == together.keys()
         for key, value in alone.items():
-            assert value.dtype == streamed[key].dtype == found[key].dtype
+            assert value.dtype == streamed[key].dtype == found[key].dtype == together[key].dtype
             np.testing.assert_array_equal(streamed[key], value)
+            np.testing.assert_array_equal(together[key][step - 1], value)
             np.testing.assert_array_equal(found[key], value)
             np.testing.assert_array_equal(source.batch(5, step, range(1, 3))[key], value[1:3])
 

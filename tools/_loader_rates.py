@@ -141,26 +141,30 @@ def rates(seconds: float = 1.0) -> dict[str, list[float]]:
 def trained(seconds: float = 2.0, repeats: int = 9) -> dict[str, list[float]]:
     """{feed: tokens per second of training `small()` over all devices, of each repeat}, interleaved.
 
-    A call has as many steps as take half a second, as in a sweep.
+    A call has as many steps as take half a second, as in a sweep, and the host reads the metrics of a call while the
+    devices compute the next.
     """
     with tempfile.TemporaryDirectory() as directory:
-        found = text(directory, "mapped")
-        e = small()
+        found, e = text(directory, "mapped"), small()
         programs = {feed: Program(e.replace({"data.feed": feed}), found, 1) for feed in ("resident", "streamed")}
         states = {feed: program.init([e]) for feed, program in programs.items()}
-        steps, out = 4, {feed: [] for feed in programs}
-        for repeat in range(-3, repeats):
-            for feed, program in programs.items():
-                start, calls, unread = time.perf_counter(), 0, None
-                while time.perf_counter() - start < (seconds if repeat >= 0 else 0.5):
-                    states[feed], metrics = program.advance(states[feed], [e], [TRUNK], steps)
-                    jax.block_until_ready(unread)
-                    unread, calls = metrics, calls + 1
+
+        def once(feed: str, steps: int, least: float) -> float:
+            start, calls, unread = time.perf_counter(), 0, None
+            while time.perf_counter() - start < least:
+                states[feed], metrics = programs[feed].advance(states[feed], [e], [TRUNK], steps)
                 jax.block_until_ready(unread)
-                spent = time.perf_counter() - start
-                if repeat >= 0:
-                    out[feed].append(calls * steps * BATCH * LENGTH / spent)
-            steps = max(4, int(calls * steps / spent / 2)) if repeat < 0 else steps
+                unread, calls = metrics, calls + 1
+            jax.block_until_ready(unread)
+            return calls * steps / (time.perf_counter() - start)
+
+        for feed in programs:
+            once(feed, 4, 0.5)  # compiles
+        steps = max(4, int(once("resident", 4, 1.0) / 2))
+        out: dict = {feed: [] for feed in programs}
+        for _ in range(repeats):
+            for feed in programs:
+                out[feed].append(once(feed, steps, seconds) * BATCH * LENGTH)
     return out
 
 

@@ -23,6 +23,7 @@ from scaling.store.prepared import find_index, locked, say_damaged
 
 VERSION = 1                   # of the order and layout above; part of a source's fingerprint
 BLOCK = 64 << 20              # bytes of text
+FEW = 16                      # documents that are read at once before their mean size is known
 DOCUMENTS, WINDOWS = 1, 2     # keys of the shuffles: permute(i, n, key(DOCUMENTS)), ...key(WINDOWS, block)
 
 
@@ -114,17 +115,20 @@ class Windows:
 def take(documents: Sequence[str], start: int = 0, progress: bool = False,
          desc: str = "") -> tuple[list[str], int]:
     """The documents of one block, starting at place `start` of the fixed order, and the place after the last one."""
-    texts, size, at = [], 0, start
+    texts, size, at, together = [], 0, start, FEW
+    read = getattr(documents, "__getitems__", lambda places: [documents[place] for place in places])
     with tqdm(desc=desc, unit="B", unit_scale=True, disable=not progress) as bar:
         while at < len(documents) and size < BLOCK:
-            places = np.arange(at, min(at + 256, len(documents)))
-            for index in order.permute(places, len(documents), order.key(DOCUMENTS)):
-                texts.append(documents[int(index)])
-                read = len(texts[-1].encode())
-                size, at = size + read, at + 1
-                bar.update(read)
+            places = np.arange(at, min(at + together, len(documents)))
+            for text in read([int(i) for i in order.permute(places, len(documents), order.key(DOCUMENTS))]):
+                texts.append(text)
+                length = len(text.encode())
+                size, at = size + length, at + 1
+                bar.update(length)
                 if size >= BLOCK:
                     break
+            left = (BLOCK - size) * len(texts) // max(1, size)      # documents of the mean size
+            together = max(FEW, min(4 * together, left))
     return texts, at
 
 

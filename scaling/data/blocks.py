@@ -90,9 +90,9 @@ class RecordBlock:
         return np.frombuffer(data, self._dtype).reshape(-1, self._row)
 
 
-def record_cache(row: int, dtype: np.dtype) -> Callable[[RecordBlock, int], np.ndarray]:
-    """`RecordBlock.read` with a memory of the `CACHED` bytes that were used last."""
-    return functools.lru_cache(max(1, CACHED // (rows_in(RECORD, row, dtype) * row * dtype.itemsize)))(RecordBlock.read)
+def record_cache(size: int, row: int, dtype: np.dtype) -> Callable[[RecordBlock, int], np.ndarray]:
+    """`RecordBlock.read` with a memory of the `CACHED` bytes that were used last, of records of at most `size` bytes."""
+    return functools.lru_cache(max(1, CACHED // (rows_in(size, row, dtype) * row * dtype.itemsize)))(RecordBlock.read)
 
 
 def _hash(rows: np.ndarray) -> int:

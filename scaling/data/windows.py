@@ -32,16 +32,19 @@ class Windows:
 
     def __init__(self, directory: pathlib.Path, split: str, length: int, dtype: np.dtype):
         self._directory, self._split, self._row, self._dtype = directory, split, length + 1, np.dtype(dtype)
-        self._cache = blocks.record_cache(self._row, self._dtype)
+        found = []
+        while (block := find_index(self._path(len(found), "json"), "windows", "next", "last")) is not None:
+            found.append(block)
+        records = [block.get("record", blocks.OLD_RECORD) for block in found if "hashes" not in block]
+        self._cache = blocks.record_cache(max(records, default=blocks.RECORD), self._row, self._dtype)
         self._opened: list[blocks.MappedBlock | blocks.RecordBlock] = []
-        self.blocks: list[dict] = []
-        while (block := find_index(self._path(len(self.blocks), "json"), "windows", "next", "last")) is not None:
+        for number, block in enumerate(found):
             try:
-                self._opened.append(self._open(len(self.blocks), block))
+                self._opened.append(self._open(number, block))
             except (ValueError, OSError) as error:       # it and those after it are prepared again
-                say_damaged(self._file(len(self.blocks), block), error)
+                say_damaged(self._file(number, block), error)
                 break
-            self.blocks.append(block)
+        self.blocks: list[dict] = found[:len(self._opened)]
         self._starts = np.cumsum([0] + [block["windows"] for block in self.blocks])
 
     def __len__(self) -> int:

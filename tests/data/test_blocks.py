@@ -73,25 +73,31 @@ def test_blocks_of_old_indices_are_read_as_records_of_64_kib(corpus, tmp_path):
     old = load(corpus, tmp_path / "old")
     assert isinstance(old._train._opened[0], blocks.RecordBlock) and old.fingerprint == source.fingerprint
     np.testing.assert_array_equal(old.arrays()["tokens"], wanted)
+    assert 0 <= blocks.CACHED - old._train._cache.cache_info().maxsize * 1985 * 33 < 1985 * 33
 
 
+@pytest.mark.parametrize("stored", ["array_record"], indirect=True)
 def test_records_in_memory_are_bounded(stored, monkeypatch, corpus, tmp_path):
     monkeypatch.setattr(blocks, "CACHED", 2000)
     source = load(corpus, tmp_path)
-    if stored._train._opened[0].__class__ is blocks.MappedBlock:
-        assert not source._train._opened[0]._rows.flags.owndata  # the pages of the file
-        return
     source.batches(0, 0, 60)
     held = source._train._cache.cache_info()
-    assert held.currsize == held.maxsize and held.maxsize * 300 <= 2000 < len(source._train) * 33
+    assert held.currsize == held.maxsize and held.maxsize * 9 * 33 <= 2000 < len(source._train) * 33
 
 
+@pytest.mark.parametrize("stored", ["mapped"], indirect=True)
+def test_mapped_windows_are_the_pages_of_their_files(stored, tmp_path):
+    mapped = [block._rows for block in stored._train._opened]
+    assert all(isinstance(rows.base, np.memmap) and not rows.flags.owndata for rows in mapped)
+    assert sum(rows.nbytes for rows in mapped) == len(stored._train) * 33
+
+
+@pytest.mark.parametrize("stored", ["mapped"], indirect=True)
 def test_a_changed_byte_is_found_when_its_piece_is_read_and_not_before(corpus, stored, tmp_path):
-    if not (files := sorted(tmp_path.glob("windows/*/train-*.npy"))):
-        pytest.skip("array_record checks its own records; tests/data/test_damaged.py changes some")
-    content = bytearray(files[1].read_bytes())
+    path = sorted(tmp_path.glob("windows/*/train-*.npy"))[1]
+    content = bytearray(path.read_bytes())
     content[-5] ^= 1
-    files[1].write_bytes(content)
+    path.write_bytes(content)
     again = load(corpus, tmp_path)
     first, last = again._train._starts[1:3]
     np.testing.assert_array_equal(again._train[np.arange(first + 12)], stored._train[np.arange(first + 12)])

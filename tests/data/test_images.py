@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from scaling import data
-from scaling.data import builders, pictures, transforms
+from scaling.data import builders, pictures, tfds_images, transforms
 from scaling.data.glyphs.stream import CATEGORICAL
 from scaling.fields import DataError
 
@@ -91,6 +91,15 @@ def test_without_a_test_split_a_share_of_train_is_held_out(root):
 def test_a_data_set_without_own_training_images_is_refused(root):
     with pytest.raises(DataError, match="no training images that evaluation does not have"):
         load(root, "tfds:patches/same")
+
+
+def test_examples_read_together_are_those_read_one_by_one(root, monkeypatch):
+    monkeypatch.setattr(tfds_images, "LOOKED_AT", 7)
+    builder = tfds.builder("patches/plain", data_dir=root)
+    plain = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+    examples = tfds_images.TfdsExamples(plain, "image", "here")
+    for index in (*range(len(plain)), len(plain) - 1, 3, 3, 0):
+        assert examples.undecoded(index) == plain[index] and len(examples._ahead) < 7
 
 
 @pytest.mark.parametrize("options", [

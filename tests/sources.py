@@ -25,8 +25,8 @@ class ExampleSource:
         rows = slice(None) if rows is None else np.asarray(rows)
         return jax.tree.map(lambda x: np.asarray(x)[rows], self.slice({}, seed, step))
 
-    def stream(self, seed, start, stop, rows=None):
-        return (self.batch(seed, step, rows) for step in range(start, stop))
+    def batches(self, seed, start, stop, rows=None):
+        return jax.tree.map(lambda *x: np.stack(x), *(self.batch(seed, step, rows) for step in range(start, stop)))
 
     def evaluation(self, split, tokens=0):
         return self.batch(0, 10**6)

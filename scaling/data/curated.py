@@ -40,14 +40,25 @@ class Documents(Sequence[str]):
     def __getitem__(self, index):
         row = int(self._rows[index])
         try:
-            text = self._source[row][self._field]
-            if text is None:            # what TFDS gives for a record that is not there
-                raise ValueError("there is no such record")
+            return _text(self._source[row][self._field])
         except Exception as error:      # array_record, protobuf and TFDS raise many kinds
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"{self._where} is damaged: document {row} cannot be read ({first[:200]}); "
                             f"{self._remedy}") from error
-        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[str]:
+        """Several documents. array_record takes time for all of a file's records at each read, of however many."""
+        try:
+            rows = [int(self._rows[i]) for i in indices]
+            return [_text(example[self._field]) for example in self._source.__getitems__(rows)]
+        except Exception:               # the plain way names the document that is damaged
+            return [self[i] for i in indices]
+
+
+def _text(value) -> str:
+    if value is None:                   # what TFDS gives for a record that is not there
+        raise ValueError("there is no such record")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def curated_corpus(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool,

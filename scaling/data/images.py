@@ -12,6 +12,7 @@ from scaling.store.prepared import data_directory, preparing
 UNLIMITED = order.LIMIT - 1  # training images of an endless stream
 MOVES = 6                    # the key of augmentations; source.py and glyphs/render.py have other keys
 CHUNK = 1 << 20              # pixels of evaluation images that are made at once
+TOGETHER = 1 << 16           # pixels of training images that are made at once, so that they stay in the cache
 
 
 class ImageSource(Feed):
@@ -46,7 +47,7 @@ class ImageSource(Feed):
         if classes and not label:
             raise DataError(f"data.classes={classes} without a label; write data.label= as well, or data.classes=0")
         self.unique_examples = unique_examples or pictures.count
-        super().__init__(self.unique_examples, batch)
+        super().__init__(self.unique_examples, batch, TOGETHER // self.size ** 2)
         self._tables = pictures.tables(label, caption)
         self.contents = {**pictures.contents, "units": self.unique_examples, "unit": "examples"}
 
@@ -75,9 +76,8 @@ class ImageSource(Feed):
         image = transforms.quantise(found.pop("image"), self.levels, xp)
         return {"image": image} | {name: value.astype(xp.int32) for name, value in found.items()}
 
-    def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
-        """The batch of a step, or some `rows` of it, such as those of one host."""
-        return self._batch(self._tables, seed, step, self._rows(rows))
+    def _read(self, seed, step, rows):
+        return self._batch(self._tables, seed, step, rows)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays to put on the device for `slice`: the images, or the masters that they are rendered from."""

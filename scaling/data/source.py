@@ -10,36 +10,48 @@ from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
 TABLES = 1 << 20     # examples; a longer epoch is not tabulated, and each batch computes its own order in 1 ms
+TOGETHER = 1 << 20   # tokens that `batches` reads at once, so that what lies between the steps stays in the cache
 EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and windows.WINDOWS are other keys
 
 
 class Feed:
-    """Says which of `count` examples each batch holds. Subclasses have `batch`, which `stream` reads ahead.
+    """Says which of `count` examples each batch holds. Subclasses have `_read`, for about `together` examples at once.
 
     In the first epoch, example i of a run is example i of the fixed order, for every seed. Each later epoch is a
     permutation of the same examples that depends on the seed and the epoch.
     """
 
-    def __init__(self, count: int, batch: int):
-        self._count, self.batch_size = count, batch
-        self._table = functools.lru_cache(4)(self._epoch)
+    def __init__(self, count: int, batch: int, together: int):
+        self._count, self.batch_size, self._together = count, batch, together
+        self._table = functools.lru_cache(64)(self._epoch)      # for each run of a pack, one or two
 
     def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        """The examples of an epoch in order: the table that `_indices` looks up where an epoch is short enough."""
-        return order.permutation(self._count, EPOCHS, seed, epoch) if epoch else np.arange(self._count)
+        """The examples of an epoch in order, uint32 [count]: the table in which `_ordered` looks places up."""
+        return order.permutation(self._count, EPOCHS, seed, epoch).astype(np.uint32)
+
+    def _ordered(self, seed: int, epoch: int, place: np.ndarray) -> np.ndarray:
+        """The examples at these places of the order of an epoch."""
+        if not epoch:
+            return place
+        if self._count <= TABLES:
+            return self._table(seed, epoch)[place]
+        return order.permute(place, self._count, order.key(EPOCHS, seed, epoch))
 
     def _indices(self, seed, step, rows, xp=np):
-        """The examples of `rows` of the global batch of a step: uint32 [k]. It uses 32-bit arithmetic, as JAX does."""
+        """The examples of `rows` of the global batch of a step: uint32 [k]. It uses 32-bit arithmetic, as JAX does.
+
+        In NumPy `step` may be an integer for each of the `rows`.
+        """
         count, wide = self._count, xp.uint32
         # step * batch + row = count * epoch + place. The left side may exceed 2**32, so it is never formed.
         turns, rest = step // count, (step % count) * self.batch_size + rows
         epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)
         place = (rest % count).astype(wide)
-        if xp is np and count <= TABLES:
+        if xp is np:
             found = np.empty_like(place)
             for which in np.unique(epoch):
                 here = epoch == which
-                found[here] = self._table(seed, int(which))[place[here]]
+                found[here] = self._ordered(seed, int(which), place[here])
             return found
         shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
         return xp.where(epoch == 0, place, shuffled)
@@ -51,8 +63,32 @@ class Feed:
                             f"write rows from range({self.batch_size})")
         return np.arange(self.batch_size)[slice(None) if rows is None else np.asarray(rows, int)]
 
+    def _read(self, seed: int, step, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples of `rows` [k] of the batch of a step, or of a step for each row ([k]); each array is [k, ...]."""
+        raise NotImplementedError
+
+    def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
+        """The batch of a step, or some `rows` of it, such as those of one host."""
+        return self._read(seed, step, self._rows(rows))
+
+    def batches(self, seed: int, start: int, stop: int, rows: range | None = None) -> dict[str, np.ndarray]:
+        """`batch(seed, step, rows)` of the steps start..stop-1, stacked: [steps, rows, ...].
+
+        The examples of many steps are read at once, which takes a small part of the time of `batch` for each.
+        """
+        chosen, steps, out = self._rows(rows), np.arange(start, stop), {}
+        together = max(1, self._together // max(1, len(chosen)))
+        for at in range(0, len(steps), together):
+            part = steps[at:at + together]
+            found = self._read(seed, np.repeat(part, len(chosen)), np.tile(chosen, len(part)))
+            for name, value in found.items():
+                if name not in out:
+                    out[name] = np.empty((len(steps), len(chosen), *value.shape[1:]), value.dtype)
+                out[name][at:at + len(part)] = value.reshape(len(part), *out[name].shape[1:])
+        return out
+
     def stream(self, seed: int, start: int, stop: int, rows: range | None = None) -> Iterator[dict]:
-        """`batch(seed, step, rows)` for steps start..stop-1, read ahead by grain's threads."""
+        """`batch(seed, step, rows)` for steps start..stop-1, read ahead by grain's threads; for loops of one's own."""
         import grain
         steps = grain.MapDataset.range(start, stop)
         batches = steps.map(lambda step: self.batch(seed, int(step), rows))
@@ -66,6 +102,8 @@ class Source(Feed):
     seed. So a run stopped after k steps has seen exactly the first k * batch_size * length tokens, and smaller data
     sets are nested in larger ones. Each later epoch is a permutation of the same windows that depends on the seed and
     the epoch.
+
+    A batch is {"tokens": int32 [batch, length + 1]}.
 
     Attributes: `name`; `contents`, what was found and left out (see `contents.py`); `fingerprint` (of documents, splits,
       tokenizer and order; together with `length` it determines every window); `vocab`, `length`, `batch_size`; `tokens`,
@@ -92,7 +130,7 @@ class Source(Feed):
         if 0 < unique_tokens < length:
             raise DataError(f"data.unique_tokens={unique_tokens} is less than one window of data.length={length}; "
                             "write at least that, or 0 for all")
-        super().__init__((unique_tokens or self.tokens) // length, batch)
+        super().__init__((unique_tokens or self.tokens) // length, batch, TOGETHER // length)
         self.unique_tokens = self._count * length
         self.contents = {**found, "units": self.unique_tokens, "unit": "tokens"}
 
@@ -105,10 +143,8 @@ class Source(Feed):
         """Sentences about what was found in the data and what was left out."""
         return contents.sentences(self.name, self.contents)
 
-    def batch(self, seed: int, step: int, rows: range | None = None) -> dict[str, np.ndarray]:
-        """{"tokens": int32 [rows, length + 1]}: the batch of a step, or some `rows` of it, such as those of one host."""
-        windows = self._indices(seed, step, self._rows(rows))
-        return {"tokens": self._train[windows].astype(np.int32)}
+    def _read(self, seed, step, rows):
+        return {"tokens": self._train[self._indices(seed, step, rows)].astype(np.int32)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays to put on the device for `slice`: {"tokens": [windows, length + 1]}, in the smallest type."""

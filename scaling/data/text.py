@@ -2,7 +2,7 @@
 import functools
 import os
 
-from scaling.data import corpus, tokenizers, windows
+from scaling.data import blocks, corpus, tokenizers, windows
 from scaling.data.source import Source
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
@@ -10,7 +10,7 @@ from scaling.store.prepared import data_directory, preparing
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
-              field: str = "") -> Source:
+              field: str = "", storage: str = "mapped") -> Source:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
@@ -25,6 +25,8 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
       progress: whether to show progress bars.
       encoding: of the files of `text:`, any name that Python knows; empty detects it, see `scaling.data.reading`.
       field: of JSON lines and Parquet files of `text:`, which field is the text; empty for plain text.
+      storage: how windows are stored that are still to be prepared, see `scaling.data.blocks`: "mapped", a flat file
+        that is memory-mapped, or "array_record". Those that are there are read as they are. Batches do not depend on it.
 
     Raises DataError when there is no such corpus, or when it has less text than is asked for; DiskFull.
     """
@@ -32,6 +34,8 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
     for asked, (value, least) in smallest.items():
         if value < least:
             raise DataError(f"data.{asked}={value} is too small; write at least {least}")
+    if storage not in blocks.STORAGES:
+        raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
     root = data_directory(data_dir)
     with preparing(root):
         found = corpus.find_corpus(name, root, progress, encoding, field)
@@ -42,7 +46,7 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
     def split_windows(split: str, count: int) -> windows.Windows:
         with preparing(root):
             return windows.prepare(directory, split, length, tokens, lambda: found.documents(split), count, progress,
-                                   f"{name} {split}")
+                                   f"{name} {split}", storage)
 
     train = split_windows("train", unique_tokens)
     splits = {split: functools.partial(split_windows, split) for split in found.splits}

@@ -16,7 +16,7 @@ from scaling.data.image_files import decode_image
 from scaling.fields import DataError
 
 SHIFTED = ("character", "font")     # the data sets of builders.Glyphs have them
-LOOKED_AT = 64                      # examples of a split whose labels say whether it hides them
+LOOKED_AT = 64                      # examples that are read at once, and whose labels say whether a split hides them
 
 
 class TfdsExamples:
@@ -24,6 +24,7 @@ class TfdsExamples:
 
     def __init__(self, source, field: str, where: str):
         self._source, self._field, self._where = source, field, where
+        self._ahead: dict[int, dict] = {}       # examples that were read with one before them
 
     def __len__(self) -> int:
         return len(self._source)
@@ -35,13 +36,23 @@ class TfdsExamples:
 
     def undecoded(self, index) -> dict:
         try:
-            example = self._source[int(index)]
+            example = self._read(int(index))
             if example[self._field] is None:            # what TFDS gives for a record that is not there
                 raise ValueError("there is no such record")
             return example
         except Exception as error:       # array_record, protobuf and TFDS raise many kinds
             raise DataError(f"{self._where} is damaged: example {index} cannot be read ({tfds.first_line(error)}); "
                             "delete it, and prepare the data set again") from error
+
+    def _read(self, index: int) -> dict:
+        """An example. The next few are read with it: array_record takes time for all of a file's records at each read."""
+        if index not in self._ahead:
+            rows = range(index, min(index + LOOKED_AT, len(self)))
+            try:
+                self._ahead = dict(zip(rows, self._source.__getitems__(list(rows)), strict=True))
+            except Exception:                   # one of them is damaged, perhaps another
+                return self._source[index]
+        return self._ahead.pop(index)
 
 
 def find_pictures(name: str, root: pathlib.Path, size: int, channels: int, resize: str, crop: str,

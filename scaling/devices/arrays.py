@@ -1,9 +1,13 @@
 """Arrays that span several processes: made from what each process holds, and read back as NumPy values."""
 
+import math
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
+
+ALIGNMENT = 64  # bytes, of XLA's buffers on CPU
 
 
 def place(tree, shardings):
@@ -26,13 +30,27 @@ def local_ranges(sharding: NamedSharding, shape) -> tuple[range, ...]:
 
 def place_local(x, sharding: NamedSharding, shape):
     """The global array of which this process holds `x`: the part at `local_ranges(sharding, shape)` in the leading
-    dimensions, whose global sizes are `shape`, and all of the other dimensions."""
-    starts = [r.start for r in local_ranges(sharding, shape)]
+    dimensions, whose global sizes are `shape`, and all of the other dimensions.
+
+    Where `x` is shorter than its part, the rest of the array holds anything.
+    """
+    ranges = local_ranges(sharding, shape)
 
     def read(index):
-        leading = [slice(s.indices(n)[0] - start, s.indices(n)[1] - start) for s, n, start in zip(index, shape, starts)]
-        return x[(*leading, *index[len(starts):])]
-    return jax.make_array_from_callback((*shape, *x.shape[len(starts):]), sharding, read)
+        spans = [s.indices(n)[:2] for s, n in zip(index, shape)]
+        found = x[tuple(slice(low - r.start, high - r.start) for (low, high), r in zip(spans, ranges))]
+        shard = _aligned_empty((*(high - low for low, high in spans), *x.shape[len(spans):]), x.dtype)
+        shard[tuple(map(slice, found.shape))] = found
+        return shard
+    return jax.make_array_from_callback((*shape, *x.shape[len(shape):]), sharding, read)
+
+
+def _aligned_empty(shape, dtype):
+    """`np.empty` at an address that JAX needs not copy on CPU. Pages that nobody writes to cost nothing."""
+    size = math.prod(shape) * dtype.itemsize
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start:start + size].view(dtype).reshape(shape)
 
 
 def fetch(tree):

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from scaling import data, evaluate
+from scaling.data.blocks import STORAGES
 from scaling.data.tokenizers import SMALLEST_BPE
 from scaling.data.transforms import CROPS, RESIZES
 from scaling.evaluate.features import FEATURES
@@ -97,6 +98,7 @@ class Text(_Data):
     tokens: int = knob(2**19, least=1, most=MOST)  # D: tokens seen; steps = tokens / (batch * length)
     unique_tokens: int = static(0, least=0, most=MOST)  # D unique: only the first tokens of the fixed shuffle; 0 is all
     feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
+    storage: str = how("mapped", choices=STORAGES)  # of windows that are prepared: memory-mapped, or in "array_record"
     data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_tokens: int = static(2**16, least=0, most=MOST)  # tokens of each evaluation set; 0 is all
 
@@ -126,7 +128,7 @@ class Text(_Data):
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_text`. Equal arguments give the same source."""
-        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field")
+        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field", "storage")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):

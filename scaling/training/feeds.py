@@ -1,15 +1,16 @@
 """How batches reach a compiled program: the whole data set lies on the devices, or the host streams batches to them.
 
-The program asks its feed for `data` before each call and, inside the compiled loop, for the batch of a step.
+The program asks its feed for `data` before each call and, inside the compiled loop, for the batch of a step. It tells the
+feed the state after the call.
 """
 
 import functools
 
 import jax
-import numpy as np
 
 from scaling.devices import arrays, sharding
 from scaling.devices.layouts import batch_shards
+from scaling.training.ahead import ReadAhead
 from scaling.training.step import NEVER
 
 STREAMED = 2**28  # bytes of streamed batches that a device holds for one call
@@ -32,6 +33,9 @@ class ResidentFeed:
         """The arrays of the source, the same for every call."""
         return self._arrays
 
+    def advanced(self, state):
+        """Nothing to do: the batches of the next call are where those of this one are."""
+
     def abstract(self, compiled_steps: int):
         """Shapes and shardings of `data`."""
         return _abstract(jax.eval_shape(self.source.arrays), sharding.replicated(self.mesh))
@@ -42,15 +46,19 @@ class ResidentFeed:
 
 
 class StreamedFeed:
-    """The host reads the batches of every call. `source` may be None where the program is only compiled."""
+    """The host reads the batches of the next call while the devices compute this one.
+
+    `source` may be None where the program is only compiled.
+    """
 
     run_axis = 0  # every run of a pack has its own batches
 
     def __init__(self, experiment, source, mesh, runs: int):
         self.experiment, self.source, self.mesh, self.runs = experiment, source, mesh, runs
         self.placing = sharding.over_batch(mesh, experiment.layout, "run", None)
-        self._streams: list = []  # one for each run of which this host holds a part
-        self._position: tuple[list[int], int] = ([], 0)  # seeds of the streams, and the step that they give next
+        self._ahead: ReadAhead | None = None  # of the runs of which this host holds a part
+        self._seeds: list[int] = []  # of those runs
+        self._step: jax.Array | None = None  # that of the state after the last call, until the next one
 
     @functools.cached_property
     def _example(self) -> dict:
@@ -66,24 +74,30 @@ class StreamedFeed:
         return max(1, int(STREAMED / per_device))
 
     def data(self, state, pack, steps: int, compiled_steps: int):
-        """Batches [runs, compiled_steps, batch, ...], zero after the first `steps` steps.
+        """Batches [runs, compiled_steps, batch, ...], of which only the first `steps` steps count.
 
         Each host reads only the runs and rows that its devices hold.
         """
-        start = int(arrays.fetch(state.step)[0])
         shape = (self.runs, compiled_steps, self.experiment.data.batch)
         local_runs, _, local_rows = arrays.local_ranges(self.placing, shape)
         seeds = [pack[run].seed for run in local_runs]
-        if (seeds, start) != self._position:  # another pack or segment, or a resumed run: the streams do not continue
-            self._streams = [self.source.stream(seed, start, NEVER, local_rows) for seed in seeds]
-        self._position = (seeds, start + steps)
-        batches = _stack([_stack([next(stream) for _ in range(steps)]) for stream in self._streams])
+        batches = self._reader(state, seeds, local_rows).take(steps)
+        return jax.tree.map(lambda x: arrays.place_local(x, self.placing, shape), batches)
 
-        def place(x):
-            padding = [(0, 0), (0, compiled_steps - steps)] + [(0, 0)] * (x.ndim - 2)
-            return arrays.place_local(np.pad(x, padding), self.placing, shape)
+    def _reader(self, state, seeds, rows) -> ReadAhead:
+        """The reader at the step of `state`: the last one if this call goes on where the last one ended."""
+        # To ask the devices for the step would wait for the last call, so the state is recognised by the array itself.
+        follows, self._step = state.step is self._step, None
+        if self._ahead is None or not follows or seeds != self._seeds:
+            start = int(arrays.fetch(state.step)[0])  # another pack or segment, or a resumed run
+            if self._ahead is None or (seeds, start) != (self._seeds, self._ahead.at):
+                reads = [functools.partial(self.source.batches, seed, rows=rows) for seed in seeds]
+                self._ahead, self._seeds = ReadAhead(reads, start, self.most_steps), seeds
+        return self._ahead
 
-        return jax.tree.map(place, batches)
+    def advanced(self, state):
+        """Remembers the state after the call whose `data` were asked for last."""
+        self._step = state.step
 
     def abstract(self, compiled_steps: int):
         """Shapes and shardings of `data`."""
@@ -94,11 +108,6 @@ class StreamedFeed:
     def batch(self, data, index, seed, step):
         """The batch of step number `index` of this call, from one run's `data`; traced."""
         return jax.tree.map(lambda x: x[index], data)
-
-
-def _stack(trees):
-    """Trees of arrays as one tree, stacked on a new first axis."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _abstract(shapes, placing):

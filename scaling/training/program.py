@@ -85,7 +85,9 @@ class Program:
 
     def _call(self, state, pack, spans, steps):
         data = self.feed.data(state, pack, steps, self.compiled_steps)
-        return self.advance_call(state, self._knobs(pack), self._spans(spans), np.int32(steps), data)
+        state, metrics = self.advance_call(state, self._knobs(pack), self._spans(spans), np.int32(steps), data)
+        self.feed.advanced(state)
+        return state, metrics
 
     def lower(self) -> jax.stages.Lowered:
         """`advance`, traced and lowered for the mesh but not run. A streamed feed needs no source for it."""

@@ -159,9 +159,9 @@ def test_a_torn_build_is_mended(books):
     """Each file that a kill can prevent or damage is removed or cut short in turn."""
     whole = load(books).arrays()["tokens"]
     train = "windows/*/train-*"
-    for pattern in ("index/*.json", "**/dataset_info.json", f"{train}.json", f"{train}.array_record"):
+    for pattern in ("index/*.json", "**/dataset_info.json", f"{train}.json", f"{train}.npy"):
         (path,) = books[1].glob(pattern)
-        if pattern.endswith("array_record"):
+        if pattern.endswith("npy"):
             path.with_suffix(".json").unlink()          # always written after it
             path.write_bytes(path.read_bytes()[:100])
         elif "dataset_info" in pattern:                 # a directory without it was never renamed into place

@@ -25,8 +25,10 @@ def assert_equal(found, expected):
 def test_resident_equals_streamed_equals_batch_to_the_bit(load_glyphs, options):
     source = load_glyphs(**options)
     arrays, resident = jax.tree.map(jnp.asarray, source.arrays()), jax.jit(source.slice)
+    together = source.batches(7, 1, 5)
     for step, streamed in zip(range(1, 5), source.stream(7, 1, 5), strict=True):
         assert_equal(streamed, source.batch(7, step))
+        assert_equal({name: values[step - 1] for name, values in together.items()}, streamed)
         assert_equal(jax.tree.map(np.asarray, resident(arrays, 7, step)), streamed)
         for rows in (range(0, 4), range(4, 8)):
             assert_equal(source.batch(7, step, rows), {name: value[rows] for name, value in streamed.items()})

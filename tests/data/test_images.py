@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from scaling import data
-from scaling.data import builders, pictures, transforms
+from scaling.data import builders, pictures, tfds_images, transforms
 from scaling.data.glyphs.stream import CATEGORICAL
 from scaling.fields import DataError
 
@@ -93,18 +93,30 @@ def test_a_data_set_without_own_training_images_is_refused(root):
         load(root, "tfds:patches/same")
 
 
+def test_examples_read_together_are_those_read_one_by_one(root, monkeypatch):
+    monkeypatch.setattr(tfds_images, "LOOKED_AT", 7)
+    builder = tfds.builder("patches/plain", data_dir=root)
+    plain = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+    examples = tfds_images.TfdsExamples(plain, "image", "here")
+    for index in (*range(len(plain)), len(plain) - 1, 3, 3, 0):
+        assert examples.undecoded(index) == plain[index] and len(examples._ahead) < 7
+
+
 @pytest.mark.parametrize("options", [
     {"unique_examples": 20}, {"flip": True, "shift": 2, "levels": 16, "label": "label", "classes": 2},
     {"channels": 1, "size": 5, "resize": "bilinear", "crop": "none", "caption": 8, "flip": True}])
 def test_resident_equals_streamed_equals_batch(root, options):
     source = load(root, **options)
     arrays, resident = jax.tree.map(jnp.asarray, source.arrays()), jax.jit(source.slice)
+    source._together = 13  # of the 32 examples of eight steps
+    together = source.batches(5, 1, 9)
     for step, streamed in zip(range(1, 9), source.stream(5, 1, 9), strict=True):
         alone, found = source.batch(5, step), resident(arrays, 5, step)
-        assert alone.keys() == streamed.keys() == found.keys()
+        assert alone.keys() == streamed.keys() == found.keys() == together.keys()
         for key, value in alone.items():
-            assert value.dtype == streamed[key].dtype == found[key].dtype
+            assert value.dtype == streamed[key].dtype == found[key].dtype == together[key].dtype
             np.testing.assert_array_equal(streamed[key], value)
+            np.testing.assert_array_equal(together[key][step - 1], value)
             np.testing.assert_array_equal(found[key], value)
             np.testing.assert_array_equal(source.batch(5, step, range(1, 3))[key], value[1:3])
 

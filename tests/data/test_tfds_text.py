@@ -4,6 +4,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from scaling import data
+from scaling.data import corpus, windows
 from scaling.fields import DataError
 
 
@@ -45,6 +46,20 @@ def test_a_prepared_tfds_data_set_and_its_own_test_split(tmp_path):
         seen, whole = (np.bincount(np.frombuffer(b, np.uint8), minlength=256)
                        for b in (found["tokens"][:, 1:].astype(np.uint8).tobytes(), text))
         assert (seen <= whole).all() and (whole - seen).sum() <= 8
+
+
+def test_documents_read_together_are_those_read_one_by_one(tmp_path, monkeypatch):
+    Sentences(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    documents = corpus.find_corpus("tfds:sentences", tmp_path, progress=False).documents("train")
+    alone, plain = [documents[i] for i in range(100)], [*documents]
+    assert plain == alone == documents.__getitems__(range(100)) and documents.__getitems__([7, 3, 7]) == [
+        alone[7], alone[3], alone[7]]
+    for block in (1, 50, 1000, 10**6):
+        monkeypatch.setattr(windows, "BLOCK", block)
+        assert windows.take(documents, 10) == windows.take(alone, 10)
+    # A record that is not there is None among others; the plain way says what is wrong, or reads it.
+    monkeypatch.setattr(type(documents._source), "__getitems__", lambda self, rows: [{"sentence": None} for _ in rows])
+    assert documents.__getitems__([7, 3]) == [alone[7], alone[3]]
 
 
 def test_a_tfds_data_set_that_is_cut_short_is_named(tmp_path):

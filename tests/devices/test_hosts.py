@@ -72,14 +72,15 @@ def alone(job, tmp_path_factory):
 
 def test_a_job_whose_process_is_killed_resumes_with_others_and_ends_as_one_process_does(job, alone, tmp_path):
     workdir = tmp_path / "study"
-    processes = job(2, workdir, "--checkpoint_seconds=0")
+    streamed = "--config.data.feed=streamed"  # each process reads its own rows; the one that is alone holds all data
+    processes = job(2, workdir, "--checkpoint_seconds=0", streamed)
     wait_for_checkpoint(workdir, processes)
     processes[1].send_signal(signal.SIGKILL)
     start = time.monotonic()
     codes, err, _ = ended(processes)
     assert codes == [exits.RESTART, -signal.SIGKILL] and time.monotonic() - start < 60, err
     assert err[0].count(exits.PEER_DIED) == 1 and "Traceback" not in err[0] and "stack trace" not in err[0]
-    codes, err, out = ended(job(4, workdir, "--config.layout=fsdp", "--keep_best=1", "--checkpoint_seconds=5"))
+    codes, err, out = ended(job(4, workdir, "--config.layout=fsdp", "--keep_best=1", "--checkpoint_seconds=5", streamed))
     assert codes == [0] * 4, err
     best = [p.parent for p in workdir.glob("checkpoints/*/*/*/state")]
     assert best and len({p.parent for p in best}) == len(best), best  # one checkpoint of each saved segment

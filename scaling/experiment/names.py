@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 from scaling import families
 from scaling.fields import leaves
@@ -13,9 +14,9 @@ def program_key(experiment) -> str:
     return _hash({"family": families.name(experiment.family), **plain})
 
 
-def named_by(experiment, data_fingerprint: str, version: int, also=()) -> str:
-    """The name of a run under a results version, which may have hashed the `how` fields `also` too."""
-    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
+def named_by(experiment, data_fingerprint: str, version: int, also: Mapping | None = None) -> str:
+    """The name of a run under a results version, which may have hashed the values `also` of `how` fields too."""
+    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how"} | dict(also or {})
     what |= {"family": families.name(experiment.family), "content": data_fingerprint}
     return _hash({**what, "results_version": version})
 

@@ -82,13 +82,13 @@ def test_the_report_on_a_program_that_does_not_fit_has_a_change_that_does(monkey
 
     def attempt(e, topology, slices=1, mesh="", runs=1):
         asked.append((e.family.remat, e.layout, topology))
-        fits = e.family.remat and e.layout == "fsdp_tensor"
+        fits = e.family.remat == "full" and e.layout == "fsdp_tensor"
         return {**report, "fits": fits, "why": "out of memory", "topology": topology}
 
     monkeypatch.setattr(search, "attempt", attempt)
     found = search.nearest_that_fits(tiny(layout="fsdp"), "v5e:2x2")
-    assert found["change"] == "--config.layout=fsdp_tensor --config.family.remat=True --config.microbatch=1"
-    assert asked[0] == (False, "fsdp", "v5e:2x2") and {where for *_, where in asked} == {"v5e:2x2"}
+    assert found["change"] == "--config.layout=fsdp_tensor --config.family.remat=full --config.microbatch=1"
+    assert asked[0] == ("none", "fsdp", "v5e:2x2") and {where for *_, where in asked} == {"v5e:2x2"}
     assert "DOES NOT FIT" in format_report(found) and "What fits" in format_report(found)
 
 

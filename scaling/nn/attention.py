@@ -28,7 +28,7 @@ def causal(q, k, v, implementation="auto"):
     if implementation == "cpu":
         return _cpu(q, k, v)
     if implementation == "splash":
-        return splash.causal(q, k, v)
+        return splash.attend(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
 
 

@@ -28,7 +28,7 @@ def block(length: int) -> int:
     return next(size for size in range(min(BLOCK, length), 0, -LANES) if length % size == 0)
 
 
-def causal(q, k, v):
+def attend(q, k, v):
     """softmax(q k^T / sqrt(d)) v over the positions up to the query's own; shapes are those of `scaling.nn.attention`."""
     if q.shape[1] % LANES:
         raise ValueError(f"splash attention takes lengths that are multiples of {LANES}, not {q.shape[1]}; write "

@@ -213,7 +213,7 @@ def compiler_flags() -> dict[str, str]:
     return {name: " ".join(os.environ[name].split()) for name in COMPILER_FLAGS if os.environ.get(name, "").strip()}
 
 
-def environment() -> dict:
+def built_with() -> dict:
     """What results depend on beside the code and the experiment: `versions`, and `compiler_flags`."""
     return versions() | compiler_flags()
 

@@ -220,7 +220,7 @@ class PackTraining:
                 **({"judge": judge.describe()} if judge is not None else {}),
                 "curve": logs.curve_seal(curve, lost), "seconds": seconds / len(runs),
                 "data_fingerprint": source.fingerprint,
-                "experiment": experiments.to_dict(run.experiment), "versions": records.environment(),
+                "experiment": experiments.to_dict(run.experiment), "versions": records.built_with(),
                 "git_commit": records.git_commit(),
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
 

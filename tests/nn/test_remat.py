@@ -21,7 +21,8 @@ def gradients(family, params, batch):
     return jax.jit(jax.value_and_grad(lambda p: family.loss(p, batch, None)[0]))(params)
 
 
-@pytest.mark.parametrize("name", HERE[1:])
+@pytest.mark.parametrize("name", [name if name in ("dots_no_batch", "attention") else
+                                  pytest.param(name, marks=pytest.mark.slow) for name in HERE[1:]])
 def test_every_policy_has_the_loss_and_gradients_of_none(name):
     params, batch = SMALL.init(jax.random.key(0)), SMALL.example_batch(2, jax.random.key(1))
     found = gradients(dataclasses.replace(SMALL, remat=name), params, batch)

@@ -43,16 +43,17 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(splash, "BLOCK", 128)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2])
+@pytest.mark.parametrize("kv_heads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_equals_plain_attention_in_value_and_gradients(small_blocks, kv_heads):
     given = inputs(kv_heads=kv_heads)
     assert_same(value_and_gradients("splash", *given), value_and_gradients("xla", *given))
 
 
-@pytest.mark.parametrize("layout,mesh,kv_heads", [("fsdp", "", 2), ("fsdp_tensor", "data=2,fsdp=2,tensor=2", 2),
-                                                  ("tensor", "data=2,tensor=4", 2)])  # the last repeats keys for four heads
-def test_every_device_computes_its_own_sequences_and_heads(layout, mesh, kv_heads):
-    given = inputs(batch=8, length=128, heads=4, kv_heads=kv_heads)
+@pytest.mark.parametrize("layout,mesh", [
+    ("fsdp_tensor", "data=2,fsdp=2,tensor=2"), pytest.param("fsdp", "", marks=pytest.mark.slow),
+    pytest.param("tensor", "data=2,tensor=4", marks=pytest.mark.slow)])  # the last repeats two keys for four heads
+def test_every_device_computes_its_own_sequences_and_heads(layout, mesh):
+    given = inputs(batch=8, length=128, heads=4, kv_heads=2)
     found = value_and_gradients("splash", *given, where=make_mesh(1, mesh, layout), layout=layout)
     assert_same(found, value_and_gradients("xla", *given))
 

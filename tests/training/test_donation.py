@@ -24,8 +24,8 @@ def donated(text) -> set[int]:
 
 
 @pytest.mark.parametrize("layout,mesh,runs,changes", [
-    ("fsdp_tensor", "data=2,fsdp=2,tensor=2", 1, {"optim.ema": 0.9}), ("data", "run=2,data=4", 2, {"optim.name": "muon"})],
-    ids=["divided", "packed"])
+    ("fsdp_tensor", "data=2,fsdp=2,tensor=2", 1, {"optim.ema": 0.9, "family.heads": 2}), ("data", "run=2,data=4", 2, {}),
+    pytest.param("data", "", 1, {"optim.name": "muon"}, marks=pytest.mark.slow)], ids=["divided", "packed", "muon"])
 def test_every_leaf_of_the_state_is_donated(layout, mesh, runs, changes):
     p = program(layout, mesh, runs, **changes)
     compiled = p.lower().compile()

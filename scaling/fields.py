@@ -77,9 +77,10 @@ class Limits:
         return " and ".join(f"{word} {value}" for word, value in parts.items() if value is not None)
 
 
-def static(default, **limits):
-    """A field that is part of the compiled program. The keywords are those of `Limits`."""
-    return dataclasses.field(default=default, metadata={"limits": Limits(**limits)})
+def static(default, later=False, **limits):
+    """A field that is part of the compiled program; the keywords are those of `Limits`. A `later` one is younger than the
+    names of runs: at its default it is no part of them."""
+    return dataclasses.field(default=default, metadata={"later": later, "limits": Limits(**limits)})
 
 
 def knob(default, **limits):
@@ -88,8 +89,7 @@ def knob(default, **limits):
 
 
 def how(default, also=types.MappingProxyType({}), **limits):
-    """A field that is part of the program but not of the run's name. `also` maps other spellings of its values, such as
-    those of older configs and records, to the values."""
+    """A field that is part of the program but not of the run's name. `also` maps older spellings of its values to them."""
     return dataclasses.field(default=default, metadata={"how": True, "also": also, "limits": Limits(**limits)})
 
 

@@ -55,6 +55,7 @@ class Optim:
     floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
     parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: matrices learn at base_width / width
     base_width: int = static(64, least=1, most=2**20)
+    moments: str = static("float32", later=True, choices=("float32", "bfloat16"))  # type of first moments
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
 
     def __post_init__(self):

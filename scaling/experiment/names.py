@@ -1,5 +1,6 @@
 """Names of programs and of runs: hashes of the fields of an experiment."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,9 +17,23 @@ def program_key(experiment) -> str:
 
 def named_by(experiment, data_fingerprint: str, version: int, also: Mapping | None = None) -> str:
     """The name of a run under a results version, which may have hashed the values `also` of `how` fields too."""
-    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how"} | dict(also or {})
+    left_out = unnamed(experiment)
+    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" and path not in left_out}
+    what |= dict(also or {})
     what |= {"family": families.name(experiment.family), "content": data_fingerprint}
     return _hash({**what, "results_version": version})
+
+
+def unnamed(node, prefix: str = "") -> set[str]:
+    """Dotted paths of the fields that are younger than the names of runs and at their defaults."""
+    out = set()
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            out |= unnamed(value, f"{prefix}{f.name}.")
+        elif f.metadata.get("later") and value == f.default:
+            out.add(prefix + f.name)
+    return out
 
 
 def _hash(values: dict) -> str:

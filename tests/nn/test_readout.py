@@ -37,7 +37,7 @@ def value_and_gradients(loss, x, weight, targets, per_token):
     return nats, *gradients
 
 
-@pytest.mark.parametrize("block,scale", [(1, 1.0), (10, 0.5), (16, 1.0), (64, 1.0)])  # divides 50, leaves a rest, is one block
+@pytest.mark.parametrize("block,scale", [(1, 1.0), (10, 0.5), (16, 1.0), (64, 1.0)])  # divides, rest, one
 def test_it_equals_the_plain_cross_entropy_in_value_and_gradients(block, scale):
     found = value_and_gradients(lambda *a: readout.block_cross_entropy(*a, scale, block), *inputs())
     for ours, theirs in zip(found, value_and_gradients(lambda *a: plain(*a, scale), *inputs()), strict=True):

@@ -1,9 +1,10 @@
 """The cross-entropy of a readout over a large vocabulary, whose logits are never whole in memory.
 
 At 2,048 tokens and a vocabulary of 128 thousand, the float32 logits of one sequence are 1 GiB, and the plain loss with its
-gradients holds three arrays of that size on CPU: 2.9 GiB, where blocks hold 0.14. Here the vocabulary passes in blocks: the forward pass keeps the logarithm of the sum of
-exponentials of each token, and the backward pass computes the logits of every block again. That is one matrix product in
-four more than the plain loss executes. The idea is that of Wijmans et al. 2024 (arXiv:2411.09009, section 4).
+gradients holds three arrays of that size on CPU: 2.9 GiB, where blocks hold 0.14. Here the vocabulary passes in blocks: the
+forward pass keeps the logarithm of the sum of exponentials of each token, and the backward pass computes the logits of every
+block again. The readout then executes four products where the plain loss executes three. The idea is that of Wijmans et al.
+2024 (arXiv:2411.09009, section 4).
 
 Where a layout divides the vocabulary, each device passes through its own part in blocks. Sums over devices are taken once,
 after the last block.

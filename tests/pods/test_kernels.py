@@ -1,4 +1,4 @@
-"""Kernels and losses of large models, compiled for TPUs that are not here: what they save, and that their work is counted."""
+"""Kernels and losses of large models, compiled for TPUs that are not here: what they save, and how they are counted."""
 
 import importlib.util
 
@@ -40,17 +40,16 @@ def test_splash_attention_compiles_for_a_divided_batch_and_saves_memory_and_traf
     plain, splash = (attempt(large(**{"family.attention": way}), "v5e:2x2") for way in ("xla", "auto"))
     assert splash["bytes"]["temporaries"] < plain["bytes"]["temporaries"] / 2
     assert splash["traffic"] < plain["traffic"] / 2
-    assert 1 <= splash["flops"]["compiled"] / splash["flops"]["model"] < plain["flops"]["compiled"] / plain["flops"]["model"]
-    assert splash["flops"]["model"] == plain["flops"]["model"]
+    model = plain["flops"]["model"]
+    assert splash["flops"]["model"] == model and model <= splash["flops"]["compiled"] < plain["flops"]["compiled"]
 
 
 @needs_libtpu
 @pytest.mark.slow
 @pytest.mark.parametrize("layout,mesh", [("fsdp", ""), ("fsdp_tensor", "fsdp=2,tensor=2")])
 def test_a_loss_in_blocks_compiles_with_less_memory_and_sends_as_much(layout, mesh):
-    changes = {"layout": layout, "family.vocab": 2**17, "data.length": 512}
-    whole, blocks = (attempt(large(**changes).replace({"family.vocab": 2**17, "family.cross_entropy": way, "microbatch": 4}),
-                             "v5e:2x2", mesh=mesh) for way in ("whole", "blocks"))
+    e = large(layout=layout, **{"data.length": 512}).replace({"family.vocab": 2**17, "microbatch": 4})
+    whole, blocks = (attempt(e.replace({"family.cross_entropy": way}), "v5e:2x2", mesh=mesh) for way in ("whole", "blocks"))
     assert blocks["bytes"]["temporaries"] < 0.6 * whole["bytes"]["temporaries"]
     assert blocks["flops"]["model"] == whole["flops"]["model"] and blocks["flops"]["compiled"] > whole["flops"]["compiled"]
     sent = [sum(row["sent"] for row in report["collectives"]) for report in (whole, blocks)]

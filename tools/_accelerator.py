@@ -19,6 +19,7 @@ from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import chips
 from scaling.experiment import KINDS, Text
+from scaling.nn import remat
 from scaling.training.program import Program
 from scaling.training.step import run_span
 
@@ -41,10 +42,11 @@ class Sizes(NamedTuple):
     batch: int = 64
     attention: tuple[int, ...] = (8, 2048, 16, 128)  # sequences, length, heads, dimensions of a head
     loss: tuple[int, ...] = (8192, 2048, 131072)  # tokens, width, words
+    remat: tuple[str, ...] = remat.NAMES  # of the smaller model
 
 
 SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2), 5e3, 5e3, ((4, 8),), 2, 2,
-              (2, 64, 2, 8), (16, 8, 4096))
+              (2, 64, 2, 8), (16, 8, 4096), ("none", "full"))
 
 # Dense bfloat16 FLOP/s, without sparsity, from NVIDIA's datasheets. Those of TPUs are in scaling.devices.chips.
 PUBLISHED = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12,

@@ -42,7 +42,6 @@ from typing import NamedTuple
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # JAX takes 0.75 of a GPU's memory otherwise
 
 try:
-    from scaling.nn import remat  # noqa: E402
     from tools import _accelerator, _kernels  # noqa: E402
 except ModuleNotFoundError as error:
     sys.exit(f"{error}; pip install absl-py flax ml_collections optax, beside jax for this accelerator")
@@ -81,7 +80,7 @@ def pieces(sizes, tests, measured) -> list[Piece]:
     found += [Piece("packed", "packed", 3, packed("transformer")),
               Piece("attention", "attention", 1, lambda note, left: _kernels.attentions(sizes, note, left)),
               Piece("loss", "loss", 1, lambda note, left: _kernels.losses(sizes, note, left)),
-              *(Piece(f"remat {name}", "remat", 1, model(sizes.models[0], remat=name)) for name in remat.NAMES),
+              *(Piece(f"remat {name}", "remat", 1, model(sizes.models[0], remat=name)) for name in sizes.remat),
               Piece("convolutions", "convolutions", 3, lambda note, left: _accelerator.convolutions(sizes, note, left))]
     if tests:
         found.append(Piece("tests", "tests", 4, functools.partial(run_tests, tests)))

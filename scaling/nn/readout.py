@@ -2,7 +2,7 @@
 
 At 2,048 tokens and a vocabulary of 128 thousand, the float32 logits of one sequence are 1 GiB, and the plain loss with its
 gradients holds three arrays of that size on CPU: 2.9 GiB, where blocks hold 0.14. Here the vocabulary passes in blocks: the
-forward pass keeps the logarithm of the sum of exponentials of each token, and the backward pass computes the logits of every
+forward pass keeps the logarithm of the sum of exponentials of each token, and the backward pass computes the logits of each
 block again. The readout then executes four products where the plain loss executes three. The idea is that of Wijmans et al.
 2024 (arXiv:2411.09009, section 4).
 
@@ -19,7 +19,7 @@ from jax import lax
 from scaling.devices import sharding
 
 WAYS = ("auto", "whole", "blocks")
-LARGE = 2**26  # logits of one sequence from which "auto" takes blocks
+LARGE = 2**27  # logits of one sequence from which "auto" takes blocks
 BLOCK, HELD = 1024, 2**23  # the fewest words of a block, and the number of logits that larger blocks hold at most
 
 

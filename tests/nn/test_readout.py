@@ -119,7 +119,7 @@ def test_blocks_are_chosen_by_the_size_of_one_sequence():
 
 
 def test_one_more_product_is_executed_and_the_model_counts_the_same():
-    large = dataclasses.replace(SMALL, length=2048, vocab=2**15, attention="xla")
+    large = dataclasses.replace(SMALL, length=2048, vocab=2**16, attention="xla")
     whole, auto = (dataclasses.replace(large, cross_entropy=way) for way in ("whole", "auto"))
     readout_once = 2 * 2 * 2048 * large.width * large.vocab
     executed = [cost.flops(lambda p, b, f=f: jax.grad(lambda p: f.loss(p, b, None)[0])(p), *cost._abstract(f, 2)[:2])
@@ -127,7 +127,7 @@ def test_one_more_product_is_executed_and_the_model_counts_the_same():
     assert executed[1] - executed[0] == readout_once
     assert cost.train_flops(auto, 2) == cost.train_flops(whole, 2)
     with sharding.as_on("tpu", plain=True):
-        assert not readout.in_blocks("auto", 2048, 2**15)
+        assert not readout.in_blocks("auto", 2048, 2**16)
 
 
 def test_memory_at_a_vocabulary_of_128_thousand():

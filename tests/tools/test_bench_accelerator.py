@@ -45,9 +45,8 @@ def of(content, piece):
 
 def test_every_piece_is_measured_printed_and_written(small):
     said, content = small
-    failed = {entry["piece"] for entry in content["measurements"] if "failed" in entry}
-    assert failed <= {"remat offload"}  # a CPU has one memory only
-    assert {"products", "100M", "1B", "packed", "attention", "loss", "remat dots", "convolutions", "goals"} <= {
+    assert not [entry for entry in content["measurements"] if "failed" in entry]
+    assert {"products", "100M", "1B", "packed", "attention", "loss", "remat full", "convolutions", "goals"} <= {
         e["piece"] for e in content["measurements"]}
     assert all(entry["text"] in said for entry in content["measurements"])
     assert content["device"]["count"] == 2 and content["seconds"] < content["budget_seconds"]

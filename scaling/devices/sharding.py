@@ -71,14 +71,14 @@ class MeshPlacement(Placement):
         return axes.tree_map_with_axes(lambda x, names: self._constrain(self.layout.params, x, names), tree)
 
     def shards(self, name):
-        return shard_count(self.mesh, self.layout.activations.get(name))
+        return shard_count(self.mesh, _free(self.layout.activations.get(name), self.lead))
 
     def on_each_device(self, function, arguments, names, out):
         if self.mesh.size == 1:
             return function(*arguments)
-        specs = tuple(_spec(self.mesh, self.layout.activations, n, x.shape) for n, x in zip(names, arguments, strict=True))
-        of = _spec(self.mesh, self.layout.activations, out, arguments[0].shape)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=of, check_vma=False)(*arguments)
+        *specs, of = (_spec(self.mesh, self.layout.activations, n, x.shape, self.lead)
+                      for n, x in zip((*names, out), (*arguments, arguments[0]), strict=True))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=tuple(specs), out_specs=of, check_vma=False)(*arguments)
 
     def platform(self):
         return self.mesh.devices.flat[0].platform
@@ -212,12 +212,17 @@ def map_parts(function, in_axes):
 # ----------------------------------------------------------------------------- specs and shardings
 
 
+def _free(entry, lead) -> tuple[str, ...]:
+    """The mesh axes of an entry of a table that are not in `lead`."""
+    return tuple(axis for axis in mesh_axes(entry) if axis not in lead)
+
+
 def _spec(mesh, table, names, shape, lead=()) -> PartitionSpec:
     """A dimension is divided if the table names its axis and its size divides. A mesh axis divides one dimension only, and
     those of `lead` none of these."""
     used, out = set(), []
     for name, length in zip(names, shape, strict=True):
-        wanted = tuple(axis for axis in mesh_axes(table.get(name)) if axis not in lead)
+        wanted = _free(table.get(name), lead)
         if used & set(wanted) or length % shard_count(mesh, wanted):
             wanted = ()
         used |= set(wanted)

@@ -109,3 +109,20 @@ def test_the_products_of_both_kernels_are_counted_in_the_blocks_that_the_mask_le
 
     assert cost.flops(loss, q, k, v) == 2 * product
     assert cost.flops(jax.grad(loss, (0, 1, 2)), q, k, v) == 7 * product + sums
+
+
+def test_it_is_mapped_over_the_parts_of_a_batch_that_each_device_accumulates():
+    q, k, v, _ = inputs(batch=8, length=128)
+    where, layout = make_mesh(1, "data=4,tensor=2", "tensor"), "tensor"
+
+    def gradients(implementation):
+        def f(*qkv):
+            return jnp.square(attention.causal(*qkv, implementation)).sum()
+
+        def of_parts(*qkv):
+            with sharding.within(where, layout):
+                parts = [x.reshape(sharding.parts(), -1, *x.shape[1:]) for x in qkv]
+                return sharding.map_parts(jax.grad(f, argnums=(0, 1, 2)), (0, 0, 0))(*parts)
+        return jax.jit(of_parts)(q, k, v)
+
+    assert_same(gradients("splash"), gradients("xla"))

@@ -101,8 +101,8 @@ def report_row(result: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-POLICY_COLUMNS = ("remat", "peak GiB", "temporaries GiB", "compiled / model", "HBM GB", "sent MB", "compute", "HBM", "ICI",
-                  "bound", "step, overlapped", "step, serial", "compile s")
+POLICY_COLUMNS = ("remat", "microbatches", "peak GiB", "temporaries GiB", "compiled / model", "HBM GB", "sent MB",
+                  "compute", "HBM", "ICI", "bound", "step, overlapped", "step, serial", "compile s")
 
 
 def policies_header() -> str:
@@ -113,7 +113,8 @@ def policies_header() -> str:
 def policy_row(name: str, result: dict) -> str:
     """The report on a program with the rematerialisation of this name, as one line of a Markdown table."""
     took, sizes = result["compile"], result["bytes"]
-    cells = [name, f"{(sizes.get('peak') or 0) / GIB:.3g} of {sizes['memory'] / GIB:.3g}"]
+    peak = f"{(sizes.get('peak') or 0) / GIB:.3g} of {sizes['memory'] / GIB:.3g}"
+    cells = [name, str(result["gradients_per_step"]), peak]
     if result["fits"]:
         r, f = result["roofline"], result["flops"]
         cells += [f"{sizes['temporaries'] / GIB:.3g}", f"{f['compiled'] / f['model']:.2f}",

@@ -13,7 +13,7 @@ from scaling import experiment as experiments
 from scaling.devices import chips
 from scaling.pods import search
 from scaling.pods.attempt import attempt
-from scaling.pods.table import format_report
+from scaling.pods.table import format_report, policies_header, policy_row, report_header, report_row
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: .[pods]")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,6 +73,17 @@ def test_a_report_is_complete(report):
     json.dumps(report)
     text = format_report(report)
     assert "fits" in text and "fsdp=4" in text and "all-gather" in text
+
+
+@needs_libtpu
+def test_tables_have_the_bytes_that_a_step_sends_and_as_many_cells_as_their_heads(report):
+    sent = sum(row["sent"] for row in report["collectives"])
+    tables = (report_header(), report_row(report)), (policies_header(), policy_row("dots", report))
+    for head, row in tables:
+        assert row.count("|") == head.splitlines()[0].count("|") and f"| {sent / 1e6:.4g} |" in row
+    unfit = {**report, "fits": False}
+    assert policy_row("none", unfit).count("|") == policies_header().splitlines()[0].count("|")
+    assert f"{sent / 1e6:.3f}" in format_report(report)
 
 
 @needs_libtpu

@@ -74,7 +74,8 @@ class MeshPlacement(Placement):
         return shard_count(self.mesh, _free(self.layout.activations.get(name), self.lead))
 
     def on_each_device(self, function, arguments, names, out):
-        if self.mesh.size == 1:
+        uneven = any(length % self.shards(name) for name, length in zip(names[0], arguments[0].shape) if name)
+        if self.mesh.size == 1 or uneven:  # one example, whose memory is measured, has no parts
             return function(*arguments)
         *specs, of = (_spec(self.mesh, self.layout.activations, n, x.shape, self.lead)
                       for n, x in zip((*names, out), (*arguments, arguments[0]), strict=True))

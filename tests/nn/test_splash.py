@@ -11,7 +11,9 @@ from numpy.testing import assert_allclose
 from scaling import cost
 from scaling.devices import sharding
 from scaling.devices.layouts import make_mesh
+from scaling.families.transformer import Transformer
 from scaling.nn import attention, splash
+from scaling.training import accumulation
 
 
 def inputs(batch=2, length=256, heads=2, kv_heads=2, size=8):
@@ -126,3 +128,11 @@ def test_it_is_mapped_over_the_parts_of_a_batch_that_each_device_accumulates():
         return jax.jit(of_parts)(q, k, v)
 
     assert_same(gradients("splash"), gradients("xla"))
+
+
+def test_one_example_keeps_as_much_on_a_mesh_as_on_one_device():
+    """The microbatch follows from what an example keeps; the parts of a mesh would count it once for each device."""
+    family = Transformer(width=16, layers=1, heads=2, length=128, vocab=16, attention="splash")
+    alone = accumulation.activation_bytes.__wrapped__(family)
+    with sharding.within(make_mesh(1, "fsdp=8", "fsdp"), "fsdp"):
+        assert accumulation.activation_bytes.__wrapped__(family) < 1.1 * alone

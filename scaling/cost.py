@@ -126,7 +126,7 @@ def _equation(equation, trips, causal):
     if name == "cond":
         return max(inner)
     if name == "shard_map":
-        return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"]) * sum(inner)
+        return params["mesh"].size * sum(inner)
     return sum(inner)
 
 

@@ -23,7 +23,7 @@ SHAPES = {1e9: {"width": 2048, "layers": 22, "heads": 16, "kv_heads": 8},
 def get_config():
     config = experiment.config("transformer")
     config.title, config.metric = "Language models on TPU slices", "bits_per_byte"
-    config.family.update({"dtype": "bfloat16", "remat": True, "scan": True})
+    config.family.update({"dtype": "bfloat16", "remat": "full", "scan": True})
     config.data.update({"name": "tfds:c4", "tokenizer": "bpe:32768", "length": 2048, "batch": 1024, "feed": "streamed"})
     config.layout, config.sizes, config.tokens_per_parameter = "fsdp", tuple(SHAPES), 20
     return config

@@ -5,7 +5,8 @@
 Needs a CPU and `pip install -e '.[pods]'`. Any field of the config can be overridden as in experiments.run:
 --config.family.remat=False. Without --size it takes the largest size of the sweep or of its target. If the program does
 not fit, the command searches for a change with which it does. --sweep reports the smallest slice of the chip that fits
-each size. docs/hardware.md explains the figures. Flags and fields can come from the environment, as SCALING_TOPOLOGY and
+each size. --remat compiles one size with every rematerialisation (family.remat) and prints a table of memory and times.
+docs/hardware.md explains the figures. Flags and fields can come from the environment, as SCALING_TOPOLOGY and
 SCALING_CONFIG__FAMILY__REMAT; the command line wins.
 """
 
@@ -20,13 +21,15 @@ from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
 from experiments._errors import EXPECTED  # noqa: E402
-from scaling import cost  # noqa: E402
+from scaling import cost, families  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
 from scaling.devices import chips  # noqa: E402
+from scaling.fields import ConfigError  # noqa: E402
 from scaling.figures.words import count  # noqa: E402
-from scaling.pods.attempt import PodError  # noqa: E402
+from scaling.nn import remat  # noqa: E402
+from scaling.pods.attempt import PodError, attempt  # noqa: E402
 from scaling.pods.search import nearest_that_fits, smallest  # noqa: E402
-from scaling.pods.table import format_report, report_header, report_row  # noqa: E402
+from scaling.pods.table import format_report, policies_header, policy_row, report_header, report_row  # noqa: E402
 from scaling.study import configs  # noqa: E402
 
 flags.declare_key_flag("config")
@@ -38,6 +41,7 @@ _LAYOUT = flags.DEFINE_string("layout", None, "The layout; that of the config un
 _SIZE = flags.DEFINE_float("size", None, "Parameters: takes the size of the sweep near it, else that rung of the ladder.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the report.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Every size of the sweep and its target, each on the smallest slice that fits.")
+_REMAT = flags.DEFINE_bool("remat", False, "The size with every rematerialisation by name: a table of memory and times.")
 NEAR = 0.25  # a size of the sweep within this share of --size is taken in place of a rung of the ladder
 
 
@@ -85,6 +89,22 @@ def check_all(found) -> list:
     return results
 
 
+def check_policies(e) -> list:
+    """Print memory and times with every rematerialisation as a table, and return the reports."""
+    if not hasattr(e.family, "remat"):
+        raise ConfigError(f"--remat: the family {families.name(e.family)!r} has no field remat; leave the flag out")
+    print(policies_header())
+    results = []
+    for name in remat.NAMES:
+        try:
+            result = attempt(e.replace({"family.remat": name}), _TOPOLOGY.value, _SLICES.value, flags.FLAGS.mesh, runs())
+        except PodError as error:
+            result = {"error": str(error)}
+        results.append({"remat": name, **result})
+        print(policy_row(name, result) if "error" not in result else f"{name}: {result['error']}", flush=True)
+    return results
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
@@ -99,6 +119,8 @@ def main(argv):
         module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         if _SWEEP.value:
             result = check_all(sizes(module, config))
+        elif _REMAT.value:
+            result = check_policies(choose(module, config, _SIZE.value))
         else:
             result = nearest_that_fits(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value,
                                        flags.FLAGS.mesh, runs(), say=say)

@@ -40,7 +40,7 @@ def flops(fn, *args, trips=None) -> int:
 def player_flops(family, batch_size: int) -> dict[str, int]:
     """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named."""
     family, out = at_defaults(family), {}
-    with sharding.as_on(CANONICAL):
+    with sharding.as_on(CANONICAL, plain=True):
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():
             jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss))(*arguments).jaxpr
@@ -110,6 +110,8 @@ def _equation(equation, trips, causal):
         return _convolution(equation)
     if name.startswith("dot_product_attention"):
         return int(share * _fused_attention(equation))
+    if name == "pallas_call" and "splash_mha" in _kernel_name(params):
+        return _splash_attention(equation)
     if name in _OPAQUE:
         raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix "
                          "products, or count that part by hand")
@@ -159,3 +161,22 @@ def _fused_attention(equation):
     q, k = (v.aval.shape for v in equation.invars[:2])  # [B, S, H, d], [B, T, K, d]
     products = 5 if "bwd" in equation.primitive.name else 2
     return products * 2 * math.prod(q) * k[1]
+
+
+def splash_flops(name: str, sequences: int, length: int, size: int, block: int) -> int:
+    """FLOPs that a kernel of splash attention executes for `sequences` heads of sequences: two products forward, and five
+    backward in its one kernel for all gradients (scores recomputed), in the blocks that the causal mask does not empty."""
+    products, rows = (5 if "dkv" in name else 2), length // block
+    return products * 2 * sequences * size * block**2 * (rows * (rows + 1) // 2)
+
+
+def _kernel_name(params) -> str:
+    return str(params.get("name") or params.get("name_and_src_info") or "")
+
+
+def _splash_attention(equation):
+    """The queries [..., S, d] come after the arrays that steer the grid; their block is that of the first array."""
+    grid = equation.params["grid_mapping"]
+    q = equation.invars[grid.num_index_operands + grid.num_dynamic_grid_bounds].aval.shape
+    block = grid.block_mappings[0].block_aval.shape[-2]
+    return splash_flops(_kernel_name(equation.params), math.prod(q[:-2]), *q[-2:], block)

@@ -77,9 +77,10 @@ class Limits:
         return " and ".join(f"{word} {value}" for word, value in parts.items() if value is not None)
 
 
-def static(default, **limits):
-    """A field that is part of the compiled program. The keywords are those of `Limits`."""
-    return dataclasses.field(default=default, metadata={"limits": Limits(**limits)})
+def static(default, later=False, **limits):
+    """A field that is part of the compiled program; the keywords are those of `Limits`. A `later` one is younger than the
+    names of runs: at its default it is no part of them."""
+    return dataclasses.field(default=default, metadata={"later": later, "limits": Limits(**limits)})
 
 
 def knob(default, **limits):
@@ -87,9 +88,9 @@ def knob(default, **limits):
     return dataclasses.field(default=default, metadata={"knob": True, "limits": Limits(**limits)})
 
 
-def how(default, **limits):
-    """A field that is part of the program but not of the run's name."""
-    return dataclasses.field(default=default, metadata={"how": True, "limits": Limits(**limits)})
+def how(default, also=types.MappingProxyType({}), **limits):
+    """A field that is part of the program but not of the run's name. `also` maps older spellings of its values to them."""
+    return dataclasses.field(default=default, metadata={"how": True, "also": also, "limits": Limits(**limits)})
 
 
 # ------------------------------------------------------------------------------------------- numbers
@@ -155,7 +156,7 @@ def convert_fields(node):
     for f in dataclasses.fields(node):
         kinds, _ = _kinds(f)
         if kinds:
-            object.__setattr__(node, f.name, python_value(getattr(node, f.name), kinds[0]))
+            object.__setattr__(node, f.name, _spelled(python_value(getattr(node, f.name), kinds[0]), f))
 
 
 def check_fields(node, prefix: str = ""):
@@ -164,6 +165,11 @@ def check_fields(node, prefix: str = ""):
     The sentence names the dotted field, the value, what is wrong, and what to write. Traced values pass.
     """
     checked_values(type(node), fields(node), prefix)
+
+
+def _spelled(value, f):
+    """The value for which a field has this other spelling, or the value itself."""
+    return f.metadata.get("also", {}).get(str(value), value) if type(value) in (bool, str) else value
 
 
 def _kinds(f) -> tuple[tuple[type, ...], bool]:
@@ -220,7 +226,7 @@ def checked_values(cls, values: Mapping[str, Any], prefix: str = "") -> dict[str
         if name not in known:
             raise ConfigError(f"no field {prefix}{name} in {cls.__name__}; {nearest(str(name), known)}")
         kinds, _ = _kinds(known[name])
-        found[name] = python_value(value, kinds[0]) if kinds else value
+        found[name] = _spelled(python_value(value, kinds[0]), known[name]) if kinds else value
         if kinds and not is_traced(value) and (wrong := _wrong(found[name], known[name])):
             raise ConfigError(f"{prefix}{name}={shown(found[name])} {wrong}")
     return found

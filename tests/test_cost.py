@@ -125,7 +125,8 @@ def test_the_flops_of_a_transformer_are_those_of_the_formula():
     assert cost.train_flops(f, 8) == 3 * 2 * 8 * f.length * (matrices + square // 2)
 
 
-HOW = {"scan": [True, False], "remat": [False, True], "attention": ["auto", "xla", "cpu", "cudnn"]}
+HOW = {"scan": [True, False], "remat": ["none", "full", "dots"], "attention": ["auto", "xla", "cpu", "cudnn", "splash"],
+       "cross_entropy": ["auto", "whole", "blocks"]}
 
 
 @pytest.mark.parametrize("cls", families.all(), ids=families.name)

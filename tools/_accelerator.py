@@ -19,6 +19,7 @@ from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import chips
 from scaling.experiment import KINDS, Text
+from scaling.nn import remat
 from scaling.training.program import Program
 from scaling.training.step import run_span
 
@@ -39,9 +40,13 @@ class Sizes(NamedTuple):
     convolutions: tuple[tuple[int, int], ...] = ((32, 32), (64, 16), (256, 8))  # channels, side
     runs: int = 16  # of the convolutions, and `batch` images each
     batch: int = 64
+    attention: tuple[int, ...] = (8, 2048, 16, 128)  # sequences, length, heads, dimensions of a head
+    loss: tuple[int, ...] = (8192, 2048, 131072)  # tokens, width, words
+    remat: tuple[str, ...] = remat.NAMES  # of the smaller model
 
 
-SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2), 5e3, 5e3, ((4, 8),), 2, 2)
+SMALL = Sizes(0.05, (64, 128), (("100M", 5e3, 2), ("1B", 1e4, 2)), 32, 64, (1, 2), 5e3, 5e3, ((4, 8),), 2, 2,
+              (2, 64, 2, 8), (16, 8, 4096), ("none", "full"))
 
 # Dense bfloat16 FLOP/s, without sparsity, from NVIDIA's datasheets. Those of TPUs are in scaling.devices.chips.
 PUBLISHED = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12,
@@ -111,6 +116,7 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
     program = Program(e, Examples(family, batch), runs, steps_per_call=steps_per_call)
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
     state, spans, found = program.init(pack), [run_span(e)] * runs, {}
+    first_state = jax.tree.leaves(state)
 
     def call(times):
         nonlocal state
@@ -126,24 +132,27 @@ def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, s
     peak = max((d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices())
     return {"seconds": each, "compile_seconds": first - each, "pieces": program.accumulation_steps,
             "units": runs * data.per_step, "rate": runs * data.per_step / each, "unit": data.unit, "peak_bytes": peak,
-            "batch": batch, "runs": runs}
+            "batch": batch, "runs": runs, "donated": all(x.is_deleted() for x in first_state)}
 
 
 def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: float | None, note, left):
-    """A rung of the ladder in bfloat16: tokens/s, and its model FLOPs as a share of the devices' rate.
+    """A rung of the ladder, in bfloat16 unless `how` says otherwise: tokens/s, and its model FLOPs as a share of the
+    devices' rate.
 
     Model FLOPs are the matrix products of loss and gradient, with causal attention at half of its square. Recomputation
     does not count (the MFU of Chowdhery et al. 2204.02311, appendix B).
     """
     how, count = dict(how), jax.device_count()
     microbatch, batch = how.pop("microbatch", 0), rows * count
-    family = families.find("transformer").ladder(size, dtype="bfloat16", length=sizes.length, vocab=sizes.vocab, **how)
+    shape = {"dtype": "bfloat16", "length": sizes.length, "vocab": sizes.vocab}
+    family = families.find("transformer").ladder(size, **shape | how)
     flops = batch * cost.train_flops(family, 1)
     found = step(family, batch, 1, 2 * sizes.seconds, "fsdp" if count > 1 else "", microbatch, 64)
     rate, peak = flops / found["seconds"] / count, published(jax.devices()[0].device_kind)
     shares = {k: rate / v for k, v in {"measured": measured, "published": peak}.items() if v}
     said = ", ".join(f"{share:.1%} of the {k} rate" for k, share in shares.items()) or "of an unknown rate"
     held = f", peak {found['peak_bytes'] / 2**30:.1f} GiB" if found["peak_bytes"] else ""
+    held += "" if found["donated"] else ", BUFFERS OF THE STATE ARE NOT DONATED"
     note(f"{name} ({family.width}x{family.layers}, {how_named(how, found['pieces'])}): {found['rate']:,.0f} tokens/s, "
          f"{found['seconds']:.3g} s per step of {found['units']:,} tokens, {rate / 1e12:.4g} TFLOP/s per device: {said}; "
          f"{found['compile_seconds']:.0f} s to compile{held}",
@@ -152,7 +161,7 @@ def model(name: str, size: float, rows: int, how: dict, sizes: Sizes, measured: 
 
 
 def how_named(how: dict, pieces: int) -> str:
-    """The settings of a model in words, such as "remat 4 microbatches"."""
+    """The settings of a model in words, such as "remat=full 4 microbatches"."""
     settings = [name if value is True else f"{name}={value}" for name, value in how.items()]
     return " ".join([*settings, "1 microbatch" if pieces == 1 else f"{pieces} microbatches"])
 
@@ -222,7 +231,7 @@ def convolutions(sizes: Sizes, note, left):
                 continue
             xs, gs = (merged(x), merged(g)) if way == "grouped" else (x, g)
             backward = jax.jit(lambda x, w, g, forward=forward: jax.vjp(forward, x, w)[1](g))
-            found[way] = [1e3 * seconds(_again(call, *args), sizes.seconds / 4)
+            found[way] = [1e3 * seconds(again(call, *args), sizes.seconds / 4)
                           for call, args in ((jax.jit(forward), (xs, w)), (backward, (xs, w, gs)))]
         flops = 2 * 9 * np.prod(shape) * channels  # without the padding
         said = "; ".join(f"{way} {ahead:.3g} and {back:.3g} ms ({3e3 * flops / (ahead + back) / 1e12:.3g} TFLOP/s)"
@@ -231,8 +240,8 @@ def convolutions(sizes: Sizes, note, left):
              f"backward: {said}", channels=channels, side=side, ms=found)
 
 
-def _again(call, *args):
-    """`seconds` of this calls `call(*args)` again and again."""
+def again(call, *args):
+    """`seconds` of the result calls `call(*args)` again and again."""
     def times(count):
         out = None
         for _ in range(count):

@@ -8,11 +8,14 @@ The pieces, in order:
   models        the Transformer of 100M and of 1B parameters (bfloat16, sequences of 2,048, AdamW, the step of the train
                 loop): tokens/s, and the share of the measured and of the published rate
   packed        packs of 1, 4, 16 and 64 runs of 100 thousand parameters: tokens/s of all runs, and the ratio to one run
+  attention     causal attention by every kernel of the platform: ms forward and with gradients, temporaries
+  loss          the cross-entropy over 131,072 words, of whole logits and of blocks of them: ms, temporaries
+  remat         the smaller model with every rematerialisation by name: tokens/s and peak memory
   convolutions  convolutions of 16 runs, forward and backward, under vmap, in a loop over runs, as groups of channels, and
                 as matrix products
   tests         tests that need no particular device (--tests)
-  more          other settings, in the time that is left: rematerialisation, microbatches, bfloat16 packs, packs of a
-                convolutional GAN
+  more          other settings, in the time that is left: rematerialisation and microbatches of the larger model, float32,
+                a loss in blocks of the vocabulary, bfloat16 packs, packs of a convolutional GAN
 
 Every result is printed and written to the file at once. Each piece runs in its own process: if one runs out of memory,
 crashes or takes too long, the command says so and goes on with the next. --budget_seconds bounds the whole command.
@@ -39,13 +42,13 @@ from typing import NamedTuple
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # JAX takes 0.75 of a GPU's memory otherwise
 
 try:
-    from tools import _accelerator  # noqa: E402
+    from tools import _accelerator, _kernels  # noqa: E402
 except ModuleNotFoundError as error:
     sys.exit(f"{error}; pip install absl-py flax ml_collections optax, beside jax for this accelerator")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GOAL = {"1B": 0.5}  # {model: share of the measured rate}
-PIECES = ("products", "models", "packed", "convolutions", "tests", "more")
+PIECES = ("products", "models", "packed", "attention", "loss", "remat", "convolutions", "tests", "more")
 # Folders and files of tests/ that run on any device, except for the tests that need eight of them.
 TESTS = ("test_axes", "test_cost", "nn", "families", "evaluate")
 EIGHT = "mesh or devices or sharded or wherever"
@@ -71,16 +74,22 @@ def pieces(sizes, tests, measured) -> list[Piece]:
     for entry in sizes.models:
         found += [
             Piece(entry[0], "models", 3, model(entry)),
-            Piece(f"{entry[0]} again", "models", 2, model(entry, remat=True), entry[0]),
-            Piece(f"{entry[0]} without cuDNN", "models", 2, model(entry, remat=True, attention="xla"), f"{entry[0]} again")]
+            Piece(f"{entry[0]} again", "models", 2, model(entry, remat="full"), entry[0]),
+            Piece(f"{entry[0]} without cuDNN", "models", 2, model(entry, remat="full", attention="xla"),
+                  f"{entry[0]} again")]
     found += [Piece("packed", "packed", 3, packed("transformer")),
+              Piece("attention", "attention", 1, lambda note, left: _kernels.attentions(sizes, note, left)),
+              Piece("loss", "loss", 1, lambda note, left: _kernels.losses(sizes, note, left)),
+              *(Piece(f"remat {name}", "remat", 1, model(sizes.models[0], remat=name)) for name in sizes.remat),
               Piece("convolutions", "convolutions", 3, lambda note, left: _accelerator.convolutions(sizes, note, left))]
     if tests:
         found.append(Piece("tests", "tests", 4, functools.partial(run_tests, tests)))
     largest = sizes.models[-1]
     return found + [
-        Piece(f"{largest[0]} with remat", "more", 0, model(largest, remat=True)),
+        Piece(f"{largest[0]} with remat", "more", 0, model(largest, remat="full")),
         Piece(f"{largest[0]} in microbatches", "more", 0, model(largest, microbatch=max(1, largest[2] // 8))),
+        Piece(f"{sizes.models[0][0]} in float32", "more", 0, model(sizes.models[0], dtype="float32")),
+        Piece(f"{largest[0]} with blocks of the vocabulary", "more", 0, model(largest, cross_entropy="blocks")),
         Piece("packed in bfloat16", "more", 0, packed("transformer", dtype="bfloat16")),
         Piece("packed GANs", "more", 0, packed("gan", body="conv"))]
 

@@ -20,6 +20,7 @@ class Placement:
     there is no mesh, and arrays lie where JAX puts them."""
 
     divided = False  # whether more than the batch and the packed runs is divided
+    plain = False  # whether models take their plain form, whatever is fast
 
     def constrain(self, x, names):
         """x [one name a dimension], constrained to lie where the layout puts these axes."""
@@ -29,9 +30,13 @@ class Placement:
         """A tree of arrays with named axes, constrained to lie as parameters of the same names do."""
         return tree
 
-    def cuts(self, name: str) -> bool:
-        """Whether activations are divided along this axis."""
-        return False
+    def shards(self, name: str) -> int:
+        """The number of parts into which activations are divided along this axis."""
+        return 1
+
+    def on_each_device(self, function, arguments, names, out):
+        """`function(*arguments)`, called by every device for its own part of arrays with these names of dimensions."""
+        return function(*arguments)
 
     def platform(self) -> str:
         return jax.default_backend()
@@ -65,8 +70,16 @@ class MeshPlacement(Placement):
             return tree
         return axes.tree_map_with_axes(lambda x, names: self._constrain(self.layout.params, x, names), tree)
 
-    def cuts(self, name):
-        return shard_count(self.mesh, self.layout.activations.get(name)) > 1
+    def shards(self, name):
+        return shard_count(self.mesh, _free(self.layout.activations.get(name), self.lead))
+
+    def on_each_device(self, function, arguments, names, out):
+        uneven = any(length % self.shards(name) for name, length in zip(names[0], arguments[0].shape) if name)
+        if self.mesh.size == 1 or uneven:  # one example, whose memory is measured, has no parts
+            return function(*arguments)
+        *specs, of = (_spec(self.mesh, self.layout.activations, n, x.shape, self.lead)
+                      for n, x in zip((*names, out), (*arguments, arguments[0]), strict=True))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=tuple(specs), out_specs=of, check_vma=False)(*arguments)
 
     def platform(self):
         return self.mesh.devices.flat[0].platform
@@ -104,8 +117,8 @@ class RecordingPlacement(Placement):
 class PlatformPlacement(Placement):
     """One device of a platform, which this machine need not have."""
 
-    def __init__(self, platform: str):
-        self._platform = platform
+    def __init__(self, platform: str, plain: bool = False):
+        self._platform, self.plain = platform, plain
 
     def platform(self):
         return self._platform
@@ -130,9 +143,10 @@ def within(mesh: Mesh, layout: str):
     return placed(MeshPlacement(mesh, find_layout(layout)))
 
 
-def as_on(platform: str):
-    """A context in which models are traced in the form that they have on one device of this platform."""
-    return placed(PlatformPlacement(platform))
+def as_on(platform: str, plain: bool = False):
+    """A context in which models are traced in the form that they have on one device of this platform: the fast one, or the
+    plain one, in which no product is computed twice."""
+    return placed(PlatformPlacement(platform, plain))
 
 
 def divided() -> bool:
@@ -140,9 +154,19 @@ def divided() -> bool:
     return _PLACEMENT.get().divided
 
 
+def plain() -> bool:
+    """Whether the program being traced is only counted, and models take their plain form; see `as_on`."""
+    return _PLACEMENT.get().plain
+
+
+def shards(name: str) -> int:
+    """The number of parts into which the layout in force divides activations along this axis, if its length divides."""
+    return _PLACEMENT.get().shards(name)
+
+
 def cuts(name: str) -> bool:
     """Whether the layout in force divides activations along this axis."""
-    return _PLACEMENT.get().cuts(name)
+    return shards(name) > 1
 
 
 def platform() -> str:
@@ -154,6 +178,12 @@ def platform() -> str:
 def activation(x, *names):
     """x [one name a dimension], constrained to lie where the layout in force puts these axes."""
     return _PLACEMENT.get().constrain(x, names)
+
+
+def on_each_device(function, arguments, names, out):
+    """`function(*arguments)` where the compiler cannot divide it: every device calls it for its own part of the arguments,
+    whose dimensions have the given names (None: whole). The result has the names `out` and the shape of the first one."""
+    return _PLACEMENT.get().on_each_device(function, arguments, names, out)
 
 
 def like_parameters(tree):
@@ -183,12 +213,17 @@ def map_parts(function, in_axes):
 # ----------------------------------------------------------------------------- specs and shardings
 
 
+def _free(entry, lead) -> tuple[str, ...]:
+    """The mesh axes of an entry of a table that are not in `lead`."""
+    return tuple(axis for axis in mesh_axes(entry) if axis not in lead)
+
+
 def _spec(mesh, table, names, shape, lead=()) -> PartitionSpec:
     """A dimension is divided if the table names its axis and its size divides. A mesh axis divides one dimension only, and
     those of `lead` none of these."""
     used, out = set(), []
     for name, length in zip(names, shape, strict=True):
-        wanted = tuple(axis for axis in mesh_axes(table.get(name)) if axis not in lead)
+        wanted = _free(table.get(name), lead)
         if used & set(wanted) or length % shard_count(mesh, wanted):
             wanted = ()
         used |= set(wanted)

@@ -55,6 +55,7 @@ class Optim:
     floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
     parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: matrices learn at base_width / width
     base_width: int = static(64, least=1, most=2**20)
+    moments: str = static("float32", later=True, choices=("float32", "bfloat16"))  # type of first moments
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
 
     def __post_init__(self):
@@ -130,9 +131,9 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
     """A config with every field of an experiment, so that flags can override all of them.
 
-    `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value there overrides
-    the ladder. The config also has the fields of a study: its title, the metric to fit and forecast, other metrics to fit
-    beside it, the law, and prompts for text.
+    `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None), and so is `remat`; a
+    value there overrides the ladder. The config also has the fields of a study: its title, the metric to fit and forecast,
+    other metrics to fit beside it, the law, and prompts for text.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -143,7 +144,8 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
         if f.name in data.family_fields():
             continue
         laddered = small[f.name] != large[f.name]
-        sizes[f.name] = config_dict.placeholder(type(small[f.name])) if laddered else small[f.name]
+        kind = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
+        sizes[f.name] = config_dict.placeholder(kind) if laddered or kind is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
     study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": ()}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}

@@ -15,6 +15,7 @@ from scaling import axes, cost
 from scaling.experiment import optimisers
 from scaling.experiment.experiment import Experiment, from_dict
 from scaling.experiment.names import named_by
+from scaling.fields import leaves
 
 ALSO_NAMED_BY = ("family.attention", "family.remat", "family.scan")
 RESULTS_VERSION = 4  # raise it when a change of code changes what a given experiment computes
@@ -62,7 +63,11 @@ REPAIRED = (decayed_biases, set_up_by_defaults, left_out_evaluation)
 
 def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> str:
     """The name that results version 2 gave to a run."""
-    return named_by(experiment, data_fingerprint, 2, ALSO_NAMED_BY)
+    values = leaves(experiment)
+    also = {path: values[path][0] for path in ALSO_NAMED_BY if path in values}
+    if "family.remat" in also:  # which was a bool
+        also["family.remat"] = also["family.remat"] != "none"
+    return named_by(experiment, data_fingerprint, 2, also)
 
 
 def with_model_flops(record: dict) -> dict:

@@ -1,7 +1,9 @@
 """Names of programs and of runs: hashes of the fields of an experiment."""
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 
 from scaling import families
 from scaling.fields import leaves
@@ -13,11 +15,25 @@ def program_key(experiment) -> str:
     return _hash({"family": families.name(experiment.family), **plain})
 
 
-def named_by(experiment, data_fingerprint: str, version: int, also=()) -> str:
-    """The name of a run under a results version, which may have hashed the `how` fields `also` too."""
-    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" or path in also}
+def named_by(experiment, data_fingerprint: str, version: int, also: Mapping | None = None) -> str:
+    """The name of a run under a results version, which may have hashed the values `also` of `how` fields too."""
+    left_out = unnamed(experiment)
+    what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" and path not in left_out}
+    what |= dict(also or {})
     what |= {"family": families.name(experiment.family), "content": data_fingerprint}
     return _hash({**what, "results_version": version})
+
+
+def unnamed(node, prefix: str = "") -> set[str]:
+    """Dotted paths of the fields that are younger than the names of runs and at their defaults."""
+    out = set()
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            out |= unnamed(value, f"{prefix}{f.name}.")
+        elif f.metadata.get("later") and value == f.default:
+            out.add(prefix + f.name)
+    return out
 
 
 def _hash(values: dict) -> str:

@@ -31,6 +31,9 @@ def check_optimiser(optim):
     """Raises a ConfigError unless the optimiser of an experiment can be used with the values of its fields."""
     if optim.name in OWN:
         return
+    if optim.moments != "float32":
+        raise ConfigError(f"optim.moments={optim.moments!r} has no effect, since only {' and '.join(OWN)} keep moments of "
+                          "a chosen type; write float32, or one of them as optim.name")
     taken = _taken(optim.name)
     defaults = {f: type(optim).__dataclass_fields__[f].default for f in ARGUMENTS}
     for field, default in defaults.items():

@@ -6,7 +6,7 @@ from flax import nnx
 from jax import lax
 
 from scaling import nn
-from scaling.nn import attention
+from scaling.nn import attention, readout, remat
 
 
 class Decoder(nnx.Module):
@@ -53,16 +53,42 @@ class Decoder(nnx.Module):
             state, kv = state_and_cache
             return nnx.merge(graphdef, state)(x, positions, kv)
 
-        layer = jax.checkpoint(layer) if self.family.remat else layer
+        layer = remat.recomputed(layer, self.family.remat)
         return lax.scan(layer, x, (states, kv), unroll=1 if self.family.scan else self.family.layers)
 
     def logits(self, x):
         """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""
         f, x = self.family, self.norm(x)
-        weight = self.embed.weight[...].T * f.width**-0.5 if f.tied else self.readout.weight[...]
-        logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
+        logits = nn.product(x, self._weight().astype(x.dtype), out=jnp.float32)
         logits = nn.constrain(logits, "vocab")
         return logits * f.logit_scale if f.logit_scale != 1.0 else logits
+
+    def nats(self, tokens, targets):
+        """Tokens and targets, integer [B, S] -> nats of the targets, float32 [B, S]."""
+        x = self._hidden(tokens)
+        if self._in_blocks(x):
+            return readout.block_cross_entropy(self.norm(x), self._weight(), targets, self.family.logit_scale)
+        return nn.cross_entropy(self.logits(x), targets)
+
+    def scores(self, tokens, targets):
+        """`nats`, and the likeliest words, int32 [B, S]."""
+        x = self._hidden(tokens)
+        if self._in_blocks(x):
+            return readout.block_scores(self.norm(x), self._weight(), targets, self.family.logit_scale)
+        logits = self.logits(x)
+        return nn.cross_entropy(logits, targets), logits.argmax(-1)
+
+    def _hidden(self, tokens):
+        """Tokens [B, S] -> outputs of the last layer [B, S, width]."""
+        positions = jnp.arange(tokens.shape[1])[None]
+        return self.run(self.embed_at(tokens, positions), positions)[0]
+
+    def _in_blocks(self, x):
+        return readout.in_blocks(self.family.cross_entropy, x.shape[1], self.family.vocab)
+
+    def _weight(self):
+        """The weight of the readout, [width, vocab]."""
+        return self.embed.weight[...].T * self.family.width**-0.5 if self.family.tied else self.readout.weight[...]
 
 
 class DecoderBlock(nnx.Module):

@@ -16,6 +16,7 @@ from jax import lax
 from scaling import axes, nn
 from scaling.families._vae_blocks import ConditionEncoder, ResidualBlock, Stochastic
 from scaling.families._vae_likelihoods import LIKELIHOODS
+from scaling.nn import remat
 
 
 class Readout(nnx.Module):
@@ -109,7 +110,7 @@ class Network(nnx.Module):
             module = nnx.merge(graphdef, state)
             return (module(x), None) if noise is None else module(x, noise, features)
 
-        block = jax.checkpoint(block) if self.family.remat else block
+        block = remat.recomputed(block, self.family.remat)
         if self.family.scan:
             return lax.scan(block, x, (states, noise))
         found = []

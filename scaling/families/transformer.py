@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import axes, nn
+from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock
 from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
 from scaling.families._sums import mean_sums, ratio_sums
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
-from scaling.nn import attention
+from scaling.nn import attention, readout, remat
 
 SMALLEST, LARGEST = 4e3, 2e11  # parameters of the ladder
 
@@ -54,8 +54,9 @@ class Transformer:
     logit_scale: float = static(1.0, above=0)
     dtype: str = static("float32", choices=DTYPES)
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
+    cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
     scan: bool = how(True)  # layers in a compiled loop, or unrolled
-    remat: bool = how(False)  # recompute activations in the backward pass
+    remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what the backward pass recomputes
 
     def __post_init__(self):
         convert_fields(self)
@@ -94,7 +95,7 @@ class Transformer:
     def loss(self, params, batch, key):
         """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
         del key
-        loss = self._nats(params, batch)[1].mean()
+        loss = self.module(params).nats(*_shifted(batch)).mean()
         return loss, {"loss": loss}
 
     def evaluate(self, params, batch, key):
@@ -104,8 +105,8 @@ class Transformer:
         "bytes" holds the number of bytes of the original text that each target token stands for. The key is unused.
         """
         del key
-        logits, nats = self._nats(params, batch)
-        right = logits.argmax(-1) == batch["tokens"][:, 1:]
+        nats, likeliest = self.module(params).scores(*_shifted(batch))
+        right = likeliest == batch["tokens"][:, 1:]
         sums: dict[str, tuple] = {"loss": mean_sums(nats.mean(-1)), "accuracy": mean_sums(right.mean(-1))}
         if "bytes" in batch:
             sums["bits_per_byte"] = ratio_sums(nats.sum(-1) / math.log(2), batch["bytes"].sum(-1))
@@ -135,12 +136,6 @@ class Transformer:
         logits, state = self.module(params)(token[:, None], state)
         return logits[:, 0], state
 
-    def _nats(self, params, batch):
-        """Logits [B, S, vocab] and nats [B, S] of the target tokens."""
-        tokens = batch["tokens"].astype(jnp.int32)
-        logits = self.logits(params, tokens[:, :-1])
-        return logits, nn.cross_entropy(logits, tokens[:, 1:])
-
     @classmethod
     def ladder(cls, size, **overrides):
         """The Transformer with about `size` non-embedding parameters, from 5e3 to 1e11.
@@ -159,6 +154,12 @@ class Transformer:
     @classmethod
     def sizes(cls):
         return tuple(5e3 * 10 ** (i / 2) for i in range(15)) + (1e11,)
+
+
+def _shifted(batch):
+    """Tokens and the tokens that follow them, int32 [B, S]."""
+    tokens = batch["tokens"].astype(jnp.int32)
+    return tokens[:, :-1], tokens[:, 1:]
 
 
 def _decoder(family, key):

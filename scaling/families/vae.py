@@ -17,6 +17,7 @@ from scaling.families._sums import mean_sums
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import ConfigError, check_fields, convert_fields, how, static
+from scaling.nn import remat
 
 BODIES = ("tokens", "conv", "linear")
 SMALLEST, LARGEST = 8e3, 2e9  # parameters of the ladder
@@ -66,7 +67,7 @@ class VAE:
     warmup: int = static(0, least=0, most=2**24)  # steps over which the weight of the KL rises from zero
     dtype: str = static("float32", choices=DTYPES)
     scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
-    remat: bool = how(False)  # recompute activations in the backward pass
+    remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what the backward pass recomputes
 
     reads: ClassVar[str] = "images"
 

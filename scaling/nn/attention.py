@@ -3,8 +3,9 @@
 q [B, S, H, d], k and v [B, S, K, d] -> [B, S, H, d], where H is a multiple of K: each key head serves H/K query heads
 (grouped-query attention, Ainslie et al. 2023).
 
-On CPU attention is written by hand: no JAX library has a CPU kernel, and XLA's version of `jax.nn.dot_product_attention`
-is several times slower there.
+On GPUs in bfloat16 it is cuDNN's kernel, and on TPUs JAX's splash attention, where the shapes and the layout allow it. Both
+keep no scores in memory. On CPU attention is written by hand: no JAX library has a CPU kernel, and XLA's version of
+`jax.nn.dot_product_attention` is several times slower there.
 """
 
 import jax
@@ -13,8 +14,9 @@ from jax import lax
 
 from scaling import cost
 from scaling.devices import sharding
+from scaling.nn import remat, splash
 
-IMPLEMENTATIONS = ("auto", "xla", "cudnn", "cpu")
+IMPLEMENTATIONS = ("auto", "xla", "cudnn", "splash", "cpu")
 
 
 @jax.named_scope(cost.CAUSAL_SCOPE)
@@ -25,6 +27,8 @@ def causal(q, k, v, implementation="auto"):
         implementation = _fastest(q)
     if implementation == "cpu":
         return _cpu(q, k, v)
+    if implementation == "splash":
+        return splash.attend(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
 
 
@@ -56,6 +60,8 @@ def _fastest(q):
     platform = sharding.platform()
     if platform == "cpu":  # with a divided length XLA would gather each block of queries of the "cpu" implementation
         return "xla" if sharding.divided() else "cpu"
+    if platform == "tpu" and splash.serves(q) and not sharding.plain():
+        return "splash"
     if platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
         return "cudnn"  # it has no float32 kernel and needs every position on the device
     return "xla"
@@ -96,8 +102,8 @@ def _products_forward(q, k, v):
         total = weights.sum(-2, keepdims=True)
         outs.append((v_t[..., :stop] @ weights.astype(v.dtype)) / total)
         logs.append(top + jnp.log(total))
-    out_t = jnp.concatenate(outs, -1).astype(q.dtype)
-    return jnp.swapaxes(out_t, -1, -2), (q, k, v, out_t, jnp.concatenate(logs, -1))
+    out_t, logs = remat.kept((jnp.concatenate(outs, -1).astype(q.dtype), jnp.concatenate(logs, -1)))
+    return jnp.swapaxes(out_t, -1, -2), (q, k, v, out_t, logs)
 
 
 def _products_backward(saved, d_out):

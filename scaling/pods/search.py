@@ -39,7 +39,7 @@ def nearest_that_fits(experiment, topology: str, slices: int = 1, mesh: str = ""
 
 def _candidates(experiment, topology, mesh):
     """(changed fields, topology, mesh), nearest first."""
-    remat = {"family.remat": True} if getattr(experiment.family, "remat", None) is False else {}
+    remat = {"family.remat": "full"} if getattr(experiment.family, "remat", None) == "none" else {}
     smaller = [{"microbatch": n} for n in (0, 1) if n < (experiment.microbatch or 2)]
     smaller = [choice for choice in smaller if choice["microbatch"] != experiment.microbatch]
     smallest = smaller[-1] if smaller else {}

@@ -62,7 +62,7 @@ def _collectives(result, each):
     for row in rows:
         lines.append(f"  {row['kind']:<30}{' x '.join(row['axes']) or '-':<20}{row['network'].upper():<6}{row['count']:>7}"
                      f"{row['payload'] / 1e6:>13.3f}{row['sent'] / 1e6:>11.3f}")
-    return lines + lost
+    return [*lines, f"  {'together':<76}{bytes_sent(result) / 1e6:>11.3f}", *lost]
 
 
 def _roofline(result):
@@ -91,17 +91,47 @@ def report_row(result: dict) -> str:
              f"{(result['bytes'].get('peak') or 0) / GIB:.3g} of {result['bytes']['memory'] / GIB:.3g}"]
     if result["fits"]:
         r, f = result["roofline"], result["flops"]
-        cells += [f"{f['model'] / 1e12:.3g}", f"{f['compiled'] / f['model']:.2f}",
+        cells += [f"{f['model'] / 1e12:.3g}", f"{f['compiled'] / f['model']:.2f}", f"{bytes_sent(result) / 1e6:.4g}",
                   *(format_seconds(r[k]) for k in ("compute", "hbm", "ici", "dcn")), r["bound"],
                   f"{r['mfu_serial']:.0%} to {r['mfu_overlapped']:.0%}"]
     else:
-        cells += ["does not fit", *[""] * 7]
+        cells += ["does not fit", *[""] * 8]
     elapsed = took["lower_seconds"] + took["compile_seconds"]
     cells += [f"{elapsed:.0f}", f"{took['cpu_seconds']:.0f}", f"{took['memory'] / GIB:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
+POLICY_COLUMNS = ("remat", "microbatches", "peak GiB", "temporaries GiB", "compiled / model", "HBM GB", "sent MB",
+                  "compute", "HBM", "ICI", "bound", "step, overlapped", "step, serial", "compile s")
+
+
+def policies_header() -> str:
+    """The head of the table of `policy_row`."""
+    return "| " + " | ".join(POLICY_COLUMNS) + " |\n" + "|---" * len(POLICY_COLUMNS) + "|"
+
+
+def policy_row(name: str, result: dict) -> str:
+    """The report on a program with the rematerialisation of this name, as one line of a Markdown table."""
+    took, sizes = result["compile"], result["bytes"]
+    peak = f"{(sizes.get('peak') or 0) / GIB:.3g} of {sizes['memory'] / GIB:.3g}"
+    cells = [name, str(result["gradients_per_step"]), peak]
+    if result["fits"]:
+        r, f = result["roofline"], result["flops"]
+        cells += [f"{sizes['temporaries'] / GIB:.3g}", f"{f['compiled'] / f['model']:.2f}",
+                  f"{result['traffic'] / 1e9:.3g}", f"{bytes_sent(result) / 1e6:.4g}",
+                  *(format_seconds(r[k]) for k in ("compute", "hbm", "ici")), r["bound"],
+                  format_seconds(r["overlapped"]), format_seconds(r["serial"])]
+    else:
+        cells += ["does not fit", *[""] * 9]
+    return "| " + " | ".join([*cells, f"{took['lower_seconds'] + took['compile_seconds']:.0f}"]) + " |"
+
+
+def bytes_sent(result: dict) -> float:
+    """Bytes that a device sends in one step in all collectives."""
+    return sum(row["sent"] for row in result["collectives"])
+
+
 def report_header() -> str:
-    names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "compute", "HBM", "ICI",
-             "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
+    names = ["model", "slice", "mesh", "state GiB", "peak GiB", "model TFLOP", "compiled / model", "sent MB", "compute",
+             "HBM", "ICI", "DCN", "bound", "MFU", "compile s", "CPU s", "GiB here"]
     return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"

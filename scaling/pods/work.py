@@ -3,6 +3,7 @@
 import math
 import re
 
+from scaling import cost
 from scaling.pods import hlo
 
 # Instructions that move no data of their own: views, tuples, control. Asynchronous pairs are counted at their end.
@@ -13,7 +14,8 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whil
 
 
 def compiled_flops(program: hlo.HloModule) -> float:
-    """FLOPs of all executed matrix products and convolutions, recomputation and repeated work included."""
+    """FLOPs of all executed matrix products, convolutions and kernels of attention, recomputation and repeated work
+    included."""
     total = 0.0
     for one, here, times, _ in program.executed():
         if one.opcode == "fusion":
@@ -110,6 +112,9 @@ def _product(one, here) -> float:
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.text)
         lhs = here[one.operands[0]].arrays[0].dims
         return 2.0 * math.prod(one.arrays[0].dims) * math.prod(lhs[int(i)] for i in contracted[1].split(",") if i)
+    if one.opcode == "custom-call" and "splash_mha" in one.name:  # queries [B, H, S, d]; scratch [..., block, lanes]
+        *sequences, length, size = here[one.operands[2]].arrays[0].dims
+        return float(cost.splash_flops(one.name, math.prod(sequences), length, size, one.arrays[0].dims[-2]))
     return _convolution(one, here) if one.opcode == "convolution" else 0.0
 
 

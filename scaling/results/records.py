@@ -27,6 +27,7 @@ COLUMNS = (
     "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
     "finished")
 
+COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DEFAULT_MATMUL_PRECISION")  # environment variables
 
 # A record without a digest, of an older version or written by hand, has at least these.
 REQUIRED = ("family", "role", "diverged", "experiment")
@@ -204,6 +205,17 @@ def versions(packages=("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
         except importlib.metadata.PackageNotFoundError:
             found[package.removesuffix("-checkpoint")] = None
     return found
+
+
+def compiler_flags() -> dict[str, str]:
+    """The environment variables in force that choose what XLA makes of a program, such as how it overlaps collectives with
+    computing, and the precision of products. They change speed, and results to rounding."""
+    return {name: " ".join(os.environ[name].split()) for name in COMPILER_FLAGS if os.environ.get(name, "").strip()}
+
+
+def built_with() -> dict:
+    """What results depend on beside the code and the experiment: `versions`, and `compiler_flags`."""
+    return versions() | compiler_flags()
 
 
 @functools.cache

@@ -86,8 +86,8 @@ class Study:
 
     def _begin(self):
         files.open_workdir(self.workdir)
-        about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
-                 "git_commit": records.git_commit()}
+        about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate),
+                 "versions": records.built_with(), "git_commit": records.git_commit()}
         if self.older is not None:
             about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)
@@ -209,7 +209,7 @@ class Study:
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}
         belonging.add_measured(self.workdir, self.about, {
-            "command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
+            "command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.built_with(),
             "git_commit": records.git_commit(), "failed": failed, **took})
 
     # --------------------------------------------------------------------------------------- helpers

@@ -85,7 +85,7 @@ class Ending:
             **({"judge": judge.describe()} if judge is not None else {}),
             "curve": logs.curve_seal(curve, lost), "seconds": segment.seconds / count,
             "data_fingerprint": source.fingerprint,
-            "experiment": experiments.to_dict(run.experiment), "versions": records.versions(),
+            "experiment": experiments.to_dict(run.experiment), "versions": records.built_with(),
             "git_commit": records.git_commit(),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
 

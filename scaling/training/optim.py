@@ -80,7 +80,7 @@ def make_optimiser(experiment, span) -> optax.GradientTransformation:
     o = experiment.optim
     decay = optax.add_decayed_weights(o.weight_decay, mask=axes.matrices)
     if o.name == "adamw":
-        core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay]
+        core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
     elif o.name == "muon":
         core = [_muon(o), decay]
     else:
@@ -126,5 +126,6 @@ def _muon(o):
 
     return optax.chain(
         optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
-                           muon_weight_dimension_numbers=dimensions, consistent_rms=0.2),
+                           muon_weight_dimension_numbers=dimensions, consistent_rms=0.2,
+                           mu_dtype=o.moments),
         optax.scale(-1.0))

@@ -13,7 +13,7 @@ from scaling import experiment as experiments
 from scaling.devices import chips
 from scaling.pods import search
 from scaling.pods.attempt import attempt
-from scaling.pods.table import format_report
+from scaling.pods.table import format_report, policies_header, policy_row, report_header, report_row
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: .[pods]")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -76,19 +76,30 @@ def test_a_report_is_complete(report):
 
 
 @needs_libtpu
+def test_tables_have_the_bytes_that_a_step_sends_and_as_many_cells_as_their_heads(report):
+    sent = sum(row["sent"] for row in report["collectives"])
+    tables = (report_header(), report_row(report)), (policies_header(), policy_row("dots", report))
+    for head, row in tables:
+        assert row.count("|") == head.splitlines()[0].count("|") and f"| {sent / 1e6:.4g} |" in row
+    unfit = {**report, "fits": False}
+    assert policy_row("none", unfit).count("|") == policies_header().splitlines()[0].count("|")
+    assert f"{sent / 1e6:.3f}" in format_report(report)
+
+
+@needs_libtpu
 def test_the_report_on_a_program_that_does_not_fit_has_a_change_that_does(monkeypatch, report):
     """Small programs fit everywhere, so the test replaces the compiler's answers. The order of the search is real."""
     asked = []
 
     def attempt(e, topology, slices=1, mesh="", runs=1):
         asked.append((e.family.remat, e.layout, topology))
-        fits = e.family.remat and e.layout == "fsdp_tensor"
+        fits = e.family.remat == "full" and e.layout == "fsdp_tensor"
         return {**report, "fits": fits, "why": "out of memory", "topology": topology}
 
     monkeypatch.setattr(search, "attempt", attempt)
     found = search.nearest_that_fits(tiny(layout="fsdp"), "v5e:2x2")
-    assert found["change"] == "--config.layout=fsdp_tensor --config.family.remat=True --config.microbatch=1"
-    assert asked[0] == (False, "fsdp", "v5e:2x2") and {where for *_, where in asked} == {"v5e:2x2"}
+    assert found["change"] == "--config.layout=fsdp_tensor --config.family.remat=full --config.microbatch=1"
+    assert asked[0] == ("none", "fsdp", "v5e:2x2") and {where for *_, where in asked} == {"v5e:2x2"}
     assert "DOES NOT FIT" in format_report(found) and "What fits" in format_report(found)
 
 

@@ -234,6 +234,15 @@ def test_versions_name_what_the_results_depend_on():
     assert sys.version.startswith(versions["python"])
 
 
+def test_flags_of_the_compiler_are_recorded_as_they_are_in_force(monkeypatch):
+    for name in records.COMPILER_FLAGS:
+        monkeypatch.delenv(name, raising=False)
+    assert records.compiler_flags() == {}
+    monkeypatch.setenv("XLA_FLAGS", " --xla_gpu_enable_latency_hiding_scheduler=true  --a=1 ")
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "")
+    assert records.compiler_flags() == {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true --a=1"}
+
+
 def test_the_commit_says_clean_dirty_or_none(tmp_path, monkeypatch):
     def git(*args):
         return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *args], cwd=tmp_path,

@@ -36,7 +36,7 @@ def bench(path, *argv, devices=2, before="", **variables):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return bench(tmp_path_factory.mktemp("bench") / "all.json", "--budget_seconds=600",
-                 "--pieces=products,models,packed,convolutions")
+                 "--pieces=products,models,packed,attention,loss,remat,convolutions")
 
 
 def of(content, piece):
@@ -46,7 +46,8 @@ def of(content, piece):
 def test_every_piece_is_measured_printed_and_written(small):
     said, content = small
     assert not [entry for entry in content["measurements"] if "failed" in entry]
-    assert {"products", "100M", "1B", "packed", "convolutions", "goals"} <= {e["piece"] for e in content["measurements"]}
+    assert {"products", "100M", "1B", "packed", "attention", "loss", "remat full", "convolutions", "goals"} <= {
+        e["piece"] for e in content["measurements"]}
     assert all(entry["text"] in said for entry in content["measurements"])
     assert content["device"]["count"] == 2 and content["seconds"] < content["budget_seconds"]
 
@@ -63,6 +64,15 @@ def test_rates_follow_from_seconds_and_counts(small):
     packs = of(small[1], "packed")
     assert [entry["runs"] for entry in packs] == [1, 2] and packs[0]["ratio"] == 1
     assert packs[1]["ratio"] == pytest.approx(packs[1]["rate"] / packs[0]["rate"])
+
+
+def test_kernels_losses_and_rematerialisations_are_compared(small):
+    assert [entry["attention"] for entry in of(small[1], "attention")] == ["xla", "cpu"]
+    blocks, whole = of(small[1], "loss")
+    assert (blocks["loss"], whole["loss"]) == ("blocks", "whole") and blocks["ms"] > 0 < whole["ms"]
+    assert whole["temporaries"] >= 4 * 16 * 4096
+    plain, full = (of(small[1], f"remat {name}")[0] for name in ("none", "full"))
+    assert plain["flops"] == full["flops"] and plain["donated"] and full["how"] == {"remat": "full"}
 
 
 def test_a_piece_that_runs_out_of_memory_dies_or_takes_too_long_is_reported_and_the_rest_go_on(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 
 import jax
 
@@ -110,10 +111,11 @@ class Plan:
         return sum(pack.flops_executed() for pack in self.packs)
 
 
-def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held=()) -> Plan:
+def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_way=(), held=()) -> Plan:
     """The plan of a list of experiments.
 
-    Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks.
+    Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
+    which may be a function of an experiment of their shape.
     Packs of equal shape share a program, and so do narrow packs that are filled up, see `_fill`. `content(experiment)` is
     the fingerprint of its data. Packs whose names are in `under_way` keep their trunks, so that they resume from their
     checkpoints on any number of devices. Runs that results version 2 began keep the name that it gave them, if the workdir
@@ -132,11 +134,12 @@ def make_plan(sweep, content, pack: int, role: str = "sweep", under_way=(), held
     packs = []
     for trunks in programs.values():
         by_spans: dict = {}
+        most = pack(next(iter(trunks.values()))[0].experiment) if callable(pack) else pack
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
             by_spans.setdefault(trunk.spans, []).append(trunk)
-        found = [made for alike in by_spans.values() for made in _make_packs(alike, pack, set(under_way))]
-        packs += _fill(found, pack)
+        found = [made for alike in by_spans.values() for made in _make_packs(alike, most, set(under_way))]
+        packs += _fill(found, most)
     return Plan(tuple(packs))
 
 

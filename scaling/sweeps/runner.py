@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -143,7 +144,7 @@ class Runner:
         folders = [self.workdir / name for name in ("records", "locks")]
         return sorted({path.name.partition(".")[0] for folder in folders if folder.exists() for path in folder.iterdir()})
 
-    def plan(self, sweep, pack: int, role: str = "sweep", named=(), copied_from: "Runner | None" = None) -> Plan:
+    def plan(self, sweep, pack: int | Callable, role: str = "sweep", named=(), copied_from: "Runner | None" = None) -> Plan:
         """The plan that trains a sweep in this workdir, with the names that its runs have here, or have in `named`.
 
         `copied_from` is the runner of a workdir whose runs will be copied into this one, with their names and packs.

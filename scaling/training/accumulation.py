@@ -4,6 +4,7 @@ import functools
 
 import jax
 
+from scaling import remembered
 from scaling.devices import chips
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
@@ -16,12 +17,12 @@ SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; the rest is for parameters 
 def accumulation_steps(experiment, mesh, runs: int) -> int:
     """The number of microbatches that a step accumulates gradients over.
 
-    A microbatch has `experiment.microbatch` sequences per device. When that is 0, it has as many as fit into the cache of
-    a core on a CPU, or into half of the memory of an accelerator. Raises ConfigError when the microbatch does not divide
-    the batch.
+    A microbatch has `experiment.microbatch` sequences per device. When that is 0, it has as many as were measured to be
+    fastest (see `scaling.sweeps.measuring`), else as many as fit into the cache of a core on a CPU, or into half of the
+    memory of an accelerator. Raises ConfigError when the microbatch does not divide the batch.
     """
     rows = experiment.data.batch // batch_shards(mesh, experiment.layout)
-    chosen = experiment.microbatch
+    chosen = known_microbatch(experiment, mesh, runs)
     if chosen:
         if rows % chosen:
             fits = [n for n in range(1, rows + 1) if rows % n == 0]
@@ -30,6 +31,33 @@ def accumulation_steps(experiment, mesh, runs: int) -> int:
         return rows // chosen
     fit = _examples(experiment.family, mesh, runs, CPU_CACHE)
     return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
+
+
+def known_microbatch(experiment, mesh, runs: int) -> int:
+    """The microbatch that the experiment names or that was measured for its shape, else 0."""
+    return experiment.microbatch or remembered.recall(_microbatch_key(experiment, mesh, runs)) or 0
+
+
+def keep_microbatch(experiment, mesh, runs: int, found: int) -> None:
+    """Keeps the microbatch that was measured to be fastest, for later programs of this shape on such devices."""
+    remembered.keep(_microbatch_key(experiment, mesh, runs), found)
+
+
+def _microbatch_key(experiment, mesh, runs) -> str:
+    sizes = {axis: size for axis, size in mesh.shape.items() if size > 1}
+    return f"microbatch {shape_key(experiment)} {runs} {sizes} {devices_key(mesh.devices.flat)}"
+
+
+def shape_key(experiment) -> str:
+    """Names what the speed of a step depends on: the model, the batch, the layout and the kind of optimiser."""
+    e = experiment
+    return f"{e.family!r} {e.data.batch} {e.data.feed} {e.layout} {e.optim.name}"
+
+
+def devices_key(devices) -> str:
+    """Names the kind and the number of some devices."""
+    devices = list(devices)
+    return f"{len(devices)} {devices[0].device_kind}"
 
 
 def examples_in_memory(family, mesh, runs: int) -> int:

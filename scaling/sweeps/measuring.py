@@ -1,0 +1,115 @@
+"""What runs fastest here: the microbatch, and how many runs train side by side, measured once for each shape and kept.
+
+The first guess of both is computed (see `scaling.training.accumulation` and `scaling.devices.layouts.runs_at_once`). From
+there on neighbours are tried as long as they are faster: the program is compiled with each of them and takes a few steps.
+Neither changes results, so what one machine has measured never matters to another.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+
+from scaling import remembered
+from scaling.devices import hosts
+from scaling.devices.layouts import batch_shards, make_mesh
+from scaling.fields import replace
+from scaling.sweeps.plan import Pack
+from scaling.training import accumulation
+from scaling.training.program import Program
+from scaling.training.step import TRUNK
+
+WORTH = 900.0  # expected seconds of training from which on a shape is measured if the user does not say
+SECONDS = 0.7  # of steps in one measurement
+FASTER = 0.97  # a neighbour is taken if it needs at most this share of the time
+
+
+def climb(choices: list[int], guess: int, cost: Callable[[int], float]) -> tuple[int, dict[int, float]]:
+    """(the choice of lowest cost that is reached from `guess` by steps to better neighbours, {tried choice: cost})."""
+    tried: dict[int, float] = {}
+
+    def of(place):
+        if choices[place] not in tried:
+            tried[choices[place]] = cost(choices[place])
+        return tried[choices[place]]
+
+    best = choices.index(guess)
+    of(best)
+    for way in (1, -1):
+        while 0 <= best + way < len(choices) and of(best + way) < FASTER * of(best):
+            best += way
+    return choices[best], tried
+
+
+class Measuring:
+    """Measures programs for a runner, in its mesh and on its data. `say` takes sentences for the user."""
+
+    def __init__(self, runner, say=print):
+        self.runner, self.say = runner, say
+
+    def shapes(self, packs: Iterable[Pack], rate: float, always: bool) -> list[Pack]:
+        """One pack of each program that is worth measuring: by its expected time at `rate` FLOP/s, or all of them."""
+        seconds: dict[tuple, float] = {}
+        by_program: dict[tuple, Pack] = {}
+        for pack in packs:
+            by_program.setdefault(pack.program, pack)
+            seconds[pack.program] = seconds.get(pack.program, 0.0) + pack.flops_executed() / rate
+        return [pack for program, pack in by_program.items() if always or seconds[program] >= WORTH]
+
+    def microbatch(self, experiment, width: int) -> int:
+        """Measures the microbatch of a pack of `width` runs, unless the experiment or an earlier measurement names it."""
+        mesh = make_mesh(width, self.runner.options.mesh, experiment.layout)
+        known = accumulation.known_microbatch(experiment, mesh, width)
+        if known:
+            return known
+        rows = experiment.data.batch // batch_shards(mesh, experiment.layout)
+        choices = [n for n in range(1, rows + 1) if rows % n == 0]
+        guess = rows // accumulation.accumulation_steps(experiment, mesh, width)
+        found, tried = climb(choices, guess, lambda n: self.seconds(replace(experiment, {"microbatch": n}), width))
+        accumulation.keep_microbatch(experiment, mesh, width, found)
+        self.say(f"measured the microbatch of {width} run(s) side by side: {_table(tried)}; {found} is used from now on")
+        return found
+
+    def width(self, experiment, guess: int, most: int) -> int:
+        """Measures how many runs of a shape train side by side, from `guess` on by factors of two up to `most`."""
+        key = width_key(experiment, self.runner.options.mesh)
+        known = remembered.recall(key)
+        if known or most <= guess:
+            return min(known or guess, max(most, guess))
+        choices = [guess]
+        while choices[-1] * 2 <= most:
+            choices.append(choices[-1] * 2)
+        found, tried = climb(choices, guess, lambda width: self.seconds(experiment, width) / width)
+        remembered.keep(key, found)
+        self.say(f"measured how many runs train side by side: {_table(tried)} for each; {found} is used from now on")
+        return found
+
+    def seconds(self, experiment, width: int) -> float:
+        """Seconds of a step of `width` packed runs, the same in all processes; inf where memory does not suffice."""
+        try:
+            program = Program(experiment, self.runner.source(experiment), width, self.runner.options.mesh,
+                              self.runner.options.steps_per_call)
+            pack, spans = [experiment] * width, [TRUNK] * width
+            state, steps, took = program.init(pack), 1, 0.0
+            state, metrics = program.advance(state, pack, spans, 1)
+            jax.block_until_ready((state, metrics))  # with its compilation
+            while took < SECONDS:
+                start = time.perf_counter()
+                state, metrics = program.advance(state, pack, spans, steps)
+                jax.block_until_ready((state, metrics))
+                took = hosts.agree(time.perf_counter() - start)
+                each, steps = took / steps, min(4 * steps, max(steps + 1, int(1.3 * SECONDS / took * steps)))
+            return each
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return float("inf")
+
+
+def width_key(experiment, mesh: str) -> str:
+    """Names the measured width of packs of this shape on the devices at hand."""
+    return f"width {accumulation.shape_key(experiment)} {mesh} {accumulation.devices_key(jax.devices())}"
+
+
+def _table(tried: dict[int, float]) -> str:
+    return ", ".join(f"{choice} takes {1e3 * seconds:.3g} ms a step" for choice, seconds in sorted(tried.items()))

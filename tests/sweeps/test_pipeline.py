@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from launcher import results
 from sources import tiny
-from test_validation import sweep  # noqa: F401  # a fixture
 
 from scaling.experiment import grid
 from scaling.results import logs, records
@@ -20,7 +19,7 @@ from scaling.training.program import Program
 
 
 @pytest.fixture(scope="module")
-def rates(sweep):  # noqa: F811
+def rates(sweep):
     """Three rates of one length, which are a pack of two and a pack of one."""
     return grid(sweep[0], {"optim.learning_rate": [1e-3, 2e-3, 4e-3]})
 
@@ -141,7 +140,7 @@ def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_re
             assert value == pytest.approx(found["alone"][run], rel=1e-5)
 
 
-def train_two(workdir, sweep):  # noqa: F811
+def train_two(workdir, sweep):
     """Trains a sweep in packs of two, and returns the last losses of its curves."""
     runner = Runner(files.open_workdir(workdir), TrainingOptions())
     plan = runner.plan(sweep, 2)

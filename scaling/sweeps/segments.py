@@ -69,6 +69,8 @@ class PackTraining:
         self.later, self.clock = runner.later, runner.clock
         # When the host turned to the first call of a new program.
         self.asked = None if pack.program in runner.programs.kept else time.monotonic()
+        if not hosts.agree(runner.programs.ready(pack)):
+            self.later.settle()  # the devices wait for the program anyway
         self.program = runner.programs.of(pack)
         runner.judge(pack.experiment)  # an unusable judge is reported before anything is trained
         self.runs = len(pack.trunks)  # the rest are fillers
@@ -81,8 +83,6 @@ class PackTraining:
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.curves = curves.Curves(pack, runner.workdir, self.options.writers)
         self.ending = Ending(runner, pack, self.program, self.curves, progress)
-        if not self.program.ready:
-            self.later.settle()  # the devices wait for the program anyway
 
     def run(self):
         """Trains every segment that is not done.

@@ -48,7 +48,7 @@ def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_w
     runner = Runner(files.open_workdir(tmp_path), TrainingOptions(steps_per_call=4))
     runner.run(runner.plan(rates, 1), Progress(1, silent=True))
     order = "".join(x[0] for x in happened)
-    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:3])
+    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:2])
     first = order.index("r")
     assert order[:first].count("c") > order.count("c") // 3  # calls of the second pack are among them
     shares = runner.clock.shares()
@@ -57,11 +57,11 @@ def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_w
 
 
 def test_one_program_is_compiled_ahead_and_former_ones_are_freed(rates, tmp_path, monkeypatch):
-    wide = [e.replace({"family.width": 24}) for e in rates[:1]] + [e.replace({"family.width": 32}) for e in rates[:1]]
+    deep = [rates[0].replace({"family.layers": layers}) for layers in (1, 2, 3)]
     made, most = [], []
 
     def make(experiment, *args):
-        made.append((experiment.family.width, threading.current_thread() is threading.main_thread()))
+        made.append((experiment.family.layers, threading.current_thread() is threading.main_thread()))
         return Program(experiment, *args)
 
     monkeypatch.setattr(programs, "Program", make)
@@ -69,21 +69,23 @@ def test_one_program_is_compiled_ahead_and_former_ones_are_freed(rates, tmp_path
     begin = runner.programs.begin_next
     monkeypatch.setattr(runner.programs, "begin_next",
                         lambda packs: (begin(packs), most.append(len(runner.programs.kept) + len(runner.programs._begun))))
-    plan = runner.plan([rates[0], *wide[:1]], 1)
-    runner.run(plan, Progress(1, silent=True), then=runner.plan(wide[1:], 1))
-    assert made == [(16, False), (24, False), (32, False)] and most == [2, 2]
+    plan = runner.plan(deep[:2], 1)
+    runner.run(plan, Progress(1, silent=True), then=runner.plan(deep[2:], 1))
+    for begun in runner.programs._begun.values():
+        begun.result()
+    assert made == [(1, False), (2, False), (3, False)] and most == [2, 2]
     assert list(runner.programs.kept) == [plan.packs[1].program]
 
 
 def test_an_error_of_a_program_compiled_ahead_is_raised_where_its_pack_begins(rates, tmp_path, monkeypatch):
     def make(experiment, *args):
-        if experiment.family.width == 24:
+        if experiment.family.layers == 2:
             raise ValueError("a program that cannot be")
         return Program(experiment, *args)
 
     monkeypatch.setattr(programs, "Program", make)
     runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
-    plan = runner.plan([*rates[:1], rates[0].replace({"family.width": 24})], 1)
+    plan = runner.plan([*rates[:1], rates[0].replace({"family.layers": 2})], 1)
     with pytest.raises(ValueError, match="a program that cannot be"):
         runner.run(plan, Progress(1, silent=True))
     assert len(results(tmp_path)) == 1  # of the pack before it

@@ -156,7 +156,7 @@ class PackTraining:
                 saved = saved or self.checkpoints(name)
                 own = [experiments.to_dict(e) for e in self.experiments[:self.runs]]
                 meta = {"seconds": segment.seconds, "experiments": own,
-                        "logs": [logger.seal() for logger in segment.loggers]}
+                        "logs": [logger.seal() for logger in self.open(segment)]}
                 saved.save(segment.at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
                 if stopping:

@@ -29,7 +29,7 @@ from etils import epath  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.store import files  # noqa: E402
 from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
@@ -62,7 +62,7 @@ def main(argv):
             write_images(run)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (flags.Error, *EXPECTED) as error:
+    except (flags.Error, *expected()) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else 1)
     except KeyboardInterrupt:

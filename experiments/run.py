@@ -28,8 +28,9 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 from scaling.study import configs  # noqa: E402
 from scaling.study.study import Study  # noqa: E402
@@ -88,6 +89,7 @@ def main(argv):
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
         if executor is None:
             hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        keep_compiled()
         module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.TrainingOptions(
             checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
@@ -105,7 +107,7 @@ def main(argv):
                 job.train_shard(*_shard(_SHARD.value))
             else:
                 job.go()
-    except EXPECTED as error:
+    except expected() as error:
         hosts.exit_with_error(error, f"error: {error}", 1)
     except exits.Preempted:
         if hosts.is_lead():

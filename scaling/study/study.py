@@ -3,6 +3,8 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time

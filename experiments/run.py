@@ -155,8 +155,13 @@ def _refusal(argv, error) -> str:
     return sentence or str(error).strip("'\"")
 
 
-if __name__ == "__main__":
+def start():
+    """Runs the command."""
     flags.mark_flags_as_required(["config", "workdir"])
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     app.run(main, flags_parser=refuse_unknown)
+
+
+if __name__ == "__main__":
+    start()

@@ -17,8 +17,8 @@ from jax.extend import core
 
 from scaling import axes
 from scaling.devices import sharding
+from scaling.devices.remembered import remembered
 from scaling.fields import at_defaults
-from scaling.remembered import remembered
 
 CAUSAL_SCOPE = "causal_attention"  # the name scope of the products of causal attention
 CANONICAL = "tpu"  # the platform whose form of a model is counted: dense convolutions, attention over the whole square

@@ -12,8 +12,8 @@ import pytest
 import scaling
 
 ROOT = pathlib.Path(__file__).parents[1]
-ROOMS = ("faces", "remembered", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate",
-         "experiment", "results", "figures", "laws", "report", "training", "sweeps", "study",
+ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
+         "results", "figures", "laws", "report", "training", "sweeps", "study",
          "pods")  # a room imports from those before it
 FACES = ("scaling", "scaling.data", "scaling.evaluate", "scaling.experiment", "scaling.families", "scaling.laws",
          "scaling.nn", "scaling.report", "scaling.store.checkpoint")  # packages whose __all__ is what others import

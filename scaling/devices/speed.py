@@ -6,7 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from scaling import remembered
+from scaling.devices import remembered
 
 DAY = 24 * 3600  # seconds for which a measured rate is kept
 

@@ -7,9 +7,9 @@ import jax
 
 from scaling import cost, laws
 from scaling import experiment as experiments
+from scaling.devices.remembered import remembered
 from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.fields import ConfigError, nearest
-from scaling.remembered import remembered
 from scaling.study.definition import Definition
 from scaling.training.step import means
 

@@ -7,8 +7,8 @@ import jax
 from scaling import cost
 from scaling import experiment as experiments
 from scaling.devices import sharding
+from scaling.devices.remembered import remembered
 from scaling.experiment import KINDS, Optim
-from scaling.remembered import remembered
 from scaling.training.step import TRUNK, init_state, train_step
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from scaling import families, remembered
+from scaling import families
+from scaling.devices import remembered
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def _path() -> pathlib.Path | None:
     chosen = os.environ.get(VARIABLE, "")
     if chosen.lower() in ("off", "0", "false"):
         return None
-    root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+    root, digest = pathlib.Path(__file__).parents[1], hashlib.sha256()
     for name in PACKAGES:
         digest.update(f"{name} {importlib.metadata.version(name)} ".encode())
     try:

@@ -98,6 +98,8 @@ def main(argv):
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
                     _FORK.value)
+        if not _DRY_RUN.value and not _SHARD.value:
+            job.runner.prepare(job.plan)  # counting what the plan says takes about as long
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)

@@ -37,7 +37,7 @@ def keep_compiled() -> None:
     that reads its program would leave the others waiting.
     """
     directory = _find_directory()
-    if not _shared(directory) or not _jax_internals.use_program_cache(Programs):
+    if not _shared(directory) or not _jax_internals.use_program_cache(ProgramFiles):
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(directory))
     for option, variable in (("min_compile_time_secs", 0), ("min_entry_size_bytes", -1)):  # small programs are kept too
@@ -86,7 +86,7 @@ def default_directory() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "scaling", "compiled")
 
 
-class Programs:
+class ProgramFiles:
     """The programs in a directory, by JAX's keys: what JAX asks of a cache is `get` and `put`.
 
     Any number of processes may share the directory. A program is written beside its place and renamed into it, with its

@@ -23,7 +23,7 @@ def known_matmul_rate() -> float:
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
-    """FLOP/s of matrix products on all devices together, in float32 on CPU and in bfloat16 elsewhere: the best of some calls.
+    """FLOP/s of matrix products on all devices together, float32 on CPU and bfloat16 elsewhere: that of the best call.
 
     Other work on the machine slows single calls down.
     """

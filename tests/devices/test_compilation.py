@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from scaling.devices import compilation
-from scaling.devices.compilation import Programs
+from scaling.devices.compilation import ProgramFiles
 
 CODE = """
 import warnings, jax, jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_a_home_directory_that_cannot_be_used_is_a_warning(tmp_path):
 
 
 def test_what_cannot_be_written_is_said_once_and_leaves_nothing(tmp_path):
-    programs, most = Programs(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    programs, most = ProgramFiles(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))  # as a disk that is full after 1,000 bytes
     try:
         with pytest.warns(UserWarning, match="not kept") as said:
@@ -75,14 +75,14 @@ def test_what_cannot_be_written_is_said_once_and_leaves_nothing(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, most)
     assert len(said) == 1 and programs.get("a") is None and not list(tmp_path.iterdir())
-    missing = Programs(tmp_path / "gone")
+    missing = ProgramFiles(tmp_path / "gone")
     with pytest.warns(UserWarning, match="not kept"):
         missing.put("a", b"program")
     assert missing.get("a") is None
 
 
 def test_programs_that_were_not_read_for_longest_go_first(tmp_path):
-    programs = Programs(tmp_path, limit=10_000)
+    programs = ProgramFiles(tmp_path, limit=10_000)
     for number, key in enumerate("abcdefghi"):
         programs.put(key, bytes(1000))
         os.utime(programs.path(key), (number, number))
@@ -96,7 +96,7 @@ def test_programs_that_were_not_read_for_longest_go_first(tmp_path):
 
 
 def test_threads_and_processes_may_write_at_once(tmp_path):
-    stores, content = [Programs(tmp_path, limit=20_000) for _ in range(8)], os.urandom(3000)
+    stores, content = [ProgramFiles(tmp_path, limit=20_000) for _ in range(8)], os.urandom(3000)
 
     def work(programs):
         for number in range(20):

@@ -41,5 +41,5 @@ def use_program_cache(make) -> bool:
         compilation_cache.get_file_cache  # noqa: B018 - raises AttributeError if it is gone
     except (ImportError, AttributeError):
         return False
-    compilation_cache.get_file_cache = lambda directory: (make(directory), directory)
+    compilation_cache.get_file_cache = lambda path: (make(path), path)  # pyrefly: ignore[bad-assignment]
     return True

@@ -96,7 +96,8 @@ class ProgramFiles:
 
     def __init__(self, directory, limit: int = LIMIT):
         self._path = pathlib.Path(directory)  # JAX's name for it
-        self.limit, self.size, self.said = limit, None, False
+        self.limit, self.said = limit, False
+        self.size: int | None = None  # bytes, known from the first program on that is kept
 
     def path(self, key: str) -> pathlib.Path:
         return self._path / f"{key}-{_machine()}{SUFFIX}"
@@ -128,7 +129,7 @@ class ProgramFiles:
                 os.replace(unfinished, path)
             finally:
                 unfinished.unlink(missing_ok=True)
-            self.size = (self._total() if self.size is None else self.size + len(value))
+            self.size = self._total() if self.size is None else self.size + len(value)
             if self.size > self.limit:
                 self.shrink()
         except OSError as error:

@@ -28,8 +28,9 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 from scaling.study import configs  # noqa: E402
 from scaling.study.study import Study  # noqa: E402
@@ -88,6 +89,7 @@ def main(argv):
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
         if executor is None:
             hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        keep_compiled()
         module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.TrainingOptions(
             checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
@@ -96,6 +98,8 @@ def main(argv):
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
                     _FORK.value)
+        if not _DRY_RUN.value and not _SHARD.value:
+            job.runner.prepare(job.plan)  # counting what the plan says takes about as long
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)
@@ -105,7 +109,7 @@ def main(argv):
                 job.train_shard(*_shard(_SHARD.value))
             else:
                 job.go()
-    except EXPECTED as error:
+    except expected() as error:
         hosts.exit_with_error(error, f"error: {error}", 1)
     except exits.Preempted:
         if hosts.is_lead():
@@ -153,8 +157,13 @@ def _refusal(argv, error) -> str:
     return sentence or str(error).strip("'\"")
 
 
-if __name__ == "__main__":
+def start():
+    """Runs the command."""
     flags.mark_flags_as_required(["config", "workdir"])
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     app.run(main, flags_parser=refuse_unknown)
+
+
+if __name__ == "__main__":
+    start()

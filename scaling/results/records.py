@@ -5,6 +5,9 @@
 `workdir/records/<fingerprint>.jsonl` holds the record with its digest as JSON on its last line. `workdir/locks/` keeps
 processes that share a workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
 """
+
+from __future__ import annotations
+
 import functools
 import importlib.metadata
 import os
@@ -12,13 +15,16 @@ import platform
 import re
 import subprocess
 import warnings
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from etils import epath
 
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError, atomic_write
 from scaling.store.strict_json import is_sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # An empty table has these columns too, so that selecting a column works before the first run has finished.
 COLUMNS = (
@@ -118,6 +124,8 @@ def load_records(workdir) -> pd.DataFrame:
     version, which held the executed ones. Unreadable files are skipped with a warning. Raises WorkdirError when `workdir`
     is not a directory.
     """
+    import pandas as pd
+
     records = Records(workdir)
     if not records.workdir.is_dir():
         raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: name one that holds runs")
@@ -128,6 +136,8 @@ def load_records(workdir) -> pd.DataFrame:
 
 def curve_seals(frame: pd.DataFrame) -> list[dict | None]:
     """What each record of a table of `load_records` says about the run's curve, see `logs.curve_seal`; None for nothing."""
+    import pandas as pd
+
     columns = [name for name in ("curve.points", "curve.digest", "curve.lost") if name in frame]
     rows = frame[columns].to_dict("records") if columns else [{}] * len(frame)
     found = [{k.removeprefix("curve."): v for k, v in row.items() if pd.notna(v)} for row in rows]

@@ -1,9 +1,11 @@
 """The forecast stage of a study: a target is predicted on record before it is trained, and the prediction checked after."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from etils import epath
 
 from scaling import experiment as experiments
@@ -14,6 +16,9 @@ from scaling.study import recipe
 from scaling.sweeps import runner as runners
 from scaling.sweeps.plan import Plan
 from scaling.training.counts import counts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Forecasting:
@@ -31,6 +36,8 @@ class Forecasting:
         was written is marked as late and never scored. Raises LawError where this command would train another run than the
         one that the forecast is about.
         """
+        import pandas as pd
+
         if not self.path.exists():
             draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
             rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)

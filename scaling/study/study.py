@@ -3,6 +3,8 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
@@ -14,7 +16,7 @@ from etils import epath
 from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
-from scaling.devices.speed import matmul_rate
+from scaling.devices.speed import known_matmul_rate
 from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
@@ -58,7 +60,7 @@ class Study:
         self.about = belonging.define(definition, self.plan, self.goal, self.runner)
         hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
         preflight.check_plans(definition, self.plans, self.runner)
-        self.rate = hosts.agree(matmul_rate())
+        self.rate = hosts.agree(known_matmul_rate())
 
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""

@@ -83,8 +83,7 @@ class Runner:
             return
         waiting_said = False
         hosts.by_lead(lambda: self.clear_finished(plan))
-        first = {pack.program: index for index, pack in reversed(list(enumerate(plan.packs)))}
-        pending = [pack for pack in sorted(plan.packs, key=lambda pack: first[pack.program]) if not self.done(pack.runs)]
+        pending = self._pending(plan)
         with self._ended():
             while pending:
                 if hosts.any_of(exits.preempted()):
@@ -101,6 +100,16 @@ class Runner:
                     waiting_said = True
                     time.sleep(2)
                 pending = [pack for pack in pending if not self.done(pack.runs)]
+
+    def prepare(self, plan: Plan):
+        """Begins to compile the program of the first pack that `run` will train, in other threads."""
+        if self.options.executor is None:
+            self.programs.begin_first(self._pending(plan))
+
+    def _pending(self, plan: Plan) -> list[Pack]:
+        """The packs that are not done, those of a program one after another."""
+        first = {pack.program: index for index, pack in reversed(list(enumerate(plan.packs)))}
+        return [pack for pack in sorted(plan.packs, key=lambda pack: first[pack.program]) if not self.done(pack.runs)]
 
     @contextlib.contextmanager
     def _ended(self):

@@ -6,6 +6,8 @@ import jax
 
 from scaling import cost
 from scaling import experiment as experiments
+from scaling.devices import sharding
+from scaling.devices.remembered import remembered
 from scaling.experiment import KINDS, Optim
 from scaling.training.step import TRUNK, init_state, train_step
 
@@ -21,6 +23,7 @@ def step_flops_executed(experiment) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
+@remembered(sharding.platform)
 def _executed(family, batch, optimiser):
     e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch), optim=Optim(name=optimiser))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import cost
@@ -181,7 +182,9 @@ class Program:
             return train_step(bound, span, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
-        shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
+        traced, shapes = jax.make_jaxpr(pack, return_shape=True)(state, knobs, spans, jnp.int32(0), data)
+        pack = _replayed(traced, shapes)  # tracing it anew in the loop takes as long as compiling a small program
+        shapes = shapes[1]
         rows = {k: jnp.zeros((self.compiled_steps, *v.shape), v.dtype) for k, v in shapes.items()}
 
         def body(index, carry):
@@ -197,6 +200,12 @@ class Program:
 
     def _split(self, params):
         return [jax.tree.map(lambda x, run=run: x[run], params) for run in range(self.runs)]
+
+
+def _replayed(traced, out):
+    """The function that was traced, from its jaxpr; `out` has the structure of its results."""
+    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(out)
+    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
 
 # --------------------------------------------------------------------- options of XLA's compiler

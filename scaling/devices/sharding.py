@@ -33,6 +33,18 @@ class Placement:
         """Whether activations are divided along this axis."""
         return False
 
+    def parameter_spec(self, names, shape) -> tuple:
+        """The mesh axes that divide each dimension of a parameter, None for a whole one."""
+        return (None,) * len(names)
+
+    def copies(self, names, shape) -> tuple[str, ...]:
+        """The mesh axes along which devices hold copies of a parameter and divide the batch."""
+        return ()
+
+    def divide_first(self, x, over: tuple[str, ...]):
+        """x with its first dimension divided over these mesh axes, or whole for none of them."""
+        return x
+
     def platform(self) -> str:
         return jax.default_backend()
 
@@ -67,6 +79,18 @@ class MeshPlacement(Placement):
 
     def cuts(self, name):
         return shard_count(self.mesh, self.layout.activations.get(name)) > 1
+
+    def parameter_spec(self, names, shape):
+        return tuple(_spec(self.mesh, self.layout.params, names, shape))
+
+    def copies(self, names, shape):
+        used = {axis for entry in self.parameter_spec(names, shape) for axis in mesh_axes(entry)}
+        return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
+                     if axis not in used and self.mesh.shape[axis] > 1)
+
+    def divide_first(self, x, over):
+        rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(over or None, *rest)))
 
     def platform(self):
         return self.mesh.devices.flat[0].platform
@@ -154,6 +178,21 @@ def platform() -> str:
 def activation(x, *names):
     """x [one name a dimension], constrained to lie where the layout in force puts these axes."""
     return _PLACEMENT.get().constrain(x, names)
+
+
+def parameter_spec(names, shape) -> tuple:
+    """The mesh axes that divide each dimension of a parameter with these axes in the layout in force."""
+    return _PLACEMENT.get().parameter_spec(names, shape)
+
+
+def copies(names, shape) -> tuple[str, ...]:
+    """The mesh axes along which devices hold copies of a parameter with these axes and divide the batch."""
+    return _PLACEMENT.get().copies(names, shape)
+
+
+def divide_first(x, over: tuple[str, ...]):
+    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them."""
+    return _PLACEMENT.get().divide_first(x, over)
 
 
 def like_parameters(tree):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ml_collections import config_dict
 
 SCHEDULES = ("wsd", "cosine", "constant")
+ORTHOGONALISATIONS = ("auto", "plain")
 PARAMETRIZATIONS = ("mup", "standard")
 SEEDS = 2**32  # a seed is 32 bits of a key
 
@@ -56,6 +57,7 @@ class Optim:
     parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: matrices learn at base_width / width
     base_width: int = static(64, least=1, most=2**20)
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
+    orthogonalise: str = how("auto", choices=ORTHOGONALISATIONS)  # Muon's products; see scaling.training.muon
 
     def __post_init__(self):
         convert_fields(self)

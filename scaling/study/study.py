@@ -22,7 +22,7 @@ from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
-from scaling.sweeps import runner
+from scaling.sweeps import runner, trunks
 from scaling.sweeps.plan import Plan
 
 
@@ -63,6 +63,7 @@ class Study:
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""
         return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
+                          *trunks.describe_trunks(self.plan, self.runner),
                           *[f"note: {sentence}" for sentence in self.notes],
                           *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
 

@@ -20,7 +20,7 @@ from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
-from scaling.sweeps import segments
+from scaling.sweeps import segments, trunks
 from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
@@ -54,6 +54,7 @@ class TrainingOptions:
     steps_per_call: int = 256
     keep_checkpoints: int = 2  # the newest checkpoints of a segment under way
     keep_best: int = 0  # checkpoints of lowest loss, which stay when a run has finished
+    keep_trunks: str = "auto"  # which trunks are kept for later commands, and used: see scaling.sweeps.trunks
     compile_ahead: bool = True  # in other threads, the next program while this one trains; False compiles at the first call
     executor: PlanExecutor | None = None  # None trains in this process
 
@@ -151,7 +152,7 @@ class Runner:
         here = [self] if copied_from is None else [self, copied_from]
         under_way, held = hosts.by_lead(lambda: tuple(
             [name for runner in here for name in found(runner)] for found in (Runner.under_way, Runner.held)))
-        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named})
+        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named}, trunks.kept_steps(self, here))
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
         """Trains the unfinished runs of the pack. False when another process has claimed one of them."""

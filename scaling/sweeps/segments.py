@@ -15,7 +15,7 @@ from scaling import families
 from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.store import checkpoint
-from scaling.sweeps import curves
+from scaling.sweeps import curves, trunks
 from scaling.sweeps.clock import TRAINING
 from scaling.sweeps.ending import Ending
 from scaling.sweeps.plan import Pack
@@ -95,6 +95,8 @@ class PackTraining:
         self.go_back(next(span.cooldown for span, runs in zip(spans, groups) if not self.runner.done(runs)))
         for span, runs in zip(spans, groups, strict=True):
             state, trunk = self.train_segment("trunk", state, trunk, TRUNK, span.cooldown)
+            if span is spans[-1]:
+                trunks.keep(self, state, trunk)
             if self.runner.done(runs):
                 self.progress.update(self.step_executed * (span.steps - span.cooldown))
             else:
@@ -142,7 +144,10 @@ class PackTraining:
         found = None if saved is None else self.newest(saved, name, segment.at)
         if found is not None:
             state, meta = found
-            self.progress.update(self.step_executed * (meta["step"] - segment.at))
+            self.progress.update(self.step_executed * (meta["step"] - max(segment.at, self.pack.start)))
+            segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
+        elif state is None and (kept := trunks.begin(self)) is not None:
+            state, meta = kept
             segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
         elif state is None:
             state = self.program.init(self.experiments)

@@ -134,7 +134,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None); a value there overrides
     the ladder. The config also has the fields of a study: its title, the metric to fit and forecast, other metrics to fit
-    beside it, the law, and prompts for text.
+    beside it, the law, prompts for text, and the rule by which learning rates are stopped early.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -147,7 +147,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
         laddered = small[f.name] != large[f.name]
         sizes[f.name] = config_dict.placeholder(type(small[f.name])) if laddered else small[f.name]
     rest = {**fields(Experiment()), "data": data}
-    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": ()}
+    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": (), "stop_early": ""}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
     out = config_dict.ConfigDict({"family": sizes, **study, **rest})
     out.update_from_flattened_dict(changes)

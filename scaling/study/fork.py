@@ -41,7 +41,7 @@ def full_path(old: epath.Path) -> str:
 def shared_runs(old: Runner, plan: Plan) -> list[str]:
     """The runs of a plan that the older workdir has finished as runs of its sweep. A former target is trained again."""
     return [run.fingerprint for run in plan.runs
-            if old.records.done(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
+            if old.records.finished(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
 
 
 def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:

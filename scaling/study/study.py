@@ -3,6 +3,7 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
+import dataclasses
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
-from scaling.sweeps import runner, trunks
+from scaling.sweeps import runner, stopping, trunks
 from scaling.sweeps.plan import Plan
 
 
@@ -43,6 +44,9 @@ class Study:
         # The target's learning rate is not known yet, but any rate has the same cost.
         target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
+        if definition.stop_early:
+            options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
+            self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
         belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
@@ -89,6 +93,8 @@ class Study:
         files.open_workdir(self.workdir)
         about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.versions(),
                  "git_commit": records.git_commit()}
+        if self.definition.stop_early:
+            about["stop_early"] = stopping.SENTENCE
         if self.older is not None:
             about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)

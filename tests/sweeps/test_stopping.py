@@ -1,6 +1,7 @@
 """Early stopping gives up learning rates that shorter runs show to be hopeless, and never changes which rate is best."""
 
 import json
+import shutil
 
 import pytest
 import tiny_study
@@ -8,6 +9,9 @@ import tiny_study
 import scaling
 from scaling import experiment
 from scaling.experiment import grid
+from scaling.report import caveats
+from scaling.report.reading import read_study
+from scaling.report.run_table import table_rows
 from scaling.results import tuned
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.sweeps.stopping import StopRule, is_hopeless
@@ -68,8 +72,9 @@ def test_a_stopped_run_is_recorded_with_its_step_and_reason_and_has_no_result(sw
     assert kept.isna().all()
 
 
-def test_without_the_rule_stopped_runs_are_trained_to_their_end(swept):
-    (workdir, early, sweep), (whole, _, _) = swept[True], swept[False]
+def test_without_the_rule_stopped_runs_are_trained_to_their_end(swept, tmp_path):
+    (stopped, early, sweep), (whole, _, _) = swept[True], swept[False]
+    workdir = shutil.copytree(stopped, tmp_path / "again")
     before = set(scaling.load(workdir)["fingerprint"][scaling.load(workdir)["stopped_step"].notna()])
     runner = Runner(workdir, TrainingOptions())
     runner.programs.kept = early.programs.kept
@@ -81,3 +86,12 @@ def test_without_the_rule_stopped_runs_are_trained_to_their_end(swept):
     for name in before:
         ours, theirs = (json.loads((place / "records" / f"{name}.jsonl").read_text()) for place in (workdir, whole))
         assert ours[METRIC] == theirs[METRIC] and ours["curve"] == theirs["curve"]
+
+
+def test_the_page_shows_what_was_stopped_and_why(swept):
+    study = read_study(swept[True][0])
+    rows = [row["cells"][0][0] for row in table_rows(study)]
+    stopped = [text for text in rows if "stopped early at step " in text and "the median of" in text]
+    assert stopped and len(stopped) == study.runs["stopped_step"].notna().sum()
+    said = " ".join(caveats.caveats(study))
+    assert "were stopped early because shorter runs of their rate were poor" in said and "was not measured" not in said

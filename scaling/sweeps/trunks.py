@@ -145,8 +145,8 @@ def begin(training):
         metas.append({**meta, "points": points})
     stack = jax.jit(lambda *runs: jax.tree.map(lambda *x: jnp.stack(x), *runs), out_shardings=training.program.shardings)
     hosts.by_lead(lambda: training.curves.put("trunk", [meta["points"] for meta in metas]))
-    meta = {"step": pack.start, "seconds": sum(meta["seconds"] for meta in metas), "logs": [meta["curve"] for meta in metas]}
-    return stack(*states, *states[-1:] * pack.fillers), meta
+    seals, seconds = [meta["curve"] for meta in metas], sum(meta["seconds"] for meta in metas)
+    return stack(*states, *states[-1:] * pack.fillers), {"step": pack.start, "seconds": seconds, "logs": seals}
 
 
 def _from_the_start(folder, problem):

@@ -16,7 +16,7 @@ from scaling.training.counts import step_flops
 
 E = tiny("transformer", **{"optim.warmup": 2})
 LENGTHS = [8 * 16 * steps for steps in (10, 20, 30, 60)]
-RATES = [2e-3, 4e-3]
+RATES = [2e-3, 4e-3, 8e-3]  # a pack of two, and one of one that is filled up
 SOURCE = ExampleSource(E.family, E.data.batch)
 PROGRAMS: dict = {}  # of all runners here, which would compile the same
 
@@ -80,17 +80,17 @@ def earlier(begun, tmp_path):
 
 def test_results_are_those_of_one_command_and_the_shared_steps_are_not_trained_again(earlier, whole):
     plan, flops = train(earlier, LENGTHS)
-    assert [pack.start for pack in plan.packs] == [24]
+    assert [(pack.start, pack.fillers) for pack in plan.packs] == [(24, 0), (24, 1)]
     assert results(earlier, plan) == whole[0]
-    step = 2 * step_flops(E)  # of both trunks
+    step = 3 * step_flops(E)  # of all trunks
     assert flops == step * (48 - 24 + 12) and whole[1] == step * (48 + 2 + 4 + 6 + 12)
-    assert "2 trunks go on" in trunks.describe_trunks(plan, runner(earlier))[0]
+    assert "3 trunks go on" in trunks.describe_trunks(plan, runner(earlier))[0]
 
 
 def test_a_fork_goes_on_from_the_trunks_of_the_older_study(earlier, whole, tmp_path):
     old, new = runner(earlier), runner(tmp_path / "new")
     plan = new.plan(grid(E, {"optim.learning_rate": RATES, "data.tokens": LENGTHS}), 2, copied_from=old)
-    assert fork.copy_shared(old, new, plan) == 6
+    assert fork.copy_shared(old, new, plan) == 9
     new.run(plan, Bar())
     assert results(tmp_path / "new", plan) == whole[0]
     assert new.trained_flops == whole[1] / 2
@@ -110,18 +110,19 @@ def test_damaged_trunks_are_trained_from_their_start(earlier, whole, damage):
     with pytest.warns(UserWarning, match="cannot be used, so it is trained from its start"):
         plan, flops = train(earlier, LENGTHS)
     assert results(earlier, plan) == whole[0]
-    assert flops == 2 * step_flops(E) * (48 + 12)
+    # The damaged trunk's pack starts again, and the other goes on.
+    assert flops / step_flops(E) in (2 * (48 + 12) + 24 + 12, 2 * (24 + 12) + 48 + 12)
 
 
 def test_plans_pack_trunks_that_go_on_from_one_step_and_keep_none_where_told_to(earlier, tmp_path):
     sweep = grid(E, {"optim.learning_rate": [1e-3, *RATES], "data.tokens": LENGTHS})
     plan = runner(earlier).plan(sweep, 2)
-    assert [(len(pack.trunks), pack.start) for pack in plan.packs] == [(1, 0), (2, 24)]
+    assert [(len(pack.trunks), pack.start) for pack in plan.packs] == [(1, 0), (2, 24), (1, 24)]
     assert all(not pack.start for pack in runner(earlier, "none").plan(sweep, 2).packs)
     assert all(not pack.start for pack in runner(earlier).plan(  # a run before the kept step is not done
         grid(E, {"optim.learning_rate": RATES, "data.tokens": [LENGTHS[0], 8 * 16 * 15, LENGTHS[3]]}), 2).packs)
     kept = {keeping: [trunks.is_kept(trunk, keeping) for pack in plan.packs for trunk in pack.trunks]
             for keeping in trunks.KEEPING}
-    assert kept == {"auto": [True] * 3, "all": [True] * 3, "none": [False] * 3}
+    assert kept == {"auto": [True] * 4, "all": [True] * 4, "none": [False] * 4}
     short = runner(tmp_path).plan(sweep[:2], 2).packs[0].trunks[0]
     assert not trunks.is_kept(short, "auto") and trunks.is_kept(short, "all")

@@ -34,7 +34,7 @@ from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 from scaling.study import configs  # noqa: E402
 from scaling.study.study import Study  # noqa: E402
-from scaling.sweeps import runner  # noqa: E402
+from scaling.sweeps import runner, trunks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -56,6 +56,8 @@ _RAY_CPUS = flags.DEFINE_integer("ray_cpus", 1, "The cores of a Ray actor, besid
 _RETRIES = flags.DEFINE_integer("max_retries", 3, "How often Ray trains a pack again after its actor died.", lower_bound=0)
 _KEEP = flags.DEFINE_integer("keep_checkpoints", 2, "How many of the newest checkpoints of an unfinished pack are kept.", 1)
 _BEST = flags.DEFINE_integer("keep_best", 0, "How many checkpoints of lowest loss are kept, also of finished packs.", 0)
+_TRUNKS = flags.DEFINE_enum("keep_trunks", "auto", trunks.KEEPING, "Whose last states are kept, for longer runs of later "
+                            "commands: trunks of three runs or more (auto), all, or none.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0 in a job of several processes.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "The number of processes of the job.")
 _PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0 on.")
@@ -93,7 +95,8 @@ def main(argv):
         module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.TrainingOptions(
             checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
-            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
+            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, keep_trunks=_TRUNKS.value,
+            executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,

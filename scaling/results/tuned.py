@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 PARAMS = "params_non_embedding"
 NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate", "seed", "weight_decay",
-           "loss", "seconds", "diverged_step")
-DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}
+           "loss", "seconds", "diverged_step", "stopped_step")
+DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "stopped_because": "",
+            "finished": ""}
 
 
 class GrowthStep(NamedTuple):

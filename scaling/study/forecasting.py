@@ -108,7 +108,7 @@ class Forecasting:
             return
         before, data = written["target"].get("data_fingerprint"), self.runner.source(target).fingerprint
         if before is None:  # a forecast of an older version; its fitted runs have the same data
-            held = [self.runner.records.read(name) for name in written["records"] if self.runner.records.done(name)]
+            held = [self.runner.records.read(name) for name in written["records"] if self.runner.records.finished(name)]
             before = next((record["data_fingerprint"] for record in held if "data_fingerprint" in record), data)
         why = (f"the data {target.data.name} have changed since (fingerprint {before}, now {data})" if before != data
                else "the code or the settings that name a run have changed since")
@@ -128,5 +128,5 @@ class Forecasting:
 
     def _hashes(self, fingerprints: Iterable[str], *without) -> dict[str, str]:
         """The hashes of finished runs, as the forecast has them that hashed all fields but `without`."""
-        done = [f for f in fingerprints if self.runner.records.done(f)]
+        done = [f for f in fingerprints if self.runner.records.finished(f)]
         return laws.record_hashes((self.runner.records.read(f) for f in done), *without)

@@ -5,6 +5,7 @@ Every stage reads and writes files in the workdir, so a study can be interrupted
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
-from scaling.sweeps import runner
+from scaling.sweeps import runner, stopping, trunks
 from scaling.sweeps.plan import Plan
 
 
@@ -45,6 +46,9 @@ class Study:
         # The target's learning rate is not known yet, but any rate has the same cost.
         target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
+        if definition.stop_early:
+            options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
+            self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
         belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
@@ -65,6 +69,7 @@ class Study:
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""
         return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
+                          *trunks.describe_trunks(self.plan, self.runner),
                           *[f"note: {sentence}" for sentence in self.notes],
                           *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
 
@@ -90,6 +95,8 @@ class Study:
         files.open_workdir(self.workdir)
         about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate),
                  "versions": records.built_with(), "git_commit": records.git_commit()}
+        if self.definition.stop_early:
+            about["stop_early"] = stopping.SENTENCE
         if self.older is not None:
             about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)

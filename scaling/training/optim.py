@@ -9,11 +9,7 @@ import optax
 
 from scaling import axes
 from scaling.experiment import optimisers
-
-# Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
-# falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
-# (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
-WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
+from scaling.training.muon import make_muon
 
 
 def cooldown_start(experiment) -> int:
@@ -59,7 +55,7 @@ def multiplier(shape, names, base_width) -> float:
     `shape` may have leading axes without a name, such as that of runs.
     """
     named = list(zip(names, shape[len(shape) - len(names):], strict=True))
-    wide = [n for name, n in named if name in WIDTH_AXES]
+    wide = [n for name, n in named if name in axes.WIDTH_AXES]
     inner = [n for name, n in named if name == "embed"]
     if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
         return base_width / (inner or wide)[0]
@@ -82,7 +78,7 @@ def make_optimiser(experiment, span) -> optax.GradientTransformation:
     if o.name == "adamw":
         core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
     elif o.name == "muon":
-        core = [_muon(o), decay]
+        core = [make_muon(o), decay]
     else:
         core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]  # the schedule below carries the sign
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
@@ -106,26 +102,3 @@ def _parametrization(o):
     def update(updates, state, params=None):
         return axes.tree_map_with_axes(rate, updates), state
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def _muon(o):
-    """Muon (Jordan et al. 2024) for matrices between wide axes, Adam for everything else.
-
-    The orthogonalised update is scaled to the root mean square of Adam's, so that one learning rate serves both
-    (Liu et al. 2502.16982, eq. 4).
-    """
-    def dimensions(params):
-        # A matrix from the input axis to all others: ("embed", "heads", "head_dim") is embed x (heads head_dim).
-        def one(x, names):
-            inner = [i for i, n in enumerate(names) if n not in axes.STACKED]
-            if len([i for i in inner if names[i] in WIDTH_AXES]) < 2:
-                return None
-            cut = inner[:1] if names[inner[0]] == "embed" else inner[:-1]
-            return optax.contrib.MuonDimensionNumbers(cut, [i for i in inner if i not in cut])
-        return axes.tree_map_with_axes(one, params)
-
-    return optax.chain(
-        optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
-                           muon_weight_dimension_numbers=dimensions, consistent_rms=0.2,
-                           mu_dtype=o.moments),
-        optax.scale(-1.0))

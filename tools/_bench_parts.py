@@ -1,0 +1,132 @@
+"""The parts of `tools.bench` that train in worker processes: rates, packing, compilation, memory, and what other modules
+measure (start-up, loaders).
+
+Every part takes a `Bench` and calls `bench.add(part, what, unit, ...)` for each result.
+"""
+
+import importlib
+import importlib.util
+import time
+
+from tools import _bench_cases as cases
+from tools._bench_workers import Failed, Side, Worker, in_turn, spread
+
+
+def rates(bench):
+    """Rates of each case: one run over all devices and, packed, one run per core; peers do the same."""
+    for case in bench.cases:
+        for mode in bench.modes:
+            bench.attempt(f"{case.name}, {mode}", _rate, case, mode)
+
+
+def _rate(bench, case, mode):
+    packed = mode == "packed"
+    runs = bench.devices if packed else 1
+    peers = [who for who in bench.team.peers if who == "torch" or (isinstance(case, cases.Text) and not packed)]
+    sides = [Side(bench.team, "ours", "ours", case, runs, bench.how)]
+    sides += [Side(bench.team, who, who, case, runs) for who in peers]
+    for side in sides:
+        bench.say(f"{case.name}, {mode}: {side.name} compiles")
+        side.prepare(bench.seconds / bench.repeats)
+    products: list[float] = []
+
+    def say(text):
+        if text.endswith(" ours"):
+            products.append(bench.products())
+        bench.say(f"{case.name}, {mode}: {text}")
+
+    found = in_turn(sides, bench.repeats, bench.until, say)
+    ours = sides[0].prepared
+    for side in sides[1:]:
+        theirs = side.prepared["parameters"]
+        if side.who == "torch" and abs(theirs / ours["parameters"] - 1) > 0.01:
+            raise Failed(f"the twin in torch has {theirs:,} parameters, not {ours['parameters']:,}")
+    scaled = {name: [case.per_step * value for value in values] for name, values in found.items()}
+    bench.add("rates", f"{case.name}, {'one run' if not packed else f'{runs} packed runs'}", case.unit, scaled.pop("ours"),
+              scaled, parameters=ours["parameters"], compile_seconds=ours["compile"], pieces=ours.get("pieces"),
+              mfu=spread([ours["flops"] * rate / peak for rate, peak in zip(found["ours"], products)]),
+              peers_prepared={side.name: side.prepared for side in sides[1:]})
+
+
+def packing(bench):
+    """Packs of several runs of the smallest case, and the gain over one run."""
+    case = next((case for case in bench.cases if isinstance(case, cases.Text)), bench.all_cases[0])
+    sides = [Side(bench.team, f"{runs}", "ours", case, runs, bench.how) for runs in bench.packs]
+    for side in sides:
+        bench.say(f"{case.name}: a pack of {side.name} compiles")
+        side.prepare(bench.seconds / bench.repeats)
+    found = in_turn(sides, bench.repeats, bench.until, lambda text: bench.say(f"{case.name}: packs, {text}"))
+    found = {name: [case.per_step * value for value in values] for name, values in found.items()}
+    for side in sides:
+        others = {} if side is sides[0] else {"one run": found[sides[0].name]}
+        bench.add("packing", f"{case.name}, {side.name} packed", case.unit, found[side.name], others,
+                  compile_seconds=side.prepared["compile"])
+
+
+def compilation(bench):
+    """Seconds to trace and compile a step by depth, without any cache, and of nanodo's step for its smaller depths."""
+    base = cases.TEXTS[0] if not bench.small else cases.TINY[0]
+    found: dict = {}
+    for repeat in range(max(1, min(3, bench.repeats))):
+        for depth in bench.depths:
+            case = base._replace(name=f"{depth} layers", layers=depth)
+            for who in ("ours", *(["nanodo"] if "nanodo" in bench.team.peers and depth <= 16 else [])):
+                bench.say(f"compiles {depth} layers ({who}, {repeat + 1})")
+                answer = bench.team.worker(who).ask("compile", case=case._asdict())
+                found.setdefault((who, depth), []).append(answer)
+        if time.monotonic() > bench.until:
+            break
+    totals = {key: [a["trace"] + a["compile"] for a in answers] for key, answers in found.items()}
+    for depth in bench.depths:
+        others = {"nanodo": totals["nanodo", depth]} if ("nanodo", depth) in totals else {}
+        bench.add("compile", f"{base.name} with {depth} layers", "s", totals["ours", depth], others,
+                  trace=spread([a["trace"] for a in found["ours", depth]]))
+
+
+def memory(bench):
+    """The most memory that a new process needs to train each case, libraries included."""
+    for case in bench.cases:
+        found: dict = {}
+        for who in ("ours", *(p for p in bench.team.peers if p == "torch" or isinstance(case, cases.Text))):
+            bench.say(f"{case.name}: memory of {who}")
+            worker: Worker = bench.team.fresh(who)
+            try:
+                worker.ask("prepare", case=case._asdict(), runs=1, **({} if who == "ours" else {"threads": 1}))
+                found[who] = worker.peak
+                if who == "ours":
+                    device = worker.ask("memory")["device"]
+            except Failed as error:
+                bench.note(f"{case.name}, memory: {error}")
+            finally:
+                worker.close()
+        if "ours" in found:
+            bench.add("memory", f"{case.name}, one run", "bytes", [found.pop("ours")],
+                      {who: [value] for who, value in found.items()}, device_bytes=device)
+
+
+def startup(bench):
+    """Seconds from a command to its first step, without and with what earlier runs left in caches."""
+    found = importlib.util.find_spec("tools._startup") and importlib.import_module("tools._startup")
+    if not found:
+        bench.note("start-up is left out: there is no tools/_startup.py")
+        return
+    for cold in (True, False):
+        bench.say(f"start-up, {'cold' if cold else 'warm'}")
+        _dictionary(bench, "startup", "cold" if cold else "warm", found.startup(cold), "s")
+
+
+def loader(bench):
+    """Tokens a second that each way of feeding gives."""
+    found = importlib.util.find_spec("tools._loader_rates") and importlib.import_module("tools._loader_rates")
+    if not found:
+        bench.note("loader rates are left out: there is no tools/_loader_rates.py")
+        return
+    _dictionary(bench, "loader", "", found.rates(bench.seconds), "tokens/s")
+
+
+def _dictionary(bench, part, prefix, found, unit):
+    """Adds every number of a dict; a list of numbers are repeats."""
+    for name, value in found.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if values and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+            bench.add(part, f"{prefix} {name}".strip(), unit, [float(v) for v in values], {})

@@ -1,0 +1,153 @@
+"""Worker processes of `tools.bench`, and figures that are measured in turn."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+class Failed(Exception):
+    """What a worker could not do, in its own words."""
+
+
+class Worker:
+    """A process that trains for one side; see `tools._bench_worker`. It starts at the first request."""
+
+    def __init__(self, who, **options):
+        self.who, self.options, self.process, self.peak = who, options, None, 0
+
+    def send(self, do, **arguments):
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tools._bench_worker", self.who, json.dumps(self.options)], cwd=ROOT, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": _path()})
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"the process of {self.who} ended with status {self.process.wait()}")
+        answer = json.loads(line)
+        self.peak = answer["peak"]
+        if "error" in answer:
+            raise Failed(f"{self.who}: {answer['error']}")
+        return answer
+
+    def ask(self, do, **arguments) -> dict:
+        self.send(do, **arguments)
+        return self.receive()
+
+    def close(self):
+        if self.process is not None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdout.close()
+            self.process = None
+
+
+def _path():
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Team(contextlib.ExitStack):
+    """The workers of one command. `peers` are those that can be compared with here, of PEERS; `left_out` says why the
+    others are not."""
+
+    PEERS = ("torch", "gpt2", "nanodo")
+
+    def __init__(self, wanted=PEERS, nanodo=None):
+        super().__init__()
+        self.nanodo, self.left_out, self.workers = nanodo, [], {}
+        absent = {"torch": _absent("torch"), "gpt2": _absent("torch") or _absent("transformers"),
+                  "nanodo": None if nanodo else "there is no checkout of it; --nanodo=/path/to/nanodo names one"}
+        self.peers = tuple(who for who in wanted if absent[who] is None)
+        self.left_out = [f"{who} is left out: {absent[who]}" for who in wanted if absent[who]]
+
+    def worker(self, who, number=0) -> Worker:
+        """The process number `number` of this side."""
+        if (who, number) not in self.workers:
+            made = Worker(who, **({"checkout": str(self.nanodo)} if who == "nanodo" else {}))
+            self.workers[who, number] = made
+            self.callback(made.close)
+        return self.workers[who, number]
+
+    def fresh(self, who) -> Worker:
+        """Another process of this side, to be closed by the caller."""
+        return Worker(who, **({"checkout": str(self.nanodo)} if who == "nanodo" else {}))
+
+
+def _absent(module):
+    return None if importlib.util.find_spec(module) else f"pip install {'transformers' if module != 'torch' else 'torch'}"
+
+
+class Side:
+    """One contestant: a name, and the processes that train `runs` runs of a case together."""
+
+    def __init__(self, team, name, who, case, runs=1, how=None):
+        self.name, self.who, self.case, self.runs, self.how = name, who, case, runs, how
+        self.workers = [team.worker(who, i) for i in range(runs if who != "ours" else 1)]
+        self.prepared: dict = {}
+
+    def prepare(self, seconds):
+        """Builds and compiles, takes steps, and chooses how many steps take about `seconds`."""
+        request = {"case": self.case._asdict(), "runs": self.runs}
+        if self.who == "ours":
+            self.prepared = self.workers[0].ask("prepare", how=self.how, **request)
+        else:
+            tried = [1] if self.runs > 1 or self.who == "nanodo" or cores() == 1 else [cores(), 1]
+            found = {threads: self._all("prepare", threads=threads, **request) for threads in tried}
+            best = min(found, key=lambda threads: found[threads]["seconds"])  # the number of threads that is faster
+            self.prepared = found[best] if best == tried[-1] else self._all("prepare", threads=best, **request)
+            self.prepared["threads"] = best
+        self.steps = max(1, round(seconds / self.prepared["seconds"]))
+        return self
+
+    def measure(self) -> float:
+        """Steps a second of all runs together."""
+        answer = self._all("run", case=self.case._asdict(), runs=self.runs, steps=self.steps)
+        return self.runs * self.steps / answer["seconds"]
+
+    def _all(self, do, **arguments):
+        """The answer of the slowest of the processes, which work at the same time."""
+        for worker in self.workers:
+            worker.send(do, **arguments)
+        return max([worker.receive() for worker in self.workers], key=lambda answer: answer["seconds"])
+
+
+def in_turn(sides, repeats, until=float("inf"), say=lambda text: None) -> dict:
+    """{name: measurements}, one of each side in each repeat, forwards and backwards by turns. Stops at `until`, a time of
+    time.monotonic, if every side was measured once."""
+    found: dict = {side.name: [] for side in sides}
+    for repeat in range(repeats):
+        for side in sides[::-1] if repeat % 2 else sides:
+            say(f"{repeat + 1}/{repeats} {side.name}")
+            found[side.name].append(side.measure())
+        if time.monotonic() > until:
+            break
+    return found
+
+
+def spread(values) -> dict:
+    """The median of some measurements, the least and the largest."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "values": list(values)}
+
+
+def ratios(ours, theirs) -> dict:
+    """The spread of ours over theirs, pair by pair: each pair was measured in one repeat."""
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])

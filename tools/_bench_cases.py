@@ -56,6 +56,9 @@ IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
 TINY = (Text("tiny", 16, 1, 2, 4, 16), Image("vae/tokens/tiny", "vae/tokens", 1e4, 4))  # to check that the command works
 
 
+WARMUP = 8  # steps; the shortest runs have so many
+
+
 class Sweep(NamedTuple):
     """A sweep that is trained as a whole: every model with every learning rate on every number of tokens."""
 
@@ -91,6 +94,9 @@ TINY_SWEEPS = (Sweep("tiny", (Text("tiny", 16, 1, 2, 4, 32),), 2, (1024,), 1024)
 
 DEPTHS, TINY_DEPTHS = (4, 8, 16, 32, 64), (1, 2)
 PACKS, TINY_PACKS = (1, 4, 16), (1, 2)
+
+ATTENTIONS = ((128, 2, 32), (256, 2, 32), (256, 8, 32), (512, 4, 64))  # length, heads, dimensions of a head
+TINY_ATTENTIONS = ((16, 2, 8),)
 
 
 def matching(cases, patterns) -> list:

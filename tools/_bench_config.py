@@ -16,6 +16,7 @@ def get_config(variant="learning_rates"):
     config = experiment.config("transformer")
     config.title, config.metric = f"To be timed: {sweep.name}", "bits_per_byte"
     config.data.length, config.data.batch = sweep.models[0].length, sweep.models[0].batch
+    config.optim.warmup = _bench_cases.WARMUP
     config.data.evaluation_tokens = sweep.evaluation_tokens
     config.models = tuple((model.width, model.layers, model.heads) for model in sweep.models)
     config.learning_rates, config.tokens = sweep.learning_rates, sweep.tokens

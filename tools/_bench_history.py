@@ -1,7 +1,8 @@
 """The results of `tools.bench` as sentences, as a history in the repository, and as the page docs/speed.md.
 
 The history has one line of JSON for each measurement: {"date", "commit", "machine", "part", "what", "unit", "ours",
-"mfu", "ratios"}, with the figures as [median, least, largest].
+"mfu", "others", "ratios"}, with the figures as [median, least, largest]; `others` is the share of the cores that other
+processes took meanwhile, where it is known.
 """
 
 import datetime
@@ -11,6 +12,8 @@ import os
 import pathlib
 import platform
 import subprocess
+
+from tools._bench_workers import QUIET
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 HISTORY, PAGE, FIGURE = DOCS / "speed_history.jsonl", DOCS / "speed.md", DOCS / "figures" / "speed.png"
@@ -39,6 +42,8 @@ def sentence(found) -> str:
         other = amount(found["peers"][who]["median"], unit)
         text += f"; {ratio['median']:.2f} x {who}" + (
             f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["high"] > ratio["low"] else "") + f", {other}"
+    if found.get("others", 0.0) > QUIET:
+        text += f"; other processes took {found['others']:.0%} of the cores"
     return text
 
 
@@ -104,6 +109,7 @@ def lines(content) -> list[dict]:
              "machine": found.get("machine", content["machine"]),
              "part": found["part"], "what": found["what"], "unit": found["unit"], "ours": short(found["ours"]),
              **({"mfu": short(found["mfu"])} if "mfu" in found else {}),
+             **({"others": round(found["others"], 3)} if "others" in found else {}),
              "ratios": {who: short(ratio) for who, ratio in found["ratios"].items()}}
             for found in content["measurements"]]
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from tools import _bench_cases as cases
+
 PIPELINE = ("tensorflow_datasets", "sentencepiece", "grain", "grain.python")
 
 
@@ -43,8 +45,8 @@ class Nanodo:
         self.loss_of = lambda batch: loss.get_default_loss_fn(batch, self.module.apply, settings)
         self.optimizer = optimizer.get_optimizer(ml_collections.ConfigDict({
             "peak_learning_rate": rate, "init_learning_rate": rate / 10, "final_learning_rate": rate / 10,
-            "warmup_steps": min(32, steps // 2), "num_train_steps": steps, "decay_type": "cosine", "weight_decay": 0.1,
-            "clip_by_global_norm": None, "optimizer": "adamw"}))
+            "warmup_steps": min(cases.WARMUP, steps // 2), "num_train_steps": steps, "decay_type": "cosine",
+            "weight_decay": 0.1, "clip_by_global_norm": None, "optimizer": "adamw"}))
         self.step = jax.jit(self._step, donate_argnums=0)
         self.evaluate = jax.jit(lambda params, batch: self.loss_of(batch)(params)[0])
 

@@ -3,6 +3,7 @@
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -11,7 +12,8 @@ from scaling import experiment as experiments
 from scaling.devices import speed
 from scaling.experiment import KINDS
 from scaling.families.transformer import Transformer
-from scaling.training.program import Program
+from scaling.nn import attention
+from scaling.training.program import Program, options_for_many_calls
 from scaling.training.step import TRUNK
 from tools import _bench_cases as cases
 
@@ -73,9 +75,9 @@ class Ours:
         first = self.run(case, runs, 1)["seconds"]
         each = self.run(case, runs, 1)["seconds"]
         cached = jax.config.jax_compilation_cache_dir is not None  # then it says little about compilation
-        return {"compile": None if cached else made + first - each, "seconds": each, "parameters": cost.param_count(e.family)["total"],
-                "flops": cost.train_flops(e.family, e.data.batch), "devices": jax.device_count(),
-                "pieces": getattr(program, "accumulation_steps", None)}
+        return {"compile": None if cached else made + first - each, "seconds": each,
+                "parameters": cost.param_count(e.family)["total"], "flops": cost.train_flops(e.family, e.data.batch),
+                "devices": jax.device_count(), "pieces": getattr(program, "accumulation_steps", None)}
 
     def run(self, case, runs, steps):
         """Takes `steps` steps of every run: {"seconds"}."""
@@ -91,10 +93,10 @@ class Ours:
         jax.clear_caches()
         return {}
 
-    def products(self):
+    def products(self, seconds):
         """{"rate": FLOP/s of matrix products on all devices together}."""
-        return {"rate": speed.matmul_rate(), "devices": jax.device_count(), "kind": jax.devices()[0].device_kind,
-                "platform": jax.devices()[0].platform}
+        return {"rate": speed.matmul_rate(seconds=seconds), "devices": jax.device_count(),
+                "kind": jax.devices()[0].device_kind, "platform": jax.devices()[0].platform}
 
     def compile(self, case):
         """Seconds to trace and lower the step of a case, and to compile it, with nothing kept from before."""
@@ -106,6 +108,33 @@ class Ours:
         traced = time.perf_counter()
         lowered.compile()
         return {"trace": traced - start, "compile": time.perf_counter() - traced}
+
+    def attention(self, length, heads, size, implementation, seconds):
+        """{"seconds"} of causal attention of 4 sequences, forward and backward, on every device at once."""
+        devices = jax.device_count()
+        mesh = jax.make_mesh((devices,), ("run",), axis_types=(jax.sharding.AxisType.Auto,))
+        runs = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("run"))
+        key = jax.random.key(0)
+        qkv = tuple(jax.device_put(jax.random.normal(jax.random.fold_in(key, i), (devices, 4, length, heads, size)), runs)
+                    for i in range(3))
+
+        def step(_, qkv):
+            grads = jax.grad(lambda qkv: jnp.square(attention.causal(*qkv, implementation)).sum())(qkv)
+            return jax.tree.map(lambda x, g: x - 1e-6 * g, qkv, grads)
+
+        held = f"attention {length} {heads} {size} {implementation}"
+        if held not in self.ready:
+            loop = jax.vmap(lambda qkv, times: lax.fori_loop(0, times, step, qkv), (0, None))
+            self.ready[held] = jax.jit(loop, compiler_options=options_for_many_calls())
+            jax.block_until_ready(self.ready[held](qkv, 1))
+
+        def elapsed(times):
+            start = time.perf_counter()
+            jax.block_until_ready(self.ready[held](qkv, times))
+            return time.perf_counter() - start
+
+        times = max(1, round(seconds / elapsed(1)))
+        return {"seconds": elapsed(times) / times}
 
     def memory(self):
         """{"device": the most bytes in use on a device so far, or None where the device does not count}."""

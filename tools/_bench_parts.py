@@ -1,5 +1,5 @@
-"""The parts of `tools.bench` that train in worker processes: rates, packing, compilation, memory, and what other modules
-measure (start-up, loaders).
+"""The parts of `tools.bench` that work in worker processes: rates, packing, compilation, attention, memory; and what other
+modules measure (start-up, loaders).
 
 Every part takes a `Bench` and calls `bench.add(part, what, unit, ...)` for each result.
 """
@@ -12,6 +12,15 @@ from tools import _bench_cases as cases
 from tools._bench_workers import Failed, Side, Worker, in_turn, spread
 
 
+class Products:
+    """Matrix products as one more contestant: what the devices can do at best, FLOP/s."""
+
+    name, others = "products", 0.0
+
+    def __init__(self, bench):
+        self.measure = bench.products
+
+
 def rates(bench):
     """Rates of each case: one run over all devices and, packed, one run per core; peers do the same."""
     for case in bench.cases:
@@ -21,30 +30,26 @@ def rates(bench):
 
 def _rate(bench, case, mode):
     packed = mode == "packed"
-    runs = bench.devices if packed else 1
+    runs = max(2, bench.devices) if packed else 1
     peers = [who for who in bench.team.peers if who == "torch" or (isinstance(case, cases.Text) and not packed)]
     sides = [Side(bench.team, "ours", "ours", case, runs, bench.how)]
     sides += [Side(bench.team, who, who, case, runs) for who in peers]
     for side in sides:
         bench.say(f"{case.name}, {mode}: {side.name} compiles")
         side.prepare(bench.seconds / bench.repeats)
-    products: list[float] = []
-
-    def say(text):
-        if text.endswith(" ours"):
-            products.append(bench.products())
-        bench.say(f"{case.name}, {mode}: {text}")
-
-    found = in_turn(sides, bench.repeats, bench.until, say)
+    turns = in_turn([Products(bench), *sides], bench.repeats, bench.until,
+                    lambda text: bench.say(f"{case.name}, {mode}: {text}"))
     ours = sides[0].prepared
     for side in sides[1:]:
         theirs = side.prepared["parameters"]
         if side.who == "torch" and abs(theirs / ours["parameters"] - 1) > 0.01:
             raise Failed(f"the twin in torch has {theirs:,} parameters, not {ours['parameters']:,}")
-    scaled = {name: [case.per_step * value for value in values] for name, values in found.items()}
+    products = turns.found.pop("products")
+    scaled = {name: [case.per_step * value for value in values] for name, values in turns.found.items()}
     bench.add("rates", f"{case.name}, {'one run' if not packed else f'{runs} packed runs'}", case.unit, scaled.pop("ours"),
               scaled, parameters=ours["parameters"], compile_seconds=ours["compile"], pieces=ours.get("pieces"),
-              mfu=spread([ours["flops"] * rate / peak for rate, peak in zip(found["ours"], products)]),
+              mfu=spread([ours["flops"] * rate / peak for rate, peak in zip(turns.found["ours"], products)]),
+              others=turns.others,
               peers_prepared={side.name: side.prepared for side in sides[1:]})
 
 
@@ -55,12 +60,12 @@ def packing(bench):
     for side in sides:
         bench.say(f"{case.name}: a pack of {side.name} compiles")
         side.prepare(bench.seconds / bench.repeats)
-    found = in_turn(sides, bench.repeats, bench.until, lambda text: bench.say(f"{case.name}: packs, {text}"))
-    found = {name: [case.per_step * value for value in values] for name, values in found.items()}
+    turns = in_turn(sides, bench.repeats, bench.until, lambda text: bench.say(f"{case.name}: packs, {text}"))
+    found = {name: [case.per_step * value for value in values] for name, values in turns.found.items()}
     for side in sides:
         others = {} if side is sides[0] else {"one run": found[sides[0].name]}
         bench.add("packing", f"{case.name}, {side.name} packed", case.unit, found[side.name], others,
-                  compile_seconds=side.prepared["compile"])
+                  compile_seconds=side.prepared["compile"], others=turns.others)
 
 
 def compilation(bench):
@@ -81,6 +86,19 @@ def compilation(bench):
         others = {"nanodo": totals["nanodo", depth]} if ("nanodo", depth) in totals else {}
         bench.add("compile", f"{base.name} with {depth} layers", "s", totals["ours", depth], others,
                   trace=spread([a["trace"] for a in found["ours", depth]]))
+
+
+def attention(bench):
+    """Causal attention by the package's choice of kernel and by XLA's version of `jax.nn.dot_product_attention`."""
+    worker = bench.team.worker("ours")
+    for length, heads, size in bench.attentions:
+        found: dict = {"auto": [], "xla": []}
+        for repeat in range(bench.repeats):
+            for implementation, values in found.items():
+                bench.say(f"attention, length {length}, {implementation}, {repeat + 1}/{bench.repeats}")
+                values.append(worker.ask("attention", length=length, heads=heads, size=size, implementation=implementation,
+                                         seconds=bench.seconds / bench.repeats)["seconds"])
+        bench.add("attention", f"length {length}, {heads} heads of {size}", "s", found["auto"], {"XLA's": found["xla"]})
 
 
 def memory(bench):

@@ -12,7 +12,9 @@ import sys
 
 import numpy as np
 
-WARMUP, COOLDOWN, LOG_EVERY = 32, 0.2, 4
+from tools._bench_cases import WARMUP
+
+COOLDOWN, LOG_EVERY = 0.2, 4
 
 
 def schedule(step, steps, rate):

@@ -40,6 +40,11 @@ class Torch:
         first, each = (self.run(case, 1, 1)["seconds"] for _ in range(2))
         return {"first": first - each, "seconds": each, "parameters": parameters}
 
+    def threads(self, case, threads):
+        """Sets the number of threads that train a case: {"seconds": 0}."""
+        self.ready[case["name"]][-1] = threads
+        return {"seconds": 0.0}
+
     def run(self, case, runs, steps):
         import torch
         step, rows, at, batch, threads = held = self.ready[case["name"]]
@@ -129,12 +134,12 @@ def main():
     os.dup2(2, 1)  # whatever a library prints does not get among the answers
     answering = engine(sys.argv[1], json.loads(sys.argv[2]))
     for line in iter(sys.stdin.readline, ""):
-        request = json.loads(line)
+        request, used = json.loads(line), time.process_time()
         try:
             answer = getattr(answering, request.pop("do"))(**request)
         except Exception as error:  # any error is an answer, and the next request may succeed
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        answers.write(json.dumps(answer | {"peak": peak()}) + "\n")
+        answers.write(json.dumps(answer | {"peak": peak(), "cpu": time.process_time() - used}) + "\n")
         answers.flush()
 
 

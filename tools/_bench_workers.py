@@ -9,8 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+SHORT = 0.25  # seconds of a step that one thread of torch may take faster than several
+QUIET = 0.05  # the share of the cores that other processes may take during a measurement
 
 
 class Failed(Exception):
@@ -96,8 +100,21 @@ def _absent(module):
     return None if importlib.util.find_spec(module) else f"pip install {'transformers' if module != 'torch' else 'torch'}"
 
 
+def busy_seconds() -> float | None:
+    """Seconds that all processors have been busy since the machine started, for any process or for other guests of the
+    host; None where the system does not say."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _idle, _wait, irq, soft, steal = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
 class Side:
     """One contestant: a name, and the processes that train `runs` runs of a case together."""
+
+    others = 0.0  # the share of the cores that other processes took during the last measurement
 
     def __init__(self, team, name, who, case, runs=1, how=None):
         self.name, self.who, self.case, self.runs, self.how = name, who, case, runs, how
@@ -110,37 +127,59 @@ class Side:
         if self.who == "ours":
             self.prepared = self.workers[0].ask("prepare", how=self.how, **request)
         else:
-            tried = [1] if self.runs > 1 or self.who == "nanodo" or cores() == 1 else [cores(), 1]
-            found = {threads: self._all("prepare", threads=threads, **request) for threads in tried}
-            best = min(found, key=lambda threads: found[threads]["seconds"])  # the number of threads that is faster
-            self.prepared = found[best] if best == tried[-1] else self._all("prepare", threads=best, **request)
-            self.prepared["threads"] = best
+            threads = 1 if self.runs > 1 else cores()
+            self.prepared = self._all("prepare", threads=threads, **request) | {"threads": threads}
+            if self.who != "nanodo" and threads > 1 and self.prepared["seconds"] < SHORT:
+                one = self._all("prepare", threads=1, **request) | {"threads": 1}
+                all_of_them = self._all("prepare", threads=threads, **request) | {"threads": threads}
+                self.prepared = min(all_of_them, one, key=lambda answer: answer["seconds"])
+                self._all("threads", case=request["case"], threads=self.prepared["threads"])
         self.steps = max(1, round(seconds / self.prepared["seconds"]))
         return self
 
     def measure(self) -> float:
         """Steps a second of all runs together."""
+        before, start = busy_seconds(), time.monotonic()
         answer = self._all("run", case=self.case._asdict(), runs=self.runs, steps=self.steps)
+        passed, after = time.monotonic() - start, busy_seconds()
+        if before is not None and after is not None and passed > 0.2:  # the clock of the system ticks every 10 ms
+            self.others = max(0.0, after - before - answer["cpu"]) / passed / cores()
         return self.runs * self.steps / answer["seconds"]
 
     def _all(self, do, **arguments):
-        """The answer of the slowest of the processes, which work at the same time."""
+        """The answer of the slowest of the processes, which work at the same time, with the processor time of all."""
         for worker in self.workers:
             worker.send(do, **arguments)
-        return max([worker.receive() for worker in self.workers], key=lambda answer: answer["seconds"])
+        answers = [worker.receive() for worker in self.workers]
+        return max(answers, key=lambda answer: answer["seconds"]) | {"cpu": sum(answer["cpu"] for answer in answers)}
 
 
-def in_turn(sides, repeats, until=float("inf"), say=lambda text: None) -> dict:
-    """{name: measurements}, one of each side in each repeat, forwards and backwards by turns. Stops at `until`, a time of
-    time.monotonic, if every side was measured once."""
-    found: dict = {side.name: [] for side in sides}
-    for repeat in range(repeats):
-        for side in sides[::-1] if repeat % 2 else sides:
-            say(f"{repeat + 1}/{repeats} {side.name}")
-            found[side.name].append(side.measure())
+class Turns(NamedTuple):
+    """Measurements of several sides: {name: one for each repeat}, and the share of the cores that other processes took."""
+
+    found: dict
+    others: float
+
+
+def in_turn(sides, repeats, until=float("inf"), say=lambda text: None) -> Turns:
+    """Measures every side once in each repeat, forwards and backwards by turns.
+
+    A repeat in which other processes took more than `QUIET` of the cores is done again, at most `repeats` times, and the
+    quietest repeats count. Stops early at `until`, a time of time.monotonic, after whole repeats.
+    """
+    done: list[tuple[float, dict]] = []
+    while len(done) < 2 * repeats and sum(others <= QUIET for others, _ in done) < repeats:
+        values, others = {}, 0.0
+        for side in sides[::-1] if len(done) % 2 else sides:
+            say(f"{len(done) + 1}/{repeats} {side.name}")
+            values[side.name] = side.measure()
+            others = max(others, side.others)
+        done.append((others, values))
         if time.monotonic() > until:
             break
-    return found
+    quietest = sorted(range(len(done)), key=lambda repeat: done[repeat][0])[:repeats]
+    kept = [done[repeat] for repeat in sorted(quietest)]
+    return Turns({side.name: [values[side.name] for _, values in kept] for side in sides}, max(o for o, _ in kept))
 
 
 def spread(values) -> dict:

@@ -2,7 +2,7 @@
 transformers.
 
 Both are written as a user of torch would write them: `scaled_dot_product_attention`, one product for queries, keys and
-values, fused AdamW. With the package's weights, logits agree with the package's to five digits (tests/tools/test_torch_text.py).
+values, fused AdamW. With the package's weights, logits and gradients are the package's (tests/tools/test_torch_text.py).
 Nothing of the package is imported, so that a script which trains one model starts as fast as a user's own.
 """
 

@@ -12,6 +12,7 @@ The parts, each of which can run alone:
   compile   seconds to compile the train step, by depth
   loader    tokens/s that each way of feeding a program gives
   packing   packs of 1, 4 and 16 runs
+  attention causal attention, and XLA's version of it
   memory    the most memory that a process needs
 
 Every contestant is a process of its own that waits while the others run. Contestants take turns, several times, so that a
@@ -31,7 +32,7 @@ Run it on an idle machine. --record appends the results to docs/speed_history.js
 
 import argparse
 import datetime
-import json
+import functools
 import pathlib
 import sys
 import time
@@ -39,11 +40,11 @@ import time
 from tools import _bench_cases as cases
 from tools import _bench_history as history
 from tools import _bench_parts, _bench_sweeps
-from tools._bench_workers import Failed, Team, cores, ratios, spread
+from tools._bench_workers import Failed, Team, ratios, spread
 
 PARTS = {"rates": _bench_parts.rates, "sweeps": _bench_sweeps.sweeps, "startup": _bench_parts.startup,
          "compile": _bench_parts.compilation, "loader": _bench_parts.loader, "packing": _bench_parts.packing,
-         "memory": _bench_parts.memory}
+         "attention": _bench_parts.attention, "memory": _bench_parts.memory}
 MODES = ("single", "packed")
 RISES = ("tokens/s", "steps/s")  # units of which more is better; of others less is
 
@@ -59,15 +60,20 @@ class Bench:
         self.sweeps = cases.matching(cases.TINY_SWEEPS if flags.small else cases.SWEEPS, flags.sweeps)
         self.depths = cases.TINY_DEPTHS if flags.small else cases.DEPTHS
         self.packs = cases.TINY_PACKS if flags.small else cases.PACKS
+        self.attentions = cases.TINY_ATTENTIONS if flags.small else cases.ATTENTIONS
         self.how = {"microbatch": flags.microbatch} if flags.microbatch else None
-        self.devices = 2 if flags.small else cores()
         self.until = time.monotonic() + flags.budget_seconds
         self.measurements: list[dict] = []
         self.notes: list[str] = list(team.left_out)
 
+    @functools.cached_property
+    def devices(self) -> int:
+        """The number of devices that the package trains on."""
+        return self.team.worker("ours").ask("products", seconds=0.0)["devices"]
+
     def products(self) -> float:
         """FLOP/s of matrix products on all devices, now."""
-        return self.team.worker("ours").ask("products")["rate"]
+        return self.team.worker("ours").ask("products", seconds=min(0.3, self.seconds))["rate"]
 
     def say(self, text):
         """What is going on, on the line of the terminal that the next text replaces."""
@@ -132,7 +138,7 @@ def parse(argv=None):
     parser.add_argument("--sweep_repeats", type=int, default=1, help="how often each whole sweep is trained (1)")
     parser.add_argument("--budget_seconds", type=float, default=float("inf"),
                         help="after this time no new figure is begun, and one under way ends with its repeat")
-    parser.add_argument("--microbatch", type=int, default=0, help="sequences or images of a piece; 0 lets the package choose")
+    parser.add_argument("--microbatch", type=int, default=0, help="examples of a piece; 0 lets the package choose")
     parser.add_argument("--small", action="store_true", help="measure tiny sizes, to check that the command works")
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file to write; results of other parts in it are kept")
     parser.add_argument("--figure", type=pathlib.Path, help="a PNG file of the ratios to write")
@@ -140,7 +146,7 @@ def parse(argv=None):
     parser.add_argument("--page", action="store_true", help="draw docs/speed.md from its history, and measure nothing")
     flags = parser.parse_args(argv)
     if flags.nanodo and not (flags.nanodo / "nanodo" / "model.py").is_file():
-        parser.error(f"--nanodo={flags.nanodo} has no nanodo/model.py; name a checkout of github.com/google-deepmind/nanodo")
+        parser.error(f"--nanodo={flags.nanodo} has no nanodo/model.py; name a checkout of google-deepmind/nanodo")
     for name in ("repeats", "sweep_repeats", "seconds"):
         if not getattr(flags, name) > 0:
             parser.error(f"--{name}={getattr(flags, name)} measures nothing; write a number above 0")
@@ -165,7 +171,7 @@ def main(argv=None):
                 bench.attempt(name, PARTS[name])
         except KeyboardInterrupt:
             bench.note("stopped: what follows is left out")
-    content = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
+    content = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
                "commit": history.commit(), "machine": history.machine(), "versions": history.versions(),
                "command": "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv),
                "seconds": time.monotonic() - begun, "notes": bench.notes, "measurements": bench.measurements}

@@ -68,8 +68,9 @@ class GPT2(nn.Module):
 
     def __init__(self, vocab, length, width, layers, heads):
         super().__init__()
-        from transformers import GPT2Config, GPT2LMHeadModel
+        from transformers import GPT2Config, GPT2LMHeadModel, logging
 
+        logging.set_verbosity_error()
         off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
         self.model = GPT2LMHeadModel(GPT2Config(
             vocab_size=vocab, n_positions=length, n_embd=width, n_layer=layers, n_head=heads, bos_token_id=0,

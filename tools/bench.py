@@ -26,13 +26,15 @@ absent: a sentence says what was left out. On a CPU the package has one XLA devi
 whichever is faster, and nanodo has JAX's default, one device with all cores. Data are random and lie in memory, except for
 sweeps and loaders.
 
-Run it on an idle machine. --record appends the results to docs/speed_history.jsonl and draws docs/speed.md from it again;
---page only draws the page. Timings of accelerators: tools.bench_accelerator.
+Run it on an idle machine: repeats in which other processes take part of the cores are done again. --record appends the
+results to docs/speed_history.jsonl and draws docs/speed.md from it again. --add=bench.json does so with results that
+earlier commands wrote; --page only draws the page. Timings of accelerators: tools.bench_accelerator.
 """
 
 import argparse
 import datetime
 import functools
+import json
 import pathlib
 import sys
 import time
@@ -143,10 +145,14 @@ def parse(argv=None):
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file to write; results of other parts in it are kept")
     parser.add_argument("--figure", type=pathlib.Path, help="a PNG file of the ratios to write")
     parser.add_argument("--record", action="store_true", help="append to docs/speed_history.jsonl, and draw docs/speed.md")
+    parser.add_argument("--add", type=pathlib.Path, help="a file of --output: append its results to the history, draw the "
+                        "page, and measure nothing")
     parser.add_argument("--page", action="store_true", help="draw docs/speed.md from its history, and measure nothing")
     flags = parser.parse_args(argv)
     if flags.nanodo and not (flags.nanodo / "nanodo" / "model.py").is_file():
         parser.error(f"--nanodo={flags.nanodo} has no nanodo/model.py; name a checkout of google-deepmind/nanodo")
+    if flags.add and not flags.add.is_file():
+        parser.error(f"--add={flags.add} is no file; name one that --output wrote")
     for name in ("repeats", "sweep_repeats", "seconds"):
         if not getattr(flags, name) > 0:
             parser.error(f"--{name}={getattr(flags, name)} measures nothing; write a number above 0")
@@ -155,7 +161,9 @@ def parse(argv=None):
 
 def main(argv=None):
     parser, flags = parse(argv)
-    if flags.page:
+    if flags.page or flags.add:
+        if flags.add:
+            history.record(json.loads(flags.add.read_text()))
         print(f"written: {', '.join(map(str, history.draw()))}")
         return
     begun = time.monotonic()

@@ -135,7 +135,7 @@ def test_what_other_modules_measure_is_taken_number_by_number():
 
 def test_flags_that_name_nothing_are_refused(tmp_path, capsys):
     for argv, word in ((["--parts=rate"], "'rate'"), (["--sizes=S9"], "'S9'"), ([f"--nanodo={tmp_path}"], "--nanodo"),
-                       (["--repeats=0"], "--repeats")):
+                       (["--repeats=0"], "--repeats"), (["--add=nowhere.json"], "--add")):
         with pytest.raises(SystemExit):
             bench.main(argv)
         assert word in capsys.readouterr().err

@@ -113,7 +113,7 @@ def figure(history):
             axes.hlines(heights, lows, highs, color=colour, zorder=2)
     axes.axvline(1.0, color=COLOURS.muted, linewidth=0.8, zorder=1)
     axes.set_yticks(range(len(rows)), [line["what"] for line in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     ticks = [0.25, 0.5, 1, 2, 4, 8]
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
@@ -125,4 +125,4 @@ def figure(history):
 
 def _place(what, order):
     name = what.partition(",")[0]
-    return (order.index(name) if name in order else len(order), what)
+    return (order.index(name) if name in order else len(order), not what.endswith("one run"))

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tools._bench_workers import ROOT, Failed, _path
+from tools._bench_workers import ROOT, Failed, Watch, path_of_modules
 
 PEERS = ("torch", "nanodo")
 
@@ -31,6 +31,7 @@ def _sweep(bench, sweep, folder):
     peers = [who for who in PEERS if who in bench.team.peers]
     found: dict = {who: [] for who in ("ours", *peers)}
     launches: dict = {who: {} for who in peers}
+    watch, used = Watch(), sum(os.times()[2:4])
     for repeat in range(bench.sweep_repeats):
         bench.say(f"{sweep.name}: the package's command, {sweep.runs} runs")
         found["ours"].append(ours(sweep, folder / f"ours-{repeat}"))
@@ -44,7 +45,8 @@ def _sweep(bench, sweep, folder):
                 total += sweep.rates * seconds
             found[who].append(total)
     bench.add("sweeps", f"{sweep.name}, {sweep.runs} runs", "s", found.pop("ours"), found, launches=launches,
-              measured_launches=bench.sweep_repeats * len(sweep.launches))
+              measured_launches=bench.sweep_repeats * len(sweep.launches),
+              others=watch.others(sum(os.times()[2:4]) - used))
 
 
 def ours(sweep, workdir) -> float:
@@ -56,7 +58,7 @@ def ours(sweep, workdir) -> float:
     start = time.time()
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | {
-            "PYTHONPATH": _path(), "JAX_COMPILATION_CACHE_DIR": str(caches)})
+            "PYTHONPATH": path_of_modules(), "JAX_COMPILATION_CACHE_DIR": str(caches)})
         try:
             while process.poll() is None and len(found := _records(records)) < sweep.runs:
                 time.sleep(0.05)
@@ -77,9 +79,10 @@ def peer(who, sweep, model, tokens, data, output, nanodo=None) -> float:
     """Seconds of one launch of a peer's script, from its command to its end, which comes after its record."""
     settings = {"who": who, "case": model._asdict(), "tokens": tokens, "rate": sweep.learning_rates[sweep.rates // 2],
                 "data": str(data), "output": str(output), "nanodo": nanodo and str(nanodo)}
+    uncached = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     start = time.time()
     done = subprocess.run([sys.executable, "-m", "tools._bench_peer", json.dumps(settings)], cwd=ROOT, text=True,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+                          capture_output=True, env=uncached | {"PYTHONPATH": str(ROOT)})
     seconds = time.time() - start
     if done.returncode or not output.exists():
         raise Failed(f"the script of {who} ended with status {done.returncode}: {done.stderr[-300:]}")
@@ -103,7 +106,7 @@ def _export(sweep, length, batch, folder):
     path = folder / f"tokens-{length}.npz"
     fields = {"length": length, "batch": batch, "evaluation_tokens": sweep.evaluation_tokens}
     done = subprocess.run([sys.executable, "-c", EXPORT, json.dumps(fields), str(path)], cwd=ROOT, text=True,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": _path(), "JAX_PLATFORMS": "cpu"})
+                          capture_output=True, env=os.environ | {"PYTHONPATH": path_of_modules(), "JAX_PLATFORMS": "cpu"})
     if done.returncode:
         raise Failed(f"the data could not be prepared: {done.stderr[-300:]}")
     return path

@@ -31,7 +31,7 @@ class Worker:
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tools._bench_worker", self.who, json.dumps(self.options)], cwd=ROOT, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": _path()})
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path_of_modules()})
         self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self.process.stdin.flush()
 
@@ -61,7 +61,8 @@ class Worker:
             self.process = None
 
 
-def _path():
+def path_of_modules() -> str:
+    """$PYTHONPATH with this checkout first."""
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
@@ -111,6 +112,20 @@ def busy_seconds() -> float | None:
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
+class Watch:
+    """The share of the cores that other processes take while ours use `cpu` seconds of processor time."""
+
+    def __init__(self):
+        self.busy, self.start = busy_seconds(), time.monotonic()
+
+    def others(self, cpu: float) -> float:
+        """The share since the watch was made; 0 where it is not known, or not yet: the system's clock ticks every 10 ms."""
+        busy, passed = busy_seconds(), time.monotonic() - self.start
+        if busy is None or self.busy is None or passed < 0.2:
+            return 0.0
+        return max(0.0, busy - self.busy - cpu) / passed / cores()
+
+
 class Side:
     """One contestant: a name, and the processes that train `runs` runs of a case together."""
 
@@ -139,11 +154,9 @@ class Side:
 
     def measure(self) -> float:
         """Steps a second of all runs together."""
-        before, start = busy_seconds(), time.monotonic()
+        watch = Watch()
         answer = self._all("run", case=self.case._asdict(), runs=self.runs, steps=self.steps)
-        passed, after = time.monotonic() - start, busy_seconds()
-        if before is not None and after is not None and passed > 0.2:  # the clock of the system ticks every 10 ms
-            self.others = max(0.0, after - before - answer["cpu"]) / passed / cores()
+        self.others = watch.others(answer["cpu"])
         return self.runs * self.steps / answer["seconds"]
 
     def _all(self, do, **arguments):

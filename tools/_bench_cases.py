@@ -87,8 +87,8 @@ def _small(width, layers):
     return Text(f"{width}x{layers}", width, layers, max(1, width // 16), 8, 128)
 
 
-SWEEPS = (Sweep("learning rates", TEXTS[:1], 24, (2**19,)),
-          Sweep("data sizes", TEXTS[:1], 3, (2**17, 2**18, 2**19, 2**20)),
+SWEEPS = (Sweep("learning rates", TEXTS[:1], 24, (2**18,)),
+          Sweep("data sizes", TEXTS[:1], 3, (2**16, 2**17, 2**18, 2**19)),
           Sweep("small and short", (_small(16, 2), _small(32, 2), _small(48, 3)), 8, (2**16,), 2**15))
 TINY_SWEEPS = (Sweep("tiny", (Text("tiny", 16, 1, 2, 4, 32),), 2, (1024,), 1024),)
 

@@ -64,7 +64,10 @@ class Bench:
         self.packs = cases.TINY_PACKS if flags.small else cases.PACKS
         self.attentions = cases.TINY_ATTENTIONS if flags.small else cases.ATTENTIONS
         self.how = {"microbatch": flags.microbatch} if flags.microbatch else None
-        self.until = time.monotonic() + flags.budget_seconds
+        self.begun, self.output = time.monotonic(), flags.output
+        self.until = self.begun + flags.budget_seconds
+        self.head = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"), "commit": history.commit(),
+                     "machine": history.machine(), "versions": history.versions(), "command": flags.command}
         self.measurements: list[dict] = []
         self.notes: list[str] = list(team.left_out)
 
@@ -109,6 +112,17 @@ class Bench:
         self.measurements.append(found)
         self.say("")
         print(history.sentence(found), flush=True)
+        self.save()
+
+    def content(self) -> dict:
+        """All results so far, with what is known of the machine and of the code."""
+        seconds = time.monotonic() - self.begun
+        return self.head | {"seconds": seconds, "notes": self.notes, "measurements": self.measurements}
+
+    def save(self):
+        """Writes the results so far to the file of --output, if any, so that a command that is stopped keeps them."""
+        if self.output:
+            history.merge(self.output, self.content())
 
 
 def parse(argv=None):
@@ -166,7 +180,7 @@ def main(argv=None):
             history.record(json.loads(flags.add.read_text()))
         print(f"written: {', '.join(map(str, history.draw()))}")
         return
-    begun = time.monotonic()
+    flags.command = "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv)
     with Team(flags.peers, flags.nanodo and flags.nanodo.resolve()) as team:
         try:
             bench = Bench(flags, team)
@@ -179,13 +193,9 @@ def main(argv=None):
                 bench.attempt(name, PARTS[name])
         except KeyboardInterrupt:
             bench.note("stopped: what follows is left out")
-    content = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
-               "commit": history.commit(), "machine": history.machine(), "versions": history.versions(),
-               "command": "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv),
-               "seconds": time.monotonic() - begun, "notes": bench.notes, "measurements": bench.measurements}
-    written = []
+    content, written = bench.content(), []
     if flags.output:
-        history.merge(flags.output, content)
+        bench.save()
         written.append(flags.output)
     if flags.figure:
         history.draw_figure(flags.figure, history.lines(content))

@@ -98,6 +98,7 @@ class Team:
 
 def made(**changes):
     _, flags = bench.parse(["--small"])
+    flags.command = "a test"
     for name, value in changes.items():
         setattr(flags, name, value)
     return bench.Bench(flags, Team())
@@ -110,6 +111,12 @@ def test_a_ratio_above_one_says_that_the_package_is_better():
     rates, seconds = (found["ratios"]["torch"] for found in measured.measurements)
     assert (rates["low"], rates["median"], rates["high"]) == (2.0, 2.5, 3.0)
     assert (seconds["low"], seconds["median"], seconds["high"]) == (2.0, 2.5, 3.0)
+
+
+def test_a_command_that_is_stopped_keeps_its_results(tmp_path):
+    measured = made(output=tmp_path / "all.json")
+    measured.add("rates", "S0", "tokens/s", [20.0], {})
+    assert [found["what"] for found in json.loads((tmp_path / "all.json").read_text())["measurements"]] == ["S0"]
 
 
 def test_what_fails_is_said_and_the_rest_goes_on(capsys):

@@ -4,7 +4,6 @@ modules measure (start-up, loaders).
 Every part takes a `Bench` and calls `bench.add(part, what, unit, ...)` for each result.
 """
 
-import importlib
 import importlib.util
 import time
 
@@ -124,22 +123,28 @@ def memory(bench):
 
 def startup(bench):
     """Seconds from a command to its first step, without and with what earlier runs left in caches."""
-    found = importlib.util.find_spec("tools._startup") and importlib.import_module("tools._startup")
-    if not found:
-        bench.note("start-up is left out: there is no tools/_startup.py")
-        return
-    for cold in (True, False):
-        bench.say(f"start-up, {'cold' if cold else 'warm'}")
-        _dictionary(bench, "startup", "cold" if cold else "warm", found.startup(cold), "s")
+    for name, cold in (("cold", True), ("warm", False)):
+        bench.say(f"start-up, {name}")
+        if found := _elsewhere(bench, "tools._startup", "startup", cold=cold):
+            _dictionary(bench, "startup", name, found, "s")
 
 
 def loader(bench):
-    """Tokens a second that each way of feeding gives."""
-    found = importlib.util.find_spec("tools._loader_rates") and importlib.import_module("tools._loader_rates")
-    if not found:
-        bench.note("loader rates are left out: there is no tools/_loader_rates.py")
-        return
-    _dictionary(bench, "loader", "", found.rates(bench.seconds), "tokens/s")
+    """Tokens a second that each way of feeding gives, and of a training run that streams beside one of resident data."""
+    bench.say("loaders")
+    if found := _elsewhere(bench, "tools._loader_rates", "rates", seconds=bench.seconds / 5):
+        _dictionary(bench, "loader", "", found, "tokens/s")
+        trained = _elsewhere(bench, "tools._loader_rates", "trained", seconds=bench.seconds / 5, repeats=bench.repeats)
+        bench.add("loader", "training, streamed", "tokens/s", trained["streamed"], {"resident": trained["resident"]})
+
+
+def _elsewhere(bench, module, function, **arguments) -> dict | None:
+    """What a function of another tool finds, called in a process with one device per core. None if there is no such tool,
+    which a note says."""
+    if importlib.util.find_spec(module) is None:
+        bench.note(f"{bench.part}: left out, there is no {module}")
+        return None
+    return bench.team.worker("ours").ask("call", module=module, function=function, arguments=arguments)["found"]
 
 
 def _dictionary(bench, part, prefix, found, unit):

@@ -69,6 +69,7 @@ class Bench:
         self.head = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"), "commit": history.commit(),
                      "machine": history.machine(), "versions": history.versions(), "command": flags.command}
         self.measurements: list[dict] = []
+        self.part = ""  # which is under way
         self.notes: list[str] = list(team.left_out)
 
     @functools.cached_property
@@ -189,8 +190,8 @@ def main(argv=None):
         for sentence in team.left_out:
             print(sentence)
         try:
-            for name in flags.parts:
-                bench.attempt(name, PARTS[name])
+            for bench.part in flags.parts:
+                bench.attempt(bench.part, PARTS[bench.part])
         except KeyboardInterrupt:
             bench.note("stopped: what follows is left out")
     content, written = bench.content(), []

@@ -92,7 +92,7 @@ SWEEPS = (Sweep("learning rates", TEXTS[:1], 24, (2**18,)),
           Sweep("small and short", (_small(16, 2), _small(32, 2), _small(48, 3)), 8, (2**16,), 2**15))
 TINY_SWEEPS = (Sweep("tiny", (Text("tiny", 16, 1, 2, 4, 32),), 2, (1024,), 1024),)
 
-DEPTHS, TINY_DEPTHS = (4, 8, 16, 32, 64), (1, 2)
+DEPTHS, TINY_DEPTHS = (4, 8, 16, 32, 64), (1,)
 PACKS, TINY_PACKS = (1, 4, 16), (1, 2)
 
 ATTENTIONS = ((128, 2, 32), (256, 2, 32), (256, 8, 32), (512, 4, 64))  # length, heads, dimensions of a head

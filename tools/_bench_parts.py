@@ -25,6 +25,7 @@ def rates(bench):
     for case in bench.cases:
         for mode in bench.modes:
             bench.attempt(f"{case.name}, {mode}", _rate, case, mode)
+            bench.team.forget()
 
 
 def _rate(bench, case, mode):
@@ -65,6 +66,7 @@ def packing(bench):
         others = {} if side is sides[0] else {"one run": found[sides[0].name]}
         bench.add("packing", f"{case.name}, {side.name} packed", case.unit, found[side.name], others,
                   compile_seconds=side.prepared["compile"], others=turns.others)
+    bench.team.forget()
 
 
 def compilation(bench):

@@ -36,18 +36,23 @@ class Worker:
         self.process.stdin.flush()
 
     def receive(self) -> dict:
+        """The answer to the oldest request that has none yet, which may be an error."""
         line = self.process.stdout.readline()
         if not line:
             raise Failed(f"the process of {self.who} ended with status {self.process.wait()}")
         answer = json.loads(line)
         self.peak = answer["peak"]
+        return answer
+
+    def check(self, answer) -> dict:
+        """The answer, unless it is an error, which is raised as Failed."""
         if "error" in answer:
             raise Failed(f"{self.who}: {answer['error']}")
         return answer
 
     def ask(self, do, **arguments) -> dict:
         self.send(do, **arguments)
-        return self.receive()
+        return self.check(self.receive())
 
     def close(self):
         if self.process is not None:
@@ -91,6 +96,12 @@ class Team(contextlib.ExitStack):
             self.workers[who, number] = made
             self.callback(made.close)
         return self.workers[who, number]
+
+    def forget(self):
+        """Every process frees what it holds of the cases that are done."""
+        for worker in self.workers.values():
+            if worker.process is not None and worker.process.poll() is None:
+                worker.ask("forget")
 
     def fresh(self, who) -> Worker:
         """Another process of this side, to be closed by the caller."""
@@ -163,7 +174,9 @@ class Side:
         """The answer of the slowest of the processes, which work at the same time, with the processor time of all."""
         for worker in self.workers:
             worker.send(do, **arguments)
-        answers = [worker.receive() for worker in self.workers]
+        answers = [worker.receive() for worker in self.workers]  # all of them, or the next would be late
+        for worker, answer in zip(self.workers, answers):
+            worker.check(answer)
         return max(answers, key=lambda answer: answer["seconds"]) | {"cpu": sum(answer["cpu"] for answer in answers)}
 
 

@@ -4,6 +4,7 @@ from scaling.figures import plot
 from scaling.figures.plot import COLOURS, HUES, SHAPES
 from tools import _bench_cases as cases
 from tools._bench_history import PEERS, amount, day, latest
+from tools._bench_workers import QUIET
 
 HEAD = """# Speed
 
@@ -80,10 +81,15 @@ def _table(rows) -> str:
     peers = list(dict.fromkeys([*(who for who in PEERS if any(who in line["ratios"] for line in rows)),
                                 *(who for line in rows for who in line["ratios"])]))
     head = ["", "measured", *(["MFU"] if mfu else []), *(f"/ {PEERS.get(who, who)}" for who in peers)]
-    body = [[line["what"], _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
+    body = [[line["what"] + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
              *([f"{line['mfu'][0]:.0%}" if "mfu" in line else ""] if mfu else []),
              *(_figures(line["ratios"].get(who), "{:.2f}".format) for who in peers)] for line in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def _disturbed(line) -> str:
+    others = line.get("others", 0.0)
+    return f" (other processes took {others:.0%} of the cores)" if others > QUIET else ""
 
 
 def _figures(figures, write) -> str:

@@ -61,7 +61,9 @@ def test_results_of_other_parts_stay_in_the_file(tmp_path):
 def test_a_page_has_a_table_of_each_part_with_a_ratio_to_each_peer():
     lines = history.lines(content())
     lines.append(lines[0] | {"part": "compile", "what": "4 layers", "unit": "s", "ours": [2.5, 2.5, 2.5], "ratios": {}})
+    lines[1] |= {"others": 0.125}
     page = _bench_page.page(lines)
+    assert "| S1, one run (other processes took 12% of the cores) | 23.5k tokens/s (21.1k to 25.8k) |" in page
     assert "| S0, one run | 124k tokens/s (111k to 136k) | 25% | 2.00 (1.80 to 2.20) |" in page
     assert "### Compilation" in page and "| 4 layers | 2.5 s |" in page and "### Loaders" not in page
     assert "## 2 cores of a kind, 8 GiB" in page and "2 January 2026" in page and "`abc`" in page

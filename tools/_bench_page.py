@@ -124,6 +124,8 @@ def figure(history):
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
     axes.minorticks_off()
+    if not rows:
+        axes.set_title("nothing has been recorded yet", loc="left", color=COLOURS.muted, fontsize=11)
     if rows:
         drawn.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=COLOURS.ink)
     return drawn

@@ -22,8 +22,8 @@ def test_the_page_and_its_figure_are_those_of_the_history():
     lines = history.read()
     assert history.PAGE.read_text() == _bench_page.page(lines), "run python -m tools.bench --page"
     drawn = _bench_page.figure(lines)
-    shown = [line for line in history.latest(lines)[lines[-1]["machine"]].values()
-             if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    last = history.latest(lines)[lines[-1]["machine"]].values() if lines else ()
+    shown = [line for line in last if line["part"] in ("rates", "sweeps") and line["ratios"]]
     assert sorted(text.get_text() for text in drawn.axes[0].get_yticklabels()) == sorted(line["what"] for line in shown)
 
 

@@ -105,7 +105,7 @@ def attention(bench):
 def memory(bench):
     """The most memory that a new process needs to train each case, libraries included."""
     for case in bench.cases:
-        found: dict = {}
+        found, device = {}, None
         for who in ("ours", *(p for p in bench.team.peers if p == "torch" or isinstance(case, cases.Text))):
             bench.say(f"{case.name}: memory of {who}")
             worker: Worker = bench.team.fresh(who)

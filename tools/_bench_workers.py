@@ -25,21 +25,24 @@ class Worker:
     """A process that trains for one side; see `tools._bench_worker`. It starts at the first request."""
 
     def __init__(self, who, **options):
-        self.who, self.options, self.process, self.peak = who, options, None, 0
+        self.who, self.options, self.peak = who, options, 0
+        self.process: subprocess.Popen | None = None
 
     def send(self, do, **arguments):
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tools._bench_worker", self.who, json.dumps(self.options)], cwd=ROOT, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path_of_modules()})
-        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # of a process that has died, as `receive` will find
+            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self.process.stdin.flush()
 
     def receive(self) -> dict:
         """The answer to the oldest request that has none yet, which may be an error."""
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"the process of {self.who} ended with status {self.process.wait()}")
+            ended, self.process = self.process, None  # the next request starts another
+            raise Failed(f"the process of {self.who} ended with status {ended.wait()}")
         answer = json.loads(line)
         self.peak = answer["peak"]
         return answer

@@ -60,7 +60,7 @@ class Transformer(nn.Module):
 
     def nats(self, windows):
         """Mean nats per token of windows, int64 [B, S+1]."""
-        return functional.cross_entropy(self(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+        return functional.cross_entropy(self.forward(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
 
 
 class GPT2(nn.Module):

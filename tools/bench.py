@@ -75,11 +75,12 @@ class Bench:
     @functools.cached_property
     def devices(self) -> int:
         """The number of devices that the package trains on."""
-        return self.team.worker("ours").ask("products", seconds=0.0)["devices"]
+        return self.team.worker("ours").ask("products", size=64, seconds=0.0)["devices"]
 
     def products(self) -> float:
         """FLOP/s of matrix products on all devices, now."""
-        return self.team.worker("ours").ask("products", seconds=min(0.3, self.seconds))["rate"]
+        size, seconds = (64, 0.01) if self.small else (1024, 0.3)
+        return self.team.worker("ours").ask("products", size=size, seconds=seconds)["rate"]
 
     def say(self, text):
         """What is going on, on the line of the terminal that the next text replaces."""

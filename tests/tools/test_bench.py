@@ -29,7 +29,7 @@ def run(*argv, devices=2):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "all.json"
-    said = run("--parts=rates,compile,packing,attention", "--sizes=tiny", "--peers=nanodo", "--seconds=0.05",
+    said = run("--parts=rates,compile,attention", "--sizes=tiny", "--peers=nanodo", "--seconds=0.05",
                "--repeats=2", f"--output={path}")
     return said, json.loads(path.read_text())
 
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
 def test_every_part_is_measured_printed_and_written(small):
     said, content = small
     parts = {found["part"] for found in content["measurements"]}
-    assert parts == {"rates", "compile", "packing", "attention"}
+    assert parts == {"rates", "compile", "attention"}
     assert {found["what"] for found in content["measurements"] if found["part"] == "rates"} == {
         "tiny, one run", "tiny, 2 packed runs"}
     assert all(f"{found['part']}: {found['what']}: " in said for found in content["measurements"])
@@ -51,12 +51,10 @@ def test_a_figure_is_the_median_of_its_repeats(small):
         assert len(ours["values"]) == 2 and min(ours["values"]) > 0
         assert ours["low"] == min(ours["values"]) <= ours["median"] <= max(ours["values"]) == ours["high"]
     [one] = [found for found in small[1]["measurements"] if found["what"] == "tiny, one run" and found["part"] == "rates"]
-    assert one["unit"] == "tokens/s" and 0 < one["mfu"]["median"] < 1 and len(one["mfu"]["values"]) == 2
-    # a pack of one is the program of a single run, and ratios are of the repeats
-    [two] = [found for found in small[1]["measurements"] if found["what"] == "tiny, 2 packed"]
-    [first] = [found for found in small[1]["measurements"] if found["what"] == "tiny, 1 packed"]
-    for ratio, mine, other in zip(two["ratios"]["one run"]["values"], two["ours"]["values"], first["ours"]["values"]):
-        assert ratio == pytest.approx(mine / other)
+    assert one["unit"] == "tokens/s" and one["mfu"]["low"] > 0 and len(one["mfu"]["values"]) == 2
+    [attention] = [found for found in small[1]["measurements"] if found["part"] == "attention"]
+    pairs = zip(attention["ours"]["values"], attention["peers"]["XLA's"]["values"], strict=True)
+    assert attention["ratios"]["XLA's"]["values"] == pytest.approx([xla / ours for ours, xla in pairs])
 
 
 class Contestant:
@@ -160,11 +158,12 @@ def test_the_config_of_a_sweep_makes_its_runs(sweep):
 
 
 @pytest.mark.slow
-def test_a_whole_sweep_is_timed_until_its_last_record_and_images_and_memory_are_measured(tmp_path):
+def test_sweeps_are_timed_until_their_last_record_and_images_packs_and_memory_are_measured(tmp_path):
     path = tmp_path / "sweeps.json"
-    run("--parts=rates,sweeps,memory", "--sizes=vae/*", "--peers=nanodo", "--seconds=0.05", "--repeats=1",
+    run("--parts=rates,sweeps,packing,memory", "--sizes=vae/*", "--peers=nanodo", "--seconds=0.05", "--repeats=1",
         f"--output={path}")
     found = {(f["part"], f["what"]): f["ours"]["median"] for f in json.loads(path.read_text())["measurements"]}
     assert found.keys() == {("rates", "vae/tokens/tiny, one run"), ("rates", "vae/tokens/tiny, 2 packed runs"),
+                            ("packing", "tiny, 1 packed"), ("packing", "tiny, 2 packed"),
                             ("sweeps", "tiny, 2 runs"), ("memory", "vae/tokens/tiny, one run")}
-    assert 1 < found["sweeps", "tiny, 2 runs"] < 300 and 1e8 < found["memory", "vae/tokens/tiny, one run"] < 1e10
+    assert min(found.values()) > 0 and found["memory", "vae/tokens/tiny, one run"] > 1e7

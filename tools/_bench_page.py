@@ -25,6 +25,7 @@ python -m tools.bench --parts=rates --sizes='S0,vae/*'       # some parts and si
 python -m tools.bench --parts=sweeps --sweeps='data sizes'   # one sweep
 python -m tools.bench --output=bench.json --figure=bench.png # results for a program, and the figure
 python -m tools.bench --record                               # adds to the history and draws this page again
+python -m tools.bench --add=bench.json                       # does so with the results in a file
 ```
 
 Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with; torch and transformers take part where

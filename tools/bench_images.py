@@ -13,8 +13,8 @@ only our rates are printed. Images are random and lie in memory on both sides.
 
 `loops` prints the ms per step of the convolutional members with each step called from Python ("outside") and in
 `lax.fori_loop` ("inside"). XLA's CPU backend runs lax.conv many times slower inside a compiled loop. Program therefore
-keeps members with lax.conv (the GAN's) outside. The VAE's convolutions are shifts and matrix products on a CPU and run
-inside. "*" marks the choice of Program.
+keeps members with lax.conv (family.convolution=xla) outside. On a CPU convolutions are products of shifted images by
+default and run inside. "*" marks the choice of Program.
 
 On a CPU there is one XLA device per core, as in experiments.run. Run it on an idle machine: figures are the best of three
 repeats, and threads that wait for a busy core distort both sides.

@@ -1,7 +1,7 @@
 """Building blocks of networks, without mutable state. Attention is in `scaling.nn.attention`."""
 
+from scaling.nn.convolution import Conv, Upsampling
 from scaling.nn.layers import (
-    Conv,
     Linear,
     Mlp,
     Norm,
@@ -19,6 +19,6 @@ from scaling.nn.layers import (
 )
 from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
 
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "constrain", "cross_entropy", "downsample",
+__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
            "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch",
            "upsample"]

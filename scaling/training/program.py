@@ -41,7 +41,7 @@ class Program:
         with sharding.within(self.mesh, experiment.layout):
             once, often = options_for_one_call(), options_for_many_calls()
             self.accumulation_steps = accumulation.accumulation_steps(experiment, self.mesh, runs)
-            # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside it.
+            # XLA's CPU backend runs lax.conv inside a compiled loop about 30 times slower than outside it.
             self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
         if experiment.data.feed == "resident":
             self.feed = ResidentFeed(source, self.mesh)

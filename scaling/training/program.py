@@ -18,11 +18,11 @@ from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
-from scaling.training import accumulation
+from scaling.training import accumulation, step
 from scaling.training.compiled import Compiled
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
-from scaling.training.step import TRUNK, Span, State, init_state, train_step
+from scaling.training.step import TRUNK, Span, State, init_state
 
 
 class Program:
@@ -174,11 +174,14 @@ class Program:
     def _steps(self, state, knobs, spans, count, data):
         knobs, spans = self._over_runs(knobs), self._over_runs(spans)
 
+        joinings = step.joinings(self.experiment, jax.eval_shape(lambda: self.experiment.family.init(jax.random.key(0))))
+        state = self._vmap(partial(step.hold, joinings))(state)
+
         def one(state, knobs, span, index, data):
             bound = self.experiment.replace(knobs)
             batch = self.feed.batch(data, index, bound.seed, state.step)
             batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return train_step(bound, span, state, batch, self.accumulation_steps, self.loop)
+            return step.held_step(bound, span, joinings, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
         shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
@@ -193,6 +196,7 @@ class Program:
             state, rows = body(0, (state, rows))
         else:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+        state = self._vmap(partial(step.release, joinings))(state)
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
     def _split(self, params):

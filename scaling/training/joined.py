@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-SMALL = 2**18  # numbers in an array that is joined with others
+SMALL = 2**22  # numbers in an array that is joined with others
 
 
 class Vectors(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from sources import tiny
 
 from scaling.training import joined, optim
-from scaling.training.step import TRUNK, init_state
+from scaling.training.step import TRUNK, init_state, train_step
 
 
 def moved(e, state, name, grads, joining):
@@ -43,3 +43,13 @@ def test_only_elementwise_optimisers_on_whole_parameters_are_joined():
     params = jax.eval_shape(lambda: init_state(e)).params["model"]
     assert isinstance(optim.joining(e, params), joined.Joining)
     assert isinstance(optim.joining(e.replace({"optim.name": "muon"}), params), joined.Apart)
+
+
+def test_a_program_is_no_larger_for_a_model_of_64_layers_than_for_one_of_5():
+    def lines(layers):
+        e = tiny("transformer", **{"family.layers": layers, "family.scan": True, "family.length": 16})
+        state = jax.eval_shape(lambda: init_state(e))
+        batch = jax.eval_shape(lambda: {"tokens": e.family.example_batch(8, jax.random.key(0))["tokens"]})
+        return jax.jit(functools.partial(train_step, e, TRUNK)).lower(state, batch).as_text().count("\n")
+
+    assert lines(64) == lines(5)

@@ -69,10 +69,15 @@ def forward_flops(family, batch_size: int) -> int:
 @functools.lru_cache(maxsize=1024)
 @remembered(sharding.platform)
 def convolves(family) -> bool:
-    """Whether the family trains through convolutions, which some backends want outside of compiled loops."""
+    """Whether a loss of the family has convolutions, which some backends want outside of compiled loops."""
     arguments = _abstract(family, 1)
-    return any("conv_general_dilated" in str(jax.make_jaxpr(functools.partial(_gradient, *player))(*arguments))
-               for player in family.players())
+    return any(_contains(jax.make_jaxpr(loss)(*arguments).jaxpr, "conv_general_dilated") for _, loss in family.players())
+
+
+def _contains(jaxpr, primitive) -> bool:
+    return any(equation.primitive.name == primitive
+               or any(_contains(inner, primitive) for inner in _jaxprs(equation.params.values()))
+               for equation in jaxpr.eqns)
 
 
 def six_nd(params: float, units: float) -> float:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from scaling.faces import lazy
 
 if TYPE_CHECKING:
+    from scaling.nn.convolution import Conv, Upsampling
     from scaling.nn.layers import (
-        Conv,
         Linear,
         Mlp,
         Norm,
@@ -25,6 +25,6 @@ if TYPE_CHECKING:
     from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "constrain", "cross_entropy", "downsample",
+__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
            "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch",
            "upsample"]

@@ -96,7 +96,7 @@ class PackTraining:
         for index, (span, runs) in enumerate(zip(spans, groups, strict=True)):
             state, trunk = self.train_segment("trunk", state, trunk, TRUNK, span.cooldown)
             if span is spans[-1]:
-                trunks.keep(self, state, trunk)
+                trunks.keep_trunks(self, state, trunk)
             if self.runner.done(runs):
                 self.progress.update(self.step_executed * (span.steps - span.cooldown))
             else:

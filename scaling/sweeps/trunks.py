@@ -93,7 +93,7 @@ def describe_trunks(plan, runner) -> list[str]:
 # ------------------------------------------------------------------------------------------ training
 
 
-def keep(training, state, segment) -> None:
+def keep_trunks(training, state, segment) -> None:
     """Leaves to `runner.later` that the trunks of a pack are saved in `state`, at the end of their last segment."""
     pack, runner = training.pack, training.runner
     if is_kept(pack.trunks[0], runner.options.keep_trunks) and segment.at == pack.trunks[0].spans[-1].cooldown:

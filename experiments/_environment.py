@@ -18,7 +18,7 @@ from absl import flags
 
 PREFIX = "SCALING_"
 FOLDER = pathlib.Path(__file__).parent
-OTHERS = ("DATA_DIR", "TEST_FLAGS", "GOLDEN", "REFERENCE")  # variables that are not flags
+OTHERS = ("DATA_DIR", "COMPILATION_CACHE", "REMEMBERED", "TEST_FLAGS", "GOLDEN", "REFERENCE")  # which are no flags
 
 
 def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,

@@ -20,7 +20,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
 from scaling import cost, families  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
 from scaling.devices import chips  # noqa: E402
@@ -125,7 +125,7 @@ def main(argv):
             result = nearest_that_fits(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value,
                                        flags.FLAGS.mesh, runs(), say=say)
             print(format_report(result))
-    except (*EXPECTED, PodError) as error:
+    except (*expected(), PodError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     if _OUTPUT.value:

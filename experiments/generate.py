@@ -29,7 +29,8 @@ from etils import epath  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.store import files  # noqa: E402
 from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
@@ -55,6 +56,7 @@ def main(argv):
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
         if _OUTPUT.value and not _OUTPUT.value.endswith(".png"):
             raise flags.Error(f"--output={_OUTPUT.value} must end in .png")
+        keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         if run.generates == "text":
             write_texts(run)
@@ -62,7 +64,7 @@ def main(argv):
             write_images(run)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (flags.Error, *EXPECTED) as error:
+    except (flags.Error, *expected()) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else 1)
     except KeyboardInterrupt:

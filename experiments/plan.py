@@ -29,7 +29,7 @@ from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 from experiments import run
-from experiments._errors import EXPECTED
+from experiments._errors import expected
 from scaling.fields import ConfigError
 from scaling.store import files
 from scaling.study import configs, next_config, next_runs
@@ -80,7 +80,7 @@ def main(argv):
             output.parent.mkdir(parents=True, exist_ok=True)
             files.atomic_write(output, next_config.config_source(space, proposal, output), exclusive=True)
             print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
-    except EXPECTED as error:
+    except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -13,7 +13,7 @@ import sys
 from absl import app, flags
 
 from experiments import _environment
-from experiments._errors import EXPECTED
+from experiments._errors import expected
 from scaling import report
 from scaling.store import files
 
@@ -37,7 +37,7 @@ def main(argv):
         else:
             path = report.write_comparison(_WORKDIRS.value, files.open_workdir(_OUTPUT.value))
         print(f"report: {path}")
-    except (flags.Error, *EXPECTED) as error:
+    except (flags.Error, *expected()) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else 1)
 

@@ -28,12 +28,13 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from experiments._errors import EXPECTED  # noqa: E402
+from experiments._errors import expected  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 from scaling.study import configs  # noqa: E402
 from scaling.study.study import Study  # noqa: E402
-from scaling.sweeps import runner  # noqa: E402
+from scaling.sweeps import runner, trunks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -42,6 +43,9 @@ _FORK = flags.DEFINE_string("fork", None, "An earlier workdir: finished runs tha
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, the data found and what is done, create nothing, and stop.")
 _PACK = flags.DEFINE_integer(
     "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.", 0)
+_MEASURE = flags.DEFINE_enum("measure", "auto", ["auto", "always", "never"], "Measure the microbatch and how many runs train "
+                             "side by side: of programs of a quarter of an hour and more (auto), of all, or of none. What was "
+                             "measured is kept.")
 _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; the others are chosen.")
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics are written: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.", 0.0)
@@ -55,6 +59,8 @@ _RAY_CPUS = flags.DEFINE_integer("ray_cpus", 1, "The cores of a Ray actor, besid
 _RETRIES = flags.DEFINE_integer("max_retries", 3, "How often Ray trains a pack again after its actor died.", lower_bound=0)
 _KEEP = flags.DEFINE_integer("keep_checkpoints", 2, "How many of the newest checkpoints of an unfinished pack are kept.", 1)
 _BEST = flags.DEFINE_integer("keep_best", 0, "How many checkpoints of lowest loss are kept, also of finished packs.", 0)
+_TRUNKS = flags.DEFINE_enum("keep_trunks", "auto", trunks.KEEPING, "Whose last states are kept, for longer runs of later "
+                            "commands: trunks of three runs or more (auto), all, or none.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0 in a job of several processes.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "The number of processes of the job.")
 _PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0 on.")
@@ -88,14 +94,20 @@ def main(argv):
         executor = ray_executor() if _EXECUTOR.value == "ray" else None
         if executor is None:
             hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        keep_compiled()
         module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
         options = runner.TrainingOptions(
             checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
-            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, executor=executor)
+            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, keep_trunks=_TRUNKS.value,
+            executor=executor)
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
                     _FORK.value)
+        if not _DRY_RUN.value and executor is None and _MEASURE.value != "never":
+            job.measure(always=_MEASURE.value == "always")
+        if not _DRY_RUN.value and not _SHARD.value:
+            job.runner.prepare(job.plan)  # counting what the plan says takes about as long
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)
@@ -105,7 +117,7 @@ def main(argv):
                 job.train_shard(*_shard(_SHARD.value))
             else:
                 job.go()
-    except EXPECTED as error:
+    except expected() as error:
         hosts.exit_with_error(error, f"error: {error}", 1)
     except exits.Preempted:
         if hosts.is_lead():
@@ -153,8 +165,13 @@ def _refusal(argv, error) -> str:
     return sentence or str(error).strip("'\"")
 
 
-if __name__ == "__main__":
+def start():
+    """Runs the command."""
     flags.mark_flags_as_required(["config", "workdir"])
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     app.run(main, flags_parser=refuse_unknown)
+
+
+if __name__ == "__main__":
+    start()

@@ -9,28 +9,15 @@
 when it is first used, so that only what needs JAX imports it.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from scaling.faces import lazy
 
 if TYPE_CHECKING:
     from scaling import experiment, laws
     from scaling.results.records import load_records as load
     from scaling.study.restore import restore
 
+__getattr__, __dir__ = lazy(__name__)
 __version__ = "0.1.0"
 __all__ = ["experiment", "laws", "load", "restore"]
-
-_FUNCTIONS = {"load": ("scaling.results.records", "load_records"), "restore": ("scaling.study.restore", "restore")}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    if name in _FUNCTIONS:
-        module, function = _FUNCTIONS[name]
-        return getattr(importlib.import_module(module), function)
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

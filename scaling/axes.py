@@ -15,6 +15,10 @@ from flax import nnx
 
 NOT_COUNTED = ("vocab", "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
+# Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
+# falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
+# (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
+WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
 
 
 class Axes(tuple):

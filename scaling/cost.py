@@ -17,6 +17,7 @@ from jax.extend import core
 
 from scaling import axes
 from scaling.devices import sharding
+from scaling.devices.remembered import remembered
 from scaling.fields import at_defaults
 
 CAUSAL_SCOPE = "causal_attention"  # the name scope of the products of causal attention
@@ -37,6 +38,7 @@ def flops(fn, *args, trips=None) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
+@remembered()
 def player_flops(family, batch_size: int) -> dict[str, int]:
     """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named."""
     family, out = at_defaults(family), {}
@@ -58,17 +60,24 @@ def _gradient(name, loss, params, batch, key):
 
 
 @functools.lru_cache(maxsize=1024)
+@remembered(sharding.platform)
 def forward_flops(family, batch_size: int) -> int:
     """FLOPs that evaluating the family on one batch executes."""
     return flops(family.evaluate, *_abstract(family, batch_size))
 
 
 @functools.lru_cache(maxsize=1024)
+@remembered(sharding.platform)
 def convolves(family) -> bool:
-    """Whether the family trains through convolutions, which some backends want outside of compiled loops."""
+    """Whether a loss of the family has convolutions, which some backends want outside of compiled loops."""
     arguments = _abstract(family, 1)
-    return any("conv_general_dilated" in str(jax.make_jaxpr(functools.partial(_gradient, *player))(*arguments))
-               for player in family.players())
+    return any(_contains(jax.make_jaxpr(loss)(*arguments).jaxpr, "conv_general_dilated") for _, loss in family.players())
+
+
+def _contains(jaxpr, primitive) -> bool:
+    return any(equation.primitive.name == primitive
+               or any(_contains(inner, primitive) for inner in _jaxprs(equation.params.values()))
+               for equation in jaxpr.eqns)
 
 
 def six_nd(params: float, units: float) -> float:
@@ -77,6 +86,7 @@ def six_nd(params: float, units: float) -> float:
 
 
 @functools.lru_cache(maxsize=1024)  # a network is traced in half a second, and a study asks a hundred times
+@remembered()
 def param_count(family) -> dict:
     """`axes.count_parameters` of the family's parameters, without making them; to be read only."""
     return axes.count_parameters(jax.eval_shape(family.init, jax.random.key(0)))

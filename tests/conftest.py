@@ -27,6 +27,7 @@ if "SCALING_TEST_FLAGS" not in os.environ:  # else this is a worker
 os.environ["XLA_FLAGS"] = " ".join([  # where one is repeated, the last counts
     "--xla_force_host_platform_device_count=8", os.environ["SCALING_TEST_FLAGS"], os.environ.get("XLA_FLAGS", "")])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("SCALING_REMEMBERED", "off")  # tests count for themselves
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # else this is a worker, or the user has one
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"

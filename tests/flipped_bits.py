@@ -15,7 +15,7 @@ import tiny_study
 from launcher import results
 
 import scaling
-from experiments._errors import EXPECTED
+from experiments._errors import expected
 from scaling import laws, report
 from scaling.devices import exits
 from scaling.store import checkpoint, files
@@ -111,7 +111,7 @@ def read(workdir, corpus, run=True):
             warnings.simplefilter("always")
             try:
                 found[command.__name__] = command()
-            except EXPECTED as error:
+            except expected() as error:
                 found[command.__name__] = None
                 assert "\n" not in str(error), error
                 printed.write(f"error: {error}\n")

@@ -1,4 +1,4 @@
-"""The VAE and the GAN of `scaling.families` in plain eager torch, for `tools.bench_images`.
+"""The VAE and the GAN of `scaling.families` in plain eager torch, for `tools.bench`.
 
 Sizes come from a family of the package. Networks, losses and updates are written as a user of torch would write them:
 `nn.Conv2d` in channels-last memory, `scaled_dot_product_attention`, one product for queries, keys and values, fused AdamW.

@@ -15,8 +15,15 @@ Names of images: `glyphs` and `glyphs/<set>` (an endless stream of rendered char
 
 `source.contents` says what was found and what was left out, and `source.summary()` says it in sentences.
 """
-from scaling.data.images import ImageSource, load_images
-from scaling.data.source import Source
-from scaling.data.text import load_text
 
+from typing import TYPE_CHECKING
+
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.data.images import ImageSource, load_images
+    from scaling.data.source import Source
+    from scaling.data.text import load_text
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["ImageSource", "Source", "load_images", "load_text"]

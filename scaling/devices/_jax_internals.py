@@ -1,7 +1,7 @@
 """The private parts of JAX that this package needs. No other file of the package may import `jax._src`.
 
 JAX has no public name for the key-value store of its coordination service (Orbax uses the same private one), nor for its
-detection of clusters.
+detection of clusters, nor for another kind of cache of compiled programs than its own.
 """
 
 import jax
@@ -32,3 +32,14 @@ def detect_cluster(known) -> tuple[str, int] | None:
         if kind.name in known and kind.is_env_present():
             return kind.name, kind.get_process_count()
     return None
+
+
+def use_program_cache(make) -> bool:
+    """Lets JAX keep compiled programs in `make(directory)`, which has `get` and `put`. False where this JAX cannot."""
+    try:
+        from jax._src import compilation_cache
+        compilation_cache.get_file_cache  # noqa: B018 - raises AttributeError if it is gone
+    except (ImportError, AttributeError):
+        return False
+    compilation_cache.get_file_cache = lambda path: (make(path), path)  # pyrefly: ignore[bad-assignment]
+    return True

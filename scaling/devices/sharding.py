@@ -38,6 +38,18 @@ class Placement:
         """`function(*arguments)`, called by every device for its own part of arrays with these names of dimensions."""
         return function(*arguments)
 
+    def parameter_spec(self, names, shape) -> tuple:
+        """The mesh axes that divide each dimension of a parameter, None for a whole one."""
+        return (None,) * len(names)
+
+    def copies(self, names, shape) -> tuple[str, ...]:
+        """The mesh axes along which devices hold copies of a parameter and divide the batch."""
+        return ()
+
+    def divide_first(self, x, over: tuple[str, ...]):
+        """x with its first dimension divided over these mesh axes, or whole for none of them."""
+        return x
+
     def platform(self) -> str:
         return jax.default_backend()
 
@@ -80,6 +92,18 @@ class MeshPlacement(Placement):
         *specs, of = (_spec(self.mesh, self.layout.activations, n, x.shape, self.lead)
                       for n, x in zip((*names, out), (*arguments, arguments[0]), strict=True))
         return jax.shard_map(function, mesh=self.mesh, in_specs=tuple(specs), out_specs=of, check_vma=False)(*arguments)
+
+    def parameter_spec(self, names, shape):
+        return tuple(_spec(self.mesh, self.layout.params, names, shape))
+
+    def copies(self, names, shape):
+        used = {axis for entry in self.parameter_spec(names, shape) for axis in mesh_axes(entry)}
+        return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
+                     if axis not in used and self.mesh.shape[axis] > 1)
+
+    def divide_first(self, x, over):
+        rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(over or None, *rest)))
 
     def platform(self):
         return self.mesh.devices.flat[0].platform
@@ -184,6 +208,19 @@ def on_each_device(function, arguments, names, out):
     """`function(*arguments)` where the compiler cannot divide it: every device calls it for its own part of the arguments,
     whose dimensions have the given names (None: whole). The result has the names `out` and the shape of the first one."""
     return _PLACEMENT.get().on_each_device(function, arguments, names, out)
+def parameter_spec(names, shape) -> tuple:
+    """The mesh axes that divide each dimension of a parameter with these axes in the layout in force."""
+    return _PLACEMENT.get().parameter_spec(names, shape)
+
+
+def copies(names, shape) -> tuple[str, ...]:
+    """The mesh axes along which devices hold copies of a parameter with these axes and divide the batch."""
+    return _PLACEMENT.get().copies(names, shape)
+
+
+def divide_first(x, over: tuple[str, ...]):
+    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them."""
+    return _PLACEMENT.get().divide_first(x, over)
 
 
 def like_parameters(tree):

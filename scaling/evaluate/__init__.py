@@ -6,6 +6,13 @@
     judge.memoriser(1000)  # the same metrics of a generator that only repeats the first 1,000 training images
     judge.describe()       # everything that a number depends on: feature space, hash of its weights, resize rule
 """
-from scaling.evaluate.judge import Judge, check_judge
 
+from typing import TYPE_CHECKING
+
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.evaluate.judge import Judge, check_judge
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["Judge", "check_judge"]

@@ -4,24 +4,30 @@
     runs = experiment.grid(base, {"optim.learning_rate": [2e-3, 4e-3], "seed": [0, 1, 2]})
 """
 
-from scaling.experiment.data import KINDS, Images, Text
-from scaling.experiment.experiment import (
-    PARAMETRIZATIONS,
-    SCHEDULES,
-    Experiment,
-    Optim,
-    config,
-    family_at,
-    from_config,
-    from_dict,
-    knobs,
-    to_dict,
-)
-from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, results_version
-from scaling.experiment.names import program_key
-from scaling.experiment.sweep import chain, grid, where, zipped
-from scaling.experiment.validation import validate
+from typing import TYPE_CHECKING
 
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.experiment.data import KINDS, Images, Text
+    from scaling.experiment.experiment import (
+        PARAMETRIZATIONS,
+        SCHEDULES,
+        Experiment,
+        Optim,
+        config,
+        family_at,
+        from_config,
+        from_dict,
+        knobs,
+        to_dict,
+    )
+    from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, results_version
+    from scaling.experiment.names import program_key
+    from scaling.experiment.sweep import chain, grid, where, zipped
+    from scaling.experiment.validation import validate
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["KINDS", "PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "Text", "chain",
            "config", "family_at", "fingerprint", "from_config", "from_dict", "grid", "knobs", "program_key",
            "results_version", "to_dict", "validate", "where", "zipped"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ml_collections import config_dict
 
 SCHEDULES = ("wsd", "cosine", "constant")
+ORTHOGONALISATIONS = ("auto", "plain")
 PARAMETRIZATIONS = ("mup", "standard")
 SEEDS = 2**32  # a seed is 32 bits of a key
 
@@ -57,6 +58,7 @@ class Optim:
     base_width: int = static(64, least=1, most=2**20)
     moments: str = static("float32", later=True, choices=("float32", "bfloat16"))  # type of first moments
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
+    orthogonalise: str = how("auto", choices=ORTHOGONALISATIONS)  # Muon's products; see scaling.training.muon
 
     def __post_init__(self):
         convert_fields(self)
@@ -133,7 +135,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None), and so is `remat`; a
     value there overrides the ladder. The config also has the fields of a study: its title, the metric to fit and forecast,
-    other metrics to fit beside it, the law, and prompts for text.
+    other metrics to fit beside it, the law, prompts for text, and the rule by which learning rates are stopped early.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -147,7 +149,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
         kind = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
         sizes[f.name] = config_dict.placeholder(kind) if laddered or kind is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
-    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": ()}
+    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": (), "stop_early": ""}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
     out = config_dict.ConfigDict({"family": sizes, **study, **rest})
     out.update_from_flattened_dict(changes)

@@ -5,7 +5,13 @@ fields are static sizes and whose methods are those of `Family`. The package the
 trains it, and the tests that all families share cover it. Files whose names start with an underscore are parts of them.
 """
 
-from scaling.families._discovery import all, find, name
-from scaling.families._family import Family, Metrics, Params, Player
+from typing import TYPE_CHECKING
 
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.families._discovery import all, find, name
+    from scaling.families._family import Family, Metrics, Params, Player
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["Family", "Metrics", "Params", "Player", "all", "find", "name"]

@@ -11,16 +11,22 @@ from scaling.fields import ConfigError, nearest, shown
 @functools.cache
 def all() -> tuple[type, ...]:
     """Every family class in this package, in the order of file names."""
-    modules = [module.name for module in pkgutil.iter_modules([os.path.dirname(__file__)])]
-    return tuple(_load(module) for module in modules if not module.startswith("_"))
+    return tuple(map(_load, _modules()))
 
 
 def find(name: str) -> type:
     """The family class called `name`, in any capitals: `find("transformer")`."""
-    known = {cls.__name__.lower(): cls for cls in all()}
+    known = {module.replace("_", ""): module for module in _modules()}
     if str(name).lower() not in known:
         raise ConfigError(f"no family is called {shown(name)}, as in family.name=; {nearest(str(name).lower(), known)}")
-    return known[str(name).lower()]
+    return _load(known[str(name).lower()])
+
+
+@functools.cache
+def _modules() -> list[str]:
+    """The names of the files of this package that hold a family."""
+    names = [module.name for module in pkgutil.iter_modules([os.path.dirname(__file__)])]
+    return [name for name in names if not name.startswith("_")]
 
 
 def _load(module_name):

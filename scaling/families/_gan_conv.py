@@ -21,7 +21,7 @@ class Residual(nnx.Module):
         inner, kw = channels * f.expansion, dict(dtype=jnp.dtype(f.dtype))
         gain = blocks**-0.25
         self.enter = nn.Conv(draw, channels, inner, kernel=1, scale=gain, **kw)
-        self.mix = nn.Conv(draw, inner, inner, groups=f.groups, scale=gain * GAIN, **kw)
+        self.mix = nn.Conv(draw, inner, inner, groups=f.groups, scale=gain * GAIN, implementation=f.convolution, **kw)
         self.leave = nn.Conv(draw, inner, channels, kernel=1, scale=0.0, bias=False, **kw)
 
     def __call__(self, x):

@@ -7,26 +7,10 @@ examples of a batch depend on each other, and gradient penalties per example nee
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
-from scaling import axes, nn
+from scaling import nn
 from scaling.families._gan_condition import GeneratorInput, Verdict
 from scaling.families._gan_conv import GAIN, START, leaky, stage_channels
-
-
-class Transposed(nnx.Module):
-    """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Each output has four taps."""
-
-    def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype):
-        self.dtype = dtype
-        self.weight = axes.param(scale * (4 * inputs) ** -0.5 * draw((4, 4, inputs, outputs)),
-                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
-        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",))
-
-    def __call__(self, x):
-        y = lax.conv_transpose(x, self.weight[...].astype(self.dtype), (2, 2), "SAME",
-                               dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y + nn.along(self.bias[...].astype(self.dtype), y)
 
 
 class Generator(nnx.Module):
@@ -34,11 +18,11 @@ class Generator(nnx.Module):
 
     def __init__(self, f, draw):
         widths, dtype = stage_channels(f, f.width)[:-1], jnp.dtype(f.dtype)
+        kw = dict(scale=GAIN, dtype=dtype, implementation=f.convolution)
         self.latents = GeneratorInput(f, draw)
         maps = {"map": START**2, "channels_in": widths[0]}
         self.enter = nn.Linear(draw, {"latent": f.inputs}, maps, bias=True, dtype=dtype)
-        self.stages = nnx.List([Transposed(draw, a, b, scale=GAIN, dtype=dtype)
-                                for a, b in zip(widths, [*widths[1:], f.channels])])
+        self.stages = nnx.List([nn.Upsampling(draw, *pair, **kw) for pair in zip(widths, [*widths[1:], f.channels])])
 
     def __call__(self, z, batch):
         x = self.enter(self.latents(z, batch))
@@ -52,9 +36,9 @@ class Critic(nnx.Module):
     """Images float [B, H, W, C] -> logits float32 [B]."""
 
     def __init__(self, f, draw):
-        widths, dtype = stage_channels(f, f.critic_sizes[0])[-2::-1], jnp.dtype(f.dtype)
-        self.stages = nnx.List([nn.Conv(draw, a, b, kernel=4, stride=2, scale=GAIN, dtype=dtype)
-                                for a, b in zip([f.channels, *widths], widths)])
+        widths = stage_channels(f, f.critic_sizes[0])[-2::-1]
+        kw = dict(kernel=4, stride=2, scale=GAIN, dtype=jnp.dtype(f.dtype), implementation=f.convolution)
+        self.stages = nnx.List([nn.Conv(draw, *pair, **kw) for pair in zip([f.channels, *widths], widths)])
         self.verdict = Verdict(f, draw, "channels_in", START**2 * widths[-1])
 
     def __call__(self, images, batch):

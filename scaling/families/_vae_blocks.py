@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
-from scaling.devices import sharding
 from scaling.families._tokens import TokenBlock
 
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)  # recomputing it is faster than saving its residuals
@@ -24,25 +23,6 @@ class Latents(NamedTuple):
     log_ratio: jax.Array  # log p(u) - log q(u)
 
 
-class Shifts(nn.Conv):
-    """A convolution that on CPU is one matrix product over shifted copies of the image.
-
-    There XLA's own convolution is faster by itself but far slower inside a compiled loop, and steps, microbatches and
-    blocks are such loops.
-    """
-
-    def __call__(self, x):
-        weight = self.weight[...].astype(self.dtype)
-        kernel, pad = weight.shape[0], weight.shape[0] // 2
-        if kernel == 1 or sharding.platform() != "cpu":
-            return super().__call__(x)
-        height, width = x.shape[1:3]
-        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        shifted = [padded[:, i:i + height, j:j + width] for i in range(kernel) for j in range(kernel)]
-        y = nn.product(jnp.concatenate(shifted, -1), weight.reshape(-1, weight.shape[-1]))
-        return y + nn.along(self.bias[...].astype(self.dtype), y)
-
-
 class Bottleneck(nnx.Module):
     """Residual convolutions of VDVAE (Child 2011.10650, figure 3): 1x1, twice 3x3 on fewer channels, 1x1.
 
@@ -53,8 +33,8 @@ class Bottleneck(nnx.Module):
         hidden, kw = f.hidden, dict(dtype=jnp.dtype(f.dtype))
         kernel = 3 if grid > 2 else 1  # on a smaller grid most of a 3x3 window would be padding
         self.first = nn.Linear(draw, {"embed": inputs}, {"mlp": hidden}, bias=True, **kw)
-        self.second = Shifts(draw, hidden, hidden, kernel=kernel, **kw)
-        self.third = Shifts(draw, hidden, hidden, kernel=kernel, **kw)
+        self.second = nn.Conv(draw, hidden, hidden, kernel=kernel, implementation=f.convolution, **kw)
+        self.third = nn.Conv(draw, hidden, hidden, kernel=kernel, implementation=f.convolution, **kw)
         self.last = nn.Linear(draw, {"mlp": hidden}, {axis: outputs}, bias=True, scale=scale_out, **kw)
 
     def __call__(self, x):

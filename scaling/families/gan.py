@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes, cost, nn
+from scaling.devices import sharding
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
 from scaling.families._sums import mean_sums
-from scaling.fields import ConfigError, check_fields, convert_fields, shown, static
+from scaling.fields import ConfigError, check_fields, convert_fields, how, shown, static
+from scaling.nn import convolution
 
 BODIES = {"tokens": _gan_tokens, "conv": _gan_conv, "dcgan": _gan_dcgan}
 SMALLEST, LARGEST = 5e3, 2e9  # parameters of the ladder
@@ -56,6 +58,7 @@ class GAN:
     augment: str = static("")  # "translation,colour,cutout" or some of them (DiffAugment)
     augment_probability: float = static(1.0, least=0, most=1)  # of each policy and image; an adaptive one would be state
     dtype: str = static("float32", choices=DTYPES)
+    convolution: str = how("auto", choices=convolution.IMPLEMENTATIONS)  # lax.conv, or products of shifted images
 
     def __post_init__(self):
         convert_fields(self)
@@ -165,8 +168,8 @@ class GAN:
         def judge(params, batch):
             return self.module(params, "disc")(nn.levels_to_signed(batch["image"], self.levels), batch)
 
-        return {"gen": cost.flops(self._generate, params, batch, key),
-                "disc": cost.flops(judge, params, batch)}
+        with sharding.as_on(cost.CANONICAL):
+            return {"gen": cost.flops(self._generate, params, batch, key), "disc": cost.flops(judge, params, batch)}
 
     def _network(self, params, z, batch):
         return self.module(params, "gen")(z, batch)

@@ -17,7 +17,7 @@ from scaling.families._sums import mean_sums
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import ConfigError, check_fields, convert_fields, how, static
-from scaling.nn import remat
+from scaling.nn import convolution, remat
 
 BODIES = ("tokens", "conv", "linear")
 SMALLEST, LARGEST = 8e3, 2e9  # parameters of the ladder
@@ -66,6 +66,7 @@ class VAE:
     free_bits: float = static(0.0, least=0)  # KL of each stochastic block and image below this many bits costs the same
     warmup: int = static(0, least=0, most=2**24)  # steps over which the weight of the KL rises from zero
     dtype: str = static("float32", choices=DTYPES)
+    convolution: str = how("auto", choices=convolution.IMPLEMENTATIONS)  # lax.conv, or products of shifted images
     scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
     remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what the backward pass recomputes
 

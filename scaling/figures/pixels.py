@@ -2,7 +2,6 @@
 
 import io
 
-import matplotlib.image
 import numpy as np
 
 from scaling import nn
@@ -13,6 +12,8 @@ BLANK = 0.5  # grey of the gaps, between black at 0 and white at 1
 
 def image_grid(images: np.ndarray, levels: int, gap: int = 1) -> bytes:
     """Images, integer [rows, columns, H, W, C] with values below `levels`, as one PNG with a gap between them."""
+    import matplotlib.image
+
     rows, columns, height, width, _ = images.shape
     values = nn.levels_to_unit(images, levels)
     framed = np.full((rows, height + gap, columns, width + gap, 3), BLANK, np.float32)

@@ -7,33 +7,40 @@
 
 `FORMS` holds the laws by name. `forecast` and `plots` are modules.
 """
-from scaling.laws.checks.diagnose import diagnose, extrapolation, locate
-from scaling.laws.checks.diagnostic import Diagnostic
-from scaling.laws.checks.examine import examine
-from scaling.laws.design.design import suggest
-from scaling.laws.design.grid import first_grid
-from scaling.laws.design.targets import best_loss, best_size, loss_at, quantity
-from scaling.laws.figures import plots
-from scaling.laws.fitting.fit import Fit
-from scaling.laws.fitting.objectives import Objective
-from scaling.laws.fitting.search import fit
-from scaling.laws.forecasts import forecast
-from scaling.laws.forecasts.evidence import record_hashes
-from scaling.laws.forecasts.prediction import predict_run
-from scaling.laws.forecasts.twostep import two_step
-from scaling.laws.forms.catalogue import FORMS, get_form, register
-from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
-from scaling.laws.forms.own import own_form
-from scaling.laws.intervals.profile import profile
-from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
-from scaling.laws.optimum.allocation import frontier
-from scaling.laws.optimum.counts import counted
-from scaling.laws.optimum.isoflop import isoflop
-from scaling.laws.runs import Runs
-from scaling.laws.scores.compare import compare
-from scaling.laws.scores.holdout import holdout
-from scaling.laws.store import load_fit, save_fit, settings_of_study, table
 
+from typing import TYPE_CHECKING
+
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.laws.checks.diagnose import diagnose, extrapolation, locate
+    from scaling.laws.checks.diagnostic import Diagnostic
+    from scaling.laws.checks.examine import examine
+    from scaling.laws.design.design import suggest
+    from scaling.laws.design.grid import first_grid
+    from scaling.laws.design.targets import best_loss, best_size, loss_at, quantity
+    from scaling.laws.figures import plots
+    from scaling.laws.fitting.fit import Fit
+    from scaling.laws.fitting.objectives import Objective
+    from scaling.laws.fitting.search import fit
+    from scaling.laws.forecasts import forecast
+    from scaling.laws.forecasts.evidence import record_hashes
+    from scaling.laws.forecasts.prediction import predict_run
+    from scaling.laws.forecasts.twostep import two_step
+    from scaling.laws.forms.catalogue import FORMS, get_form, register
+    from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
+    from scaling.laws.forms.own import own_form
+    from scaling.laws.intervals.profile import profile
+    from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
+    from scaling.laws.optimum.allocation import frontier
+    from scaling.laws.optimum.counts import counted
+    from scaling.laws.optimum.isoflop import isoflop
+    from scaling.laws.runs import Runs
+    from scaling.laws.scores.compare import compare
+    from scaling.laws.scores.holdout import holdout
+    from scaling.laws.store import load_fit, save_fit, settings_of_study, table
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["Amplitude", "Bootstrap", "Diagnostic", "FORMS", "Fit", "Form", "LawError", "Objective",
            "Parameter", "Runs", "best_loss", "best_size", "bootstrap", "compare", "counted", "diagnose",
            "examine", "extrapolation", "first_grid", "fit", "forecast", "frontier", "get_form", "holdout",

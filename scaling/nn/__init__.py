@@ -1,24 +1,30 @@
 """Building blocks of networks, without mutable state. Attention is in `scaling.nn.attention`."""
 
-from scaling.nn.layers import (
-    Conv,
-    Linear,
-    Mlp,
-    Norm,
-    Table,
-    along,
-    constrain,
-    cross_entropy,
-    downsample,
-    noise,
-    patches,
-    product,
-    rotate,
-    unpatch,
-    upsample,
-)
-from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
+from typing import TYPE_CHECKING
 
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "along", "constrain", "cross_entropy", "downsample",
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.nn.convolution import Conv, Upsampling
+    from scaling.nn.layers import (
+        Linear,
+        Mlp,
+        Norm,
+        Table,
+        along,
+        constrain,
+        cross_entropy,
+        downsample,
+        noise,
+        patches,
+        product,
+        rotate,
+        unpatch,
+        upsample,
+    )
+    from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
+
+__getattr__, __dir__ = lazy(__name__)
+__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
            "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch",
            "upsample"]

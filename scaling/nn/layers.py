@@ -1,4 +1,4 @@
-"""Building blocks: linear maps, convolutions, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
+"""Building blocks: linear maps, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
 
 Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state. Their
 constructors take `draw(shape)`, a source of standard normals (see `scaling.axes.drawn`). Parameters are float32; `dtype`
@@ -81,30 +81,6 @@ class Linear(nnx.Module):
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(self.dtype), range(y.ndim - self.bias[...].ndim))
-
-
-class Conv(nnx.Module):
-    """A 2-d convolution of images [B, H, W, C] with zero padding ("SAME"); inputs and outputs are numbers of channels.
-
-    The weight has std `scale / sqrt(fan_in)`, as in `Linear`.
-    """
-
-    def __init__(self, draw, inputs, outputs, *, kernel=3, stride=1, groups=1, bias=True, scale=1.0, dtype=jnp.float32):
-        self.stride, self.groups, self.dtype = stride, groups, dtype
-        std = scale / math.sqrt(kernel * kernel * inputs // groups)
-        self.weight = axes.param(std * draw((kernel, kernel, inputs // groups, outputs)),
-                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
-        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",)) if bias else None
-
-    def __call__(self, x):
-        x, weight = x.astype(self.dtype), self.weight[...].astype(self.dtype)
-        if weight.shape[:2] == (1, 1) and self.stride == self.groups == 1:
-            y = product(x, weight[0, 0])  # a matrix product is faster on every backend
-        else:
-            y = lax.conv_general_dilated(x, weight, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                                         feature_group_count=self.groups)
-        y = constrain(y, "channels")
-        return y if self.bias is None else y + along(self.bias[...].astype(self.dtype), y)
 
 
 class Norm(nnx.Module):

@@ -6,8 +6,14 @@
 The figures are also saved beside the page, as figures/*.png.
 """
 
-from scaling.report.comparison import write_comparison
-from scaling.report.study_page import write
-from scaling.report.tuning import edge_sentences
+from typing import TYPE_CHECKING
 
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.report.comparison import write_comparison
+    from scaling.report.study_page import write
+    from scaling.report.tuning import edge_sentences
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["edge_sentences", "write", "write_comparison"]

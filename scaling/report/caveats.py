@@ -97,7 +97,9 @@ def _lost_runs(study: StudyFiles) -> Iterator[str]:
             continue
         yield (f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged, so the fit has no "
                "point there.")
-    unmeasured = runs[~runs["diverged"] & runs[study.metric].isna()]
+    if stopped := int((runs["stopped_because"] != "").sum()):
+        yield f"{stopped} of {plural(len(runs), 'run')} were stopped early because shorter runs of their rate were poor."
+    unmeasured = runs[~runs["diverged"] & runs[study.metric].isna() & (runs["stopped_because"] == "")]
     if len(unmeasured) == len(runs) and len(runs):
         yield f"The {noun} was not measured in any run, so there is nothing to compare or to fit by it."
     elif len(unmeasured):

@@ -43,6 +43,8 @@ def table_rows(study: StudyFiles) -> list[dict]:
             step = "" if missing(run["diverged_step"]) else f" at step {run['diverged_step']:,.0f}"
             because = f": {run['diverged_because']}" if run["diverged_because"] else ""
             first, state = f"diverged{step}{because}", "diverged"
+        elif run["stopped_because"]:
+            first = f"stopped early at step {run['stopped_step']:,.0f}: {run['stopped_because']}"
         elif missing(run[study.metric]):
             first = "not measured"
         cells = [(write(run), _sort_key(run[name])) for name, (_, write) in shown.items()]

@@ -6,9 +6,11 @@ The report knows tokens, examples and metrics only through this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 
 class Unit(NamedTuple):

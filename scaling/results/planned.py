@@ -7,12 +7,15 @@ together, so records of other studies may lie beside those of the plan.
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from etils import epath
 
 from scaling.results import records
 from scaling.store import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def planned_runs(workdir) -> set[str] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from scaling.results.tuned import PARAMS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TargetRate(NamedTuple):

@@ -5,6 +5,9 @@
 `workdir/records/<fingerprint>.jsonl` holds the record with its digest as JSON on its last line. `workdir/locks/` keeps
 processes that share a workdir from training the same run. Paths may be anything that `etils.epath` takes (`gs://...`).
 """
+
+from __future__ import annotations
+
 import functools
 import importlib.metadata
 import os
@@ -12,13 +15,16 @@ import platform
 import re
 import subprocess
 import warnings
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from etils import epath
 
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError, atomic_write
 from scaling.store.strict_json import is_sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # An empty table has these columns too, so that selecting a column works before the first run has finished.
 COLUMNS = (
@@ -38,10 +44,14 @@ class RecordError(ValueError):
 
 
 class Records:
-    """The records of one workdir. Fingerprints are strings of letters, digits, `.`, `_` and `-`."""
+    """The records of one workdir. Fingerprints are strings of letters, digits, `.`, `_` and `-`.
 
-    def __init__(self, workdir):
-        self.workdir = epath.Path(workdir).expanduser()
+    Runs that a rule stopped early have theirs in `stopped/`. With `stopping` they count as done; without it they are
+    trained to their end, and the record of a finished run takes the place of that in `stopped/`.
+    """
+
+    def __init__(self, workdir, stopping: bool = False):
+        self.workdir, self.stopping = epath.Path(workdir).expanduser(), stopping
         self._warned = set()
 
     def path(self, fingerprint) -> epath.Path:
@@ -49,7 +59,25 @@ class Records:
 
     def done(self, fingerprint) -> bool:
         """True if there is a whole record of this run. A damaged one does not count: its run is trained again."""
+        return self.finished(fingerprint) or self.stopping and _read(self._stopped(fingerprint), self._warned) is not None
+
+    def finished(self, fingerprint) -> bool:
+        """True if there is a whole record of this run, which was trained to its end."""
         return _read(self.path(fingerprint), self._warned) is not None
+
+    def stop(self, record: dict) -> None:
+        """Adds the record of a run that was stopped early, which has no results."""
+        atomic_write(self._stopped(record["fingerprint"]), files.dumps_line(record))
+
+    def stopped(self) -> list[dict]:
+        """The whole records of runs that were stopped early and have not been trained to their end since."""
+        folder = self.workdir / "stopped"
+        paths = sorted(folder.glob("*.jsonl")) if folder.exists() else []
+        found = [_read(path, self._warned) for path in paths]
+        return [record for record in found if record is not None and not self.path(record["fingerprint"]).exists()]
+
+    def _stopped(self, fingerprint) -> epath.Path:
+        return self.workdir / "stopped" / f"{_checked(fingerprint)}.jsonl"
 
     def read(self, fingerprint) -> dict:
         """The record. Raises KeyError when there is none."""
@@ -115,19 +143,23 @@ def load_records(workdir) -> pd.DataFrame:
 
     The fields of "experiment" have no prefix ("family.width", "optim.learning_rate"); the record's own fields win where
     names clash. Other dicts keep their prefix ("versions.jax"). `flops` are the model's, also for a record of an older
-    version, which held the executed ones. Unreadable files are skipped with a warning. Raises WorkdirError when `workdir`
-    is not a directory.
+    version, which held the executed ones. Runs that were stopped early have no results, but `stopped_step` and
+    `stopped_because`. Unreadable files are skipped with a warning. Raises WorkdirError when `workdir` is not a directory.
     """
+    import pandas as pd
+
     records = Records(workdir)
     if not records.workdir.is_dir():
         raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: name one that holds runs")
     rows = [_read(records.path(fp), records._warned) for fp in records.fingerprints()]
-    rows = [_row(_with_model_flops(r)) for r in rows if r is not None]
+    rows = [_row(_with_model_flops(r)) for r in [*rows, *records.stopped()] if r is not None]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
 
 
 def curve_seals(frame: pd.DataFrame) -> list[dict | None]:
     """What each record of a table of `load_records` says about the run's curve, see `logs.curve_seal`; None for nothing."""
+    import pandas as pd
+
     columns = [name for name in ("curve.points", "curve.digest", "curve.lost") if name in frame]
     rows = frame[columns].to_dict("records") if columns else [{}] * len(frame)
     found = [{k.removeprefix("curve."): v for k, v in row.items() if pd.notna(v)} for row in rows]

@@ -9,18 +9,20 @@ says little about the rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from scaling.results import metrics
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PARAMS = "params_non_embedding"
 NUMBERS = (PARAMS, "params_total", "flops", "flops_6nd", "steps", "learning_rate", "seed", "weight_decay",
-           "loss", "seconds", "diverged_step")
-DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "finished": ""}
+           "loss", "seconds", "diverged_step", "stopped_step")
+DEFAULTS = {"role": "sweep", "fingerprint": "", "diverged": False, "diverged_because": "", "stopped_because": "",
+            "finished": ""}
 
 
 class GrowthStep(NamedTuple):
@@ -55,6 +57,8 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
     is the unit's `seen`, with amounts within 2% of each other merged into one level, because batches of different sizes
     rarely end on the same token. Column `unique` is the unit's `unique`, merged in the same way.
     """
+    import pandas as pd
+
     table = records.copy()
     unit = unit or metrics.find_unit(None, table)
     errors = [name for name in table if name.endswith("_se")]
@@ -140,6 +144,8 @@ def standard_error(cells: pd.DataFrame, metric: str) -> pd.Series:
 
     Its parts are the scatter between seeds, and the error of the evaluation (`<metric>_se`), which all seeds share.
     """
+    import pandas as pd
+
     parts = [cells[name] for name in (f"{metric}_seeds_se", f"{metric}_se") if name in cells]
     if not parts:
         return pd.Series(np.nan, cells.index)
@@ -165,6 +171,9 @@ def mean_effect(cells: pd.DataFrame, along: str, fixed: str, metric: str, level:
     of runs and any true difference. A single pair has the normal interval of its standard errors, where both are known.
     None where `metric` is not positive or there is no pair.
     """
+    import pandas as pd
+    from scipy.special import ndtri, stdtrit
+
     table = cells.pivot_table(index=fixed, columns=along, values=metric).dropna(axis=1, how="all")
     if table.shape[1] < 2:
         return None

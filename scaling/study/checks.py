@@ -7,6 +7,7 @@ import jax
 
 from scaling import cost, laws
 from scaling import experiment as experiments
+from scaling.devices.remembered import remembered
 from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
@@ -64,15 +65,20 @@ def _judged(data) -> tuple[str, ...]:
     return (MEASURED + (MEASURED_BY_CRITIC if asked["critic_steps"] else ())) if asked else ()
 
 
-@functools.lru_cache(maxsize=256)
 def _metrics(family, judged: tuple[str, ...]) -> set[str]:
     """The metrics that runs of a family have in their records."""
+    return set(_evaluated(family)) | (set(judged) if hasattr(family, "sample") else set())
+
+
+@functools.lru_cache(maxsize=256)
+@remembered()
+def _evaluated(family) -> list[str]:
+    """The metrics that a family's evaluation gives."""
     key = jax.random.key(0)
     batch = dict(jax.eval_shape(lambda: family.example_batch(2, key)))
     batch["example"] = jax.ShapeDtypeStruct((2,), "int32")
     sums = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
-    found = set(means({name: [1.0] * len(parts) for name, parts in sums.items()}))
-    return found | (set(judged) if hasattr(family, "sample") else set())
+    return sorted(means({name: [1.0] * len(parts) for name, parts in sums.items()}))
 
 
 def _check_law(definition, target) -> list[str]:

@@ -129,7 +129,7 @@ def define_study(module: types.ModuleType, config) -> Definition:
             raise ConfigError(f"{name}={config[name]!r} must be several texts; write ({config[name]!r},)")
     return Definition(
         title=config.title, metric=config.metric, sweep=list(sweep), prompts=tuple(config.prompts),
-        law=config.law, beside=tuple(config.beside), config=config.to_dict(),
+        law=config.law, beside=tuple(config.beside), stop_early=config.get("stop_early", ""), config=config.to_dict(),
         target=None if target is None else lambda rate: target(config, rate))
 
 

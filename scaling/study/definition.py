@@ -17,4 +17,5 @@ class Definition:
     prompts: tuple[str, ...] = ()
     law: str = "chinchilla"  # a form of scaling.laws in N and D
     beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
+    stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
     config: dict = dataclasses.field(default_factory=dict)

@@ -1,12 +1,18 @@
 """How long a plan takes: at the rate of runs like its own that have finished here, or else at one measured elsewhere."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from scaling import families
 from scaling.figures import words
 from scaling.results.tuned import PARAMS
 from scaling.training.counts import counts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # {(family, body): share of the rate of matrix products}. Whole studies reached it on two CPU cores, with compilation,
 # evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
@@ -17,14 +23,14 @@ UNMEASURED = 0.05  # of all others
 NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
 
 
-def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame) -> tuple[float, str]:
+def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) -> tuple[float, str]:
     """(seconds that the plans take, a phrase that says which rates this takes).
 
-    `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir. A pack takes the rate of
-    finished runs of its family, body and size; where there are none, of the nearest size within a factor of `NEAR`; where
-    there are none either, the share of `matmul_rate` that is known of its family and body.
+    `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir, None where it has none. A
+    pack takes the rate of finished runs of its family, body and size; where there are none, of the nearest size within a
+    factor of `NEAR`; where there are none either, the share of `matmul_rate` that is known of its family and body.
     """
-    measured = measured_rates(records)
+    measured = {} if records is None else measured_rates(records)
     seconds, seconds_measured, assumed = 0.0, 0.0, set()
     for pack in (pack for plan in plans for pack in plan.packs):
         found, kind = _nearest(measured, pack.experiment), _kind(pack.experiment)
@@ -51,6 +57,8 @@ def measured_rates(records: pd.DataFrame) -> dict[tuple[str, str], dict[float, f
 
     Runs that diverged stopped early, so they say nothing.
     """
+    import pandas as pd
+
     if not {"family", "seconds", "flops_executed", PARAMS} <= set(records):
         return {}
     body = records["family.body"] if "family.body" in records else pd.Series("", records.index)

@@ -1,9 +1,11 @@
 """The forecast stage of a study: a target is predicted on record before it is trained, and the prediction checked after."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from etils import epath
 
 from scaling import experiment as experiments
@@ -14,6 +16,9 @@ from scaling.study import recipe
 from scaling.sweeps import runner as runners
 from scaling.sweeps.plan import Plan
 from scaling.training.counts import counts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Forecasting:
@@ -31,6 +36,8 @@ class Forecasting:
         was written is marked as late and never scored. Raises LawError where this command would train another run than the
         one that the forecast is about.
         """
+        import pandas as pd
+
         if not self.path.exists():
             draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
             rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
@@ -101,7 +108,7 @@ class Forecasting:
             return
         before, data = written["target"].get("data_fingerprint"), self.runner.source(target).fingerprint
         if before is None:  # a forecast of an older version; its fitted runs have the same data
-            held = [self.runner.records.read(name) for name in written["records"] if self.runner.records.done(name)]
+            held = [self.runner.records.read(name) for name in written["records"] if self.runner.records.finished(name)]
             before = next((record["data_fingerprint"] for record in held if "data_fingerprint" in record), data)
         why = (f"the data {target.data.name} have changed since (fingerprint {before}, now {data})" if before != data
                else "the code or the settings that name a run have changed since")
@@ -121,5 +128,5 @@ class Forecasting:
 
     def _hashes(self, fingerprints: Iterable[str], *without) -> dict[str, str]:
         """The hashes of finished runs, as the forecast has them that hashed all fields but `without`."""
-        done = [f for f in fingerprints if self.runner.records.done(f)]
+        done = [f for f in fingerprints if self.runner.records.finished(f)]
         return laws.record_hashes((self.runner.records.read(f) for f in done), *without)

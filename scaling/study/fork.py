@@ -13,6 +13,7 @@ from etils import epath
 
 from scaling.store import files
 from scaling.study import belonging
+from scaling.sweeps import trunks
 from scaling.sweeps.plan import Pack, Plan
 from scaling.sweeps.runner import Runner
 
@@ -40,7 +41,7 @@ def full_path(old: epath.Path) -> str:
 def shared_runs(old: Runner, plan: Plan) -> list[str]:
     """The runs of a plan that the older workdir has finished as runs of its sweep. A former target is trained again."""
     return [run.fingerprint for run in plan.runs
-            if old.records.done(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
+            if old.records.finished(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
 
 
 def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
@@ -60,6 +61,8 @@ def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
             copied += 1
         finally:
             claim.release()
+    for source, target in trunks.copied(plan, old, new):
+        _copy(source, target)
     under_way = set(old.under_way())
     for pack in plan.packs:
         if pack.name in under_way:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable
 
 import jax
-import pandas as pd
 
 from scaling import families
 from scaling.figures import words
@@ -20,7 +19,7 @@ def estimate(plans, rate: float) -> dict:
     return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
             "flops": sum(plan.flops() for plan in plans),
             "flops_executed": sum(plan.flops_executed() for plan in plans),
-            "seconds": durations.expected_seconds(plans, rate, pd.DataFrame())[0]}
+            "seconds": durations.expected_seconds(plans, rate, None)[0]}
 
 
 def describe_data(plans, runner) -> list[str]:
@@ -62,12 +61,21 @@ def describe(title: str, plan, goal, rate: float, runner) -> str:
     if goal is not None:
         largest = max(counts(run.experiment, 0)["flops"] for run in plan.runs)
         lines.append(f"{_row(goal.packs)}  target, {goal.flops() / largest:.1f} times the largest run's")
-    finished = records.load_records(runner.workdir) if runner.workdir.exists() else pd.DataFrame()
+    lines += ["", describe_packs(plan)]
+    finished = records.load_records(runner.workdir) if runner.records.fingerprints() else None
     cost, (seconds, basis) = estimate(plans, rate), durations.expected_seconds(plans, rate, finished)
-    lines += ["", f"{cost['runs']} runs in {cost['programs']} compiled programs, {cost['flops']:.3g} FLOPs of the models "
+    lines += [f"{cost['runs']} runs in {cost['programs']} compiled programs, {cost['flops']:.3g} FLOPs of the models "
               f"({cost['flops_executed']:.3g} executed), about {words.duration(seconds)} on {jax.device_count()} "
               f"{jax.devices()[0].platform} device(s), {basis}"]
     return "\n".join(lines)
+
+
+def describe_packs(plan) -> str:
+    """A sentence about how many runs train side by side in one program."""
+    widths = sorted({pack.width for pack in plan.packs})
+    side_by_side = "one run after another" if widths == [1] else (
+        f"{widths[0] if len(widths) == 1 else f'{widths[0]} to {widths[-1]}'} runs side by side")
+    return f"one program trains {side_by_side}; --pack=n sets another number, --measure=always measures it"
 
 
 def describe_done(plan, runner, older=None) -> list[str]:

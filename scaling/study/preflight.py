@@ -16,6 +16,7 @@ from scaling.results import logs
 from scaling.study import checks
 from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
+from scaling.sweeps import stopping
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.accumulation import accumulation_steps
@@ -25,6 +26,11 @@ from scaling.training.program import Program
 def check_settings(definition: Definition, options: TrainingOptions) -> list[str]:
     """Refuses settings that no data are needed to judge. Returns sentences about what the study will not have."""
     said = checks.check_study(definition)
+    if definition.stop_early not in stopping.RULES:
+        raise ConfigError(f"stop_early={definition.stop_early!r} is no rule; write median, or leave it empty for none")
+    if definition.stop_early and options.executor is not None:
+        raise ConfigError(f"stop_early={definition.stop_early!r} compares packs that train in turn, and an executor trains "
+                          "them at once; leave out --executor, or stop_early")
     parse_mesh(options.mesh)
     for writer in options.writers:
         if writer not in logs.WRITERS:

@@ -1,9 +1,14 @@
 """Hyperparameters of a larger run, extrapolated from those tuned at small sizes."""
 
-import pandas as pd
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from scaling import report
 from scaling.results import metrics, rates, tuned
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def learning_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> float:

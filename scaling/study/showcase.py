@@ -4,20 +4,24 @@ The family decides which of them a study has. All are files in the workdir. What
 the rest is made.
 """
 
+from __future__ import annotations
+
 import contextlib
 import traceback
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import pandas as pd
 
-from scaling.figures.pixels import image_grid
 from scaling.results import metrics, tuned
 from scaling.store import files
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.training.step import means
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLES = 32  # images of the evaluation set that pictures start from
 EXAMINED = 512  # examples that costly metrics are measured on
@@ -106,6 +110,8 @@ class Showcase:
 
 def best_first(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The finished runs: first the target and the tuned runs by their data, then the others by the metric."""
+    import pandas as pd
+
     first = [frame[(frame["role"] == "target") & ~frame["diverged"]], tuned.tuned_cells(frame, metric)]
     best = pd.concat(first).sort_values("data", ascending=False, kind="stable")
     rest = frame[~frame["diverged"] & frame[metric].notna()].sort_values(
@@ -126,6 +132,8 @@ def _texts(model, label, prompts):
 
 def _pictures(model, workdir):
     """Writes the family's pictures as PNG files, and returns their entries of pictures.json."""
+    from scaling.figures.pixels import image_grid
+
     family = model.family
     batch = {name: x[:EXAMPLES] for name, x in next(model.batches()).items()}
     out = []

@@ -3,6 +3,9 @@
 Every stage reads and writes files in the workdir, so a study can be interrupted anywhere and run again.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import os
 import sys
 import time
@@ -14,7 +17,7 @@ from etils import epath
 from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
-from scaling.devices.speed import matmul_rate
+from scaling.devices.speed import known_matmul_rate
 from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
@@ -22,7 +25,7 @@ from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
-from scaling.sweeps import runner
+from scaling.sweeps import measuring, runner, stopping, trunks
 from scaling.sweeps.plan import Plan
 
 
@@ -43,14 +46,17 @@ class Study:
         # The target's learning rate is not known yet, but any rate has the same cost.
         target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
+        if definition.stop_early:
+            options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
+            self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
         belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
         self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)
         if self.older is not None:
             hosts.by_lead(lambda: forks.check_fork(self.older.workdir, self.workdir))
-        pack = pack or runs_at_once(jax.device_count(), options.mesh, definition.sweep[0].layout)
-        self.plan = self.runner.plan(definition.sweep, pack, copied_from=self.older)
+        self.pack = pack
+        self.plan = self._plan_sweep()
         self.unit = definition.sweep[0].data.unit
         self.data_column = f"{self.unit}_seen"  # D in the records
         self.goal = None if target is None else self.runner.plan([target], 1, "target")
@@ -58,11 +64,28 @@ class Study:
         self.about = belonging.define(definition, self.plan, self.goal, self.runner)
         hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
         preflight.check_plans(definition, self.plans, self.runner)
-        self.rate = hosts.agree(matmul_rate())
+        self.rate = hosts.agree(known_matmul_rate())
+
+    def _plan_sweep(self) -> Plan:
+        mesh = self.runner.options.mesh
+
+        def width(experiment):
+            return measuring.known_width(experiment, mesh) or runs_at_once(jax.device_count(), mesh, experiment.layout)
+        return self.runner.plan(self.definition.sweep, self.pack or width, copied_from=self.older)
+
+    def measure(self, always: bool) -> None:
+        """Measures what runs fastest here (see `scaling.sweeps.measuring`), of long programs or of all, and plans anew."""
+        measure = measuring.Measuring(self.runner).measure
+        measure(list(self.plan.packs), self.rate, always, widths=not self.pack)
+        if self.goal is not None:
+            measure(list(self.goal.packs), self.rate, always, widths=False)
+        self.plan = self._plan_sweep()
+        self.plans = [self.plan, *self.plans[1:]]
 
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""
         return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
+                          *trunks.describe_trunks(self.plan, self.runner),
                           *[f"note: {sentence}" for sentence in self.notes],
                           *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
 
@@ -88,6 +111,8 @@ class Study:
         files.open_workdir(self.workdir)
         about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate),
                  "versions": records.built_with(), "git_commit": records.git_commit()}
+        if self.definition.stop_early:
+            about["stop_early"] = stopping.SENTENCE
         if self.older is not None:
             about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)

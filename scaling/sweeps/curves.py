@@ -29,6 +29,11 @@ class Curves:
                             config=experiments.to_dict(trunk.runs[-1].experiment), seal=seal)
                 for trunk, seal in zip(self.pack.trunks, seals or [None] * len(self.pack.trunks), strict=True)]
 
+    def put(self, segment: str, curves) -> None:
+        """Writes the log of each trunk, from points that an earlier command logged."""
+        for trunk, points in zip(self.pack.trunks, curves, strict=True):
+            logs.write_curve(self.workdir / "logs" / f"{_name(segment, trunk)}.jsonl", points)
+
     def close(self, segment: str, loggers) -> None:
         self.seals[segment] = [logger.seal() for logger in loggers]
         for logger in loggers:

@@ -33,6 +33,10 @@ class Later:
     def settle(self) -> None:
         """Reads everything, and does all chores."""
         self._read()
+        self.finish_chores()
+
+    def finish_chores(self) -> None:
+        """Does all chores that there are."""
         while self._chores:
             self._chores.popleft()()
 

@@ -6,12 +6,12 @@ Neither changes results, so what one machine has measured never matters to anoth
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 
-from scaling import remembered
-from scaling.devices import hosts
+from scaling import experiment as experiments
+from scaling.devices import hosts, remembered
 from scaling.devices.layouts import batch_shards, make_mesh
 from scaling.fields import replace
 from scaling.sweeps.plan import Pack
@@ -47,14 +47,21 @@ class Measuring:
     def __init__(self, runner, say=print):
         self.runner, self.say = runner, say
 
-    def shapes(self, packs: Iterable[Pack], rate: float, always: bool) -> list[Pack]:
-        """One pack of each program that is worth measuring: by its expected time at `rate` FLOP/s, or all of them."""
-        seconds: dict[tuple, float] = {}
-        by_program: dict[tuple, Pack] = {}
+    def measure(self, packs: list[Pack], rate: float, always: bool, widths: bool) -> None:
+        """Measures what is not known of each program of these packs that is expected to train for long, or of all.
+
+        `rate` is that of matrix products here, in FLOP/s. With `widths` it measures how many runs train side by side too.
+        """
+        by_shape: dict[str, list[Pack]] = {}
         for pack in packs:
-            by_program.setdefault(pack.program, pack)
-            seconds[pack.program] = seconds.get(pack.program, 0.0) + pack.flops_executed() / rate
-        return [pack for program, pack in by_program.items() if always or seconds[program] >= WORTH]
+            by_shape.setdefault(experiments.program_key(pack.experiment), []).append(pack)
+        for alike in by_shape.values():
+            if not always and sum(pack.flops_executed() for pack in alike) / rate < WORTH:
+                continue
+            experiment, width = alike[0].experiment, max(pack.width for pack in alike)
+            if widths:
+                width = self.width(experiment, width, sum(len(pack.trunks) for pack in alike))
+            self.microbatch(experiment, width)
 
     def microbatch(self, experiment, width: int) -> int:
         """Measures the microbatch of a pack of `width` runs, unless the experiment or an earlier measurement names it."""
@@ -72,15 +79,15 @@ class Measuring:
 
     def width(self, experiment, guess: int, most: int) -> int:
         """Measures how many runs of a shape train side by side, from `guess` on by factors of two up to `most`."""
-        key = width_key(experiment, self.runner.options.mesh)
-        known = remembered.recall(key)
-        if known or most <= guess:
-            return min(known or guess, max(most, guess))
+        if known := known_width(experiment, self.runner.options.mesh):
+            return known
         choices = [guess]
         while choices[-1] * 2 <= most:
             choices.append(choices[-1] * 2)
+        if len(choices) == 1:  # there are no more runs, which says nothing about other sweeps
+            return guess
         found, tried = climb(choices, guess, lambda width: self.seconds(experiment, width) / width)
-        remembered.keep(key, found)
+        remembered.keep(_width_key(experiment, self.runner.options.mesh), found)
         self.say(f"measured how many runs train side by side: {_table(tried)} for each; {found} is used from now on")
         return found
 
@@ -106,8 +113,12 @@ class Measuring:
             return float("inf")
 
 
-def width_key(experiment, mesh: str) -> str:
-    """Names the measured width of packs of this shape on the devices at hand."""
+def known_width(experiment, mesh: str) -> int:
+    """How many runs of this shape were measured to train best side by side, 0 where that was not measured."""
+    return remembered.recall(_width_key(experiment, mesh)) or 0
+
+
+def _width_key(experiment, mesh) -> str:
     return f"width {accumulation.shape_key(experiment)} {mesh} {accumulation.devices_key(jax.devices())}"
 
 

@@ -45,6 +45,7 @@ class Pack:
 
     trunks: tuple[Trunk, ...]
     fillers: int = 0
+    start: int = 0  # the step from which all trunks go on, where an earlier command kept them
 
     @property
     def width(self) -> int:
@@ -78,7 +79,7 @@ class Pack:
     def steps(self) -> int:
         """Steps that each trunk takes, its branches included."""
         spans = self.trunks[0].spans
-        return max(s.cooldown for s in spans) + sum(s.steps - s.cooldown for s in spans)
+        return max(s.cooldown for s in spans) - self.start + sum(s.steps - s.cooldown for s in spans)
 
     def flops(self) -> float:
         """FLOPs of the models in training the pack: every trunk once, and every branch."""
@@ -111,15 +112,16 @@ class Plan:
         return sum(pack.flops_executed() for pack in self.packs)
 
 
-def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_way=(), held=()) -> Plan:
+def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_way=(), held=(),
+              kept=lambda trunk: 0) -> Plan:
     """The plan of a list of experiments.
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
-    which may be a function of an experiment of their shape.
-    Packs of equal shape share a program, and so do narrow packs that are filled up, see `_fill`. `content(experiment)` is
-    the fingerprint of its data. Packs whose names are in `under_way` keep their trunks, so that they resume from their
+    which may be a function of an experiment of their shape. Packs of equal shape share a program, and so do narrow packs
+    that are filled up, see `_fill`. `content(experiment)` is the fingerprint of its data. Packs whose names are in `under_way` keep their trunks, so that they resume from their
     checkpoints on any number of devices. Runs that results version 2 began keep the name that it gave them, if the workdir
-    holds that name: `held` are the names that it holds.
+    holds that name: `held` are the names that it holds. `kept(trunk)` is the step at which an earlier command kept a trunk,
+    or 0; the trunks of a new pack go on from the same.
     """
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}
@@ -138,7 +140,7 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
             by_spans.setdefault(trunk.spans, []).append(trunk)
-        found = [made for alike in by_spans.values() for made in _make_packs(alike, most, set(under_way))]
+        found = [made for alike in by_spans.values() for made in _make_packs(alike, most, set(under_way), kept)]
         packs += _fill(found, most)
     return Plan(tuple(packs))
 
@@ -149,13 +151,13 @@ def _name_in_workdir(experiment, content, held) -> str:
     return former if former in held and name not in held else name
 
 
-def _make_packs(trunks, most, under_way) -> list[Pack]:
+def _make_packs(trunks, most, under_way, kept) -> list[Pack]:
     """The trunks, in order, as packs under way of any size and new packs of at most `most` trunks."""
-    packs, new, start = [], [], 0
+    packs, new, start, begun = [], [], 0, {trunk: kept(trunk) for trunk in trunks}
     while start < len(trunks):
-        resumed = _pack_under_way(trunks[start:], under_way)
-        if new and (resumed or len(new) == most):
-            packs.append(Pack(tuple(new)))
+        resumed = _pack_under_way(trunks[start:], under_way, begun)
+        if new and (resumed or len(new) == most or begun[new[0]] != begun[trunks[start]]):
+            packs.append(Pack(tuple(new), start=begun[new[0]]))
             new = []
         if resumed:
             packs.append(resumed)
@@ -164,7 +166,7 @@ def _make_packs(trunks, most, under_way) -> list[Pack]:
             new.append(trunks[start])
             start += 1
     if new:
-        packs.append(Pack(tuple(new)))
+        packs.append(Pack(tuple(new), start=begun[new[0]]))
     return packs
 
 
@@ -187,11 +189,15 @@ def _fill(packs, most) -> list[Pack]:
             for pack in packs]
 
 
-def _pack_under_way(trunks, under_way) -> Pack | None:
-    """The pack under way that begins with the first of `trunks`, if there is one."""
+def _pack_under_way(trunks, under_way, begun) -> Pack | None:
+    """The pack under way that begins with the first of `trunks`, if there is one.
+
+    It goes on from its checkpoints, or from where its trunks were kept if it has none of its trunk.
+    """
     if under_way:
         for size in range(1, len(trunks) + 1):
-            pack = Pack(tuple(trunks[:size]))
+            steps = {begun[trunk] for trunk in trunks[:size]}
+            pack = Pack(tuple(trunks[:size]), start=steps.pop() if len(steps) == 1 else 0)
             if pack.name in under_way:
                 return pack
     return None

@@ -26,6 +26,18 @@ class Programs:
             self.kept[pack.program] = begun.result()
         return self.kept[pack.program]
 
+    def ready(self, pack: Pack) -> bool:
+        """Whether the training of a pack can begin without waiting for its program."""
+        begun = self._begun.get(pack.program)
+        if begun is not None and begun.done() and begun.exception() is None:
+            return begun.result().ready
+        return pack.program in self.kept and self.kept[pack.program].ready
+
+    def begin_first(self, packs: list[Pack]) -> None:
+        """Begins to make and compile the program of the first of some packs, before any is trained."""
+        if self.ahead and packs and not (self.kept or self._begun):
+            self._begun = {packs[0].program: self._begin(packs[0])}
+
     def begin_next(self, packs: list[Pack]) -> None:
         """Begins to make and compile the next program of some packs, of which the first is being trained."""
         following = next((pack for pack in packs if pack.program != packs[0].program), None)

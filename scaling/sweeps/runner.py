@@ -21,7 +21,7 @@ from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
-from scaling.sweeps import segments
+from scaling.sweeps import segments, stopping, trunks
 from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
@@ -46,7 +46,7 @@ class PlanExecutor(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """How a plan is trained. Nothing here changes the results."""
+    """How a plan is trained. Nothing here changes the results of a run, and only `stop_early` changes which runs finish."""
 
     checkpoint_seconds: float = 30.0
     log_every: int = 4  # steps per point of the training curve
@@ -55,24 +55,25 @@ class TrainingOptions:
     steps_per_call: int = 256
     keep_checkpoints: int = 2  # the newest checkpoints of a segment under way
     keep_best: int = 0  # checkpoints of lowest loss, which stay when a run has finished
+    keep_trunks: str = "auto"  # which trunks are kept for later commands, and used: see scaling.sweeps.trunks
+    stop_early: stopping.StopRule | None = None
     compile_ahead: bool = True  # in other threads, the next program while this one trains; False compiles at the first call
     executor: PlanExecutor | None = None  # None trains in this process
 
 
 class Runner:
-    """Trains packs of runs into a workdir.
-
-    In a job of several processes all of them train every pack together; process 0 holds the claims.
-    """
+    """Trains packs of runs into a workdir. In a job of several processes all of them train every pack together; process 0
+    holds the claims."""
 
     def __init__(self, workdir, options: TrainingOptions):
         self.workdir, self.options = workdir, options
-        self.records = records.Records(workdir)
+        self.records = records.Records(workdir, stopping=options.stop_early is not None)
         self.sources, self.evaluations, self.judges = {}, {}, {}
         # By this process: FLOPs of the models, FLOPs executed, and seconds with compilation and evaluation.
         self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
         self.programs, self.later, self.clock = Programs(self), Later(), Clock()
         self.claims: list = []  # of packs that have not ended
+        self.planned: list = []  # the runs of the plan that is being trained
 
     def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
         """Every run of the plan has a record when this returns, whichever process trained it.
@@ -82,10 +83,9 @@ class Runner:
         if self.options.executor is not None:
             self.options.executor(self, plan, progress)
             return
-        waiting_said = False
+        waiting_said, self.planned = False, plan.runs
         hosts.by_lead(lambda: self.clear_finished(plan))
-        first = {pack.program: index for index, pack in reversed(list(enumerate(plan.packs)))}
-        pending = [pack for pack in sorted(plan.packs, key=lambda pack: first[pack.program]) if not self.done(pack.runs)]
+        pending = self._pending(plan)
         with self._ended():
             while pending:
                 if hosts.any_of(exits.preempted()):
@@ -102,6 +102,16 @@ class Runner:
                     waiting_said = True
                     time.sleep(2)
                 pending = [pack for pack in pending if not self.done(pack.runs)]
+
+    def prepare(self, plan: Plan):
+        """Begins to compile the program of the first pack that `run` will train, in other threads."""
+        if self.options.executor is None:
+            self.programs.begin_first(self._pending(plan))
+
+    def _pending(self, plan: Plan) -> list[Pack]:
+        """The packs that are not done, those of a program one after another."""
+        first = {pack.program: index for index, pack in reversed(list(enumerate(plan.packs)))}
+        return [pack for pack in sorted(plan.packs, key=lambda pack: first[pack.program]) if not self.done(pack.runs)]
 
     @contextlib.contextmanager
     def _ended(self):
@@ -152,7 +162,7 @@ class Runner:
         here = [self] if copied_from is None else [self, copied_from]
         under_way, held = hosts.by_lead(lambda: tuple(
             [name for runner in here for name in found(runner)] for found in (Runner.under_way, Runner.held)))
-        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named})
+        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named}, trunks.kept_steps(self, here))
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
         """Trains the unfinished runs of the pack. False when another process has claimed one of them."""

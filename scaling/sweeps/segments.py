@@ -15,7 +15,7 @@ from scaling import families
 from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.store import checkpoint
-from scaling.sweeps import curves
+from scaling.sweeps import curves, stopping, trunks
 from scaling.sweeps.clock import TRAINING
 from scaling.sweeps.ending import Ending
 from scaling.sweeps.plan import Pack
@@ -69,6 +69,8 @@ class PackTraining:
         self.later, self.clock = runner.later, runner.clock
         # When the host turned to the first call of a new program.
         self.asked = None if pack.program in runner.programs.kept else time.monotonic()
+        if not hosts.agree(runner.programs.ready(pack)):
+            self.later.settle()  # the devices wait for the program anyway
         self.program = runner.programs.of(pack)
         runner.judge(pack.experiment)  # an unusable judge is reported before anything is trained
         self.runs = len(pack.trunks)  # the rest are fillers
@@ -81,8 +83,6 @@ class PackTraining:
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.curves = curves.Curves(pack, runner.workdir, self.options.writers)
         self.ending = Ending(runner, pack, self.program, self.curves, progress)
-        if not self.program.ready:
-            self.later.settle()  # the devices wait for the program anyway
 
     def run(self):
         """Trains every segment that is not done.
@@ -93,8 +93,10 @@ class PackTraining:
         spans = self.pack.trunks[0].spans
         groups = [[trunk.runs[index] for trunk in self.pack.trunks] for index in range(len(spans))]
         self.go_back(next(span.cooldown for span, runs in zip(spans, groups) if not self.runner.done(runs)))
-        for span, runs in zip(spans, groups, strict=True):
+        for index, (span, runs) in enumerate(zip(spans, groups, strict=True)):
             state, trunk = self.train_segment("trunk", state, trunk, TRUNK, span.cooldown)
+            if span is spans[-1]:
+                trunks.keep_trunks(self, state, trunk)
             if self.runner.done(runs):
                 self.progress.update(self.step_executed * (span.steps - span.cooldown))
             else:
@@ -103,6 +105,9 @@ class PackTraining:
                 branch = state if alone else self.program.copy(state)
                 branch, segment = self.train_segment(_branch_name(span), branch, trunk, span, span.steps)
                 self.ending.begin(runs, branch, segment, {"trunk": span.cooldown, segment.name: span.steps})
+            if stopping.stops(self, runs, groups[index + 1:]):
+                self.progress.update(self.step_executed * sum(s.steps - span.cooldown for s in spans[index + 1:]))
+                break
         self.later.chore(partial(self.clear, ["trunk", *map(_branch_name, spans)]))
 
     def clear(self, names):
@@ -142,7 +147,10 @@ class PackTraining:
         found = None if saved is None else self.newest(saved, name, segment.at)
         if found is not None:
             state, meta = found
-            self.progress.update(self.step_executed * (meta["step"] - segment.at))
+            self.progress.update(self.step_executed * (meta["step"] - max(segment.at, self.pack.start)))
+            segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
+        elif state is None and (kept := trunks.begin(self)) is not None:
+            state, meta = kept
             segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
         elif state is None:
             state = self.program.init(self.experiments)
@@ -156,7 +164,7 @@ class PackTraining:
                 saved = saved or self.checkpoints(name)
                 own = [experiments.to_dict(e) for e in self.experiments[:self.runs]]
                 meta = {"seconds": segment.seconds, "experiments": own,
-                        "logs": [logger.seal() for logger in segment.loggers]}
+                        "logs": [logger.seal() for logger in self.open(segment)]}
                 saved.save(segment.at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
                 if stopping:

@@ -4,8 +4,7 @@ import functools
 
 import jax
 
-from scaling import remembered
-from scaling.devices import chips
+from scaling.devices import chips, remembered
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
 

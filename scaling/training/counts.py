@@ -6,6 +6,8 @@ import jax
 
 from scaling import cost
 from scaling import experiment as experiments
+from scaling.devices import sharding
+from scaling.devices.remembered import remembered
 from scaling.experiment import KINDS, Optim
 from scaling.training.step import TRUNK, init_state, train_step
 
@@ -16,13 +18,18 @@ def step_flops(experiment) -> int:
 
 
 def step_flops_executed(experiment) -> int:
-    """FLOPs that one training step executes here: the model's, recomputation, and the optimiser's matrix products."""
-    return _executed(experiment.family, experiment.data.batch, experiment.optim.name)
+    """FLOPs that one training step executes here: the model's, recomputation, and the optimiser's matrix products.
+
+    Work that several devices repeat counts once.
+    """
+    return _executed(experiment.family, experiment.data.batch, experiment.optim.name, experiment.optim.orthogonalise)
 
 
 @functools.lru_cache(maxsize=1024)
-def _executed(family, batch, optimiser):
-    e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch), optim=Optim(name=optimiser))
+@remembered(sharding.platform)
+def _executed(family, batch, optimiser, orthogonalise):
+    e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch),
+                               optim=Optim(name=optimiser, orthogonalise=orthogonalise))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     state = jax.eval_shape(lambda: init_state(e))
     return cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples)

@@ -3,17 +3,17 @@
 Every number read here may be a traced knob, so one compiled program serves all its values.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from scaling import axes
+from scaling.devices import sharding
 from scaling.experiment import optimisers
-
-# Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
-# falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
-# (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
-WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
+from scaling.training.joined import Apart, Joining
+from scaling.training.muon import make_muon
 
 
 def cooldown_start(experiment) -> int:
@@ -59,7 +59,7 @@ def multiplier(shape, names, base_width) -> float:
     `shape` may have leading axes without a name, such as that of runs.
     """
     named = list(zip(names, shape[len(shape) - len(names):], strict=True))
-    wide = [n for name, n in named if name in WIDTH_AXES]
+    wide = [n for name, n in named if name in axes.WIDTH_AXES]
     inner = [n for name, n in named if name == "embed"]
     if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
         return base_width / (inner or wide)[0]
@@ -71,22 +71,56 @@ def is_table(names) -> bool:
     return len(names) > 0 and names[0] == "vocab"
 
 
-def make_optimiser(experiment, span) -> optax.GradientTransformation:
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What the parametrisation and weight decay ask about a parameter."""
+
+    table: bool
+    scale: float  # of the learning rate, where it is no table
+    decays: bool
+
+
+def kinds(experiment, params):
+    """The `Kind` of every parameter of a tree."""
+    o = experiment.optim
+
+    def kind(x, names, decays):
+        scale = multiplier(x.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
+        return Kind(is_table(names), scale, decays)
+
+    return axes.tree_map_with_axes(kind, params, axes.matrices(params))
+
+
+def joining(experiment, params) -> Joining | Apart:
+    """How the parameters of a player are held while the optimiser of the experiment moves them.
+
+    They are joined where the optimiser is elementwise, on CPUs that hold all of them.
+    """
+    if experiment.optim.name != "adamw" or sharding.divided() or sharding.platform() != "cpu":
+        return Apart()
+    return Joining(params, kinds(experiment, params))
+
+
+def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformation:
     """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
+
+    It takes trees of parameters, or what `joining` makes of them if `joined` is given, the tree of their kinds.
 
     `adamw` and `muon` are set up here, and `scaling.experiment.optimisers` makes those of optax by name. Weight decay is
     decoupled and applies to matrices, never to biases. Raises ConfigError for an optimiser that cannot be used.
     """
     o = experiment.optim
-    decay = optax.add_decayed_weights(o.weight_decay, mask=axes.matrices)
+    mask = axes.matrices if joined is None else jax.tree.map(lambda kind: kind.decays, joined)
+    decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
     if o.name == "adamw":
         core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
     elif o.name == "muon":
-        core = [_muon(o), decay]
+        core = [make_muon(o), decay]
     else:
         core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]  # the schedule below carries the sign
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
-    return optax.chain(*clip, *core, _parametrization(o), optax.scale_by_learning_rate(schedule(experiment, span)))
+    rate = [_parametrization(experiment, joined), optax.scale_by_learning_rate(schedule(experiment, span))]
+    return optax.chain(*clip, *core, *rate)
 
 
 def _clip(norm):
@@ -98,34 +132,9 @@ def _clip(norm):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _parametrization(o):
-    def rate(g, names):
-        scale = multiplier(g.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
-        return g * (o.table_rate if is_table(names) else scale)
-
+def _parametrization(experiment, joined):
     def update(updates, state, params=None):
-        return axes.tree_map_with_axes(rate, updates), state
+        found = kinds(experiment, updates) if joined is None else joined
+        rates = jax.tree.map(lambda kind: experiment.optim.table_rate if kind.table else kind.scale, found)
+        return jax.tree.map(lambda g, rate: g * rate, updates, rates), state
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def _muon(o):
-    """Muon (Jordan et al. 2024) for matrices between wide axes, Adam for everything else.
-
-    The orthogonalised update is scaled to the root mean square of Adam's, so that one learning rate serves both
-    (Liu et al. 2502.16982, eq. 4).
-    """
-    def dimensions(params):
-        # A matrix from the input axis to all others: ("embed", "heads", "head_dim") is embed x (heads head_dim).
-        def one(x, names):
-            inner = [i for i, n in enumerate(names) if n not in axes.STACKED]
-            if len([i for i in inner if names[i] in WIDTH_AXES]) < 2:
-                return None
-            cut = inner[:1] if names[inner[0]] == "embed" else inner[:-1]
-            return optax.contrib.MuonDimensionNumbers(cut, [i for i in inner if i not in cut])
-        return axes.tree_map_with_axes(one, params)
-
-    return optax.chain(
-        optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
-                           muon_weight_dimension_numbers=dimensions, consistent_rms=0.2,
-                           mu_dtype=o.moments),
-        optax.scale(-1.0))

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import cost
@@ -18,11 +19,11 @@ from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
-from scaling.training import accumulation
+from scaling.training import accumulation, step
 from scaling.training.compiled import Compiled
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
-from scaling.training.step import TRUNK, Span, State, init_state, train_step
+from scaling.training.step import TRUNK, Span, State, init_state
 
 
 class Program:
@@ -41,7 +42,7 @@ class Program:
         with sharding.within(self.mesh, experiment.layout):
             once, often = options_for_one_call(), options_for_many_calls()
             self.accumulation_steps = accumulation.accumulation_steps(experiment, self.mesh, runs)
-            # XLA's CPU backend runs convolutions inside a compiled loop about 30 times slower than outside it.
+            # XLA's CPU backend runs lax.conv inside a compiled loop about 30 times slower than outside it.
             self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
         if experiment.data.feed == "resident":
             self.feed = ResidentFeed(source, self.mesh)
@@ -174,14 +175,19 @@ class Program:
     def _steps(self, state, knobs, spans, count, data):
         knobs, spans = self._over_runs(knobs), self._over_runs(spans)
 
+        joinings = step.joinings(self.experiment, jax.eval_shape(lambda: self.experiment.family.init(jax.random.key(0))))
+        state = self._vmap(partial(step.hold, joinings))(state)
+
         def one(state, knobs, span, index, data):
             bound = self.experiment.replace(knobs)
             batch = self.feed.batch(data, index, bound.seed, state.step)
             batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return train_step(bound, span, state, batch, self.accumulation_steps, self.loop)
+            return step.held_step(bound, span, joinings, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
-        shapes = jax.eval_shape(pack, state, knobs, spans, jnp.int32(0), data)[1]
+        traced, shapes = jax.make_jaxpr(pack, return_shape=True)(state, knobs, spans, jnp.int32(0), data)
+        pack = _replayed(traced, shapes)  # tracing it anew in the loop takes as long as compiling a small program
+        shapes = shapes[1]
         rows = {k: jnp.zeros((self.compiled_steps, *v.shape), v.dtype) for k, v in shapes.items()}
 
         def body(index, carry):
@@ -193,10 +199,17 @@ class Program:
             state, rows = body(0, (state, rows))
         else:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+        state = self._vmap(partial(step.release, joinings))(state)
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
     def _split(self, params):
         return [jax.tree.map(lambda x, run=run: x[run], params) for run in range(self.runs)]
+
+
+def _replayed(traced, out):
+    """The function that was traced, from its jaxpr; `out` has the structure of its results."""
+    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(out)
+    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
 
 # --------------------------------------------------------------------- options of XLA's compiler

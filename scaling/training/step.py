@@ -50,48 +50,77 @@ def init_state(experiment) -> State:
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
+def joinings(experiment, params) -> dict[str, Any]:
+    """How the parameters of each player are held between steps; they may be abstract."""
+    return {name: optim.joining(experiment, own) for name, own in params.items()}
+
+
+def hold(joinings, state: State) -> State:
+    """A state whose parameters, and what mirrors them, are joined."""
+    return _each(state, lambda name, part: joinings[name].join(part))
+
+
+def release(joinings, state: State) -> State:
+    """The inverse of `hold`."""
+    return _each(state, lambda name, part: joinings[name].split(part))
+
+
+def _each(state, change):
+    parts = ({name: change(name, part) for name, part in tree.items()} for tree in (state.params, state.opt, state.ema))
+    return State(state.step, *parts, state.diverged)
+
+
 def train_step(experiment, span: Span, state: State, batch, accumulation_steps: int = 1,
                loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
+    """`held_step` of a state that is not held."""
+    held = joinings(experiment, state.params)
+    moved, metrics = held_step(experiment, span, held, hold(held, state), batch, accumulation_steps, loop)
+    return release(held, moved), metrics
+
+
+def held_step(experiment, span: Span, joinings, state: State, batch, accumulation_steps: int = 1,
+              loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
     """One update of every player in turn. Each player sees the players before it already updated.
 
-    `batch` arrays lead with the example axis. Gradients are accumulated over `accumulation_steps` microbatches, in a
-    compiled loop or unrolled. The batch gains `batch["example"]`, the number of each example in its batch, so that losses
-    can draw noise that does not depend on the microbatches, and `batch["step"]`. A step whose loss or gradient is not
-    finite changes nothing and marks the run as diverged from then on. A player whose gradient norm is above `optim.skip`
-    does not move.
+    `state` is held as `joinings` say. `batch` arrays lead with the example axis. Gradients are accumulated over
+    `accumulation_steps` microbatches, in a compiled loop or unrolled. The batch gains `batch["example"]`, the number of
+    each example in its batch, so that losses can draw noise that does not depend on the microbatches, and `batch["step"]`.
+    A step whose loss or gradient is not finite changes nothing and marks the run as diverged from then on. A player whose
+    gradient norm is above `optim.skip` does not move.
     """
-    tx = optim.make_optimiser(experiment, span)
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
     batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32),
              "step": jnp.full(size, state.step, jnp.int32)}
-    params, opt, metrics = dict(state.params), dict(state.opt), {}
+    moving, opt, ema, metrics = dict(state.params), dict(state.opt), state.ema, {}
+    params = {name: joinings[name].split(own) for name, own in moving.items()}
     players = experiment.family.players()
     alone = len({player.name for player in players}) == 1
     finite = state.diverged < 0
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
         (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop)
-        grads = sharding.like_parameters(grads)
+        grads = joinings[name].join(sharding.like_parameters(grads))
         norm = optax.global_norm(grads)
-        updates, moved = tx.update(grads, opt[name], params[name])
+        tx = optim.make_optimiser(experiment, span, joinings[name].kinds)
+        updates, moved = tx.update(grads, opt[name], moving[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
-        params[name], opt[name] = _choose(moves, (optax.apply_updates(params[name], updates), moved),
-                                          (params[name], opt[name]))
+        moving[name], opt[name] = _choose(moves, (optax.apply_updates(moving[name], updates), moved),
+                                          (moving[name], opt[name]))
+        params[name] = joinings[name].split(moving[name])
         finite &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
         found = {**aux, "loss": value, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
         metrics |= {f"{prefix}{k}": v for k, v in found.items()}
-    ema = state.ema
     if experiment.optim.ema:
         taken = state.step.astype(jnp.float32)
         decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # low at first, to forget the initial weights
-        ema = optax.incremental_update(params, ema, 1 - decay)
+        ema = optax.incremental_update(moving, ema, 1 - decay)
     metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
     keep = partial(_choose, finite)
     diverged = jnp.where(finite | (state.diverged >= 0), state.diverged, state.step)
     metrics["diverged"] = diverged
-    return State(state.step + 1, keep(params, state.params), keep(opt, state.opt), keep(ema, state.ema), diverged), metrics
+    return State(state.step + 1, keep(moving, state.params), keep(opt, state.opt), keep(ema, state.ema), diverged), metrics
 
 
 def _choose(first, a, b):

@@ -11,12 +11,11 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from scaling import axes, nn
 from scaling import experiment as experiments
+from scaling import nn
 from scaling.devices import sharding
 from scaling.devices.layouts import make_mesh
 from scaling.experiment import Images
-from scaling.families._vae_blocks import Shifts
 from scaling.families.vae import VAE
 from scaling.training.program import options_for_one_call
 from scaling.training.step import TRUNK, init_state, train_step
@@ -220,12 +219,6 @@ def test_blocks_in_a_loop_equal_unrolled_and_recomputed_blocks():
     a, b = (once(jax.value_and_grad(lambda p, f=f: f.loss(p, batch, KEY)[0]))(params)
             for f in (f, dataclasses.replace(f, scan=False, remat=True)))
     jax.tree.map(functools.partial(assert_allclose, rtol=1e-3, atol=1e-5), a, b)
-
-
-def test_a_convolution_by_shifts_is_a_convolution():
-    x = jax.random.normal(KEY, (2, 5, 7, 3))
-    both = [axes.drawn(lambda draw, kind=kind: kind(draw, 3, 4), KEY) for kind in (Shifts, nn.Conv)]
-    assert_allclose(both[0](x), both[1](x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("body", ["tokens", "conv"])

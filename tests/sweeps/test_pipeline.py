@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 from launcher import results
 from sources import tiny
-from test_validation import sweep  # noqa: F401  # a fixture
 
 from scaling.experiment import grid
 from scaling.results import logs, records
 from scaling.store import checkpoint, files
 from scaling.store.progress import Progress
 from scaling.sweeps import plan as plans
-from scaling.sweeps import programs
+from scaling.sweeps import programs, segments
 from scaling.sweeps.later import Later
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.program import Program
 
+TOKENS = 34, 33, 32  # of evaluation, two sequences each: three programs that are compiled alike
+
 
 @pytest.fixture(scope="module")
-def rates(sweep):  # noqa: F811
+def rates(sweep):
     """Three rates of one length, which are a pack of two and a pack of one."""
     return grid(sweep[0], {"optim.learning_rate": [1e-3, 2e-3, 4e-3]})
 
@@ -46,10 +47,11 @@ def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_w
     advance, write = Program.advance, records.Records.write
     monkeypatch.setattr(Program, "advance", lambda *args: happened.append("call") or advance(*args))
     monkeypatch.setattr(records.Records, "write", lambda *args: happened.append("record") or write(*args))
-    runner = Runner(files.open_workdir(tmp_path), TrainingOptions(steps_per_call=4))
+    monkeypatch.setattr(segments, "CALL_SECONDS", 0.0)  # calls as short as on a slow machine
+    runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
     runner.run(runner.plan(rates, 1), Progress(1, silent=True))
     order = "".join(x[0] for x in happened)
-    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:3])
+    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:2])
     first = order.index("r")
     assert order[:first].count("c") > order.count("c") // 3  # calls of the second pack are among them
     shares = runner.clock.shares()
@@ -58,11 +60,11 @@ def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_w
 
 
 def test_one_program_is_compiled_ahead_and_former_ones_are_freed(rates, tmp_path, monkeypatch):
-    wide = [e.replace({"family.width": 24}) for e in rates[:1]] + [e.replace({"family.width": 32}) for e in rates[:1]]
+    others = [rates[0].replace({"data.evaluation_tokens": tokens}) for tokens in TOKENS]
     made, most = [], []
 
     def make(experiment, *args):
-        made.append((experiment.family.width, threading.current_thread() is threading.main_thread()))
+        made.append((experiment.data.evaluation_tokens, threading.current_thread() is threading.main_thread()))
         return Program(experiment, *args)
 
     monkeypatch.setattr(programs, "Program", make)
@@ -70,21 +72,23 @@ def test_one_program_is_compiled_ahead_and_former_ones_are_freed(rates, tmp_path
     begin = runner.programs.begin_next
     monkeypatch.setattr(runner.programs, "begin_next",
                         lambda packs: (begin(packs), most.append(len(runner.programs.kept) + len(runner.programs._begun))))
-    plan = runner.plan([rates[0], *wide[:1]], 1)
-    runner.run(plan, Progress(1, silent=True), then=runner.plan(wide[1:], 1))
-    assert made == [(16, False), (24, False), (32, False)] and most == [2, 2]
+    plan = runner.plan(others[:2], 1)
+    runner.run(plan, Progress(1, silent=True), then=runner.plan(others[2:], 1))
+    for begun in runner.programs._begun.values():
+        begun.result()
+    assert made == [(tokens, False) for tokens in TOKENS] and most == [2, 2]
     assert list(runner.programs.kept) == [plan.packs[1].program]
 
 
 def test_an_error_of_a_program_compiled_ahead_is_raised_where_its_pack_begins(rates, tmp_path, monkeypatch):
     def make(experiment, *args):
-        if experiment.family.width == 24:
+        if experiment.data.evaluation_tokens == TOKENS[1]:
             raise ValueError("a program that cannot be")
         return Program(experiment, *args)
 
     monkeypatch.setattr(programs, "Program", make)
     runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
-    plan = runner.plan([*rates[:1], rates[0].replace({"family.width": 24})], 1)
+    plan = runner.plan([*rates[:1], rates[0].replace({"data.evaluation_tokens": TOKENS[1]})], 1)
     with pytest.raises(ValueError, match="a program that cannot be"):
         runner.run(plan, Progress(1, silent=True))
     assert len(results(tmp_path)) == 1  # of the pack before it
@@ -115,6 +119,7 @@ def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_re
     for run, value in found["alone"].items():
         assert found["filled"][run] == pytest.approx(value, rel=1e-5)
     save, restore, resumed = checkpoint.Checkpoints.save, checkpoint.Checkpoints.restore, []
+    monkeypatch.setattr(segments, "CALL_SECONDS", 0.0)
     for first, then in ((1e30, 0.0), (0.0, 1e30)):  # stopped with a filler and resumed without one, and the other way
         workdir = tmp_path / f"{first}"
 
@@ -125,7 +130,7 @@ def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_re
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(plans, "COMPILATION", {"cpu": first})
-        runner = Runner(files.open_workdir(workdir), TrainingOptions(checkpoint_seconds=0, steps_per_call=4))
+        runner = Runner(files.open_workdir(workdir), TrainingOptions(checkpoint_seconds=0))
         last = plans.Plan(runner.plan(rates, 2).packs[1:])
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(checkpoint.Checkpoints, "save", stop)
@@ -141,7 +146,7 @@ def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_re
             assert value == pytest.approx(found["alone"][run], rel=1e-5)
 
 
-def train_two(workdir, sweep):  # noqa: F811
+def train_two(workdir, sweep):
     """Trains a sweep in packs of two, and returns the last losses of its curves."""
     runner = Runner(files.open_workdir(workdir), TrainingOptions())
     plan = runner.plan(sweep, 2)

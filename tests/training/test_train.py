@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sources import ExampleSource, tiny
 
+from scaling import cost, families
 from scaling import experiment as experiments
-from scaling import families
 from scaling.fields import replace
 from scaling.store import checkpoint
 from scaling.training import feeds, program
@@ -147,9 +147,14 @@ def test_restored_from_a_checkpoint_equals_uninterrupted_bit_for_bit(e, tmp_path
     close(a, b, 0)
 
 
-def test_convolutions_and_nothing_else_are_kept_out_of_compiled_loops_on_cpu():
+@pytest.mark.parametrize("member,body", [("vae", "conv"), ("gan", "conv"), ("gan", "dcgan")])
+def test_families_of_convolutions_train_in_compiled_loops(member, body):
+    assert not cost.convolves(families.find(member)(image_size=8, body=body, width=4))
+
+
+def test_convolutions_of_xla_and_nothing_else_are_kept_out_of_compiled_loops_on_cpu():
     e = tiny("gan", **{"microbatch": 4})
-    convolved = e.replace({"family": type(e.family)(body="conv", width=4, layers=1)})
+    convolved = e.replace({"family": type(e.family)(body="conv", width=4, layers=1, convolution="xla")})
     programs = [Program(x, ExampleSource(x.family, 8), 1, devices=jax.devices()[:1]) for x in (e, convolved)]
     assert [program.loop for program in programs] == [True, False]
     assert programs[1].accumulation_steps == 2

@@ -8,8 +8,14 @@ On disk a tree is a flat dict from path ("params/model/blocks/attention/query") 
 the meta and the shape and dtype of every leaf, so that `read_checkpoint` needs none of the classes that made the tree.
 """
 
-from scaling.store.checkpoint.manager import Checkpoints
-from scaling.store.checkpoint.reading import read_checkpoint, restore_params, restore_tree
-from scaling.store.checkpoint.trees import CheckpointError, NoCheckpoint
+from typing import TYPE_CHECKING
 
+from scaling.faces import lazy
+
+if TYPE_CHECKING:
+    from scaling.store.checkpoint.manager import Checkpoints
+    from scaling.store.checkpoint.reading import read_checkpoint, restore_params, restore_tree
+    from scaling.store.checkpoint.trees import CheckpointError, NoCheckpoint
+
+__getattr__, __dir__ = lazy(__name__)
 __all__ = ["CheckpointError", "Checkpoints", "NoCheckpoint", "read_checkpoint", "restore_params", "restore_tree"]

@@ -10,6 +10,7 @@ import jax
 import ray
 
 from scaling.devices import exits
+from scaling.devices.compilation import keep_compiled
 from scaling.devices.layouts import one_cpu_device_per_core
 from scaling.sweeps import runner as runners
 from scaling.sweeps.plan import Pack
@@ -56,6 +57,7 @@ class Trainer:
             os.environ["XLA_FLAGS"] = " ".join([*kept, f"--xla_force_host_platform_device_count={devices}"])
             one_cpu_device_per_core()
             jax.config.update("jax_platforms", "cpu")
+        keep_compiled()
 
     def start(self) -> str:
         """The name of the node. Raises ClusterError when JAX does not see the devices that Ray assigned."""

@@ -1,0 +1,137 @@
+"""docs/speed.md and its figure, drawn from the history of `tools.bench`."""
+
+from scaling.figures import plot
+from scaling.figures.plot import COLOURS, HUES, SHAPES
+from tools import _bench_cases as cases
+from tools._bench_history import PEERS, amount, day, latest
+from tools._bench_workers import QUIET
+
+HEAD = """# Speed
+
+How fast the package trains on one machine, beside plain torch, GPT-2 of transformers, and nanodo. All figures are
+measured by one command, which takes turns between the contestants, several times. A figure is the median, and a ratio
+the median of the ratios of each turn: 2.0 says that the package is twice as fast. In brackets are the least and the
+largest. This page is drawn from `docs/speed_history.jsonl`, which keeps every measurement with its date, commit and
+machine; here are the last of each.
+
+![Speed relative to torch, GPT-2 and nanodo, for each model](figures/speed.png)
+"""
+
+FOOT = """## How to measure
+
+```bash
+python -m tools.bench                                        # everything, about half an hour on two cores
+python -m tools.bench --parts=rates --sizes='S0,vae/*'       # some parts and sizes
+python -m tools.bench --parts=sweeps --sweeps='data sizes'   # one sweep
+python -m tools.bench --output=bench.json --figure=bench.png # results for a program, and the figure
+python -m tools.bench --record                               # adds to the history and draws this page again
+python -m tools.bench --add=bench.json                       # does so with the results in a file
+```
+
+Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with; torch and transformers take part where
+they are installed. `--seconds` and `--repeats` set the length of a figure, `--budget_seconds` of the whole, and
+`--microbatch` overrides the package's choice. [GPUs and TPUs](gpu.md) have a benchmark of their own.
+
+## What is compared
+
+* **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and
+  8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, with about as many parameters as the
+  name says. All is float32. Rates are of training steps on data in memory.
+* **One run** uses every device of the machine. **Packed**, as many runs train side by side as there are cores; torch
+  then has one process of one thread for each.
+* **MFU** is the FLOPs of the model (forward and backward pass, attention at its causal half) over those that matrix
+  products alone reach on the same devices, measured in the same turns.
+* **torch** is the package's own network in eager torch, written as a good user would: `scaled_dot_product_attention`,
+  one product for queries, keys and values, fused AdamW, one thread or all, whichever is faster. Numbers of parameters
+  agree within 1%.
+* **GPT-2** is `GPT2LMHeadModel` of the same width, depth and heads, without dropout, with the same attention and AdamW.
+* **nanodo** is its model, loss and optimiser, read from a checkout, in one jitted step that donates its state.
+* **Whole sweeps** run from the command to the last record, evaluation included, with empty caches. A peer is a script
+  for one configuration, `tools/_bench_peer.py`, which trains and evaluates on the same tokens and is launched once per
+  configuration, one after another, with all cores. Configurations that differ only in the learning rate cost the same,
+  so one launch is measured for each number of tokens and each model, and multiplied. The sweeps are in
+  `tools/_bench_config.py`.
+* **Compilation** is of the train step, traced and compiled with no cache.
+* **Attention** is causal, forward and backward, of 4 sequences on each device, beside `jax.nn.dot_product_attention`.
+* **Memory** is the most that a new process holds from its start through two training steps, libraries included.
+"""
+
+TITLES = {"rates": "Training", "sweeps": "Whole sweeps", "startup": "Start-up", "compile": "Compilation",
+          "loader": "Loaders", "packing": "Packing", "attention": "Attention", "memory": "Memory"}
+
+
+def page(history) -> str:
+    """The text of docs/speed.md."""
+    parts = [HEAD]
+    for machine, found in latest(history).items():
+        dates = sorted({(line["date"], day(line), line["commit"]) for line in found.values()})
+        commits = list(dict.fromkeys(commit for _, _, commit in dates if commit))
+        parts.append(f"## {machine}\n\nLast measured on {dates[-1][1]}, at " + ", ".join(f"`{c}`" for c in commits) + ".\n")
+        for part, title in TITLES.items():
+            rows = [line for line in found.values() if line["part"] == part]
+            if rows:
+                parts.append(f"### {title}\n\n{_table(rows)}\n")
+    if not history:
+        parts.append("Nothing has been recorded yet.\n")
+    return "\n".join([*parts, FOOT])
+
+
+def _table(rows) -> str:
+    """A Markdown table of lines of the history: what, ours, MFU where any has one, and a ratio for each peer."""
+    mfu = any("mfu" in line for line in rows)
+    peers = list(dict.fromkeys([*(who for who in PEERS if any(who in line["ratios"] for line in rows)),
+                                *(who for line in rows for who in line["ratios"])]))
+    head = ["", "measured", *(["MFU"] if mfu else []), *(f"/ {PEERS.get(who, who)}" for who in peers)]
+    body = [[line["what"] + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
+             *([f"{line['mfu'][0]:.0%}" if "mfu" in line else ""] if mfu else []),
+             *(_figures(line["ratios"].get(who), "{:.2f}".format) for who in peers)] for line in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def _disturbed(line) -> str:
+    others = line.get("others", 0.0)
+    return f" (other processes took {others:.0%} of the cores)" if others > QUIET else ""
+
+
+def _figures(figures, write) -> str:
+    if figures is None:
+        return ""
+    median, low, high = figures
+    if low == high:
+        return write(median)
+    return f"{write(median)} ({write(low).split()[0]} to {write(high).split()[0]})"
+
+
+@plot.styled
+def figure(history):
+    """Ratios to each peer: a row for each model or sweep, of the machine that was measured last."""
+    found = latest(history)
+    rows = list(found[history[-1]["machine"]].values()) if history else []
+    rows = [line for line in rows if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    order = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
+    rows.sort(key=lambda line: _place(line["what"], order))
+    drawn, axes = plot.canvas("times as fast as", "", height=1.4 + 0.26 * max(1, len(rows)), log_x=True)
+    drawn.set_size_inches(7.6, drawn.get_figheight())
+    for (who, label), colour, shape in zip(PEERS.items(), HUES, SHAPES, strict=False):
+        points = [(line["ratios"][who], y) for y, line in enumerate(rows) if who in line["ratios"]]
+        if points:
+            (medians, lows, highs), heights = zip(*(ratio for ratio, _ in points)), [y for _, y in points]
+            axes.plot(medians, heights, shape, color=colour, label=label, zorder=3)
+            axes.hlines(heights, lows, highs, color=colour, zorder=2)
+    axes.axvline(1.0, color=COLOURS.muted, linewidth=0.8, zorder=1)
+    axes.set_yticks(range(len(rows)), [line["what"] for line in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    ticks = [0.25, 0.5, 1, 2, 4, 8]
+    low, high = axes.get_xlim()
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
+    axes.minorticks_off()
+    if not rows:
+        axes.set_title("nothing has been recorded yet", loc="left", color=COLOURS.muted, fontsize=11)
+    if rows:
+        drawn.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=COLOURS.ink)
+    return drawn
+
+
+def _place(what, order):
+    name = what.partition(",")[0]
+    return (order.index(name) if name in order else len(order), not what.endswith("one run"))

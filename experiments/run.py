@@ -43,9 +43,9 @@ _FORK = flags.DEFINE_string("fork", None, "An earlier workdir: finished runs tha
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, the data found and what is done, create nothing, and stop.")
 _PACK = flags.DEFINE_integer(
     "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.", 0)
-_MEASURE = flags.DEFINE_enum("measure", "auto", ["auto", "always", "never"], "Measure the microbatch and how many runs train "
-                             "side by side: of programs of a quarter of an hour and more (auto), of all, or of none. What was "
-                             "measured is kept.")
+_MEASURE = flags.DEFINE_enum(
+    "measure", "auto", ["auto", "always", "never"], "Measure, and keep, what microbatch and how many runs side by side are "
+    "fastest: for programs that train for 15 minutes (auto), for all, or never.")
 _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; the others are chosen.")
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics are written: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.", 0.0)
@@ -103,8 +103,8 @@ def main(argv):
         command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
-                    _FORK.value)
-        if not _DRY_RUN.value and executor is None and _MEASURE.value != "never":
+                    _FORK.value, alike=bool(_SHARD.value))
+        if _MEASURE.value != "never" and executor is None and not _DRY_RUN.value and not _SHARD.value:
             job.measure(always=_MEASURE.value == "always")
         if not _DRY_RUN.value and not _SHARD.value:
             job.runner.prepare(job.plan)  # counting what the plan says takes about as long

@@ -33,13 +33,14 @@ class Study:
     """One study in one workdir.
 
     `pack` is the number of runs that share a program; 0 lets the devices, mesh and layout decide. `command` is recorded in
-    study.json. `fork` is the workdir of an earlier study whose runs are kept where both plan them.
+    study.json. `fork` is the workdir of an earlier study whose runs are kept where both plan them. With `alike`, nothing
+    that this machine has measured enters the plan, so that other machines make the same one.
 
     Everything that can be refused is refused here, and nothing is created: the workdir begins with `go` or `train_shard`.
     """
 
     def __init__(self, definition: Definition, workdir, options: runner.TrainingOptions, pack: int, command: str,
-                 fork=None):
+                 fork=None, alike: bool = False):
         self.definition, self.command = definition, command
         self.workdir = epath.Path(workdir).expanduser()
         self.started = time.monotonic()
@@ -55,7 +56,7 @@ class Study:
         self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)
         if self.older is not None:
             hosts.by_lead(lambda: forks.check_fork(self.older.workdir, self.workdir))
-        self.pack = pack
+        self.pack, self.alike = pack, alike
         self.plan = self._plan_sweep()
         self.unit = definition.sweep[0].data.unit
         self.data_column = f"{self.unit}_seen"  # D in the records
@@ -70,11 +71,17 @@ class Study:
         mesh = self.runner.options.mesh
 
         def width(experiment):
-            return measuring.known_width(experiment, mesh) or runs_at_once(jax.device_count(), mesh, experiment.layout)
+            known = 0 if self.alike else measuring.known_width(experiment, mesh)
+            return known or runs_at_once(jax.device_count(), mesh, experiment.layout)
         return self.runner.plan(self.definition.sweep, self.pack or width, copied_from=self.older)
 
     def measure(self, always: bool) -> None:
-        """Measures what runs fastest here (see `scaling.sweeps.measuring`), of long programs or of all, and plans anew."""
+        """Measures what runs fastest here (see `scaling.sweeps.measuring`), of long programs or of all, and plans anew.
+
+        Jobs of several processes measure nothing, since all of them must compile the same programs.
+        """
+        if hosts.process_count() > 1:
+            return
         measure = measuring.Measuring(self.runner).measure
         measure(list(self.plan.packs), self.rate, always, widths=not self.pack)
         if self.goal is not None:

@@ -2,7 +2,8 @@
 
 The first guess of both is computed (see `scaling.training.accumulation` and `scaling.devices.layouts.runs_at_once`). From
 there on neighbours are tried as long as they are faster: the program is compiled with each of them and takes a few steps.
-Neither changes results, so what one machine has measured never matters to another.
+Neither changes results, so what one machine has measured never matters to another. A job of several processes uses no
+measurement, since all of its processes must compile the same programs.
 """
 
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import jax
 
 from scaling import experiment as experiments
-from scaling.devices import hosts, remembered
+from scaling.devices import remembered
 from scaling.devices.layouts import batch_shards, make_mesh
 from scaling.fields import replace
 from scaling.sweeps.plan import Pack
@@ -92,7 +93,7 @@ class Measuring:
         return found
 
     def seconds(self, experiment, width: int) -> float:
-        """Seconds of a step of `width` packed runs, the same in all processes; inf where memory does not suffice."""
+        """Seconds of a step of `width` packed runs; inf where memory does not suffice."""
         try:
             program = Program(experiment, self.runner.source(experiment), width, self.runner.options.mesh,
                               self.runner.options.steps_per_call)
@@ -104,7 +105,7 @@ class Measuring:
                 start = time.perf_counter()
                 state, metrics = program.advance(state, pack, spans, steps)
                 jax.block_until_ready((state, metrics))
-                took = hosts.agree(time.perf_counter() - start)
+                took = time.perf_counter() - start
                 each, steps = took / steps, min(4 * steps, max(steps + 1, int(1.3 * SECONDS / took * steps)))
             return each
         except jax.errors.JaxRuntimeError as error:
@@ -115,7 +116,7 @@ class Measuring:
 
 def known_width(experiment, mesh: str) -> int:
     """How many runs of this shape were measured to train best side by side, 0 where that was not measured."""
-    return remembered.recall(_width_key(experiment, mesh)) or 0
+    return accumulation.measured(_width_key(experiment, mesh))
 
 
 def _width_key(experiment, mesh) -> str:

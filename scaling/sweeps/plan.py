@@ -118,10 +118,10 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
     which may be a function of an experiment of their shape. Packs of equal shape share a program, and so do narrow packs
-    that are filled up, see `_fill`. `content(experiment)` is the fingerprint of its data. Packs whose names are in `under_way` keep their trunks, so that they resume from their
-    checkpoints on any number of devices. Runs that results version 2 began keep the name that it gave them, if the workdir
-    holds that name: `held` are the names that it holds. `kept(trunk)` is the step at which an earlier command kept a trunk,
-    or 0; the trunks of a new pack go on from the same.
+    that are filled up, see `_fill`. `content(experiment)` is the fingerprint of its data. Packs whose names are in
+    `under_way` keep their trunks, so that they resume from their checkpoints on any number of devices. Runs that results
+    version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
+    `kept(trunk)` is the step at which an earlier command kept a trunk, or 0; the trunks of a new pack go on from the same.
     """
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}

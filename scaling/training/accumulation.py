@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from scaling.devices import chips, remembered
+from scaling.devices import chips, hosts, remembered
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
 
@@ -34,7 +34,12 @@ def accumulation_steps(experiment, mesh, runs: int) -> int:
 
 def known_microbatch(experiment, mesh, runs: int) -> int:
     """The microbatch that the experiment names or that was measured for its shape, else 0."""
-    return experiment.microbatch or remembered.recall(_microbatch_key(experiment, mesh, runs)) or 0
+    return experiment.microbatch or measured(_microbatch_key(experiment, mesh, runs))
+
+
+def measured(key: str) -> int:
+    """A number that was measured on this machine, or 0; always 0 in jobs of several processes, which compile together."""
+    return (remembered.recall(key) or 0) if hosts.process_count() == 1 else 0
 
 
 def keep_microbatch(experiment, mesh, runs: int, found: int) -> None:

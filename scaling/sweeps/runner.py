@@ -178,8 +178,9 @@ class Runner:
         unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
         if unfinished:
             self.claims += claims
-            self.later.chore(partial(self.programs.begin_next, following))
-            segments.PackTraining(self, pack, progress).run()
+            training = segments.PackTraining(self, pack, progress)
+            self.later.chore(partial(self.programs.begin_next, following))  # once the pack has its own program
+            training.run()
             self.later.chore(partial(self._release, claims))
         else:
             self._release(claims)

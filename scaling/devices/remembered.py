@@ -38,7 +38,7 @@ def remembered(also: Callable[[], Any] = lambda: None):
             value = recall(key)
             if value is None:
                 value = function(*args)
-                keep(key, value)
+                remember(key, value)
             return value
         return found
     return decorate
@@ -49,7 +49,7 @@ def recall(key: str) -> Any:
     return _load().get(key)
 
 
-def keep(key: str, value) -> None:
+def remember(key: str, value) -> None:
     """Keeps a value, which must be JSON and not None, for later processes."""
     path = _path()
     if path is None:

@@ -18,7 +18,7 @@ def known_matmul_rate() -> float:
     rate, measured = remembered.recall(key) or (0.0, 0.0)
     if not 0 <= time.time() - measured < HOUR:
         rate = matmul_rate()
-        remembered.keep(key, [rate, time.time()])
+        remembered.remember(key, [rate, time.time()])
     return rate
 
 

@@ -72,10 +72,10 @@ def test_a_directory_that_cannot_be_made_costs_nothing_but_time(directory):
 
 
 def test_processes_keep_each_others_numbers(directory):
-    remembered.keep("mine", 1)
+    remembered.remember("mine", 1)
     [path] = directory.iterdir()
     path.write_text(json.dumps({"theirs": 2}))
-    remembered.keep("more", 3)
+    remembered.remember("more", 3)
     assert json.loads(path.read_text()) == {"mine": 1, "theirs": 2, "more": 3}
     with pytest.raises(TypeError, match="JSON"):
-        remembered.keep("tuple", (1, 2))
+        remembered.remember("tuple", (1, 2))

@@ -20,6 +20,7 @@ from scaling.devices import sharding
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of X <- a X + (b A + c A^2) X with A = X X^T
 STEPS = 5
 RESTART = 2  # the iteration before which X X^T is computed anew
+LARGE = 2**24  # elements of a parameter; XLA takes minutes to divide a concatenation of several such
 RMS = 0.2  # root mean square of an update, that of Adam's (Liu et al. 2502.16982, equation 4)
 
 
@@ -89,7 +90,8 @@ def _then(transformation, function):
 def orthogonalise(tree):
     """Every parameter of a tree, whose matrices have a Frobenius norm of at most 1, orthogonalised and scaled to `RMS`.
 
-    Matrices of equal shape, transposed ones included, are one stack.
+    Matrices of equal shape, transposed ones included, are one stack. A large parameter, such as the matrices of all layers
+    of a model of a billion parameters, is a stack by itself.
     """
     leaves, names = jax.tree.leaves(tree), jax.tree.leaves(axes.names(tree))
     stacks: dict = {}
@@ -98,9 +100,10 @@ def orthogonalise(tree):
         order, rows, columns = _smaller_side_first(x.shape, found)
         place = sharding.parameter_spec(own, x.shape)
         divided = tuple(place[i] for i in order[len(found.stacked):]) if any(place) else ()
-        stacks.setdefault((rows, columns, divided, sharding.copies(own, x.shape)), []).append((index, order))
+        alone = index if x.size > LARGE else None
+        stacks.setdefault((rows, columns, divided, sharding.copies(own, x.shape), alone), []).append((index, order))
     out = list(leaves)
-    for (rows, columns, _, copies), members in stacks.items():
+    for (rows, columns, _, copies, _), members in stacks.items():
         parts = [leaves[index].transpose(order).reshape(-1, rows, columns) for index, order in members]
         done = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
         if copies:

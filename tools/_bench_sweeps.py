@@ -16,6 +16,7 @@ import time
 from tools._bench_workers import ROOT, Failed, Watch, path_of_modules
 
 PEERS = ("torch", "nanodo")
+CACHES = ("JAX_COMPILATION_CACHE_DIR", "SCALING_COMPILATION_CACHE", "SCALING_REMEMBERED")  # they would name warm ones
 
 
 def sweeps(bench):
@@ -57,8 +58,8 @@ def ours(sweep, workdir) -> float:
     log, records = workdir.with_suffix(".log"), workdir / "records"
     start = time.time()
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | {
-            "PYTHONPATH": path_of_modules(), "JAX_COMPILATION_CACHE_DIR": str(caches)})
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=_uncached() | {
+            "PYTHONPATH": path_of_modules(), "XDG_CACHE_HOME": str(caches)})
         try:
             while process.poll() is None and len(found := _records(records)) < sweep.runs:
                 time.sleep(0.05)
@@ -71,6 +72,11 @@ def ours(sweep, workdir) -> float:
             process.wait()
 
 
+def _uncached() -> dict:
+    """The environment without the variables that name caches."""
+    return {name: value for name, value in os.environ.items() if name not in CACHES}
+
+
 def _records(folder):
     return list(folder.glob("*.jsonl")) if folder.exists() else []
 
@@ -79,10 +85,9 @@ def peer(who, sweep, model, tokens, data, output, nanodo=None) -> float:
     """Seconds of one launch of a peer's script, from its command to its end, which comes after its record."""
     settings = {"who": who, "case": model._asdict(), "tokens": tokens, "rate": sweep.learning_rates[sweep.rates // 2],
                 "data": str(data), "output": str(output), "nanodo": nanodo and str(nanodo)}
-    uncached = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     start = time.time()
     done = subprocess.run([sys.executable, "-m", "tools._bench_peer", json.dumps(settings)], cwd=ROOT, text=True,
-                          capture_output=True, env=uncached | {"PYTHONPATH": str(ROOT)})
+                          capture_output=True, env=_uncached() | {"PYTHONPATH": str(ROOT)})
     seconds = time.time() - start
     if done.returncode or not output.exists():
         raise Failed(f"the script of {who} ended with status {done.returncode}: {done.stderr[-300:]}")

@@ -17,7 +17,7 @@ from etils import epath
 from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
-from scaling.devices.speed import known_matmul_rate
+from scaling.devices.speed import known_matmul_rate, matmul_rate
 from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
@@ -234,9 +234,10 @@ class Study:
         before = belonging.read_study_file(self.workdir) or {}
         flops, seconds = self.runner.trained_flops, self.runner.trained_seconds
         executed = self.runner.trained_flops_executed
-        took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": self.rate,
-                "mfu": flops / seconds / self.rate if seconds else None,  # of the models' FLOPs (Chowdhery et al. 2022)
-                "hardware_utilisation": executed / seconds / self.rate if seconds else None,  # of the executed FLOPs
+        rate = matmul_rate() if flops else self.rate  # that of the plan may be an hour old
+        took = {"seconds": time.monotonic() - self.started, "matmul_flops_per_second": rate,
+                "mfu": flops / seconds / rate if seconds else None,  # of the models' FLOPs (Chowdhery et al. 2022)
+                "hardware_utilisation": executed / seconds / rate if seconds else None,  # of the executed FLOPs
                 **self.runner.clock.shares()}
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}

@@ -76,6 +76,21 @@ def ray_cluster() -> str:
     return drawing.svg()
 
 
+def streaming() -> str:
+    """Threads of the host read the batches of the next call while the devices compute this one."""
+    drawing = Diagram(860, 190, "Threads read the next call's batches from memory-mapped blocks while the devices compute")
+    drawing.box(20, 50, 170, 92, "Blocks on disk", "windows of text", "memory-mapped", kind="deep")
+    drawing.box(246, 50, 170, 92, "Threads of the host", "read the steps of the", "next call in one piece")
+    drawing.box(472, 50, 156, 92, "Next call", "its batches, placed", "on every device")
+    drawing.box(684, 50, 156, 92, "This call", "the compiled loop", "computes its steps", kind="deep")
+    for x in (190, 416, 628):
+        drawing.arrow((x, 96), (x + 54, 96))
+    drawing.arrow((762, 142), (762, 168), (331, 168), (331, 144))
+    drawing.text(540, 162, "the state that it returns says which steps come next", "note", "middle")
+    drawing.text(20, 30, "--config.data.feed=streamed", "name")
+    return drawing.svg()
+
+
 @plot.styled
 def roofline():
     """Seconds of compute, memory traffic and network in a step of every program in docs/hardware.md's table."""
@@ -119,7 +134,7 @@ def trunk():
     return figure
 
 
-DIAGRAMS = {"packs.svg": packs, "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster}
+DIAGRAMS = {"packs.svg": packs, "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 
 

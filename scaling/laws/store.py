@@ -166,8 +166,10 @@ def as_known(value: float, low: float, high: float) -> tuple[str, str, str]:
         digits = max(place + math.floor(math.log10(largest)) + 1, 1)
         return f"{value:.{digits}g}", f"{low:.{digits}g}", f"{high:.{digits}g}"
     own = 1 - math.floor(math.log10(abs(value))) if abs(value) > 1e-6 * width else place
-    return tuple(f"{round(number, digits) + 0.0:.{max(digits, 0)}f}"
-                 for number, digits in ((value, max(place, own)), (low, place), (high, place)))
+
+    def shown(number: float, digits: int) -> str:
+        return f"{round(number, digits) + 0.0:.{max(digits, 0)}f}"
+    return shown(value, max(place, own)), shown(low, place), shown(high, place)
 
 
 def _follows(fit: Fit) -> dict:

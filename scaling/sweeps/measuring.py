@@ -98,7 +98,7 @@ class Measuring:
             program = Program(experiment, self.runner.source(experiment), width, self.runner.options.mesh,
                               self.runner.options.steps_per_call)
             pack, spans = [experiment] * width, [TRUNK] * width
-            state, steps, took = program.init(pack), 1, 0.0
+            state, steps, took, each = program.init(pack), 1, 0.0, 0.0
             state, metrics = program.advance(state, pack, spans, 1)
             jax.block_until_ready((state, metrics))  # with its compilation
             while took < SECONDS:

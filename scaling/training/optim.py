@@ -115,9 +115,9 @@ def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformatio
     if o.name == "adamw":
         core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
     elif o.name == "muon":
-        core = [make_muon(o), decay]
+        core = [optax.chain(make_muon(o), optax.scale(-1.0)), decay]  # the schedule below carries the sign
     else:
-        core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]  # the schedule below carries the sign
+        core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
     rate = [_parametrization(experiment, joined), optax.scale_by_learning_rate(schedule(experiment, span))]
     return optax.chain(*clip, *core, *rate)

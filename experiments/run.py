@@ -127,7 +127,10 @@ def main(argv):
             exits.exit_now(exits.RESTART)  # without waiting for a program that is being compiled in another thread
         sys.exit(exits.RESTART)
     except KeyboardInterrupt:
-        hosts.exit_with_error(KeyboardInterrupt(), "\nstopped; run the same command again to continue", 130)
+        said = "\nstopped; run the same command again to continue"
+        if hosts.process_count() == 1 and _EXECUTOR.value != "ray":
+            exits.exit_now(130, f"{said}\n")  # without waiting for what other threads compile and write
+        hosts.exit_with_error(KeyboardInterrupt(), said, 130)
     except Exception as error:
         hosts.exit_with_error(error, None, 1)
 

@@ -126,7 +126,7 @@ def test_the_flops_of_a_transformer_are_those_of_the_formula():
 
 
 HOW = {"scan": [True, False], "remat": ["none", "full", "dots"], "attention": ["auto", "xla", "cpu", "cudnn", "splash"],
-       "cross_entropy": ["auto", "whole", "blocks"]}
+       "cross_entropy": ["auto", "whole", "blocks"], "convolution": ["auto", "xla", "products"]}
 
 
 @pytest.mark.parametrize("cls", families.all(), ids=families.name)

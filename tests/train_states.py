@@ -18,13 +18,13 @@ class State(NamedTuple):
 
 
 def state(seed=0, width=8):
-    nnx.use_eager_sharding(False)
     keys = jax.random.split(jax.random.key(seed), 3)
-    params = {"model": nnx.State({
-        "blocks": {"kernel": nnx.Param(jax.random.normal(keys[0], (2, width, 16)),
-                                       axes=("layers", "embed", "mlp"))},
-        "head": {"kernel": nnx.Param(jax.random.normal(keys[1], (16, width), jnp.bfloat16),
-                                     axes=("mlp", "embed"))}})}
+    with nnx.use_eager_sharding(False):  # else nnx.Param wants a mesh for the axes
+        params = {"model": nnx.State({
+            "blocks": {"kernel": nnx.Param(jax.random.normal(keys[0], (2, width, 16)),
+                                           axes=("layers", "embed", "mlp"))},
+            "head": {"kernel": nnx.Param(jax.random.normal(keys[1], (16, width), jnp.bfloat16),
+                                         axes=("mlp", "embed"))}})}
     return State(params, optax.adamw(1e-3).init(params), jnp.int32(seed), keys[2])
 
 

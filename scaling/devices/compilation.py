@@ -68,7 +68,9 @@ def _shared(directory: pathlib.Path | None) -> bool:
         return directory is not None
 
     def leave_mark() -> str:
-        with contextlib.suppress(OSError, AttributeError):
+        if directory is None:
+            return ""
+        with contextlib.suppress(OSError):
             mark = directory / f".job-{uuid.uuid4().hex}{SUFFIX}"
             mark.touch()
             return mark.name
@@ -76,7 +78,7 @@ def _shared(directory: pathlib.Path | None) -> bool:
 
     mark = hosts.by_lead(leave_mark)
     seen = hosts.gather_values(bool(mark) and directory is not None and (directory / mark).exists())
-    if mark and hosts.is_lead():
+    if mark and directory is not None and hosts.is_lead():
         (directory / mark).unlink(missing_ok=True)
     return all(seen)
 

@@ -88,7 +88,7 @@ class Measuring:
         if len(choices) == 1:  # there are no more runs, which says nothing about other sweeps
             return guess
         found, tried = climb(choices, guess, lambda width: self.seconds(experiment, width) / width)
-        remembered.keep(_width_key(experiment, self.runner.options.mesh), found)
+        remembered.remember(_width_key(experiment, self.runner.options.mesh), found)
         self.say(f"measured how many runs train side by side: {_table(tried)} for each; {found} is used from now on")
         return found
 

@@ -44,7 +44,7 @@ def measured(key: str) -> int:
 
 def keep_microbatch(experiment, mesh, runs: int, found: int) -> None:
     """Keeps the microbatch that was measured to be fastest, for later programs of this shape on such devices."""
-    remembered.keep(_microbatch_key(experiment, mesh, runs), found)
+    remembered.remember(_microbatch_key(experiment, mesh, runs), found)
 
 
 def _microbatch_key(experiment, mesh, runs) -> str:

@@ -20,7 +20,7 @@ def numbers(monkeypatch):
     """An empty store of remembered numbers."""
     table = {}
     monkeypatch.setattr(remembered, "recall", table.get)
-    monkeypatch.setattr(remembered, "keep", table.__setitem__)
+    monkeypatch.setattr(remembered, "remember", table.__setitem__)
     return table
 
 

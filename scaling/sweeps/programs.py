@@ -1,11 +1,16 @@
 """The program that trains and the next one, which is compiled meanwhile."""
 
+import contextlib
+import os
+import sys
+import threading
 from concurrent import futures
 
 from scaling.sweeps.plan import Pack
 from scaling.training.program import Program
 
 THREADS = 4  # that trace and compile; XLA uses more of its own
+LATER = 10  # their niceness
 
 
 class Programs:
@@ -15,7 +20,7 @@ class Programs:
         self.runner, self.ahead = runner, runner.options.compile_ahead
         self.kept: dict[tuple, Program] = {}
         self._begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one
-        self._pool = futures.ThreadPoolExecutor(THREADS, "compile")
+        self._pool = futures.ThreadPoolExecutor(THREADS, "compile", _give_way)
 
     def of(self, pack: Pack) -> Program:
         """The program of a pack, whose functions may still be compiled. Raises what making it has raised."""
@@ -48,7 +53,7 @@ class Programs:
         """Gives up what has not begun to compile."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._begun.clear()
-        self._pool = futures.ThreadPoolExecutor(THREADS, "compile")
+        self._pool = futures.ThreadPoolExecutor(THREADS, "compile", _give_way)
 
     def _begin(self, pack: Pack) -> futures.Future:
         runner, experiment = self.runner, pack.experiment
@@ -62,3 +67,10 @@ class Programs:
                 program.compile(self._pool, evaluated, samples)
             return program
         return self._pool.submit(make)
+
+
+def _give_way():
+    """Lets the threads that train and save go before this one, where the system has priorities of threads."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LATER)

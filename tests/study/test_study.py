@@ -94,7 +94,8 @@ def test_a_study_killed_at_random_moments_and_resumed_equals_an_uninterrupted_on
     process.send_signal(signal.SIGTERM)
     _, err = finish(process, code=exits.RESTART)
     assert "everything is saved" in err and "Traceback" not in err
-    assert list(workdir.glob("checkpoints/*/*/*")) and not list(workdir.glob("records/*"))
+    # The pack may have been in its last call, and then its runs have records.
+    assert list(workdir.glob("checkpoints/*/*/*")) or list(workdir.glob("records/*"))
     for _ in range(40):
         process = start(workdir, "--checkpoint_seconds=0")
         try:

@@ -25,7 +25,7 @@ def trained(e, runs, mesh, devices=None):
 
 
 # Programs for images compile slowly, so most of their layouts are marked slow.
-SLOW = [("vae", "data"), ("vae", "fsdp_tensor"), ("gan", "sequence"),
+SLOW = [("vae", "data"), ("vae", "fsdp_tensor"), ("gan", "sequence"), ("gan", "data"),
         *((name, layout) for name in ("vae", "gan") for layout in ("replicated", "fsdp", "tensor", "run"))]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[pytest.mark.slow] if (name, layout) in SLOW else [])
          for name in FAMILIES for layout in MESHES]
@@ -48,7 +48,8 @@ def test_eight_devices_equal_one(name, layout):
     assert held * SHARE.get(layout, 1) >= whole * 0.999
 
 
-@pytest.mark.parametrize("layout", ["data", "fsdp_tensor", "sequence"])
+@pytest.mark.parametrize("layout", ["data", *(pytest.param(name, marks=pytest.mark.slow)
+                                              for name in ("fsdp_tensor", "sequence"))])
 def test_sums_of_gradients_on_each_device_equal_those_of_whole_batches(layout):
     e = member("transformer", layout)
     losses = []

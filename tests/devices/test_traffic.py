@@ -55,7 +55,7 @@ def test_data_parallel_gradients_are_summed_once(of_batches):
     assert weights * 0.99 <= total <= weights + SMALL
 
 
-@pytest.mark.parametrize("layout", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("layout", ["data", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fsdp", "tensor"))])
 def test_gradients_are_summed_over_data_once_a_step_however_many_microbatches_there_are(of_batches, layout):
     def along_data(found):
         return sum(n for (_, axes), n in found.items() if "data" in axes)

@@ -109,6 +109,7 @@ def test_narrow_packs_train_in_the_program_of_wide_ones_where_that_is_faster(mon
         assert plan.packs[2].flops_executed() * 2 / widths[2] == plan.packs[1].flops_executed()
 
 
+@pytest.mark.slow
 def test_a_run_beside_a_filler_has_the_result_that_it_has_alone_also_where_it_resumes(rates, tmp_path, monkeypatch):
     found = {}
     for name, flops in (("filled", 1e30), ("alone", 0.0)):

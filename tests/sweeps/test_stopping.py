@@ -53,6 +53,7 @@ def swept(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_best_rates_are_those_without_early_stopping(swept):
     whole, early = (tuned.clean(scaling.load(swept[stopped][0]), METRIC) for stopped in (False, True))
     cells = [tuned.tuned_cells(frame, METRIC)[["data", "learning_rate", METRIC]] for frame in (whole, early)]
@@ -60,6 +61,7 @@ def test_the_best_rates_are_those_without_early_stopping(swept):
     assert swept[True][1].trained_flops < 0.9 * swept[False][1].trained_flops
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_recorded_with_its_step_and_reason_and_has_no_result(swept):
     workdir, _, sweep = swept[True]
     frame = scaling.load(workdir)
@@ -72,6 +74,7 @@ def test_a_stopped_run_is_recorded_with_its_step_and_reason_and_has_no_result(sw
     assert kept.isna().all()
 
 
+@pytest.mark.slow
 def test_without_the_rule_stopped_runs_are_trained_to_their_end(swept, tmp_path):
     (stopped, early, sweep), (whole, _, _) = swept[True], swept[False]
     workdir = shutil.copytree(stopped, tmp_path / "again")
@@ -88,6 +91,7 @@ def test_without_the_rule_stopped_runs_are_trained_to_their_end(swept, tmp_path)
         assert ours[METRIC] == theirs[METRIC] and ours["curve"] == theirs["curve"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_was_stopped_and_why(swept):
     study = read_study(swept[True][0])
     rows = [row["cells"][0][0] for row in table_rows(study)]

@@ -104,10 +104,8 @@ def main(argv):
         pack = _PACK.value or (executor.pack if executor else 0)
         job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
                     _FORK.value, alike=bool(_SHARD.value))
-        if _MEASURE.value != "never" and executor is None and not _DRY_RUN.value and not _SHARD.value:
-            job.measure(always=_MEASURE.value == "always")
-        if not _DRY_RUN.value and not _SHARD.value:
-            job.runner.prepare(job.plan)  # counting what the plan says takes about as long
+        if executor is None and not _DRY_RUN.value and not _SHARD.value:
+            job.prepare(_MEASURE.value)
         print(job.describe(), flush=True)
         if executor:
             print(executor.describe(), flush=True)

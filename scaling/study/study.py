@@ -75,19 +75,24 @@ class Study:
             return known or runs_at_once(jax.device_count(), mesh, experiment.layout)
         return self.runner.plan(self.definition.sweep, self.pack or width, copied_from=self.older)
 
-    def measure(self, always: bool) -> None:
-        """Measures what runs fastest here (see `scaling.sweeps.measuring`), of long programs or of all, and plans anew.
+    def prepare(self, measure: str = "auto") -> None:
+        """Begins to compile the first program, and measures what runs fastest here (see `scaling.sweeps.measuring`).
 
-        Jobs of several processes measure nothing, since all of them must compile the same programs.
+        `measure` is auto (of programs that train for long), always or never. What was measured enters the plan. Jobs of
+        several processes measure nothing, since all of them must compile the same programs.
         """
-        if hosts.process_count() > 1:
-            return
+        if measure != "always":
+            self.runner.prepare(self.plan)  # counting FLOPs, which the plan needs anyway, takes about as long
+        if measure != "never" and hosts.process_count() == 1 and self._measure(measure == "always"):
+            self.runner.programs.stop()  # the first program may be another one now
+            self.plan = self._plan_sweep()
+            self.plans = [self.plan, *self.plans[1:]]
+            self.runner.prepare(self.plan)
+
+    def _measure(self, always: bool) -> bool:
         measure = measuring.Measuring(self.runner).measure
-        measure(list(self.plan.packs), self.rate, always, widths=not self.pack)
-        if self.goal is not None:
-            measure(list(self.goal.packs), self.rate, always, widths=False)
-        self.plan = self._plan_sweep()
-        self.plans = [self.plan, *self.plans[1:]]
+        asked = measure(list(self.plan.packs), self.rate, always, widths=not self.pack)
+        return (self.goal is not None and measure(list(self.goal.packs), self.rate, always, widths=False)) or asked
 
     def describe(self) -> str:
         """The plan as text: what was found, what will be trained, in how many programs, at what cost, what is done."""

@@ -48,21 +48,25 @@ class Measuring:
     def __init__(self, runner, say=print):
         self.runner, self.say = runner, say
 
-    def measure(self, packs: list[Pack], rate: float, always: bool, widths: bool) -> None:
+    def measure(self, packs: list[Pack], rate: float, always: bool, widths: bool) -> bool:
         """Measures what is not known of each program of these packs that is expected to train for long, or of all.
 
         `rate` is that of matrix products here, in FLOP/s. With `widths` it measures how many runs train side by side too.
+        Returns whether any program was asked about.
         """
+        asked = False
         by_shape: dict[str, list[Pack]] = {}
         for pack in packs:
             by_shape.setdefault(experiments.program_key(pack.experiment), []).append(pack)
         for alike in by_shape.values():
             if not always and sum(pack.flops_executed() for pack in alike) / rate < WORTH:
                 continue
+            asked = True
             experiment, width = alike[0].experiment, max(pack.width for pack in alike)
             if widths:
                 width = self.width(experiment, width, sum(len(pack.trunks) for pack in alike))
             self.microbatch(experiment, width)
+        return asked
 
     def microbatch(self, experiment, width: int) -> int:
         """Measures the microbatch of a pack of `width` runs, unless the experiment or an earlier measurement names it."""

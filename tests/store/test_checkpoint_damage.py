@@ -62,12 +62,13 @@ def test_training_continues_after_a_torn_checkpoint(directory):
     assert_same(state(2), checkpoints.restore(None, state())[0])
 
 
-def test_a_half_written_checkpoint_is_named_and_skipped(directory):
+def test_a_half_written_checkpoint_is_named_skipped_and_gone_at_once(directory):
     saved(directory, 1)
     half = directory / "2.orbax-checkpoint-tmp"
     shutil.copytree(directory / "1", half)
     with pytest.warns(UserWarning, match=r"2\.orbax-checkpoint-tmp is half-written"):
         checkpoints = checkpoint.Checkpoints(directory)
+    assert not half.exists()  # nothing removes it later, while others open, write or clear the same folder
     assert checkpoints.latest() == 1
     assert_same(state(1), checkpoints.restore(None, state())[0])
 

@@ -99,8 +99,8 @@ def test_a_study_killed_at_random_moments_and_resumed_equals_an_uninterrupted_on
     for _ in range(40):
         process = start(workdir, "--checkpoint_seconds=0")
         try:
-            process.communicate(timeout=rng.uniform(*(6, 25) if kills else (4, 7)) if kills < 2 else 400)
-            assert process.returncode == 0
+            _, err = process.communicate(timeout=rng.uniform(*(6, 25) if kills else (4, 7)) if kills < 2 else 400)
+            assert process.returncode == 0, err[-3000:]
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

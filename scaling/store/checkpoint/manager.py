@@ -27,16 +27,12 @@ class Checkpoints:
         self._directory = reading.absolute(directory)
         self._torn = set()
         arrays = digests.DigestingHandler()
-        if self._directory.exists():
-            for path in self._directory.iterdir():
-                if ".orbax-checkpoint-tmp" in path.name:
-                    warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed",
-                                  stacklevel=2)
+        hosts.by_lead(self._remove_half_written)
         hosts.by_lead(self._remove_damaged_scores)
         with files.disk_full(self._directory):
             self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
                 preservation_policy=_policy(keep, keep_best), best_fn=_score if keep_best else None,
-                cleanup_tmp_directories=True, save_root_metadata=False,
+                save_root_metadata=False,
                 async_options=ocp.AsyncOptions(post_finalization_callback=arrays.complete)),
                 handler_registry=_registry(arrays))
 
@@ -118,6 +114,13 @@ class Checkpoints:
         self.close()
         if not best:
             hosts.by_lead(lambda: self._directory.exists() and self._directory.rmtree())
+
+    def _remove_half_written(self):
+        """Removes what killed writers left behind. Orbax would, in a thread that `close` does not await."""
+        for path in list(self._directory.iterdir()) if self._directory.exists() else []:
+            if ocp.path.step.is_path_temporary(path):
+                warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed", stacklevel=4)
+                path.rmtree()
 
     def _remove_damaged_scores(self):
         """Removes scores that orbax, which reads all of them at its start, could not read."""

@@ -73,6 +73,17 @@ def test_a_half_written_checkpoint_is_named_skipped_and_gone_at_once(directory):
     assert_same(state(1), checkpoints.restore(None, state())[0])
 
 
+def test_a_save_under_way_is_waited_for_where_its_directory_is_opened_again(directory):
+    for step in range(1, 6):  # as after an interrupt in a notebook, nobody closes the former ones
+        checkpoint.Checkpoints(directory).save(step, {str(i): jnp.full((400, 400), step) for i in range(20)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # none is half-written
+        checkpoints = checkpoint.Checkpoints(directory)
+    assert checkpoints.latest() == 5
+    checkpoints.clear()
+    assert not directory.exists()
+
+
 KILLED = """
 import itertools, sys, jax.numpy as jnp
 from scaling.store import checkpoint

@@ -1,5 +1,6 @@
 """Saving the checkpoints of a run, and choosing which of them are kept."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -13,12 +14,15 @@ from scaling.devices import hosts
 from scaling.store import files
 from scaling.store.checkpoint import digests, reading, trees
 
+_writing: dict[str, ocp.CheckpointManager] = {}  # by directory: those of this process that have saved and were not closed
+
 
 class Checkpoints:
     """The checkpoints of one run, in `directory/<step>/`: the newest `keep`, and the `keep_best` of lowest score.
 
-    One job may write at a time. In a job of several processes all of them call every method with global arrays: orbax
-    lets each process write its own shards, and process 0 completes the checkpoint.
+    One job may write at a time; a save that this process has begun there, before an interrupt for instance, is waited for.
+    In a job of several processes all of them call every method with global arrays: orbax lets each process write its own
+    shards, and process 0 completes the checkpoint.
     """
 
     def __init__(self, directory, keep: int = 2, keep_best: int = 0):
@@ -27,6 +31,9 @@ class Checkpoints:
         self._directory = reading.absolute(directory)
         self._torn = set()
         arrays = digests.DigestingHandler()
+        if former := _writing.pop(os.fspath(self._directory), None):
+            with contextlib.suppress(Exception):  # a save that failed is half-written
+                former.wait_until_finished()
         hosts.by_lead(self._remove_half_written)
         hosts.by_lead(self._remove_damaged_scores)
         with files.disk_full(self._directory):
@@ -61,6 +68,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._manager.delete(old)
             self._torn = set()
+            _writing[os.fspath(self._directory)] = self._manager
             metrics = None if score is None or not self._best else {"score": float(score)}
             self._manager.save(step, force=True, metrics=metrics, args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
@@ -103,6 +111,8 @@ class Checkpoints:
         """Waits, then ends orbax's threads."""
         with files.disk_full(self._directory):
             self._manager.close()
+        if _writing.get(os.fspath(self._directory)) is self._manager:
+            del _writing[os.fspath(self._directory)]
 
     def clear(self) -> None:
         """Closes, and removes all checkpoints but the best. Call it once the run has a record."""

@@ -1,5 +1,6 @@
 """A progress bar with rate and time left."""
 import sys
+import threading
 import time
 
 from tqdm import tqdm
@@ -22,9 +23,14 @@ class Progress:
         self._n, self._initial, self._total, self._unit = initial, initial, total, unit
         self._text, self._start = "", time.monotonic()
         self._printed = self._start
+        self._updating = threading.Lock()
 
     def update(self, amount=0, text=None) -> None:
-        """Adds `amount` of finished work. `text` (the current run, its loss) is shown until it is replaced."""
+        """Adds `amount` of finished work, from any thread. `text` (of the current run) is shown until it is replaced."""
+        with self._updating:
+            self._update(amount, text)
+
+    def _update(self, amount, text):
         self._n += amount
         self._text = self._text if text is None else text
         if self._is_terminal:

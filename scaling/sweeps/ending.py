@@ -34,7 +34,7 @@ class Ending:
         self.runner.clock.given(EVALUATION, asked, scoring.last)
         self.runner.clock.groups += 1
         params = self.program.parameters(state)
-        later.finish_chores()  # those of the branch before it: few results are in memory, or lost in a kill
+        later.next_group()
         found, joined, saves = {}, [], []
 
         def join():

@@ -20,16 +20,18 @@ class Programs:
         self.runner, self.ahead = runner, runner.options.compile_ahead
         self.kept: dict[tuple, Program] = {}
         self._begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one
+        self._choosing = threading.Lock()  # held while `kept` and `_begun` change: `begin_next` has a thread of its own
         self._pool = futures.ThreadPoolExecutor(THREADS, "compile", _give_way)
 
     def of(self, pack: Pack) -> Program:
         """The program of a pack, whose functions may still be compiled. Raises what making it has raised."""
-        if pack.program not in self.kept:
-            self.kept.clear()  # frees the compiled code and the data on the devices
-            begun = self._begun.pop(pack.program, None) or self._begin(pack)
-            self._begun.clear()
-            self.kept[pack.program] = begun.result()
-        return self.kept[pack.program]
+        with self._choosing:
+            if pack.program not in self.kept:
+                self.kept.clear()  # frees the compiled code and the data on the devices
+                begun = self._begun.pop(pack.program, None) or self._begin(pack)
+                self._begun.clear()
+                self.kept[pack.program] = begun.result()
+            return self.kept[pack.program]
 
     def ready(self, pack: Pack) -> bool:
         """Whether the training of a pack can begin without waiting for its program."""
@@ -46,8 +48,9 @@ class Programs:
     def begin_next(self, packs: list[Pack]) -> None:
         """Begins to make and compile the next program of some packs, of which the first is being trained."""
         following = next((pack for pack in packs if pack.program != packs[0].program), None)
-        if self.ahead and following is not None and not {following.program} & (self.kept.keys() | self._begun.keys()):
-            self._begun = {following.program: self._begin(following)}
+        with self._choosing:
+            if self.ahead and following is not None and not {following.program} & (self.kept.keys() | self._begun.keys()):
+                self._begun = {following.program: self._begin(following)}
 
     def stop(self) -> None:
         """Gives up what has not begun to compile."""

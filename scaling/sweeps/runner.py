@@ -72,7 +72,7 @@ class Runner:
         # By this process: FLOPs of the models, FLOPs executed, and seconds with compilation and evaluation.
         self.trained_flops, self.trained_flops_executed, self.trained_seconds = 0.0, 0.0, 0.0
         self.programs, self.later, self.clock = Programs(self), Later(), Clock()
-        self.claims: list = []  # of packs that have not ended
+        self.claims: set = set()  # of packs that have not ended
         self.planned: list = []  # the runs of the plan that is being trained
 
     def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
@@ -177,7 +177,7 @@ class Runner:
         claims: list = []
         unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
         if unfinished:
-            self.claims += claims
+            self.claims.update(claims)
             training = segments.PackTraining(self, pack, progress)
             self.later.chore(partial(self.programs.begin_next, following))  # once the pack has its own program
             training.run()
@@ -189,7 +189,7 @@ class Runner:
     def _release(self, claims):
         for claim in list(claims):
             claim.release()
-            self.claims = [other for other in self.claims if other is not claim]
+            self.claims.discard(claim)
 
     def source(self, experiment) -> data.Source:
         """The data of an experiment, loaded once."""

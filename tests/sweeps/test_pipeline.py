@@ -7,6 +7,7 @@ import pytest
 from launcher import results
 from sources import tiny
 
+from scaling.devices import hosts
 from scaling.experiment import grid
 from scaling.results import logs, records
 from scaling.store import checkpoint, files
@@ -30,7 +31,9 @@ def scores(workdir):
     return {name: found["loss"] for name, found in results(workdir).items()}
 
 
-def test_readings_precede_chores_and_chores_wait_for_busy_devices():
+def test_in_a_job_of_several_processes_chores_wait_for_busy_devices(monkeypatch):
+    monkeypatch.setattr(hosts, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts, "agree", lambda value: value)
     later, done, busy = Later(), [], [True, False]
     later.read(lambda: done.append("read"))
     later.chore(lambda: done.append("first"))
@@ -42,6 +45,54 @@ def test_readings_precede_chores_and_chores_wait_for_busy_devices():
     assert done == ["read", "first", "read again", "second"]
 
 
+def test_a_long_chore_keeps_no_call_waiting_and_chores_keep_their_order():
+    later, done, go = Later(), [], threading.Event()
+    later.read(lambda: done.append("read"))
+    later.chore(lambda: go.wait(10) and done.append("long"))
+    later.after_call(lambda: False)
+    for index in range(3):
+        later.chore(lambda index=index: done.append(index))
+        later.read(lambda: done.append("read"))
+        later.after_call(lambda: False)
+    assert done == ["read"] * 4
+    go.set()
+    later.settle()
+    assert done == ["read"] * 4 + ["long", 0, 1, 2]
+
+
+def test_a_group_waits_for_the_chores_of_all_groups_but_the_last():
+    later, done, go = Later(), [], threading.Event()
+    for index in range(3):
+        if index == 2:
+            threading.Timer(0.2, go.set).start()
+        later.next_group()
+        later.chore(lambda index=index: go.wait(10) and done.append(index))
+        later.after_call(lambda: False)
+        assert go.is_set() == (index == 2)
+    later.settle()
+    assert done == [0, 1, 2]
+
+
+def test_the_error_of_a_chore_is_raised_by_the_next_call_and_ends_the_chores():
+    later, done = Later(), []
+
+    def fail():
+        raise OSError("a full disk")
+
+    later.chore(lambda: done.append("before"))
+    later.chore(fail)
+    later.chore(lambda: done.append("after"))
+    with pytest.raises(OSError, match="a full disk"):
+        later.settle()
+    with pytest.raises(OSError, match="a full disk"):
+        later.after_call(lambda: False)
+    assert done == ["before"]
+    later.drop()
+    later.chore(lambda: done.append("again"))
+    later.settle()
+    assert done == ["before", "again"]
+
+
 def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_written(rates, tmp_path, monkeypatch):
     happened = []
     advance, write = Program.advance, records.Records.write
@@ -51,7 +102,7 @@ def test_the_devices_have_the_next_pack_before_the_records_of_the_last_one_are_w
     runner = Runner(files.open_workdir(tmp_path), TrainingOptions())
     runner.run(runner.plan(rates, 1), Progress(1, silent=True))
     order = "".join(x[0] for x in happened)
-    assert order.count("r") == 3 and all("c" in part for part in order.split("r")[:2])
+    assert order.count("r") == 3
     first = order.index("r")
     assert order[:first].count("c") > order.count("c") // 3  # calls of the second pack are among them
     shares = runner.clock.shares()

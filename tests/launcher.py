@@ -30,10 +30,11 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """Two devices; programs are compiled once for all processes of all workers, since they share the session's cache."""
+    """Two devices; the processes of all workers share what they compile and count."""
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
         "JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "SCALING_REMEMBERED": os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "remembered"),
         "SCALING_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PYTHONPATH": str(ROOT)}
 
 

@@ -113,7 +113,7 @@ class Plan:
 
 
 def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_way=(), held=(),
-              kept=lambda trunk: 0) -> Plan:
+              kept: Callable[[Trunk], int | None] = lambda trunk: 0) -> Plan:
     """The plan of a list of experiments.
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
@@ -122,6 +122,8 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
     `under_way` keep their trunks, so that they resume from their checkpoints on any number of devices. Runs that results
     version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
     `kept(trunk)` is the step at which an earlier command kept a trunk, or 0; the trunks of a new pack go on from the same.
+    It is None for a trunk whose runs are all done: that one stays in the pack of its neighbours, so that a run of theirs
+    that is trained again has the same bits.
     """
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}
@@ -156,8 +158,8 @@ def _make_packs(trunks, most, under_way, kept) -> list[Pack]:
     packs, new, start, begun = [], [], 0, {trunk: kept(trunk) for trunk in trunks}
     while start < len(trunks):
         resumed = _pack_under_way(trunks[start:], under_way, begun)
-        if new and (resumed or len(new) == most or begun[new[0]] != begun[trunks[start]]):
-            packs.append(Pack(tuple(new), start=begun[new[0]]))
+        if new and (resumed or len(new) == most or len(_starts([*new, trunks[start]], begun)) > 1):
+            packs.append(Pack(tuple(new), start=max(_starts(new, begun), default=0)))
             new = []
         if resumed:
             packs.append(resumed)
@@ -166,8 +168,13 @@ def _make_packs(trunks, most, under_way, kept) -> list[Pack]:
             new.append(trunks[start])
             start += 1
     if new:
-        packs.append(Pack(tuple(new), start=begun[new[0]]))
+        packs.append(Pack(tuple(new), start=max(_starts(new, begun), default=0)))
     return packs
+
+
+def _starts(trunks, begun) -> set[int]:
+    """The steps from which some trunks go on; one that is done goes on from any."""
+    return {begun[trunk] for trunk in trunks} - {None}
 
 
 def _fill(packs, most) -> list[Pack]:
@@ -196,7 +203,7 @@ def _pack_under_way(trunks, under_way, begun) -> Pack | None:
     """
     if under_way:
         for size in range(1, len(trunks) + 1):
-            steps = {begun[trunk] for trunk in trunks[:size]}
+            steps = _starts(trunks[:size], begun)
             pack = Pack(tuple(trunks[:size]), start=steps.pop() if len(steps) == 1 else 0)
             if pack.name in under_way:
                 return pack

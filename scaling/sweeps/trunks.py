@@ -49,7 +49,7 @@ def _times(trunk) -> int:
 def kept_steps(runner, places):
     """A function from a trunk to the step at which one of the workdirs of the runners `places` keeps it, or 0 for none.
 
-    A trunk that has gone past the first branch that is not done has no use.
+    A trunk that has gone past the first branch that is not done has no use. None for a trunk whose branches are all done.
     """
     held = {} if runner.options.keep_trunks == "none" else hosts.by_lead(lambda: _held(places))
 
@@ -59,8 +59,10 @@ def kept_steps(runner, places):
 
     def step(trunk):
         steps = held.get(trunk_name(trunk, runner.content(trunk.runs[-1].experiment)), ()) if held else ()
-        first = min(hosts.by_lead(lambda: missing(trunk)), default=0) if steps else 0
-        return max((at for at in steps if at <= first), default=0)
+        if not steps:
+            return 0
+        left = hosts.by_lead(lambda: missing(trunk))
+        return max((at for at in steps if at <= min(left)), default=0) if left else None
 
     return step
 

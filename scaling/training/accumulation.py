@@ -10,6 +10,7 @@ from scaling.fields import ConfigError
 
 CPU_MEMORY = 2 * 2**30  # bytes per core that an evaluation may use
 CPU_CACHE = 16 * 2**20  # bytes per core; set `microbatch` where the last level of cache is smaller
+CPU_LEAST = 2  # examples, whatever fits: products of fewer rows lose more than the cache saves (S2 of tools.bench: 1.13)
 SHARE_OF_MEMORY = 0.5  # of an accelerator's memory; the rest is for parameters and optimiser state
 
 
@@ -17,8 +18,8 @@ def accumulation_steps(experiment, mesh, runs: int) -> int:
     """The number of microbatches that a step accumulates gradients over.
 
     A microbatch has `experiment.microbatch` sequences per device. When that is 0, it has as many as were measured to be
-    fastest (see `scaling.sweeps.measuring`), else as many as fit into the cache of a core on a CPU, or into half of the
-    memory of an accelerator. Raises ConfigError when the microbatch does not divide the batch.
+    fastest (see `scaling.sweeps.measuring`), else as many as fit into the cache of a core on a CPU, but two at least, or
+    into half of the memory of an accelerator. Raises ConfigError when the microbatch does not divide the batch.
     """
     rows = experiment.data.batch // batch_shards(mesh, experiment.layout)
     chosen = known_microbatch(experiment, mesh, runs)
@@ -28,7 +29,8 @@ def accumulation_steps(experiment, mesh, runs: int) -> int:
             raise ConfigError(f"microbatch={chosen} does not divide the {rows} sequences of a device; "
                               f"write one of {', '.join(map(str, fits))}, or 0 for an automatic choice")
         return rows // chosen
-    fit = _examples(experiment.family, mesh, runs, CPU_CACHE)
+    fit = max(_examples(experiment.family, mesh, runs, CPU_CACHE),
+              CPU_LEAST if mesh.devices.flat[0].platform == "cpu" else 1)
     return rows // max(n for n in range(1, rows + 1) if rows % n == 0 and n <= fit)
 
 

@@ -81,13 +81,13 @@ def test_meshes_use_all_devices_and_sizes_that_do_not_divide_are_refused():
         check_divisible(E.replace({"family": odd, "layout": "tensor"}), make_mesh(1, "tensor=4,data=2"))
 
 
-def test_the_microbatch_divides_and_follows_the_cache(monkeypatch):
+def test_the_microbatch_divides_follows_the_cache_and_has_two_examples_at_least(monkeypatch):
     mesh = make_mesh(1, devices=jax.devices()[:1])
     assert accumulation.accumulation_steps(E.replace({"microbatch": 2}), mesh, 1) == 4
     with pytest.raises(ConfigError, match="1, 2, 4, 8"):
         accumulation.accumulation_steps(E.replace({"microbatch": 3}), mesh, 1)
     each = accumulation.activation_bytes(E.family)
-    for fit, steps in ((0.5, 8), (1, 8), (2, 4), (3, 4), (8, 1), (100, 1)):
+    for fit, steps in ((0.5, 4), (1, 4), (2, 4), (4, 2), (5, 2), (8, 1), (100, 1)):
         monkeypatch.setattr(accumulation, "CPU_CACHE", fit * each)
         assert accumulation.accumulation_steps(E, mesh, 1) == steps
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each

@@ -81,7 +81,7 @@ def stack_blocks(f, width, layers, keys):
 def _run(apply, x, layers, count, *inputs):
     """x through all `count` layers, by `apply(x, layer, *row)` where `row` is the layer's row of each input.
 
-    Up to four layers are unrolled, which is faster on CPU.
+    Up to eight layers are unrolled, which is faster on CPU.
     """
     graphdef, states = nnx.split(layers)
 
@@ -89,4 +89,4 @@ def _run(apply, x, layers, count, *inputs):
         state, *rows = scanned
         return apply(x, nnx.merge(graphdef, state), *rows), None
 
-    return lax.scan(step, x, (states, *inputs), unroll=count if count <= 4 else 1)[0]
+    return lax.scan(step, x, (states, *inputs), unroll=count if count <= 8 else 1)[0]

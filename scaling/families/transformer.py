@@ -145,11 +145,11 @@ class Transformer:
         over a wide range (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and the best depth grows more slowly than
         width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128 dimensions and grow with width. Rungs are all
         shapes with a rounded width and within one layer of the rule. The result is the nearest rung: within 35% of `size`
-        from 5e3, within 15% from 1e6. Up to four layers are unrolled, which is faster on CPU.
+        from 5e3, within 15% from 1e6. Up to eight layers are unrolled, which is faster on CPU.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         width, layers = min(_rungs(), key=lambda rung: abs(_weights(*rung) / size - 1))
-        return cls(**({"width": width, "layers": layers, "scan": layers > 4} | overrides))
+        return cls(**({"width": width, "layers": layers, "scan": layers > 8} | overrides))
 
     @classmethod
     def sizes(cls):

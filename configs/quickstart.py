@@ -6,7 +6,7 @@ The sweep has four Transformers over a factor of 50 in parameters, on four amoun
 sweep of the learning rate. The law is L(N, D) = E + A N^-alpha + B D^-beta. The study forecasts a run with nine times the
 compute of the largest fitted one before it trains that run.
 
-Cost: two CPU cores, between four and five minutes with building the data; 65 runs in 5 programs, 1.0e13 FLOPs of
+Cost: two CPU cores, between three and five minutes with building the data; 65 runs in 5 programs, 1.0e13 FLOPs of
 the models (1.5e13 are executed, since Muon has matrix products of its own).
 Expect: the tuned loss falls at every step in N and in D, from 3.6 to 2.3 bits per byte. Forecasts are within 1% of the
 observed 1.85 (-0.99% and -0.58% when this was written), inside intervals of about 5% either way. So little data hardly

@@ -9,6 +9,7 @@ from scaling.fields import ConfigError, checked_values, python_value, shown
 
 DTYPES = ("float32", "bfloat16")  # of the fields `dtype`
 MOST_LAYERS = 4096  # of the fields `layers`
+UNROLLED = 8  # layers at most that are unrolled: on CPU a loop over them is slower (S2 of tools.bench: 1.15 of the time)
 Params = Mapping[str, Any]  # {player name: tree of parameters with named axes, see scaling.axes}
 Batch = Mapping[str, jax.Array]
 Metrics = Mapping[str, Any]

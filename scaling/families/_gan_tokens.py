@@ -7,6 +7,7 @@ from flax import nnx
 from jax import lax
 
 from scaling import axes, nn
+from scaling.families._family import UNROLLED
 from scaling.families._gan_condition import GeneratorInput, Verdict
 from scaling.families._tokens import TokenBlock
 
@@ -79,14 +80,11 @@ def stack_blocks(f, width, layers, keys):
 
 
 def _run(apply, x, layers, count, *inputs):
-    """x through all `count` layers, by `apply(x, layer, *row)` where `row` is the layer's row of each input.
-
-    Up to eight layers are unrolled, which is faster on CPU.
-    """
+    """x through all `count` layers, by `apply(x, layer, *row)` where `row` is the layer's row of each input."""
     graphdef, states = nnx.split(layers)
 
     def step(x, scanned):
         state, *rows = scanned
         return apply(x, nnx.merge(graphdef, state), *rows), None
 
-    return lax.scan(step, x, (states, *inputs), unroll=count if count <= 8 else 1)[0]
+    return lax.scan(step, x, (states, *inputs), unroll=count if count <= UNROLLED else 1)[0]

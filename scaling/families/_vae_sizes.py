@@ -5,7 +5,7 @@ import math
 import re
 from typing import NamedTuple
 
-from scaling.families._family import MOST_LAYERS
+from scaling.families._family import MOST_LAYERS, UNROLLED
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.fields import ConfigError, shown
 
@@ -77,5 +77,5 @@ def rungs(cls, overrides):
         rule = max(least, at_32 * math.sqrt(width / 32))
         around = range(max(least, math.floor(rule)), math.ceil(rule) + 1)
         for layers in [given["layers"]] if "layers" in given else around:
-            members.append(cls(**({"width": width, "layers": layers, "scan": layers > 8} | given)))
+            members.append(cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | given)))
     return members

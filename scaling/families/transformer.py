@@ -11,7 +11,7 @@ from flax import nnx
 
 from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock
-from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
+from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
 from scaling.families._sums import mean_sums, ratio_sums
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
@@ -149,7 +149,7 @@ class Transformer:
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         width, layers = min(_rungs(), key=lambda rung: abs(_weights(*rung) / size - 1))
-        return cls(**({"width": width, "layers": layers, "scan": layers > 8} | overrides))
+        return cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | overrides))
 
     @classmethod
     def sizes(cls):

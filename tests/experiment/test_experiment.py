@@ -87,7 +87,7 @@ def test_the_microbatch_divides_follows_the_cache_and_has_two_examples_at_least(
     with pytest.raises(ConfigError, match="1, 2, 4, 8"):
         accumulation.accumulation_steps(E.replace({"microbatch": 3}), mesh, 1)
     each = accumulation.activation_bytes(E.family)
-    for fit, steps in ((0.5, 4), (1, 4), (2, 4), (4, 2), (5, 2), (8, 1), (100, 1)):
+    for fit, steps in ((0.5, 4), (1, 4), (2, 4), (3, 4), (4, 2), (5, 2), (8, 1), (100, 1)):
         monkeypatch.setattr(accumulation, "CPU_CACHE", fit * each)
         assert accumulation.accumulation_steps(E, mesh, 1) == steps
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from scaling.devices import hosts
 from scaling.store import files
 from scaling.store.checkpoint import digests, reading, trees
 
-_writing: dict[str, ocp.CheckpointManager] = {}  # by directory: those of this process that have saved and were not closed
+_writing: dict[epath.Path, ocp.CheckpointManager] = {}  # by directory: those that have saved and were not closed
 
 
 class Checkpoints:
@@ -31,7 +32,7 @@ class Checkpoints:
         self._directory = reading.absolute(directory)
         self._torn = set()
         arrays = digests.DigestingHandler()
-        if former := _writing.pop(os.fspath(self._directory), None):
+        if former := _writing.pop(self._directory, None):
             with contextlib.suppress(Exception):  # a save that failed is half-written
                 former.wait_until_finished()
         hosts.by_lead(self._remove_half_written)
@@ -68,7 +69,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._manager.delete(old)
             self._torn = set()
-            _writing[os.fspath(self._directory)] = self._manager
+            _writing[self._directory] = self._manager
             metrics = None if score is None or not self._best else {"score": float(score)}
             self._manager.save(step, force=True, metrics=metrics, args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(flat), meta=ocp.args.JsonSave(json.loads(files.dumps(content)))))
@@ -111,8 +112,8 @@ class Checkpoints:
         """Waits, then ends orbax's threads."""
         with files.disk_full(self._directory):
             self._manager.close()
-        if _writing.get(os.fspath(self._directory)) is self._manager:
-            del _writing[os.fspath(self._directory)]
+        if _writing.get(self._directory) is self._manager:
+            del _writing[self._directory]
 
     def clear(self) -> None:
         """Closes, and removes all checkpoints but the best. Call it once the run has a record."""

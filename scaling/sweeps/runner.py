@@ -3,6 +3,7 @@
     workdir/records/<run>.jsonl      the result of a finished run; a run with a record is never trained again
     workdir/params/<run>/            its parameters
     workdir/curves/<run>.jsonl       its training curve
+    workdir/scores/<run>.npz         its metrics on each example, see scaling.results.pairs
     workdir/checkpoints/<pack>/      checkpoints of an unfinished pack: its trunk, and the current branch
     workdir/locks/                   the locks of processes that share the workdir
 """
@@ -26,6 +27,7 @@ from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.sweeps.programs import Programs
+from scaling.training import evaluation
 from scaling.training.evaluator import Pending
 from scaling.training.program import Program
 
@@ -228,10 +230,10 @@ class Runner:
 
         Metrics of the first evaluation set, which laws are fitted to, keep their names; others end in `_<split>`.
         """
-        return self.scoring(program, state)()
+        return self.scoring(program, state)()[0]
 
     def scoring(self, program: Program, state) -> Pending:
-        """Starts `scores` on the devices."""
+        """Starts `scores` on the devices: (scores, what the family gives for the examples of the first evaluation set)."""
         experiment, evaluator = program.experiment, program.evaluator
         sets, judge = self.evaluation(experiment), self.judge(experiment)
         pending = [evaluator.evaluating(state, examples) for examples in sets.values()]
@@ -239,17 +241,18 @@ class Runner:
             pending.append(evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples))
 
         def join(parts):
-            found = {}
-            for index, split in enumerate(sets):
+            found, first = {}, pending[0]()
+            for index, (split, examples) in enumerate(sets.items()):
                 suffix = f"_{split}" if index else ""
-                for name, values in pending[index]().items():
+                values = evaluation.means(pending[index]() if index else first, examples.get(evaluation.CLUSTER))
+                for name, value in values.items():
                     metric = name.removesuffix("_se")
-                    found[metric + suffix + name.removeprefix(metric)] = values
+                    found[metric + suffix + name.removeprefix(metric)] = value
             if judge is None:
-                return found
+                return found, first
             samples = pending[-1]()
             judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
-            return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
+            return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}, first
         return Pending([pending[-1].last], join)
 
     def validation(self, experiment) -> dict:

@@ -45,6 +45,8 @@ class Errors(NamedTuple):
 
     common: float  # that of the mean over the runs, which no comparison sees
     own: dict[str, float]  # {run: that of its difference from the mean}
+    examples: int  # that all were evaluated on
+    clusters: int  # of those examples
 
 
 def path_of(workdir, fingerprint: str) -> epath.Path:
@@ -98,7 +100,8 @@ def errors(scores: Mapping[str, Scores]) -> Errors:
     mean = np.mean(list(influences.values()), axis=0)
     clusters = next(iter(together.values())).clusters
     return Errors(clustered_error(mean, clusters),
-                  {run: clustered_error(each - mean, clusters) for run, each in influences.items()})
+                  {run: clustered_error(each - mean, clusters) for run, each in influences.items()},
+                  len(clusters), len(np.unique(clusters)))
 
 
 def read_errors(workdir, fingerprints: Iterable[str], metric: str) -> Errors | None:

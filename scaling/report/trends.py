@@ -45,7 +45,7 @@ def monotone(study: StudyFiles) -> list[dict]:
 def _within_error(study: StudyFiles, step: tuned.GrowthStep) -> bool:
     """Whether the evaluation, on the same examples, cannot tell the two runs of a step apart: within 2 standard errors."""
     own = study.errors.own if study.errors is not None else {}
-    if not set(step.runs) <= set(own):
+    if not set(step.runs) <= set(own) or min(step.metric_before, step.metric_after) <= 0:
         return False
     return abs(math.log(step.metric_after / step.metric_before)) <= 2 * math.hypot(*(own[run] for run in step.runs))
 

@@ -237,7 +237,7 @@ class VAE:
 
         The rule: the decoder has 2 sqrt(width/32) blocks for tokens (at least 2) and 4 sqrt(width/32) for convolutions (at
         least 4, one per grid). Latents per cell, the grids and the ratio of the bottleneck stay the same. Widths are
-        rounded to eighths of a power of two, the number of blocks may be rounded up or down, and the nearest size is taken.
+        rounded to eighths of a power of two, the number of blocks to the nearest, and the nearest size is taken.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         rungs = _vae_sizes.rungs(cls, tuple(sorted(overrides.items())))

@@ -22,12 +22,11 @@ from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
-from scaling.sweeps import segments, stopping, trunks
+from scaling.sweeps import scoring, segments, stopping, trunks
 from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
 from scaling.sweeps.programs import Programs
-from scaling.training import evaluation
 from scaling.training.evaluator import Pending
 from scaling.training.program import Program
 
@@ -233,27 +232,8 @@ class Runner:
         return self.scoring(program, state)()[0]
 
     def scoring(self, program: Program, state) -> Pending:
-        """Starts `scores` on the devices: (scores, what the family gives for the examples of the first evaluation set)."""
-        experiment, evaluator = program.experiment, program.evaluator
-        sets, judge = self.evaluation(experiment), self.judge(experiment)
-        pending = [evaluator.evaluating(state, examples) for examples in sets.values()]
-        if judge is not None:  # alike in every process
-            pending.append(evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples))
-
-        def join(parts):
-            found, first = {}, pending[0]()
-            for index, (split, examples) in enumerate(sets.items()):
-                suffix = f"_{split}" if index else ""
-                values = evaluation.means(pending[index]() if index else first, examples.get(evaluation.CLUSTER))
-                for name, value in values.items():
-                    metric = name.removesuffix("_se")
-                    found[metric + suffix + name.removeprefix(metric)] = value
-            if judge is None:
-                return found, first
-            samples = pending[-1]()
-            judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
-            return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}, first
-        return Pending([pending[-1].last], join)
+        """Starts `scores` on the devices; see `scaling.sweeps.scoring`."""
+        return scoring.start(program, state, self.evaluation(program.experiment), self.judge(program.experiment))
 
     def validation(self, experiment) -> dict:
         """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""

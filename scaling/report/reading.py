@@ -46,7 +46,7 @@ class StudyFiles:
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
     missing: dict[str, str] = field(default_factory=dict)
     others: int = 0                                         # records in the workdir that are not of this study
-    errors: pairs.Errors | None = None                      # of the evaluation of tuned runs and target
+    errors: pairs.EvaluationErrors | None = None                      # of the evaluation of tuned runs and target
     tampered: list[str] = field(default_factory=list)       # why there is no verdict, see integrity.evidence_of
     forecast_notes: list[str] = field(default_factory=list)
     unsure: str = ""                                        # why the fit has no intervals

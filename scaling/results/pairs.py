@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Scores(NamedTuple):
         return over / over.sum() - under / under.sum()
 
 
-class Comparison(NamedTuple):
+class RunComparison(NamedTuple):
     """log(metric of the second run / metric of the first), with its standard error."""
 
     log_ratio: float
@@ -40,7 +41,7 @@ class Comparison(NamedTuple):
     examples: int  # that both were evaluated on
 
 
-class Errors(NamedTuple):
+class EvaluationErrors(NamedTuple):
     """Standard errors of the evaluation of several runs, relative to their metrics."""
 
     common: float  # that of the mean over the runs, which no comparison sees
@@ -49,11 +50,11 @@ class Errors(NamedTuple):
     clusters: int  # of those examples
 
 
-def path_of(workdir, fingerprint: str) -> epath.Path:
+def scores_path(workdir, fingerprint: str) -> epath.Path:
     return epath.Path(workdir) / "scores" / f"{fingerprint}.npz"
 
 
-def to_bytes(found: Mapping[str, tuple], index: int, clusters=None) -> bytes:
+def scores_to_bytes(found: Mapping[str, tuple], index: int, clusters=None) -> bytes:
     """The file of run number `index` from {metric: (over, under)}, arrays [runs, examples]; other metrics are left out."""
     arrays = {} if clusters is None else {CLUSTER: np.asarray(clusters, np.int32)}
     for name, parts in found.items():
@@ -70,19 +71,19 @@ def to_bytes(found: Mapping[str, tuple], index: int, clusters=None) -> bytes:
 def read_scores(workdir, fingerprint: str, metric: str) -> Scores | None:
     """The scores of a run by a metric; None where there are none, as for runs of older versions, or a damaged file."""
     try:
-        with np.load(io.BytesIO(path_of(workdir, fingerprint).read_bytes()), allow_pickle=False) as found:
+        with np.load(io.BytesIO(scores_path(workdir, fingerprint).read_bytes()), allow_pickle=False) as found:
             if f"{metric}/over" not in found:
                 return None
             over = found[f"{metric}/over"]
             under = found[f"{metric}/under"] if f"{metric}/under" in found else np.ones_like(over)
             clusters = found[CLUSTER] if CLUSTER in found else np.arange(len(over))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     whole = len(over) == len(under) == len(clusters) and np.isfinite(over).all() and under.sum() != 0 and over.sum() != 0
     return Scores(over, under, clusters) if whole else None
 
 
-def compare(first: Scores, second: Scores) -> Comparison:
+def compare_runs(first: Scores, second: Scores) -> RunComparison:
     """How two runs differ on the examples that both were evaluated on: smaller evaluation sets begin larger ones.
 
     Raises ValueError for runs that were evaluated on different examples.
@@ -90,35 +91,43 @@ def compare(first: Scores, second: Scores) -> Comparison:
     a, b = _together([first, second])
     error = clustered_error(b.influence - a.influence, a.clusters)
     value = np.log((b.over.sum() / b.under.sum()) / (a.over.sum() / a.under.sum()))
-    return Comparison(float(value), error, len(a.over))
+    return RunComparison(float(value), float(error), len(a.over))
 
 
-def errors(scores: Mapping[str, Scores]) -> Errors:
+def evaluation_errors(scores: Mapping[str, Scores]) -> EvaluationErrors:
     """The error that some runs have in common, and that of each, on the examples that all were evaluated on."""
     together = dict(zip(scores, _together(scores.values())))
     influences = {run: each.influence for run, each in together.items()}
     mean = np.mean(list(influences.values()), axis=0)
     clusters = next(iter(together.values())).clusters
-    return Errors(clustered_error(mean, clusters),
-                  {run: clustered_error(each - mean, clusters) for run, each in influences.items()},
+    return EvaluationErrors(float(clustered_error(mean, clusters)),
+                  {run: float(clustered_error(each - mean, clusters)) for run, each in influences.items()},
                   len(clusters), len(np.unique(clusters)))
 
 
-def read_errors(workdir, fingerprints: Iterable[str], metric: str) -> Errors | None:
-    """`errors` of the runs of a workdir; None where fewer than two have scores or their examples differ."""
+def read_errors(workdir, fingerprints: Iterable[str], metric: str) -> EvaluationErrors | None:
+    """`evaluation_errors` of the runs of a workdir; None where fewer than two have scores or their examples differ."""
     found = {run: read_scores(workdir, run, metric) for run in fingerprints}
     known = {run: each for run, each in found.items() if each is not None}
     try:
-        return errors(known) if len(known) > 1 else None
+        return evaluation_errors(known) if len(known) > 1 else None
     except ValueError:
         return None
 
 
-def clustered_error(influence: np.ndarray, clusters: np.ndarray) -> float:
-    """The standard error of a sum whose parts depend on each other within clusters; NaN for one cluster."""
-    totals = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=influence)
-    count = len(totals)
-    return float(np.sqrt(np.square(totals).sum() * count / (count - 1))) if count > 1 else float("nan")
+def clustered_error(residuals: np.ndarray, clusters=None) -> np.ndarray:
+    """The standard error of the sum over the last axis of residuals [..., examples], whose mean is zero.
+
+    Examples of a cluster, which `clusters` [examples] numbers, depend on each other: their residuals count as one (Cochran
+    1977, "Sampling Techniques", equation 9.33). NaN for a single cluster.
+    """
+    if clusters is not None:
+        _, which = np.unique(np.asarray(clusters), return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        starts = np.searchsorted(which[order], np.arange(which.max() + 1))
+        residuals = np.add.reduceat(residuals[..., order], starts, axis=-1)
+    count = residuals.shape[-1]
+    return np.sqrt(np.square(residuals).sum(-1) * (count / (count - 1) if count > 1 else np.nan))
 
 
 def _together(scores: Iterable[Scores]) -> list[Scores]:

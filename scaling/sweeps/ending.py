@@ -74,7 +74,8 @@ class Ending:
         if runner.records.done(run.fingerprint):
             return
         logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
-        files.atomic_write(pairs.path_of(runner.workdir, run.fingerprint), pairs.to_bytes(examples, index, self.clusters()))
+        scored = pairs.scores_to_bytes(examples, index, self.clusters())
+        files.atomic_write(pairs.scores_path(runner.workdir, run.fingerprint), scored)
         step, reason = int(segment.diverged[index]), "not finite"
         scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
         if step < 0:

@@ -233,7 +233,7 @@ class Runner:
 
     def scoring(self, program: Program, state) -> Pending:
         """Starts `scores` on the devices; see `scaling.sweeps.scoring`."""
-        return scoring.start(program, state, self.evaluation(program.experiment), self.judge(program.experiment))
+        return scoring.start_scoring(program, state, self.evaluation(program.experiment), self.judge(program.experiment))
 
     def validation(self, experiment) -> dict:
         """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""

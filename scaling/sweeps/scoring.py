@@ -11,7 +11,7 @@ from scaling.training.evaluator import Pending
 from scaling.training.program import Program
 
 
-def start(program: Program, state, sets: Mapping[str, dict], judge) -> Pending:
+def start_scoring(program: Program, state, sets: Mapping[str, dict], judge) -> Pending:
     """Starts the evaluation of a pack in `state` on evaluation `sets`, {split: examples}; `judge` may be None.
 
     The result is ({metric: [runs]}, {metric: `Each` of arrays [runs, examples]}). Metrics of the first set keep their

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.families._sums import Each
+from scaling.results.pairs import clustered_error
 
 EARLY = 0.009  # an evaluation on the way costs at most this share of the FLOPs of training up to it
 CLUSTER = "document"  # the array of an evaluation set that numbers the cluster of each example
@@ -57,27 +58,14 @@ def means(found: Mapping, clusters=None) -> dict[str, np.ndarray]:
     """{metric: value, `<metric>_se`: its standard error} from {metric: `Each` of arrays [..., examples], or (sum, count)}.
 
     The standard error of a ratio of totals is that of its residuals a - ratio b (Cochran 1977, "Sampling Techniques",
-    equation 2.46). Examples of a cluster, which `clusters` [examples] numbers, depend on each other: their residuals count
-    as one (equation 9.33 there).
+    equation 2.46), of examples that depend on each other within `clusters` [examples].
     """
     out = {}
     for name, parts in found.items():
         over, under = (np.asarray(part, np.float64) for part in parts)
         if isinstance(parts, Each):
             out[name] = ratio = over.sum(-1) / under.sum(-1)
-            out[f"{name}_se"] = standard_error(over - ratio[..., None] * under, clusters) / under.sum(-1)
+            out[f"{name}_se"] = clustered_error(over - ratio[..., None] * under, clusters) / under.sum(-1)
         else:
             out[name] = over / under
     return out
-
-
-def standard_error(residuals, clusters=None) -> np.ndarray:
-    """The standard error of the sums over the last axis of residuals [..., examples] whose mean is zero; NaN for one
-    cluster."""
-    if clusters is not None:
-        _, which = np.unique(np.asarray(clusters), return_inverse=True)
-        order = np.argsort(which, kind="stable")
-        starts = np.searchsorted(which[order], np.arange(which.max() + 1))
-        residuals = np.add.reduceat(residuals[..., order], starts, axis=-1)
-    count = residuals.shape[-1]
-    return np.sqrt(np.square(residuals).sum(-1) * (count / (count - 1) if count > 1 else np.nan))

@@ -20,7 +20,7 @@ def simulated(rng, runs, documents=60, common=0.3, own=0.02):
 
 def test_the_error_of_a_comparison_is_its_spread_over_other_documents():
     rng = np.random.default_rng(0)
-    found = [pairs.compare(*simulated(rng, 2).values()) for _ in range(600)]
+    found = [pairs.compare_runs(*simulated(rng, 2).values()) for _ in range(600)]
     spread = np.std([each.log_ratio for each in found])
     assert np.mean([each.standard_error for each in found]) == pytest.approx(spread, rel=0.1)
     assert np.mean([each.log_ratio for each in found]) == pytest.approx(np.log(0.95), abs=0.003)
@@ -30,7 +30,8 @@ def test_the_common_error_and_those_of_each_run_agree_with_their_spread():
     rng = np.random.default_rng(1)
     sets, found = [simulated(rng, 4) for _ in range(600)], []
     for scores in sets:
-        found.append((pairs.errors(scores), np.log([each.over.sum() / each.under.sum() for each in scores.values()])))
+        values = [each.over.sum() / each.under.sum() for each in scores.values()]
+        found.append((pairs.evaluation_errors(scores), np.log(values)))
     logs = np.array([each for _, each in found])
     means = logs.mean(1)
     assert np.mean([errors.common for errors, _ in found]) == pytest.approx(means.std(), rel=0.1)
@@ -45,9 +46,9 @@ def test_what_is_written_is_read(tmp_path_factory, metric, index, clustered):
     rng, workdir = np.random.default_rng(index), tmp_path_factory.mktemp("scores")
     over, under, clusters = rng.normal(2, 1, (3, 20)), rng.uniform(1, 2, (3, 20)), np.arange(20) // 3
     found = {"loss": (over, np.ones((3, 20))), "bits_per_byte": (over, under), "absent": (over[:, 0], under[:, 0])}
-    path = pairs.path_of(workdir, "run")
+    path = pairs.scores_path(workdir, "run")
     path.parent.mkdir()
-    path.write_bytes(pairs.to_bytes(found, index, clusters if clustered else None))
+    path.write_bytes(pairs.scores_to_bytes(found, index, clusters if clustered else None))
     read = pairs.read_scores(workdir, "run", metric)
     if metric == "absent":  # it is no metric of examples
         assert read is None
@@ -59,9 +60,9 @@ def test_what_is_written_is_read(tmp_path_factory, metric, index, clustered):
 
 def test_a_damaged_or_missing_file_is_no_scores(tmp_path):
     assert pairs.read_scores(tmp_path, "run", "loss") is None
-    path = pairs.path_of(tmp_path, "run")
+    path = pairs.scores_path(tmp_path, "run")
     path.parent.mkdir()
-    whole = pairs.to_bytes({"loss": (np.random.default_rng(0).normal(2, 1, (1, 500)), np.ones((1, 500)))}, 0)
+    whole = pairs.scores_to_bytes({"loss": (np.random.default_rng(0).normal(2, 1, (1, 500)), np.ones((1, 500)))}, 0)
     for damaged in (b"", whole[:300], whole[:200] + bytes([whole[200] ^ 8]) + whole[201:]):
         path.write_bytes(damaged)
         assert pairs.read_scores(tmp_path, "run", "loss") is None
@@ -71,8 +72,8 @@ def test_smaller_evaluation_sets_are_compared_on_what_both_have_and_other_exampl
     first, second = simulated(np.random.default_rng(3), 2).values()
     count = len(first.over) // 2
     cut = Scores(*(part[:count] for part in second))
-    found = pairs.compare(first, cut)
-    assert found == pairs.compare(Scores(*(part[:count] for part in first)), cut) and found.examples == count
+    found = pairs.compare_runs(first, cut)
+    assert found == pairs.compare_runs(Scores(*(part[:count] for part in first)), cut) and found.examples == count
     with pytest.raises(ValueError, match="different examples"):
-        pairs.compare(first, Scores(second.over, second.under, second.clusters[::-1]))
+        pairs.compare_runs(first, Scores(second.over, second.under, second.clusters[::-1]))
     assert pairs.read_errors("nowhere", ["run"], "loss") is None

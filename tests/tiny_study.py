@@ -3,7 +3,7 @@
 from scaling import experiment
 from scaling.experiment import grid
 
-SHAPES = {5e3: (16, 2), 9e3: (16, 3), 2e4: (32, 2)}  # (width, layers) of the ladder of older versions, whose workdirs are read
+SHAPES = {5e3: (16, 2), 9e3: (16, 3), 2e4: (32, 2)}  # width, layers: the ladder of older versions
 
 
 def get_config():

@@ -3,6 +3,8 @@
 from scaling import experiment
 from scaling.experiment import grid
 
+SHAPES = {5e3: (16, 2), 9e3: (16, 3), 2e4: (32, 2)}  # width, layers: the ladder of older versions
+
 
 def get_config():
     config = experiment.config("transformer")
@@ -16,13 +18,21 @@ def get_config():
     return config
 
 
+def sized(config, size):
+    """The family of a size, with the shape that the ladder once gave it."""
+    config = config.copy_and_resolve_references()
+    if size in SHAPES:
+        config.family.width, config.family.layers = SHAPES[size]
+    return experiment.family_at(config, size)
+
+
 def sweep(config):
     base = experiment.from_config(config)
-    return grid(base, {"family": [experiment.family_at(config, size) for size in config.sizes],
+    return grid(base, {"family": [sized(config, size) for size in config.sizes],
                        "optim.learning_rate": list(config.learning_rates), "data.tokens": list(config.tokens)})
 
 
 def target(config, learning_rate):
     return experiment.from_config(config).replace({
-        "family": experiment.family_at(config, config.target_size), "data.tokens": config.target_tokens,
+        "family": sized(config, config.target_size), "data.tokens": config.target_tokens,
         "optim.learning_rate": learning_rate})

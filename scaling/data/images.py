@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from scaling.data import contents, order, transforms
-from scaling.data.source import Feed
+from scaling.data.source import EPOCHS, Feed
 from scaling.fields import DataError, did_you_mean
 from scaling.store.prepared import data_directory, preparing
 
@@ -18,9 +18,9 @@ TOGETHER = 1 << 16           # pixels of training images that are made at once, 
 class ImageSource(Feed):
     """Square images of one data set; made by `scaling.data.load_images`.
 
-    In the first epoch, image i of a run is image i of one fixed order, for every seed. Each later epoch is a
-    permutation of the first `unique_examples` images that depends on the seed and the epoch. An endless stream
-    (glyphs) shows no image twice unless `unique_examples` limits it.
+    Image i of the first epoch of seed 0 is image i of one fixed order. Other seeds and later epochs have orders of their
+    own, of the first `unique_examples` images. An endless stream (glyphs) shows no image of a run twice unless
+    `unique_examples` limits it, and other seeds see other images.
 
     Attributes: `name`; `contents`, what was found and left out (see `contents.py`); `fingerprint` (of the data, splits
       and every transform); `size`, `channels`, `levels`; `batch_size`; `unique_examples`, the training images used,
@@ -63,7 +63,9 @@ class ImageSource(Feed):
     def _indices(self, seed, step, rows, xp=np):
         if self._count < UNLIMITED:
             return super()._indices(seed, step, rows, xp)
-        return xp.asarray(step * self.batch_size + rows).astype(xp.uint32)   # a stream has no second epoch
+        place = xp.asarray(step * self.batch_size + rows).astype(xp.uint32)  # a stream has no second epoch
+        shuffled = order.permute(place, UNLIMITED, order.key(EPOCHS, seed, 0, xp=xp), xp)
+        return xp.where(xp.asarray(seed) == 0, place, shuffled)
 
     def _batch(self, tables, seed, step, rows, xp=np) -> dict:
         found = self.pictures.read(tables, self._indices(seed, step, rows, xp), "train", xp)

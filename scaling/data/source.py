@@ -17,8 +17,9 @@ EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and wi
 class Feed:
     """Says which of `count` examples each batch holds. Subclasses have `_read`, for about `together` examples at once.
 
-    In the first epoch, example i of a run is example i of the fixed order, for every seed. Each later epoch is a
-    permutation of the same examples that depends on the seed and the epoch.
+    Every epoch is a permutation of the `count` examples that depends on the seed and the epoch, but for the first one of
+    seed 0, which is the fixed order itself. So runs of one seed on more data begin with the same examples, and other seeds
+    see other ones.
     """
 
     def __init__(self, count: int, batch: int, together: int):
@@ -31,7 +32,7 @@ class Feed:
 
     def _ordered(self, seed: int, epoch: int, place: np.ndarray) -> np.ndarray:
         """The examples at these places of the order of an epoch."""
-        if not epoch:
+        if not epoch and not seed:
             return place
         if self._count <= TABLES:
             return self._table(seed, epoch)[place]
@@ -54,7 +55,7 @@ class Feed:
                 found[here] = self._ordered(seed, int(which), place[here])
             return found
         shuffled = order.permute(place, count, order.key(EPOCHS, seed, epoch, xp=xp), xp)
-        return xp.where(epoch == 0, place, shuffled)
+        return xp.where((epoch == 0) & (seed == 0), place, shuffled)
 
     def _rows(self, rows: range | None) -> np.ndarray:
         """`rows` of a batch as an array; None stands for all."""
@@ -98,10 +99,9 @@ class Feed:
 class Source(Feed):
     """Windows of length + 1 tokens of a corpus; made by `scaling.data.load_text`.
 
-    The training windows lie in one fixed random order. In the first epoch, example i of a run is window i, for every
-    seed. So a run stopped after k steps has seen exactly the first k * batch_size * length tokens, and smaller data
-    sets are nested in larger ones. Each later epoch is a permutation of the same windows that depends on the seed and
-    the epoch.
+    The training windows lie in one fixed random order, which is that of the first epoch of seed 0. Other seeds and later
+    epochs read them in orders of their own. A run stopped after k steps has seen the first k * batch_size * length tokens
+    of its order, so smaller data sets of a seed are nested in larger ones.
 
     A batch is {"tokens": int32 [batch, length + 1]}.
 
@@ -162,8 +162,9 @@ class Source(Feed):
     def evaluation(self, split: str, tokens: int = 65536) -> dict[str, np.ndarray]:
         """The first `tokens` of an evaluation split (0: all); smaller sets are nested samples.
 
-        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length]} with n = tokens // length, at least 1. `bytes`
-        is the number of bytes of text that each target `tokens[:, 1:]` stands for.
+        {"tokens": int32 [n, length + 1], "bytes": int32 [n, length], "document": int32 [n]} with n = tokens // length, at
+        least 1. `bytes` is the number of bytes of text that each target `tokens[:, 1:]` stands for, and `document` the
+        number of the document that a window begins in.
         """
         if split not in self._splits:
             raise DataError(f"{self.name} has no evaluation split {split!r}; it has {', '.join(self.splits)}")
@@ -176,8 +177,9 @@ class Source(Feed):
             raise DataError(f"data.evaluation_tokens={tokens:,} is more than the {available:,} tokens of the evaluation "
                             f"split {split!r} of {self.name} (tokenizer {self.tokenizer.name}, data.length={self.length}); "
                             "write at most that, or 0 for all")
-        read = found.first(max(1, (tokens or available) // self.length)).astype(np.int32)
-        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]]}
+        count = max(1, (tokens or available) // self.length)
+        read = found.first(count).astype(np.int32)
+        return {"tokens": read, "bytes": self.tokenizer.bytes_per_token[read[:, 1:]], "document": found.documents(count)}
 
     def encode(self, text: str) -> np.ndarray:
         return self.tokenizer.encode(text)

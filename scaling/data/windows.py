@@ -86,6 +86,22 @@ class Windows:
         """The first `count` windows: [count, length + 1]."""
         return self[np.arange(count)]
 
+    def documents(self, count: int) -> np.ndarray:
+        """The documents that the first `count` windows begin in: int32 [count], numbers in the order of the split.
+
+        Token 0 ends a document, and nothing else is token 0.
+        """
+        found, first = [np.zeros(0, np.int64)], 0
+        for number, (block, opened) in enumerate(zip(self.blocks, self._opened)):
+            if sum(map(len, found)) >= count:
+                break
+            places = order.permutation(block["windows"], WINDOWS, number)  # of the windows, in the order of the text
+            ends = np.zeros(block["windows"], np.int64)
+            ends[places] = (opened[np.arange(block["windows"])][:, 1:] == 0).sum(1)
+            found.append(first + (np.cumsum(ends) - ends)[places])
+            first += block["documents"]
+        return np.concatenate(found)[:count].astype(np.int32)
+
     def append(self, documents: Sequence[str], tokenizer: Tokenizer, progress: bool, desc: str,
                storage: str = "mapped") -> "Windows":
         """Prepares the next block, in one of `blocks.STORAGES`. Returns the windows with it."""

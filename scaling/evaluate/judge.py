@@ -13,8 +13,9 @@ NEARER = 0.01       # the share of held-out real images that counts as memorised
 TRAINING = 2        # training images that are searched for copies, in units of `samples`
 MEMORY = 16         # at most so many training images are given to a memoriser, in the same units
 # The metrics of a judge, and those that a fresh critic adds; the docstring of `Judge.__call__` says what they are.
-MEASURED = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative", "kid", "kid_se", "cmmd", "precision", "recall",
-            "density", "coverage", "missed", "sliced_wasserstein", "nearest", "memorised")
+FRECHET = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative")
+MEASURED = (*FRECHET, *(f"{name}_se" for name in FRECHET), "kid", "kid_se", "cmmd", "precision", "recall", "density",
+            "coverage", "missed", "sliced_wasserstein", "nearest", "nearest_se", "memorised", "memorised_se")
 MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
 
 
@@ -56,6 +57,7 @@ class Judge:
 
         - fd, fd_infinity: the Fréchet distance at n images and extrapolated to infinitely many. fd_relative and
           fd_infinity_relative divide by the trace of the real covariance, because the scale of a space means nothing.
+          Their standard errors (`_se`) count the noise of both sets.
         - kid with its standard error kid_se, cmmd: unbiased, near 0 (or below) for equal distributions.
         - precision, recall, density, coverage, missed = 1 - coverage.
         - In pixels of [0, 1], in any space: sliced_wasserstein of pixels / sqrt(number of pixels); nearest, the mean
@@ -64,12 +66,26 @@ class Judge:
         - With critic_steps: critic_error (0.5 if a fresh critic cannot tell real from generated) and
           critic_advantage = 1 - 2 critic_error.
         """
+        return self.score(images)[0]
+
+    def score(self, images) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """The metrics, and {metric: float64 [n]} for Fréchet distances of as many images as the reference has.
+
+        The mean of an array is the metric and its standard error that of the metric. Number i is what image i and image i
+        of the reference add. So the difference between two models has the standard error of the difference of arrays.
+        """
         images = self._checked(images)
         fake = self._space(images)
         scale = float(np.trace(self._moments[1]))
         found = {"fd": distances.frechet(self._moments, distances.moments(fake)),
                  "fd_infinity": distances.fd_infinity(self._real, fake)}
         found |= {f"{name}_relative": value / scale for name, value in found.items()}
+        by_real, by_fake = distances.frechet_influence(self._real, fake)
+        error = float(np.hypot(_error_of_mean(by_real), _error_of_mean(by_fake)))
+        found |= {f"{name}_se": error / (scale if "relative" in name else 1.0) for name in FRECHET}
+        each = {}
+        if len(by_real) == len(by_fake):
+            each = {name: found[name] + (by_real + by_fake) / (scale if "relative" in name else 1.0) for name in FRECHET}
         found["kid"], found["kid_se"] = distances.kid(self._real, fake)
         found["cmmd"] = distances.cmmd(self._real, fake, self._sigma)
         found |= distances.manifolds(self._real, fake, NEIGHBOURS, real_radii=self._radii)
@@ -77,11 +93,12 @@ class Judge:
         pixels = [self._pixels(x) for x in (self._reference, images)]
         found["sliced_wasserstein"] = distances.sliced_wasserstein(*pixels)
         nearest = self._nearest(images)
-        found |= {"nearest": float(nearest.mean()), "memorised": float((nearest <= self._near).mean())}
+        for name, values in {"nearest": nearest, "memorised": nearest <= self._near}.items():
+            found |= {name: float(values.mean()), f"{name}_se": _error_of_mean(values)}
         if self.critic_steps:
             error = critic.critic_error(self._reference, images, self.critic_steps, self.source.levels)
             found |= {"critic_error": error, "critic_advantage": 1 - 2 * error}
-        return found
+        return found, each
 
     def memoriser(self, d: int) -> dict[str, float]:
         """Metrics of `samples` draws, with replacement, from the first d training images.
@@ -124,7 +141,7 @@ class Judge:
         return images
 
     def _images(self, indices):
-        """Training images by their place in the fixed order, which is the order of epoch 0 under any seed."""
+        """Training images by their place in the fixed order, which is that of the first epoch of seed 0."""
         batches, places = np.divmod(np.asarray(indices), self.source.batch_size)
         read = {step: self.source.batch(0, step)["image"] for step in np.unique(batches).tolist()}
         return np.stack([read[int(b)][p] for b, p in zip(batches, places, strict=True)])
@@ -137,3 +154,6 @@ class Judge:
     def _nearest(self, images):
         return distances.nearest_neighbours(self._pixels(images), self._pixels(self._training))[0]
 
+
+def _error_of_mean(values) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))

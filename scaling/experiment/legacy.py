@@ -1,7 +1,7 @@
 """Names of runs under every results version, and the records of old versions, so that old workdirs are read and resumed.
 
-Version 4 repaired some results without changing the others. `results_version` says which: a run whose result is the same
-under both versions keeps its name of version 3, and workdirs with such runs go on.
+Versions 4 and 5 changed some results and left the others. `results_version` says which: a run whose result is the same
+as under version 3 keeps its name of that version, and workdirs with such runs go on.
 
 Version 2 named a run by `family.remat`, `family.scan` and `family.attention` as well, and its records hold the FLOPs that
 training executed where later ones hold those of the model.
@@ -18,7 +18,7 @@ from scaling.experiment.names import named_by
 from scaling.fields import leaves
 
 ALSO_NAMED_BY = ("family.attention", "family.remat", "family.scan")
-RESULTS_VERSION = 4  # raise it when a change of code changes what a given experiment computes
+RESULTS_VERSION = 5  # raise it when a change of code changes what a given experiment computes
 
 
 def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
@@ -27,8 +27,8 @@ def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
 
 
 def results_version(experiment: Experiment) -> int:
-    """4 for an experiment whose result version 4 repaired, else 3, under which it has the same result."""
-    return RESULTS_VERSION if any(test(experiment) for test in REPAIRED) else RESULTS_VERSION - 1
+    """The last version that changed the result of an experiment, 3 where none has."""
+    return max((version for version, tests in REPAIRED.items() if any(test(experiment) for test in tests)), default=3)
 
 
 def decayed_biases(experiment) -> bool:
@@ -58,7 +58,12 @@ def left_out_evaluation(experiment) -> bool:
     return not units or units % data.batch > 0
 
 
-REPAIRED = (decayed_biases, set_up_by_defaults, left_out_evaluation)
+def own_order(experiment) -> bool:
+    """Version 4 read the first epoch in the same order for every seed; seed 0 still does."""
+    return experiment.seed != 0
+
+
+REPAIRED = {4: (decayed_biases, set_up_by_defaults, left_out_evaluation), 5: (own_order,)}
 
 
 def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> str:

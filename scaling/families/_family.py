@@ -65,8 +65,7 @@ class Family(Protocol):
         """The players in the order one step updates them. A name may repeat: (D, D, G) is n-critic."""
 
     def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Metrics:
-        """{metric: (sum, count)}, or what `scaling.families._sums` makes, to get the standard error `<metric>_se` as well.
-        The caller adds over batches and divides at the end."""
+        """{metric: what `scaling.families._sums` makes}, or (sum, count) for a metric without a standard error."""
 
     def example_batch(self, batch_size: int, key: jax.Array) -> Batch:
         """Random data of the right shapes and types, to count costs, to compile and to test."""

@@ -33,13 +33,13 @@ def _rungs(body):
     """[{"width", "layers"}], about in order of parameters.
 
     Tokens: layers = 3 (width/64)^(2/3), as in the Transformer's ladder. Convolutions: (width/16)^(1/3) blocks at each
-    resolution. Both have at least one. Rungs with one layer more or fewer fill the sizes in between.
+    resolution. Both have at least one. The number of layers is the nearest to the rule, or within 10% of it.
     """
     rungs, start = [], 8 if body == "tokens" else 2
     for unit, stop in TOKENS if body == "tokens" else CHANNELS:
         for width in range(start, stop, unit):
             rule = max(1.0, 3 * (width / 64) ** (2 / 3) if body == "tokens" else (width / 16) ** (1 / 3))
-            depths = [1] if body == "dcgan" else [n for n in range(1, 100) if abs(n - rule) < 1]
+            depths = [1] if body == "dcgan" else [n for n in range(1, 100) if abs(n - rule) <= max(0.5, rule / 10)]
             rungs += [(width, layers) for layers in depths]
         start = stop
     io = 0 if body == "tokens" else 1  # the input and output convolutions count about as much as a layer

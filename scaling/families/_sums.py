@@ -1,22 +1,25 @@
-"""The sums from which a metric and its standard error follow; see `scaling.training.step.means`.
-
-Examples are taken as independent of each other. They are drawn at random from the evaluation split, so this holds but for
-windows of one document.
+"""What `evaluate` returns for a metric: two numbers for each example, from which follow the metric, its standard error and
+that of its difference between two runs; see `scaling.training.evaluation.means`.
 """
+
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 
-def mean_sums(x):
-    """(sum, count, sum of squares) of x [B], one number for each example: sums of a mean over examples."""
+class Each(NamedTuple):
+    """A metric is the ratio of the totals of `over` and `under`, float32 [B], one number for each example."""
+
+    over: Any
+    under: Any
+
+
+def mean_of(x) -> Each:
+    """The mean over examples of x [B]."""
     x = x.astype(jnp.float32)
-    return x.sum(), jnp.float32(x.size), jnp.square(x).sum()
+    return Each(x, jnp.ones_like(x))
 
 
-def ratio_sums(a, b):
-    """Sums of the ratio of two totals, such as bits over bytes, from a and b [B], one pair for each example.
-
-    They are the sums of a and of b, the count, and the sums of a squared, of a b and of b squared.
-    """
-    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    return a.sum(), b.sum(), jnp.float32(a.size), jnp.square(a).sum(), (a * b).sum(), jnp.square(b).sum()
+def ratio_of(a, b) -> Each:
+    """The ratio of two totals, such as bits over bytes, from a and b [B]."""
+    return Each(a.astype(jnp.float32), b.astype(jnp.float32))

@@ -10,7 +10,7 @@ ACTIVE = 0.01  # nats; a unit whose mean KL is higher is active (after Burda et 
 
 
 def examine_vae(family, params, batch, key):
-    """Sums and counts of "iwae_bits_per_dim", the bound of 64 importance samples (Burda et al. 1509.00519, eq. 8);
+    """What a few images show: "iwae_bits_per_dim", the bound of 64 importance samples (Burda et al. 1509.00519, eq. 8);
     "active_latents", the share of latent units whose mean KL over this batch exceeds 0.01 nats; and "rate_layer_00" and so
     on, the bits per dimension of each stochastic block, from the top."""
     module = family.module(params)
@@ -29,4 +29,4 @@ def examine_vae(family, params, batch, key):
     by_layer = jnp.concatenate([stage.kl.sum((2, 3, 4)) for stage in latents])
     found = {"iwae_bits_per_dim": family.bits(math.log(IMPORTANCE_SAMPLES) - total),
              "active_latents": ((units > ACTIVE).sum(dtype=jnp.float32), jnp.float32(units.size))}
-    return found | {f"rate_layer_{i:02d}": family.bits(kl)[:2] for i, kl in enumerate(by_layer)}
+    return found | {f"rate_layer_{i:02d}": family.bits(kl) for i, kl in enumerate(by_layer)}

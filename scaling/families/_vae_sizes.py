@@ -75,7 +75,6 @@ def rungs(cls, overrides):
     for width in [given["width"]] if "width" in given else widths:
         least, at_32 = (4, 4) if conv else (2, 2)
         rule = max(least, at_32 * math.sqrt(width / 32))
-        around = range(max(least, math.floor(rule)), math.ceil(rule) + 1)
-        for layers in [given["layers"]] if "layers" in given else around:
-            members.append(cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | given)))
+        layers = given.get("layers", max(least, round(rule)))
+        members.append(cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | given)))
     return members

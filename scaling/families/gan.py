@@ -13,7 +13,7 @@ from scaling.devices import sharding
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
-from scaling.families._sums import mean_sums
+from scaling.families._sums import mean_of
 from scaling.fields import ConfigError, check_fields, convert_fields, how, shown, static
 from scaling.nn import convolution
 
@@ -107,7 +107,7 @@ class GAN:
         return _gan_losses.generator_loss(self.loss, real, fake)
 
     def evaluate(self, params, batch, key):
-        """Sums, with squares, of metrics of the game, which do not measure quality: "relativistic_loss" (nats per pair),
+        """For each example, metrics of the game, which do not measure quality: "relativistic_loss" (nats per pair),
         "pair_accuracy" (share with D(real) > D(fake)), "disc_real_accuracy" and "disc_fake_accuracy" (shares with
         D(real) > 0 and D(fake) < 0, meaningful for losses that are not relativistic). Images are not augmented."""
         disc = self.module(params, "disc")
@@ -115,7 +115,7 @@ class GAN:
         fake = disc(self._generate(params, batch, key), batch)
         found = {"relativistic_loss": jax.nn.softplus(fake - real), "pair_accuracy": real > fake,
                  "disc_real_accuracy": real > 0, "disc_fake_accuracy": fake < 0}
-        return {name: mean_sums(x) for name, x in found.items()}
+        return {name: mean_of(x) for name, x in found.items()}
 
     def example_batch(self, batch_size, key):
         shape = (batch_size, self.image_size, self.image_size, self.channels)

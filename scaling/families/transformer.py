@@ -13,7 +13,7 @@ from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
-from scaling.families._sums import mean_sums, ratio_sums
+from scaling.families._sums import mean_of, ratio_of
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention, readout, remat
 
@@ -99,18 +99,17 @@ class Transformer:
         return loss, {"loss": loss}
 
     def evaluate(self, params, batch, key):
-        """Sums over sequences, with squares, of "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]},
-        "bits_per_byte".
+        """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte".
 
         "bytes" holds the number of bytes of the original text that each target token stands for. The key is unused.
         """
         del key
         nats, likeliest = self.module(params).scores(*_shifted(batch))
         right = likeliest == batch["tokens"][:, 1:]
-        sums: dict[str, tuple] = {"loss": mean_sums(nats.mean(-1)), "accuracy": mean_sums(right.mean(-1))}
+        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
         if "bytes" in batch:
-            sums["bits_per_byte"] = ratio_sums(nats.sum(-1) / math.log(2), batch["bytes"].sum(-1))
-        return sums
+            found["bits_per_byte"] = ratio_of(nats.sum(-1) / math.log(2), batch["bytes"].sum(-1))
+        return found
 
     def example_batch(self, batch_size, key):
         tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.vocab)
@@ -143,12 +142,13 @@ class Transformer:
         The rule: layers = 3 (width/64)^(2/3), at least 2, and 12 layers width^2 parameters. It is close to shapes in
         common use (512x12, 1024x19, 4096x48, 8192x76) and agrees with two findings: loss hardly depends on width/layers
         over a wide range (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and the best depth grows more slowly than
-        width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128 dimensions and grow with width. Rungs are all
-        shapes with a rounded width and within one layer of the rule. The result is the nearest rung: within 35% of `size`
-        from 5e3, within 15% from 1e6. Up to eight layers are unrolled, which is faster on CPU.
+        width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128 dimensions and grow with width. Rungs are
+        rounded widths, with the number of layers nearest to the rule, or within 10% of it: rungs that leave the rule bend
+        a law. The result is the nearest rung: within 35% of `size` from 5e3, within 15% from 1e6. With `layers` given, all
+        rungs have as many. Up to eight layers are unrolled, which is faster on CPU.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
-        width, layers = min(_rungs(), key=lambda rung: abs(_weights(*rung) / size - 1))
+        width, layers = min(_rungs(overrides.get("layers")), key=lambda rung: abs(_weights(*rung) / size - 1))
         return cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | overrides))
 
     @classmethod
@@ -193,15 +193,13 @@ def _weights(width, layers):
 
 
 @functools.cache
-def _rungs():
-    """All (width, layers) of the ladder in order of parameters. Width 16 also has 4 layers, to bridge the gap to 32."""
-    rungs, spaced = [(16, 4)], [(16, 2)]
-    widths = (16, 256), (32, 512), (64, 1024), (128, 4096), (256, 16384)  # (step between widths, up to this width)
-    for (unit, stop), start in zip(widths, (16, 256, 512, 1024, 4096)):
+def _rungs(layers=None):
+    """All (width, layers) of the ladder, or those with as many `layers`, in order of parameters."""
+    rungs, start = [], 16
+    for unit, stop in ((4, 128), (8, 256), (16, 512), (64, 1024), (128, 4096), (256, 32768)):  # a step, up to this width
         for width in range(start, stop, unit):
             rule = max(2.0, 3 * (width / 64) ** (2 / 3))
-            rungs += [(width, layers) for layers in range(2, 200) if abs(layers - rule) <= 1]
-    for rung in sorted(rungs, key=lambda rung: _weights(*rung)):
-        if _weights(*rung) > 1.03 * _weights(*spaced[-1]):
-            spaced.append(rung)
-    return spaced
+            near = [n for n in range(2, 200) if abs(n - rule) <= max(0.5, rule / 10)]
+            rungs += [(width, n) for n in ([layers] if layers else near)]
+        start = stop
+    return sorted(rungs, key=lambda rung: _weights(*rung))

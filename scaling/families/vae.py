@@ -13,7 +13,7 @@ from flax import nnx
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
 from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
-from scaling.families._sums import mean_sums
+from scaling.families._sums import mean_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import ConfigError, check_fields, convert_fields, how, static
@@ -155,15 +155,15 @@ class VAE:
                       "distortion": distortion.mean() / bits}
 
     def evaluate(self, params, batch, key):
-        """Sums over images, with squares, of the negative ELBO "bits_per_dim", of its parts "rate" (KL) and "distortion" in
-        bits per dimension, and of "loss", the negative ELBO in nats per dimension.
+        """For each image, the negative ELBO "bits_per_dim", its parts "rate" (KL) and "distortion" in bits per dimension,
+        and "loss", the negative ELBO in nats per dimension.
 
         This is always the bound itself, at one draw of the latents, without beta, free bits and warm-up.
         """
         distortion, by_layer = self.terms(params, batch, key)
         rate, nats = by_layer.sum(0), distortion + by_layer.sum(0)
         return {"bits_per_dim": self.bits(nats), "rate": self.bits(rate), "distortion": self.bits(distortion),
-                "loss": mean_sums(nats / self.dimensions)}
+                "loss": mean_of(nats / self.dimensions)}
 
     def examine(self, params, batch, key):
         """Metrics that are too costly for every evaluation; see `_vae_examine`."""
@@ -228,8 +228,8 @@ class VAE:
         return nn.noise(jax.random.fold_in(key, 99), batch["example"], shape, "uniform")
 
     def bits(self, nats):
-        """Sums over images of nats [B] in bits per dimension."""
-        return mean_sums(nats / (self.dimensions * math.log(2)))
+        """Nats of each image, [B], in bits per dimension."""
+        return mean_of(nats / (self.dimensions * math.log(2)))
 
     @classmethod
     def ladder(cls, size, **overrides):
@@ -237,7 +237,7 @@ class VAE:
 
         The rule: the decoder has 2 sqrt(width/32) blocks for tokens (at least 2) and 4 sqrt(width/32) for convolutions (at
         least 4, one per grid). Latents per cell, the grids and the ratio of the bottleneck stay the same. Widths are
-        rounded to eighths of a power of two, the number of blocks may be rounded up or down, and the nearest size is taken.
+        rounded to eighths of a power of two, the number of blocks to the nearest, and the nearest size is taken.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         rungs = _vae_sizes.rungs(cls, tuple(sorted(overrides.items())))

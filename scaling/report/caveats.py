@@ -9,6 +9,7 @@ import pandas as pd
 
 from scaling.figures.words import count, listing, percent, plural, short
 from scaling.report import tuning
+from scaling.report.evaluation import too_coarse
 from scaling.report.provenance import judges
 from scaling.report.reading import StudyFiles
 from scaling.results import tuned
@@ -25,6 +26,7 @@ def caveats(study: StudyFiles) -> list[str]:
     rates = tuned.bracketing(study.runs, study.cells)
     said = [*_repeats(study), tuning.edge_summary(rates, study.unit), *_short_runs(study), *_noise(study),
             *_lost_runs(study), study.unsure, *_fit_warnings(study)]
+    said += too_coarse(study)
     if (ways := len(judges(study.runs))) > 1:
         said.append(f"The samples were judged in {ways} different ways, so their distances cannot be compared.")
     if study.others:

@@ -1,16 +1,14 @@
-"""The data of a study in words: what was found and left out, how often it repeats, and what runs were evaluated on."""
+"""The data of a study in words: what was found and left out, and how often it repeats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import pandas as pd
 
-from scaling.figures.words import count, listing, number, plural, short
+from scaling.figures.words import count, listing, plural, short
 from scaling.report.caveats import repeats_by_data
 from scaling.report.reading import StudyFiles
-from scaling.results import tuned
 
 
 def data_sets(study: StudyFiles) -> list[dict]:
@@ -67,38 +65,3 @@ def repetition(study: StudyFiles) -> str:
         return (f"No run saw any of the {study.unit.name} twice: all {plural(len(found), 'amount')} of data are new data.")
     said = [f"{short(times, 2)} at {count(data)}" for data, times in found]
     return f"The most times that a run went through its unique {study.unit.name} is {listing(said)} {study.unit.name} seen."
-
-
-def evaluation(study: StudyFiles) -> list[str]:
-    """What the runs were evaluated on, and how uncertain the metric of one run is for that."""
-    runs, unit, said = study.runs, study.unit.name, []
-    sizes = _numbers(runs, "evaluated")
-    if len(sizes):
-        said.append(f"Every run was evaluated on {_range(sizes)} {unit} that no run was trained on.")
-    else:
-        asked = _numbers(runs, f"data.evaluation_{unit}")
-        if len(asked):
-            said.append(f"The study asked for an evaluation on {_range(asked)} {unit} that no run was trained on.")
-    drawn = _numbers(runs, "judge.samples")
-    if len(drawn):
-        said.append(f"The samples of a run were judged by {_range(drawn)} of them.")
-    errors = tuned.standard_error(study.cells, study.metric).dropna()
-    errors = errors[errors > 0]
-    if len(errors):
-        relative = (errors / study.cells.loc[errors.index, study.metric].abs()).median()
-        share = f", {number(100 * relative, 2)}% of its value" if np.isfinite(relative) else ""
-        said.append(f"The standard error (±) of the {study.measure.noun} of a tuned run is {number(errors.median(), 2)} in "
-                    f"the median{share}. All runs are evaluated on the same examples, so differences between runs are more "
-                    "certain than that.")
-    else:
-        said.append(f"No standard error of the {study.measure.noun} of a single run was recorded.")
-    return said
-
-
-def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
-    return pd.to_numeric(runs[column], errors="coerce").dropna() if column in runs else pd.Series(dtype=float)
-
-
-def _range(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"

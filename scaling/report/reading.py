@@ -17,7 +17,7 @@ from scaling.laws import LawError, get_form
 from scaling.report import bootstraps, curves, pictures
 from scaling.report.integrity import evidence_of
 from scaling.report.shapes import SHAPES, fault
-from scaling.results import metrics, planned, records, tuned
+from scaling.results import metrics, pairs, planned, records, tuned
 from scaling.store import files
 
 YET = " yet."  # ends the sentence about a file that a later stage of the study will write
@@ -46,6 +46,7 @@ class StudyFiles:
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
     missing: dict[str, str] = field(default_factory=dict)
     others: int = 0                                         # records in the workdir that are not of this study
+    errors: pairs.EvaluationErrors | None = None                      # of the evaluation of tuned runs and target
     tampered: list[str] = field(default_factory=list)       # why there is no verdict, see integrity.evidence_of
     forecast_notes: list[str] = field(default_factory=list)
     unsure: str = ""                                        # why the fit has no intervals
@@ -137,8 +138,11 @@ def read_study(workdir) -> StudyFiles:
     found["fit"], found["unsure"] = bootstraps.without_failed_intervals(found["fit"])
     fits = {name: bootstraps.without_failed_intervals(fit)[0] for name, fit in fits.items() if fit is not None}
     tampered, notes = evidence_of(workdir, found["forecast"])
-    return StudyFiles(runs, tuned.tuned_cells(runs, metric), metric, unit, curves=kept, missing=missing, fits=fits,
-                      others=others, tampered=tampered, forecast_notes=notes, **found)
+    cells = tuned.tuned_cells(runs, metric)
+    target = ((found["forecast"] or {}).get("target") or {}).get("fingerprint")
+    names = [*cells["fingerprint"], *runs.loc[runs["fingerprint"] == target, "fingerprint"]]
+    return StudyFiles(runs, cells, metric, unit, errors=pairs.read_errors(workdir, names, metric), curves=kept,
+                      missing=missing, fits=fits, others=others, tampered=tampered, forecast_notes=notes, **found)
 
 
 def made_or_said(study: StudyFiles, name: str, make: Callable, empty):

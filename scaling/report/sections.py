@@ -17,7 +17,7 @@ from scaling.figures.words import (
     short,
     with_error,
 )
-from scaling.report import dataset, fitting, pictures, run_table, tuning
+from scaling.report import dataset, evaluation, fitting, pictures, run_table, tuning
 from scaling.report.abstract import abstract
 from scaling.report.caveats import caveats
 from scaling.report.provenance import provenance
@@ -39,7 +39,7 @@ def page_content(study: StudyFiles) -> dict:
         "other_laws": (fitting.other_laws, None), "remarks": (fitting.remarks, []), "methods": (fitting.methods, []),
         "diagnostics": (diagnostics, []), "rate_rule": (tuning.rate_of_target, ""), "edges": (unbracketed, []),
         "data_sets": (dataset.data_sets, []), "repetition": (dataset.repetition, ""),
-        "evaluation": (dataset.evaluation, []), "diverged": (diverged_table, None), "samples": (text_samples, []),
+        "evaluation": (evaluation.evaluation, []), "diverged": (diverged_table, None), "samples": (text_samples, []),
         "grids": (pictures.grids, []), "examination": (pictures.examination, None),
         "headings": (run_table.table_headings, []), "rows": (run_table.table_rows, []),
         "splits": (run_table.other_sets, []),

@@ -33,6 +33,7 @@ class GrowthStep(NamedTuple):
     metric_before: float
     metric_after: float
     better: bool
+    runs: tuple[str, str] = ("", "")  # fingerprints, before and after
 
 
 class Effect(NamedTuple):
@@ -158,9 +159,11 @@ def growth_steps(cells: pd.DataFrame, along: str, fixed: str, metric: str) -> li
     for value, line in cells.dropna(subset=[metric]).groupby(fixed):
         line = line.sort_values(along)
         sizes, results = line[along].astype(float).tolist(), line[metric].astype(float).tolist()
+        names = line["fingerprint"].tolist() if "fingerprint" in line else [""] * len(line)
         for i in range(len(line) - 1):
             better = results[i + 1] > results[i] if rises else results[i + 1] < results[i]
-            found.append(GrowthStep(float(value), sizes[i], sizes[i + 1], results[i], results[i + 1], better))
+            found.append(GrowthStep(float(value), sizes[i], sizes[i + 1], results[i], results[i + 1], better,
+                                    (names[i], names[i + 1])))
     return found
 
 

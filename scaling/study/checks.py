@@ -9,9 +9,9 @@ from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.devices.remembered import remembered
 from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
+from scaling.families._sums import Each
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
-from scaling.training.step import means
 
 INPUTS = ("N", "D", "C", "U")  # what a study gives a law: parameters, data, compute and unique data
 
@@ -77,8 +77,8 @@ def _evaluated(family) -> list[str]:
     key = jax.random.key(0)
     batch = dict(jax.eval_shape(lambda: family.example_batch(2, key)))
     batch["example"] = jax.ShapeDtypeStruct((2,), "int32")
-    sums = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
-    return sorted(means({name: [1.0] * len(parts) for name, parts in sums.items()}))
+    found = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
+    return sorted([*found, *(f"{name}_se" for name, parts in found.items() if isinstance(parts, Each))])
 
 
 def _check_law(definition, target) -> list[str]:

@@ -55,7 +55,7 @@ def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
         if claim is None:  # it is there, or being trained there
             continue
         try:
-            for name in (f"params/{fingerprint}", f"curves/{fingerprint}.jsonl"):
+            for name in (f"params/{fingerprint}", f"curves/{fingerprint}.jsonl", f"scores/{fingerprint}.npz"):
                 _copy(old.workdir / name, new.workdir / name)
             new.records.write(old.records.read(fingerprint))
             copied += 1

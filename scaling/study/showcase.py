@@ -18,7 +18,7 @@ from scaling.results import metrics, tuned
 from scaling.store import files
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun, RestoreError
-from scaling.training.step import means
+from scaling.training.evaluation import means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,5 +157,5 @@ def _examined(model):
         seen += len(batch["example"])
         if seen >= EXAMINED:
             break
-    totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *found)
-    return {name: float(value) for name, value in means(totals).items()}
+    joined = jax.tree.map(lambda *x: np.concatenate(x) if x[0].ndim else np.sum(x, dtype=np.float64), *found)
+    return {name: float(value) for name, value in means(joined).items()}

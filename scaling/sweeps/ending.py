@@ -9,9 +9,10 @@ import numpy as np
 from scaling import experiment as experiments
 from scaling import families
 from scaling.devices import hosts
-from scaling.results import logs, records
-from scaling.store import checkpoint
+from scaling.results import logs, pairs, records
+from scaling.store import checkpoint, files
 from scaling.sweeps.clock import EVALUATION
+from scaling.training import evaluation
 from scaling.training.counts import counts
 
 
@@ -35,20 +36,21 @@ class Ending:
         self.runner.clock.groups += 1
         params = self.program.parameters(state)
         later.next_group()
-        found, joined, saves = {}, [], []
+        found: tuple = ({}, {})  # metrics, and the numbers of examples
+        joined, saves = [], []
 
         def join():
             if hosts.is_lead():
                 joined.extend(self.curves.join(index, segments) for index in range(len(runs)))
 
         later.read(join)  # before the trunk goes on in the same logs
-        later.chore(lambda: found.update(scoring()))
+        later.chore(lambda: [each.update(new) for each, new in zip(found, scoring())])
         for run, own in zip(runs, params):  # every save is started before the first one is waited for
             later.chore(partial(self.save_parameters, run, own, segment.span.steps, saves))
         later.chore(lambda: [saved.close() for saved in saves])
         for index, run in enumerate(runs):
             later.chore(lambda index=index, run=run: hosts.by_lead(
-                lambda: self.record(index, run, found, segment, *joined[index], len(runs))))
+                lambda: self.record(index, run, *found, segment, *joined[index], len(runs))))
         work = self.runner.evaluation_work(self.pack.experiment) * len(runs)
         later.chore(partial(self.progress.update, work))
 
@@ -62,16 +64,18 @@ class Ending:
             saved.wait()  # orbax confuses concurrent saves of several processes
         saves.append(saved)
 
-    def record(self, index, run, found, segment, curve, lost, count):
-        """Writes the curve and the record of a run, which is number `index` of the `count` runs of a branch.
+    def record(self, index, run, found, examples, segment, curve, lost, count):
+        """Writes the curve, the scores and the record of a run, which is number `index` of the `count` runs of a branch.
 
-        The curve has lost `lost` points.
+        `found` are its metrics, and `examples` what they are made of. The curve has lost `lost` points.
         """
         runner = self.runner
         source, judge = runner.source(self.pack.experiment), runner.judge(self.pack.experiment)
         if runner.records.done(run.fingerprint):
             return
         logs.write_curve(runner.workdir / "curves" / f"{run.fingerprint}.jsonl", curve)
+        scored = pairs.scores_to_bytes(examples, index, self.clusters())
+        files.atomic_write(pairs.scores_path(runner.workdir, run.fingerprint), scored)
         step, reason = int(segment.diverged[index]), "not finite"
         scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
         if step < 0:
@@ -92,9 +96,15 @@ class Ending:
 
     def evaluated(self) -> int:
         """The number of units of the first evaluation set."""
-        experiment = self.pack.experiment
-        examples = next(iter(self.runner.evaluation(experiment).values()))
-        return len(next(iter(examples.values()))) * experiment.data.per_example
+        return len(next(iter(self.examples().values()))) * self.pack.experiment.data.per_example
+
+    def examples(self) -> dict:
+        """The first evaluation set."""
+        return next(iter(self.runner.evaluation(self.pack.experiment).values()))
+
+    def clusters(self):
+        """The cluster of each example of the first evaluation set; None where examples do not depend on each other."""
+        return self.examples().get(evaluation.CLUSTER)
 
     def broken(self, curve, scores) -> tuple[int, str | None]:
         """(step, reason) of a run whose training broke down although all its numbers are finite; else (-1, None)."""

@@ -3,6 +3,7 @@
     workdir/records/<run>.jsonl      the result of a finished run; a run with a record is never trained again
     workdir/params/<run>/            its parameters
     workdir/curves/<run>.jsonl       its training curve
+    workdir/scores/<run>.npz         its metrics on each example, see scaling.results.pairs
     workdir/checkpoints/<pack>/      checkpoints of an unfinished pack: its trunk, and the current branch
     workdir/locks/                   the locks of processes that share the workdir
 """
@@ -21,7 +22,7 @@ from scaling import cost, data
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
-from scaling.sweeps import segments, stopping, trunks
+from scaling.sweeps import scoring, segments, stopping, trunks
 from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
@@ -228,29 +229,11 @@ class Runner:
 
         Metrics of the first evaluation set, which laws are fitted to, keep their names; others end in `_<split>`.
         """
-        return self.scoring(program, state)()
+        return self.scoring(program, state)()[0]
 
     def scoring(self, program: Program, state) -> Pending:
-        """Starts `scores` on the devices."""
-        experiment, evaluator = program.experiment, program.evaluator
-        sets, judge = self.evaluation(experiment), self.judge(experiment)
-        pending = [evaluator.evaluating(state, examples) for examples in sets.values()]
-        if judge is not None:  # alike in every process
-            pending.append(evaluator.sampling(state, next(iter(sets.values())), experiment.data.samples))
-
-        def join(parts):
-            found = {}
-            for index, split in enumerate(sets):
-                suffix = f"_{split}" if index else ""
-                for name, values in pending[index]().items():
-                    metric = name.removesuffix("_se")
-                    found[metric + suffix + name.removeprefix(metric)] = values
-            if judge is None:
-                return found
-            samples = pending[-1]()
-            judged = hosts.by_lead(lambda: [{k: float(v) for k, v in judge(one).items()} for one in samples])
-            return found | {name: np.array([one[name] for one in judged]) for name in judged[0]}
-        return Pending([pending[-1].last], join)
+        """Starts `scores` on the devices; see `scaling.sweeps.scoring`."""
+        return scoring.start_scoring(program, state, self.evaluation(program.experiment), self.judge(program.experiment))
 
     def validation(self, experiment) -> dict:
         """The examples that a run is evaluated on several times on its way: the first few of its first evaluation set."""

@@ -1,12 +1,18 @@
-"""How an evaluation set is cut into batches.
+"""How an evaluation set is cut into batches, and what follows from the numbers of its examples.
 
 Which examples are evaluated never depends on how a run was trained. Only the sizes of the batches follow the mesh and the
-memory of its devices, so metrics are equal up to the rounding of their sums.
+memory of its devices, so metrics are equal up to rounding.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
+from scaling.families._sums import Each
+from scaling.results.pairs import clustered_error
+
 EARLY = 0.009  # an evaluation on the way costs at most this share of the FLOPs of training up to it
+CLUSTER = "document"  # the array of an evaluation set that numbers the cluster of each example
 SPACING = 2**0.5  # of evaluations on the way: the ratio of neighbouring steps
 
 
@@ -46,3 +52,20 @@ def steps_on_the_way(stop: int, cost: float, step_cost: float) -> set[int]:
     first = cost / (EARLY * step_cost)
     powers = SPACING ** np.arange(0, 2 * np.log2(max(stop, 1)) + 1)
     return {int(step) for step in np.rint(powers) if first <= step < stop}
+
+
+def means(found: Mapping, clusters=None) -> dict[str, np.ndarray]:
+    """{metric: value, `<metric>_se`: its standard error} from {metric: `Each` of arrays [..., examples], or (sum, count)}.
+
+    The standard error of a ratio of totals is that of its residuals a - ratio b (Cochran 1977, "Sampling Techniques",
+    equation 2.46), of examples that depend on each other within `clusters` [examples].
+    """
+    out = {}
+    for name, parts in found.items():
+        over, under = (np.asarray(part, np.float64) for part in parts)
+        if isinstance(parts, Each):
+            out[name] = ratio = over.sum(-1) / under.sum(-1)
+            out[f"{name}_se"] = clustered_error(over - ratio[..., None] * under, clusters) / under.sum(-1)
+        else:
+            out[name] = over / under
+    return out

@@ -14,7 +14,7 @@ from scaling.devices import sharding
 from scaling.devices.layouts import batch_shards
 from scaling.training import accumulation, evaluation
 from scaling.training.compiled import Compiled
-from scaling.training.step import State, evaluate_batch, means, sample_batch
+from scaling.training.step import State, evaluate_batch, sample_batch
 
 AHEAD = 8  # calls for one evaluation that wait for the devices
 BATCHES = 2**28  # bytes of the examples that one call evaluates
@@ -46,12 +46,12 @@ class Evaluator:
         self.sample_call = compiled(partial(self._on_batch, sample_batch))
 
     def evaluating(self, state: State, examples) -> Pending:
-        """Starts an evaluation on all `examples`: {metric: [runs]}.
+        """Starts an evaluation on all `examples`: {metric: what the family gives, [runs, examples] or sums [runs]}.
 
         The devices evaluate the state as it is now, also where it is donated afterwards.
         """
         parts = _in_turn(self.evaluate_call(state, *arguments) for arguments in self._evaluated(examples))
-        return Pending(parts, lambda parts: means(jax.tree.map(_total, *parts)))
+        return Pending(parts, lambda parts: jax.tree.map(_joined, *parts))
 
     def sampling(self, state: State, examples, count: int) -> Pending:
         """Starts to draw `count` samples of every run: [runs, count, ...]."""
@@ -102,7 +102,7 @@ class Evaluator:
     # ---- traced
 
     def _evaluate(self, state, first, batches):
-        """The sums of each batch."""
+        """What the family finds for each batch."""
         count, size = jax.tree.leaves(batches)[0].shape[:2]
         if count == 1:
             found = self._on_batch(evaluate_batch, state, first, jax.tree.map(lambda x: x[0], batches))
@@ -140,6 +140,9 @@ def _rows(examples, rows: range):
     return jax.tree.map(lambda x: np.asarray(x)[numbers], examples)
 
 
-def _total(*parts):
-    """The sum over the batches of all `parts`, arrays [batches, runs]."""
-    return np.concatenate([np.asarray(part, np.float64) for part in parts]).sum(0)
+def _joined(*parts):
+    """Numbers of examples, [batches, runs, size] in each part, as [runs, examples]; sums, [batches, runs], as [runs]."""
+    arrays = [np.asarray(part) for part in parts]
+    if arrays[0].ndim == 2:
+        return np.concatenate(arrays).sum(0, dtype=np.float64)
+    return np.concatenate([np.moveaxis(x, 0, 1).reshape(x.shape[1], -1) for x in arrays], axis=1)

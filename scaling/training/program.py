@@ -19,7 +19,7 @@ from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
-from scaling.training import accumulation, step
+from scaling.training import accumulation, evaluation, step
 from scaling.training.compiled import Compiled
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
@@ -137,9 +137,9 @@ class Program:
     def evaluate(self, state: State, examples) -> dict[str, np.ndarray]:
         """{metric: [runs]} over all `examples`, arrays that lead with the example axis.
 
-        Sums over batches are float64. The noise of an example depends on its number alone, not on its batch.
+        Sums over examples are float64. The noise of an example depends on its number alone, not on its batch.
         """
-        return self.evaluator.evaluating(state, examples)()
+        return evaluation.means(self.evaluator.evaluating(state, examples)(), examples.get(evaluation.CLUSTER))
 
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""

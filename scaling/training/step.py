@@ -159,8 +159,8 @@ def _gradients(loss, own, batch, key, microbatches, loop):
     return jax.tree.map(lambda x: x.sum(0) / (parts * microbatches), total)
 
 
-def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple[jax.Array, ...]]:
-    """The family's sums over a batch of an evaluation set that begins with example number `first` of it.
+def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple]:
+    """What the family finds for a batch of an evaluation set that begins with example number `first` of it.
 
     Every run gets the same noise. The averaged weights are evaluated if there are any.
     """
@@ -177,28 +177,3 @@ def numbered(batch, first):
     """A batch of an evaluation set with "example" added: the numbers of its examples in that set, from `first` on."""
     size = jax.tree.leaves(batch)[0].shape[0]
     return {**batch, "example": jnp.int32(first) + jnp.arange(size, dtype=jnp.int32)}
-
-
-def means(totals: dict) -> dict[str, np.ndarray]:
-    """Metrics from {name: (sum, count)}, and also `<name>_se` from the sums of `scaling.families._sums`.
-
-    The standard error of a ratio of totals is that of its residuals a - ratio b (Cochran 1977, "Sampling Techniques",
-    equation 2.46).
-    """
-    out = {}
-    for name, parts in totals.items():
-        total, count, *rest = (np.asarray(part, np.float64) for part in parts)
-        out[name] = ratio = total / count
-        if len(rest) == 1:
-            out[f"{name}_se"] = _standard_error(rest[0] - ratio * total, count) / count
-        elif rest:
-            examples, aa, ab, bb = rest
-            out[f"{name}_se"] = _standard_error(aa - 2 * ratio * ab + ratio**2 * bb, examples) / count
-    return out
-
-
-def _standard_error(squares, examples):
-    """The standard error of the sum of `examples` residuals with this sum of squares; NaN for a single example."""
-    alone = examples < 2
-    error = np.sqrt(np.maximum(squares, 0) * examples / np.where(alone, 1, examples - 1))
-    return np.where(alone, np.nan, error)

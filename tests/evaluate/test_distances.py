@@ -45,6 +45,35 @@ def test_frechet_distance_equals_its_formula():
     assert distances.frechet(*apart) == pytest.approx(5)
 
 
+@pytest.mark.parametrize("real_count, fake_count", [(1500, 1500), (3000, 800)])
+def test_the_influence_of_images_gives_the_standard_error_of_frechet_distances(real_count, fake_count):
+    """200 pairs of sets of 8 features, which differ in mean and covariance; the spread has a relative error of 5%."""
+    said, plain, infinite = [], [], []
+    turn = covariance(8, 12, 3)
+    for seed in range(200):
+        real = normal(real_count, 8, 2 * seed)
+        fake = normal(fake_count, 8, 2 * seed + 1, mean=0.2) @ (0.5 * np.eye(8) + 0.5 * turn)
+        by_real, by_fake = distances.frechet_influence(real, fake)
+        assert abs(by_real.mean()) < 1e-9 and abs(by_fake.mean()) < 1e-9
+        said.append(np.sqrt(by_real.var() / real_count + by_fake.var() / fake_count))
+        plain.append(distances.fd(real, fake))
+        infinite.append(distances.fd_infinity(real, fake))
+    assert np.mean(said) == pytest.approx(np.std(plain), rel=0.12)
+    assert np.mean(said) == pytest.approx(np.std(infinite), rel=0.15)
+
+
+def test_the_influence_is_the_derivative_of_the_frechet_distance():
+    real, fake = normal(400, 5, 0), normal(300, 5, 1, mean=0.3) @ covariance(5, 9, 2)
+    by_fake = distances.frechet_influence(real, fake)[1]
+    (mean, cov), weight = distances.moments(fake), 1e-6
+    for i in (0, 17, 123):  # image i has a little more weight than the others
+        moved = mean + weight * (fake[i] - mean)
+        spread = cov + weight * (np.outer(fake[i] - mean, fake[i] - mean) - cov)
+        before, after = (distances.frechet(distances.moments(real), own) for own in ((mean, cov), (moved, spread)))
+        change = after - before
+        assert change / weight == pytest.approx(by_fake[i], abs=1e-2 * (1 + abs(by_fake[i])))
+
+
 def test_frechet_distance_of_samples_is_symmetric_and_zero_for_a_set_with_itself():
     x, y = normal(300, 6, 0), normal(200, 6, 1, mean=0.3)
     assert distances.fd(x, x) == pytest.approx(0, abs=1e-6)

@@ -80,13 +80,26 @@ def test_everything_that_decides_a_number_is_recorded(judge):
     assert all(isinstance(value, float) for value in judge.floor().values())
 
 
+def test_scores_of_images_have_the_metric_and_its_error(judge):
+    """On as many images as the reference has; a comparison on the same images is more certain than either distance."""
+    images = Blobs().evaluation("iid", 3 * SAMPLES)["image"][2 * SAMPLES:]
+    other = np.where(np.arange(SAMPLES)[:, None, None, None] % 50 == 0, 0, images).astype(np.uint8)
+    (metrics, each), (_, changed) = judge.score(images), judge.score(other)
+    assert set(each) == {"fd", "fd_infinity", "fd_relative", "fd_infinity_relative"}
+    for name, values in each.items():
+        assert values.mean() == pytest.approx(metrics[name], abs=1e-9)
+        assert values.std(ddof=1) / len(values) ** 0.5 == pytest.approx(metrics[f"{name}_se"], rel=0.3)
+        assert (values - changed[name]).std() < values.std() + changed[name].std()
+    assert judge.score(images[:SAMPLES - 1])[1] == {}
+
+
 def test_the_number_of_training_images_changes_only_the_metrics_of_copies(judge):
     class Fewer(Blobs):
         unique_examples = 64
 
     fewer = evaluate.Judge(Fewer(), judge.describe()["name"], SAMPLES, critic_steps=100, progress=False)
     assert fewer.describe() == judge.describe()
-    of_copies = ("nearest", "memorised")
+    of_copies = ("nearest", "nearest_se", "memorised", "memorised_se")
     want, found = judge.floor(), fewer.floor()
     assert {k: v for k, v in found.items() if k not in of_copies} == {
         k: v for k, v in want.items() if k not in of_copies}

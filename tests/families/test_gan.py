@@ -116,8 +116,8 @@ def test_pictures_are_rows_of_samples_and_of_interpolations():
 def test_evaluation_counts_pairs():
     f = small()
     found = quick(f.evaluate)(lively(f), f.example_batch(6, KEY), KEY)
-    assert all(float(count) == 6 and np.isfinite(total) for total, count, *_ in found.values())
-    assert 0 <= float(found["pair_accuracy"][0]) <= 6
+    assert all(float(x.under.sum()) == 6 and np.isfinite(x.over).all() for x in found.values())
+    assert 0 <= float(found["pair_accuracy"].over.sum()) <= 6
 
 
 # ---- sizes

@@ -131,14 +131,14 @@ def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
     evaluate = jax.jit(lambda batch: SMALL.evaluate(params, batch, None))
     whole = evaluate(batch)
     halves = [evaluate({k: v[s] for k, v in batch.items()}) for s in (slice(3), slice(3, 6))]
-    for name, sums in whole.items():
-        for index, total in enumerate(sums):
-            assert_allclose(sum(h[name][index] for h in halves), total, rtol=1e-5)
-    nats, sequences, *_ = whole["loss"]  # of the mean over the tokens of each sequence
-    assert_allclose(nats / sequences, loss_and_grads(SMALL, params, batch)[0], rtol=1e-5)
-    bits, size, *_ = whole["bits_per_byte"]
+    for name, found in whole.items():
+        for part, numbers in zip(found._fields, found):
+            assert_allclose(jnp.concatenate([getattr(h[name], part) for h in halves]), numbers, rtol=1e-5, atol=1e-7)
+    nats = whole["loss"].over  # the mean over the tokens of each sequence
+    assert_allclose(nats.mean(), loss_and_grads(SMALL, params, batch)[0], rtol=1e-5)
+    bits, size = whole["bits_per_byte"]
     assert_allclose(bits, nats * SMALL.length / math.log(2), rtol=1e-5)
-    assert int(size) == int(batch["bytes"].sum())
+    assert_allclose(size, batch["bytes"].sum(-1))
     assert "bits_per_byte" not in jax.eval_shape(evaluate, {"tokens": batch["tokens"]})
 
 
@@ -183,7 +183,7 @@ def test_the_ladder_ascends_and_is_near_the_wanted_size():
     assert np.all(np.abs(got / wanted - 1) <= 0.35)
     assert np.all(np.abs(got / wanted - 1)[wanted >= 1e6] <= 0.15)
     for family in families:
-        assert family.heads * family.head_dim == family.width and family.width % 16 == 0
+        assert family.heads * family.head_dim == family.width and family.width % 4 == 0
         assert family.mlp % 8 == 0 and 16 <= family.head_dim <= 128
 
 

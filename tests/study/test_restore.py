@@ -210,10 +210,11 @@ def test_seed_0_draws_the_images_that_were_judged(painter, monkeypatch):
     """Another program draws them, so a value between two levels may go the other way."""
     judged = []
 
-    def judge(images):
-        judged.append(images)
-        return {"fd": 0.0}
-    monkeypatch.setattr(painter.runner, "judge", lambda experiment: judge)
+    class Judge:
+        def score(self, images):
+            judged.append(images)
+            return {"fd": 0.0}, {}
+    monkeypatch.setattr(painter.runner, "judge", lambda experiment: Judge())
     painter.evaluate()
     [images] = judged
     assert np.mean(images[:70] != painter.sample(70)) < 0.01

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sources import ExampleSource, tiny
 
 from scaling.experiment import Text
-from scaling.families._sums import mean_sums, ratio_sums
-from scaling.training.evaluation import EARLY, cut, steps_on_the_way
+from scaling.families._sums import Each
+from scaling.training.evaluation import EARLY, cut, means, steps_on_the_way
 from scaling.training.program import Program
-from scaling.training.step import State, means
+from scaling.training.step import State
 
 
 @given(count=st.integers(1, 500), wanted=st.integers(1, 300), shards=st.integers(1, 16), fits=st.integers(1, 64))
@@ -72,8 +72,7 @@ def test_metrics_and_samples_do_not_depend_on_batch_microbatch_pack_mesh_or_layo
     found = scores(other, examples, devices=4, runs=2)
     assert found[0].keys() == wanted[0].keys()
     for metric, value in wanted[0].items():
-        tolerance = 2e-3 if metric.endswith("_se") else 3e-5  # a variance is a small difference of sums in float32
-        np.testing.assert_allclose(found[0][metric], value, rtol=tolerance, err_msg=metric)
+        np.testing.assert_allclose(found[0][metric], value, rtol=3e-5, err_msg=metric)
     if wanted[1] is not None:  # pixels are rounded to levels
         assert found[1].shape == wanted[1].shape and np.mean(found[1] != wanted[1]) < 0.01
 
@@ -95,10 +94,8 @@ def test_standard_errors_agree_with_the_spread_over_other_evaluation_sets(name):
     noise = jax.random.normal(jax.random.key(2), (10**5,)) * (0.03 if name == "vae" else 0.3)  # logits begin equal
     params = jax.tree.map(lambda x: x + noise[:x.size].reshape(x.shape), params)
     state = State(np.zeros(1, np.int32), params, {}, {}, np.full(1, -1))
-    examples, starts = some_examples(e, 64 * 32), range(0, 64 * 32, 32)  # examples of other sets have other noise
-    parts = [jax.tree.map(lambda x, at=at: x[None, at:at + 32], examples) for at in starts]
-    sums = [program.evaluator.evaluate_call(state, np.int32(at), part) for at, part in zip(starts, parts)]
-    sets = [means(jax.tree.map(lambda x: x[0], each)) for each in sums]
+    found = program.evaluator.evaluating(state, some_examples(e, 64 * 32))()  # examples of other sets have other noise
+    sets = [means(jax.tree.map(lambda x, at=at: x[:, at:at + 32], found)) for at in range(0, 64 * 32, 32)]
     measured = [metric for metric in sets[0] if f"{metric}_se" in sets[0]]
     assert measured and (name == "gan" or {"loss"} < set(measured))
     for metric in measured:
@@ -111,6 +108,19 @@ def test_the_standard_error_of_a_ratio_is_that_of_its_residuals_and_of_one_examp
     rng = np.random.default_rng(1)
     b = rng.uniform(1, 3, (2000, 50))
     a = 2 * b + rng.normal(0, 0.2, b.shape)
-    found = [means({"r": ratio_sums(x, y)}) for x, y in zip(a, b)]
-    assert np.mean([f["r_se"] for f in found]) == pytest.approx(np.std([f["r"] for f in found]), rel=0.05)
-    assert np.isnan(means({"m": mean_sums(a[0, :1])})["m_se"])
+    found = means({"r": Each(a, b)})
+    assert np.mean(found["r_se"]) == pytest.approx(np.std(found["r"]), rel=0.05)
+    assert np.isnan(means({"m": Each(a[0, :1], np.ones(1))})["m_se"])
+
+
+def test_examples_of_a_cluster_count_as_one():
+    """2,000 sets of 50 clusters of 1 to 8 examples that share most of their noise."""
+    rng = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(50), rng.integers(1, 9, 50))
+    rng.shuffle(clusters)
+    noise = rng.normal(0, 1, (2000, 50))[:, clusters] + rng.normal(0, 0.3, (2000, len(clusters)))
+    found = means({"m": Each(3 + noise, np.ones_like(noise))}, 7 * clusters)
+    assert np.mean(found["m_se"]) == pytest.approx(np.std(found["m"]), rel=0.05)
+    blind = means({"m": Each(3 + noise, np.ones_like(noise))})
+    assert np.mean(blind["m_se"]) < 0.6 * np.std(found["m"])
+    assert np.isnan(means({"m": Each(noise, np.ones_like(noise))}, np.zeros(len(clusters)))["m_se"]).all()

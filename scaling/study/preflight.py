@@ -49,8 +49,8 @@ def _check_tuning(definition: Definition) -> None:
         raise ConfigError(f"tune={tune!r} must be a share of the sweep's FLOPs from 0 to {MOST_TUNED}, not a percentage; "
                           "write 0.25 for a quarter, or 0 for none")
     if not isinstance(edges, bool):
-        raise ConfigError(f"fit_edges={edges!r} must be True or False: whether cells are fitted whose best learning rate is "
-                          "at the edge of those tried")
+        raise ConfigError(f"fit_edges={edges!r} must be True or False: whether the fit takes cells whose best learning "
+                          "rate is at the edge of those tried")
 
 
 def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -> None:

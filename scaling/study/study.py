@@ -194,12 +194,9 @@ class Study:
     def points(self, cells, metric) -> laws.Runs:
         """The cells as runs for a fit, with the names of N, D, C and the metric in the records."""
         source = {"kind": "workdir", "runs": len(cells)}
-        runs = laws.Runs.from_dataframe(
+        return laws.Runs.from_dataframe(
             cells, metric, params="params_non_embedding", data=self.data_column, compute="flops",
-            unique=f"{self.unit}_unique", source=source)
-        for edge in sorted(set(cells["left_out"]) - {""}):
-            runs = runs.select(runs.frame["left_out"] != edge, f"its best learning rate is the {edge} one tried")
-        return runs
+            unique=f"{self.unit}_unique", source=source).without_edges(cells["left_out"])
 
     def fit(self, say):
         """(fit of the law to the tuned runs, its bootstrap), also written to fit.json; (None, None) for too few runs."""

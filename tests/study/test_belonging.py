@@ -109,7 +109,8 @@ tiny_study_sweep = tiny_study.sweep
 
 
 @pytest.mark.parametrize("change", [
-    {"title": "Another title"}, {"tune": 0.5}, {"fit_edges": True}, {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2},
+    {"title": "Another title"}, {"tune": 0.5}, {"fit_edges": True},
+    {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2},
     {"data.feed": "streamed"}, {"layout": "fsdp"}])
 def test_fields_that_change_no_result_take_the_new_value(defined, workdir, change):
     enter(workdir, first := defined(), {})

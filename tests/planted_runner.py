@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from scaling.experiment import to_dict
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.counts import counts
 
@@ -61,4 +62,5 @@ class PlantedRunner(Runner):
         return {"fingerprint": run.fingerprint, "role": run.role, "family": "transformer", **made, "learning_rate": rate,
                 "weight_decay": e.optim.weight_decay, "seed": e.seed, METRIC: None if bad else float(loss), "diverged": bad,
                 "diverged_step": 3 if bad else None, "seconds": 1.0, "data_fingerprint": self.content(e),
-                "versions": {"python": "3"}, "git_commit": None, "finished": "2100-01-01T00:00:00+00:00"}
+                "experiment": to_dict(e), "versions": {"python": "3"}, "git_commit": None,
+                "finished": "2100-01-01T00:00:00+00:00"}

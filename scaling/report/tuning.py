@@ -51,12 +51,12 @@ def fitted_cells(study: StudyFiles) -> pd.DataFrame:
 
 def asked_for(study: StudyFiles) -> str:
     """A sentence about the runs that cells at an edge asked for, or "" where there are none."""
-    about = (study.study or {}).get("bracketing") or {}
-    if not about.get("runs"):
+    about, config = ((study.study or {}).get(name) for name in ("bracketing", "config"))
+    if not about or not about.get("runs"):
         return ""
     asked, cost = plural(len(about["runs"]), "run"), ""
     if about.get("budget") and about.get("spent"):
-        share = (study.study or {}).get("config", {}).get("tune")
+        share = config.get("tune") if isinstance(config, dict) else None
         of = f" that tune={share:g} allows" if isinstance(share, (int, float)) else ""
         cost = f" They cost {power(about['spent'])} of the {power(about['budget'])} FLOPs{of}."
     return f"Cells whose best learning rate was at the edge asked for the next rates: {asked} beyond the sweep.{cost}"

@@ -83,8 +83,9 @@ def find_asks(table, metric: str, runs: Mapping[str, Experiment], waiting: Itera
         cell = _any_rate(runs[cells.loc[index, "fingerprint"]])
         rates = {name: run.optim.learning_rate for name, run in runs.items() if _any_rate(run) == cell}
         seeds = [name for name, rate in rates.items() if rate == best]
-        rate = next_rate(rates.values(), edge, known)
-        found.append(Ask(float(size), float(data), edge, float(best), rate, seeds))
+        if len(set(rates.values())) > 1:  # else the runs of the cell differ in how they are computed
+            rate = next_rate(rates.values(), edge, known)
+            found.append(Ask(float(size), float(data), edge, float(best), rate, seeds))
     return found
 
 

@@ -50,7 +50,7 @@ def table(runner, names=None):
 
 def random_best(seed, low=5e-4, high=6e-2):
     """A best rate at each (N, D) that has nothing to do with its neighbours'."""
-    return lambda n, d: float(np.exp(np.random.default_rng([seed, n, d]).uniform(np.log(low), np.log(high))))
+    return lambda n, d: float(np.exp(np.random.default_rng([seed, int(n), int(d)]).uniform(np.log(low), np.log(high))))
 
 
 # ----- the next rate
@@ -117,7 +117,7 @@ def test_a_bracketed_cell_has_the_best_rate_of_its_grid(bracketing):
 
 
 def test_the_cheapest_cells_come_first(bracketing):
-    runner, found = bracketing(best=lambda n, d: 1.0, share=0.05)
+    runner, found = bracketing(best=lambda n, d: 1.0, share=0.3)
     [one] = itertools.islice(found.rounds(), 1)
     flops = {(row[tuned.PARAMS], row["data"]): row["flops"] for _, row in table(runner).iterrows()}
     granted = {flops[ask[:2]] for ask in one.granted}

@@ -116,13 +116,18 @@ def test_a_bracketed_cell_has_the_best_rate_of_its_grid(bracketing):
         assert abs(np.log(cell.best / best(cell.params_non_embedding, cell.data))) <= np.log(2) / 2 + 1e-6
 
 
-def test_the_cheapest_cells_come_first(bracketing):
-    runner, found = bracketing(best=lambda n, d: 1.0, share=0.3)
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
+def test_the_cheapest_cells_come_first_and_no_refused_one_fits_beside_them(bracketing, share):
+    runner, found = bracketing(best=lambda n, d: 1.0, share=share)
     [one] = itertools.islice(found.rounds(), 1)
     flops = {(row[tuned.PARAMS], row["data"]): row["flops"] for _, row in table(runner).iterrows()}
-    granted = {flops[ask[:2]] for ask in one.granted}
-    refused = {flops[ask[:2]] for ask in one.asks if ask not in one.granted}
-    assert granted and refused and max(granted) < min(refused)
+    order = [flops[ask[:2]] for ask in one.granted]
+    refused = [ask for ask in one.asks if ask not in one.granted]
+    assert order == sorted(order) and order[0] == min(flops.values()) and refused
+    granted = [run.experiment for run in one.plan.runs]
+    for ask in refused:
+        more = [found.runs[name].replace({"optim.learning_rate": ask.rate}) for name in ask.runs]
+        assert flops_of([*granted, *more]) > found.budget >= flops_of(granted)
 
 
 def test_a_rate_that_diverged_was_tried(bracketing):

@@ -77,6 +77,7 @@ def test_asked_runs_belong_to_the_study_and_are_fitted(start, capsys):
     assert "3 runs beyond the sweep" in text and "at the edge: it is" not in text
     before = {path: path.read_bytes() for path in [*job.workdir.glob("records/*"), *job.workdir.glob("f*.json")]}
     again = start(tune=0.25)
+    assert "3 runs of asked rates are done" in again.describe() and "records that are not in this plan" not in again.describe()
     again.go()
     assert not again.runner.trained and read(again, "study")["runs"] == about["runs"]
     assert all(path.read_bytes() == content for path, content in before.items())

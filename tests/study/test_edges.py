@@ -21,6 +21,7 @@ def start(corpus, tmp_path, monkeypatch):
     """Makes a study whose runs get planted results: the best rate is 6e-3, and 1.2e-2 in the cells on the least data."""
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(study.runner, "Runner", PlantedRunner)
+    monkeypatch.setattr(study.report, "write", lambda workdir: workdir / "report")  # drawing figures takes seconds
     monkeypatch.setattr(PlantedRunner, "best", staticmethod(lambda n, d: 1.2e-2 if d == TOKENS[0] else 6e-3))
 
     def make(name="runs", fork=None, **changes):
@@ -77,7 +78,8 @@ def test_asked_runs_belong_to_the_study_and_are_fitted(start, capsys):
     assert "3 runs beyond the sweep" in text and "at the edge: it is" not in text
     before = {path: path.read_bytes() for path in [*job.workdir.glob("records/*"), *job.workdir.glob("f*.json")]}
     again = start(tune=0.25)
-    assert "3 runs of asked rates are done" in again.describe() and "records that are not in this plan" not in again.describe()
+    said = again.describe()
+    assert "3 runs of asked rates are done" in said and "records that are not in this plan" not in said
     again.go()
     assert not again.runner.trained and read(again, "study")["runs"] == about["runs"]
     assert all(path.read_bytes() == content for path, content in before.items())

@@ -31,6 +31,7 @@ def write(workdir, config=None, left_out=(), **about):
     content, fit = (json.loads((workdir / f"{name}.json").read_text()) for name in ("study", "fit"))
     (workdir / "study.json").write_text(json.dumps({**content, **about, "config": config or {}}))
     fit["points"] = [point for point in fit["points"] if point["fingerprint"] not in left_out]
+    fit.pop("digest", None)  # of the content before
     (workdir / "fit.json").write_text(json.dumps(fit))
 
 

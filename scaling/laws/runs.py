@@ -131,11 +131,12 @@ class Runs:
                                    dropped=[*self.dropped, *gone])
 
     def without_edges(self, edge: Iterable[str]) -> Runs:
-        """The runs without those whose best learning rate is at an `edge` [n] of those tried: "lowest", "highest" or ""."""
-        runs, at = self, np.asarray(list(edge), object)
-        for side in ("lowest", "highest"):
-            runs, at = runs.select(at != side, f"its best learning rate is the {side} one tried"), at[at != side]
-        return runs
+        """The tuned runs of a study without those whose best learning rate is at an `edge` [n] of those tried: "lowest" or
+        "highest", "" where it is not. They are noted as dropped with their fingerprints."""
+        at = np.asarray(list(edge), object)
+        gone = [{"row": int(row), "why": f"its best learning rate is the {side} one tried", "fingerprint": name}
+                for row, side, name in zip(self.rows, at, self.frame["fingerprint"]) if side]
+        return dataclasses.replace(self.select(at == "", ""), dropped=[*self.dropped, *gone])
 
     def where(self, expression: str) -> Runs:
         """The runs for which an expression in column names is true, such as "kept and loss < 4".

@@ -46,6 +46,8 @@ def test_cells_that_stay_at_the_edge_are_left_out_and_said(start, capsys):
     assert len(fit["points"]) == 9 and {point["tokens_seen"] for point in fit["points"]} == set(TOKENS[1:])
     dropped = fit["manifest"]["dropped"]
     assert len(dropped) == 3 and {one["why"] for one in dropped} == {"its best learning rate is the highest one tried"}
+    cells = job.cells()[1].set_index("fingerprint")
+    assert set(cells.loc[[one["fingerprint"] for one in dropped], "tokens_seen"]) == {TOKENS[0]}
     assert set(forecast["records"]) == {point["fingerprint"] for point in fit["points"]}
     said = "The fit leaves out the 3 cells whose best learning rate is at the edge, and takes the other 9"
     text = words_of(job.workdir).text

@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     edge: str  # lowest or highest
     best: float
     rate: float
-    runs: Sequence[str]  # the fingerprints of the cell's runs at its best rate, one for each seed
+    runs: tuple[str, ...]  # the fingerprints of the cell's runs at its best rate, one for each seed
 
 
 class Round(NamedTuple):
@@ -76,16 +76,16 @@ def find_asks(table, metric: str, runs: Mapping[str, Experiment], waiting: Itera
     """
     cells = tuned.tuned_cells(table, metric)
     brackets, known, waiting = tuned.bracketing(table, cells), sorted(set(table["learning_rate"].dropna())), set(waiting)
-    found = []
+    alike, found = _by_rate(runs), []
     for index, (size, data, best, _, edge) in zip(brackets.index, brackets.itertuples(index=False)):
         if not edge or (size, data) in waiting:
             continue
-        cell = _any_rate(runs[cells.loc[index, "fingerprint"]])
-        rates = {name: run.optim.learning_rate for name, run in runs.items() if _any_rate(run) == cell}
-        seeds = [name for name, rate in rates.items() if rate == best]
-        if len(set(rates.values())) > 1:  # else the runs of the cell differ in how they are computed
-            rate = next_rate(rates.values(), edge, known)
-            found.append(Ask(float(size), float(data), edge, float(best), rate, seeds))
+        one = runs[cells.loc[index, "fingerprint"]]
+        by_rate = alike[_any_rate(one)]
+        if len(by_rate) > 1:  # else the runs of the cell differ in how they are computed
+            seeds = by_rate[one.optim.learning_rate]
+            found.append(Ask(float(size), float(data), edge, float(best), next_rate(by_rate, edge, known),
+                             tuple(seeds)))
     return found
 
 
@@ -99,12 +99,14 @@ def flops_of(sweep: Iterable[Experiment]) -> float:
     return float(sum(Pack((trunk,)).flops() for trunk in by_length))
 
 
-def grant(asks: Sequence[Ask], cost: Callable[[Sequence[Ask]], float], left: float) -> list[Ask]:
-    """The asks that `left` FLOPs pay for together, the cheapest first. `cost` is that of some asks, trunks shared."""
+def grant(asks: Mapping[Ask, Sequence[Experiment]], left: float) -> list[Ask]:
+    """The asks, {ask: its runs}, that `left` FLOPs pay for together, the cheapest first."""
     granted: list[Ask] = []
-    for ask in sorted(asks, key=lambda ask: (cost([ask]), ask[:2])):
-        if cost([*granted, ask]) <= left:
+    together: list[Experiment] = []
+    for ask in sorted(asks, key=lambda ask: (flops_of(asks[ask]), ask)):
+        if flops_of([*together, *asks[ask]]) <= left:
             granted.append(ask)
+            together += asks[ask]
     return granted
 
 
@@ -118,25 +120,24 @@ class Bracketing:
     def __init__(self, runner: Runner, sweep: Plan, metric: str, share: float, pack: int | Callable):
         self.runner, self.sweep, self.metric, self.share, self.pack = runner, sweep, metric, share, pack
         self.runs: dict[str, Experiment] = _by_name(sweep.runs)
-        rates: dict = {}
-        for run in self.runs.values():
-            rates.setdefault(_any_rate(run), set()).add(run.optim.learning_rate)
-        can_ask = any(len(tried) > 1 for tried in rates.values())  # else no cell has an edge
+        can_ask = any(len(by_rate) > 1 for by_rate in _by_rate(self.runs).values())  # else no cell has an edge
         self.budget = share * flops_of(self.runs.values()) if can_ask else 0.0
 
     def rounds(self) -> Iterator[Round]:
         """Every round in turn. The next one is found from the records of those before, so they must have been trained."""
         runs, spent = dict(self.runs), 0.0
         while self.budget:
-            asks = [Ask(*one) for one in hosts.by_lead(lambda runs=runs: self._find_asks(runs))]
-            granted = grant(asks, lambda some, runs=runs: flops_of(_asked(some, runs)), self.budget - spent)
+            found = hosts.by_lead(lambda runs=runs: self._find_asks(runs))
+            asks = {(ask := Ask(*one, tuple(names))): [runs[name].replace({RATE: ask.rate}) for name in names]
+                    for *one, names in found}
+            granted = grant(asks, self.budget - spent)
             if not granted:
                 return
-            asked = _asked(granted, runs)
+            asked = [run for ask in granted for run in asks[ask]]
             spent += flops_of(asked)
             plan = self.runner.plan(asked, self.pack, beside=self.sweep)
             runs |= _by_name(plan.runs)
-            yield Round(asks, granted, plan, spent)
+            yield Round(list(asks), granted, plan, spent)
 
     def train(self, progress: Progress, then: Plan | None = None, older: Runner | None = None) -> None:
         """Trains every round, and lists its runs in study.json before. What the workdir of `older` has finished is copied.
@@ -210,9 +211,12 @@ def _by_name(runs: Iterable[Run]) -> dict[str, Experiment]:
     return {run.fingerprint: run.experiment for run in runs}
 
 
-def _asked(asks: Iterable[Ask], runs: Mapping[str, Experiment]) -> list[Experiment]:
-    """The experiments that some asks ask for."""
-    return [runs[name].replace({RATE: ask.rate}) for ask in asks for name in ask.runs]
+def _by_rate(runs: Mapping[str, Experiment]) -> dict[Experiment, dict[float, list[str]]]:
+    """{`_any_rate` of runs: {learning rate: the fingerprints of its runs, one for each seed}}."""
+    found: dict[Experiment, dict[float, list[str]]] = {}
+    for name, run in runs.items():
+        found.setdefault(_any_rate(run), {}).setdefault(run.optim.learning_rate, []).append(name)
+    return found
 
 
 def _any_rate(run: Experiment) -> Experiment:

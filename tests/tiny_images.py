@@ -11,7 +11,7 @@ def get_config(family):
                         "features": "pca"})
     if family == "vae":  # the body that compiles fastest
         config.family.update({"body": "linear", "layers": 1, "components": 1})
-    config.optim.warmup, config.optim.ema = 4, 0.99
+    config.optim.warmup, config.optim.ema, config.tune = 4, 0.99, 0.0
     config.sizes = (1e4, 2e4)
     config.examples = (64, 128, 192, 256)
     config.learning_rates = (1e-3, 4e-3)

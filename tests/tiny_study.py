@@ -11,6 +11,7 @@ def get_config():
     config.update_from_flattened_dict({
         "data.length": 32, "data.batch": 4, "optim.warmup": 4, "data.evaluation_tokens": 1024})
     config.title, config.metric, config.prompts = "A tiny study", "bits_per_byte", ("a",)
+    config.tune = 0.0  # two rates are always at the edge
     config.sizes = (5e3, 9e3)
     config.tokens = (2560, 5120, 7680, 10240)
     config.learning_rates = (4e-3, 8e-3)

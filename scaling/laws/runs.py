@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,9 +85,12 @@ class Runs:
     def from_workdir(cls, path, metric: str | None = None, tuned: bool = True, where: str | None = None) -> Runs:
         """The runs of the sweep of a study that `experiments.run` trained, without those that diverged.
 
-        metric: a column of the records, by default the study's own. tuned: only the best learning rate at each N and D.
+        metric: a column of the records, by default the study's own. tuned: only the best learning rate at each N and D,
+        without the cells that the study leaves out because theirs is at the edge.
         """
-        from scaling.results import tuned as best  # here, since it imports SciPy, which other tables do without
+        from scaling.laws.forms.catalogue import FORMS
+        from scaling.results import edges  # here, since these import SciPy, which other tables do without
+        from scaling.results import tuned as best
         study = pathlib.Path(path) / "study.json"
         about = files.read_json(study) if study.exists() else {}
         metric, unit = metric or about.get("metric") or "loss", about.get("unit") or "tokens"
@@ -108,6 +111,10 @@ class Runs:
         columns = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops",
                    "unique": f"{unit}_unique"}
         runs = cls.from_dataframe(kept, metric, source=source, **columns)
+        config = about.get("config")
+        if tuned and isinstance(config, dict) and "fit_edges" in config:  # else the study is of an older version
+            law = FORMS.get(about.get("law"), FORMS["chinchilla"])
+            runs = runs.without_edges(edges.left_out(frame, kept, len(law.free), config["fit_edges"]))
         runs = runs.select(np.isfinite(runs.frame[metric].to_numpy(float)), "diverged or not measured")
         return runs if where is None else runs.where(where)
 
@@ -122,6 +129,14 @@ class Runs:
         gone = [{"row": int(row), "why": why} for row in self.rows[~mask]]
         return dataclasses.replace(self, frame=self.frame[mask].reset_index(drop=True), rows=self.rows[mask],
                                    dropped=[*self.dropped, *gone])
+
+    def without_edges(self, edge: Iterable[str]) -> Runs:
+        """The tuned runs of a study without those whose best learning rate is at an `edge` [n] of those tried: "lowest" or
+        "highest", "" where it is not. They are noted as dropped with their fingerprints."""
+        at = np.asarray(list(edge), object)
+        gone = [{"row": int(row), "why": f"its best learning rate is the {side} one tried", "fingerprint": name}
+                for row, side, name in zip(self.rows, at, self.frame["fingerprint"]) if side]
+        return dataclasses.replace(self.select(at == "", ""), dropped=[*self.dropped, *gone])
 
     def where(self, expression: str) -> Runs:
         """The runs for which an expression in column names is true, such as "kept and loss < 4".

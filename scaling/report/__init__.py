@@ -13,7 +13,7 @@ from scaling.faces import lazy
 if TYPE_CHECKING:
     from scaling.report.comparison import write_comparison
     from scaling.report.study_page import write
-    from scaling.report.tuning import edge_sentences
+    from scaling.report.tuning import edge_sentences, fate_sentence
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["edge_sentences", "write", "write_comparison"]
+__all__ = ["edge_sentences", "fate_sentence", "write", "write_comparison"]

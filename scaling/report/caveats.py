@@ -24,7 +24,8 @@ REPEATED = 1.02   # epochs above which data count as repeated: batches rarely en
 def caveats(study: StudyFiles) -> list[str]:
     """Sentences about repeated data, learning rates at the edge, noise, diverged and unmeasured runs, and lost parts."""
     rates = tuned.bracketing(study.runs, study.cells)
-    said = [*_repeats(study), tuning.edge_summary(rates, study.unit), *_short_runs(study), *_noise(study),
+    edges = " ".join(filter(None, [tuning.edge_summary(rates, study.unit), tuning.fate_of_edges(study)]))
+    said = [*_repeats(study), edges, *_short_runs(study), *_noise(study),
             *_lost_runs(study), study.unsure, *_fit_warnings(study)]
     said += too_coarse(study)
     if (ways := len(judges(study.runs))) > 1:

@@ -57,7 +57,8 @@ WORDS = (
     Word("learning rate", "The step size of training. Too low a rate learns slowly, and too high a rate diverges, so "
          "that each size is trained with several.", "learning rates?"),
     Word("at the edge", "The best learning rate of a cell is the lowest or the highest that was tried. A better one may "
-         "lie beyond it, and the cell is then not fully tuned.", "at (?:the|an) edge"),
+         "lie beyond it, and the cell is then not fully tuned. It asks for the next rate, as far as the budget of the "
+         "study allows (`tune`). If it stays at the edge, the fit leaves it out (`fit_edges`).", "at (?:the|an) edge"),
     Word("target", "The larger run that is forecast, and trained only after the forecast is written.",
          "target(?: runs?|'s)?"),
     Word("N", "The number of parameters. Records hold `params_non_embedding` and `params_total`; each fit says which it "

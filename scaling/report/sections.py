@@ -52,8 +52,10 @@ def page_content(study: StudyFiles) -> dict:
 
 
 def unbracketed(study: StudyFiles) -> list[str]:
-    """A sentence for each cell whose best learning rate is at an end of those that were tried."""
-    return tuning.edge_sentences(tuned.bracketing(study.runs, study.cells), study.unit)
+    """A sentence for each cell whose best learning rate is at an end of those that were tried, one about whether the fit
+    takes these cells, and one about the runs that such cells asked for."""
+    said = tuning.edge_sentences(tuned.bracketing(study.runs, study.cells), study.unit)
+    return [*said, *filter(None, [tuning.fate_of_edges(study), tuning.asked_for(study)])]
 
 
 def key_facts(study: StudyFiles) -> list[tuple[str, str, str]]:

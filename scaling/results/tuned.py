@@ -90,11 +90,7 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     order of seeds). All other columns, `fingerprint` too, are from the seed nearest the mean of `metric`.
     """
     sweep = runs[runs["role"] == "sweep"]
-    made = [name for name in sweep if name.startswith(("family.", "data.", "optim."))]
-    text = sweep[made].map(repr)  # a field may hold a list, which groupby cannot hash
-    keys = [sweep[name] for name in (PARAMS, "data", "unique", "learning_rate", "weight_decay")]
-    keys += [text[name] for name in made if text[name].nunique() > 1]
-    group = sweep.groupby(keys, dropna=False).ngroup()
+    group = _groups(sweep)
     alive = sweep[sweep[metric].notna()]
     seeds = alive.groupby(group)
     away = (alive[metric] - seeds[metric].transform("mean")).abs()
@@ -107,6 +103,15 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
         **columns, seeds=seeds.size(),
         fingerprints=seeds["fingerprint"].agg(list),
         seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index)).reset_index(drop=True)
+
+
+def _groups(runs: pd.DataFrame, without: Sequence[str] = ()) -> pd.Series:
+    """A number for each run, the same for runs that differ only in their seed and in the columns `without`."""
+    made = [name for name in runs if name.startswith(("family.", "data.", "optim."))]
+    text = runs[made].map(repr)  # a field may hold a list, which groupby cannot hash
+    keys = [runs[name] for name in (PARAMS, "data", "unique", "learning_rate", "weight_decay") if name not in without]
+    keys += [text[name] for name in made if name not in without and text[name].nunique() > 1]
+    return runs.groupby(keys, dropna=False).ngroup()
 
 
 def tuned_cells(runs: pd.DataFrame, metric: str, by: Sequence[str] = (PARAMS, "data")) -> pd.DataFrame:
@@ -204,11 +209,16 @@ def bracketing(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
     Columns: N, data, `best` (the rate of the cell), `tried` (their number), and `edge`: "lowest" or "highest" where the
     best rate is at that end of the rates tried, so that a better one may lie beyond; "" where it is bracketed. A rate
-    that diverged counts as tried.
+    that diverged counts as tried. Runs that differ in more than the rate, such as those of a rule that gives each batch
+    its own, say nothing about each other's.
     """
+    import pandas as pd
+
     sweep = runs[runs["role"] == "sweep"].dropna(subset=["learning_rate"])
-    tried = sweep.groupby([PARAMS, "data"])["learning_rate"].agg(tried="nunique", low="min", high="max")
-    table = cells.join(tried, on=[PARAMS, "data"]).rename(columns={"learning_rate": "best"})
+    alike = _groups(pd.concat([sweep, cells], ignore_index=True), ("learning_rate", "optim.learning_rate")).to_numpy()
+    rates = sweep["learning_rate"].groupby(alike[:len(sweep)]).agg(["nunique", "min", "max"])
+    tried = rates.reindex(alike[len(sweep):]).set_axis(["tried", "low", "high"], axis=1).set_axis(cells.index)
+    table = cells.join(tried).rename(columns={"learning_rate": "best"})
     at_end = [table["best"] == table["low"], table["best"] == table["high"]]
     edge = np.select(at_end, ["lowest", "highest"], "")
     return table.assign(edge=edge).loc[table["tried"] > 1, [PARAMS, "data", "best", "tried", "edge"]]

@@ -42,6 +42,12 @@ class Progress:
         elif time.monotonic() - self._printed >= self._every:
             self._print()
 
+    def extend(self, amount) -> None:
+        """Adds work to the total."""
+        with self._updating:
+            self._total += amount
+            self._bar.total = self._total
+
     def print(self, message) -> None:
         """Prints a line above the bar."""
         if not self._silent:

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -25,7 +25,7 @@ from scaling.sweeps.runner import Runner
 
 FILE = "study.json"
 NOMINAL_RATE = 1e-3  # of a target whose rate is not known yet: any rate has the same cost
-HARMLESS = ("title", "prompts", "beside")  # fields of a config that change no result
+HARMLESS = ("title", "prompts", "beside", "tune", "fit_edges")  # fields of a config that change no result
 SHOWN = 4  # differences that a refusal lists
 
 
@@ -60,7 +60,7 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
     belongs to the study of its forecast, and to any study before it has one.
     """
     before, forecast = read_study_file(workdir) or {}, _read(workdir / "forecast.json")
-    old = set(before["runs"]) if "runs" in before else set((forecast or {}).get("records") or ())
+    old = _sweep(before) if "runs" in before else set((forecast or {}).get("records") or ())
     lost = old - set(now["runs"])
     if lost:
         fields, data = _why_lost(before, now), _data_changes(workdir, before, now, lost)
@@ -92,15 +92,48 @@ def enter(workdir: epath.Path, now: dict, about: dict) -> None:
             return
         line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "changes": said}
         history = [*(before.get("history") or []), *([line] if said else [])]
-        files.write_json(workdir / FILE, {**before, **now, **about, **({"history": history} if history else {})})
+        both = _with_asked({**before, **now, **about}, set(now["runs"]), asked_runs(before))
+        files.write_json(workdir / FILE, {**both, **({"history": history} if history else {})})
+
+
+def enter_asked(workdir: epath.Path, runs: Iterable[str], about: dict) -> None:
+    """Lists runs that the cells of the sweep asked for as planned ones, before they are trained (see `bracketing`).
+
+    about: what is recorded beside them, such as the budget. Runs of earlier commands stay.
+    """
+    with _alone(workdir):
+        before = read_study_file(workdir) or {}
+        after = _with_asked({**before, "bracketing": {**(before.get("bracketing") or {}), **about}}, _sweep(before),
+                            asked_runs(before) | set(runs))
+        if after != before:
+            files.write_json(workdir / FILE, after)
+
+
+def asked_runs(study: dict) -> set[str]:
+    """The runs in the content of study.json that the sweep of the config does not have: its cells asked for them."""
+    return set((study.get("bracketing") or {}).get("runs") or ())
+
+
+def _sweep(study: dict) -> set[str]:
+    """The runs in the content of study.json that the sweep of the config has."""
+    return set(study["runs"]) - asked_runs(study)
+
+
+def _with_asked(study: dict, sweep: set[str], asked: set[str]) -> dict:
+    """The content of study.json with the runs of the `sweep` and those `asked` for, unless the sweep has them now."""
+    asked = asked - sweep
+    if not asked:
+        return {name: value for name, value in study.items() if name != "bracketing"} | {"runs": sorted(sweep)}
+    return {**study, "runs": sorted(sweep | asked), "bracketing": {**study["bracketing"], "runs": sorted(asked)}}
 
 
 def add_measured(workdir: epath.Path, now: dict, measured: dict) -> None:
     """Adds what a finished command measured to study.json, unless the study has grown meanwhile in another process."""
     with _alone(workdir):
         before = read_study_file(workdir) or {}
-        if before.get("runs", now["runs"]) == now["runs"]:
-            files.write_json(workdir / FILE, {**before, **now, **measured})
+        if "runs" not in before or _sweep(before) == set(now["runs"]):
+            study = {**before, **now, **measured}
+            files.write_json(workdir / FILE, _with_asked(study, set(now["runs"]), asked_runs(before)))
 
 
 def check_usable(workdir: epath.Path) -> None:

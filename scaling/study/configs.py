@@ -129,7 +129,8 @@ def define_study(module: types.ModuleType, config) -> Definition:
             raise ConfigError(f"{name}={config[name]!r} must be several texts; write ({config[name]!r},)")
     return Definition(
         title=config.title, metric=config.metric, sweep=list(sweep), prompts=tuple(config.prompts),
-        law=config.law, beside=tuple(config.beside), stop_early=config.get("stop_early", ""), config=config.to_dict(),
+        law=config.law, beside=tuple(config.beside), stop_early=config.get("stop_early", ""), tune=config.get("tune", 0.0),
+        fit_edges=config.get("fit_edges", False), config=config.to_dict(),
         target=None if target is None else lambda rate: target(config, rate))
 
 

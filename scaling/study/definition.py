@@ -18,4 +18,6 @@ class Definition:
     law: str = "chinchilla"  # a form of scaling.laws in N and D
     beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
     stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
+    tune: float = 0.0  # share of the sweep's FLOPs for which cells ask for more rates; see scaling.study.bracketing
+    fit_edges: bool = False  # whether cells whose best learning rate is at the edge are fitted
     config: dict = dataclasses.field(default_factory=dict)

@@ -8,7 +8,7 @@ import jax
 from scaling import families
 from scaling.figures import words
 from scaling.results import planned, records
-from scaling.study import durations, fork
+from scaling.study import belonging, durations, fork
 from scaling.training.counts import counts
 
 ENDLESS = 2**31 - 1  # unique images of an endless stream
@@ -89,7 +89,8 @@ def describe_done(plan, runner, older=None) -> list[str]:
         left = len(plan.runs) - len(done) - len(under_way)
         said.append(f"in {os.fspath(runner.workdir)}: {len(done)} of the sweep's {len(plan.runs)} runs are done, "
                     f"{len(under_way)} are under way, {left} are left")
-    mine = {run.fingerprint for run in plan.runs} | {planned.forecast_target(runner.workdir)}
+    asked = belonging.asked_runs(belonging.read_study_file(runner.records.workdir) or {})
+    mine = {run.fingerprint for run in plan.runs} | {planned.forecast_target(runner.workdir)} | asked
     if others := len(set(held) - mine):
         said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
     if older is not None:

@@ -22,6 +22,8 @@ from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.accumulation import accumulation_steps
 from scaling.training.program import Program
 
+MOST_TUNED = 10  # times the sweep's FLOPs
+
 
 def check_settings(definition: Definition, options: TrainingOptions) -> list[str]:
     """Refuses settings that no data are needed to judge. Returns sentences about what the study will not have."""
@@ -31,6 +33,7 @@ def check_settings(definition: Definition, options: TrainingOptions) -> list[str
     if definition.stop_early and options.executor is not None:
         raise ConfigError(f"stop_early={definition.stop_early!r} compares packs that train in turn, and an executor trains "
                           "them at once; leave out --executor, or stop_early")
+    _check_tuning(definition)
     parse_mesh(options.mesh)
     for writer in options.writers:
         if writer not in logs.WRITERS:
@@ -38,6 +41,16 @@ def check_settings(definition: Definition, options: TrainingOptions) -> list[str
     if "wandb" in options.writers and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--writers=wandb needs a package that is not installed: pip install wandb, or leave it out")
     return said
+
+
+def _check_tuning(definition: Definition) -> None:
+    tune, edges = definition.tune, definition.fit_edges
+    if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not 0 <= tune <= MOST_TUNED:
+        raise ConfigError(f"tune={tune!r} must be a share of the sweep's FLOPs from 0 to {MOST_TUNED}, not a percentage; "
+                          "write 0.25 for a quarter, or 0 for none")
+    if not isinstance(edges, bool):
+        raise ConfigError(f"fit_edges={edges!r} must be True or False: whether the fit takes cells whose best learning "
+                          "rate is at the edge of those tried")
 
 
 def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -> None:

@@ -16,9 +16,15 @@ def learning_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "
     return rates.target_rate(cells, params, seen, data).rate
 
 
-def edges(runs: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def edges(runs: pd.DataFrame, cells: pd.DataFrame, fit_edges: bool = False) -> list[str]:
     """A sentence for every cell, alike ones joined, whose best learning rate is the lowest or the highest one tried.
 
-    runs: clean records (see `tuned.clean`). cells: their tuned runs.
+    runs: clean records (see `tuned.clean`). cells: their tuned runs. Where these have a column `left_out`, as those of a
+    study, the last sentence says whether the fit takes them, which `fit_edges` asks for.
     """
-    return report.edge_sentences(tuned.bracketing(runs, cells), metrics.find_unit(None, cells))
+    table = tuned.bracketing(runs, cells)
+    said = report.edge_sentences(table, metrics.find_unit(None, cells))
+    at_edge = int((table["edge"] != "").sum())
+    if at_edge and "left_out" in cells:
+        said.append(report.fate_sentence(at_edge, int((cells["left_out"] != "").sum()), len(cells), fit_edges))
+    return said

@@ -18,11 +18,12 @@ from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
 from scaling.devices.speed import known_matmul_rate, matmul_rate
-from scaling.results import planned, records, tuned
+from scaling.results import edges, planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
 from scaling.study import belonging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
+from scaling.study.bracketing import Bracketing
 from scaling.study.definition import Definition
 from scaling.study.forecasting import Forecasting
 from scaling.sweeps import measuring, runner, stopping, trunks
@@ -68,12 +69,16 @@ class Study:
         self.rate = hosts.agree(known_matmul_rate())
 
     def _plan_sweep(self) -> Plan:
-        mesh = self.runner.options.mesh
+        return self.runner.plan(self.definition.sweep, self.pack or self._width, copied_from=self.older)
 
-        def width(experiment):
-            known = 0 if self.alike else measuring.known_width(experiment, mesh)
-            return known or runs_at_once(jax.device_count(), mesh, experiment.layout)
-        return self.runner.plan(self.definition.sweep, self.pack or width, copied_from=self.older)
+    def _width(self, experiment) -> int:
+        """How many runs of a shape train side by side where no `pack` says it."""
+        mesh = self.runner.options.mesh
+        known = 0 if self.alike else measuring.known_width(experiment, mesh)
+        return known or runs_at_once(jax.device_count(), mesh, experiment.layout)
+
+    def _bracketing(self) -> Bracketing:
+        return Bracketing(self.runner, self.plan, self.definition.metric, self.definition.tune, self.pack or self._width)
 
     def prepare(self, measure: str = "auto") -> None:
         """Begins to compile the first program, and measures what runs fastest here (see `scaling.sweeps.measuring`).
@@ -99,7 +104,8 @@ class Study:
         return "\n".join([overview.describe(self.definition.title, self.plan, self.goal, self.rate, self.runner),
                           *trunks.describe_trunks(self.plan, self.runner),
                           *[f"note: {sentence}" for sentence in self.notes],
-                          *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older))])
+                          *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older)),
+                          *self._bracketing().describe()])
 
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
@@ -140,6 +146,7 @@ class Study:
         self.begin()
         with self._progress(self.plans) as progress:
             self.runner.run(self.plan, progress, then=self.goal)
+            self._bracketing().train(progress, self.goal, self.older)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
                 self.runner.run(self.forecasting.plan(target), progress)
@@ -157,7 +164,8 @@ class Study:
         if self.definition.target is None or fit is None:
             return None
         _, cells = self.cells()
-        return self.forecasting.write(self.definition.target, fit, boot, cells, self.data_column, say)
+        fitted = cells[cells["left_out"] == ""]
+        return self.forecasting.write(self.definition.target, fit, boot, fitted, self.data_column, say)
 
     def conclude(self) -> str:
         """Writes study.json, the samples and the report, and returns the report's path.
@@ -173,23 +181,27 @@ class Study:
     # ---------------------------------------------------------------------------------------- stages
 
     def cells(self):
-        """(all runs of this plan, the tuned run of each N and D). Only runs with the most unique data are tuned runs."""
+        """(all runs of this plan and those that its cells asked for, the tuned run of each N and D). Only runs with the
+        most unique data are tuned runs. Their column `left_out` says which the fit leaves out; see `edges.left_out`."""
         metric = self.definition.metric
         frame = tuned.clean(records.load_records(self.workdir), metric)
-        runs = frame[frame["fingerprint"].isin([run.fingerprint for run in self.plan.runs])]
-        return runs, tuned.tuned_cells(runs, metric)
+        asked = belonging.asked_runs(belonging.read_study_file(self.workdir) or {})
+        runs = frame[frame["fingerprint"].isin({run.fingerprint for run in self.plan.runs} | asked)]
+        cells = tuned.tuned_cells(runs, metric)
+        form = laws.FORMS.get(self.definition.law, laws.FORMS["chinchilla"])
+        return runs, cells.assign(left_out=edges.left_out(runs, cells, len(form.free), self.definition.fit_edges))
 
     def points(self, cells, metric) -> laws.Runs:
         """The cells as runs for a fit, with the names of N, D, C and the metric in the records."""
         source = {"kind": "workdir", "runs": len(cells)}
         return laws.Runs.from_dataframe(
             cells, metric, params="params_non_embedding", data=self.data_column, compute="flops",
-            unique=f"{self.unit}_unique", source=source)
+            unique=f"{self.unit}_unique", source=source).without_edges(cells["left_out"])
 
     def fit(self, say):
         """(fit of the law to the tuned runs, its bootstrap), also written to fit.json; (None, None) for too few runs."""
         runs, cells = self.cells()
-        for sentence in recipe.edges(runs, cells):
+        for sentence in recipe.edges(runs, cells, self.definition.fit_edges):
             say(f"note: {sentence}")
         try:
             # Runs of a few minutes miss the law by more than Huber's usual delta. A delta of the size of the noise weighs

@@ -113,7 +113,7 @@ class Plan:
 
 
 def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_way=(), held=(),
-              kept: Callable[[Trunk], int | None] = lambda trunk: 0) -> Plan:
+              kept: Callable[[Trunk], int | None] = lambda trunk: 0, beside: Plan | None = None) -> Plan:
     """The plan of a list of experiments.
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
@@ -123,8 +123,13 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
     version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
     `kept(trunk)` is the step at which an earlier command kept a trunk, or 0; the trunks of a new pack go on from the same.
     It is None for a trunk whose runs are all done: that one stays in the pack of its neighbours, so that a run of theirs
-    that is trained again has the same bits.
+    that is trained again has the same bits. `beside` is a plan whose programs are compiled already: packs of their kind are
+    filled up to their width.
     """
+    compiled: dict = {}  # {program key: width}
+    for pack_beside in beside.packs if beside is not None else ():
+        key, width = pack_beside.program
+        compiled[key] = max(width, compiled.get(key, 0))
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}
     for e in dict.fromkeys(sweep):
@@ -136,14 +141,14 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
         trunks = programs.setdefault(experiments.program_key(e), {})
         trunks.setdefault((shared_knobs, own_length), []).append(run)
     packs = []
-    for trunks in programs.values():
+    for key, trunks in programs.items():
         by_spans: dict = {}
         most = pack(next(iter(trunks.values()))[0].experiment) if callable(pack) else pack
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
             by_spans.setdefault(trunk.spans, []).append(trunk)
         found = [made for alike in by_spans.values() for made in _make_packs(alike, most, set(under_way), kept)]
-        packs += _fill(found, most)
+        packs += _fill(found, most, compiled.get(key, 0))
     return Plan(tuple(packs))
 
 
@@ -177,15 +182,16 @@ def _starts(trunks, begun) -> set[int]:
     return {begun[trunk] for trunk in trunks} - {None}
 
 
-def _fill(packs, most) -> list[Pack]:
-    """Packs of one family and kind, where narrow ones train in the program of the widest new one if that is faster.
+def _fill(packs, most, compiled=0) -> list[Pack]:
+    """Packs of one family and kind, where narrow ones train in the program of the widest new one, or in one of the width
+    `compiled`, if that is faster.
 
     Three trunks on two devices are a pack of two and a pack of one. The second would need a program of its own, in which
     both devices train the one run. Instead it may train in the program of two, beside a copy of itself on the device that
     would be idle: that costs FLOPs, but no compilation. All packs of one width are filled, or none, since they share
     their program.
     """
-    widest = max((len(pack.trunks) for pack in packs if len(pack.trunks) <= most), default=0)
+    widest = max((width for width in (compiled, *(len(pack.trunks) for pack in packs)) if width <= most), default=0)
     worth = COMPILATION.get(jax.default_backend(), ACCELERATED) * jax.device_count()
     filled = set()
     for width in {len(pack.trunks) for pack in packs if len(pack.trunks) < widest}:

@@ -155,15 +155,17 @@ class Runner:
         folders = [self.workdir / name for name in ("records", "locks")]
         return sorted({path.name.partition(".")[0] for folder in folders if folder.exists() for path in folder.iterdir()})
 
-    def plan(self, sweep, pack: int | Callable, role: str = "sweep", named=(), copied_from: "Runner | None" = None) -> Plan:
+    def plan(self, sweep, pack: int | Callable, role: str = "sweep", named=(), copied_from: "Runner | None" = None,
+             beside: Plan | None = None) -> Plan:
         """The plan that trains a sweep in this workdir, with the names that its runs have here, or have in `named`.
 
         `copied_from` is the runner of a workdir whose runs will be copied into this one, with their names and packs.
+        `beside` is a plan whose programs are compiled already.
         """
         here = [self] if copied_from is None else [self, copied_from]
         under_way, held = hosts.by_lead(lambda: tuple(
             [name for runner in here for name in found(runner)] for found in (Runner.under_way, Runner.held)))
-        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named}, trunks.kept_steps(self, here))
+        return make_plan(sweep, self.content, pack, role, under_way, {*held, *named}, trunks.kept_steps(self, here), beside)
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
         """Trains the unfinished runs of the pack. False when another process has claimed one of them."""

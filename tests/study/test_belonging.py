@@ -12,7 +12,7 @@ from scaling.results.planned import load_planned
 from scaling.results.records import Records
 from scaling.store.files import WorkdirError, write_json
 from scaling.study import belonging, configs
-from scaling.study.belonging import admit, define, enter
+from scaling.study.belonging import add_measured, admit, define, enter, enter_asked
 from scaling.sweeps.runner import Runner, TrainingOptions
 
 
@@ -75,6 +75,25 @@ def test_a_study_may_grow_and_its_history_says_so(defined, workdir, grown, regis
         enter(workdir, first, {})  # the smaller study would leave out runs of the larger one
 
 
+def test_runs_that_cells_asked_for_are_planned_and_stay(defined, workdir):
+    enter(workdir, first := defined(), {})
+    enter_asked(workdir, ["a5ed", "a5ed2"], {"budget": 4.0, "spent": 2.0})
+    enter_asked(workdir, ["a5ed"], {"budget": 4.0, "spent": 1.0})
+    found = json.loads((workdir / "study.json").read_text())
+    assert set(found["runs"]) == {*first["runs"], "a5ed", "a5ed2"} and found["bracketing"]["runs"] == ["a5ed", "a5ed2"]
+    assert admit(workdir, defined()) == []  # they are no runs of the sweep that it lost
+    add_measured(workdir, defined(), {"seconds": 1.0})
+    enter(workdir, defined(sizes=(5e3, 9e3, 2e4)), {})
+    grown = json.loads((workdir / "study.json").read_text())
+    assert set(found["runs"]) < set(grown["runs"]) and grown["bracketing"]["runs"] == ["a5ed", "a5ed2"]
+    assert grown["seconds"] == 1.0
+    mine = defined(sizes=(5e3, 9e3, 2e4))
+    enter(workdir, mine | {"runs": sorted([*mine["runs"], "a5ed"])}, {})  # the sweep has one of them now
+    assert json.loads((workdir / "study.json").read_text())["bracketing"]["runs"] == ["a5ed2"]
+    with pytest.raises(WorkdirError, match="leaves out 1 of the study's"):
+        enter(workdir, mine, {})
+
+
 def test_seeds_may_be_added_and_not_replaced(defined, workdir, monkeypatch):
     def seeds(*numbers):
         monkeypatch.setattr(tiny_study, "sweep", lambda config, sweep=tiny_study_sweep: experiments.grid(
@@ -90,7 +109,8 @@ tiny_study_sweep = tiny_study.sweep
 
 
 @pytest.mark.parametrize("change", [
-    {"title": "Another title"}, {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2},
+    {"title": "Another title"}, {"tune": 0.5}, {"fit_edges": True},
+    {"prompts": ("def ", "x")}, {"beside": ("loss",)}, {"microbatch": 2},
     {"data.feed": "streamed"}, {"layout": "fsdp"}])
 def test_fields_that_change_no_result_take_the_new_value(defined, workdir, change):
     enter(workdir, first := defined(), {})

@@ -46,6 +46,9 @@ REFUSED = [
     ({"options": {"mesh": "foo"}}, "mesh axis 'foo' is not known"),
     ({"options": {"writers": ("foo",)}}, "--writers=foo is not known; there are: jsonl, tensorboard, wandb"),
     ({"prompts": ("a", "x" * 32), "family.positions": "learned"}, "prompts: the prompt 'xxx.*' has 32 tokens.* end at 32"),
+    ({"tune": -0.1}, "tune=-0.1 must be a share of the sweep's FLOPs from 0 to 10"),
+    ({"tune": 25.0}, "tune=25.0 must be .*, not a percentage; write 0.25"),
+    ({"tune": float("nan")}, "tune=nan must be a share"),
     ({"prompts": ("\udcff",)}, "prompts: the prompt .* is not valid Unicode"),
 ]
 
@@ -97,6 +100,29 @@ def test_a_plan_says_what_was_found_and_how_often_data_repeat(start, tmp_path):
     assert "17 runs in 3 compiled programs" in text and "FLOPs" in text and "22% for a transformer" in text
     assert "D from 2.56k to 410k tokens of" in text and "is seen up to 3." in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_says_what_more_learning_rates_may_cost(start, tmp_path):
+    study = start(tune=0.5)
+    said = study.describe()
+    assert "tune=0.5: cells whose best learning rate is at the edge of those tried ask for the next one" in said
+    assert f"for at most {0.5 * study.plan.flops():.3g} FLOPs of the models in all, 50% of the sweep's" in said
+    for change in ({}, {"tune": 0.5, "learning_rates": (4e-3,)}):  # one rate has no edge
+        assert "tune=" not in start(**change).describe()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_whether_edges_are_fitted_is_yes_or_no(start, monkeypatch):
+    config = tiny_study.get_config
+
+    def unchecked():
+        found = config()
+        with found.ignore_type():
+            found.fit_edges = "maybe"
+        return found
+    monkeypatch.setattr(tiny_study, "get_config", unchecked)
+    with pytest.raises(ConfigError, match="fit_edges='maybe' must be True or False"):
+        start()
 
 
 def test_an_endless_stream_is_not_repeated_unless_a_part_of_it_is():

@@ -1,4 +1,4 @@
-"""How does the best learning rate grow with the batch? Loss against the rate for batches of 4 to 64 sequences of one data set.
+"""How does the best learning rate grow with the batch? Loss against the rate for batches of 4 to 64 sequences.
 
     python -m experiments.run --config=configs/recipe_batch.py --workdir=runs/batch          # AdamW
     python -m experiments.run --config=configs/recipe_batch.py:muon --workdir=runs/batch-muon

@@ -1,8 +1,8 @@
 """Coordinate checks: sizes of activations and of their changes after some steps, against the width or the depth of a model.
 
-Networks tell the layout in force where the features of every activation lie (`nn.constrain`), block outputs, heads and logits
-included. A placement that moves nothing records the root mean square of each in the order of the forward pass. The step is
-that of training, and all steps see one batch, so that the changes are in one direction.
+Networks tell the layout in force where the features of every activation lie (`nn.constrain`), block outputs, heads and
+logits included. A placement that moves nothing records each in the order of the forward pass. The step is that of training,
+and all steps see one batch, so that the changes are in one direction.
 """
 
 import functools
@@ -66,7 +66,8 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
 def by_axis(sizes: dict[str, float]) -> dict[str, float]:
     """The root mean squares of all activations with one last axis, whatever their number: those of all layers."""
     names = sorted({place.split()[1] for place in sizes})
-    return {name: float(np.sqrt(np.mean([s**2 for place, s in sizes.items() if place.split()[1] == name]))) for name in names}
+    return {name: float(np.sqrt(np.mean([size**2 for place, size in sizes.items() if place.split()[1] == name])))
+            for name in names}
 
 
 def activations(family, params, batch):

@@ -3,9 +3,9 @@
     python -m tools.draw_recipes --workdirs=runs/width,runs/width-muon --names=AdamW,Muon --along=width \
         --output=docs/figures/recipe-width.png
 
-The best rate of a curve is the vertex of the parabola in log rate through its lowest point and the two beside it. Its slope is
-that of log best rate against log width (depth, steps, batch). `--json=` adds the curves and best rates to a file, under the
-names of the curves; `--from=` draws such a file.
+The best rate of a curve is the vertex of the parabola in log rate through its lowest point and the two beside it. Its slope
+is that of log best rate against log width (depth, steps, batch). `--json=` adds the curves to a file under their names, and
+`--from=` draws such a file.
 """
 
 import json
@@ -17,7 +17,7 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 from scaling.figures import plot, words
-from scaling.figures.plot import COLOURS, dress, finish, panels, ramp
+from scaling.figures.plot import dress, finish, panels, ramp
 from scaling.results import planned, rates, tuned
 
 COLUMNS = {"width": "family.width", "layers": "family.layers", "steps": "steps", "batch": "data.batch"}
@@ -50,7 +50,8 @@ def table(name: str, along: str, found: dict[float, dict[float, float]]) -> str:
     inner = {value: rate for value, (rate, _, edge) in best.items() if not edge}
     if len(inner) > 1:
         slope = np.polyfit(np.log(list(inner)), np.log(list(inner.values())), 1)[0]
-        lines.append(f"  slope of log rate: {slope:+.3f}; largest over smallest: {max(inner.values()) / min(inner.values()):.2f}")
+        span = max(inner.values()) / min(inner.values())
+        lines.append(f"  slope of log rate: {slope:+.3f}; largest over smallest: {span:.2f}")
     return "\n".join(lines)
 
 

@@ -2,9 +2,9 @@
 
 The rule is the spectral condition (Yang, Simon, Bernstein 2310.17813, condition 1): the spectral norms of a matrix and of
 its update are in proportion to sqrt(fan_out / fan_in), so that the sizes of activations and of their changes do not depend
-on the width. Let m = width / base_width. Updates of elementwise optimisers (Adam) have entries of one size, and so a spectral
-norm of sqrt(fan_in fan_out): the rate of a matrix whose fan-in grows falls as 1/m. Muon's update is orthogonal and is then
-given the root mean square of Adam's, by a factor of sqrt(max(fan_in, fan_out)): its rate falls as 1/sqrt(m).
+on the width. Let m = width / base_width. Updates of elementwise optimisers (Adam) have entries of one size, and so a
+spectral norm of sqrt(fan_in fan_out): the rate of a matrix whose fan-in grows falls as 1/m. Muon's update is orthogonal
+and is then given the root mean square of Adam's, by a factor of sqrt(max(fan_in, fan_out)): its rate falls as 1/sqrt(m).
 
 | role (`scaling.axes.role`) | initial std | rate, Adam | rate, Muon | epsilon |
 | --- | --- | --- | --- | --- |
@@ -16,12 +16,12 @@ given the root mean square of Adam's, by a factor of sqrt(max(fan_in, fan_out)):
 
 The rate of tables is also multiplied by `optim.table_rate`. Gradients fall as epsilon does. A tied table is multiplied by
 sqrt(width) as an input and by 1/sqrt(width) as the readout (`families.transformer`), so an update of size u changes
-activations and logits by sqrt(width) u. Parameters of residual blocks, stacked along an axis of `axes.STACKED`, also
-follow the depth (`families.Depth`): rates are multiplied by r^(alpha - 1) and epsilon by r^-alpha, with r the number of
-blocks over those of the base (CompleteP, Dey et al. 2505.01618, table 1). Other optimisers take Adam's column.
+activations and logits by sqrt(width) u. Parameters of residual blocks, stacked along an axis of `axes.STACKED`, follow the
+depth too (`families.Depth`): rates are multiplied by r^(alpha - 1) and epsilon by r^-alpha, with r the number of blocks
+over those of the base (CompleteP, Dey et al. 2505.01618, table 1). Other optimisers take Adam's column.
 
-Weight decay is added after these factors and `table_rate`: a step multiplies every matrix by 1 - rate weight_decay, at every
-width, so that AdamW's timescale 1 / (rate weight_decay) steps is the same (Wang & Aitchison 2405.13698, equation 4).
+Weight decay is added after these factors and `table_rate`: a step multiplies every matrix by 1 - rate weight_decay at every
+width, so that AdamW's timescale of 1 / (rate weight_decay) steps is one (Wang & Aitchison 2405.13698, equation 4).
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def kinds(experiment, params, player: str | None = None):
     def kind(x, names, role, decays):
         rate = epsilon = 1.0
         if follows:
-            rate, epsilon = factors(role, axes.width(names, x.shape) / o.base_width, o.name)
+            rate, epsilon = factors(role, (axes.width(names, x.shape) or o.base_width) / o.base_width, o.name)
         if follows and depth and set(names) & set(axes.STACKED):
             rate, epsilon = rate * depth.rate, epsilon * depth.branch
         return Kind(is_table(names), rate, epsilon, decays)

@@ -31,9 +31,9 @@ class Transformer:
     Initialisation: matrices are normal with std 1/sqrt(fan_in). The two that write to the residual stream have
     1/sqrt(2 layers) of that (GPT-2, Radford et al. 2019, section 2.3). With `base_layers` it is 1/sqrt(2 base_layers),
     and the branches that they end are multiplied by (base_layers / layers)^depth_exponent, so that a learning rate tuned
-    at `base_layers` serves other depths (CompleteP, Dey et al. 2505.01618). The readout has std 1/width, as in muP (Yang et al.
-    2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied. Tied ones
-    have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
+    at `base_layers` serves other depths (CompleteP, Dey et al. 2505.01618). The readout has std 1/width, as in muP (Yang
+    et al. 2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied.
+    Tied ones have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
     1/sqrt(width) on the way out (T5, Raffel et al. 2020). Otherwise each token would predict itself.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Exponents of the best rate before any run, as (mean, standard deviation). Under muP it does not depend on the width, and
 # with CompleteP not on the depth. It falls with the amount of data: -0.32 in Bjorck et al. 2409.19913, -0.28 elsewhere.
 PRIORS = {"N": (0.0, 0.15), "D": (-0.3, 0.1)}
-LEAST_ERROR = np.log(1.25) / np.sqrt(12)  # of the logarithm of a best rate, however fine its grid: seeds move it as much
+LEAST_ERROR = np.log(1.6) / np.sqrt(12)  # of the logarithm of a best rate, however fine its grid: seeds move it as much
 LEVEL, Z = 0.9, 1.645
 
 
@@ -67,15 +67,15 @@ def _sentence(rate, low, high, exponents, cells, nearest) -> str:
     said = [f"{name}^({mean:.2f} ± {Z * error:.2f}), where {PRIORS[name][0]:.2f} ± {Z * PRIORS[name][1]:.2f} was expected"
             for name, (mean, error) in exponents.items()]
     runs = "rate of 1 tuned cell goes" if cells == 1 else f"rates of {cells} tuned cells go"
-    return (f"The learning rate of the target is {rate:.3g} ({LEVEL:.0%} interval {low:.3g} to {high:.3g}): the best {runs} "
-            f"as {' and as '.join(said)}. The best rate of the nearest cell is {nearest:.3g}.")
+    return (f"The learning rate of the target is {rate:.3g} ({LEVEL:.0%} interval {low:.3g} to {high:.3g}): the best "
+            f"{runs} as {' and as '.join(said)}. The best rate of the nearest cell is {nearest:.3g}.")
 
 
 def vertex(curve: Mapping[float, float]) -> tuple[float, float, bool]:
     """(best learning rate, its loss, whether it is at an edge) of {rate: loss}.
 
-    The best rate is the vertex of the parabola in log rate through the lowest point and its neighbours. At an edge it is the
-    rate that was tried, and a better one may lie beyond.
+    The best rate is the vertex of the parabola in log rate through the lowest point and its neighbours. At an edge it is
+    the rate that was tried, and a better one may lie beyond.
     """
     tried = np.array(sorted(curve), float)
     losses = np.array([curve[rate] for rate in sorted(curve)], float)

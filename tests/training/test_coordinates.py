@@ -1,7 +1,6 @@
-"""Coordinate checks: sizes of activations, of their changes after some steps and of outputs hardly depend on width or depth.
+"""Coordinate checks: sizes of activations and outputs, and their changes after some steps, hardly depend on width or depth.
 
-`tests/coordinates.py` measures them. A slope of 0.25 in log size against log width, the least that a wrong rule of this package
-had, would be a factor of 2 over the widths of the quick tests, and the standard parametrisation has 0.5 and more.
+`tests/coordinates.py` measures them.
 """
 
 import pytest

@@ -25,7 +25,7 @@ DIGITS = 3  # of rates and decays, so that records stay legible
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class RateRule:
     """The rule for runs whose learning rates are written for `seen` units of data (tokens or examples) and for batches of
     `batch` examples.
 
@@ -62,10 +62,10 @@ class Rule:
         return experiment.replace(changes)
 
 
-def by_rule(sweep: Iterable[Experiment], rule: Rule) -> list[Experiment]:
+def by_rule(sweep: Iterable[Experiment], rule: RateRule) -> list[Experiment]:
     """A sweep whose learning rates are meant for the base of the rule, as it is at the lengths and batches of its runs:
 
-        by_rule(grid(base, {"data.tokens": [2**18, 2**21], "optim.learning_rate": [4e-3, 8e-3]}), Rule(2**18, 16))
+        by_rule(grid(base, {"data.tokens": [2**18, 2**21], "optim.learning_rate": [4e-3, 8e-3]}), RateRule(2**18, 16))
     """
     return chain([rule(e) for e in sweep])
 

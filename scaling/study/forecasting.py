@@ -40,7 +40,7 @@ class Forecasting:
 
         if not self.path.exists():
             draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
-            rule = recipe.rate_of_target(cells, draft["params_non_embedding"], draft[data_column], data_column)
+            rule = recipe.choose_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
             target = make_target(float(f"{rule.rate:.3g}"))
             if target.optim.learning_rate == float(f"{rule.rate:.3g}"):
                 say(rule.sentence)

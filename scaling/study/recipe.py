@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def rate_of_target(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> rates.TargetRate:
+def choose_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> rates.TargetRate:
     """The learning rate of the run that a study forecasts, with its interval and a sentence that says why."""
     return rates.target_rate(cells, params, seen, data)
 

@@ -1,4 +1,4 @@
-"""Learning-rate curves of the configs of recipes: the best rate moves by less than a step of the grid over width and depth."""
+"""Rate curves of the configs of recipes: the best rate moves by less than a step of the grid over width and depth."""
 
 import json
 import os

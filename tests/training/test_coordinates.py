@@ -9,7 +9,7 @@ from coordinates import by_axis, measured, slopes
 QUICK, SLOW = ["transformer", "vae", "gan"], ["transformer tied", "vae conv", "gan conv", "gan dcgan"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
-BAND = 0.2  # of slopes
+BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
 
 
 def wide(name, width, **changes):
@@ -54,7 +54,7 @@ def test_coordinates_do_not_change_with_the_width(name, optimiser):
 @pytest.mark.parametrize("name", QUICK)
 def test_the_standard_parametrisation_fails_the_check(name, optimiser):
     found = widths(name, optimiser, **{"optim.parametrization": "standard"})
-    assert max(worst(found, what)[1] for what in ("change", "output change")) > 1.5 * BAND
+    assert max(worst(found, what)[1] for what in ("change", "output change")) > 0.45
 
 
 @pytest.mark.parametrize("optimiser", RATES)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from sources import tiny
 
-from scaling import families
+from scaling import families, nn
 from scaling.devices import sharding
 from scaling.experiment import Experiment
 from scaling.training.step import TRUNK, init_state, train_step
@@ -45,7 +45,7 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
     """{"size", "change", "output size", "output change"}: {activation: its root mean square at the end, that of its change
     since the start}, and the same of what leaves the networks. Activations are "<place in the forward pass> <last axis>".
     """
-    batch = dict(e.family.example_batch(BATCH, jax.random.key(3)))
+    batch = structured(dict(e.family.example_batch(BATCH, jax.random.key(3))), e.family)
     state = jax.jit(lambda: init_state(e))()
     step = jax.jit(lambda state: train_step(e, TRUNK, state, batch)[0])
     before = activations(e.family, state.params, batch)
@@ -61,6 +61,18 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
         found[what] = {place: size for place, size in each.items() if place.split()[1] not in ends}
         found[f"output {what}"] = {place: size for place, size in each.items() if place.split()[1] in ends}
     return found
+
+
+def structured(batch, family):
+    """The batch with waves for images: example batches hold noise of every pixel, to which no update can align."""
+    if "image" not in batch:
+        return batch
+    count, side = batch["image"].shape[:2]
+    frequencies, phases = np.random.default_rng(0).uniform(-0.6, 0.6, (2, count, 1, 1)), np.arange(count).reshape(-1, 1, 1)
+    rows, columns = np.mgrid[:side, :side]
+    waves = np.sin(frequencies[0] * rows + frequencies[1] * columns + phases)[..., None]
+    levels = np.round((waves + 1) / 2 * (family.levels - 1)).astype(np.uint8)
+    return {**batch, "image": jnp.asarray(np.broadcast_to(levels, batch["image"].shape))}
 
 
 def by_axis(sizes: dict[str, float]) -> dict[str, float]:
@@ -87,7 +99,7 @@ def _forward(family, params, batch, key):
         module = family.module(params)
         outputs, _ = module.decode(batch, family.noise(key, batch), module.encode(batch))
         return [("pixels", outputs)]
-    images = jnp.asarray(np.random.default_rng(0).normal(size=batch["image"].shape), jnp.float32)
+    images = nn.levels_to_signed(batch["image"], family.levels)
     return [("image", family._generate(params, batch, key)), ("logit", family.module(params, "disc")(images, batch))]
 
 

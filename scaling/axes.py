@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-NOT_COUNTED = ("vocab", "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
+TIED = "tied_vocab"  # the rows of a table that is also the readout
+NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
-# Axes that grow with the model's width. The fan-in of a matrix between two of them grows, so under Adam its learning rate
-# falls as 1/width. Parameters with one such axis (embeddings) or none (norms, biases) keep their rate.
-# (Yang et al. 2203.03466, table 3; Everett et al. 2407.05872 for keeping the standard initialisation.)
-WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}
+WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}  # they grow with the model's width
+ROLES = ("vector", "input", "hidden", "output", "tied")  # see `role`
 
 
 class Axes(tuple):
@@ -90,6 +89,57 @@ def tree_map_with_axes(f, tree, *rest):
     return jax.tree.map(f, tree, names(tree), *rest)
 
 
+# ------------------------------------------------------------------------------------------- roles
+
+
+def role(names, bias: bool = False) -> str:
+    """What a parameter with these axes does as the model grows wider, one of `ROLES` (Yang et al. 2203.03466, table 8):
+
+    * "vector": a bias, a gain or any other parameter of less than two axes;
+    * "input": only its outputs grow. Tables, and maps from pixels, latents or positions;
+    * "hidden": both sides grow;
+    * "output": only its inputs grow. Logits, pixels, the parameters of priors and posteriors, the score of a critic;
+    * "tied": a table of tokens that is the readout as well.
+
+    The parametrisation of learning rates reads nothing else: see `scaling.experiment.parametrization`.
+    """
+    inner = [name for name in names if name not in STACKED]
+    if bias or len(inner) < 2:
+        return "vector"
+    if inner[0] in NOT_COUNTED:
+        return "tied" if inner[0] == TIED else "input"
+    inputs, outputs = (any(name in WIDTH_AXES for name in side) for side in sides(names))
+    return "hidden" if inputs and outputs else "output" if inputs else "input"
+
+
+def roles(tree):
+    """The tree with the `role` of each parameter in its place. A bias is known by its name, "bias"."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    found = [role(own, _is_bias(path)) for path, own in zip(paths, jax.tree.leaves(names(tree)), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(tree), found)
+
+
+def sides(names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(axes of the inputs, axes of the outputs) of a matrix, without stacked ones.
+
+    It maps the axis "embed" to all others where "embed" comes first, and else all others to the last: ("embed", "heads",
+    "head_dim") is embed x (heads head_dim), and a convolution (height width channels_in) x channels_out.
+    """
+    inner = tuple(name for name in names if name not in STACKED)
+    cut = 1 if inner[0] == "embed" else len(inner) - 1
+    return inner[:cut], inner[cut:]
+
+
+def width(names, shape) -> int:
+    """The size that says how wide the model is at a parameter: that of "embed", or else of its first growing axis with the
+    dimensions of its heads; 0 where nothing grows. `shape` may have leading axes without a name, such as that of runs."""
+    sizes = dict(zip(names, shape[len(shape) - len(names):], strict=True))
+    growing = [name for name in names if name in WIDTH_AXES]
+    if "embed" in growing or not growing:
+        return sizes.get("embed", 0)
+    return sizes[growing[0]] * (sizes.get("head_dim", 1) if growing[0] in ("heads", "kv_heads") else 1)
+
+
 def is_matrix(names) -> bool:
     """True for the axes of parameters with two or more besides stacked ones."""
     return len([n for n in names if n not in STACKED]) >= 2
@@ -112,7 +162,7 @@ def _is_bias(path) -> bool:
 def count_parameters(params) -> dict:
     """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
 
-    Non-embedding parameters are those without a "vocab" or "position" axis, as Kaplan et al. 2020 count N. Unnamed leading
+    Non-embedding parameters are those without an axis of `NOT_COUNTED`, as Kaplan et al. 2020 count N. Unnamed leading
     dimensions (a batch of runs) are left out, so this is the count of one run. Takes arrays or abstract arrays.
     """
     by_player, by_axes, non_embedding = {}, {}, 0

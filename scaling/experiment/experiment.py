@@ -39,10 +39,10 @@ SEEDS = 2**32  # a seed is 32 bits of a key
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """Optimiser, schedule and parametrisation; see `scaling.training.optim`."""
+    """Optimiser, schedule and parametrisation; see `scaling.training.optim` and `scaling.experiment.parametrization`."""
 
     name: str = static("adamw")  # adamw, muon, or an optimiser of optax by its name; see scaling.experiment.optimisers
-    learning_rate: float = knob(4e-3, above=0)  # the peak, at base_width; scaling.training.optim has other widths
+    learning_rate: float = knob(4e-3, above=0)  # the peak, at base_width; see scaling.experiment.parametrization
     table_rate: float = knob(1.0, least=0)  # learning rate of lookup tables (axis "vocab" first) over that of the others
     weight_decay: float = knob(0.1, least=0)  # decoupled, of matrices; 0 is none
     beta1: float = knob(0.9, least=0, below=1)
@@ -54,7 +54,7 @@ class Optim:
     warmup: int = knob(32, least=0, most=2**24, meaning="a number of steps")
     cooldown: float = knob(0.2, least=0, most=1, meaning="a share of all steps, not a number of steps")  # wsd
     floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
-    parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: matrices learn at base_width / width
+    parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: rates follow roles and widths
     base_width: int = static(64, least=1, most=2**20)
     moments: str = static("float32", later=True, choices=("float32", "bfloat16"))  # type of first moments
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps

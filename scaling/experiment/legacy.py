@@ -1,7 +1,10 @@
 """Names of runs under every results version, and the records of old versions, so that old workdirs are read and resumed.
 
-Versions 4 and 5 changed some results and left the others. `results_version` says which: a run whose result is the same
-as under version 3 keeps its name of that version, and workdirs with such runs go on.
+Versions 4 and 5 changed some results without changing the others. `results_version` says which: a run keeps the name of the
+last version that changed its result, and workdirs with such runs go on. Version 4 repaired evaluation, decay of biases and
+optimisers by name. In version 5 learning rates follow the roles of parameters, weight decay does not fall with the width,
+schedules follow the step of the run, what leaves a GAN's networks starts smaller, and other seeds than 0 read the data in
+orders of their own.
 
 Version 2 named a run by `family.remat`, `family.scan` and `family.attention` as well, and its records hold the FLOPs that
 training executed where later ones hold those of the model.
@@ -11,10 +14,11 @@ import functools
 
 import jax
 
-from scaling import axes, cost
+from scaling import axes, cost, families
 from scaling.experiment import optimisers
-from scaling.experiment.experiment import Experiment, from_dict
+from scaling.experiment.experiment import Experiment, Optim, from_dict
 from scaling.experiment.names import named_by
+from scaling.experiment.parametrization import all_kinds
 from scaling.fields import leaves
 
 ALSO_NAMED_BY = ("family.attention", "family.remat", "family.scan")
@@ -27,8 +31,8 @@ def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
 
 
 def results_version(experiment: Experiment) -> int:
-    """The last version that changed the result of an experiment, 3 where none has."""
-    return max((version for version, tests in REPAIRED.items() if any(test(experiment) for test in tests)), default=3)
+    """The last version that changed the result of an experiment: 5, 4 or 3."""
+    return next((version for version, tests in CHANGED.items() if any(test(experiment) for test in tests)), 3)
 
 
 def decayed_biases(experiment) -> bool:
@@ -63,7 +67,47 @@ def own_order(experiment) -> bool:
     return experiment.seed != 0
 
 
-REPAIRED = {4: (decayed_biases, set_up_by_defaults, left_out_evaluation), 5: (own_order,)}
+def counted_moves(experiment) -> bool:
+    """Version 4 read the schedule at the number of times that a player had moved: twice as fast with two updates of the
+    discriminator in a step, and later where steps were skipped."""
+    names = [player.name for player in experiment.family.players()]
+    return experiment.optim.skip > 0 or len(set(names)) < len(names)
+
+
+def had_other_outputs(experiment) -> bool:
+    """Version 4 started the pixels and logits of a GAN with std 1/sqrt(fan_in)."""
+    return families.name(experiment.family) == "gan"
+
+
+def had_other_rates(experiment) -> bool:
+    """Version 4 had another rate or epsilon for some parameter, or multiplied its decay by the factor of its rate."""
+    o = experiment.optim
+    return _rates_differ(experiment.family, o.name, o.parametrization, o.base_width, o.weight_decay > 0, o.table_rate != 1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rates_differ(family, optimiser, parametrization, base_width, decays, tables_differ) -> bool:
+    optim = Optim(name=optimiser, parametrization=parametrization, base_width=base_width)
+    for names, shape, _, kind in all_kinds(Experiment(family=family, optim=optim)):
+        before = _rate_of_version_4(names, shape, base_width) if parametrization == "mup" else 1.0
+        if kind.rate != before or optimiser in optimisers.OWN and kind.epsilon != 1:
+            return True
+        if decays and kind.decays and (kind.rate != 1 or kind.table and tables_differ):
+            return True
+    return False
+
+
+def _rate_of_version_4(names, shape, base_width) -> float:
+    """The factor on the learning rate of a parameter, which "vocab" alone made an output."""
+    named = list(zip(names, shape, strict=True))
+    wide = [size for name, size in named if name in axes.WIDTH_AXES]
+    inner = [size for name, size in named if name == "embed"]
+    return base_width / (inner or wide)[0] if len(wide) >= 2 or names[-1] == "vocab" and wide else 1.0
+
+
+CHANGED = {  # {version: tests of what it changed}, the newest first
+    5: (own_order, counted_moves, had_other_outputs, had_other_rates),
+    4: (decayed_biases, set_up_by_defaults, left_out_evaluation)}
 
 
 def fingerprint_of_version_2(experiment: Experiment, data_fingerprint: str) -> str:

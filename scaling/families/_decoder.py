@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import nn
+from scaling import axes, nn
+from scaling.families._family import scaled
 from scaling.nn import attention, readout, remat
 
 
@@ -16,7 +17,7 @@ class Decoder(nnx.Module):
         dtype = jnp.dtype(f.dtype)
         self.family, self.layers = f, layers
         std = f.width**-0.5 if f.tied else 1.0
-        self.embed = nn.Table(draw, "vocab", f.vocab, f.width, std=std, dtype=dtype)
+        self.embed = nn.Table(draw, axes.TIED if f.tied else "vocab", f.vocab, f.width, std=std, dtype=dtype)
         self.position = (nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype)
                          if f.positions == "learned" else None)
         self.norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
@@ -92,10 +93,10 @@ class Decoder(nnx.Module):
 
 
 class DecoderBlock(nnx.Module):
-    """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of `Transformer.depth`."""
 
     def __init__(self, f, draw):
-        scale = (2 * f.layers) ** -0.5
+        scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
         self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
         self.attention = Attention(f, draw, scale)
         self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
@@ -104,8 +105,8 @@ class DecoderBlock(nnx.Module):
 
     def __call__(self, x, positions, kv=None):
         attended, kv = self.attention(self.attention_norm(x), positions, kv)
-        x = x + attended
-        return nn.constrain(x + self.mlp(self.mlp_norm(x)), "embed"), kv
+        x = x + scaled(attended, self.branch)
+        return nn.constrain(x + scaled(self.mlp(self.mlp_norm(x)), self.branch), "embed"), kv
 
 
 class Attention(nnx.Module):

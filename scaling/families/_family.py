@@ -30,6 +30,29 @@ def divisors(number: int, most: int = 12) -> str:
     return ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
 
 
+class Depth(NamedTuple):
+    """How deep a network is beside the one whose learning rate was tuned, and how its residual branches follow (CompleteP,
+    Dey et al. 2505.01618, table 1). `docs/recipes.md` has the whole table."""
+
+    ratio: float = 1.0  # blocks over those of the base
+    exponent: float = 1.0  # alpha: 1 is CompleteP, 1/2 is depth-muP (Yang et al. 2310.02244)
+
+    @property
+    def branch(self) -> float:
+        """What the output of every residual branch is multiplied by."""
+        return self.ratio**-self.exponent
+
+    @property
+    def rate(self) -> float:
+        """What the learning rates of the parameters of residual blocks are multiplied by."""
+        return self.ratio ** (self.exponent - 1)
+
+
+def scaled(x, factor: float):
+    """x times a factor, which is often one."""
+    return x if factor == 1.0 else x * factor
+
+
 class Player(NamedTuple):
     """A minimiser: it owns `params[name]`, has one optimiser, and gets the parameters of all players.
 
@@ -52,6 +75,7 @@ class Family(Protocol):
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.
     * `examine(params, batch, key)`: metrics as from `evaluate`, but too costly for every run. The report shows them for the
       best run of the smallest size and of the largest size.
+    * `depth(player)`: the `Depth` of a player's network; without it learning rates do not depend on depth.
     * `broken(curve, metrics)`: (step, reason) if the training curve, {metric: array over its points}, or the final metrics
       show that training broke down although all numbers are finite, else None.
     """

@@ -47,9 +47,10 @@ class Verdict(nnx.Module):
     """
 
     def __init__(self, f, draw, axis, width):
-        self.score = nn.Linear(draw, {axis: width}, {"logit": 1}, bias=True)
+        scale = width**-0.5
+        self.score = nn.Linear(draw, {axis: width}, {"logit": 1}, bias=True, scale=scale)
         self.condition = Condition(f, draw) if f.conditional else None
-        self.project = nn.Linear(draw, {axis: width}, {"latent": f.latent}) if f.conditional else None
+        self.project = nn.Linear(draw, {axis: width}, {"latent": f.latent}, scale=scale) if f.conditional else None
 
     def __call__(self, features, batch):
         features = features.astype(jnp.float32)

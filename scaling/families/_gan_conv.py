@@ -5,19 +5,23 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
+from scaling.families._family import scaled
 from scaling.families._gan_condition import GeneratorInput, Verdict
 
 START = 4  # the side of the smallest feature map
+FROM_PIXELS, TO_PIXELS = ("pixel", "channels_out"), ("channels_in", "pixel")  # axes of the kernels at the images
 
 
 class Residual(nnx.Module):
     """x + 1x1(act(3x3(act(1x1(x))))) with `expansion` times the channels inside, the 3x3 in `groups`.
 
     The last convolution starts at zero and the others at `blocks`^-1/4 of their usual scale. The first steps then change
-    the output of a deep network no more than that of a shallow one (Fixup: Zhang et al. 1901.09321, section 3).
+    the output of a deep network no more than that of a shallow one (Fixup: Zhang et al. 1901.09321, section 3). `branch` is
+    the factor of `GAN.depth`, and `blocks` are then those of the base.
     """
 
-    def __init__(self, f, draw, channels, blocks):
+    def __init__(self, f, draw, channels, blocks, branch):
+        self.branch = branch
         inner, kw = channels * f.expansion, dict(dtype=jnp.dtype(f.dtype))
         gain = blocks**-0.25
         self.enter = nn.Conv(draw, channels, inner, kernel=1, scale=gain, **kw)
@@ -25,7 +29,7 @@ class Residual(nnx.Module):
         self.leave = nn.Conv(draw, inner, channels, kernel=1, scale=0.0, bias=False, **kw)
 
     def __call__(self, x):
-        return x + self.leave(leaky(self.mix(leaky(self.enter(x)))))
+        return x + scaled(self.leave(leaky(self.mix(leaky(self.enter(x))))), self.branch)
 
 
 class Generator(nnx.Module):
@@ -36,8 +40,8 @@ class Generator(nnx.Module):
         self.latents = GeneratorInput(f, draw)
         self.enter = nn.Linear(draw, {"latent": f.inputs}, {"channels_in": widths[0]}, bias=True, **kw)
         self.basis = nn.Table(draw, "position", START**2, widths[0], **kw)
-        self.stages, self.changes = _stages(f, draw, widths, f.layers)
-        self.leave = nn.Conv(draw, widths[-1], f.channels, kernel=1)
+        self.stages, self.changes = _stages(f, draw, widths, f.layers, f.depth("gen"))
+        self.leave = nn.Conv(draw, widths[-1], f.channels, kernel=1, scale=widths[-1]**-0.5, names=TO_PIXELS)
 
     def __call__(self, z, batch):
         weights = self.enter(self.latents(z, batch))
@@ -57,8 +61,8 @@ class Critic(nnx.Module):
     def __init__(self, f, draw):
         width, layers = f.critic_sizes
         widths, kw = stage_channels(f, width)[::-1], dict(dtype=jnp.dtype(f.dtype))
-        self.enter = nn.Conv(draw, f.channels, widths[0], kernel=1, **kw)
-        self.stages, self.changes = _stages(f, draw, widths, layers)
+        self.enter = nn.Conv(draw, f.channels, widths[0], kernel=1, names=FROM_PIXELS, **kw)
+        self.stages, self.changes = _stages(f, draw, widths, layers, f.depth("disc"))
         self.basis = nn.Table(draw, "position", START**2, widths[-1], std=1 / START)
         self.verdict = Verdict(f, draw, "channels_in", widths[-1])
 
@@ -76,10 +80,10 @@ class Critic(nnx.Module):
 GAIN = 2**0.5  # keeps the variance through a rectifier (He et al. 1502.01852)
 
 
-def _stages(f, draw, widths, layers):
+def _stages(f, draw, widths, layers, depth):
     """(stages, changes): `layers` blocks at each resolution, and the 1x1 convolutions between resolutions."""
-    count, kw = layers * len(widths), dict(kernel=1, bias=False, dtype=jnp.dtype(f.dtype))
-    blocks = [nnx.List([Residual(f, draw, width, count) for _ in range(layers)]) for width in widths]
+    count, kw = (f.base_layers or layers) * len(widths), dict(kernel=1, bias=False, dtype=jnp.dtype(f.dtype))
+    blocks = [nnx.List([Residual(f, draw, width, count, depth.branch) for _ in range(layers)]) for width in widths]
     changes = [nn.Conv(draw, *pair, **kw) for pair in zip(widths, widths[1:])]
     return nnx.List(blocks), nnx.List(changes)
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from scaling import nn
 from scaling.families._gan_condition import GeneratorInput, Verdict
-from scaling.families._gan_conv import GAIN, START, leaky, stage_channels
+from scaling.families._gan_conv import FROM_PIXELS, GAIN, START, TO_PIXELS, leaky, stage_channels
 
 
 class Generator(nnx.Module):
@@ -22,7 +22,8 @@ class Generator(nnx.Module):
         self.latents = GeneratorInput(f, draw)
         maps = {"map": START**2, "channels_in": widths[0]}
         self.enter = nn.Linear(draw, {"latent": f.inputs}, maps, bias=True, dtype=dtype)
-        self.stages = nnx.List([nn.Upsampling(draw, *pair, **kw) for pair in zip(widths, [*widths[1:], f.channels])])
+        last = nn.Upsampling(draw, widths[-1], f.channels, **kw | {"scale": widths[-1]**-0.5}, names=TO_PIXELS)
+        self.stages = nnx.List([*(nn.Upsampling(draw, *pair, **kw) for pair in zip(widths, widths[1:])), last])
 
     def __call__(self, z, batch):
         x = self.enter(self.latents(z, batch))
@@ -38,7 +39,8 @@ class Critic(nnx.Module):
     def __init__(self, f, draw):
         widths = stage_channels(f, f.critic_sizes[0])[-2::-1]
         kw = dict(kernel=4, stride=2, scale=GAIN, dtype=jnp.dtype(f.dtype), implementation=f.convolution)
-        self.stages = nnx.List([nn.Conv(draw, *pair, **kw) for pair in zip([f.channels, *widths], widths)])
+        first = nn.Conv(draw, f.channels, widths[0], names=FROM_PIXELS, **kw)
+        self.stages = nnx.List([first, *(nn.Conv(draw, *pair, **kw) for pair in zip(widths, widths[1:]))])
         self.verdict = Verdict(f, draw, "channels_in", START**2 * widths[-1])
 
     def __call__(self, images, batch):

@@ -7,7 +7,7 @@ from flax import nnx
 from jax import lax
 
 from scaling import axes, nn
-from scaling.families._family import UNROLLED
+from scaling.families._family import UNROLLED, scaled
 from scaling.families._gan_condition import GeneratorInput, Verdict
 from scaling.families._tokens import TokenBlock
 
@@ -29,7 +29,8 @@ class Generator(nnx.Module):
         styles = {"layers": f.layers, "style": 2, "embed": width}
         self.styles = nn.Linear(draw, known, styles, scale=0.5, bias=True, dtype=dtype)
         self.norm = nn.Norm("rmsnorm", "embed", width)
-        self.leave = nn.Linear(draw, {"embed": width}, {"pixel": f.patch_values}, bias=True)
+        self.leave = nn.Linear(draw, {"embed": width}, {"pixel": f.patch_values}, bias=True, scale=width**-0.5)
+        self.branch = f.depth("gen").branch
 
     def __call__(self, z, batch):
         h = self.latents(z, batch)
@@ -38,7 +39,7 @@ class Generator(nnx.Module):
         def block(x, layer, style):
             return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
 
-        x = _run(block, x, self.layers, self.family.layers, self.styles(h).swapaxes(0, 1))
+        x = _run(block, x, self.layers, self.family.layers, scaled(self.styles(h), self.branch).swapaxes(0, 1))
         patches = self.leave(self.norm(x).astype(jnp.float32))
         return nn.unpatch(patches, self.family.patch_size, self.family.channels)
 
@@ -63,9 +64,9 @@ class Critic(nnx.Module):
         return self.verdict(pooled, batch)
 
 
-def _block(f, width, layers, draw):
-    scale, dtype = (2 * layers) ** -0.5, jnp.dtype(f.dtype)
-    return TokenBlock(draw, width, heads(width), 4 * width, scale_out=scale, dtype=dtype)
+def _block(f, depth, width, layers, draw):
+    scale, dtype = (2 * (f.base_layers or layers)) ** -0.5, jnp.dtype(f.dtype)
+    return TokenBlock(draw, width, heads(width), 4 * width, scale_out=scale, branch=depth.branch, dtype=dtype)
 
 
 def heads(width):
@@ -74,9 +75,9 @@ def heads(width):
     return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - wanted))
 
 
-def stack_blocks(f, width, layers, keys):
+def stack_blocks(f, player, width, keys):
     """The blocks of one player, stacked."""
-    return axes.stack(functools.partial(_block, f, width, layers), keys)
+    return axes.stack(functools.partial(_block, f, f.depth(player), width, len(keys)), keys)
 
 
 def _run(apply, x, layers, count, *inputs):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
+from scaling.families._family import scaled
 from scaling.nn import attention
 
 
@@ -11,10 +12,12 @@ class TokenBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), on tokens [B, T, width] (Dosovitskiy et al. 2010.11929).
 
     Every operation is a matrix product or elementwise, so the layouts of the Transformer shard it. `norm=False` leaves both
-    norms out. `scale_out` scales the initial weights of the two matrices that write to the residual stream.
+    norms out. `scale_out` scales the initial weights of the two matrices that write to the residual stream, and `branch`
+    what they write.
     """
 
-    def __init__(self, draw, width, heads, mlp, *, scale_out=1.0, norm=True, dtype=jnp.float32):
+    def __init__(self, draw, width, heads, mlp, *, scale_out=1.0, branch=1.0, norm=True, dtype=jnp.float32):
+        self.branch = branch
         if width % heads:
             raise ValueError(f"heads={heads} must divide width={width}")
         embed, split = {"embed": width}, {"heads": heads, "head_dim": width // heads}
@@ -28,5 +31,5 @@ class TokenBlock(nnx.Module):
 
     def __call__(self, x):
         h = x if self.attention_norm is None else self.attention_norm(x)
-        x = x + self.out(attention.full(self.q(h), self.k(h), self.v(h)))
-        return nn.constrain(x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), "embed")
+        x = x + scaled(self.out(attention.full(self.q(h), self.k(h), self.v(h))), self.branch)
+        return nn.constrain(x + scaled(self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), self.branch), "embed")

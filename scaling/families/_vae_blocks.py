@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
+from scaling.families._family import scaled
 from scaling.families._tokens import TokenBlock
 
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)  # recomputing it is faster than saving its residuals
@@ -48,9 +49,10 @@ class ResidualBlock(nnx.Module):
     """One residual block of a body. In the linear body it is the identity."""
 
     def __init__(self, f, grid, draw):
-        scale = f.residual_scale
+        scale, self.branch = f.residual_scale, f.depth().branch
         if f.body == "tokens":
-            self.body = TokenBlock(draw, f.width, f.attention_heads, f.hidden, scale_out=scale, dtype=jnp.dtype(f.dtype))
+            self.body = TokenBlock(draw, f.width, f.attention_heads, f.hidden, scale_out=scale, branch=self.branch,
+                                   dtype=jnp.dtype(f.dtype))
         elif f.body == "conv":
             self.body = Bottleneck(f, grid, draw, f.width, f.width, scale_out=scale)
         else:
@@ -59,7 +61,7 @@ class ResidualBlock(nnx.Module):
     def __call__(self, x):
         if isinstance(self.body, TokenBlock):
             return self.body(x.reshape(x.shape[0], -1, x.shape[-1])).reshape(x.shape)
-        return x if self.body is None else nn.constrain(x + self.body(x), "embed")
+        return x if self.body is None else nn.constrain(x + scaled(self.body(x), self.branch), "embed")
 
 
 class Head(nnx.Module):
@@ -100,7 +102,7 @@ class Stochastic(nnx.Module):
         self.posterior = Head(f, grid, draw, 2 * f.width)
         self.write = nn.Linear(draw, {"latents": f.channels_latent}, {"embed": f.width}, scale=f.residual_scale,
                                dtype=jnp.dtype(f.dtype))
-        self.block = ResidualBlock(f, grid, draw)
+        self.block, self.branch = ResidualBlock(f, grid, draw), f.depth().branch
 
     def __call__(self, x, noise, features=None):
         """x, noise [B, g, g, latents] and the encoder's features -> x and Latents without their leading axis.
@@ -116,7 +118,7 @@ class Stochastic(nnx.Module):
             latents = Latents(u, normal_kl(shift, log_width),
                               0.5 * (jnp.square(noise) - jnp.square(u)) + log_width)
         z = mean + jnp.exp(log_scale) * latents.u
-        return self.block(x + self.write(z)), latents
+        return self.block(x + scaled(self.write(z), self.branch)), latents
 
 
 class ConditionEncoder(nnx.Module):

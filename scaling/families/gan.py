@@ -11,7 +11,7 @@ from flax import nnx
 from scaling import axes, cost, nn
 from scaling.devices import sharding
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
-from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
+from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
 from scaling.families._sums import mean_of
 from scaling.fields import ConfigError, check_fields, convert_fields, how, shown, static
@@ -31,8 +31,10 @@ class GAN:
     attention, matrix products only), "conv" (R3GAN's residual blocks), "dcgan" (Radford et al. 2015). None normalises
     across the batch. `width` scales both players, which mirror each other; `critic_width` and `critic_layers` set the
     discriminator's sizes separately. The latents have the same size in every member, so all members can be given the same
-    ones. Recipe: Adam with beta1 = 0 and an average of the generator's weights (`optim.ema`), no weight decay. Images are
-    in [-1, 1] for the networks, 0 .. levels-1 outside.
+    ones. What leaves either network, pixels or logits, starts with std 1/fan_in, as muP asks of outputs (Yang et al.
+    2203.03466, table 8). With `base_layers`, residual branches are multiplied by (base_layers / layers)^depth_exponent
+    (CompleteP, Dey et al. 2505.01618). Recipe: Adam with beta1 = 0 and an average of the generator's weights
+    (`optim.ema`), no weight decay. Images are in [-1, 1] for the networks, 0 .. levels-1 outside.
     """
 
     reads: ClassVar[str] = "images"
@@ -54,6 +56,8 @@ class GAN:
     loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))
     gamma: float = static(0.3, least=0)  # weight of R1 and R2; 0: none. On letters of 16 pixels 0.3 and 1 are as good
     penalise: str = static("both", choices=("both", "real", "fake"))  # "real": R1 alone; "fake": R2 alone
+    base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
+    depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
     disc_steps: int = static(1, least=1, most=64)  # updates of the discriminator for each update of the generator
     augment: str = static("")  # "translation,colour,cutout" or some of them (DiffAugment)
     augment_probability: float = static(1.0, least=0, most=1)  # of each policy and image; an adaptive one would be state
@@ -73,6 +77,9 @@ class GAN:
             if name not in POLICIES:
                 raise ConfigError(f"family.augment={shown(self.augment)} has {shown(name)}, which is not known; write "
                                   f"some of {','.join(POLICIES)}")
+        if self.base_layers and (self.body == "dcgan" or self.body == "conv" and self.depth_exponent != 1):
+            raise ConfigError(f"family.base_layers={self.base_layers} is not for family.body={self.body!r}; write 0, or "
+                              "body=tokens (or body=conv with family.depth_exponent=1)")
         widths = self.width, self.critic_sizes[0]
         if self.body == "conv" and any(width * self.expansion % self.groups for width in widths):
             raise ConfigError(f"family.groups={self.groups} must divide width * expansion of both players, "
@@ -86,6 +93,10 @@ class GAN:
 
     def players(self):
         return (Player("disc", self.disc_loss),) * self.disc_steps + (Player("gen", self.gen_loss),)
+
+    def depth(self, player):
+        layers = self.layers if player == "gen" else self.critic_sizes[1]
+        return Depth(layers / (self.base_layers or layers), self.depth_exponent)
 
     def disc_loss(self, params, batch, key):
         """Mean nats per pair, with penalties. Metrics: mean logits, their difference, "adversarial", "r1", "r2"."""
@@ -236,7 +247,7 @@ def _build(family, player, key):
         return axes.drawn(functools.partial(network, family), key)
     width, layers = (family.width, family.layers) if player == "gen" else family.critic_sizes
     rest, blocks = jax.random.split(key)
-    blocks = _gan_tokens.stack_blocks(family, width, layers, jax.random.split(blocks, layers))
+    blocks = _gan_tokens.stack_blocks(family, player, width, jax.random.split(blocks, layers))
     return axes.drawn(functools.partial(network, family, blocks), rest)
 
 

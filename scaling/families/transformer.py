@@ -11,7 +11,7 @@ from flax import nnx
 
 from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock
-from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Player, divisors, ladder_arguments
+from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
 from scaling.families._sums import mean_of, ratio_of
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
@@ -29,9 +29,11 @@ class Transformer:
     the `dtype` of the rest.
 
     Initialisation: matrices are normal with std 1/sqrt(fan_in). The two that write to the residual stream have
-    1/sqrt(2 layers) of that (GPT-2, Radford et al. 2019, section 2.3). The readout has std 1/width, as in muP (Yang et al.
-    2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied. Tied ones
-    have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
+    1/sqrt(2 layers) of that (GPT-2, Radford et al. 2019, section 2.3). With `base_layers` it is 1/sqrt(2 base_layers),
+    and the branches that they end are multiplied by (base_layers / layers)^depth_exponent, so that a learning rate tuned
+    at `base_layers` serves other depths (CompleteP, Dey et al. 2505.01618). The readout has std 1/width, as in muP (Yang
+    et al. 2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied.
+    Tied ones have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
     1/sqrt(width) on the way out (T5, Raffel et al. 2020). Otherwise each token would predict itself.
     """
 
@@ -52,6 +54,8 @@ class Transformer:
     tied: bool = static(False)
     biases: bool = static(False)
     logit_scale: float = static(1.0, above=0)
+    base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
+    depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
     dtype: str = static("float32", choices=DTYPES)
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
@@ -87,6 +91,9 @@ class Transformer:
 
     def players(self):
         return (Player("model", self.loss),)
+
+    def depth(self, player="model"):
+        return Depth(self.layers / (self.base_layers or self.layers), self.depth_exponent)
 
     def logits(self, params, tokens):
         """Tokens, integer [B, S] -> float32 logits [B, S, vocab] of the token that follows each one."""

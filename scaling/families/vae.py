@@ -12,7 +12,7 @@ from flax import nnx
 
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
-from scaling.families._family import DTYPES, MOST_LAYERS, Player, divisors, ladder_arguments
+from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._sums import mean_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
@@ -39,7 +39,9 @@ class VAE:
     hidden layers. With one layer and the Gaussian likelihood it is probabilistic PCA (Lucas et al. 1911.02469).
 
     Parameters, latents, likelihoods and KL are float32, whatever the `dtype` of the rest. Matrices start normal with std
-    1/sqrt(fan_in); those that write to the residual stream have 1/sqrt(blocks of the decoder) of that. The heads of priors
+    1/sqrt(fan_in); those that write to the residual stream have 1/sqrt(blocks of the decoder) of that. With `base_layers`
+    they have 1/sqrt(base_layers), and what they write is multiplied by (base_layers / blocks)^depth_exponent, so that a
+    learning rate tuned at `base_layers` blocks serves other depths (CompleteP, Dey et al. 2505.01618). The heads of priors
     and posteriors start at zero, so that the KL starts at zero. The readout has std 1/width. Nothing is normalised over
     the batch. The label and the caption, as one vector, are added to the activations at the start of each stage.
     Sizes at 0 and an empty schedule are derived; see the properties.
@@ -65,6 +67,8 @@ class VAE:
     beta: float = static(1.0, least=0)  # weight of the KL in the loss
     free_bits: float = static(0.0, least=0)  # KL of each stochastic block and image below this many bits costs the same
     warmup: int = static(0, least=0, most=2**24)  # steps over which the weight of the KL rises from zero
+    base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the blocks at which rates were tuned")
+    depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
     dtype: str = static("float32", choices=DTYPES)
     convolution: str = how("auto", choices=convolution.IMPLEMENTATIONS)  # lax.conv, or products of shifted images
     scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
@@ -117,7 +121,14 @@ class VAE:
     @property
     def residual_scale(self) -> float:
         """The factor on the initial weights of matrices that write to the residual stream."""
-        return sum(stage.blocks for stage in self.stages) ** -0.5
+        return (self.base_layers or self._blocks) ** -0.5
+
+    @property
+    def _blocks(self) -> int:
+        return sum(stage.blocks for stage in self.stages)
+
+    def depth(self, player="model"):
+        return Depth(self._blocks / (self.base_layers or self._blocks), self.depth_exponent)
 
     @property
     def stages(self) -> tuple[_vae_sizes.Stage, ...]:

@@ -17,21 +17,23 @@ from scaling.nn.layers import along, constrain, product
 
 IMPLEMENTATIONS = ("auto", "xla", "products")
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+CHANNELS = ("channels_in", "channels_out")  # the axes of a kernel between feature maps
 
 
 class Conv(nnx.Module):
     """A 2-d convolution of images [B, H, W, C] with zero padding ("SAME"); inputs and outputs are numbers of channels.
 
     The weight has std `scale / sqrt(fan_in)`, as in `Linear`. "auto" takes products on a CPU and lax.conv elsewhere.
+    `names` are the axes of inputs and outputs: "pixel" for the channels of images, which do not grow with the model.
     """
 
     def __init__(self, draw, inputs, outputs, *, kernel=3, stride=1, groups=1, bias=True, scale=1.0, dtype=jnp.float32,
-                 implementation="auto"):
+                 implementation="auto", names=CHANNELS):
         self.stride, self.groups, self.dtype, self.implementation = stride, groups, dtype, implementation
         std = scale / math.sqrt(kernel * kernel * inputs // groups)
         self.weight = axes.param(std * draw((kernel, kernel, inputs // groups, outputs)),
-                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
-        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",)) if bias else None
+                                 ("kernel_height", "kernel_width", *names))
+        self.bias = axes.param(jnp.zeros(outputs), names[1:]) if bias else None
 
     def __call__(self, x):
         x, weight = x.astype(self.dtype), self.weight[...].astype(self.dtype)
@@ -42,11 +44,11 @@ class Conv(nnx.Module):
 class Upsampling(nnx.Module):
     """A 4x4 convolution with stride 1/2: [B, H, W, inputs] -> [B, 2 H, 2 W, outputs]. Each output has four taps."""
 
-    def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype=jnp.float32, implementation="auto"):
+    def __init__(self, draw, inputs, outputs, *, scale=1.0, dtype=jnp.float32, implementation="auto", names=CHANNELS):
         self.dtype, self.implementation = dtype, implementation
         self.weight = axes.param(scale * (4 * inputs) ** -0.5 * draw((4, 4, inputs, outputs)),
-                                 ("kernel_height", "kernel_width", "channels_in", "channels_out"))
-        self.bias = axes.param(jnp.zeros(outputs), ("channels_out",))
+                                 ("kernel_height", "kernel_width", *names))
+        self.bias = axes.param(jnp.zeros(outputs), names[1:])
 
     def __call__(self, x):
         y = convolve_up(x, self.weight[...].astype(self.dtype), self.implementation)

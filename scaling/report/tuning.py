@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.figures.words import count, listing, number, plural, power, short
+from scaling.figures.words import count, listing, plural, power, short
 from scaling.report.reading import StudyFiles
 from scaling.results import metrics, rates, tuned
 from scaling.results.tuned import PARAMS
@@ -79,7 +79,7 @@ def edge_summary(table: pd.DataFrame, unit: metrics.Unit) -> str:
 
 
 def rate_of_target(study: StudyFiles) -> str:
-    """Sentences about the learning rate of the target: what the rule gives, from which cells, and if it was clipped."""
+    """Sentences about the learning rate of the target: what the rule gives, with its interval, and why."""
     target = (study.forecast or {}).get("target") or {}
     rate, size, seen = (target.get(name) for name in ("learning_rate", PARAMS, study.unit.seen))
     runs = study.runs[study.runs["fingerprint"] == target.get("fingerprint")]
@@ -88,11 +88,7 @@ def rate_of_target(study: StudyFiles) -> str:
     if not all(isinstance(x, (int, float)) and np.isfinite(x) and x > 0 for x in (rate, size, seen)) or cells.empty:
         return ""
     rule = rates.target_rate(cells, size, seen, study.unit.seen)
-    text = f"Learning rate of the target: {short(rate)}."
     if abs(rule.rate / rate - 1) > 0.01:
-        return (f"{text} The study's config chose it; the plane in log N and log D through the best rates of the tuned "
-                f"runs would give {short(rule.rate)}.")
-    text += (f" A plane in log N and log D was fitted to the best rates of {plural(rule.cells, 'tuned run')}, those that "
-             f"the law was fitted to, and gives {short(rule.plane)} for the target.")
-    ends = f"{number(rule.low, 2)} (half of the smallest best rate) to {number(rule.high, 2)} (the largest)"
-    return f"{text} {f'It was clipped to the range from {ends}.' if rule.clipped else f'The rule allows {ends}.'}"
+        return (f"The learning rate of the target is {short(rate)}, which the study's config chose. The best rates of the "
+                f"tuned runs would give {short(rule.rate)} ({short(rule.low)} to {short(rule.high)}).")
+    return rule.sentence

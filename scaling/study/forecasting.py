@@ -40,8 +40,10 @@ class Forecasting:
 
         if not self.path.exists():
             draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
-            rate = recipe.learning_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
-            target = make_target(float(f"{rate:.3g}"))
+            rule = recipe.choose_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
+            target = make_target(float(f"{rule.rate:.3g}"))
+            if target.optim.learning_rate == float(f"{rule.rate:.3g}"):
+                say(rule.sentence)
             run = self.runner.plan([target], 1, "target").runs[0]
             source = self.runner.source(target)
             about = counts(target, target.data.available(source)) | {

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def choose_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> rates.TargetRate:
+    """The learning rate of the run that a study forecasts, with its interval and a sentence that says why."""
+    return rates.target_rate(cells, params, seen, data)
+
+
 def learning_rate(cells: pd.DataFrame, params: float, seen: float, data: str = "tokens_seen") -> float:
     """The learning rate for a run of `params` non-embedding parameters on `seen` units of data; see `rates.target_rate`."""
     return rates.target_rate(cells, params, seen, data).rate

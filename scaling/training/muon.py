@@ -33,23 +33,18 @@ class Matrices(NamedTuple):
 
 
 def matrices_of(names) -> Matrices | None:
-    """The matrices of a parameter with these axes, or None for one that Muon leaves to Adam: less than two wide axes.
-
-    A matrix goes from the input axis to all others: ("embed", "heads", "head_dim") is embed x (heads head_dim).
-    """
-    inner = [i for i, name in enumerate(names) if name not in axes.STACKED]
-    if len([i for i in inner if names[i] in axes.WIDTH_AXES]) < 2:
+    """The matrices of a parameter with these axes, or None for one that Muon leaves to Adam: all but hidden ones."""
+    if axes.role(names) != "hidden":
         return None
-    cut = inner[:1] if names[inner[0]] == "embed" else inner[:-1]
-    rest = tuple(i for i in inner if i not in cut)
-    return Matrices(tuple(i for i in range(len(names)) if i not in inner), tuple(cut), rest)
+    sides = [tuple(map(names.index, side)) for side in axes.sides(names)]
+    return Matrices(tuple(i for i, name in enumerate(names) if name in axes.STACKED), *sides)
 
 
 def make_muon(o) -> optax.GradientTransformation:
-    """Muon for matrices between wide axes, Adam for everything else, at a learning rate of 1.
+    """Muon for hidden matrices (`axes.role`), Adam for everything else, at a learning rate of 1.
 
-    The orthogonalised update is scaled to the root mean square of Adam's, so that one learning rate serves both. `o` are
-    the `Optim` fields of an experiment. The state does not depend on `o.orthogonalise`.
+    The orthogonalised update is scaled to the root mean square of Adam's, so that one learning rate serves both at the base
+    width. `o` are the `Optim` fields of an experiment. The state does not depend on `o.orthogonalise`.
     """
     plain = optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
                                muon_weight_dimension_numbers=_dimensions, consistent_rms=RMS,

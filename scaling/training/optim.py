@@ -1,9 +1,7 @@
-"""Optimisers, schedules, and the parametrisation, which sets the learning rate of each parameter from its axes.
+"""Optimisers and schedules. `scaling.experiment.parametrization` says how the rate of each parameter follows from its axes.
 
 Every number read here may be a traced knob, so one compiled program serves all its values.
 """
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import optax
 
 from scaling import axes
 from scaling.devices import sharding
-from scaling.experiment import optimisers
+from scaling.experiment import optimisers, parametrization
 from scaling.training.joined import Apart, Joining
 from scaling.training.muon import make_muon
 
@@ -53,74 +51,42 @@ def schedule(experiment, span):
     return rate
 
 
-def multiplier(shape, names, base_width) -> float:
-    """muP's learning-rate multiplier of a parameter from the names of its axes: base_width over its fan-in width.
-
-    `shape` may have leading axes without a name, such as that of runs.
-    """
-    named = list(zip(names, shape[len(shape) - len(names):], strict=True))
-    wide = [n for name, n in named if name in axes.WIDTH_AXES]
-    inner = [n for name, n in named if name == "embed"]
-    if len(wide) >= 2 or ("vocab" in names and names[-1] == "vocab" and wide):
-        return base_width / (inner or wide)[0]
-    return 1.0
-
-
-def is_table(names) -> bool:
-    """True for lookup tables. Their rows have unit size, and few examples of a batch touch a given row."""
-    return len(names) > 0 and names[0] == "vocab"
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What the parametrisation and weight decay ask about a parameter."""
-
-    table: bool
-    scale: float  # of the learning rate, where it is no table
-    decays: bool
-
-
-def kinds(experiment, params):
-    """The `Kind` of every parameter of a tree."""
-    o = experiment.optim
-
-    def kind(x, names, decays):
-        scale = multiplier(x.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
-        return Kind(is_table(names), scale, decays)
-
-    return axes.tree_map_with_axes(kind, params, axes.matrices(params))
-
-
-def joining(experiment, params) -> Joining | Apart:
+def joining(experiment, params, player=None) -> Joining | Apart:
     """How the parameters of a player are held while the optimiser of the experiment moves them.
 
     They are joined where the optimiser is elementwise, on CPUs that hold all of them.
     """
     if experiment.optim.name != "adamw" or sharding.divided() or sharding.platform() != "cpu":
         return Apart()
-    return Joining(params, kinds(experiment, params))
+    return Joining(params, parametrization.kinds(experiment, params, player))
 
 
-def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformation:
-    """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
+def make_optimiser(experiment, span, joined=None, player=None, step=None) -> optax.GradientTransformation:
+    """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation, decay, schedule.
 
-    It takes trees of parameters, or what `joining` makes of them if `joined` is given, the tree of their kinds.
+    It takes trees of parameters of `player` (by default the first one), or what `joining` makes of them if `joined` is
+    given, the tree of their kinds. `step` is that of the run, which the schedule follows: a player may move several times
+    in a step, or not at all. Without it, the optimiser counts its own steps.
 
     `adamw` and `muon` are set up here, and `scaling.experiment.optimisers` makes those of optax by name. Weight decay is
-    decoupled and applies to matrices, never to biases. Raises ConfigError for an optimiser that cannot be used.
+    decoupled and applies to matrices, never to biases, at the rate of the schedule whatever the parametrisation says.
+    Raises ConfigError for an optimiser that cannot be used.
     """
     o = experiment.optim
+
+    def found(tree):
+        return parametrization.kinds(experiment, tree, player) if joined is None else joined
+
     mask = axes.matrices if joined is None else jax.tree.map(lambda kind: kind.decays, joined)
     decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
     if o.name == "adamw":
-        core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
+        core = [_own_epsilons(optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), found)]
     elif o.name == "muon":
-        core = [optax.chain(make_muon(o), optax.scale(-1.0)), decay]  # the schedule below carries the sign
+        core = [optax.chain(_own_epsilons(make_muon(o), found), optax.scale(-1.0))]  # the schedule below carries the sign
     else:
-        core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]
+        core = [optimisers.make_by_name(o), optax.scale(-1.0)]
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
-    rate = [_parametrization(experiment, joined), optax.scale_by_learning_rate(schedule(experiment, span))]
-    return optax.chain(*clip, *core, *rate)
+    return optax.chain(*clip, *core, _parametrization(o, found), decay, _at_rate(schedule(experiment, span), step))
 
 
 def _clip(norm):
@@ -132,9 +98,30 @@ def _clip(norm):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _parametrization(experiment, joined):
+def _own_epsilons(tx, kinds):
+    """`tx` with epsilon multiplied by the factor of each parameter: Adam's update and Muon's for g / f are those for g with
+    f times the epsilon."""
     def update(updates, state, params=None):
-        found = kinds(experiment, updates) if joined is None else joined
-        rates = jax.tree.map(lambda kind: experiment.optim.table_rate if kind.table else kind.scale, found)
+        updates = jax.tree.map(lambda g, kind: g if kind.epsilon == 1 else g / kind.epsilon, updates, kinds(updates))
+        return tx.update(updates, state, params)
+    return optax.GradientTransformation(tx.init, update)
+
+
+def _parametrization(o, kinds):
+    def update(updates, state, params=None):
+        rates = jax.tree.map(lambda kind: o.table_rate * kind.rate if kind.table else kind.rate, kinds(updates))
         return jax.tree.map(lambda g, rate: g * rate, updates, rates), state
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _at_rate(rate, step):
+    """Multiplies by minus the learning rate at `step`, or at the number of updates before. It counts these in either case,
+    so that the state is that of optax."""
+    counting = optax.scale_by_learning_rate(rate)
+    if step is None:
+        return counting
+
+    def update(updates, state, params=None):
+        factor = -rate(step)
+        return jax.tree.map(lambda g: factor.astype(g.dtype) * g, updates), state._replace(count=state.count + 1)
+    return optax.GradientTransformation(counting.init, update)

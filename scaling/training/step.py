@@ -44,15 +44,14 @@ def run_span(experiment) -> Span:
 def init_state(experiment) -> State:
     """The state before the first step; a pure function of the experiment and its seed."""
     params = experiment.family.init(jax.random.key(experiment.seed))
-    tx = optim.make_optimiser(experiment, TRUNK)
-    opt = {player.name: tx.init(params[player.name]) for player in experiment.family.players()}
+    opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(own) for name, own in params.items()}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
 def joinings(experiment, params) -> dict[str, Any]:
     """How the parameters of each player are held between steps; they may be abstract."""
-    return {name: optim.joining(experiment, own) for name, own in params.items()}
+    return {name: optim.joining(experiment, own, name) for name, own in params.items()}
 
 
 def hold(joinings, state: State) -> State:
@@ -86,7 +85,7 @@ def held_step(experiment, span: Span, joinings, state: State, batch, accumulatio
     `accumulation_steps` microbatches, in a compiled loop or unrolled. The batch gains `batch["example"]`, the number of
     each example in its batch, so that losses can draw noise that does not depend on the microbatches, and `batch["step"]`.
     A step whose loss or gradient is not finite changes nothing and marks the run as diverged from then on. A player whose
-    gradient norm is above `optim.skip` does not move.
+    gradient norm is above `optim.skip` does not move. Learning rates follow the step of the run, whatever a player did.
     """
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
@@ -102,7 +101,7 @@ def held_step(experiment, span: Span, joinings, state: State, batch, accumulatio
         (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop)
         grads = joinings[name].join(sharding.like_parameters(grads))
         norm = optax.global_norm(grads)
-        tx = optim.make_optimiser(experiment, span, joinings[name].kinds)
+        tx = optim.make_optimiser(experiment, span, joinings[name].kinds, name, state.step)
         updates, moved = tx.update(grads, opt[name], moving[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
         moving[name], opt[name] = _choose(moves, (optax.apply_updates(moving[name], updates), moved),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from report_page import words_of
 from report_study import DATA, SIZES, fill, image_record, record
@@ -111,16 +110,9 @@ def test_the_rule_of_the_targets_learning_rate_is_on_the_page(tmp_path_factory):
     study = reading.read_study(whole)
     target = study.forecast["target"]
     rule = rates.target_rate(study.cells, target[tuned.PARAMS], target["tokens_seen"])
-    assert rule.low <= rule.rate <= rule.high and rule.clipped == (not rule.low < rule.plane < rule.high)
-    for rate, said in ((rule.rate, "plane in log N and log D"), (rule.rate * 1.3, "The study's config chose it")):
+    assert rule.low < rule.rate < rule.high
+    for rate, said in ((rule.rate, rule.sentence), (rule.rate * 1.3, "which the study's config chose")):
         study.forecast["target"]["learning_rate"] = rate
         assert said in tuning.rate_of_target(study)
-    assert "Learning rate of the target" in words_of(whole).text
+    assert "The learning rate of the target is" in words_of(whole).text
     shutil.rmtree(whole)
-
-
-def test_a_rate_beyond_the_tuned_ones_is_clipped_and_says_so():
-    cells = pd.DataFrame({tuned.PARAMS: [1e3, 1e4, 1e5, 1e6], "tokens_seen": [1e4, 1e5, 1e6, 1e7],
-                          "learning_rate": [0.1, 0.05, 0.025, 0.0125]})
-    rule = rates.target_rate(cells, 1e9, 1e10)
-    assert rule.clipped and rule.rate == pytest.approx(0.00625) and rule.plane < rule.low

@@ -11,7 +11,6 @@ from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.experiment import chain, grid, where, zipped
 from scaling.fields import ConfigError
-from scaling.study import recipe
 from scaling.sweeps.plan import make_plan
 from scaling.training.counts import counts, step_flops, step_flops_executed
 from scaling.training.step import run_span
@@ -107,15 +106,6 @@ def test_the_compute_of_a_size_is_interpolated_between_those_counted():
         assert price(row["params_non_embedding"], row["tokens_seen"]) == pytest.approx(row["flops"], rel=0.05)
     grid = price(np.geomspace(1e2, 1e7, 50), 1.0)
     assert (np.diff(grid) > 0).all()
-
-
-def test_extrapolated_learning_rates_follow_the_trend_within_bounds():
-    import pandas as pd
-    cells = pd.DataFrame([{"params_non_embedding": n, "tokens_seen": d, "learning_rate": 0.1 * n**-0.2 * d**-0.1}
-                          for n in (1e3, 1e4, 1e5) for d in (1e4, 1e5)])
-    assert recipe.learning_rate(cells, 2e5, 2e5) == pytest.approx(0.1 * 2e5**-0.2 * 2e5**-0.1, rel=1e-6)
-    assert recipe.learning_rate(cells, 1e12, 1e12) == pytest.approx(cells["learning_rate"].min() / 2)
-    assert recipe.learning_rate(cells, 1, 1) == pytest.approx(cells["learning_rate"].max())
 
 
 def test_spans_of_schedules():

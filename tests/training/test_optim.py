@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from sources import ExampleSource, tiny
 
-from scaling import axes
 from scaling.experiment import SCHEDULES
 from scaling.training import optim
 from scaling.training.program import Program
-from scaling.training.step import TRUNK, run_span
+from scaling.training.step import TRUNK, init_state, run_span, train_step
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "lion", "sgd", "adan"])
@@ -35,11 +34,29 @@ def test_schedules_warm_up_never_exceed_the_peak_and_end_low(name):
     assert float(rate[-1]) == pytest.approx(peak) if name == "constant" else 0 <= float(rate[-1]) < 0.12 * peak
 
 
-def test_learning_rates_of_matrices_fall_with_width_and_others_do_not():
-    at = {w: optim.multiplier((w, 4 * w), ("embed", "mlp"), 64) for w in (64, 128)}
-    assert at == {64: 1.0, 128: 0.5}
-    assert optim.multiplier((256, 128), ("vocab", "embed"), 64) == 1.0
-    assert optim.multiplier((128, 256), ("embed", "vocab"), 64) == 0.5
-    assert optim.multiplier((128,), ("embed",), 64) == 1.0
-    assert optim.multiplier((3, 7, 128, 512), ("layers", "embed", "mlp"), 64) == 0.5  # a run axis leads
-    assert axes.is_matrix(("layers", "embed", "mlp")) and not axes.is_matrix(("layers", "embed"))
+@pytest.mark.parametrize("changes", [{"family.disc_steps": 2}, {"optim.skip": 1e-9}])
+def test_schedules_go_by_the_step_of_the_run(changes):
+    """Whether a player moves twice in a step, or never, each update has the rate of the step."""
+    e = tiny("gan", **{"optim.warmup": 8, **changes})
+    state = jax.jit(lambda: init_state(e))()
+    step = jax.jit(lambda state, batch: train_step(e, run_span(e), state, batch))
+    for index in range(3):
+        state, metrics = step(state, dict(e.family.example_batch(8, jax.random.key(index))))
+        assert float(metrics["learning_rate"]) == pytest.approx(e.optim.learning_rate * (index + 1) / 8)
+    moves = {name: [int(x.count) for x in jax.tree.leaves(state.opt[name], is_leaf=is_count) if is_count(x)]
+             for name in ("disc", "gen")}
+    assert moves == ({"disc": [6], "gen": [3]} if "family.disc_steps" in changes else {"disc": [0], "gen": [0]})
+
+
+def is_count(node):
+    return type(node).__name__ == "ScaleByScheduleState"
+
+
+def test_an_update_has_the_rate_of_the_step_it_is_given():
+    e = tiny("transformer", **{"optim.name": "sgd", "optim.warmup": 8, "optim.weight_decay": 0.0, "optim.clip": 0.0,
+                               "optim.parametrization": "standard"})
+    ones = jax.tree.map(jnp.ones_like, e.family.init(jax.random.key(0))["model"])
+    for step in (0, 3, 5):
+        tx = optim.make_optimiser(e, run_span(e), step=jnp.int32(step))
+        update, _ = tx.update(ones, tx.init(ones), ones)
+        np.testing.assert_allclose(jax.tree.leaves(update)[0], -e.optim.learning_rate * (step + 1) / 8, rtol=1e-6)

@@ -140,11 +140,12 @@ def test_matrices_are_decayed_and_biases_are_not(name):
         assert {0.0, 0.25} <= {round(v, 6) for v in found.values()}
 
 
-def test_only_runs_whose_results_were_repaired_have_new_names():
-    def version(base, **changes):
-        return experiments.results_version(base.replace({k.replace("__", "."): v for k, v in changes.items()}))
+def version(base, **changes):
+    return experiments.results_version(base.replace({k.replace("__", "."): v for k, v in changes.items()}))
 
-    e = tiny("transformer")
+
+def test_only_runs_whose_results_were_repaired_have_new_names():
+    e = tiny("transformer", **{"optim.parametrization": "standard"})
     biased = e.replace({"family": type(e.family).ladder(5e3, length=16, vocab=32, biases=True)})
     assert version(e) == 3 and version(e, optim__name="muon") == 3
     assert version(biased) == 4 and version(biased, optim__weight_decay=0.0) == 3
@@ -154,3 +155,19 @@ def test_only_runs_whose_results_were_repaired_have_new_names():
     assert version(e, optim__learning_rate=1.0, optim__clip=0.0) == 3
     assert version(e, seed=3) == 5  # which reads the data in its own order
     assert experiments.fingerprint(biased, "d") != experiments.fingerprint(e, "d")
+
+
+def test_only_runs_whose_rates_follow_other_rules_have_new_names():
+    wide = tiny("transformer")  # narrower than the base width: its decay was that of its rate
+    base = wide.replace({"family": type(wide.family)(width=64, layers=1, length=16, vocab=32)})
+    assert version(wide) == 5 and version(base) == version(base, optim__name="muon") == 3
+    assert version(wide, optim__parametrization="standard") == 3
+    assert version(wide, optim__name="muon", optim__weight_decay=0.0) == 5
+    assert version(wide, optim__name="sgd", optim__weight_decay=0.0) == 4  # set up by optax's defaults until version 4
+    assert version(base, optim__table_rate=8.0) == 5 and version(base, optim__table_rate=8.0, optim__weight_decay=0.0) == 3
+    assert version(base, optim__skip=1.0) == 5
+    assert version(tiny("gan")) == 5
+    tied = base.replace({"family.tied": True})
+    assert version(tied) == 3 and version(tied, optim__base_width=32, optim__weight_decay=0.0) == 5
+    deep = base.replace({"family.layers": 2, "family.base_layers": 1})
+    assert experiments.fingerprint(deep, "d") != experiments.fingerprint(deep.replace({"family.base_layers": 0}), "d")

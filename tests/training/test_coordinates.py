@@ -1,0 +1,90 @@
+"""Coordinate checks: sizes of activations and outputs, and their changes after some steps, hardly depend on width or depth.
+
+`tests/coordinates.py` measures them.
+"""
+
+import pytest
+from coordinates import by_axis, measured, slopes
+
+QUICK, SLOW = ["transformer", "vae", "gan"], ["transformer tied", "vae conv", "gan conv", "gan dcgan"]
+CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+RATES = {"adamw": 2e-3, "muon": 4e-3}
+BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
+
+
+def wide(name, width, **changes):
+    family, _, body = name.partition(" ")
+    own = {"family.layers": 2, "family.width": width, **changes}
+    if family == "transformer":
+        own |= {"family.heads": None, "family.kv_heads": None, "family.mlp": None, "family.head_dim": 16,
+                "family.tied": body == "tied"}
+    return own
+
+
+def measure(name, optimiser, changes):
+    name = name.replace(" tied", "")
+    return measured(name, optimiser, RATES[optimiser], tuple(sorted(changes.items(), key=lambda item: item[0])))
+
+
+def widths(name, optimiser, sizes=(16, 32, 64), **changes):
+    return {width: measure(name, optimiser, wide(name, width, **changes)) for width in sizes}
+
+
+def depths(name, optimiser, sizes=(2, 4, 8), **changes):
+    return {layers: measure(name, optimiser, wide(name, 32, **{"family.layers": layers, **changes})) for layers in sizes}
+
+
+def worst(found, what, aggregate=lambda sizes: sizes):
+    each = slopes({x: aggregate(values[what]) for x, values in found.items()})
+    return max(each.items(), key=lambda item: abs(item[1]))
+
+
+@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("name", CASES)
+def test_coordinates_do_not_change_with_the_width(name, optimiser):
+    found = widths(name, optimiser)
+    for what in ("size", "change", "output change"):
+        place, slope = worst(found, what)
+        assert abs(slope) < BAND, (what, place, slope)
+    outputs = slopes({width: values["output size"] for width, values in found.items()})
+    assert max(outputs.values()) < BAND  # what is random at first falls with the width
+
+
+@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("name", QUICK)
+def test_the_standard_parametrisation_fails_the_check(name, optimiser):
+    found = widths(name, optimiser, **{"optim.parametrization": "standard"})
+    assert max(worst(found, what)[1] for what in ("change", "output change")) > 0.45
+
+
+@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("name", ["transformer", pytest.param("vae", marks=pytest.mark.slow),
+                                  pytest.param("gan", marks=pytest.mark.slow),
+                                  pytest.param("gan conv", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
+def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
+    if name == "gan conv" and exponent != 1:
+        pytest.skip("its blocks are not stacked, so it takes CompleteP alone")
+    found = depths(name, optimiser, **{"family.base_layers": 2, "family.depth_exponent": exponent})
+    for what in ("size", "change", "output change"):
+        place, slope = worst(found, what, by_axis)
+        assert abs(slope) < BAND, (what, place, slope)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_coordinates_do_not_change_over_a_factor_of_sixteen_in_width(name, optimiser):
+    found = widths(name, optimiser, (16, 32, 64, 128, 256))
+    for what in ("size", "change", "output change"):
+        place, slope = worst(found, what)
+        assert abs(slope) < BAND, (what, place, slope)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimiser", RATES)
+def test_coordinates_do_not_change_from_2_to_32_layers(optimiser):
+    found = depths("transformer", optimiser, (2, 4, 8, 16, 32), **{"family.base_layers": 2})
+    for what in ("size", "change", "output change"):
+        place, slope = worst(found, what, by_axis)
+        assert abs(slope) < BAND, (what, place, slope)

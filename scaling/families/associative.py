@@ -40,8 +40,8 @@ class Associative:
         convert_fields(self)
         check_fields(self, "family.")
         if self.answers and self.length > 1:
-            raise ConfigError(f"family.length={self.length} would have the memory predict contexts too, and it predicts the "
-                              f"{self.answers} answers alone; write data.length=1")
+            raise ConfigError(f"family.length={self.length} would have the memory predict contexts too, and it predicts "
+                              f"the {self.answers} answers alone; write data.length=1")
         if self.predicted > 2**20:
             raise ConfigError(f"family.vocab={self.vocab} are too many tokens to predict; write at most {2**20}")
 

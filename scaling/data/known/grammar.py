@@ -54,7 +54,8 @@ class Grammar:
             weights[:, arity == count] *= chance / weights[:, arity == count].sum(-1, keepdims=True)
         word, first, second = ((draws.uniforms(shape, self.seed, part) * limit).astype(np.int32) + 1
                                for part, limit in ((1, self.vocab - 1), (2, self.symbols), (3, self.symbols)))
-        return {"rule": draws.thresholds(weights), "word": word, "first": first * (arity > 0), "second": second * (arity > 1)}
+        return {"rule": draws.thresholds(weights), "word": word, "first": first * (arity > 0),
+                "second": second * (arity > 1)}
 
     def read(self, tables: dict, index, length: int, xp: ModuleType = np):
         """Windows `index` (uint32 [k]) of `length` tokens: int32 [k, length].
@@ -127,7 +128,7 @@ class Grammar:
                 found = (first @ second).reshape(*head.shape[:2], self.symbols, 2, self.symbols)
                 pairs = np.moveaxis(found, 3, 2).reshape(*head.shape[:2], 2, self.symbols ** 2)
             derived = single.reshape(*head.shape[:2], 2, -1) + pairs @ two.T
-            derived[:, :, 1] += (after_p @ self._first_of_two.T)      # the first of two symbols writes all the rest, or more
+            derived[:, :, 1] += (after_p @ self._first_of_two.T)      # the first of two writes all the rest, or more
             if m == 1:
                 derived = np.broadcast_to(np.stack([zero, np.ones_like(zero)]), (*head.shape[:2], 2, len(zero)))
             split = derived.reshape(*head.shape[:2], 2, self.symbols, self.rules)

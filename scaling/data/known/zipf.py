@@ -58,8 +58,8 @@ class Zipf:
         convert_fields(self)
         check_fields(self, "data.name=zipf: ")
         if not self.contexts and self.exponent <= 1:
-            raise ConfigError(f"data.name=zipf: exponent={self.exponent} needs a number of contexts, since the sum of a law "
-                              "without end is finite above 1 only; write contexts=4096, say")
+            raise ConfigError(f"data.name=zipf: exponent={self.exponent} needs a number of contexts, since the sum of an "
+                              "endless law is finite above 1 only; write contexts=4096, say")
 
     @property
     def vocab(self) -> int:

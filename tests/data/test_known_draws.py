@@ -43,7 +43,7 @@ def test_a_choice_has_the_probabilities_of_its_thresholds(weights):
     np.testing.assert_allclose(p, np.array(weights) / np.sum(weights), atol=2 ** -31)
     assert p.sum() == 1
     edge = np.concatenate([limits, limits - np.uint32(1), np.array([0, draws.UNIT - 1], np.uint32)])
-    found = draws.choose(edge, limits)
+    found = draws.pick(edge, limits)
     assert all(p[found] > 0)
     ends = np.cumsum(p) * draws.UNIT
     assert all((ends[found] > edge) & (ends[found] - p[found] * draws.UNIT <= edge))

@@ -33,7 +33,7 @@ def bits(state, number, xp: ModuleType = np):
 
 
 def thresholds(weights) -> np.ndarray:
-    """Thresholds of `choose` for weights [..., n] of any sum: uint32 [..., n - 1]."""
+    """Thresholds of `pick` for weights [..., n] of any sum: uint32 [..., n - 1]."""
     shares = np.cumsum(np.asarray(weights, np.float64), -1)
     shares = np.rint(shares[..., :-1] / shares[..., -1:] * UNIT)
     return np.minimum(shares, UNIT - 1).astype(np.uint32)
@@ -45,7 +45,7 @@ def probabilities(limits: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([edge, limits.astype(np.float64), edge + UNIT], -1)) / UNIT
 
 
-def choose(random, limits, xp: ModuleType = np):
+def pick(random, limits, xp: ModuleType = np):
     """The choices that random bits [k] make by thresholds [n - 1], or [k, n - 1] of their own: int32 [k], 0 to n - 1."""
     limits = limits if limits.ndim == 2 else limits[None]
     return (random[:, None] >= limits).sum(-1).astype(xp.int32)
@@ -61,7 +61,7 @@ def normals(shape: tuple[int, ...], *key: int) -> np.ndarray:
     return special.ndtri(uniforms(shape, *key))
 
 
-def digest(tables: Mapping[str, np.ndarray]) -> str:
+def tables_digest(tables: Mapping[str, np.ndarray]) -> str:
     """A hash of arrays by name."""
     found = hashlib.sha256()
     for name, table in tables.items():

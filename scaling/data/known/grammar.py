@@ -67,7 +67,7 @@ class Grammar:
         def advance(state, t):
             stack, size = state
             top, empty = stack[row, xp.maximum(size - 1, 0)] - 1, size == 0
-            rule = draws.choose(draws.bits(random, t, xp), tables["rule"][top], xp)
+            rule = draws.pick(draws.bits(random, t, xp), tables["rule"][top], xp)
             first, second = tables["first"][top, rule], tables["second"][top, rule]
             added = (first > 0).astype(xp.int32) + (second > 0).astype(xp.int32)
             lower = xp.where(empty, 1, xp.where(second > 0, second, first))

@@ -46,10 +46,10 @@ class HiddenMarkov:
         random = draws.streams(index, self.seed, xp)
 
         def advance(state, t):
-            token = draws.choose(draws.bits(random, 2 * t + 1, xp), tables["emit"][state], xp)
-            return draws.choose(draws.bits(random, 2 * t + 2, xp), tables["move"][state], xp), token
+            token = draws.pick(draws.bits(random, 2 * t + 1, xp), tables["emit"][state], xp)
+            return draws.pick(draws.bits(random, 2 * t + 2, xp), tables["move"][state], xp), token
 
-        start = draws.choose(draws.bits(random, 0, xp), tables["start"], xp)
+        start = draws.pick(draws.bits(random, 0, xp), tables["start"], xp)
         return draws.repeat(advance, start, length, xp)[1].T
 
     def nats(self, tokens: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class RasterPictures:
 
     def __init__(self, teacher: Raster, name: str, size: int, channels: int, levels: int):
         self.teacher, self.name, self.size, self.channels, self.levels = teacher, name, size, channels, levels
-        self.fingerprint = f"{teacher!r} {draws.digest(self._tables)}"
+        self.fingerprint = f"{teacher!r} {draws.tables_digest(self._tables)}"
         self.entropy = estimated(self._nats_of, size * size * channels)
         self.contents = contents_of("images", "dimension", self.entropy)
 
@@ -111,7 +111,7 @@ class RasterPictures:
 
         def advance(image, t):          # image [values + 1, k]
             context = sum(image[places[t, i]] * int(power) for i, power in enumerate(powers))
-            value = draws.choose(draws.bits(random, t, xp), tables["value"][context], xp)
+            value = draws.pick(draws.bits(random, t, xp), tables["value"][context], xp)
             return draws.put(image, t, slice(None), value, xp), value
 
         image = xp.zeros((len(places) + 1, len(index)), xp.int32)

@@ -37,7 +37,7 @@ class TokenStream(Feed):
         super().__init__(min(unique_tokens // length or UNLIMITED, UNLIMITED), batch, max(1, TOGETHER // length))
         self.name, self.teacher, self.length, self.vocab = name, teacher, length, teacher.vocab
         self.tokenizer, self.unique_tokens = Numbers(teacher.vocab), self._count * length
-        described = f"{VERSION} {teacher!r} {draws.digest(teacher.tables)}"
+        described = f"{VERSION} {teacher!r} {draws.tables_digest(teacher.tables)}"
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
         exact = teacher.entropy(length)
         self.entropy = (estimated(lambda index: self._nats(self._draw(index)).sum(-1), length) if exact is None else

@@ -94,7 +94,7 @@ class Zipf:
             which = xp.searchsorted(tables["bins"], chosen, side="right")
             width = tables["width"][which]
             rank = tables["first"][which] + ((within >> xp.uint32(1)) >> (xp.uint32(31) - width))
-            likely = draws.choose(answer, tables["answers"], xp)
+            likely = draws.pick(answer, tables["answers"], xp)
             told = order.permute(likely, self.answers, self._key(rank, xp), xp)
             columns += [rank.astype(xp.int32) + (self.answers - 1), told.astype(xp.int32)]
         return xp.stack(columns[:length], -1)

@@ -23,10 +23,10 @@ def get_config(exponent="1.5"):
     config.title = f"An associative memory of facts with Zipf's exponent {exponent}"
     config.metric = "excess"
     config.data.update({"name": f"zipf:{exponent},contexts=0,answers=256", "length": 1, "batch": 64,
-                        "evaluation_tokens": 2**18})
+                        "evaluation_tokens": 2**17})
     config.optim.update({"name": "adamw", "weight_decay": 0.0, "beta2": 0.99, "clip": 0.0, "schedule": "cosine",
                          "warmup": 0, "floor": 0.1, "parametrization": "standard"})
-    config.budgets = tuple(409_600 * 4**i for i in range(6))  # width times facts, and so compute, of each slice
+    config.budgets = tuple(round(409_600 * 3.2**i) for i in range(6))  # width times facts, and so compute, of each slice
     config.width, config.growth = 38, 0.43  # in the middle of the first slice, and the power of compute of the others
     config.rates = (0.625, 1.0, 1.6)  # times `rate`
     return config

@@ -107,54 +107,45 @@ class Grammar:
         """Of documents [d, n], the probabilities float64 [d, n + 1] that a document begins with the first j words, and that
         it is these words.
 
-        For spans of m words from place i and each symbol, inside[m] [d, n - m + 1, symbols] is the probability that the
-        symbol derives the span, and prefix[m] that what it derives begins with it.
+        `inside` [d, start, m, symbols] is the probability that a symbol derives the m words from a start, and `both`
+        [d, end, m, 2, symbols] that it derives the m words up to an end, or that what it derives begins with them.
         """
-        count, n = words.shape
-        rules, zero, one, two = self._weights
-        chosen = rules[words]                                                    # [d, n, symbols, rules]
-        inside = [np.zeros((count, n + 1, self.symbols))]
-        prefix = [np.ones((count, n + 1, self.symbols))]
+        (count, n), symbols = words.shape, self.symbols
+        by_word, none, one, two, first = self._rules
+        chosen = by_word[words]                                              # [d, n, symbols, rules]
+        inside, both = np.zeros((count, n + 1, n + 1, symbols)), np.zeros((count, n + 1, n + 1, 2, symbols))
+        both[:, :, 0, 1] = 1
         for m in range(1, n + 1):
-            head, spans = chosen[:, :n - m + 1], slice(1, n - m + 2)
-            after_i, after_p = inside[m - 1][:, spans], prefix[m - 1][:, spans]      # of the words after the first one
-            single = np.concatenate([after_i @ one.T, after_p @ one.T], -1)
-            first = np.stack([inside[s][:, 1:n - m + 2] for s in range(1, m - 1)], -1) if m > 2 else None
-            pairs = np.zeros((*head.shape[:2], 2, self.symbols ** 2))
-            if first is not None:                  # a rule of two symbols divides the rest behind s words
-                both = [np.concatenate([x[m - 1 - s][:, 1 + s:n - m + 2 + s] for x in (inside, prefix)], -1)
-                        for s in range(1, m - 1)]
-                second = np.stack(both, -2)
-                found = (first @ second).reshape(*head.shape[:2], self.symbols, 2, self.symbols)
-                pairs = np.moveaxis(found, 3, 2).reshape(*head.shape[:2], 2, self.symbols ** 2)
-            derived = single.reshape(*head.shape[:2], 2, -1) + pairs @ two.T
-            derived[:, :, 1] += (after_p @ self._first_of_two.T)      # the first of two writes all the rest, or more
+            starts, ends = slice(0, n - m + 1), slice(m, n + 1)
+            rest = both[:, ends, m - 1]                                      # of the words after the first one
+            derived = rest @ one.T
+            derived[:, :, 1] += rest[:, :, 1] @ first.T                      # the first of two writes all the rest, or more
             if m == 1:
-                derived = np.broadcast_to(np.stack([zero, np.ones_like(zero)]), (*head.shape[:2], 2, len(zero)))
-            split = derived.reshape(*head.shape[:2], 2, self.symbols, self.rules)
-            summed = (head[:, :, None] * split).sum(-1)
-            inside.append(summed[:, :, 0])
-            prefix.append(summed[:, :, 1])
-        return (np.stack([each[:, 0, 0] for each in prefix], -1), np.stack([each[:, 0, 0] for each in inside], -1))
+                derived += none
+            if m > 2:                                                        # or the rest is divided between the two
+                left = inside[:, 1:n - m + 2, 1:m - 1].swapaxes(-1, -2)      # [d, i, symbols, s], of s words
+                right = both[:, ends, m - 2:0:-1].reshape(count, n - m + 1, m - 2, 2 * symbols)
+                pairs = (left @ right).reshape(count, n - m + 1, symbols, 2, symbols).swapaxes(2, 3)
+                derived += pairs.reshape(count, n - m + 1, 2, symbols ** 2) @ two.T
+            split = derived.reshape(count, n - m + 1, 2, symbols, self.rules)
+            both[:, ends, m] = (chosen[:, starts, None] * split).sum(-1)
+            inside[:, starts, m] = both[:, ends, m, 0]
+        whole, prefix = np.moveaxis(both[..., 0][:, np.arange(n + 1), np.arange(n + 1)], -1, 0)
+        return prefix, whole
 
     @functools.cached_property
-    def _weights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The probability of each rule for its word, [vocab, symbols, rules]. Of all rules in one row, [symbols * rules],
-        whether a rule has no symbol, which one if it has one, [..., symbols], and which two, [..., symbols**2]."""
+    def _rules(self) -> tuple[np.ndarray, ...]:
+        """The probability of each rule by its word, [vocab, symbols, rules]. Of all rules in one row, [symbols * rules]:
+        whether a rule has no symbol; which one it has if one, [..., symbols]; which two, [..., symbols**2]; and the first
+        one of two, [..., symbols]."""
         t, p = self.tables, draws.probabilities(self.tables["rule"])
         by_word = np.zeros((self.vocab, self.symbols, self.rules))
         s, r = np.indices(p.shape)
         by_word[t["word"], s, r] = p
         first, second = t["first"].ravel(), t["second"].ravel()
-        one = np.eye(self.symbols + 1)[first][:, 1:] * (second == 0)[:, None]
-        two = np.eye(self.symbols ** 2 + 1)[np.where(second > 0, (first - 1) * self.symbols + second, 0)][:, 1:]
-        return by_word, (first == 0).astype(float), one, two
-
-    @functools.cached_property
-    def _first_of_two(self) -> np.ndarray:
-        """Which symbol is the first of two, [rules of all symbols, symbols]."""
-        first, second = self.tables["first"].ravel(), self.tables["second"].ravel()
-        return np.eye(self.symbols + 1)[first][:, 1:] * (second > 0)[:, None]
+        which = np.eye(self.symbols + 1)[first][:, 1:]
+        pair = np.eye(self.symbols ** 2 + 1)[np.where(second > 0, (first - 1) * self.symbols + second, 0)][:, 1:]
+        return by_word, (first == 0).astype(float), which * (second == 0)[:, None], pair, which * (second > 0)[:, None]
 
     def entropy(self, length: int) -> None:
         """Unknown in closed form for windows; `TokenStream` estimates it."""

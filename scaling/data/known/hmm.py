@@ -19,7 +19,7 @@ class HiddenMarkov:
 
     states: int = static(16, least=1, most=512)
     vocab: int = static(64, least=2, most=4096)
-    sharpness: float = static(2.0, least=0, most=8)
+    sharpness: float = static(3.0, least=0, most=8)
     seed: int = static(0, least=0, most=2**32 - 1)
 
     def __post_init__(self):

@@ -22,8 +22,8 @@ class Associative:
     """softmax(W e(x)), the probabilities of the token that follows token x (Cabannes et al. 2023, arXiv:2310.02984).
 
     e(x) is a corner of a cube, +-1/sqrt(width) in each of `width` dimensions, drawn from x as a seed, so that there may be
-    billions of tokens. The one matrix W, [width, answers], starts at zero, and it stores the outer products of embeddings
-    and answers. Embeddings of different tokens are almost orthogonal, and what they share is the interference that limits
+    billions of tokens. The one matrix W, [width, answers], starts with std 0.1 and stores outer products of embeddings and
+    answers. Embeddings of different tokens are almost orthogonal, and what they share is the interference that limits
     how many tokens a width can tell apart. The loss is convex in W.
 
     On tokens of text this is a bigram model of rank `width`.
@@ -51,8 +51,7 @@ class Associative:
         return self.answers or self.vocab
 
     def init(self, key):
-        del key
-        return {"model": nnx.state(Memory(self))}
+        return {"model": nnx.state(axes.drawn(functools.partial(Memory, self), key))}
 
     def players(self):
         return (Player("model", self.loss),)
@@ -100,13 +99,13 @@ class Associative:
 class Memory(nnx.Module):
     """The matrix of an `Associative` and the embeddings of its tokens."""
 
-    def __init__(self, family):
+    def __init__(self, family, draw):
         self.width = family.width
-        self.weight = axes.param(jnp.zeros((family.width, family.predicted)), ("embed", "answer"))
+        self.weight = axes.param(0.1 * draw((family.width, family.predicted)), ("embed", "answer"))
 
     def __call__(self, tokens):
         """Integer [B, S] -> float32 logits [B, S, answers]."""
-        return nn.product(self.embed(tokens), self.weight[...])
+        return self.embed(tokens) @ self.weight[...]
 
     def embed(self, tokens):
         """Integer [B, S] -> embeddings [B, S, width]. Each 32 bits of a token are 32 signs."""
@@ -119,4 +118,4 @@ class Memory(nnx.Module):
 
 @functools.lru_cache(maxsize=256)
 def _graphdef(family):
-    return nnx.graphdef(nnx.eval_shape(lambda: Memory(family)))
+    return nnx.graphdef(nnx.eval_shape(lambda: axes.drawn(functools.partial(Memory, family), jax.random.key(0))))

@@ -72,8 +72,8 @@ def test_the_true_distribution_itself_has_no_excess_in_any_example():
     few = 30                                          # contexts that 40 dimensions can tell apart without interference
     told = np.stack(np.meshgrid(np.arange(few), np.arange(8), indexing="ij"), -1).reshape(-1, 2) + [8, 0]
     logits = -teacher.nats(told)[:, 1].reshape(few, 8)
-    embedded = Memory(family).embed(jnp.arange(8, 8 + few)[:, None])[:, 0]
-    params = nnx.state(Memory(family))
+    memory = Memory(family, jnp.zeros)
+    embedded, params = memory.embed(jnp.arange(8, 8 + few)[:, None])[:, 0], nnx.state(memory)
     params["weight"].set_value(jnp.asarray(np.linalg.pinv(embedded) @ logits, jnp.float32))
     tokens = np.concatenate([source.batches(0, 0, 64)["tokens"].reshape(-1, 2)])
     tokens = tokens[tokens[:, 0] < 8 + few]

@@ -8,7 +8,8 @@ from scaling import families
 FAMILIES = [families.name(cls) for cls in families.all()]
 MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,data=2", "tensor": "tensor=2,data=4",
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
-SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1}}
+SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1},
+                 "associative": {"length": 16, "vocab": 32}}
 
 
 def member(name, layout):

@@ -5,11 +5,11 @@ import os
 import numpy as np
 
 from scaling.data import contents, order, transforms
-from scaling.data.source import EPOCHS, Feed
+from scaling.data.known.names import image_teacher
+from scaling.data.source import UNLIMITED, Feed
 from scaling.fields import DataError, did_you_mean
 from scaling.store.prepared import data_directory, preparing
 
-UNLIMITED = order.LIMIT - 1  # training images of an endless stream
 MOVES = 6                    # the key of augmentations; source.py and glyphs/render.py have other keys
 CHUNK = 1 << 20              # pixels of evaluation images that are made at once
 TOGETHER = 1 << 16           # pixels of training images that are made at once, so that they stay in the cache
@@ -26,7 +26,7 @@ class ImageSource(Feed):
       and every transform); `size`, `channels`, `levels`; `batch_size`; `unique_examples`, the training images used,
       2**31 - 1 for a stream; `splits` for evaluation, of which the first, "iid", has the distribution of training. A
       batch has "image", uint8 [batch, size, size, channels], 0 to levels - 1, and, if they were asked for, "label",
-      int32 [batch], and "caption", int32 [batch, caption].
+      int32 [batch], and "caption", int32 [batch, caption]. `entropy`, in bits per dimension, where it is known.
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
@@ -49,6 +49,7 @@ class ImageSource(Feed):
         self.unique_examples = unique_examples or pictures.count
         super().__init__(self.unique_examples, batch, TOGETHER // self.size ** 2)
         self._tables = pictures.tables(label, caption)
+        self.entropy = getattr(pictures, "entropy", None)
         self.contents = {**pictures.contents, "units": self.unique_examples, "unit": "examples"}
 
     def __repr__(self) -> str:
@@ -59,13 +60,6 @@ class ImageSource(Feed):
     def classes(self, label: str) -> list[str]:
         """The names of the values 0, 1, ... of a label."""
         return self.pictures.classes(label)
-
-    def _indices(self, seed, step, rows, xp=np):
-        if self._count < UNLIMITED:
-            return super()._indices(seed, step, rows, xp)
-        place = xp.asarray(step * self.batch_size + rows).astype(xp.uint32)  # a stream has no second epoch
-        shuffled = order.permute(place, UNLIMITED, order.key(EPOCHS, seed, 0, xp=xp), xp)
-        return xp.where(xp.asarray(seed) == 0, place, shuffled)
 
     def _batch(self, tables, seed, step, rows, xp=np) -> dict:
         found = self.pictures.read(tables, self._indices(seed, step, rows, xp), "train", xp)
@@ -103,12 +97,18 @@ class ImageSource(Feed):
                             f"which has {available:,} images; write 1 to {available:,}")
 
     def evaluation(self, split: str, examples: int = 4096) -> dict[str, np.ndarray]:
-        """The first `examples` of an evaluation split, not augmented. Smaller sets are nested in larger ones."""
+        """The first `examples` of an evaluation split, not augmented. Smaller sets are nested in larger ones.
+
+        Where the true distribution of the images is known, "nats" is -log p of each: float32 [examples].
+        """
         self._check_split(split, examples)
         step = max(1, CHUNK // self.size ** 2)
         rows = [np.arange(at, min(at + step, examples)) for at in range(0, examples, step)]
         parts = [self._finish(self.pictures.read(self._tables, part, split)) for part in rows]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if hasattr(self.pictures, "nats"):
+            found["nats"] = self.pictures.nats(found["image"]).astype(np.float32)
+        return found
 
     def summary(self) -> list[str]:
         """Sentences about what was found in the data and what was left out."""
@@ -127,8 +127,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
-      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), "tfds:<name>[/<config>]", or "images:<file,
-        folder or glob>" (`scaling.data.image_files`).
+      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), "tfds:<name>[/<config>]", "images:<file,
+        folder or glob>" (`scaling.data.image_files`), or "teacher[:<fields>]" (`scaling.data.known.raster`).
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
       levels: the number of values that a pixel can have, 2 to 256.
@@ -166,11 +166,13 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             from scaling.data import folders
             needed = label or "label" * (caption > 0)
             found = folders.find_folder(rest, root, size, channels, resize, crop, needed, progress)
+        elif teacher := image_teacher(name):
+            found = teacher.pictures(name, size, channels, levels)
         elif name.split("/")[0] == "glyphs":
             from scaling.data.glyphs import stream  # matplotlib, which text does without
             found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
-            known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}"]
-            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, "
-                            "tfds:<name>[/<config>] or images:<file, folder or glob>" + did_you_mean(name, known))
+            known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher"]
+            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, tfds:<name>[/<config>], "
+                            "images:<file, folder or glob> or teacher" + did_you_mean(name, known))
     return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)

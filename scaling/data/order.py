@@ -41,24 +41,33 @@ def permute(index, n, key, xp: ModuleType = np):
     per index. Returns uint32 [k].
     """
     index = xp.asarray(index).astype(xp.uint32)
-    n = xp.reshape(xp.asarray(n).astype(xp.uint32), (1,))
-
-    def turn(r, x):
-        number = xp.reshape(xp.asarray(2 * r).astype(xp.uint32), (1,))
-        offset = _mix(key + number * xp.uint32(_GOLDEN)) % n
-        bits = _mix(key + (number + xp.uint32(1)) * xp.uint32(_GOLDEN))
-        partner = n + offset - x                            # in (0, 2n)
-        partner = xp.minimum(partner, partner - n)          # unsigned: below n the difference wraps to a large number
-        swap = _mix(xp.maximum(x, partner) ^ bits) & xp.uint32(1)
-        return x + swap * (partner - x)                     # twice as fast as xp.where
-
     if xp is np:
         for r in range(ROUNDS):
-            index = turn(r, index)
+            index = _turn(r, index, n, key)
         return index
     from jax import lax  # a loop compiles one small body, however many rounds there are
     shape = xp.broadcast_shapes(index.shape, key.shape)
-    return lax.fori_loop(0, ROUNDS, turn, xp.broadcast_to(index, shape))
+    return lax.fori_loop(0, ROUNDS, lambda r, x: _turn(r, x, n, key, xp), xp.broadcast_to(index, shape))
+
+
+def unpermute(place, n: int, key) -> np.ndarray:
+    """The inverse of `permute` in NumPy: the indices that it brings to `place`. The last round is undone first."""
+    place = np.asarray(place).astype(np.uint32)
+    for r in reversed(range(ROUNDS)):
+        place = _turn(r, place, n, key)
+    return place
+
+
+def _turn(r, x, n, key, xp: ModuleType = np):
+    """Round `r` of `permute`, an involution."""
+    n = xp.reshape(xp.asarray(n).astype(xp.uint32), (1,))
+    number = xp.reshape(xp.asarray(2 * r).astype(xp.uint32), (1,))
+    offset = _mix(key + number * xp.uint32(_GOLDEN)) % n
+    bits = _mix(key + (number + xp.uint32(1)) * xp.uint32(_GOLDEN))
+    partner = n + offset - x                            # in (0, 2n)
+    partner = xp.minimum(partner, partner - n)          # unsigned: below n the difference wraps to a large number
+    swap = _mix(xp.maximum(x, partner) ^ bits) & xp.uint32(1)
+    return x + swap * (partner - x)                     # twice as fast as xp.where
 
 
 def permutation(n: int, *parts: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from scaling.fields import DataError
 
 TABLES = 1 << 20     # examples; a longer epoch is not tabulated, and each batch computes its own order in 1 ms
 TOGETHER = 1 << 20   # tokens that `batches` reads at once, so that what lies between the steps stays in the cache
+UNLIMITED = order.LIMIT - 1  # examples of a source without end
 EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and windows.WINDOWS are other keys
 
 
@@ -44,6 +45,10 @@ class Feed:
         In NumPy `step` may be an integer for each of the `rows`.
         """
         count, wide = self._count, xp.uint32
+        if count == UNLIMITED:          # there is no second epoch
+            place = xp.asarray(step * self.batch_size + rows).astype(wide)
+            shuffled = order.permute(place, count, order.key(EPOCHS, seed, 0, xp=xp), xp)
+            return xp.where(xp.asarray(seed) == 0, place, shuffled)
         # step * batch + row = count * epoch + place. The left side may exceed 2**32, so it is never formed.
         turns, rest = step // count, (step % count) * self.batch_size + rows
         epoch = xp.asarray(turns).astype(wide) * wide(self.batch_size) + (rest // count).astype(wide)

@@ -3,6 +3,8 @@ import functools
 import os
 
 from scaling.data import blocks, corpus, tokenizers, windows
+from scaling.data.known.names import token_teacher
+from scaling.data.known.streams import TokenStream
 from scaling.data.source import Source
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
@@ -10,8 +12,10 @@ from scaling.store.prepared import data_directory, preparing
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
-              field: str = "", storage: str = "mapped") -> Source:
+              field: str = "", storage: str = "mapped") -> Source | TokenStream:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
+
+    Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`.
 
     Args:
       name: a corpus; `scaling.data` lists the kinds of names.
@@ -36,6 +40,11 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
             raise DataError(f"data.{asked}={value} is too small; write at least {least}")
     if storage not in blocks.STORAGES:
         raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
+    if teacher := token_teacher(name):
+        if encoding or field:
+            raise DataError(f"data.encoding and data.field say how files of text:... are read, and {name} has none; leave "
+                            "them empty")
+        return TokenStream(name, teacher, length, batch, unique_tokens)
     root = data_directory(data_dir)
     with preparing(root):
         found = corpus.find_corpus(name, root, progress, encoding, field)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from scaling import data, evaluate
 from scaling.data.blocks import STORAGES
+from scaling.data.known.names import image_teacher, token_teacher
 from scaling.data.tokenizers import SMALLEST_BPE
 from scaling.data.transforms import CROPS, RESIZES
 from scaling.evaluate.features import FEATURES
@@ -70,6 +71,11 @@ class _Data:
         """The number of different units that the source gives this experiment."""
         return getattr(source, f"unique_{self.unit}")
 
+    @property
+    def teacher(self) -> Any:
+        """The teacher that draws the data and knows their true probabilities, or None; see `scaling.data.known`."""
+        return None
+
     def judge_fields(self) -> dict:
         """Arguments of the judge beside its source, or {} for no judge. Equal arguments give the same judge."""
         return {}
@@ -89,7 +95,7 @@ class _Data:
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<file, folder or glob>
+    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
@@ -117,8 +123,17 @@ class Text(_Data):
     def per_step(self) -> int:
         return self.batch * self.length
 
+    @property
+    def teacher(self):
+        return token_teacher(self.name)
+
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
+        if teacher := self.teacher:
+            if self.tokenizer != "bytes":
+                raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} has no text to divide, since data.name="
+                                  f"{self.name} gives tokens; leave it out")
+            return {"length": self.length, "vocab": teacher.vocab} | teacher.family_fields()
         kind, _, size = self.tokenizer.partition(":")
         trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
         if not (self.tokenizer == "bytes" or trained):
@@ -140,7 +155,7 @@ class Text(_Data):
 class Images(_Data):
     """Images of one size. D is counted in examples."""
 
-    name: str = static("glyphs/letters")  # also glyphs, glyphs/<other sets>, tfds:<name>, images:<file, folder or glob>
+    name: str = static("glyphs/letters")  # also glyphs/<other sets>, tfds:<name>, images:<file, folder or glob>, teacher
     batch: int = static(64, least=1, most=2**24)  # images per step
     examples: int = knob(2**16, least=1, most=MOST)  # D: images seen; steps = examples / batch
     unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique: the first images of the fixed order; 0 is all
@@ -187,6 +202,10 @@ class Images(_Data):
     @property
     def per_step(self) -> int:
         return self.batch
+
+    @property
+    def teacher(self):
+        return image_teacher(self.name)
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""

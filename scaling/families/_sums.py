@@ -2,6 +2,7 @@
 that of its difference between two runs; see `scaling.training.evaluation.means`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -23,3 +24,15 @@ def mean_of(x) -> Each:
 def ratio_of(a, b) -> Each:
     """The ratio of two totals, such as bits over bytes, from a and b [B]."""
     return Each(a.astype(jnp.float32), b.astype(jnp.float32))
+
+
+def excess_of(nats, batch, units) -> dict[str, Each]:
+    """{"excess": bits beyond the true distribution, per unit}, or {} where the batch does not know the true distribution.
+
+    `nats` [B] are the model's of each example, `units` [B] its bytes or dimensions, and batch["nats"], [B, ...], what the
+    true distribution gives it, to be summed. The difference of the two on the same examples has hardly any noise.
+    """
+    if "nats" not in batch:
+        return {}
+    true = batch["nats"].astype(jnp.float32).reshape(len(nats), -1).sum(-1)
+    return {"excess": ratio_of((nats - true) / math.log(2), units)}

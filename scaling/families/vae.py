@@ -13,7 +13,7 @@ from flax import nnx
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
-from scaling.families._sums import mean_of
+from scaling.families._sums import excess_of, mean_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
 from scaling.fields import ConfigError, check_fields, convert_fields, how, static
@@ -167,14 +167,15 @@ class VAE:
 
     def evaluate(self, params, batch, key):
         """For each image, the negative ELBO "bits_per_dim", its parts "rate" (KL) and "distortion" in bits per dimension,
-        and "loss", the negative ELBO in nats per dimension.
+        and "loss", the negative ELBO in nats per dimension. Given {"nats": float [B]}, what the true distribution of the
+        data gives each image, also "excess": the bits per dimension of the negative ELBO beyond it.
 
         This is always the bound itself, at one draw of the latents, without beta, free bits and warm-up.
         """
         distortion, by_layer = self.terms(params, batch, key)
         rate, nats = by_layer.sum(0), distortion + by_layer.sum(0)
         return {"bits_per_dim": self.bits(nats), "rate": self.bits(rate), "distortion": self.bits(distortion),
-                "loss": mean_of(nats / self.dimensions)}
+                "loss": mean_of(nats / self.dimensions), **excess_of(nats, batch, jnp.full_like(nats, self.dimensions))}
 
     def examine(self, params, batch, key):
         """Metrics that are too costly for every evaluation; see `_vae_examine`."""

@@ -25,9 +25,10 @@ def data_sets(study: StudyFiles) -> list[dict]:
 
 
 def _found(contents: Mapping, unit: str) -> Iterator[str]:
-    parts = [f"{_amount(contents[name])} {noun}" for name, noun in (("documents", "documents"), ("images", "images"))
+    things = contents.get("things") or "documents"
+    parts = [f"{_amount(contents[name])} {noun}" for name, noun in (("documents", things), ("images", "images"))
              if _is_count(contents.get(name))]
-    parts += [f"{_bytes(contents['bytes'])}"] if _is_count(contents.get("bytes")) else []
+    parts += [f"{_bytes(contents['bytes'])}"] if _is_count(contents.get("bytes")) and contents["bytes"] else []
     parts += [f"{_amount(contents['units'])} {unit} to train on"] if _is_count(contents.get("units")) else []
     if parts:
         yield f"Found: {listing(parts)}."

@@ -21,6 +21,7 @@ from scaling.report import bootstraps
 from scaling.report.reading import StudyFiles
 
 SYMBOL = {"alpha": "α", "beta": "β"}
+BEYOND_ENTROPY = ("bits_per_byte", "bits_per_dim", "excess")  # metrics whose smallest value the entropy says
 TUKEY = 1.345  # Huber's delta over the noise that `laws.fit(delta="noise")` takes (Huber 1981)
 SPACES = {"log": "the logarithm of the {}", "log1p": "the logarithm of 1 + the {}", "linear": "the {}"}
 
@@ -85,7 +86,24 @@ def remarks(study: StudyFiles) -> list[str]:
         said.append(f"If compute C is proportional to N × D, the best N for a budget grows as C to the power of "
                     f"{with_interval(share, low, high, level)}, and the best D as C to the power of "
                     f"{with_interval(1 - share, *rest, level)}.")
-    return said + ([study.unsure] if study.unsure else [])
+    return [*said, *_known_entropy(study, fit), *([study.unsure] if study.unsure else [])]
+
+
+def _known_entropy(study: StudyFiles, fit: Mapping) -> Iterator[str]:
+    """Whether the fitted E is the entropy of the data, where that is known."""
+    sets = (study.study or {}).get("data") or []
+    known = ((sets[0].get("contents") or {}).get("entropy") or {}) if len(sets) == 1 else {}
+    if "bits" not in known or "E" not in (fit.get("params") or {}) or study.metric not in BEYOND_ENTROPY:
+        return
+    true, error = (0.0, 0.0) if study.metric == "excess" else (known["bits"], known.get("error") or 0.0)
+    low, high = ends_of(fit, "E")
+    exact = f"{to_error(true, error)} ± {number(error, 2)}" if error else number(true, 5)
+    said = f"E is known: it is {exact}, and the fit has {rounded(fit, 'E')}"
+    if low is None or high is None:
+        yield f"{said}."
+    else:
+        covers = "covers" if low <= true + 2 * error and high >= true - 2 * error else "does not cover"
+        yield f"{said}, whose {percent(fit.get('level') or 0.9)} interval {interval(low, high)} {covers} it."
 
 
 def _scatter(study: StudyFiles, fit: Mapping) -> str:

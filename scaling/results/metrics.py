@@ -66,6 +66,8 @@ DISTANCE = "distance"
 METRICS: dict[str, Metric] = {
     "bits_per_byte": _bits("", "bits per byte"),
     "bits_per_dim": _bits("", "bits per dimension"),
+    # beyond the entropy of a source that knows it, per byte (a token, where those are no text) or dimension
+    "excess": Metric("excess loss (bits)", "excess loss", "bits of excess loss"),
     "rate": _bits("rate", "bits per dimension", "rate"),
     "distortion": _bits("distortion", "bits per dimension", "distortion"),
     "fd": Metric("Fréchet distance (FD)", DISTANCE),

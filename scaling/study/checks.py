@@ -45,7 +45,7 @@ def _check_family_fields(run):
 
 
 def _check_metrics(definition, splits):
-    known = sorted(set.intersection(*(_metrics(run.family, _judged(run.data)) for run in definition.sweep)))
+    known = sorted(set.intersection(*(_metrics(run) for run in definition.sweep)))
     for field, name in (("metric", definition.metric), *(("beside", name) for name in definition.beside)):
         if not isinstance(name, str):
             raise ConfigError(f"{field}={name!r} is no name of a metric; write one of {', '.join(known)}")
@@ -56,6 +56,7 @@ def _check_metrics(definition, splits):
             shown = nearest(name, known)
             judged = "" if not hasattr(definition.sweep[0].data, "samples") or definition.sweep[0].data.samples else (
                 "; distances of samples need data.samples")
+            judged += "; excess needs data whose entropy is known, such as data.name=zipf" if name == "excess" else ""
             raise ConfigError(f"{field}={name!r} is no metric of these runs; {shown}{judged}")
 
 
@@ -65,18 +66,21 @@ def _judged(data) -> tuple[str, ...]:
     return (MEASURED + (MEASURED_BY_CRITIC if asked["critic_steps"] else ())) if asked else ()
 
 
-def _metrics(family, judged: tuple[str, ...]) -> set[str]:
-    """The metrics that runs of a family have in their records."""
-    return set(_evaluated(family)) | (set(judged) if hasattr(family, "sample") else set())
+def _metrics(run) -> set[str]:
+    """The metrics that a run has in its record."""
+    found = set(_evaluated(run.family, run.data.teacher is not None))
+    return found | (set(_judged(run.data)) if hasattr(run.family, "sample") else set())
 
 
 @functools.lru_cache(maxsize=256)
 @remembered()
-def _evaluated(family) -> list[str]:
-    """The metrics that a family's evaluation gives."""
+def _evaluated(family, known: bool) -> list[str]:
+    """The metrics that a family's evaluation gives, on data whose entropy is known or not."""
     key = jax.random.key(0)
     batch = dict(jax.eval_shape(lambda: family.example_batch(2, key)))
     batch["example"] = jax.ShapeDtypeStruct((2,), "int32")
+    if known:
+        batch["nats"] = jax.ShapeDtypeStruct((2,), "float32")
     found = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
     return sorted([*found, *(f"{name}_se" for name, parts in found.items() if isinstance(parts, Each))])
 

@@ -11,7 +11,7 @@ from scaling import evaluate, families
 from scaling import experiment as experiments
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
-from scaling.fields import ConfigError, leaves, nearest
+from scaling.fields import ConfigError, DataError, leaves, nearest
 from scaling.results import logs
 from scaling.study import checks
 from scaling.study.definition import Definition
@@ -108,5 +108,5 @@ def _check_prompts(prompts: Iterable[str], e: experiments.Experiment, runner: Ru
                           "not: leave prompts out")
     try:
         check_prompts(prompts, e.family, runner.source(e).tokenizer)
-    except PromptError as error:
+    except (PromptError, DataError) as error:
         raise ConfigError(f"prompts: {error}") from None

@@ -63,7 +63,8 @@ class RestoredRun:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of a run on text. Bytes need no data; others come with the source."""
-        return Bytes() if self.experiment.data.tokenizer == Bytes.name else self.source.tokenizer
+        data = self.experiment.data
+        return Bytes() if data.tokenizer == Bytes.name and data.teacher is None else self.source.tokenizer
 
     @property
     def generates(self) -> str:

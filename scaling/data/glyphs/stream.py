@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data import contents, order
+from scaling.data import contents
 from scaling.data.glyphs import fonts, groups, masters, render
+from scaling.data.source import UNLIMITED
 from scaling.fields import DataError, did_you_mean
 from scaling.store.files import replacing, write_json
 from scaling.store.prepared import damaged_file, file_digest, find_index, locked, say_damaged
@@ -27,7 +28,6 @@ from scaling.store.prepared import damaged_file, file_digest, find_index, locked
 VERSION = 3                  # of every rule in this directory; raise it when the masters or images change
 LEAST = 8                    # the fewest pixels of a side
 PER_SPLIT = 1 << 29          # images of an evaluation split
-UNLIMITED = order.LIMIT - 1  # images of the training stream
 FIRST = {"train": 0, "iid": 1 << 31, "character": (1 << 31) + PER_SPLIT, "font": (1 << 31) + 2 * PER_SPLIT}
 CATEGORICAL = ("character", "block", "font", "weight", "slant")
 

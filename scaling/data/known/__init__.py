@@ -1,0 +1,1 @@
+"""Sources whose entropy is known: teachers with exact likelihoods, from which examples are drawn without end."""

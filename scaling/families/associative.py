@@ -1,0 +1,121 @@
+"""The associative memory: the next token from the last one, whose embedding is random and fixed."""
+
+import dataclasses
+import functools
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import axes, nn
+from scaling.families._family import Player, ladder_arguments
+from scaling.families._sums import excess_of, mean_of, ratio_of
+from scaling.fields import ConfigError, check_fields, convert_fields, static
+
+SMALLEST, LARGEST = 256, 2**40  # parameters of the ladder
+
+
+@dataclasses.dataclass(frozen=True)
+class Associative:
+    """softmax(W e(x)), the probabilities of the token that follows token x (Cabannes et al. 2023, arXiv:2310.02984).
+
+    e(x) is a corner of a cube, +-1/sqrt(width) in each of `width` dimensions, drawn from x as a seed, so that there may be
+    billions of tokens. The one matrix W, [width, answers], starts with std 0.1 and stores outer products of embeddings and
+    answers. Embeddings of different tokens are almost orthogonal, and what they share is the interference that limits
+    how many tokens a width can tell apart. The loss is convex in W.
+
+    On tokens of text this is a bigram model of rank `width`.
+    """
+
+    reads: ClassVar[str] = "text"
+
+    vocab: int = static(256, least=1, most=2**31 - 1)
+    length: int = static(1, least=1, most=2**20)
+    answers: int = static(0, least=0, most=2**20)  # tokens that are predicted, the first ones; 0 is all
+    width: int = static(64, least=1, most=2**24)
+
+    def __post_init__(self):
+        convert_fields(self)
+        check_fields(self, "family.")
+        if self.answers and self.length > 1:
+            raise ConfigError(f"family.length={self.length} would have the memory predict contexts too, and it predicts "
+                              f"the {self.answers} answers alone; write data.length=1")
+        if self.predicted > 2**20:
+            raise ConfigError(f"family.vocab={self.vocab} are too many tokens to predict; write at most {2**20}")
+
+    @property
+    def predicted(self) -> int:
+        """The number of tokens that can be predicted."""
+        return self.answers or self.vocab
+
+    def init(self, key):
+        return {"model": nnx.state(axes.drawn(functools.partial(Memory, self), key))}
+
+    def players(self):
+        return (Player("model", self.loss),)
+
+    def loss(self, params, batch, key):
+        """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
+        del key
+        nats, _ = self._scores(params, batch)
+        return nats.mean(), {"loss": nats.mean()}
+
+    def evaluate(self, params, batch, key):
+        """As of the Transformer: "loss", "accuracy" and, as far as the batch has "bytes" and "nats", "bits_per_byte" and
+        "excess"."""
+        del key
+        nats, right = self._scores(params, batch)
+        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
+        if "bytes" in batch:
+            size = batch["bytes"].sum(-1)
+            found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
+        return found
+
+    def _scores(self, params, batch):
+        """Nats of the targets, float32 [B, S], and whether each is the likeliest, bool [B, S]."""
+        tokens = batch["tokens"].astype(jnp.int32)
+        memory = nnx.merge(_graphdef(self), params["model"])
+        logits, targets = memory(tokens[:, :-1]), tokens[:, 1:]
+        return nn.cross_entropy(logits, targets), logits.argmax(-1) == targets
+
+    def example_batch(self, batch_size, key):
+        tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.predicted)
+        return {"tokens": tokens, "bytes": jnp.ones((batch_size, self.length), jnp.int32)}
+
+    @classmethod
+    def ladder(cls, size, **overrides):
+        """The memory with about `size` parameters: the width is size / answers, rounded."""
+        size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
+        base = cls(**{"width": 1} | overrides)
+        return cls(**{"width": max(1, round(size / base.predicted))} | overrides)
+
+    @classmethod
+    def sizes(cls):
+        return tuple(1e3 * 10 ** (i / 2) for i in range(9))
+
+
+class Memory(nnx.Module):
+    """The matrix of an `Associative` and the embeddings of its tokens."""
+
+    def __init__(self, family, draw):
+        self.width = family.width
+        self.weight = axes.param(0.1 * draw((family.width, family.predicted)), ("embed", "answer"))
+
+    def __call__(self, tokens):
+        """Integer [B, S] -> float32 logits [B, S, answers]."""
+        return self.embed(tokens) @ self.weight[...]
+
+    def embed(self, tokens):
+        """Integer [B, S] -> embeddings [B, S, width]. Each 32 bits of a token are 32 signs."""
+        words, key = -(-self.width // 32), jax.random.key(0)
+        bits = jax.vmap(lambda token: jax.random.bits(jax.random.fold_in(key, token), (words,)))(tokens.reshape(-1))
+        signs = (bits[..., None] >> jnp.arange(32, dtype=jnp.uint32)[None, None]) & jnp.uint32(1)
+        signs = signs.reshape(*tokens.shape, 32 * words)[..., :self.width]
+        return (2 * signs.astype(jnp.float32) - 1) * self.width**-0.5
+
+
+@functools.lru_cache(maxsize=256)
+def _graphdef(family):
+    return nnx.graphdef(nnx.eval_shape(lambda: axes.drawn(functools.partial(Memory, family), jax.random.key(0))))

@@ -1,0 +1,38 @@
+"""The study of Zipf's facts: slices of equal compute, and, when it is trained, the exponents of theory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from launcher import ROOT
+
+from scaling import cost, laws
+from scaling.study import checks, configs
+
+
+def study(variant):
+    path = f"{ROOT}/configs/zipf.py{variant}"
+    return configs.define_study(configs.load_config(path), configs.read_config(path))
+
+
+def test_its_slices_have_equal_compute_and_its_metric_is_known():
+    definition = study("")
+    checks.check_study(definition)
+    spent = np.array([cost.train_flops(e.family, e.data.batch) * e.steps for e in definition.sweep])
+    budgets = np.array(definition.config["budgets"]) * 4 * 256       # of FLOPs: width times facts, times 4 answers
+    slices = np.abs(np.log(spent[:, None] / budgets)).argmin(-1)
+    assert all(np.abs(np.log(spent / budgets[slices])) < 0.03) and all(np.bincount(slices) == 7 * 3)
+    assert {e.data.name for e in study(":1.2").sweep} == {"zipf:1.2,contexts=0,answers=256"}
+
+
+@pytest.mark.slow
+def test_the_exponents_are_those_of_theory_within_three_percent(tmp_path):
+    """Five minutes on two idle cores. The additive law would be wrong by far more."""
+    subprocess.run([sys.executable, "-m", "experiments.run", f"--config={ROOT}/configs/zipf.py", f"--workdir={tmp_path}"],
+                   check=True, cwd=ROOT)
+    runs = laws.Runs.from_workdir(tmp_path)
+    found = laws.isoflop(runs)
+    assert abs(found.a / 0.4 - 1) < 0.03 and abs(found.loss_exponent / 0.2 - 1) < 0.03
+    additive = laws.fit(runs, "chinchilla", fix={"E": 0.0}).params
+    assert abs(additive["beta"] / (additive["alpha"] + additive["beta"]) / 0.4 - 1) > 0.1

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from scaling import experiment as experiments
-from scaling import families
+from scaling import families, laws
 from scaling.results import records
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError
@@ -68,7 +68,9 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
             fields = [f"the sweep of the config file leaves out {len(lost)} of the study's {len(old)} runs"]
         _refuse(workdir, fields, data, len(old) - len(lost))
     elif forecast:
-        was = before if "runs" in before else {"metric": forecast.get("metric"), "law": forecast.get("form")}
+        of_rule = now["law"] in laws.RULES  # a forecast of an older version names the law alone
+        was = before if "runs" in before else {"metric": forecast.get("metric"),
+                                               "law": None if of_rule else forecast.get("form")}
         wrong = [_change(name, was[name], now[name]) for name in ("metric", "law")
                  if (was.get(name) or now[name]) != now[name]]
         _refuse(workdir, wrong + _target_changes(before, forecast, now), [], len(old))

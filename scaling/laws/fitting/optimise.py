@@ -57,15 +57,17 @@ class Scale:
 
 
 @np.errstate(all="ignore")  # far from an optimum a law may overflow, and such a start loses
-def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None):
+def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None,
+             at: np.ndarray | None = None):
     """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description).
 
-    starts: how many; by default as many as the form needs. With a seed they are random. Raises LawError if no start
-    reaches a finite objective.
+    starts: how many; by default as many as the form needs. With a seed they are random. at [s, P]: parameter vectors in the
+    units of logs to start from, instead of a search. Raises LawError if no start reaches a finite objective.
     """
     scale = Scale(form, logs, y, objective)
     wanted = starts or STARTS.get(sum(p.name in form.free for p in form.nonlinear), MANY)
-    start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
+    start = scale.enter(at) if at is not None else projection.starts(
+        scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
     if not len(start):
         raise LawError(f"no start of {form.name} reached a finite objective")
     # A small delta makes the objective rough, with a local optimum wherever the curve passes through enough points. So the
@@ -94,7 +96,8 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
         if finished and new and np.isfinite(found.objective[i]):
             kept.append(i)
     best = found.objective[kept[0]]
-    about = {"method": "variable projection, then damped Newton", "starts": len(start),
+    about = {"method": "variable projection, then damped Newton" if at is None else
+             "damped Newton from the optima of other fits", "starts": len(start),
              "converged": int(found.converged.sum()), "best_converged": bool(found.converged[kept[0]]),
              "reached_best": int((found.objective <= best * (1 + 1e-6) + 1e-300).sum())}
     return scale.restore(found.vectors[kept]), found.objective[kept] * scale.factor, about

@@ -108,7 +108,10 @@ def fit_one(runs: laws.Runs, output: epath.Path | None) -> tuple[laws.Fit, laws.
     if _AVERAGE.value:
         runs = runs.averaged()
         options["weights"] = options.get("weights") or "seeds"
-    fitted, boot, failed = laws.fit(runs, _points.law(), **options), None, False
+    chosen = _points.selected(runs, **options)
+    fitted, boot, failed = chosen.fit if chosen else laws.fit(runs, _points.law(), **options), None, False
+    if chosen:
+        print(f"{_points.in_flags(str(chosen))}\n", flush=True)
     if _fit_parts.profiles():
         fitted = dataclasses.replace(fitted, diagnostics=laws.examine(fitted, _points.level()))
     if draws["draws"]:

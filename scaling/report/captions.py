@@ -167,9 +167,10 @@ def _curves(study: StudyFiles, target: str | None, loss: str) -> str:
 
 
 def _collapse(study: StudyFiles) -> str:
-    return (f"Training {study.measure.noun} of the tuned runs above the law's E, divided by the {study.measure.noun} above E "
-            "at the end, against the part of the training compute. Colour is model size. Curves of well-tuned sizes, in which "
-            "the law's two terms have equal shares, lie on each other.")
+    noun = study.measure.noun
+    return (f"Training {noun} of the tuned runs above the law's E, divided by the {noun} above E at the end, against the "
+            "part of the training compute. Colour is model size. Curves of well-tuned sizes lie on each other where the "
+            "two terms of the law have equal shares.")
 
 
 def _learning_rates(study: StudyFiles) -> str:

@@ -42,16 +42,16 @@ def choice(study: StudyFiles) -> list[str]:
         return []
     law, rule = chosen["law"].replace("_", " "), chosen["rule"]
     how = {"best": "the rule “best”: lowest error on held-out runs, ties to fewer parameters",
-           "stacked": "the rule “stacked”: the mean of all laws, weighted by their error on held-out runs, in which it weighs "
-                      "most"}
+           "stacked": "the rule “stacked”: the mean of all laws, weighted by their error on held-out runs, in which it "
+                      "weighs most"}
     said = [f"The law {law} was chosen by {how[rule]}." if rule in how else f"The law {law} was named before the runs."]
     before, after = (chosen.get("covered") or [None, None])[:2]
     if chosen.get("tested") and before is not None:
         said.append(f"Its {percent(chosen['level'])} intervals held {percent(before)} of {chosen['tested']} predictions of "
                     "runs that it was not fitted to.")
         if chosen["factor"] > 1:
-            said.append(f"The interval of the forecast is therefore {short(chosen['factor'], 2)} times as wide, which would "
-                        f"have held {percent(after)}.")
+            said.append(f"The interval of the forecast is therefore {short(chosen['factor'], 2)} times as wide, which "
+                        f"would have held {percent(after)}.")
     else:
         said.append("There are too few runs to hold some out, so the interval of the forecast is not calibrated.")
     tied = [name.replace("_", " ") for name in chosen.get("spread") or {}]
@@ -91,6 +91,6 @@ def two_ways(study: StudyFiles) -> list[str]:
     shown = [f"{number(known[way], 2)} ({percent(known['level'])} interval {number(low, 2)} to {number(high, 2)})"
              for way, ends in (("by_law", "law_interval"), ("by_arms", "arms_interval"))
              for low, high in [[math.nan if end is None else end for end in known[ends]]]]
-    return [f"If compute is 6 × N × D, the best N grows as C to the power of {shown[0]} by the law beyond the largest runs, "
-            f"and {shown[1]} by the two arms: β/(α+β) from the runs on the most data and those of the largest size alone."
+    return [f"If compute is 6 × N × D, the best N grows as C to the power of {shown[0]} by the law beyond the largest "
+            f"runs, and {shown[1]} by the two arms: β/(α+β) from the runs on the most data and those of the largest size."
             + ("" if known.get("agree") else " The two ways disagree: the form of the law decides the best size.")]

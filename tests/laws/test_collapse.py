@@ -1,4 +1,5 @@
 """Curves of tuned sizes collapse to the noise of a seed, and a mistuned size is flagged before a third of its training."""
+import functools
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from simulated_curves import SIZES, curve, finished
 from scaling.laws import LawError, fit
 from scaling.laws.checks.collapse import EARLY, Curve, collapse, gate
 
-STEPS, TRIALS = 2000, 40
+STEPS, TRIALS = 2000, 20
 MISTUNED = {"rate times 3": {"rate": 0.9}, "rate by 3": {"rate": 0.1}, "timescale of the decay": {"decay": 5 / STEPS}}
 
 
@@ -21,14 +22,20 @@ def until(one, part):
     return Curve(one.name, one.size, one.data, one.seen[early], one.loss[early], one.seed)
 
 
+@functools.lru_cache(maxsize=256)
+def others(judged, trial):
+    """(reference curves, law) of the sizes that are not judged."""
+    rng = np.random.default_rng([trial, judged])
+    sizes = [size for size in SIZES if size != judged]
+    return trained(rng, sizes), fit(finished(rng, sizes), "power_mean", loss="mse_log", quick=True)
+
+
 def flagged(judged, trials=TRIALS, **mistuned):
     """Share of trials in which the size `judged` is flagged by its first third; the law comes from the other sizes."""
     found = []
     for trial in range(trials):
-        rng = np.random.default_rng([trial, judged])
-        others = [size for size in SIZES if size != judged]
-        law = fit(finished(rng, others), "chinchilla", loss="mse_log", starts=8)
-        found.append(gate(until(curve(judged, STEPS, rng, **mistuned), EARLY), trained(rng, others), law).flagged)
+        one = curve(judged, STEPS, np.random.default_rng([trial, judged, 1]), **mistuned)
+        found.append(gate(until(one, EARLY), *others(judged, trial)).flagged)
     return np.mean(found)
 
 
@@ -38,29 +45,38 @@ def test_a_mistuned_size_is_flagged_before_a_third_of_its_training(what, judged)
     assert flagged(judged, **MISTUNED[what]) >= 0.95
 
 
+@pytest.mark.slow
+def test_of_mistuned_sizes_95_percent_are_flagged_and_of_tuned_ones_at_most_five():
+    found = {what: np.mean([flagged(judged, 100, **changes) for judged in SIZES]) for what, changes in MISTUNED.items()}
+    print(found, wrongly := np.mean([flagged(judged, 100) for judged in SIZES]))
+    assert min(found.values()) >= 0.95 and wrongly <= 0.05
+
+
 @pytest.mark.parametrize("judged", SIZES)
 def test_a_tuned_size_is_hardly_ever_flagged(judged):
     assert flagged(judged) <= 0.05
 
 
-def test_tuned_curves_collapse_to_the_noise_of_a_seed():
+def test_tuned_curves_collapse_under_the_right_law_to_the_noise_of_a_seed():
     rng = np.random.default_rng(0)
-    law = fit(finished(rng), "chinchilla", loss="mse_log", starts=8)
-    found = collapse(trained(rng, SIZES, seeds=3), law)
-    assert found.of_seeds and found.typical < 4 and np.nanmax(found.noise) < 0.03
+    runs = finished(rng)
+    law = fit(runs, "power_mean", loss="mse_log", quick=True)
+    curves = trained(rng, SIZES, seeds=3)
+    found = collapse(curves, law)
+    assert found.of_seeds and found.typical < 2.5 and max(found.noise) < 0.03
+    wrong = collapse(curves, fit(runs, "chinchilla", loss="mse_log"))   # which misses these runs by 3%
+    assert wrong.typical > found.typical
     bad = collapse([*trained(rng, SIZES[:-1], seeds=3), curve(SIZES[-1], STEPS, rng, rate=0.9)], law)
-    assert max(bad.deviation, key=bad.deviation.get) == f"{SIZES[-1]} by 0"
-    assert bad.deviation[f"{SIZES[-1]} by 0"] > 2 * found.typical
+    assert max(bad.deviation, key=bad.deviation.get) == f"{SIZES[-1]} by 0" and bad.deviation[f"{SIZES[-1]} by 0"] > 10
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["of_seeds"] is True
 
 
-def test_the_noise_is_that_of_seeds_where_there_are_several_and_of_curves_where_there_are_not():
+def test_the_noise_is_that_of_seeds_where_there_are_several_and_of_sizes_where_there_are_not():
     rng = np.random.default_rng(1)
-    law = fit(finished(rng), "chinchilla", loss="mse_log", starts=8)
-    for scatter in (0.01, 0.04):
-        many = [curve(size, STEPS, rng, seed, scatter=scatter) for size in SIZES for seed in range(12)]
-        noise = collapse(many, law).noise
-        assert noise == pytest.approx(np.full(len(noise), 1.25 * scatter), rel=0.35)
+    law = fit(finished(rng), "power_mean", loss="mse_log", quick=True)
+    many = [[curve(size, STEPS, rng, seed, scatter=scatter) for size in SIZES for seed in range(12)] for scatter in (0.01, 0.04)]
+    levels = [collapse(curves, law).noise[0] for curves in many]
+    assert levels[1] / levels[0] == pytest.approx(4, rel=0.3) and levels[0] == pytest.approx(0.012, rel=0.35)
     assert not collapse(trained(rng, SIZES, seeds=1), law).of_seeds
 
 
@@ -68,9 +84,9 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence():
     rng = np.random.default_rng(2)
     law = fit(finished(rng), "chinchilla")
     one = curve(SIZES[-1], STEPS, rng)
-    with pytest.raises(LawError, match="2 curves of other sizes are too few to judge 320 by 0 by; 3 are needed"):
+    with pytest.raises(LawError, match="1 other sizes are too few to judge 320 by 0 by; 3 are needed"):
         gate(one, trained(rng, SIZES[:1]), law)
-    with pytest.raises(LawError, match="has no points between 3% and 33% of its training yet"):
+    with pytest.raises(LawError, match="has too few points between 3% and 33% of its training"):
         gate(until(one, 0.02), trained(rng, SIZES[:-1]), law)
     with pytest.raises(LawError, match="a law in N and D, and power is in x"):
         collapse([one], fit({"x": [1.0, 2.0, 4.0], "y": [3.0, 2.0, 1.5]}, "power"))

@@ -8,7 +8,7 @@ for any ratio of D to N, and needs no end of the run, so that it can be watched 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,8 @@ from scaling.laws.forms.form import LawError
 FROM = 0.03        # parts of the training before this one are left out: there curves depend on the initial values
 BINS = 16          # parts of the training, of equal width in log, in which a curve is averaged
 EARLY = 1 / 3      # until when the gate looks
-FLAG = 3.0         # a curve this many times as far from the others as seeds are, is not explained by noise
-USUAL = 2.0        # and this many times as far as any of the others is
-FEWEST = 3         # reference curves that a gate needs
+FLAG = 3.5         # standard deviations from which a distance is not explained by noise
+FEWEST = 3         # other sizes that a gate needs: a line in log size, and what it misses
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +39,13 @@ class Collapse:
     """How well curves agree.
 
     parts [b]: of the training, the middle of each bin. departures {name: [b]}: see the module, NaN where a curve has no
-    points. noise [b]: its standard deviation between seeds of one size, or, where `of_seeds` is False, between curves.
-    deviation {name: number}: the root mean square distance of each curve from the mean of the other sizes, in units of
-    the noise.
+    points. noise: the standard deviations of the level and the slope of a departure between seeds of one size, or, where
+    `of_seeds` is False, of sizes about a line in log size. deviation {name: number}: the distance of a curve from where the
+    other sizes say it should be, in units of the noise; the larger one of level and slope.
     """
     parts: np.ndarray
     departures: dict[str, np.ndarray]
-    noise: np.ndarray
+    noise: tuple[float, float]
     of_seeds: bool
     deviation: dict[str, float]
 
@@ -56,26 +55,25 @@ class Collapse:
         return float(np.nanmedian(list(self.deviation.values())))
 
     def to_json(self) -> dict:
-        def plain(values):
-            return [float(v) if np.isfinite(v) else None for v in values]
-        return {"parts": plain(self.parts), "noise": plain(self.noise), "of_seeds": self.of_seeds,
+        return {"noise": list(self.noise), "of_seeds": self.of_seeds,
                 "deviation": {name: value if np.isfinite(value) else None for name, value in self.deviation.items()}}
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether a curve leaves the others early. deviation: of it, in units of noise; limit: from which it is flagged."""
+    """Whether a curve leaves the others early: by `deviation` standard deviations of that distance, against FLAG."""
     name: str
-    flagged: bool
     deviation: float
-    limit: float
+
+    @property
+    def flagged(self) -> bool:
+        return self.deviation > FLAG
 
     def __str__(self) -> str:
         if not self.flagged:
-            return f"{self.name} follows the other sizes: {self.deviation:.1f} times the noise (limit {self.limit:.1f})"
-        return (f"{self.name} leaves the curve of the other sizes by {self.deviation:.1f} times the noise (limit "
-                f"{self.limit:.1f}) before {EARLY:.0%} of its training: its learning rate, or a timescale of its "
-                "optimiser, is not the one that suits its size")
+            return f"{self.name} follows the other sizes: it is {self.deviation:.1f} standard deviations away"
+        return (f"{self.name} leaves the curve of the other sizes by {self.deviation:.1f} standard deviations before "
+                f"{EARLY:.0%} of its training: its learning rate, or a timescale of its optimiser, does not suit its size")
 
 
 def edges() -> np.ndarray:
@@ -99,66 +97,95 @@ def departure(curve: Curve, law: Fit) -> np.ndarray:
 
 
 def collapse(curves: Sequence[Curve], law: Fit) -> Collapse:
-    """Compares curves of several sizes. Noise is measured where a size and amount of data has several seeds."""
+    """Compares curves of three sizes and more. Noise is measured where a size and amount of data has several seeds."""
     found = {curve.name: departure(curve, law) for curve in curves}
     if len(found) < len(curves):
         raise LawError("curves need names of their own")
-    noise, of_seeds = _noise(curves, found)
-    deviation = {curve.name: _distance(found[curve.name], [found[other.name] for other in curves
-                                                           if other.size != curve.size], noise) for curve in curves}
+    shapes = {name: _shape(each, 1.0) for name, each in found.items()}
+    noise = _seed_noise(curves, shapes)
+    of_seeds = noise is not None
+    table = _by_size(curves, shapes)
+    if noise is None:
+        noise = _line(table, 1.0)[2] if len(table) >= FEWEST else np.full(2, np.nan)
+    deviation = {}
+    for curve in curves:
+        gap, _, _ = _gap(shapes[curve.name], curve.size, _by_size([c for c in curves if c.size != curve.size], shapes))
+        deviation[curve.name] = float(np.max(np.abs(gap) / noise))
     middle = np.sqrt(edges()[1:] * edges()[:-1])
-    return Collapse(middle, found, noise, of_seeds, deviation)
+    return Collapse(middle, found, (float(noise[0]), float(noise[1])), of_seeds, deviation)
 
 
 def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
     """Judges a curve, of which the first third is enough, by those of other sizes on as much data, or else of all.
 
-    The law is fitted without the size that is judged, or its curve could bend the law towards itself. The curve is flagged
-    where its distance from the mean of the references is above 3 times the noise of a seed, and above twice the distance
-    of any reference from the others. Raises LawError for fewer than three references.
+    The law is fitted without the size that is judged, or its curve could bend the law towards itself. The level and the
+    slope of the departure are compared with a line in log size through those of the references: a law is never exact, and
+    what it misses changes slowly with size. The standard deviation of the distance has the noise of seeds, where references
+    have several, and what the line misses. Raises LawError for fewer than three other sizes.
     """
     alike = [one for one in references if abs(one.data / curve.data - 1) < 0.02 and one.size != curve.size]
-    others = alike if len(alike) >= FEWEST else [one for one in references if one.size != curve.size]
-    if len(others) < FEWEST:
-        raise LawError(f"{len(others)} curves of other sizes are too few to judge {curve.name} by; {FEWEST} are needed")
-    early = edges()[1:] <= EARLY + 1e-9
-    found = {one.name: np.where(early, departure(one, law), np.nan) for one in others}
-    noise, _ = _noise(others, found)
-    usual = [_distance(found[one.name], [found[other.name] for other in others if other.size != one.size], noise)
-             for one in others]
-    limit = max(FLAG, USUAL * float(np.nanmax(usual)))
-    away = _distance(np.where(early, departure(curve, law), np.nan), list(found.values()), noise)
-    if not np.isfinite(away):
-        raise LawError(f"{curve.name} has no points between {FROM:.0%} and {EARLY:.0%} of its training yet")
-    return Gate(curve.name, away > limit, away, limit)
+    others = alike if len({one.size for one in alike}) >= FEWEST else [one for one in references if one.size != curve.size]
+    if len(sizes := {one.size for one in others}) < FEWEST:
+        raise LawError(f"{len(sizes)} other sizes are too few to judge {curve.name} by; {FEWEST} are needed")
+    shapes = {one.name: _shape(departure(one, law), EARLY) for one in others}
+    own = _shape(departure(curve, law), EARLY)
+    if not np.isfinite(own).all():
+        raise LawError(f"{curve.name} has too few points between {FROM:.0%} and {EARLY:.0%} of its training yet")
+    gap, weights, misfit = _gap(own, curve.size, table := _by_size(others, shapes))
+    noise = _seed_noise(others, shapes)
+    spread = misfit ** 2 * (1 + (weights ** 2).sum())
+    if noise is not None:
+        counts = np.array([len(group) for group in table.values()])
+        spread = spread + noise ** 2 * (1 + (weights ** 2 / counts).sum())
+    return Gate(curve.name, float(np.max(np.abs(gap) / np.sqrt(spread))))
 
 
-def _distance(one: np.ndarray, others: Sequence[np.ndarray], noise: np.ndarray) -> float:
-    """The root mean square over bins of (one - mean of others) in units of the noise of that difference."""
-    if not others:
-        return float("nan")
-    table = np.stack(others)
-    count = np.isfinite(table).sum(0)
-    with np.errstate(all="ignore"):
-        gap = one - np.where(count, np.nansum(table, 0) / count, np.nan)
-        scaled = gap / (noise * np.sqrt(1 + 1 / count))
-    scaled = scaled[np.isfinite(scaled)]
-    return float(np.sqrt((scaled ** 2).mean())) if len(scaled) else float("nan")
+def _shape(values: np.ndarray, until: float) -> np.ndarray:
+    """[2] level and slope (for a unit of log part) of a departure in the bins up to a part of the training; NaN for fewer
+    than three bins with points."""
+    ends = edges()
+    use = np.isfinite(values) & (ends[1:] <= until + 1e-9)
+    if use.sum() < 3:
+        return np.full(2, np.nan)
+    middle = 0.5 * np.log(ends[1:] * ends[:-1])
+    line = np.stack([np.ones(use.sum()), (middle - 0.5 * np.log(FROM * until))[use]], axis=1)
+    return np.linalg.lstsq(line, values[use], rcond=None)[0]
 
 
-def _noise(curves: Sequence[Curve], found: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
-    """(standard deviation [b], whether it is of seeds). It is one number for all bins, since a bin has few curves."""
+def _by_size(curves: Sequence[Curve], shapes: Mapping[str, np.ndarray]) -> dict[float, np.ndarray]:
+    """{size: [curves, 2] shapes} of those curves that have one."""
+    table: dict[float, list[np.ndarray]] = {}
+    for curve in curves:
+        if np.isfinite(shapes[curve.name]).all():
+            table.setdefault(curve.size, []).append(shapes[curve.name])
+    return {size: np.stack(group) for size, group in sorted(table.items())}
+
+
+def _line(table: Mapping[float, np.ndarray], size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(shape [2] at a size on the line through the means of the sizes, their weights in it, what the line misses [2])."""
+    means = np.stack([group.mean(0) for group in table.values()])
+    line = np.stack([np.ones(len(table)), np.log(list(table))], axis=1)
+    inverse = np.linalg.pinv(line)
+    weights = np.array([1.0, np.log(size)]) @ inverse
+    missed = ((means - line @ (inverse @ means)) ** 2).sum(0) / max(len(table) - 2, 1)
+    return weights @ means, weights, np.sqrt(missed)
+
+
+def _gap(own: np.ndarray, size: float, table: Mapping[float, np.ndarray]):
+    if len(table) < 2:
+        return np.full(2, np.nan), np.zeros(len(table)), np.full(2, np.nan)
+    expected, weights, misfit = _line(table, size)
+    return own - expected, weights, misfit
+
+
+def _seed_noise(curves: Sequence[Curve], shapes: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[2] standard deviations of level and slope between seeds; None where no size and amount of data has several."""
     groups: dict[tuple[float, float], list[np.ndarray]] = {}
     for curve in curves:
-        groups.setdefault((curve.size, round(float(np.log(curve.data)), 2)), []).append(found[curve.name])
+        if np.isfinite(shapes[curve.name]).all():
+            groups.setdefault((curve.size, round(float(np.log(curve.data)), 2)), []).append(shapes[curve.name])
     several = [np.stack(group) for group in groups.values() if len(group) > 1]
-    of_seeds = bool(several)
-    squares, degrees = 0.0, 0
-    for table in several or [np.stack(list(found.values()))]:
-        there = np.isfinite(table)
-        with np.errstate(all="ignore"):
-            off = table - np.where(there.any(0), np.nansum(table, 0) / np.maximum(there.sum(0), 1), np.nan)
-        squares += float(np.nansum(off ** 2))
-        degrees += int(there.sum() - there.any(0).sum())
-    size = np.sqrt(squares / degrees) if degrees else np.nan
-    return np.full(BINS, max(size, 1e-9) if np.isfinite(size) else np.nan), of_seeds
+    if not several:
+        return None
+    squares = sum(((group - group.mean(0)) ** 2).sum(0) for group in several)
+    return np.sqrt(squares / sum(len(group) - 1 for group in several))

@@ -27,7 +27,7 @@ NEAR = 4  # optima of each fit that another one starts from
 def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_log", delta: float | str = 1e-3,
         quantile: float = 0.5, weights=None, fix: Mapping[str, float] | None = None,
         tie: Mapping[str, str] | None = None, bounds: Mapping[str, tuple[float, float]] | None = None,
-        starts: int | None = None, seed: int | None = None, near: Iterable[Fit] = ()) -> Fit:
+        starts: int | None = None, seed: int | None = None, near: Iterable[Fit] = (), quick: bool = False) -> Fit:
     """Fit a law to runs: Runs, a DataFrame, or the path of a table.
 
     law: a name in `laws.FORMS` or a Form. loss: the name of an objective (objectives.NAMES). delta: Huber's, in the unit
@@ -35,7 +35,8 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     weights: one a run, or the column that holds them (seeds); a weight of two counts a run twice. fix={"alpha": 0.34},
     tie={"beta": "alpha"} and bounds={"alpha": (0.1, 1)} restrict parameters. starts: how many. seed: starts are random
     instead of searched. near: fits of the same law to other runs, from whose optima this one starts; without a search it is
-    many times faster, and as good as the optima are. Raises LawError, in one sentence, if no fit is possible.
+    many times faster, and as good as the optima are. quick: ends before the last digits of parameters are sure, which
+    predictions hardly feel. Raises LawError, in one sentence, if no fit is possible.
     """
     runs = as_runs(runs)
     settings = {"law": law, "loss": loss, "delta": delta, "quantile": quantile, "weights": weights, "fix": dict(fix or {}),
@@ -63,11 +64,11 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     optima = [other.optima[list(form.names)].head(NEAR).to_numpy(float) for other in near]
     at = np.concatenate(optima) if optima else None
     for _ in range(3 if measured else 0):
-        vectors, _, _ = optimise(form, logs, y, weights, spec, starts, seed, at)
-        at = None if at is None else np.concatenate([vectors[:1], at])
+        vectors, _, _ = optimise(form, logs, y, weights, spec, starts, seed, at, quick)
+        at = vectors[:NEAR] if at is None and quick else at
         residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
         spec = spec.with_delta(max(EFFICIENT * noise_scale(residuals, len(form.free)), 1e-9))
-    vectors, objective, search = optimise(form, logs, y, weights, spec, starts, seed, at)
+    vectors, objective, search = optimise(form, logs, y, weights, spec, starts, seed, at, quick)
     residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
     form = form.opened(logs)
     result = Fit(

@@ -126,12 +126,13 @@ def percentiles(values: np.ndarray, level: float):
 
 
 def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, seed: int = 0,
-              correlation: float = 0.5) -> Bootstrap:
+              correlation: float = 0.5, iterations: int = 300) -> Bootstrap:
     """Refit `draws` resamples of a fit. The module's docstring says what each method assumes.
 
     cluster: a column of the runs, or one label a run. method "auto" with clusters is "cluster" from 20 clusters on, else
-    "wild cluster"; without clusters it is "case" from 20 points per parameter on, else "noise". "wild" with clusters is
+    "wild cluster"; without clusters it is "case" from 20 points per parameter on, else "noise". With clusters "wild" is
     "wild cluster", and "noise" is "noise cluster", whose runs share the part `correlation` of the variance of their errors.
+    iterations: of each refit, at most.
 
     Raises LawError for unknown methods or columns, and if no degrees of freedom are left to estimate the noise.
     """
@@ -152,7 +153,7 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
         spare = min(spare, count - 1)
     rng = np.random.default_rng([seed, 0])
     noise = spread * np.sqrt(spare / rng.chisquare(spare, draws))
-    found = refit(fit, *resamples(fit, method, numbers, noise, rng, shared))
+    found = refit(fit, *resamples(fit, method, numbers, noise, rng, shared), iterations)
     finite = np.isfinite(found.vectors).all(1)
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
     said = _clusters(numbers, name, method) if cluster is not None else []

@@ -58,9 +58,9 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
             correlation: float = 0.5, quick: bool = False, **options) -> Comparison:
     """Rank laws on the same runs: by held-out error first, then by cross-validation.
 
-    runs, cuts, by, level, draws, method, correlation and options are those of `holdout`. quick: fits of later cuts
-    start from the optima of others (`near` of `holdout`). Without cuts, the default cuts that leave every law enough
-    runs are used. laws: names or Forms, by default all whose inputs the runs have.
+    runs, cuts, by, level, draws, method, correlation and options are those of `holdout`. Without cuts, the default
+    cuts that leave every law enough runs are used. laws: names or Forms, by default all whose inputs the runs have.
+    quick: fits are quick ones, and those of later cuts start from the optima of others (`near` of `holdout`).
     Cross-validation leaves out whole clusters (a column), by default whole model sizes (whole levels of `by`
     where there is no N), spread over `folds`.
 
@@ -80,7 +80,7 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
         possible = default_cuts(values)
         cuts = [cut for cut in possible if (values < cut).sum() > most + 1] or possible[-1:]
     labels, groups = _folds(runs, by, folds, cluster)
-    fits = {name: fit(runs, form, **shared) for name, form in named.items()}
+    fits = {name: fit(runs, form, quick=quick, **shared) for name, form in named.items()}
     scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster,
                      method=method, correlation=correlation, near=fits if quick else None, **shared)
     held = scored.points.assign(error=(scored.points.predicted / scored.points.observed - 1).abs()).pivot(

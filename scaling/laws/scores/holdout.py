@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.optimise import QUICK_ITERATIONS
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import FORMS, get_form
 from scaling.laws.forms.form import Form, LawError
@@ -160,8 +161,8 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
     without them the largest half, third and sixth are held out. by: "flops", an input or a column; by default
     compute where it is known, else the law's first input. laws: names or Forms. draws: draws of the bootstrap
     that makes the prediction intervals; 0 leaves out coverage. cluster, method, correlation: of that bootstrap.
-    near: {law: its fit to all runs}; then only the first cut of a law is searched, and the fits of later cuts start
-    from the optima of the cut before and of this one, which is many times faster. options: options of `fit` (loss,
+    near: {law: its fit to all runs}; then fits are quick, only the first cut of a law is searched, and the fits of
+    later cuts start from the optima of the cut before and of this one. options: options of `fit` (loss,
     delta, weights=<column>, ...).
 
     Raises LawError where a cut leaves too few runs below it to fit every law, or none above it.
@@ -181,7 +182,8 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
         for name, form in forms.items():
             _refuse(values, float(one), by, name, len(form.free))
     rows, points, fits = [], [], {}
-    resampling = {"draws": draws, "cluster": cluster, "method": method, "correlation": correlation}
+    resampling = {"draws": draws, "cluster": cluster, "method": method, "correlation": correlation,
+                  **({"iterations": QUICK_ITERATIONS} if near else {})}
     before: dict[str, Fit] = {}
     for one in map(float, chosen):
         below = runs.select(values < one, f"{by} >= {one:g}")
@@ -189,7 +191,7 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
         for name, form in forms.items():
             try:
                 starts = [before[name], near[name]] if near and name in before else []
-                law = fits[name, one] = before[name] = fit(below, form, near=starts, **shared)
+                law = fits[name, one] = before[name] = fit(below, form, near=starts, quick=bool(near), **shared)
             except LawError as error:
                 raise LawError(f"the runs with {by} below {one:g} cannot be fitted: {error}") from None
             found = _scored(law, above, level, resampling)

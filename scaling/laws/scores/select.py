@@ -120,8 +120,7 @@ def select(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS
     """
     runs = as_runs(runs)
     named = law if isinstance(law, str) else law.name
-    chosen = USUAL if named in RULES else law
-    forms = {get_form(one).name: get_form(one) for one in (chosen, *rivals)}
+    forms = {get_form(one).name: get_form(one) for one in (USUAL if named in RULES else law, *rivals)}
     first, notes = next(iter(forms)), []
     known = {name: form for name, form in forms.items() if _has_inputs(runs, form)}
     known.setdefault(first, forms[first])
@@ -137,7 +136,9 @@ def select(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS
         try:
             compared = compare(runs, able.values(), cuts=cuts, level=level, draws=draws, cluster=cluster, quick=True,
                                **noise, **options)
-            return judge(compared, named if named in RULES else first, level, notes)
+            chosen = judge(compared, named if named in RULES else first, level, notes)
+            chosen.fits.update({name: fit(runs, able[name], **options) for name in chosen.weights})  # no quick ones
+            return chosen
         except LawError as error:
             notes.append(f"no law was scored on held-out runs: {error}")
     return Selection(named, first, {first: 1.0}, {first: 1.0}, 1.0, 0, (math.nan, math.nan), level,

@@ -22,7 +22,7 @@ def until(one, part):
     return Curve(one.name, one.size, one.data, one.seen[early], one.loss[early], one.seed)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def others(judged, trial):
     """(reference curves, law) of the sizes that are not judged."""
     rng = np.random.default_rng([trial, judged])
@@ -74,8 +74,10 @@ def test_tuned_curves_collapse_under_the_right_law_to_the_noise_of_a_seed():
 def test_the_noise_is_that_of_seeds_where_there_are_several_and_of_sizes_where_there_are_not():
     rng = np.random.default_rng(1)
     law = fit(finished(rng), "power_mean", loss="mse_log", quick=True)
-    many = [[curve(size, STEPS, rng, seed, scatter=scatter) for size in SIZES for seed in range(12)] for scatter in (0.01, 0.04)]
-    levels = [collapse(curves, law).noise[0] for curves in many]
+
+    def level(scatter):
+        return collapse([curve(size, STEPS, rng, seed, scatter) for size in SIZES for seed in range(12)], law).noise[0]
+    levels = [level(0.01), level(0.04)]
     assert levels[1] / levels[0] == pytest.approx(4, rel=0.3) and levels[0] == pytest.approx(0.012, rel=0.35)
     assert not collapse(trained(rng, SIZES, seeds=1), law).of_seeds
 

@@ -34,6 +34,7 @@ RIVALS = ("chinchilla", "tied_chinchilla", "kaplan", "interaction", "power_mean"
 USUAL = "chinchilla"                   # the law where no runs can be held out
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)       # quantiles of compute that the runs are cut at
 SPARE = 2                              # runs more than parameters that a law needs below the first cut
+LEAST = 0.01                           # times the largest weight: laws of less are left out of a mean
 DRAWS = 60                             # refits behind each interval of a held-out run
 
 
@@ -185,8 +186,8 @@ def stacking(points: pd.DataFrame) -> dict[str, float]:
     errors = points.assign(square=_gap(points) ** 2)
     mean = errors.groupby(["law", "cut"], sort=False).square.mean().groupby("law", sort=False).mean()
     likelihood = (mean / mean.min()) ** (-0.5 * points.cut.nunique())
-    share = likelihood / likelihood.sum()
-    return {str(law): float(weight) for law, weight in share.items() if weight > 0.01 * share.max()}
+    kept = likelihood[likelihood > LEAST]
+    return {str(law): float(weight) for law, weight in (kept / kept.sum()).items()}
 
 
 def standardised(points: pd.DataFrame, weights: dict[str, float], spread: dict[str, float], level: float) -> np.ndarray:

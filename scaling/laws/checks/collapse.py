@@ -19,7 +19,7 @@ from scaling.laws.forms.form import LawError
 FROM = 0.03        # parts of the training before this one are left out: there curves depend on the initial values
 BINS = 16          # parts of the training, of equal width in log, in which a curve is averaged
 EARLY = 1 / 3      # until when the gate looks
-FLAG = 3.5         # standard deviations from which a distance is not explained by noise
+FLAG = 4.0         # standard deviations: a few curves estimate them, so that 3 are no surprise
 FEWEST = 3         # other sizes that a gate needs: a line in log size, and what it misses
 
 
@@ -121,7 +121,7 @@ def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
     The law is fitted without the size that is judged, or its curve could bend the law towards itself. The level and the
     slope of the departure are compared with a line in log size through those of the references: a law is never exact, and
     what it misses changes slowly with size. The standard deviation of the distance has the noise of seeds, where references
-    have several, and what the line misses. Raises LawError for fewer than three other sizes.
+    have several, what the line misses, and the scatter of runs about the law. Raises LawError for fewer than three sizes.
     """
     alike = [one for one in references if abs(one.data / curve.data - 1) < 0.02 and one.size != curve.size]
     others = alike if len({one.size for one in alike}) >= FEWEST else [one for one in references if one.size != curve.size]
@@ -133,7 +133,9 @@ def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
         raise LawError(f"{curve.name} has too few points between {FROM:.0%} and {EARLY:.0%} of its training yet")
     gap, weights, misfit = _gap(own, curve.size, table := _by_size(others, shapes))
     noise = _seed_noise(others, shapes)
-    spread = misfit ** 2 * (1 + (weights ** 2).sum())
+    end, floor = law.predict(N=curve.size, D=curve.data), law.params.get("E", 0.0)
+    scatter = law.noise * (end if law.spec.space == "log" else 1.0) / (end - floor)
+    spread = misfit ** 2 * (1 + (weights ** 2).sum()) + scatter ** 2
     if noise is not None:
         counts = np.array([len(group) for group in table.values()])
         spread = spread + noise ** 2 * (1 + (weights ** 2 / counts).sum())

@@ -138,5 +138,5 @@ def _budgets(fitted, boot) -> Iterator[Part]:
     lines += [f"! {said}" for said in (cost.diagnostics if cost else [])]
     yield Part("frontier", table.to_dict("records"), "\n".join(lines), draw)
     if {"N", "D"} <= set(fitted.form.inputs):
-        ways = laws.exponents(fitted, boot, level)
+        ways = laws.size_exponents(fitted, boot, level)
         yield Part("exponents", ways.to_json(), str(ways))

@@ -137,7 +137,7 @@ def selected(found: laws.Runs, **changes) -> laws.Selection | None:
     if rule not in laws.RULES:
         return None
     shared = {name: value for name, value in (options() | changes).items() if value or name not in ("fix", "tie", "bounds")}
-    return laws.select(found, rule, cluster=_CLUSTER.value, level=_LEVEL.value, **shared)
+    return laws.choose_law(found, rule, cluster=_CLUSTER.value, level=_LEVEL.value, **shared)
 
 
 def in_flags(text: str) -> str:

@@ -17,8 +17,8 @@ import pandas as pd
 from absl import app, flags
 
 from scaling.laws.forecasts.calibrated import calibrate
+from scaling.laws.scores.choose import RIVALS, apply_rule, rolling_cuts
 from scaling.laws.scores.compare import compare
-from scaling.laws.scores.select import RIVALS, judge, rolling_cuts
 
 SIZES, DATA = 1e4 * np.array([1.0, 2.25, 4.0, 9.0]), 2.6e5 * np.array([1.0, 2.0, 4.0, 8.0])
 NOISE, SHARED, BADLY = 0.004, 0.5, 0.004  # of log loss: of a run, the trunk's share of its variance, at badly tuned ends
@@ -65,7 +65,7 @@ def forecasts(truth: str, seed: int, ratio: float, level: float = 0.9, rules=RUL
     at, observed = target(truth, ratio, seed)
     rows = []
     for rule in rules:
-        boot = calibrate(judge(compared, rule, level), draws, **clustered)
+        boot = calibrate(apply_rule(compared, rule, level), draws, **clustered)
         row = {"truth": truth, "rule": rule, "seed": seed, "law": boot.selection.law, "factor": boot.selection.factor,
                "error": boot.fit.predict(**at) / observed - 1}
         for name, each in (("plain", boot.leading), ("calibrated", boot)):

@@ -16,7 +16,7 @@ from scaling.laws.forms.own import form_again
 from scaling.laws.intervals.uncertainty import DOUBTFUL, Bootstrap
 from scaling.laws.optimum.exponents import Exponents
 from scaling.laws.runs import Runs
-from scaling.laws.scores.select import RULES, Selection
+from scaling.laws.scores.choose import RULES, Selection
 from scaling.store import files
 
 KEPT = ("flops", "fingerprint")  # columns of the runs that are saved besides those that the law uses

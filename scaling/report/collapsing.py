@@ -85,7 +85,7 @@ def draw_collapse(study: StudyFiles, palette: Palette) -> Figure | None:
     return figure
 
 
-def sentences(study: StudyFiles) -> list[str]:
+def collapse_sentences(study: StudyFiles) -> list[str]:
     """How far the curves are apart, and which size a gate on the first third of the training would have flagged."""
     return list(_sentences(study))
 

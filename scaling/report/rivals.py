@@ -60,12 +60,12 @@ def choice(study: StudyFiles) -> list[str]:
     return said + [f"{note[0].upper()}{note[1:]}." for note in chosen.get("notes") or []]
 
 
-def parts(study: StudyFiles) -> list[str]:
+def interval_parts(study: StudyFiles) -> list[str]:
     """How large each part of the forecast's interval is, in sentences; [] for forecasts of older versions."""
-    return list(_parts(study))
+    return list(_each_part(study))
 
 
-def _parts(study: StudyFiles) -> Iterator[str]:
+def _each_part(study: StudyFiles) -> Iterator[str]:
     known = (study.forecast or {}).get("parts")
     if not known:
         return

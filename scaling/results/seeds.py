@@ -32,14 +32,14 @@ class SeedNoise(NamedTuple):
     degrees: int
 
 
-def trunks(cells: pd.DataFrame) -> pd.Series:
+def trunk_labels(cells: pd.DataFrame) -> pd.Series:
     """A label of the trunk of each of `tuned.tuned_cells`: runs of one size and learning rate share theirs."""
     return cells[PARAMS].map("{:.0f}".format) + " at " + cells["learning_rate"].map("{:.4g}".format)
 
 
 def seed_noise(runs: pd.DataFrame, cells: pd.DataFrame, metric: str, log: bool = True) -> SeedNoise:
     """The scatter between seeds at the tuned runs `cells`, from all `runs` that they are means of."""
-    named = cells[["fingerprints"]].assign(cell=np.arange(len(cells)), trunk=trunks(cells)).explode("fingerprints")
+    named = cells[["fingerprints"]].assign(cell=np.arange(len(cells)), trunk=trunk_labels(cells)).explode("fingerprints")
     table = named.merge(runs[["fingerprint", "seed", metric]], left_on="fingerprints", right_on="fingerprint")
     value = np.log(table[metric]) if log else table[metric]
     count = table.groupby("cell")[metric].transform("size")

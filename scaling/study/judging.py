@@ -27,7 +27,7 @@ def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, 
     log = bool((points.y > 0).all())
     noise = seeds.seed_noise(runs, cells, metric, log)
     clustered = {"cluster": seeds.TRUNK if points.frame[seeds.TRUNK].nunique() > 1 else None, "correlation": noise.shared}
-    chosen = laws.select(points, law, **clustered, **HOW)
+    chosen = laws.choose_law(points, law, **clustered, **HOW)
     chosen.notes.append(_said(noise, clustered["cluster"]))
     usual = float(cells["seeds"].mean()) if "seeds" in cells else 1.0
     beyond = 0.0 if np.isnan(noise.variance) else noise.variance * (1 - 1 / usual)

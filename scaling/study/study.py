@@ -183,7 +183,7 @@ class Study:
         """The cells as runs for a fit, with the names of N, D, C and the metric in the records, and the trunk of each."""
         source = {"kind": "workdir", "runs": len(cells)}
         return laws.Runs.from_dataframe(
-            cells.assign(**{seeds.TRUNK: seeds.trunks(cells)}), metric, params="params_non_embedding",
+            cells.assign(**{seeds.TRUNK: seeds.trunk_labels(cells)}), metric, params="params_non_embedding",
             data=self.data_column, compute="flops", unique=f"{self.unit}_unique", source=source)
 
     def fit(self, say):
@@ -206,7 +206,7 @@ class Study:
             frontier = laws.frontier(fit, budgets, laws.counted(fit.runs), boot)
         except laws.LawError as error:
             say(f"no frontier: {error}")
-        ways = laws.exponents(fit, boot) if {"N", "D"} <= set(fit.form.inputs) else None
+        ways = laws.size_exponents(fit, boot) if {"N", "D"} <= set(fit.form.inputs) else None
         laws.save_fit(self.workdir / "fit.json", fit, boot, frontier, selection=judged.selection, exponents=ways)
         say("\n".join(map(str, filter(None, (judged.selection, laws.table(fit, boot), ways)))))
         self.fit_beside(cells, fit.form.name, say)

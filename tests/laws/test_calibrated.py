@@ -15,7 +15,7 @@ AT = {"N": 3e5, "D": 7e6}
 @pytest.fixture(scope="module")
 def picked():
     points = judge_rules.simulated("additive", 3)
-    return laws.select(points, "best", ("chinchilla", "kaplan"), cluster="trunk", delta="noise")
+    return laws.choose_law(points, "best", ("chinchilla", "kaplan"), cluster="trunk", delta="noise")
 
 
 def changed(picked, **changes):

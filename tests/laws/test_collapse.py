@@ -10,7 +10,8 @@ from scaling.laws import LawError, fit
 from scaling.laws.checks.collapse import EARLY, Curve, collapse, gate
 
 STEPS, TRIALS = 2000, 20
-MISTUNED = {"rate times 3": {"rate": 0.9}, "rate by 3": {"rate": 0.1}, "decay over a tenth of the training": {"decay": 10 / STEPS}}
+MISTUNED = {"rate times 3": {"rate": 0.9}, "rate by 3": {"rate": 0.1},
+            "weights decay in a tenth of the training": {"decay": 10 / STEPS}}
 
 
 def trained(rng, sizes, seeds=2, **mistuned):

@@ -8,7 +8,7 @@ import pytest
 from reference import case
 
 from scaling import laws
-from scaling.laws.scores import select as selecting
+from scaling.laws.scores import choose as choosing
 from scaling.laws.scores.compare import compare
 from scaling.laws.scores.holdout import axis
 from tools import judge_rules
@@ -21,7 +21,7 @@ def study(truth="additive", seed=0, **changes):
 
 
 def chosen(points, law="best", rivals=TWO, **options):
-    return laws.select(points, law, rivals, delta="noise", **options)
+    return laws.choose_law(points, law, rivals, delta="noise", **options)
 
 
 def test_the_rule_best_takes_the_law_of_lowest_held_out_error():
@@ -51,30 +51,30 @@ def test_intervals_that_miss_held_out_runs_are_widened_until_they_hold_them():
 def test_stacking_weighs_laws_by_their_held_out_error():
     rows = [{"law": law, "cut": cut, "row": row, "observed": 2.0, "predicted": 2.0 * np.exp(error)}
             for law, error in (("good", 0.01), ("bad", 0.02)) for cut in (1.0, 2.0) for row in range(3)]
-    weights = selecting.stacking(pd.DataFrame(rows))
+    weights = choosing.stacking(pd.DataFrame(rows))
     assert weights == pytest.approx({"good": 0.8, "bad": 0.2})  # errors twice as large, two cuts: a quarter of the weight
     rows += [{"law": "hopeless", "cut": cut, "row": 0, "observed": 2.0, "predicted": 9.0} for cut in (1.0, 2.0)]
-    assert "hopeless" not in selecting.stacking(pd.DataFrame(rows))
+    assert "hopeless" not in choosing.stacking(pd.DataFrame(rows))
     found = chosen(study(), "stacked")
     assert sum(found.weights.values()) == pytest.approx(1) and found.law == max(found.weights, key=found.weights.get)
 
 
 def test_the_factor_is_the_quantile_of_standardised_errors_and_at_least_one():
-    usual = selecting.usual_quantile(0.9)
+    usual = choosing.usual_quantile(0.9)
     assert usual == pytest.approx(1.6449, abs=1e-4)
-    assert selecting.calibration(np.arange(1.0, 100.0), 0.9)[0] == pytest.approx(90 / usual)  # rank ceil(100 * 0.9)
-    assert selecting.calibration(np.array([3.0, 5.0]), 0.9)[0] == pytest.approx(5 / usual)    # the largest of few
-    assert selecting.calibration(np.full(50, 0.1), 0.9)[0] == 1.0
+    assert choosing.calibration(np.arange(1.0, 100.0), 0.9)[0] == pytest.approx(90 / usual)  # rank ceil(100 * 0.9)
+    assert choosing.calibration(np.array([3.0, 5.0]), 0.9)[0] == pytest.approx(5 / usual)    # the largest of few
+    assert choosing.calibration(np.full(50, 0.1), 0.9)[0] == 1.0
 
 
 def test_standardised_errors_are_those_of_a_calculation_by_hand():
-    usual = selecting.usual_quantile(0.9)
+    usual = choosing.usual_quantile(0.9)
     rows = [{"law": law, "cut": 1.0, "row": row, "observed": 2.0, "predicted": 2.0 * np.exp(error),
              "low": 2.0 * np.exp(error - usual * own), "high": 2.0 * np.exp(error + usual * own)}
             for law, error, own in (("a", 0.03, 0.01), ("b", 0.01, 0.02)) for row in range(2)]
-    best = selecting.standardised(pd.DataFrame(rows), {"a": 1.0}, {"a": 0.5, "b": 0.5}, 0.9)
+    best = choosing.standardised(pd.DataFrame(rows), {"a": 1.0}, {"a": 0.5, "b": 0.5}, 0.9)
     assert best == pytest.approx(np.full(2, -0.03 / np.sqrt(0.01 ** 2 + 0.5 * 0.02 ** 2)))
-    mean = selecting.standardised(pd.DataFrame(rows), {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, 0.9)
+    mean = choosing.standardised(pd.DataFrame(rows), {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, 0.9)
     assert mean == pytest.approx(np.full(2, -0.02 / np.sqrt(0.5 * 0.01 ** 2 + 0.5 * 0.02 ** 2 + 0.01 ** 2)))
 
 
@@ -92,7 +92,7 @@ def test_laws_with_too_many_parameters_are_left_out_and_too_few_runs_are_not_sco
 
 def test_later_cuts_from_the_optima_of_others_are_as_good_as_searched_ones():
     points = study("interaction").drop(columns="trunk")
-    cuts = selecting.rolling_cuts(axis(laws.Runs.from_dataframe(points), "flops"))
+    cuts = choosing.rolling_cuts(axis(laws.Runs.from_dataframe(points), "flops"))
     searched, quick = (compare(points, ("chinchilla", "power_mean"), cuts=cuts, draws=0, loss="mse_log", quick=quick)
                        for quick in (False, True))
     for key, fit in searched.holdout.fits.items():
@@ -102,7 +102,7 @@ def test_later_cuts_from_the_optima_of_others_are_as_good_as_searched_ones():
 def test_on_published_runs_the_additive_law_is_among_the_best():
     data, _ = case("epoch_chinchilla")
     runs = laws.Runs.from_dataframe(data, params="model_params", data="train_tokens", where="kept")
-    found = laws.select(runs, "best", ("chinchilla", "kaplan", "tied_chinchilla"), draws=40)
+    found = laws.choose_law(runs, "best", ("chinchilla", "kaplan", "tied_chinchilla"), draws=40)
     table = found.table().set_index("law")
     assert table.mape["chinchilla"] < 0.7 * table.mape["kaplan"] and table.tied["chinchilla"]
 

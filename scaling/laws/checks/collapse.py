@@ -76,7 +76,7 @@ class Gate:
                 f"{EARLY:.0%} of its training: its learning rate, or a timescale of its optimiser, does not suit its size")
 
 
-def edges() -> np.ndarray:
+def bin_edges() -> np.ndarray:
     return np.geomspace(FROM, 1.0, BINS + 1)
 
 
@@ -90,7 +90,7 @@ def departure(curve: Curve, law: Fit) -> np.ndarray:
     with np.errstate(all="ignore"):
         value = np.log((loss - floor) / (law.predict(N=curve.size, D=np.maximum(curve.seen, 1e-300)) - floor))
     use = np.isfinite(value) & (part >= FROM) & (part <= 1.0 + 1e-9)
-    place = np.clip(np.digitize(part[use], edges()) - 1, 0, BINS - 1)
+    place = np.clip(np.digitize(part[use], bin_edges()) - 1, 0, BINS - 1)
     count = np.bincount(place, minlength=BINS)
     with np.errstate(all="ignore"):
         return np.bincount(place, value[use], BINS) / np.where(count, count, np.nan)
@@ -111,7 +111,7 @@ def collapse(curves: Sequence[Curve], law: Fit) -> Collapse:
     for curve in curves:
         gap, _, _ = _gap(shapes[curve.name], curve.size, _by_size([c for c in curves if c.size != curve.size], shapes))
         deviation[curve.name] = float(np.max(np.abs(gap) / noise))
-    middle = np.sqrt(edges()[1:] * edges()[:-1])
+    middle = np.sqrt(bin_edges()[1:] * bin_edges()[:-1])
     return Collapse(middle, found, (float(noise[0]), float(noise[1])), of_seeds, deviation)
 
 
@@ -145,7 +145,7 @@ def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
 def _shape(values: np.ndarray, until: float) -> np.ndarray:
     """[2] level and slope (for a unit of log part) of a departure in the bins up to a part of the training; NaN for fewer
     than three bins with points."""
-    ends = edges()
+    ends = bin_edges()
     use = np.isfinite(values) & (ends[1:] <= until + 1e-9)
     if use.sum() < 3:
         return np.full(2, np.nan)

@@ -1,6 +1,6 @@
 """Forecasts with everything that is known about their error: law, noise, evaluation, other laws, and the back-test.
 
-    chosen = select(runs, "best", cluster="trunk")
+    chosen = choose_law(runs, "best", cluster="trunk")
     boot = calibrate(chosen)
     boot.predict(N=1e7, D=1e9), boot.parts(N=1e7, D=1e9)
 
@@ -17,7 +17,7 @@ import numpy as np
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit, input_logs
 from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap, percentiles
-from scaling.laws.scores.select import Selection
+from scaling.laws.scores.choose import Selection
 
 HALF = (0.158655, 0.841345)  # quantiles of a normal variable one standard deviation from its middle
 

@@ -1,6 +1,6 @@
 """The exponent a of N* ~ C^a, found in two ways whose intervals stand side by side.
 
-    print(exponents(law, boot))
+    print(size_exponents(law, boot))
 
 by the law: the slope of log N* over log C that the fitted law has from the largest budget of the runs to ten times it.
 by the two arms: alpha from the runs on the most data, L = F + A N^-alpha, and beta from the runs of the largest size,
@@ -66,7 +66,8 @@ class Exponents:
         return "\n".join([*lines, *self.left_out])
 
 
-def exponents(law: Fit, boot: Bootstrap | None = None, level: float = 0.9, draws: int = 400, seed: int = 0) -> Exponents:
+def size_exponents(law: Fit, boot: Bootstrap | None = None, level: float = 0.9, draws: int = 400,
+                   seed: int = 0) -> Exponents:
     """Both estimates of a for a law in N and D. boot: of the law, for its interval.
 
     The arms are drawn again `draws` times with the noise that the law leaves (`residual_spread`), since an arm of four runs

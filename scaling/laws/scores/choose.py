@@ -1,6 +1,6 @@
 """Which law a forecast is made by: a rule that is written down before the runs, over laws scored on held-out runs.
 
-    chosen = select(runs, "best")          # or "stacked", or the name of a law
+    chosen = choose_law(runs, "best")          # or "stacked", or the name of a law
     print(chosen.law, chosen.weights, chosen.factor)
 
 Every law is fitted to the runs below each of several cuts in compute and predicts the runs above ("rolling origin";
@@ -107,7 +107,7 @@ class Selection:
                 f"forecast {widened}.", *self.notes]
 
 
-def select(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS, *, cluster: str | None = None,
+def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS, *, cluster: str | None = None,
            correlation: float = 0.5, level: float = 0.9, draws: int = DRAWS, **options) -> Selection:
     """Score laws on held-out runs, and choose one by a rule.
 
@@ -137,7 +137,7 @@ def select(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS
         try:
             compared = compare(runs, able.values(), cuts=cuts, level=level, draws=draws, cluster=cluster, quick=True,
                                **noise, **options)
-            chosen = judge(compared, named if named in RULES else first, level, notes)
+            chosen = apply_rule(compared, named if named in RULES else first, level, notes)
             chosen.fits.update({name: fit(runs, able[name], **options) for name in chosen.weights})  # no quick ones
             return chosen
         except LawError as error:
@@ -161,7 +161,7 @@ def rolling_cuts(values: np.ndarray, quantiles: Sequence[float] = CUTS) -> list[
     return sorted(cut for cut in cuts if cut > levels[0])
 
 
-def judge(compared: Comparison, rule: str = "best", level: float = 0.9, notes: Sequence[str] = ()) -> Selection:
+def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, notes: Sequence[str] = ()) -> Selection:
     """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level."""
     points, tied = compared.holdout.points, list(compared.table.law[compared.table.tied])
     if rule == "stacked":

@@ -92,14 +92,15 @@ def collapse_sentences(study: StudyFiles) -> list[str]:
 
 def _sentences(study: StudyFiles) -> Iterator[str]:
     found = collapse_of(study)
-    if found is None or not np.isfinite(found.typical):
+    if found is None or not np.isfinite(found.apart):
         return
-    unit = "the noise of a seed" if found.of_seeds else (
-        "the scatter of all curves (no run was repeated with other seeds, whose noise would be the unit)")
-    yield (f"After the law's part is taken out, a curve is typically {words.number(found.typical, 2)} times {unit} away "
-           "from those of the other sizes.")
-    if found.of_seeds:
-        yield "About 1 is a collapse within noise (Qiu et al. 2025)."
+    yield (f"After the law's part is taken out, the curve of a size is typically {words.percent(found.apart)} of the "
+           f"{study.measure.noun} above E away from those of the other sizes.")
+    if found.noise is None:
+        yield "How far that is beyond noise is not known, since no run was repeated with other seeds."
+    else:
+        yield (f"That is {words.number(found.typical, 2)} times the noise of a seed; about 1 is a collapse within noise "
+               "(Qiu et al. 2025).")
     third = words.percent(EARLY)
     said = [f"The run of {words.count(one.size)} parameters on {words.count(one.data)} {study.unit.name} left the curve of "
             f"the others before {third} of its training: its rate or a timescale may not suit its size."

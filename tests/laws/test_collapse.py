@@ -64,15 +64,15 @@ def test_tuned_curves_collapse_under_the_right_law_to_the_noise_of_a_seed():
     law = fit(runs, "power_mean", loss="mse_log", quick=True)
     curves = trained(rng, SIZES, seeds=3)
     found = collapse(curves, law)
-    assert found.of_seeds and found.typical < 2.5 and max(found.noise) < 0.03
+    assert found.typical < 2.5 and max(found.noise) < 0.03 and found.apart < 0.03
     wrong = collapse(curves, fit(runs, "chinchilla", loss="mse_log"))   # which misses these runs by 3%
     assert wrong.typical > found.typical
     bad = collapse([*trained(rng, SIZES[:-1], seeds=3), curve(SIZES[-1], STEPS, rng, rate=0.9)], law)
     assert max(bad.deviation, key=bad.deviation.get) == f"{SIZES[-1]} by 0" and bad.deviation[f"{SIZES[-1]} by 0"] > 10
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["of_seeds"] is True
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["apart"] == found.apart
 
 
-def test_the_noise_is_that_of_seeds_where_there_are_several_and_of_sizes_where_there_are_not():
+def test_the_noise_is_that_of_seeds_where_there_are_several_and_not_known_where_there_are_none():
     rng = np.random.default_rng(1)
     law = fit(finished(rng), "power_mean", loss="mse_log", quick=True)
 
@@ -80,7 +80,8 @@ def test_the_noise_is_that_of_seeds_where_there_are_several_and_of_sizes_where_t
         return collapse([curve(size, STEPS, rng, seed, scatter) for size in SIZES for seed in range(12)], law).noise[0]
     levels = [level(0.01), level(0.04)]
     assert levels[1] / levels[0] == pytest.approx(4, rel=0.3) and levels[0] == pytest.approx(0.012, rel=0.35)
-    assert not collapse(trained(rng, SIZES, seeds=1), law).of_seeds
+    once = collapse(trained(rng, SIZES, seeds=1), law)
+    assert once.noise is None and np.isnan(once.typical) and np.isfinite(once.apart)
 
 
 def test_what_cannot_be_judged_is_refused_in_one_sentence():

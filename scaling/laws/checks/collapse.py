@@ -39,15 +39,25 @@ class Collapse:
     """How well curves agree.
 
     parts [b]: of the training, the middle of each bin. departures {name: [b]}: see the module, NaN where a curve has no
-    points. noise: the standard deviations of the level and the slope of a departure between seeds of one size, or, where
-    `of_seeds` is False, of sizes about a line in log size. deviation {name: number}: the distance of a curve from where the
-    other sizes say it should be, in units of the noise; the larger one of level and slope.
+    points. gaps {name: [2]}: the distance of a curve's level and slope from where the other sizes say that they should be, on
+    as much data where two sizes have it; 0.01 is one percent of the loss above E. noise [2]: the standard deviations of level
+    and slope between seeds of one size, None where no size has several.
     """
     parts: np.ndarray
     departures: dict[str, np.ndarray]
-    noise: tuple[float, float]
-    of_seeds: bool
-    deviation: dict[str, float]
+    gaps: dict[str, np.ndarray]
+    noise: np.ndarray | None
+
+    @property
+    def apart(self) -> float:
+        """The typical distance of a curve's level from those of the other sizes, as a part of the loss above E."""
+        return float(np.nanmedian([abs(gap[0]) for gap in self.gaps.values()]))
+
+    @property
+    def deviation(self) -> dict[str, float]:
+        """The distance of each curve in units of the noise of a seed, the larger one of level and slope; NaN without."""
+        noise = np.full(2, np.nan) if self.noise is None else self.noise
+        return {name: float(np.max(np.abs(gap) / noise)) for name, gap in self.gaps.items()}
 
     @property
     def typical(self) -> float:
@@ -55,7 +65,7 @@ class Collapse:
         return float(np.nanmedian(list(self.deviation.values())))
 
     def to_json(self) -> dict:
-        return {"noise": list(self.noise), "of_seeds": self.of_seeds,
+        return {"apart": self.apart, "noise": None if self.noise is None else self.noise.tolist(),
                 "deviation": {name: value if np.isfinite(value) else None for name, value in self.deviation.items()}}
 
 
@@ -102,17 +112,11 @@ def collapse(curves: Sequence[Curve], law: Fit) -> Collapse:
     if len(found) < len(curves):
         raise LawError("curves need names of their own")
     shapes = {name: _shape(each, 1.0) for name, each in found.items()}
-    noise = _seed_noise(curves, shapes)
-    of_seeds = noise is not None
-    table = _by_size(curves, shapes)
-    if noise is None:
-        noise = _line(table, 1.0)[2] if len(table) >= FEWEST else np.full(2, np.nan)
-    deviation = {}
+    gaps = {}
     for curve in curves:
-        gap, _, _ = _gap(shapes[curve.name], curve.size, _by_size([c for c in curves if c.size != curve.size], shapes))
-        deviation[curve.name] = float(np.max(np.abs(gap) / noise))
-    middle = np.sqrt(bin_edges()[1:] * bin_edges()[:-1])
-    return Collapse(middle, found, (float(noise[0]), float(noise[1])), of_seeds, deviation)
+        others = _by_size(_alike(curve, curves, 2), shapes)
+        gaps[curve.name], _, _ = _gap(shapes[curve.name], curve.size, others)
+    return Collapse(np.sqrt(bin_edges()[1:] * bin_edges()[:-1]), found, gaps, _seed_noise(curves, shapes))
 
 
 def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
@@ -123,8 +127,7 @@ def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
     what it misses changes slowly with size. The standard deviation of the distance has the noise of seeds, where references
     have several, what the line misses, and the scatter of runs about the law. Raises LawError for fewer than three sizes.
     """
-    alike = [one for one in references if abs(one.data / curve.data - 1) < 0.02 and one.size != curve.size]
-    others = alike if len({one.size for one in alike}) >= FEWEST else [one for one in references if one.size != curve.size]
+    others = _alike(curve, references, FEWEST)
     if len(sizes := {one.size for one in others}) < FEWEST:
         raise LawError(f"{len(sizes)} other sizes are too few to judge {curve.name} by; {FEWEST} are needed")
     shapes = {one.name: _shape(departure(one, law), EARLY) for one in others}
@@ -140,6 +143,13 @@ def gate(curve: Curve, references: Sequence[Curve], law: Fit) -> Gate:
         counts = np.array([len(group) for group in table.values()])
         spread = spread + noise ** 2 * (1 + (weights ** 2 / counts).sum())
     return Gate(curve.name, float(np.max(np.abs(gap) / np.sqrt(spread))))
+
+
+def _alike(curve: Curve, others: Sequence[Curve], fewest: int) -> list[Curve]:
+    """The curves of other sizes on as much data, or on any where fewer than `fewest` sizes have it."""
+    of_others = [one for one in others if one.size != curve.size]
+    alike = [one for one in of_others if abs(one.data / curve.data - 1) < 0.02]
+    return alike if len({one.size for one in alike}) >= fewest else of_others
 
 
 def _shape(values: np.ndarray, until: float) -> np.ndarray:

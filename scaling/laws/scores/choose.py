@@ -108,7 +108,7 @@ class Selection:
 
 
 def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS, *, cluster: str | None = None,
-           correlation: float = 0.5, level: float = 0.9, draws: int = DRAWS, **options) -> Selection:
+               correlation: float = 0.5, level: float = 0.9, draws: int = DRAWS, **options) -> Selection:
     """Score laws on held-out runs, and choose one by a rule.
 
     runs: as `fit` takes them. law: a rule of RULES, or a law, which is scored beside the rivals. cluster: a column of
@@ -131,7 +131,7 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
     able = {name: form for name, form in known.items() if len(form.free) + SPARE <= fewest}
     if left_out := [name for name in known if name not in able]:
         notes.append(f"{', '.join(left_out)}: not scored, since {fewest} runs below the first cut are too few for so many "
-                     f"parameters")
+                     "parameters")
     noise = {"method": "noise", "correlation": correlation} if cluster else {}
     if len(able) > 1 and (first in able or named in RULES):
         try:
@@ -227,12 +227,3 @@ def usual_quantile(level: float) -> float:
 def _gap(points: pd.DataFrame) -> pd.Series:
     positive = (points[["predicted", "observed"]] > 0).all(axis=None)
     return np.log(points.predicted / points.observed) if positive else points.predicted - points.observed
-
-
-def check_rule(law: str) -> None:
-    """Raises LawError for a text that is neither a rule nor a law."""
-    if law not in RULES:
-        try:
-            get_form(law)
-        except LawError as error:
-            raise LawError(f"{error}; rules that choose a law are {', '.join(RULES)}") from None

@@ -39,9 +39,9 @@ class Collapse:
     """How well curves agree.
 
     parts [b]: of the training, the middle of each bin. departures {name: [b]}: see the module, NaN where a curve has no
-    points. gaps {name: [2]}: the distance of a curve's level and slope from where the other sizes say that they should be, on
-    as much data where two sizes have it; 0.01 is one percent of the loss above E. noise [2]: the standard deviations of level
-    and slope between seeds of one size, None where no size has several.
+    points. gaps {name: [2]}: the distance of a curve's level and slope from where the other sizes say that they should be,
+    on as much data where two sizes have it; 0.01 is one percent of the loss above E. noise [2]: the standard deviations of
+    level and slope between seeds of one size, None where no size has several.
     """
     parts: np.ndarray
     departures: dict[str, np.ndarray]
@@ -51,7 +51,8 @@ class Collapse:
     @property
     def apart(self) -> float:
         """The typical distance of a curve's level from those of the other sizes, as a part of the loss above E."""
-        return float(np.nanmedian([abs(gap[0]) for gap in self.gaps.values()]))
+        known = [abs(gap[0]) for gap in self.gaps.values() if np.isfinite(gap[0])]
+        return float(np.median(known)) if known else float("nan")
 
     @property
     def deviation(self) -> dict[str, float]:
@@ -62,7 +63,8 @@ class Collapse:
     @property
     def typical(self) -> float:
         """The median deviation of a curve: about 1 where sizes differ no more than seeds do."""
-        return float(np.nanmedian(list(self.deviation.values())))
+        known = [value for value in self.deviation.values() if np.isfinite(value)]
+        return float(np.median(known)) if known else float("nan")
 
     def to_json(self) -> dict:
         return {"apart": self.apart, "noise": None if self.noise is None else self.noise.tolist(),

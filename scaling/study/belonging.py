@@ -48,6 +48,9 @@ def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner
         "results_version": max(map(experiments.results_version, definition.sweep))}))
 
 
+OLDER_LAW = "chinchilla"  # the default of versions that had no rules
+
+
 def read_study_file(workdir: epath.Path) -> dict | None:
     """study.json, None where there is none. WorkdirError, which says what to do, where it is damaged."""
     return _read(workdir / FILE)
@@ -68,9 +71,9 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
             fields = [f"the sweep of the config file leaves out {len(lost)} of the study's {len(old)} runs"]
         _refuse(workdir, fields, data, len(old) - len(lost))
     elif forecast:
-        of_rule = now["law"] in laws.RULES  # a forecast of an older version names the law alone
-        was = before if "runs" in before else {"metric": forecast.get("metric"),
-                                               "law": None if of_rule else forecast.get("form")}
+        was = before if "runs" in before else {"metric": forecast.get("metric"), "law": forecast.get("form")}
+        if now["law"] in laws.RULES and was.get("law") == OLDER_LAW:  # `judging.law_of` keeps that of the forecast
+            was = {**was, "law": None}
         wrong = [_change(name, was[name], now[name]) for name in ("metric", "law")
                  if (was.get(name) or now[name]) != now[name]]
         _refuse(workdir, wrong + _target_changes(before, forecast, now), [], len(old))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from etils import epath
 
 from scaling import laws
 from scaling.results import seeds
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 # Runs of a few minutes miss the law by more than Huber's usual delta. A delta of the size of the noise weighs them as a
 # normal error would, and still discounts outliers.
 HOW = {"delta": "noise", "weights": "seeds"}
+
+
+def law_of(law: str, forecast: epath.Path) -> str:
+    """The law or rule of a config; but under a rule, where a forecast was made by a law without one, that law.
+
+    Such a forecast is of a version that had no rules. It is never made again, and the fit beside it should be its own.
+    """
+    if law not in laws.RULES or not forecast.exists():
+        return law
+    try:
+        written = laws.forecast.read(forecast)
+    except laws.LawError:
+        return law  # whoever compares the forecast says what is wrong with it
+    return law if "chosen" in written else written["form"]
 
 
 def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None) -> laws.Calibrated:

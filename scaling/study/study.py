@@ -193,7 +193,8 @@ class Study:
             say(f"note: {sentence}")
         goal = None if self.goal is None else self.goal.runs[0].experiment
         try:
-            judged = judging.judge(self.points(cells, self.definition.metric), self.definition.law, runs, cells, goal)
+            law = judging.law_of(self.definition.law, self.forecasting.path)
+            judged = judging.judge(self.points(cells, self.definition.metric), law, runs, cells, goal)
         except laws.LawError as error:
             say(f"no fit: {error}")
             (self.workdir / "fit.json").unlink(missing_ok=True)  # of fewer or other runs

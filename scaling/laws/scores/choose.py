@@ -34,6 +34,7 @@ RIVALS = ("chinchilla", "tied_chinchilla", "kaplan", "interaction", "power_mean"
 USUAL = "chinchilla"                   # the law where no runs can be held out
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)       # quantiles of compute that the runs are cut at
 SPARE = 2                              # runs more than parameters that a law needs below the first cut
+HELD = 4                               # runs above the first cut without which nothing is said about laws
 LEAST = 0.01                           # times the largest weight: laws of less are left out of a mean
 DRAWS = 60                             # refits behind each interval of a held-out run
 
@@ -115,9 +116,9 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
     the runs, such as the trunk that they share, for the intervals of held-out runs; `correlation` is the part of the
     variance of their errors that they share (see `bootstrap`). options: those of `fit` that all laws share.
 
-    A rival that has too many parameters for the runs below the first cut, or inputs that the runs lack, is left out, with
-    a note. Where not two laws are left, the one that was asked for is fitted (chinchilla under a rule), and nothing is
-    calibrated. Raises LawError where that law cannot be fitted.
+    Cuts leave enough runs for the law that was asked for (under a rule, for chinchilla). A rival that has too many
+    parameters for the runs below the first cut, or inputs that the runs lack, is left out, with a note. Where no two laws
+    can be scored, the one that was asked for is fitted, and nothing is calibrated. Raises LawError where it cannot be.
     """
     runs = as_runs(runs)
     named = law if isinstance(law, str) else law.name
@@ -126,12 +127,14 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
     known = {name: form for name, form in forms.items() if _has_inputs(runs, form)}
     known.setdefault(first, forms[first])
     values = axis(runs, default_axis(runs, {first: forms[first]}))
-    cuts = rolling_cuts(values)
+    needed = len(forms[first].free) + SPARE
+    cuts = [cut for cut in rolling_cuts(values) if (values < cut).sum() >= needed]
+    cuts = cuts if cuts and (values >= cuts[0]).sum() >= HELD else []
     fewest = int((values < cuts[0]).sum()) if cuts else 0
     able = {name: form for name, form in known.items() if len(form.free) + SPARE <= fewest}
     if left_out := [name for name in known if name not in able]:
-        notes.append(f"{', '.join(left_out)}: not scored, since {fewest} runs below the first cut are too few for so many "
-                     "parameters")
+        notes.append(f"{', '.join(left_out)}: not scored, since {fewest or len(runs)} runs "
+                     f"{'below the first cut ' if cuts else ''}are too few for so many parameters")
     noise = {"method": "noise", "correlation": correlation} if cluster else {}
     if len(able) > 1 and (first in able or named in RULES):
         try:

@@ -2,6 +2,7 @@
 
     python -m tools.judge_rules --studies=40                     # one row a truth and rule
     python -m tools.judge_rules --studies=40 --ratio=100 --truths=additive,kaplan
+    python -m tools.judge_rules --table=runs.csv --by=group      # published runs, a group at a time
 
 A simulated study has four sizes, four amounts of data and a run of each, as the quick studies of this package have. Runs of
 one size share a trunk, and with it half the variance of their noise. The shortest and the longest runs are badly tuned,
@@ -9,6 +10,9 @@ which only raises their loss. The truth is the additive law, another law of the 
 rule then forecasts a run of --ratio times the largest compute, and is scored on that run: the median size and the mean of
 its error, the share of intervals that hold it as they come from the bootstrap of the law and as `calibrate` makes them, and
 the width of the latter.
+
+Of a table of real runs, every group is fitted below 1 / --ratio of its largest compute, and forecasts its runs above half
+of that.
 """
 from collections.abc import Callable
 
@@ -16,7 +20,8 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from scaling.laws.forecasts.calibrated import calibrate
+from scaling.laws.forecasts.calibrated import Calibrated, calibrate
+from scaling.laws.runs import Runs
 from scaling.laws.scores.choose import RIVALS, apply_rule, rolling_cuts
 from scaling.laws.scores.compare import compare
 
@@ -30,10 +35,14 @@ TRUTHS: dict[str, Callable] = {  # of sizes and data as multiples of the smalles
     "kaplan": lambda n, d: 2.1 * (n ** (-0.1 / 0.13) + d ** -1.0) ** 0.13,
     "bounded": lambda n, d: 1.39 + (lambda h: 4.0 * h / (1 + h))(0.17 * n ** -0.42 + 0.16 * d ** -0.57)}
 RULES = ("chinchilla", "best", "stacked")
+ENOUGH, MOST = 12, 8  # runs of a group that are fitted in all, and below the first cut: six parameters and two more
 
 _STUDIES = flags.DEFINE_integer("studies", 40, "Simulated studies for each truth.", lower_bound=1)
 _RATIO = flags.DEFINE_float("ratio", 10.0, "Compute of the forecast over the largest compute.", lower_bound=1.0)
 _TRUTHS = flags.DEFINE_list("truths", list(TRUTHS), "Which truths.")
+_TABLE = flags.DEFINE_string("table", None, "Instead of simulations: a table of runs.")
+_BY = flags.DEFINE_string("by", "group", "With --table: the column of the groups.")
+_WHERE = flags.DEFINE_string("where", None, "With --table: which rows.")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 
 
@@ -63,15 +72,36 @@ def forecasts(truth: str, seed: int, ratio: float, level: float = 0.9, rules=RUL
     compared = compare(simulated(truth, seed), RIVALS, cuts=rolling_cuts(6 * np.outer(SIZES, DATA).ravel()), level=level,
                        draws=60, method="noise", quick=True, delta="noise", **clustered)
     at, observed = target(truth, ratio, seed)
-    rows = []
-    for rule in rules:
-        boot = calibrate(apply_rule(compared, rule, level), draws, **clustered)
-        row = {"truth": truth, "rule": rule, "seed": seed, "law": boot.selection.law, "factor": boot.selection.factor,
-               "error": boot.fit.predict(**at) / observed - 1}
-        for name, each in (("plain", boot.leading), ("calibrated", boot)):
-            low, high = each.predict(**at, level=level)
-            row |= {f"{name}_holds": low <= observed <= high, f"{name}_width": (high - low) / 2 / observed}
-        rows.append(row)
+    return [scored(calibrate(apply_rule(compared, rule, level), draws, **clustered), at, observed, level)
+            | {"truth": truth, "rule": rule, "seed": seed} for rule in rules]
+
+
+def scored(boot: Calibrated, at: dict[str, float], observed: float, level: float) -> dict:
+    """The error of a forecast, and the plain and the calibrated interval, as `forecasts` has them."""
+    row = {"law": boot.selection.law, "factor": boot.selection.factor, "error": boot.fit.predict(**at) / observed - 1}
+    for name, each in (("plain", boot.leading), ("calibrated", boot)):
+        low, high = each.predict(**at, level=level)
+        row |= {f"{name}_holds": low <= observed <= high, f"{name}_width": (high - low) / 2 / observed}
+    return row
+
+
+def of_table(path: str, by: str, where: str | None, ratio: float, level: float = 0.9) -> list[dict]:
+    """Rows as `forecasts` has them, with the group as truth and one for every run above half of its largest compute."""
+    runs, rows = Runs.from_csv(path, where=where), []
+    for group in sorted(runs.frame[by].unique()):
+        part = runs.select((runs.frame[by] == group).to_numpy(), "another group")
+        compute = part.flops
+        below = part.select(compute <= compute.max() / ratio, "held out")
+        above = part.select(compute > compute.max() / 2, "fitted")
+        cuts = rolling_cuts(below.flops) if len(below) >= ENOUGH else []
+        if not cuts or (below.flops < cuts[0]).sum() < MOST:
+            print(f"{group}: {len(below)} runs below 1 / {ratio:g} of the largest compute are too few")
+            continue
+        compared = compare(below, RIVALS, cuts=cuts, level=level, draws=60, quick=True, delta="noise")
+        for rule in RULES:
+            boot = calibrate(apply_rule(compared, rule, level), 300)
+            for n, d, y in zip(above.values("N"), above.values("D"), above.y):
+                rows.append(scored(boot, {"N": n, "D": d}, y, level) | {"truth": group, "rule": rule, "seed": 0})
     return rows
 
 
@@ -88,15 +118,18 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv):
     del argv
-    rows = [row for truth in _TRUTHS.value for seed in range(_STUDIES.value)
-            for row in forecasts(truth, seed, _RATIO.value, _LEVEL.value)]
+    if _TABLE.value:
+        rows = of_table(_TABLE.value, _BY.value, _WHERE.value, _RATIO.value, _LEVEL.value)
+    else:
+        rows = [row for truth in _TRUTHS.value for seed in range(_STUDIES.value)
+                for row in forecasts(truth, seed, _RATIO.value, _LEVEL.value)]
     table = summary(pd.DataFrame(rows)).reset_index()
     for name in ("|error|", "bias", "half width"):
         table[name] = table[name].map("{:.2%}".format)
     for name in ("covered, plain", "covered"):
         table[name] = table[name].map("{:.0%}".format)
-    print(f"{_STUDIES.value} studies for each truth, forecast at {_RATIO.value:g} times the largest compute, "
-          f"{_LEVEL.value:.0%} intervals")
+    what = _TABLE.value or f"{_STUDIES.value} studies for each truth"
+    print(f"{what}; forecast at {_RATIO.value:g} times the largest fitted compute, {_LEVEL.value:.0%} intervals")
     print(table.to_string(index=False, float_format="{:.2f}".format))
 
 

@@ -45,10 +45,10 @@ def _inputs(one: Fit, of: Fit, logs: np.ndarray) -> np.ndarray:
 
 def _mean(members) -> np.ndarray:
     """The weighted mean of predictions, of their logarithms where all are positive."""
-    total = sum(weight for weight, _ in members)
-    if all((values > 0).all() for _, values in members):
-        return np.exp(sum(weight * np.log(values) for weight, values in members) / total)
-    return sum(weight * values for weight, values in members) / total
+    weights, values = np.array([weight for weight, _ in members]), np.stack([each for _, each in members])
+    if (values > 0).all():
+        return np.exp(np.average(np.log(values), axis=0, weights=weights))
+    return np.average(values, axis=0, weights=weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Calibrated:
         log = self.fit.spec.space != "linear" and all((values > 0).all() for values in [*ends.values(), *refits.values()])
         if log:
             ends, refits = ({name: np.log(values) for name, values in each.items()} for each in (ends, refits))
-        centre = sum(weight * ends[name] for name, weight in chosen.weights.items())
+        centre = np.sum([weight * ends[name] for name, weight in chosen.weights.items()], axis=0)
         names, shares = list(chosen.weights), np.array(list(chosen.weights.values()))
         which = rng.choice(len(names), draws, p=shares / shares.sum())
         moved = np.stack([refits[name] - ends[name] for name in names])[which, np.arange(draws)]

@@ -227,6 +227,7 @@ def usual_quantile(level: float) -> float:
     return statistics.NormalDist().inv_cdf((1 + level) / 2)
 
 
-def _gap(points: pd.DataFrame) -> pd.Series:
-    positive = (points[["predicted", "observed"]] > 0).all(axis=None)
-    return np.log(points.predicted / points.observed) if positive else points.predicted - points.observed
+def _gap(points: pd.DataFrame) -> np.ndarray:
+    predicted, observed = (points[name].to_numpy(float) for name in ("predicted", "observed"))
+    positive = (predicted > 0).all() and (observed > 0).all()
+    return np.log(predicted / observed) if positive else predicted - observed

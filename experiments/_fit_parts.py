@@ -137,3 +137,6 @@ def _budgets(fitted, boot) -> Iterator[Part]:
     lines += [table.to_string(index=False, float_format="{:.4g}".format)]
     lines += [f"! {said}" for said in (cost.diagnostics if cost else [])]
     yield Part("frontier", table.to_dict("records"), "\n".join(lines), draw)
+    if {"N", "D"} <= set(fitted.form.inputs):
+        ways = laws.size_exponents(fitted, boot, level)
+        yield Part("exponents", ways.to_json(), str(ways))

@@ -15,7 +15,8 @@ from scaling.store import files
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV and its kin, JSON, Parquet.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study by experiments.run.")
-_LAW = flags.DEFINE_string("law", None, "The law's form, or list to list them; by default chinchilla, or the study's.")
+_LAW = flags.DEFINE_string("law", None, "The law's form; list to list them; best or stacked to choose by held-out error. "
+                          "By default chinchilla, or the study's.")
 _FORM = flags.DEFINE_string("form", None, "Python file with a law of your own; --law names one of several.")
 _Y = flags.DEFINE_string("y", None, "Column of the metric, or an expression in columns: '1 - acc'. Columns that are not "
                          "named are found by their usual names.")
@@ -128,6 +129,15 @@ def law() -> str | laws.Form:
     if _FORM.value and _LAW.value != "list":
         return laws.register(laws.own_form(_FORM.value, _LAW.value))
     return _LAW.value or of_study().get("law") or "chinchilla"
+
+
+def selected(found: laws.Runs, **changes) -> laws.Selection | None:
+    """The choice of a law by the rule that --law names; None where it names a law. changes: to `options`."""
+    rule = law()
+    if rule not in laws.RULES:
+        return None
+    shared = {name: value for name, value in (options() | changes).items() if value or name not in ("fix", "tie", "bounds")}
+    return laws.choose_law(found, rule, cluster=_CLUSTER.value, level=_LEVEL.value, **shared)
 
 
 def in_flags(text: str) -> str:

@@ -55,7 +55,8 @@ _QUANTILE = flags.DEFINE_float("quantile", None, "Share of runs that lie below t
 _AVERAGE = flags.DEFINE_bool("average", False, "Average runs with equal inputs, and weight the mean by their number.")
 _STARTS = flags.DEFINE_integer("starts", None, "Starts of the search; by default the number that the form needs.",
                                lower_bound=1)
-_METHOD = flags.DEFINE_enum("method", "auto", ["auto", "case", "cluster", "noise", "wild", "wild cluster"],
+_METHOD = flags.DEFINE_enum("method", "auto", ["auto", "case", "cluster", "noise", "noise cluster",
+                                                "wild", "wild cluster"],
                             "How to resample.")
 _EACH = flags.DEFINE_string("each", None, "Column: a fit for every one of its values.")
 _BY = flags.DEFINE_string("by", None, "Column that colours residuals; by default that of --cluster.")
@@ -107,7 +108,10 @@ def fit_one(runs: laws.Runs, output: epath.Path | None) -> tuple[laws.Fit, laws.
     if _AVERAGE.value:
         runs = runs.averaged()
         options["weights"] = options.get("weights") or "seeds"
-    fitted, boot, failed = laws.fit(runs, _points.law(), **options), None, False
+    chosen = _points.selected(runs, **options)
+    fitted, boot, failed = chosen.fit if chosen else laws.fit(runs, _points.law(), **options), None, False
+    if chosen:
+        print(f"{_points.in_flags(str(chosen))}\n", flush=True)
     if _fit_parts.profiles():
         fitted = dataclasses.replace(fitted, diagnostics=laws.examine(fitted, _points.level()))
     if draws["draws"]:

@@ -24,6 +24,9 @@ or --workdir say where it is. If the log was changed or is gone, the verdict is 
     python -m experiments.forecast --workdir=runs/quickstart --target='N=3e6,D=1e8' --output=forecast.json
 
 uses the tuned runs of a study by experiments.run. --target names inputs of the law or columns of the table.
+With --law=best or --law=stacked the law is chosen by its error on held-out runs, and the interval is made of
+the fitted parameters, the noise of a run, the spread of the laws that these runs do not tell apart, and a factor
+that makes it hold the held-out runs.
 
     python -m experiments.forecast --points=points.csv --y=loss --link=downstream --metric=error \\
         --target='N=7e9,D=1.4e11' --output=forecast.json
@@ -81,8 +84,16 @@ def forecast():
                           "--check=FILE")
     known = _points.everything()
     runs = _points.chosen(known)
-    _refuse_unknown(target, laws.get_form(_points.law()).inputs, runs)
-    if _LINK.value is None:
+    rule = _points.law() in laws.RULES
+    _refuse_unknown(target, ("N", "D") if rule else laws.get_form(_points.law()).inputs, runs)
+    if rule and _LINK.value is not None:
+        raise flags.Error(f"--law={_points.law()} chooses a law of one step; name a law beside --link")
+    if rule:
+        chosen = _points.selected(runs)
+        print(f"{_points.in_flags(str(chosen))}\n")
+        boot = laws.calibrate(chosen, **_points.resampling())
+        fit = boot.fit
+    elif _LINK.value is None:
         fit = laws.fit(runs, _points.law(), **_points.options())
         boot = laws.bootstrap(fit, **_points.resampling())
     else:

@@ -17,6 +17,8 @@ CATALOGUE = {
     "chinchilla": dict(E=E, A=A, B=B, alpha=0.34, beta=0.37), "tied_chinchilla": dict(E=E, A=A, B=B, alpha=0.35),
     "kaplan": dict(A=8.0, alpha=0.076, beta=0.1, log_ratio=5.0),
     "interaction": dict(E=E, A=A, B=B, G=-1e5, alpha=0.34, beta=0.37),
+    "power_mean": dict(E=E, A=A, alpha=0.34, beta=0.37, log_ratio=np.log(B / A), q=0.7),
+    "bounded": dict(E=E, L0=9.0, alpha=0.34, beta=0.37, log_A=4.0, log_B=5.6),
     "data_constrained": dict(E=E, A=A, B=B, alpha=0.34, beta=0.37, R_D=15.0, R_N=6.0, G=0.2),
     "downstream": dict(epsilon=0.9, k=2.0, gamma=0.8), "sigmoid": dict(floor=0.1, span=0.6, slope=3.0, middle=2.8)}
 EXAMPLES = {  # of docs/laws-forms.md

@@ -135,9 +135,10 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None), and so is `remat`; a
     value there overrides the ladder. The config also has the fields of a study: its title, the metric to fit and forecast,
-    other metrics to fit beside it, the law, prompts for text, and the rule by which learning rates are stopped early. With
-    `tune`, cells whose best learning rate is at the edge of those tried ask for more rates, for at most that share of the
-    sweep's FLOPs. A cell that is still at the edge is left out of the fit, unless `fit_edges` is true.
+    other metrics to fit beside it, the law (its name, or a rule that chooses it by held-out error: "best" or "stacked"),
+    prompts for text, and the rule by which learning rates are stopped early. With `tune`, cells whose best learning rate is
+    at the edge of those tried ask for more rates, for at most that share of the sweep's FLOPs. A cell that is still at the
+    edge is left out of the fit, unless `fit_edges` is true.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -151,7 +152,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
         kind = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
         sizes[f.name] = config_dict.placeholder(kind) if laddered or kind is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
-    study = {"title": "", "metric": "", "beside": (), "law": "chinchilla", "prompts": (), "stop_early": "",
+    study = {"title": "", "metric": "", "beside": (), "law": "best", "prompts": (), "stop_early": "",
              "tune": 0.25, "fit_edges": False}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
     out = config_dict.ConfigDict({"family": sizes, **study, **rest})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scaling.laws.fitting.objectives import Objective
     from scaling.laws.fitting.search import fit
     from scaling.laws.forecasts import forecast
+    from scaling.laws.forecasts.calibrated import Calibrated, calibrate
     from scaling.laws.forecasts.evidence import record_hashes
     from scaling.laws.forecasts.prediction import predict_run
     from scaling.laws.forecasts.twostep import two_step
@@ -34,16 +35,18 @@ if TYPE_CHECKING:
     from scaling.laws.intervals.uncertainty import Bootstrap, bootstrap
     from scaling.laws.optimum.allocation import frontier
     from scaling.laws.optimum.counts import counted
+    from scaling.laws.optimum.exponents import Exponents, size_exponents
     from scaling.laws.optimum.isoflop import isoflop
     from scaling.laws.runs import Runs
+    from scaling.laws.scores.choose import RULES, Selection, choose_law
     from scaling.laws.scores.compare import compare
     from scaling.laws.scores.holdout import holdout
     from scaling.laws.store import load_fit, save_fit, settings_of_study, table
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Amplitude", "Bootstrap", "Diagnostic", "FORMS", "Fit", "Form", "LawError", "Objective",
-           "Parameter", "Runs", "best_loss", "best_size", "bootstrap", "compare", "counted", "diagnose",
-           "examine", "extrapolation", "first_grid", "fit", "forecast", "frontier", "get_form", "holdout",
-           "isoflop", "load_fit", "locate", "loss_at", "own_form", "plots", "predict_run", "profile",
-           "quantity", "record_hashes", "register", "save_fit", "settings_of_study", "suggest", "table",
-           "two_step"]
+__all__ = ["Amplitude", "Bootstrap", "Calibrated", "Diagnostic", "Exponents", "FORMS", "Fit", "Form", "LawError",
+           "Objective", "Parameter", "RULES", "Runs", "Selection", "best_loss", "best_size", "bootstrap",
+           "calibrate", "choose_law", "compare", "counted", "diagnose", "examine", "extrapolation",
+           "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop", "load_fit",
+           "locate", "loss_at", "own_form", "plots", "predict_run", "profile", "quantity", "record_hashes",
+           "register", "save_fit", "settings_of_study", "size_exponents", "suggest", "table", "two_step"]

@@ -14,7 +14,9 @@ from scaling.laws.forms.catalogue import FORMS, get_form
 from scaling.laws.forms.form import LawError
 from scaling.laws.forms.own import form_again
 from scaling.laws.intervals.uncertainty import DOUBTFUL, Bootstrap
+from scaling.laws.optimum.exponents import Exponents
 from scaling.laws.runs import Runs
+from scaling.laws.scores.choose import RULES, Selection
 from scaling.store import files
 
 KEPT = ("flops", "fingerprint")  # columns of the runs that are saved besides those that the law uses
@@ -65,7 +67,7 @@ def settings_of_study(path, metric: str | None = None) -> dict:
                   if place.exists()), None)
     found = {"delta": "noise", "weights": "seeds"}
     if place is None:
-        return found | ({"law": study["law"]} if isinstance(study.get("law"), str) else {})
+        return found | ({"law": study["law"]} if isinstance(study.get("law"), str) and study["law"] not in RULES else {})
     saved = files.read_json(place)
     try:
         equal = saved["manifest"]["weights"] == "equal"
@@ -80,9 +82,16 @@ def settings_of_study(path, metric: str | None = None) -> dict:
 
 
 def save_fit(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None,
-             level: float = 0.9) -> dict:
-    """Write fit.json atomically, replacing an older one, and return its content."""
+             level: float = 0.9, selection: Selection | None = None, exponents: Exponents | None = None) -> dict:
+    """Write fit.json atomically, replacing an older one, and return its content.
+
+    selection: how the law was chosen. exponents: of the best size, in two ways.
+    """
     written = fit_content(fit, boot, frontier, level)
+    if selection is not None:
+        written["selection"] = selection.to_json(brief=True)
+    if exponents is not None:
+        written["exponents"] = exponents.to_json()
     files.write_json(path, written)
     return written
 

@@ -12,6 +12,7 @@ METHODS = {
     "case": "each draws the runs again with replacement",
     "cluster": "each draws whole clusters of runs again with replacement",
     "noise": "each adds normal noise, as large as the scatter of the runs, to the fitted law",
+    "noise cluster": "each adds normal noise to the fitted law, of which the runs of a cluster share a part",
     "wild": "each gives every residual a random sign",
     "wild cluster": "each gives the residuals of every cluster of runs one random sign"}
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scaling.figures.palette import Palette
 from scaling.figures.words import count, number, percent, plural, sentence, short
-from scaling.report import plots, training_plots
+from scaling.report import collapsing, plots, training_plots
 from scaling.report.plots import PlannedFigure
 from scaling.report.reading import StudyFiles, made_or_said
 from scaling.report.trends import effect_sentence
@@ -36,6 +36,7 @@ def study_figures(study: StudyFiles, palette: Palette) -> dict[str, PlannedFigur
         "residuals": planned(plots.draw_residuals, "residuals of the fit", _residuals),
         "learning-rate": planned(training_plots.draw_learning_rates, f"{measure} against learning rate", _learning_rates),
     }
+    figures["collapse"] = planned(collapsing.draw_collapse, "collapse of the training curves", _collapse)
     for metric in study.beside:
         for name, figure in _size_and_data(study.showing(metric), palette).items():
             figures[f"{name}-{metric}"] = figure
@@ -163,6 +164,13 @@ def _curves(study: StudyFiles, target: str | None, loss: str) -> str:
     return (f"{sentence(study.measure.noun)} on evaluation data {of}, measured on the way. Colour is model size. {start} "
             "Points are measured on the first part of the evaluation set; one factor for each run makes the last one its "
             "result on the whole set.")
+
+
+def _collapse(study: StudyFiles) -> str:
+    noun = study.measure.noun
+    return (f"Training {noun} of the tuned runs above the law's E, divided by the {noun} above E at the end, against the "
+            "part of the training compute. Colour is model size. Curves of well-tuned sizes lie on each other where the "
+            "two terms of the law have equal shares.")
 
 
 def _learning_rates(study: StudyFiles) -> str:

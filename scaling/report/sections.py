@@ -17,7 +17,7 @@ from scaling.figures.words import (
     short,
     with_error,
 )
-from scaling.report import dataset, evaluation, fitting, pictures, run_table, tuning
+from scaling.report import collapsing, dataset, evaluation, fitting, pictures, rivals, run_table, tuning
 from scaling.report.abstract import abstract
 from scaling.report.caveats import caveats
 from scaling.report.provenance import provenance
@@ -37,6 +37,8 @@ def page_content(study: StudyFiles) -> dict:
         "abstract": (abstract, []), "caveats": (caveats, []), "verdict": (verdict, None), "facts": (key_facts, []),
         "matrix": (tuned_table, None), "monotone": (monotone, []), "law": (lambda study: fitting.law_rows(study.fit), []),
         "other_laws": (fitting.other_laws, None), "remarks": (fitting.remarks, []), "methods": (fitting.methods, []),
+        "rivals": (rivals.rivals, None), "choice": (rivals.choice, []), "parts": (rivals.interval_parts, []),
+        "two_ways": (rivals.two_ways, []), "collapse": (collapsing.collapse_sentences, []),
         "diagnostics": (diagnostics, []), "rate_rule": (tuning.rate_of_target, ""), "edges": (unbracketed, []),
         "data_sets": (dataset.data_sets, []), "repetition": (dataset.repetition, ""),
         "evaluation": (evaluation.evaluation, []), "diverged": (diverged_table, None), "samples": (text_samples, []),

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from scaling import experiment as experiments
-from scaling import families
+from scaling import families, laws
 from scaling.results import records
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError
@@ -48,6 +48,9 @@ def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner
         "results_version": max(map(experiments.results_version, definition.sweep))}))
 
 
+OLDER_LAW = "chinchilla"  # the default of versions that had no rules
+
+
 def read_study_file(workdir: epath.Path) -> dict | None:
     """study.json, None where there is none. WorkdirError, which says what to do, where it is damaged."""
     return _read(workdir / FILE)
@@ -69,6 +72,8 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
         _refuse(workdir, fields, data, len(old) - len(lost))
     elif forecast:
         was = before if "runs" in before else {"metric": forecast.get("metric"), "law": forecast.get("form")}
+        if now["law"] in laws.RULES and was.get("law") == OLDER_LAW:  # `judging.law_of` keeps that of the forecast
+            was = {**was, "law": None}
         wrong = [_change(name, was[name], now[name]) for name in ("metric", "law")
                  if (was.get(name) or now[name]) != now[name]]
         _refuse(workdir, wrong + _target_changes(before, forecast, now), [], len(old))

@@ -87,9 +87,10 @@ def _evaluated(family, known: bool) -> list[str]:
 
 def _check_law(definition, target) -> list[str]:
     try:
-        form = laws.get_form(definition.law)
+        form = laws.get_form("chinchilla" if definition.law in laws.RULES else definition.law)
     except (laws.LawError, TypeError) as error:
-        raise ConfigError(f"law={definition.law!r} is no law: {error}") from None
+        raise ConfigError(f"law={definition.law!r} is no law: {error}. The rules {' and '.join(laws.RULES)} choose one by "
+                          "its error on held-out runs") from None
     if unknown := [name for name in form.inputs if name not in INPUTS]:
         fitting = [name for name, known in laws.FORMS.items() if set(known.inputs) <= set(INPUTS)]
         raise ConfigError(f"law={form.name!r} takes {', '.join(unknown)}, which a study does not measure; write one of "

@@ -15,7 +15,7 @@ class Definition:
     sweep: list[experiments.Experiment]
     target: Callable[[float], experiments.Experiment] | None  # from a learning rate, or None for no forecast
     prompts: tuple[str, ...] = ()
-    law: str = "chinchilla"  # a form of scaling.laws in N and D
+    law: str = "chinchilla"  # a form of scaling.laws in N and D, or a rule of `laws.RULES` that chooses one
     beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
     stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
     tune: float = 0.0  # share of the sweep's FLOPs for which cells ask for more rates; see scaling.study.bracketing

@@ -10,6 +10,7 @@ from etils import epath
 
 from scaling import experiment as experiments
 from scaling import laws
+from scaling.laws.forecasts.calibrated import describe_parts
 from scaling.results import records
 from scaling.store import files
 from scaling.study import recipe
@@ -31,10 +32,10 @@ class Forecasting:
               data_column: str, say) -> dict:
         """Writes the forecast unless there is one, and returns its target as `plan` takes it.
 
-        The target may be trained only after this. make_target: the target from its learning rate. cells: the tuned runs
-        that `fit` was fitted to. data_column: D in the records. A forecast whose target had finished, or begun, before it
-        was written is marked as late and never scored. Raises LawError where this command would train another run than the
-        one that the forecast is about.
+        The target may be trained only after this. make_target: the target from its learning rate. fit and boot: a law and
+        its Bootstrap or Calibrated. cells: the tuned runs that `fit` was fitted to. data_column: D in the records. A
+        forecast whose target had finished, or begun, before it was written is marked as late and never scored. Raises
+        LawError where this command would train another run than the one that the forecast is about.
         """
         import pandas as pd
 
@@ -64,6 +65,8 @@ class Forecasting:
         ratio = f", at {written['compute_ratio']:.1f} times the compute" if written["compute_ratio"] else ""
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}]{ratio}; in {self.path}")
+        if parts := written.get("parts"):
+            say(f"forecast, {describe_parts(parts)}")
         if naive := written.get("naive"):
             say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")
         for sentence in laws.forecast.verify(self.path).sentences:

@@ -18,10 +18,10 @@ from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
 from scaling.devices.speed import known_matmul_rate, matmul_rate
-from scaling.results import edges, planned, records, tuned
+from scaling.results import edges, planned, records, seeds, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.study import belonging, overview, preflight, recipe, showcase
+from scaling.study import belonging, judging, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.bracketing import Bracketing
 from scaling.study.definition import Definition
@@ -160,12 +160,12 @@ class Study:
 
     def fit_and_forecast(self, say) -> dict | None:
         """Fits the law and, if there is a target, forecasts it. Returns what `Forecasting.plan` takes, or None."""
-        fit, boot = self.fit(say)
-        if self.definition.target is None or fit is None:
+        judged = self.fit(say)
+        if self.definition.target is None or judged is None:
             return None
         _, cells = self.cells()
         fitted = cells[cells["left_out"] == ""]
-        return self.forecasting.write(self.definition.target, fit, boot, fitted, self.data_column, say)
+        return self.forecasting.write(self.definition.target, judged.fit, judged, fitted, self.data_column, say)
 
     def conclude(self) -> str:
         """Writes study.json, the samples and the report, and returns the report's path.
@@ -192,26 +192,27 @@ class Study:
         return runs, cells.assign(left_out=edges.left_out(runs, cells, len(form.free), self.definition.fit_edges))
 
     def points(self, cells, metric) -> laws.Runs:
-        """The cells as runs for a fit, with the names of N, D, C and the metric in the records."""
+        """The cells as runs for a fit, with the names of N, D, C and the metric in the records, and the trunk of each."""
         source = {"kind": "workdir", "runs": len(cells)}
         return laws.Runs.from_dataframe(
-            cells, metric, params="params_non_embedding", data=self.data_column, compute="flops",
-            unique=f"{self.unit}_unique", source=source).without_edges(cells["left_out"])
+            cells.assign(**{seeds.TRUNK: seeds.trunk_labels(cells)}), metric, params="params_non_embedding",
+            data=self.data_column, compute="flops", unique=f"{self.unit}_unique",
+            source=source).without_edges(cells["left_out"])
 
     def fit(self, say):
-        """(fit of the law to the tuned runs, its bootstrap), also written to fit.json; (None, None) for too few runs."""
+        """The law of the tuned runs with the error of its forecasts, also written to fit.json; None for too few runs."""
         runs, cells = self.cells()
         for sentence in recipe.edges(runs, cells, self.definition.fit_edges):
             say(f"note: {sentence}")
+        goal = None if self.goal is None else self.goal.runs[0].experiment
         try:
-            # Runs of a few minutes miss the law by more than Huber's usual delta. A delta of the size of the noise weighs
-            # them as a normal error would, and still discounts outliers.
-            fit = laws.fit(self.points(cells, self.definition.metric), self.definition.law, delta="noise", weights="seeds")
+            law = judging.law_of(self.definition.law, self.forecasting.path)
+            judged = judging.judge(self.points(cells, self.definition.metric), law, runs, cells, goal)
         except laws.LawError as error:
             say(f"no fit: {error}")
             (self.workdir / "fit.json").unlink(missing_ok=True)  # of fewer or other runs
-            return None, None
-        boot = laws.bootstrap(fit)
+            return None
+        fit, boot = judged.selection.fit, judged.leading
         flops = cells["flops"]
         budgets = np.geomspace(flops.min(), max(self.goal.flops() if self.goal is not None else 0, flops.max()) * 2, 25)
         frontier = None
@@ -219,16 +220,17 @@ class Study:
             frontier = laws.frontier(fit, budgets, laws.counted(fit.runs), boot)
         except laws.LawError as error:
             say(f"no frontier: {error}")
-        laws.save_fit(self.workdir / "fit.json", fit, boot, frontier)
-        say(laws.table(fit, boot))
-        self.fit_beside(cells, say)
-        return fit, boot
+        ways = laws.size_exponents(fit, boot) if {"N", "D"} <= set(fit.form.inputs) else None
+        laws.save_fit(self.workdir / "fit.json", fit, boot, frontier, selection=judged.selection, exponents=ways)
+        say("\n".join(map(str, filter(None, (judged.selection, laws.table(fit, boot), ways)))))
+        self.fit_beside(cells, fit.form.name, say)
+        return judged
 
-    def fit_beside(self, cells, say):
+    def fit_beside(self, cells, law: str, say):
         """Fits the same law to other metrics of the same runs, and writes fits/<metric>.json."""
         for metric in self.definition.beside:
             try:
-                fit = laws.fit(self.points(cells, metric), self.definition.law, delta="noise", weights="seeds")
+                fit = laws.fit(self.points(cells, metric), law, **judging.HOW)
                 laws.save_fit(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")

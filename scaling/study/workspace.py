@@ -33,7 +33,7 @@ class Workspace:
     """The runs that a workdir holds and its config; `runs` is None while nothing was trained.
 
     config and module: the config and its Python module. Without them the config is read from the workdir's
-    study.json. law: the law to fit; by default the config's. `unfinished` are the runs that the study of the
+    study.json. law: the law to fit; by default the study's. `unfinished` are the runs that the study of the
     workdir plans and has not finished. Raises ConfigError where there is no config, or where the workdir holds
     runs of another family.
     """
@@ -42,7 +42,7 @@ class Workspace:
         self.workdir, self.module = epath.Path(workdir).expanduser(), module
         self.config = config or self._recorded()
         self.base = experiments.from_config(self.config)
-        self.metric, self.unit, self.law = self.config.metric, self.base.data.unit, law or self.config.law
+        self.metric, self.unit, self.law = self.config.metric, self.base.data.unit, law or self._law()
         self.data = f"{self.unit}_seen"
         held, runs = records.Records(self.workdir), planned.planned_runs(self.workdir)
         known = [name for name in held.fingerprints() if runs is None or name in runs]  # the others are of other studies
@@ -56,6 +56,11 @@ class Workspace:
                 f"{workdir} holds runs of the family {', '.join(others)}, and the config is of "
                 f"{families.name(self.base.family)}: name the config of these runs with --config")
         self.runs = laws.Runs.from_workdir(self.workdir, self.metric) if self.bought else None
+
+    def _law(self) -> str:
+        """The law of the config or, under a rule that chooses one, the one that it chose. Additive before it did."""
+        rule = self.config.law in laws.RULES
+        return laws.settings_of_study(self.workdir).get("law", "chinchilla") if rule else self.config.law
 
     def _recorded(self) -> config_dict.ConfigDict:
         path = self.workdir / "study.json"

@@ -210,7 +210,7 @@ def test_a_workdir_of_an_earlier_version_belongs_to_the_study_of_its_forecast(de
     assert admit(workdir, first) == []  # nothing says whose it is
     forecast(workdir, first)
     assert admit(workdir, first) == []
-    for change, says in [({"metric": "loss"}, "metric bits_per_byte -> loss"), ({"law": "kaplan"}, "chinchilla -> kaplan"),
+    for change, says in [({"metric": "loss"}, "metric bits_per_byte -> loss"), ({"law": "kaplan"}, "best -> kaplan"),
                          ({"optim.beta1": 0.8}, "leaves out 4 of"), ({"target_tokens": 20_480}, "target's data.tokens")]:
         with pytest.raises(WorkdirError, match=says):
             admit(workdir, defined(**change))

@@ -126,7 +126,7 @@ def noise_scale(residuals: np.ndarray, parameters: int) -> float:
 
 
 @np.errstate(all="ignore")
-def refit(law: Fit, y, weights) -> newton.Result:
+def refit(law: Fit, y, weights, iterations: int = 300) -> newton.Result:
     """Fit the same points with other losses and weights, each [batch, n] or [n]. Vectors are in the units of the data.
 
     Starts from the fit's three best optima (those within a factor 2 of the best objective) and keeps the best result.
@@ -146,8 +146,9 @@ def refit(law: Fit, y, weights) -> newton.Result:
         vectors = np.tile(start, (batch, 1))
         for step in range(steps, 0, -1):
             smooth = scale.objective.with_delta(10.0 ** step * scale.objective.delta)
-            vectors = scale.minimise(vectors, y, weights, smooth, tolerance=1e-4 if steps == 1 else 1e-12).vectors
-        found = scale.minimise(vectors, y, weights)
+            vectors = scale.minimise(vectors, y, weights, smooth, iterations=iterations,
+                                     tolerance=1e-4 if steps == 1 else 1e-12).vectors
+        found = scale.minimise(vectors, y, weights, iterations=iterations)
         best = found if best is None else best.better(found)
     return best._replace(vectors=scale.restore(best.vectors), objective=best.objective * scale.factor)
 

@@ -15,6 +15,8 @@ DIRECT = 24      # starts that are minimised without least squares first
 # Two rounds for starts that have not converged: how many go on, for how many iterations, and how many times the best
 # objective theirs may be.
 POLISH = ((24, 300, 1e3), (4, 3000, 2.0))
+# The same for a quick search, such as that of a law that is only scored: its predictions are right before it has converged.
+QUICK_STARTS, QUICK_ITERATIONS, QUICK_POLISH = 24, 40, ((4, 160, 2.0),)
 FOLLOWED = 8     # starts that are followed to a delta far below the noise
 ROUGH = 100.0    # times delta: residuals from which delta is far below the noise
 SAME = 1e-5      # optima are one if their predictions nowhere differ by more than this share
@@ -57,15 +59,19 @@ class Scale:
 
 
 @np.errstate(all="ignore")  # far from an optimum a law may overflow, and such a start loses
-def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None):
+def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | None = None, seed: int | None = None,
+             at: np.ndarray | None = None, quick: bool = False):
     """Distinct local optima, best first: (vectors [m, P] in the units of logs, objectives [m], a description).
 
-    starts: how many; by default as many as the form needs. With a seed they are random. Raises LawError if no start
+    starts: how many; by default as many as the form needs. With a seed they are random. at [s, P]: parameter vectors in the
+    units of logs to start from, instead of a search. quick: fewer starts and iterations. Raises LawError if no start
     reaches a finite objective.
     """
     scale = Scale(form, logs, y, objective)
     wanted = starts or STARTS.get(sum(p.name in form.free for p in form.nonlinear), MANY)
-    start = projection.starts(scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
+    wanted = min(wanted, QUICK_STARTS) if quick else wanted
+    start = scale.enter(at) if at is not None else projection.starts(
+        scale.inner, scale.logs, scale.y, weights, scale.objective, wanted, seed)
     if not len(start):
         raise LawError(f"no start of {form.name} reached a finite objective")
     # A small delta makes the objective rough, with a local optimum wherever the curve passes through enough points. So the
@@ -77,10 +83,11 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
         further = eased.vectors[order[:len(start) // 4]]
         start = np.concatenate([start[:DIRECT], further]) if seed is None else eased.vectors
     start = np.concatenate([start, _from_the_noise(scale, start, y, weights)])
-    found = scale.minimise(start, y, weights, iterations=100)
+    found = scale.minimise(start, y, weights, iterations=QUICK_ITERATIONS if quick else 100)
     if not np.isfinite(found.objective).any():
         raise LawError(f"no start of {form.name} reached a finite objective")
-    for many, iterations, near in POLISH:  # narrow curved valleys, such as those of breaks beyond the data, take longer
+    # narrow curved valleys, such as those of breaks beyond the data, take longer
+    for many, iterations, near in QUICK_POLISH if quick else POLISH:
         late = np.flatnonzero(~found.converged & (found.objective <= near * found.objective.min()))
         late = late[np.argsort(found.objective[late], kind="stable")[:many]]
         if late.size:
@@ -94,7 +101,8 @@ def optimise(form: Form, logs, y, weights, objective: Objective, starts: int | N
         if finished and new and np.isfinite(found.objective[i]):
             kept.append(i)
     best = found.objective[kept[0]]
-    about = {"method": "variable projection, then damped Newton", "starts": len(start),
+    about = {"method": "variable projection, then damped Newton" if at is None else
+             "damped Newton from the optima of other fits", "starts": len(start),
              "converged": int(found.converged.sum()), "best_converged": bool(found.converged[kept[0]]),
              "reached_best": int((found.objective <= best * (1 + 1e-6) + 1e-300).sum())}
     return scale.restore(found.vectors[kept]), found.objective[kept] * scale.factor, about

@@ -8,7 +8,7 @@ The default objective is the sum over runs of Huber(log observed - log predicted
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,18 +21,22 @@ from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.runs import Runs, as_runs, with_column
 
+NEAR = 3  # optima of each fit that another one starts from
+
 
 def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_log", delta: float | str = 1e-3,
         quantile: float = 0.5, weights=None, fix: Mapping[str, float] | None = None,
         tie: Mapping[str, str] | None = None, bounds: Mapping[str, tuple[float, float]] | None = None,
-        starts: int | None = None, seed: int | None = None) -> Fit:
+        starts: int | None = None, seed: int | None = None, near: Sequence[Fit] = (), quick: bool = False) -> Fit:
     """Fit a law to runs: Runs, a DataFrame, or the path of a table.
 
     law: a name in `laws.FORMS` or a Form. loss: the name of an objective (objectives.NAMES). delta: Huber's, in the unit
     of the residuals, or "noise" for 1.345 standard deviations of the residuals. quantile: below 0.5 for a lower envelope.
     weights: one a run, or the column that holds them (seeds); a weight of two counts a run twice. fix={"alpha": 0.34},
     tie={"beta": "alpha"} and bounds={"alpha": (0.1, 1)} restrict parameters. starts: how many. seed: starts are random
-    instead of searched. Raises LawError, in one sentence, if no fit is possible.
+    instead of searched. near: fits of the same law to other runs, from whose optima this one starts; without a search it is
+    many times faster, and as good as the optima are. quick: ends before the last digits of parameters are sure, which
+    predictions hardly feel, and without diagnostics. Raises LawError, in one sentence, if no fit is possible.
     """
     runs = as_runs(runs)
     settings = {"law": law, "loss": loss, "delta": delta, "quantile": quantile, "weights": weights, "fix": dict(fix or {}),
@@ -57,11 +61,16 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
     weights = _weights(runs, weights)
     form = form.placed(logs)
 
-    for _ in range(3 if measured else 0):
-        vectors, _, _ = optimise(form, logs, y, weights, spec, starts, seed)
+    optima = [other.optima[list(form.names)].head(NEAR).to_numpy(float) for other in near]
+    at = np.concatenate(optima) if optima else None
+    if measured and near:
+        spec = near[0].spec
+    for _ in range((1 if near else 3) if measured else 0):
+        vectors, _, _ = optimise(form, logs, y, weights, spec, starts, seed, at, quick)
+        at = vectors[:NEAR] if at is None and quick else at
         residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
         spec = spec.with_delta(max(EFFICIENT * noise_scale(residuals, len(form.free)), 1e-9))
-    vectors, objective, search = optimise(form, logs, y, weights, spec, starts, seed)
+    vectors, objective, search = optimise(form, logs, y, weights, spec, starts, seed, at, quick)
     residuals = spec.residuals(y, form.predict(vectors[:1], logs)[0])
     form = form.opened(logs)
     result = Fit(
@@ -69,7 +78,7 @@ def fit(runs, law: str | Form = "chinchilla", *, loss: str | Objective = "huber_
         runs=runs, weights=weights, noise=noise_scale(residuals, len(form.free)),
         optima=pd.DataFrame(vectors, columns=list(form.names)).assign(objective=objective), settings=settings,
         search=search)
-    result.diagnostics.extend(diagnose(result))
+    result.diagnostics.extend([] if quick else diagnose(result))
     return result
 
 

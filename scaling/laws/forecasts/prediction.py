@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws.checks.diagnostic import Diagnostic
+from scaling.laws.forecasts.calibrated import Calibrated, describe_parts
 from scaling.laws.forecasts.twostep import TwoStep
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import bootstrap, percentiles
@@ -24,7 +25,7 @@ SIGMA = statistics.NormalDist().cdf(1.0)  # a spread is half the distance of the
 def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     """The prediction of the metric of the run `target`, as plain values.
 
-    fit and boot: a Fit and its Bootstrap, or a TwoStep and its TwoStepBootstrap. target: the law's inputs by
+    fit and boot: a Fit and its Bootstrap or Calibrated, or a TwoStep and its TwoStepBootstrap. target: the law's inputs by
     name (N, D) or by column (params_non_embedding, ...), and anything else to keep about the run ("flops",
     "fingerprint", ...).
 
@@ -33,7 +34,8 @@ def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     quantiles of the draws behind the interval, and their spread: half the width of the central 68.3%, in
     logarithms where `space` is "log". compute_ratio is the target's FLOPs over those of the largest fitted
     run, None where either is unknown. In two steps, loss is the prediction of the first step, and direct is
-    the prediction of the law's form fitted to the metric itself.
+    the prediction of the law's form fitted to the metric itself. Of a Calibrated, parts says how large each part of
+    the interval is (see `Calibrated.parts`), and chosen how the law was chosen and what the back-test held.
 
     Raises LawError if the target lacks an input of the law, or if boot belongs to another fit.
     """
@@ -47,6 +49,8 @@ def predict_run(fit, boot, target: Mapping, level: float = 0.9) -> dict:
     confidence = [float(end) for end in boot.predict(**at, level=level, noise=False)]
     said = [*fit.diagnostics, *boot.diagnostics, *_reach(fit, at, ratio, interval)]
     steps = _steps(fit, boot, at, level) if isinstance(fit, TwoStep) else {}
+    if isinstance(boot, Calibrated):
+        steps = {"parts": boot.parts(**at), "chosen": boot.selection.to_json(brief=True)}
     return {"target": target, "metric": fit.runs.columns["y"], "predicted": float(fit.predict(**at)),
             "interval": interval, "confidence": confidence, "level": level,
             "distribution": {"levels": list(LEVELS), "values": np.quantile(draws, LEVELS).tolist(),
@@ -73,6 +77,8 @@ def describe_forecast(content: Mapping, fit) -> str:
         direct = content["direct"]
         lines.append(f"  in one step: {direct['predicted']:.5g} [{_ends(direct['interval'])}]"
                      if "predicted" in direct else f"  no forecast in one step: {direct['refused']}")
+    if parts := content.get("parts"):
+        lines.append(f"  {describe_parts(parts)}")
     if content["compute_ratio"]:
         lines.append(f"  {content['compute_ratio']:.3g} times the compute of the largest run")
     if naive := content.get("naive"):

@@ -113,6 +113,37 @@ register(Form(
     lambda p, log: (0.0, -p.alpha * log.N, -p.beta * log.D, -p.alpha * log.N - p.beta * log.D)))
 
 
+def _power_mean_shift(p, centre):
+    return {**p, "log_ratio": p["log_ratio"] - p["beta"] * centre["D"] + p["alpha"] * centre["N"]}
+
+
+register(Form(
+    "power_mean", "E + ((A N^-alpha)^q + (B D^-beta)^q)^(1/q), B = A e^log_ratio; the terms add up at q = 1, and the "
+    "larger one alone counts at large q",
+    "Chinchilla with the power mean of its two terms", ("N", "D"), (E, A),
+    (exponent("alpha"), exponent("beta"), Parameter("log_ratio", -25.0, 25.0), Parameter("q", 0.25, 8.0, scale="log")),
+    lambda p, log: (0.0, np.logaddexp(-p.q * p.alpha * log.N, p.q * (p.log_ratio - p.beta * log.D)) / p.q),
+    shift=_power_mean_shift, shifted=("log_ratio",), derived=lambda p: {"B": p["A"] * np.exp(p["log_ratio"])}))
+
+
+def _bounded_shift(p, centre):
+    return {**p, "log_A": p["log_A"] - p["alpha"] * centre["N"], "log_B": p["log_B"] - p["beta"] * centre["D"]}
+
+
+def _bounded(p, log):
+    h = np.logaddexp(p.log_A - p.alpha * log.N, p.log_B - p.beta * log.D)
+    share = -np.logaddexp(0.0, h)  # log of 1 / (1 + h), the share of E
+    return share, h + share
+
+
+register(Form(
+    "bounded", "E + (L0 - E) h / (1 + h), h = e^log_A N^-alpha + e^log_B D^-beta; L0 is the loss of a model that learned "
+    "nothing", "Practical Scaling Law (arXiv:2605.09189)", ("N", "D"), (E, Amplitude("L0")),
+    (exponent("alpha"), exponent("beta"), Parameter("log_A", -15.0, 15.0), Parameter("log_B", -15.0, 15.0)), _bounded,
+    shift=_bounded_shift, shifted=("log_A", "log_B"),
+    derived=lambda p: {"A": (p["L0"] - p["E"]) * np.exp(p["log_A"]), "B": (p["L0"] - p["E"]) * np.exp(p["log_B"])}))
+
+
 def _effective(log_total, log_unique, rate):
     """log of U (1 + R (1 - exp(-r / R))), r the repetitions of total over U, R = rate; U itself where nothing repeats."""
     repeats = np.maximum(np.expm1(np.maximum(log_total - log_unique, 0.0)), 0.0)

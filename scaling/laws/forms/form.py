@@ -242,10 +242,11 @@ class Form:
         """What the optimiser subtracts from logs [I, n]: [I]. Zero if a fixed, tied or bounded parameter has a unit."""
         bounded = [a.name for a in self.amplitudes if a.low not in (0.0, -np.inf) or a.high < np.inf]
         touched = {*self.fixed, *self.tied, *self.tied.values(), *bounded}
-        united = {p.name for p in self.nonlinear if p.unit or self.shift}
+        moved = () if not self.shift else self.shifted or tuple(p.name for p in self.nonlinear)
+        united = {p.name for p in self.nonlinear if p.unit} | set(moved)
         with np.errstate(all="ignore"):
-            terms = self._terms(np.ones((1, len(self.nonlinear))), logs[:, :1])
-        united |= {a.name for a, g in zip(self.amplitudes, terms) if np.ndim(g)}
+            ratio = self._ratios(np.ones((1, len(self.nonlinear))), np.ones(len(logs)))[1]
+        united |= {a.name for a, of in zip(self.amplitudes, ratio.T) if not abs(of - 1.0) < 1e-9}
         if touched & united:
             return np.zeros(len(logs))
         inputs = self.inputs if self.centred is None else self.centred
@@ -257,16 +258,21 @@ class Form:
         if not np.any(centre):
             return vectors
         count = len(self.amplitudes)
+        theta, ratio = self._ratios(vectors[:, count:], centre)
+        return np.concatenate([vectors[:, :count] * ratio, theta], axis=1)
+
+    def _ratios(self, theta: np.ndarray, centre) -> tuple[np.ndarray, np.ndarray]:
+        """(nonlinear parameters [batch, K], factors of the amplitudes [batch, J]) for logs - centre [I] instead of logs."""
         named = dict(zip(self.inputs, map(float, centre)))
-        theta = vectors[:, count:].copy()
+        moved = theta.copy()
         if self.shift:
             values = self.shift({p.name: theta[:, k] for k, p in enumerate(self.nonlinear)}, named)
-            theta = np.stack([values[p.name] for p in self.nonlinear], axis=1)
+            moved = np.stack([values[p.name] for p in self.nonlinear], axis=1)
         else:
             for k, p in enumerate(self.nonlinear):
                 if p.unit:
-                    theta[:, k] *= np.exp(-named[p.unit])
-        before = self._terms(vectors[:, count:], np.asarray(centre, float)[:, None])
-        after = self._terms(theta, np.zeros((len(centre), 1)))
+                    moved[:, k] *= np.exp(-named[p.unit])
+        before = self._terms(theta, np.asarray(centre, float)[:, None])
+        after = self._terms(moved, np.zeros((len(centre), 1)))
         ratio = [np.broadcast_to(np.exp(b - a), (len(theta), 1))[:, 0] for b, a in zip(before, after)]
-        return np.concatenate([vectors[:, :count] * np.stack(ratio, axis=1), theta], axis=1)
+        return moved, np.stack(ratio, axis=1)

@@ -81,6 +81,22 @@ def errors(fit: Fit, numbers: np.ndarray) -> np.ndarray:
     return np.sqrt((count - 1) / count) * np.divide(scaled, root, out=residuals.copy(), where=root > 0)
 
 
+def absorbed(fit: Fit, numbers: np.ndarray, shared: float) -> float:
+    """The standard deviation of errors over that of the residuals, where a cluster's runs share the part `shared` of the
+    variance.
+
+    Residuals are (I - H) e with the projection H on the Jacobian, so the expected sum of their squares is the variance
+    times trace((I - H) V), with V the correlations of the errors, instead of the degrees of freedom.
+    """
+    rows = fit.weights > 0
+    numbers = numbers[rows]
+    left, values, _ = np.linalg.svd((np.sqrt(fit.weights)[:, None] * inner_jacobian(fit))[rows], full_matrices=False)
+    basis = left[:, values > 1e-10 * values.max(initial=0.0)]
+    related = np.where(numbers[:, None] == numbers[None], shared, 0.0) + (1 - shared) * np.eye(len(numbers))
+    left_over = np.trace(related) - np.einsum("ik,ij,jk->", basis, related, basis)
+    return float(np.sqrt((len(numbers) - basis.shape[1]) / left_over))
+
+
 def signs(draws: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Independent factors [draws, count] of mean 0 and variance 1 for the residuals of a wild bootstrap.
 

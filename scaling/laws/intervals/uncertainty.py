@@ -9,6 +9,9 @@ wild: the fitted law plus each run's own residual times a random sign (Wu 1986; 
     to run, and the points stay where they are.
 wild cluster: one sign a cluster (Cameron, Gelbach and Miller 2008), for clusters that are too few to resample.
     `resample.errors` tells how residuals are enlarged to the size of the errors.
+noise cluster: normal noise of which runs of a cluster share a part, the `correlation`. It is for clusters that are hardly
+    more than the parameters, such as four sizes with a trunk each: there a fit absorbs what a cluster shares, so that
+    residuals cannot show it. The spread of the errors is the one under which the residuals have their expected size.
 
 "noise" and both "wild" methods draw the size of the noise itself for every resample, from the chi-square distribution of
 its degrees of freedom, which widens intervals as Student's t does. Intervals are percentiles of the refits. A prediction
@@ -31,7 +34,8 @@ from scaling.laws.fitting.fit import Fit, input_logs, refit
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals import resample
 
-METHODS = ("auto", "case", "cluster", "noise", "wild", "wild cluster")
+METHODS = ("auto", "case", "cluster", "noise", "noise cluster", "wild", "wild cluster")
+CLUSTERED = ("cluster", "noise cluster", "wild cluster")
 PLENTY = 20    # points per parameter from which "auto" resamples runs
 MANY = 20      # clusters from which "auto" resamples whole clusters
 SHARE = 0.02   # share of refits at a bound from which there is a warning
@@ -121,12 +125,14 @@ def percentiles(values: np.ndarray, level: float):
     return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
 
 
-def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, seed: int = 0) -> Bootstrap:
+def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, seed: int = 0,
+              correlation: float = 0.5, iterations: int = 300) -> Bootstrap:
     """Refit `draws` resamples of a fit. The module's docstring says what each method assumes.
 
     cluster: a column of the runs, or one label a run. method "auto" with clusters is "cluster" from 20 clusters on, else
-    "wild cluster"; without clusters it is "case" from 20 points per parameter on, else "noise". "wild" with clusters is
-    "wild cluster".
+    "wild cluster"; without clusters it is "case" from 20 points per parameter on, else "noise". With clusters "wild" is
+    "wild cluster", and "noise" is "noise cluster", whose runs share the part `correlation` of the variance of their errors.
+    iterations: of each refit, at most.
 
     Raises LawError for unknown methods or columns, and if no degrees of freedom are left to estimate the noise.
     """
@@ -138,11 +144,16 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
     numbers, name = resample.cluster_numbers(fit, cluster)
     count = int(numbers.max()) + 1
     method = _method(fit, method, cluster is not None, count)
-    if cluster is not None:
+    if not 0 <= correlation < 1:
+        raise LawError(f"correlation must be at least 0 and below 1, got {correlation}")
+    spread, shared = residual_spread(fit), correlation if method == "noise cluster" else 0.0
+    if shared:
+        spread *= resample.absorbed(fit, numbers, shared)
+    elif cluster is not None:
         spare = min(spare, count - 1)
     rng = np.random.default_rng([seed, 0])
-    noise = residual_spread(fit) * np.sqrt(spare / rng.chisquare(spare, draws))
-    found = refit(fit, *resamples(fit, method, numbers, noise, rng))
+    noise = spread * np.sqrt(spare / rng.chisquare(spare, draws))
+    found = refit(fit, *resamples(fit, method, numbers, noise, rng, shared), iterations)
     finite = np.isfinite(found.vectors).all(1)
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
     said = _clusters(numbers, name, method) if cluster is not None else []
@@ -157,19 +168,22 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
     return Bootstrap(fit, frame, noise[finite], method, seed, name or None, failed / draws, said + _bounds(fit, frame))
 
 
-def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng):
+def resamples(fit: Fit, method: str, numbers: np.ndarray, noise: np.ndarray, rng, shared: float = 0.0):
     """(losses, weights) of resamples, each [draws, n], or [n] if it is the same in all of them.
 
     numbers: the cluster of each run, as `resample.cluster_numbers` gives them. noise [draws]: the standard deviation of
-    the noise in each resample.
+    the noise in each resample. shared: the part of its variance that the runs of a cluster share, under "noise cluster".
     """
     draws, n, count = len(noise), len(fit.y), int(numbers.max()) + 1
     if method in ("case", "cluster"):
         there = np.bincount(numbers, fit.weights > 0) > 0
         return fit.y, fit.weights * rng.multinomial(there.sum(), there / there.sum(), size=draws)[:, numbers]
-    if method == "noise":  # weights are taken as one over the variance
+    if method in ("noise", "noise cluster"):  # weights are taken as one over the variance
         size = np.sqrt(np.divide(fit.weights.mean(), fit.weights, out=np.ones(n), where=fit.weights > 0))
-        moved = noise[:, None] * size * rng.standard_normal((draws, n))
+        moved = rng.standard_normal((draws, n))
+        if shared:
+            moved = np.sqrt(1 - shared) * moved + np.sqrt(shared) * rng.standard_normal((draws, count))[:, numbers]
+        moved *= noise[:, None] * size
     else:
         relative = noise / max(residual_spread(fit), 1e-300)
         factors = relative[:, None] * resample.signs(draws, count, rng)
@@ -191,9 +205,9 @@ def _method(fit: Fit, method: str, clustered: bool, count: int) -> str:
         if clustered:
             return "cluster" if count >= MANY or one_sided else "wild cluster"
         return "case" if one_sided or len(fit.y) >= PLENTY * len(fit.form.free) else "noise"
-    if clustered and method == "wild":
-        method = "wild cluster"
-    if clustered != (method in ("cluster", "wild cluster")):
+    if clustered and method in ("wild", "noise"):
+        method = f"{method} cluster"
+    if clustered != (method in CLUSTERED):
         raise LawError(f"method {method!r} " + (
             "takes every run as independent; with cluster= write 'cluster' or 'wild'" if clustered else
             "needs cluster=, a column of the runs or one label a run"))
@@ -214,6 +228,8 @@ def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
         f", worth {worth:.1f} equal ones" if worth < 0.75 * len(sizes) else "")
     if method == "cluster":
         advice = "intervals from resampling so few are unreliable, mostly too narrow; method='wild' is better"
+    elif method == "noise cluster":
+        advice = "how much of their errors the runs of a cluster share is an assumption, which these runs cannot test"
     else:
         advice = f"intervals rest on {len(sizes) - 1} degrees of freedom, and on the clusters being alike"
     return [Diagnostic(f"{counted}: {advice}.", "few-clusters", name)]

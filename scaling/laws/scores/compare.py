@@ -54,12 +54,13 @@ class Comparison:
 
 
 def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None = None, by: str | None = None,
-            folds: int = 5, cluster: str | None = None, level: float = 0.9, draws: int = 400,
-            **options) -> Comparison:
+            folds: int = 5, cluster: str | None = None, level: float = 0.9, draws: int = 400, method: str = "auto",
+            correlation: float = 0.5, quick: bool = False, **options) -> Comparison:
     """Rank laws on the same runs: by held-out error first, then by cross-validation.
 
-    runs, cuts, by, level, draws and options are those of `holdout`. Without cuts, the default cuts that leave
-    every law enough runs are used. laws: names or Forms, by default all whose inputs the runs have.
+    runs, cuts, by, level, draws, method, correlation and options are those of `holdout`. Without cuts, the default
+    cuts that leave every law enough runs are used. laws: names or Forms, by default all whose inputs the runs have.
+    quick: fits are quick ones, and those of later cuts start from the optima of others (`near` of `holdout`).
     Cross-validation leaves out whole clusters (a column), by default whole model sizes (whole levels of `by`
     where there is no N), spread over `folds`.
 
@@ -79,9 +80,9 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
         possible = default_cuts(values)
         cuts = [cut for cut in possible if (values < cut).sum() > most + 1] or possible[-1:]
     labels, groups = _folds(runs, by, folds, cluster)
+    fits = {name: fit(runs, form, quick=quick, **shared) for name, form in named.items()}
     scored = holdout(runs, cuts=cuts, laws=named.values(), by=by, level=level, draws=draws, cluster=cluster,
-                     **shared)
-    fits = {name: fit(runs, form, **shared) for name, form in named.items()}
+                     method=method, correlation=correlation, near=fits if quick else None, **shared)
     held = scored.points.assign(error=(scored.points.predicted / scored.points.observed - 1).abs()).pivot(
         index=["cut", "row"], columns="law", values="error")[list(named)]
     left = pd.DataFrame({name: np.abs(cross_validate(law, labels) / law.y - 1) for name, law in fits.items()})

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
+from scaling.laws.fitting.optimise import QUICK_ITERATIONS
 from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import FORMS, get_form
 from scaling.laws.forms.form import Form, LawError
@@ -152,14 +153,17 @@ def default_cuts(values: np.ndarray) -> list[float]:
 
 def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None, laws: Iterable | None = None,
             by: str | None = None, *, level: float = 0.9, draws: int = 400, cluster: str | None = None,
+            method: str = "auto", correlation: float = 0.5, near: Mapping[str, Fit] | None = None,
             **options) -> Holdout:
     """Fit each law to the runs below each cut, and score it on the runs at or above the cut.
 
     runs: as `fit` takes them, or a Fit, whose law and settings are then used. cut or cuts: values of `by`;
     without them the largest half, third and sixth are held out. by: "flops", an input or a column; by default
     compute where it is known, else the law's first input. laws: names or Forms. draws: draws of the bootstrap
-    that makes the prediction intervals; 0 leaves out coverage. cluster: the column of clusters for that
-    bootstrap. options: options of `fit` (loss, delta, weights=<column>, ...).
+    that makes the prediction intervals; 0 leaves out coverage. cluster, method, correlation: of that bootstrap.
+    near: {law: its fit to all runs}; then fits are quick, only the first cut of a law is searched, and the fits of
+    later cuts start from the optima of the cut before and of this one. options: options of `fit` (loss,
+    delta, weights=<column>, ...).
 
     Raises LawError where a cut leaves too few runs below it to fit every law, or none above it.
     """
@@ -178,15 +182,19 @@ def holdout(runs, cut: float | None = None, cuts: Iterable[float] | None = None,
         for name, form in forms.items():
             _refuse(values, float(one), by, name, len(form.free))
     rows, points, fits = [], [], {}
+    resampling = {"draws": draws, "cluster": cluster, "method": method, "correlation": correlation,
+                  **({"iterations": QUICK_ITERATIONS} if near else {})}
+    before: dict[str, Fit] = {}
     for one in map(float, chosen):
         below = runs.select(values < one, f"{by} >= {one:g}")
         above = runs.select(values >= one, f"{by} < {one:g}")
         for name, form in forms.items():
             try:
-                law = fits[name, one] = fit(below, form, **shared)
+                starts = [before[name], near[name]] if near and name in before else []
+                law = fits[name, one] = before[name] = fit(below, form, near=starts, quick=bool(near), **shared)
             except LawError as error:
                 raise LawError(f"the runs with {by} below {one:g} cannot be fitted: {error}") from None
-            found = _scored(law, above, level, draws, cluster)
+            found = _scored(law, above, level, resampling)
             rows.append({"law": name, "cut": one, "n_fit": len(below), "n_test": len(above), **_errors(found),
                          **_exponent(law), **law.params})
             points.append(found.assign(law=name, cut=one, row=above.rows, at=values[values >= one]))
@@ -222,13 +230,13 @@ def _refuse(values: np.ndarray, cut: float, by: str, law: str, free: int) -> Non
                    f"{ordered[-1]:.4g}")
 
 
-def _scored(law: Fit, above: Runs, level: float, draws: int, cluster: str | None) -> pd.DataFrame:
+def _scored(law: Fit, above: Runs, level: float, resampling: Mapping) -> pd.DataFrame:
     """The observed and predicted value of each held-out run, and its prediction interval (NaN without draws)."""
     logs = above.inputs(law.form)
     frame = pd.DataFrame({"observed": above.y, "predicted": law.form.predict(law.vector[None], logs)[0],
                           "low": np.nan, "high": np.nan})
-    if draws:
-        boot = bootstrap(law, draws, cluster=cluster)
+    if resampling["draws"]:
+        boot = bootstrap(law, **resampling)
         low, high = boot.predict(**dict(zip(law.form.inputs, np.exp(logs))), level=level, noise=True)
         frame["low"], frame["high"] = low, high
     return frame

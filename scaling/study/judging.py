@@ -1,0 +1,71 @@
+"""Which law a study reports and forecasts by, and the error of its forecast, by a rule of the config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from etils import epath
+
+from scaling import laws
+from scaling.results import seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Runs of a few minutes miss the law by more than Huber's usual delta. A delta of the size of the noise weighs them as a
+# normal error would, and still discounts outliers.
+HOW = {"delta": "noise", "weights": "seeds"}
+
+
+def law_of(law: str, forecast: epath.Path) -> str:
+    """The law or rule of a config; but under a rule, where a forecast was made by a law without one, that law.
+
+    Such a forecast is of a version that had no rules. It is never made again, and the fit beside it should be its own.
+    """
+    if law not in laws.RULES or not forecast.exists():
+        return law
+    try:
+        written = laws.forecast.read(forecast)
+    except laws.LawError:
+        return law  # whoever compares the forecast says what is wrong with it
+    return law if "chosen" in written else written["form"]
+
+
+def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None) -> laws.Calibrated:
+    """The law that the rule, or name, `law` chooses for the tuned runs, scored beside its rivals, with its bootstrap.
+
+    points: of `cells`, with a column `seeds.TRUNK`. runs: those that the cells are means of. target: the experiment that is
+    forecast, if any. Raises LawError for too few runs.
+    """
+    metric = points.columns["y"]
+    log = bool((points.y > 0).all())
+    noise = seeds.seed_noise(runs, cells, metric, log)
+    clustered = {"cluster": seeds.TRUNK if points.frame[seeds.TRUNK].nunique() > 1 else None, "correlation": noise.shared}
+    chosen = laws.choose_law(points, law, **clustered, **HOW)
+    chosen.notes.append(_said(noise, clustered["cluster"]))
+    usual = float(cells["seeds"].mean()) if "seeds" in cells else 1.0
+    beyond = 0.0 if np.isnan(noise.variance) else noise.variance * (1 - 1 / usual)
+    return laws.calibrate(chosen, **clustered, seed_noise=beyond, evaluation=evaluation_error(cells, metric, target, log))
+
+
+def _said(noise: seeds.SeedNoise, clustered) -> str:
+    if not clustered:
+        return "runs are taken for independent, since there is a single trunk"
+    how = f"as measured from {noise.degrees} degrees of freedom between seeds" if noise.measured else (
+        "an assumption, since too few seeds show it")
+    return f"runs of one trunk share {noise.shared:.0%} of the variance of their errors, {how}"
+
+
+def evaluation_error(cells: pd.DataFrame, metric: str, target, log: bool = True) -> float:
+    """The standard deviation of the target's result that comes from evaluating it on other examples than the fitted runs.
+
+    Runs that are evaluated on the same examples share their error, and the law goes through it. A target that is evaluated
+    on m examples, where the cells have the first n of them, differs by the variance se^2 |1 - n / m|, with se the standard
+    error of the cells. It is relative if `log`. Zero where records hold no standard error.
+    """
+    errors = cells.get(f"{metric}_se")
+    if target is None or errors is None or "evaluated" not in cells or not errors.notna().any():
+        return 0.0
+    usual = float((errors / cells[metric].abs() if log else errors).median())
+    return usual * abs(1 - float(cells["evaluated"].median()) / target.data.evaluated) ** 0.5

@@ -1,9 +1,11 @@
-"""Functions that are compiled in other threads before they are called first."""
+"""Functions that are compiled in other threads before they are called first, and functions that are traced once."""
 
 import threading
+from collections.abc import Callable
 from concurrent import futures
 
 import jax
+from jax.extend import core
 
 _tracing = threading.Lock()  # tracing is Python, so several at once would only delay each other
 
@@ -21,15 +23,24 @@ class Compiled:
         self.lower = self.jitted.lower
         self._begun: list[futures.Future] = []
         self._kept: list = []  # JAX finds what is compiled as long as it is kept
+        self._traced = threading.Event()
 
     def ahead(self, pool: futures.Executor, *args) -> None:
         """Traces and compiles the function for arguments like these in a thread of `pool`."""
         self._begun.append(pool.submit(self._compile, args))
 
     def _compile(self, args):
-        with _tracing:
-            lowered = self.lower(*args)
+        try:
+            with _tracing:
+                lowered = self.lower(*args)
+        finally:
+            self._traced.set()
         return lowered.compile()
+
+    def await_trace(self) -> None:
+        """Waits until a function that is compiled ahead is traced: from then on its compilation is XLA's."""
+        if self._begun:
+            self._traced.wait()
 
     @property
     def ready(self) -> bool:
@@ -40,3 +51,10 @@ class Compiled:
         while self._begun:
             self._kept.append(self._begun.pop().result())
         return self.jitted(*args)
+
+
+def traced_once(function: Callable, *args) -> tuple[Callable, object]:
+    """(`function` for arguments like these, which is not traced anew where it is called, the shapes of its results)."""
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(shapes)
+    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args))), shapes

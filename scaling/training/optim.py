@@ -12,6 +12,7 @@ import optax
 from scaling import axes
 from scaling.devices import sharding
 from scaling.experiment import optimisers
+from scaling.training import precision
 from scaling.training.joined import Apart, Joining
 from scaling.training.muon import make_muon
 
@@ -120,7 +121,7 @@ def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformatio
         core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
     rate = [_parametrization(experiment, joined), optax.scale_by_learning_rate(schedule(experiment, span))]
-    return optax.chain(*clip, *core, *rate)
+    return precision.keep_second_moments(optax.chain(*clip, *core, *rate), o.second_moments)
 
 
 def _clip(norm):

@@ -11,7 +11,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import cost
@@ -20,7 +19,7 @@ from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
 from scaling.training import accumulation, step
-from scaling.training.compiled import Compiled
+from scaling.training.compiled import Compiled, traced_once
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
 from scaling.training.step import TRUNK, Span, State, init_state
@@ -108,6 +107,10 @@ class Program:
         self.split_call.ahead(pool, state.ema or state.params)
         self.copy_call.ahead(pool, state)
 
+    def await_trace(self) -> None:
+        """Waits until the step is traced, if it is compiled ahead."""
+        self.advance_call.await_trace()
+
     @property
     def ready(self) -> bool:
         """Whether training can begin without waiting for a compilation that is under way."""
@@ -185,9 +188,8 @@ class Program:
             return step.held_step(bound, span, joinings, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
-        traced, shapes = jax.make_jaxpr(pack, return_shape=True)(state, knobs, spans, jnp.int32(0), data)
-        pack = _replayed(traced, shapes)  # tracing it anew in the loop takes as long as compiling a small program
-        shapes = shapes[1]
+        # Tracing it anew in the loop would take as long as compiling a small program.
+        pack, (_, shapes) = traced_once(pack, state, knobs, spans, jnp.int32(0), data)
         rows = {k: jnp.zeros((self.compiled_steps, *v.shape), v.dtype) for k, v in shapes.items()}
 
         def body(index, carry):
@@ -204,12 +206,6 @@ class Program:
 
     def _split(self, params):
         return [jax.tree.map(lambda x, run=run: x[run], params) for run in range(self.runs)]
-
-
-def _replayed(traced, out):
-    """The function that was traced, from its jaxpr; `out` has the structure of its results."""
-    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(out)
-    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
 
 # --------------------------------------------------------------------- options of XLA's compiler

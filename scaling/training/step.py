@@ -166,8 +166,11 @@ def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):
         found, grads = each(own, first, key)
     else:
         (found, grads), _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
-    total = jax.tree.map(lambda x: x.sum(0), found), jax.tree.map(lambda x: precision.sum_of_parts(x, reduction), grads)
-    return jax.tree.map(lambda x: x / (parts * microbatches), total)
+
+    def mean(x, kind):
+        return precision.sum_of_parts(x, kind) / (parts * microbatches)
+
+    return jax.tree.map(partial(mean, kind="auto"), found), jax.tree.map(partial(mean, kind=reduction), grads)
 
 
 def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple[jax.Array, ...]]:

@@ -47,8 +47,8 @@ def test_what_making_a_program_raises_is_left_to_those_who_need_it(tmp_path, mon
 
 def test_a_program_that_was_checked_is_the_one_that_trains_unless_something_was_measured_since(tmp_path, monkeypatch):
     runner, made = Runner(tmp_path, TrainingOptions(compile_ahead=False)), []
-    for name in ("source", "evaluation", "validation", "judge"):
-        monkeypatch.setattr(runner, name, lambda experiment: {} if experiment else None)
+    for name, value in (("source", None), ("evaluation", {}), ("validation", {}), ("judge", None)):
+        monkeypatch.setattr(runner, name, lambda experiment, value=value: value)
     monkeypatch.setattr(programs, "Program", lambda *arguments: made.append(arguments) or len(made))
     pack = SimpleNamespace(program=("a", 1), experiment="", width=1)
     runner.programs.check(pack)

@@ -27,9 +27,16 @@ def of(optimiser="adamw", **changes):
     return tiny("transformer", **{"optim.name": optimiser, "optim.learning_rate": 1e-2, **changes})
 
 
-def losses(e, mesh=""):
+class OneBatch(ExampleSource):
+    """The same batch at every step, so that the loss falls fast."""
+
+    def slice(self, arrays, seed, step):
+        return self.family.example_batch(self.batch_size, jax.random.key(7))
+
+
+def losses(e, mesh):
     """Of twelve steps on eight devices."""
-    run = Program(e, ExampleSource(e.family, e.data.batch), 1, mesh, steps_per_call=16)
+    run = Program(e, OneBatch(e.family, e.data.batch), 1, mesh, steps_per_call=16)
     return np.asarray(run.advance(run.init([e]), [e], [TRUNK], 12)[1]["loss"])[0, :12]
 
 
@@ -49,7 +56,7 @@ def test_training_on_eight_devices_is_nearly_that_of_float32(changes, layout, me
     many = {"data.batch": 32, "data.tokens": 32 * 16 * 12, "microbatch": 2 if layout == "data" else 0}
     plain = losses(of(optimiser, **many), "data=8")
     found = losses(of(optimiser, **many, **changes, layout=layout), mesh)
-    assert plain[-1] < plain[0] - 0.05  # it learns
+    assert plain[-1] < plain[0] - 0.2  # it learns
     np.testing.assert_allclose(found, plain, rtol=0.01 if changes else 1e-5)
 
 

@@ -54,13 +54,14 @@ class Program:
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
-        everywhere = sharding.replicated(self.mesh)
-        self.init_call = Compiled(self._init, out_shardings=self.shardings, compiler_options=once)
-        self.advance_call = Compiled(self._advance, donate_argnums=0, out_shardings=(self.shardings, everywhere),
+        everywhere, what = sharding.replicated(self.mesh), self._what(source)
+        self.init_call = Compiled(self._init, what, out_shardings=self.shardings, compiler_options=once)
+        self.advance_call = Compiled(self._advance, what, donate_argnums=0, out_shardings=(self.shardings, everywhere),
                                      compiler_options=often)
-        self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often)
-        self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), out_shardings=self.shardings, compiler_options=once)
-        self.split_call = Compiled(self._split, compiler_options=once)
+        self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often, what)
+        self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), what, out_shardings=self.shardings,
+                                  compiler_options=once)
+        self.split_call = Compiled(self._split, what, compiler_options=once)
 
     # ---- for callers
 
@@ -147,6 +148,14 @@ class Program:
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
         return self.evaluator.sampling(state, examples, count)()
+
+    def _what(self, source) -> str | None:
+        """All that determines the functions beside the shapes of their arguments; None where code of others does."""
+        parts = self.experiment.family, self.experiment.data, source
+        if not all(type(part).__module__.startswith("scaling.") for part in parts):
+            return None
+        chosen = self.runs, dict(self.mesh.shape), self.accumulation_steps, self.compiled_steps, self.loop
+        return f"{experiments.program_key(self.experiment)} {source.fingerprint} {chosen}"
 
     # ---- traced
 

@@ -29,7 +29,7 @@ def name_of(what: str, args) -> str | None:
     if code is None:
         return None
     leaves, structure = jax.tree.flatten(args)
-    shapes = [(jax.typeof(x).str_short(), str(getattr(x, "sharding", None))) for x in leaves]
+    shapes = [(x.shape, str(x.dtype), str(getattr(x, "sharding", None))) for x in leaves]
     return "function-" + hashlib.sha256(f"{what} {code} {structure} {shapes}".encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import jax
 from jax.extend import core
@@ -74,7 +75,7 @@ def _shapes(args):
     return structure, *((x.shape, x.dtype) for x in leaves)
 
 
-def traced_once(function: Callable, *args) -> tuple[Callable, object]:
+def traced_once(function: Callable, *args) -> tuple[Callable, Any]:
     """(`function` for arguments like these, which is not traced anew where it is called, the shapes of its results)."""
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(shapes)

@@ -40,7 +40,9 @@ def load(name: str | None) -> jax.stages.Compiled | None:
     if found is None:
         return None
     try:
-        return serialize_executable.deserialize_and_load(*pickle.loads(found), execution_devices=jax.devices())
+        places, *function = pickle.loads(found)
+        devices = {device.id: device for device in jax.devices()}
+        return serialize_executable.deserialize_and_load(*function, execution_devices=[devices[place] for place in places])
     except Exception:  # of any kind, of JAX, XLA or pickle
         return None
 
@@ -51,7 +53,8 @@ def keep(name: str | None, compiled: jax.stages.Compiled) -> None:
     if name is None or kept is None:
         return
     try:
-        content = pickle.dumps(serialize_executable.serialize(compiled))
+        places = [device.id for device in compiled.runtime_executable().local_devices()]
+        content = pickle.dumps((places, *serialize_executable.serialize(compiled)))
     except Exception:  # a program with constants of its own, a platform that cannot write programs
         return
     kept.put(name, content)

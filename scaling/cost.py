@@ -173,11 +173,12 @@ def _fused_attention(equation):
     return products * 2 * math.prod(q) * k[1]
 
 
-def splash_flops(name: str, sequences: int, length: int, size: int, block: int) -> int:
-    """FLOPs that a kernel of splash attention executes for `sequences` heads of sequences: two products forward, and five
-    backward in its one kernel for all gradients (scores recomputed), in the blocks that the causal mask does not empty."""
-    products, rows = (5 if "dkv" in name else 2), length // block
-    return products * 2 * sequences * size * block**2 * (rows * (rows + 1) // 2)
+def splash_flops(name: str, sequences: int, length: int, keys: int, size: int, block: int) -> int:
+    """FLOPs that a kernel of splash attention executes for `sequences` heads of `length` queries and as many keys or more:
+    two products forward, and five backward in its one kernel for all gradients (scores recomputed), in the blocks that the
+    causal mask does not empty. Where devices divide the queries it is the work of the one with the last of them."""
+    products, rows, columns = (5 if "dkv" in name else 2), length // block, keys // block
+    return products * 2 * sequences * size * block**2 * (rows * columns - rows * (rows - 1) // 2)
 
 
 def _kernel_name(params) -> str:
@@ -187,6 +188,7 @@ def _kernel_name(params) -> str:
 def _splash_attention(equation):
     """The queries [..., S, d] come after the arrays that steer the grid; their block is that of the first array."""
     grid = equation.params["grid_mapping"]
-    q = equation.invars[grid.num_index_operands + grid.num_dynamic_grid_bounds].aval.shape
+    first = grid.num_index_operands + grid.num_dynamic_grid_bounds
+    q, k = (x.aval.shape for x in equation.invars[first:first + 2])
     block = grid.block_mappings[0].block_aval.shape[-2]
-    return splash_flops(_kernel_name(equation.params), math.prod(q[:-2]), *q[-2:], block)
+    return splash_flops(_kernel_name(equation.params), math.prod(q[:-2]), q[-2], k[-2], q[-1], block)

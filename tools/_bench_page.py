@@ -51,13 +51,22 @@ they are installed. `--seconds` and `--repeats` set the length of a figure, `--b
   configuration, one after another, with all cores. Configurations that differ only in the learning rate cost the same,
   so one launch is measured for each number of tokens and each model, and multiplied. The sweeps are in
   `tools/_bench_config.py`.
+* **Start-up** is from the command to each point of a study of one S0 run of four steps. With cold caches nothing was
+  compiled or counted before, with warm ones the same command was.
+* **Microbatches** are the examples that a device computes at once. "/ 4 examples" is the speed of the package's choice
+  over that of four.
 * **Compilation** is of the train step, traced and compiled with no cache.
 * **Attention** is causal, forward and backward, of 4 sequences on each device, beside `jax.nn.dot_product_attention`.
 * **Memory** is the most that a new process holds from its start through two training steps, libraries included.
 """
 
 TITLES = {"rates": "Training", "sweeps": "Whole sweeps", "startup": "Start-up", "compile": "Compilation",
-          "loader": "Loaders", "packing": "Packing", "attention": "Attention", "memory": "Memory"}
+          "loader": "Loaders", "packing": "Packing", "microbatch": "Microbatches", "attention": "Attention",
+          "memory": "Memory"}
+WORDS = {  # of the points of tools/_startup.py
+    "imported": "the package is imported", "planned": "the plan is printed", "called": "the first step is called",
+    "first_step": "the first step is done", "end": "the command has ended",
+    "cpu_first_step": "the first step is done, CPU time", "cpu_end": "the command has ended, CPU time"}
 
 
 def page(history) -> str:
@@ -82,10 +91,16 @@ def _table(rows) -> str:
     peers = list(dict.fromkeys([*(who for who in PEERS if any(who in line["ratios"] for line in rows)),
                                 *(who for line in rows for who in line["ratios"])]))
     head = ["", "measured", *(["MFU"] if mfu else []), *(f"/ {PEERS.get(who, who)}" for who in peers)]
-    body = [[line["what"] + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
+    body = [[_what(line) + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
              *([f"{line['mfu'][0]:.0%}" if "mfu" in line else ""] if mfu else []),
              *(_figures(line["ratios"].get(who), "{:.2f}".format) for who in peers)] for line in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def _what(line) -> str:
+    """What was measured, in words."""
+    caches, _, point = line["what"].partition(" ")
+    return f"{caches} caches, until {WORDS.get(point, point)}" if line["part"] == "startup" else line["what"]
 
 
 def _disturbed(line) -> str:

@@ -1,14 +1,18 @@
-"""The parts of `tools.bench` that work in worker processes: rates, packing, compilation, attention, memory; and what other
-modules measure (start-up, loaders).
+"""The parts of `tools.bench` that work in worker processes: rates, packing, microbatches, compilation, attention, memory;
+and what other modules measure (start-up, loaders).
 
 Every part takes a `Bench` and calls `bench.add(part, what, unit, ...)` for each result.
 """
 
 import importlib.util
+import math
 import time
 
+from scaling.figures.words import plural as counted
 from tools import _bench_cases as cases
 from tools._bench_workers import Failed, Side, Worker, in_turn, spread
+
+PIECES = 32  # at most, into which a batch is divided where microbatches are compared
 
 
 class Products:
@@ -67,6 +71,29 @@ def packing(bench):
         bench.add("packing", f"{case.name}, {side.name} packed", case.unit, found[side.name], others,
                   compile_seconds=side.prepared["compile"], others=turns.others)
     bench.team.forget()
+
+
+def microbatch(bench):
+    """The microbatch that the package chooses, beside all powers of two, for one run and for one run per core."""
+    for case in bench.cases:
+        for mode in bench.modes:
+            bench.attempt(f"{case.name}, {mode}", _microbatches, case, max(2, bench.devices) if mode == "packed" else 1)
+            bench.team.forget()
+
+
+def _microbatches(bench, case, runs):
+    rows = case.batch // (bench.devices // math.gcd(runs, bench.devices))  # of a device in one step
+    sizes = [2**i for i in range(rows.bit_length()) if rows % 2**i == 0 and rows <= PIECES * 2**i]
+    sides = [Side(bench.team, "chosen", "ours", case, runs)]
+    sides += [Side(bench.team, counted(n, "example"), "ours", case._replace(name=f"{case.name} by {n}"), runs,
+                   {"microbatch": n}) for n in sizes]
+    for side in sides:
+        bench.say(f"{case.name}: {side.name} compiles")
+        side.prepare(bench.seconds / bench.repeats)
+    turns = in_turn(sides, bench.repeats, bench.until, lambda text: bench.say(f"{case.name}: a microbatch of {text}"))
+    found = {name: [case.per_step * value for value in values] for name, values in turns.found.items()}
+    bench.add("microbatch", f"{case.name}, {counted(runs, 'run')}", case.unit, found.pop("chosen"), found,
+              others=turns.others, chosen=rows // sides[0].prepared["pieces"])
 
 
 def compilation(bench):

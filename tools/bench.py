@@ -12,6 +12,7 @@ The parts, each of which can run alone:
   compile   seconds to compile the train step, by depth
   loader    tokens/s that each way of feeding a program gives
   packing   packs of 1, 4 and 16 runs
+  microbatch  every size of a microbatch, beside the one that is chosen; only where --parts names it
   attention causal attention, and XLA's version of it
   memory    the most memory that a process needs
 
@@ -46,7 +47,8 @@ from tools._bench_workers import Failed, Team, ratios, spread
 
 PARTS = {"rates": _bench_parts.rates, "sweeps": _bench_sweeps.sweeps, "startup": _bench_parts.startup,
          "compile": _bench_parts.compilation, "loader": _bench_parts.loader, "packing": _bench_parts.packing,
-         "attention": _bench_parts.attention, "memory": _bench_parts.memory}
+         "attention": _bench_parts.attention, "memory": _bench_parts.memory, "microbatch": _bench_parts.microbatch}
+USUAL = tuple(part for part in PARTS if part != "microbatch")  # where --parts names none
 MODES = ("single", "packed")
 RISES = ("tokens/s", "steps/s")  # units of which more is better; of others less is
 
@@ -142,7 +144,7 @@ def parse(argv=None):
     def words(text):
         return tuple(filter(None, text.split(",")))
 
-    parser.add_argument("--parts", type=some(tuple(PARTS)), default=tuple(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--parts", type=some(tuple(PARTS)), default=USUAL, help="some of " + ",".join(PARTS))
     parser.add_argument("--sizes", type=words, default=("*",), help="names or patterns of models, such as S0,'vae/*'; "
                         f"all of {', '.join(case.name for case in (*cases.TEXTS, *cases.IMAGES))} by default")
     parser.add_argument("--modes", type=some(MODES), default=MODES, help="single, packed or both (default)")

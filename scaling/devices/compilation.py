@@ -30,15 +30,25 @@ SUFFIX, DIGEST = ".program", 32
 ABANDONED = 24 * 3600  # seconds after which an unfinished file is one of a killed process
 
 
+_in_use: "ProgramFiles | None" = None
+
+
+def files() -> "ProgramFiles | None":
+    """The programs of this process, None where `keep_compiled` keeps none."""
+    return _in_use
+
+
 def keep_compiled() -> None:
     """Turns the cache on for this process. A directory that cannot be made or used is said in a warning.
 
     The processes of a job keep programs only in a directory that all of them share: on GPUs they compile together, and one
     that reads its program would leave the others waiting.
     """
+    global _in_use
     directory = _find_directory()
-    if not _shared(directory) or not _jax_internals.use_program_cache(ProgramFiles):
+    if not _shared(directory) or not _jax_internals.use_program_cache(lambda path: _in_use):
         return
+    _in_use = ProgramFiles(directory)
     jax.config.update("jax_compilation_cache_dir", os.fspath(directory))
     for option, variable in (("min_compile_time_secs", 0), ("min_entry_size_bytes", -1)):  # small programs are kept too
         if f"JAX_PERSISTENT_CACHE_{option.upper()}" not in os.environ:

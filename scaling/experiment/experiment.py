@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("wsd", "cosine", "constant")
 ORTHOGONALISATIONS = ("auto", "plain")
 PARAMETRIZATIONS = ("mup", "standard")
+TYPES = ("float32", "bfloat16")
 SEEDS = 2**32  # a seed is 32 bits of a key
 
 
@@ -56,7 +57,10 @@ class Optim:
     floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
     parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: rates follow roles and widths
     base_width: int = static(64, least=1, most=2**20)
-    moments: str = static("float32", later=True, choices=("float32", "bfloat16"))  # type of first moments
+    moments: str = static("float32", later=True, choices=TYPES)  # type of first moments; see training.precision
+    second_moments: str = static("float32", later=True, choices=TYPES)
+    parameters: str = static("float32", later=True, choices=TYPES)  # what losses see; the optimiser moves float32 ones
+    reduction: str = static("auto", later=True, choices=("auto", *TYPES))  # of gradients over devices that divide batches
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
     orthogonalise: str = how("auto", choices=ORTHOGONALISATIONS)  # Muon's products; see scaling.training.muon
 

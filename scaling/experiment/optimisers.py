@@ -25,15 +25,22 @@ ARGUMENTS = {"beta1": ("b1", "beta1", "momentum", "beta"), "beta2": ("b2", "beta
              "epsilon": ("eps", "epsilon")}
 BOTH_BETAS = "betas"  # of optimisers that take (beta1, beta2) as one argument
 STEPS = 4  # of a trial
+# Second moments in bfloat16, of 8 significant bits, that fall by less than half a unit of the last are rounded to what they
+# were, so that they would never fall.
+LARGEST_DECAY = 1 - 2.0**-8
 
 
 def check_optimiser(optim):
     """Raises a ConfigError unless the optimiser of an experiment can be used with the values of its fields."""
     if optim.name in OWN:
+        if optim.second_moments != "float32" and not is_traced(optim.beta2) and optim.beta2 > LARGEST_DECAY:
+            raise ConfigError(f"optim.beta2={optim.beta2} changes second moments by less than the rounding of "
+                              f"optim.second_moments={optim.second_moments!r}; write {LARGEST_DECAY} or less, or float32")
         return
-    if optim.moments != "float32":
-        raise ConfigError(f"optim.moments={optim.moments!r} has no effect, since only {' and '.join(OWN)} keep moments of "
-                          "a chosen type; write float32, or one of them as optim.name")
+    for field in ("moments", "second_moments"):
+        if getattr(optim, field) != "float32":
+            raise ConfigError(f"optim.{field}={getattr(optim, field)!r} has no effect, since only {' and '.join(OWN)} keep "
+                              "moments of a chosen type; write float32, or one of them as optim.name")
     taken = _taken(optim.name)
     defaults = {f: type(optim).__dataclass_fields__[f].default for f in ARGUMENTS}
     for field, default in defaults.items():

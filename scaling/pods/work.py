@@ -112,9 +112,10 @@ def _product(one, here) -> float:
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.text)
         lhs = here[one.operands[0]].arrays[0].dims
         return 2.0 * math.prod(one.arrays[0].dims) * math.prod(lhs[int(i)] for i in contracted[1].split(",") if i)
-    if one.opcode == "custom-call" and "splash_mha" in one.name:  # queries [B, H, S, d]; scratch [..., block, lanes]
+    if one.opcode == "custom-call" and "splash_mha" in one.name:  # queries, keys [B, H, S, d]; scratch [..., block, lanes]
         *sequences, length, size = here[one.operands[2]].arrays[0].dims
-        return float(cost.splash_flops(one.name, math.prod(sequences), length, size, one.arrays[0].dims[-2]))
+        keys = here[one.operands[3]].arrays[0].dims[-2]
+        return float(cost.splash_flops(one.name, math.prod(sequences), length, keys, size, one.arrays[0].dims[-2]))
     return _convolution(one, here) if one.opcode == "convolution" else 0.0
 
 

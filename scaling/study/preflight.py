@@ -20,7 +20,6 @@ from scaling.sweeps import stopping
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.accumulation import accumulation_steps
-from scaling.training.program import Program
 
 MOST_TUNED = 10  # times the sweep's FLOPs
 
@@ -77,7 +76,7 @@ def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -
             kind = json.dumps(_apart_from_size(e), default=str)
             if kind not in traced:  # the largest models need not be traced to see that their kind can be
                 traced.add(kind)
-                Program(e, runner.source(e), pack.width, runner.options.mesh)
+                runner.programs.check(pack)
 
 
 def _apart_from_size(e: experiments.Experiment) -> dict:

@@ -87,7 +87,7 @@ class Study:
         several processes measure nothing, since all of them must compile the same programs.
         """
         if measure != "always":
-            self.runner.prepare(self.plan)  # counting FLOPs, which the plan needs anyway, takes about as long
+            self.runner.prepare(self.plan)  # it compiles beside the counting of FLOPs, which the plan needs
         if measure != "never" and hosts.process_count() == 1 and self._measure(measure == "always"):
             self.runner.programs.stop()  # the first program may be another one now
             self.plan = self._plan_sweep()

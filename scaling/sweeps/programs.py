@@ -21,6 +21,7 @@ class Programs:
         self.runner, self.ahead = runner, runner.options.compile_ahead
         self.kept: dict[tuple, Program] = {}
         self._begun: dict[tuple, futures.Future] = {}  # {program: what gives it}; at most one
+        self._checked: dict[tuple, Program] = {}  # made to see that they can be, and not compiled
         self._choosing = threading.Lock()  # held while `kept` and `_begun` change: `begin_next` has a thread of its own
         self._pool = futures.ThreadPoolExecutor(THREADS, "compile", _give_way)
 
@@ -41,10 +42,21 @@ class Programs:
             return begun.result().ready
         return pack.program in self.kept and self.kept[pack.program].ready
 
+    def check(self, pack: Pack) -> None:
+        """Makes the program of a pack, which raises what is wrong with it, and compiles nothing."""
+        self._checked[pack.program] = self._make(pack)
+
     def begin_first(self, packs: list[Pack]) -> None:
-        """Begins to make and compile the program of the first of some packs, before any is trained."""
+        """Begins to make and compile the program of the first of some packs, before any is trained.
+
+        It returns when the step is traced. XLA compiles without Python's lock, so the caller's own tracing, as of what it
+        counts, then delays nothing.
+        """
         if self.ahead and packs and not (self.kept or self._begun):
-            self._begun = {packs[0].program: self._begin(packs[0])}
+            begun = self._begin(packs[0])
+            self._begun = {packs[0].program: begun}
+            with contextlib.suppress(Exception):  # which `of` raises
+                begun.result().await_trace()
 
     def begin_next(self, packs: list[Pack]) -> None:
         """Begins to make and compile the next program of some packs, of which the first is being trained."""
@@ -54,23 +66,29 @@ class Programs:
                 self._begun = {following.program: self._begin(following)}
 
     def stop(self) -> None:
-        """Gives up what has not begun to compile."""
+        """Gives up what has not begun to compile, and what was made before something was measured."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._begun.clear()
+        self._checked.clear()
         self._pool = futures.ThreadPoolExecutor(THREADS, "compile", _give_way)
 
     def _begin(self, pack: Pack) -> futures.Future:
         runner, experiment = self.runner, pack.experiment
-        source, sets = runner.source(experiment), runner.evaluation(experiment)
+        sets = runner.evaluation(experiment)
         evaluated = [*sets.values(), runner.validation(experiment)]
         samples = None if runner.judge(experiment) is None else (evaluated[0], experiment.data.samples)
 
         def make():
-            program = Program(experiment, source, pack.width, runner.options.mesh, runner.options.steps_per_call)
+            program = self._checked.pop(pack.program, None) or self._make(pack)
             if self.ahead:
                 program.compile(self._pool, evaluated, samples)
             return program
         return self._pool.submit(make)
+
+    def _make(self, pack: Pack) -> Program:
+        options = self.runner.options
+        source = self.runner.source(pack.experiment)
+        return Program(pack.experiment, source, pack.width, options.mesh, options.steps_per_call)
 
 
 def _give_way():

@@ -1,9 +1,14 @@
-"""Functions that are compiled in other threads before they are called first."""
+"""Functions that are compiled in other threads before they are called first, and functions that are traced once."""
 
 import threading
+from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import jax
+from jax.extend import core
+
+from scaling.devices import executables
 
 _tracing = threading.Lock()  # tracing is Python, so several at once would only delay each other
 
@@ -13,23 +18,41 @@ class Compiled:
 
     XLA compiles outside of Python's lock, so the caller goes on meanwhile, and several functions are compiled at once. The
     first call after `ahead` waits for it, and raises what it raised. Arguments of other shapes or shardings than those
-    given to `ahead` are compiled when they come, as by `jax.jit`.
+    given to `ahead` are compiled when they come, as by `jax.jit`. What `ahead` compiles is kept on disk for later processes
+    if `what` says all that determines the function (see `scaling.devices.executables`).
     """
 
-    def __init__(self, function, **options):
+    def __init__(self, function, what: str | None = None, **options):
         self.jitted = jax.jit(function, **options)
+        self.what = what and f"{what} {getattr(function, '__name__', function)}"
         self.lower = self.jitted.lower
         self._begun: list[futures.Future] = []
         self._kept: list = []  # JAX finds what is compiled as long as it is kept
+        self._read: dict = {}  # {shapes of arguments: what an earlier process compiled for them}
+        self._traced = threading.Event()
 
     def ahead(self, pool: futures.Executor, *args) -> None:
         """Traces and compiles the function for arguments like these in a thread of `pool`."""
         self._begun.append(pool.submit(self._compile, args))
 
     def _compile(self, args):
-        with _tracing:
-            lowered = self.lower(*args)
-        return lowered.compile()
+        name = None if self.what is None else executables.name_of(self.what, args)
+        try:
+            if read := executables.load(name):
+                self._read[_shapes(args)] = read
+                return read
+            with _tracing:
+                lowered = self.lower(*args)
+        finally:
+            self._traced.set()
+        compiled = lowered.compile()
+        executables.keep(name, compiled)
+        return compiled
+
+    def await_trace(self) -> None:
+        """Waits until a function that is compiled ahead is traced: from then on its compilation is XLA's."""
+        if self._begun:
+            self._traced.wait()
 
     @property
     def ready(self) -> bool:
@@ -39,4 +62,21 @@ class Compiled:
     def __call__(self, *args):
         while self._begun:
             self._kept.append(self._begun.pop().result())
+        if self._read and (read := self._read.get(_shapes(args))):
+            try:
+                return read(*args)
+            except (TypeError, ValueError):  # arguments that lie elsewhere, which it refuses before it uses any
+                pass
         return self.jitted(*args)
+
+
+def _shapes(args):
+    leaves, structure = jax.tree.flatten(args)
+    return structure, *((x.shape, x.dtype) for x in leaves)
+
+
+def traced_once(function: Callable, *args) -> tuple[Callable, Any]:
+    """(`function` for arguments like these, which is not traced anew where it is called, the shapes of its results)."""
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(shapes)
+    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args))), shapes

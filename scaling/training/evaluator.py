@@ -39,9 +39,9 @@ class Pending:
 class Evaluator:
     """Evaluates a pack of `runs` experiments that differ only in knobs; `loop` says whether programs may have loops."""
 
-    def __init__(self, experiment, runs: int, mesh, loop: bool, options: dict):
+    def __init__(self, experiment, runs: int, mesh, loop: bool, options: dict, what: str | None):
         self.experiment, self.runs, self.mesh, self.loop = experiment, runs, mesh, loop
-        compiled = partial(Compiled, out_shardings=sharding.replicated(mesh), compiler_options=options)
+        compiled = partial(Compiled, what=what, out_shardings=sharding.replicated(mesh), compiler_options=options)
         self.evaluate_call = compiled(self._evaluate)
         self.sample_call = compiled(partial(self._on_batch, sample_batch))
 

@@ -10,6 +10,7 @@ import optax
 from scaling import axes
 from scaling.devices import sharding
 from scaling.experiment import optimisers, parametrization
+from scaling.training import precision
 from scaling.training.joined import Apart, Joining
 from scaling.training.muon import make_muon
 
@@ -86,7 +87,8 @@ def make_optimiser(experiment, span, joined=None, player=None, step=None) -> opt
     else:
         core = [optimisers.make_by_name(o), optax.scale(-1.0)]
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
-    return optax.chain(*clip, *core, _parametrization(o, found), decay, _at_rate(schedule(experiment, span), step))
+    chain = optax.chain(*clip, *core, _parametrization(o, found), decay, _at_rate(schedule(experiment, span), step))
+    return precision.keep_second_moments(chain, o.second_moments)
 
 
 def _clip(norm):

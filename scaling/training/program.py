@@ -11,7 +11,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import cost
@@ -20,7 +19,7 @@ from scaling.devices import sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
 from scaling.training import accumulation, evaluation, step
-from scaling.training.compiled import Compiled
+from scaling.training.compiled import Compiled, traced_once
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
 from scaling.training.step import TRUNK, Span, State, init_state
@@ -55,13 +54,14 @@ class Program:
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
-        everywhere = sharding.replicated(self.mesh)
-        self.init_call = Compiled(self._init, out_shardings=self.shardings, compiler_options=once)
-        self.advance_call = Compiled(self._advance, donate_argnums=0, out_shardings=(self.shardings, everywhere),
+        everywhere, what = sharding.replicated(self.mesh), self._what(source)
+        self.init_call = Compiled(self._init, what, out_shardings=self.shardings, compiler_options=once)
+        self.advance_call = Compiled(self._advance, what, donate_argnums=0, out_shardings=(self.shardings, everywhere),
                                      compiler_options=often)
-        self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often)
-        self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), out_shardings=self.shardings, compiler_options=once)
-        self.split_call = Compiled(self._split, compiler_options=once)
+        self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often, what)
+        self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), what, out_shardings=self.shardings,
+                                  compiler_options=once)
+        self.split_call = Compiled(self._split, what, compiler_options=once)
 
     # ---- for callers
 
@@ -108,6 +108,10 @@ class Program:
         self.split_call.ahead(pool, state.ema or state.params)
         self.copy_call.ahead(pool, state)
 
+    def await_trace(self) -> None:
+        """Waits until the step is traced, if it is compiled ahead."""
+        self.advance_call.await_trace()
+
     @property
     def ready(self) -> bool:
         """Whether training can begin without waiting for a compilation that is under way."""
@@ -144,6 +148,14 @@ class Program:
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
         return self.evaluator.sampling(state, examples, count)()
+
+    def _what(self, source) -> str | None:
+        """All that determines the functions beside the shapes of their arguments; None where code of others does."""
+        parts = self.experiment.family, self.experiment.data, source
+        if not all(type(part).__module__.startswith("scaling.") for part in parts):
+            return None
+        chosen = self.runs, dict(self.mesh.shape), self.accumulation_steps, self.compiled_steps, self.loop
+        return f"{experiments.program_key(self.experiment)} {source.fingerprint} {chosen}"
 
     # ---- traced
 
@@ -185,9 +197,8 @@ class Program:
             return step.held_step(bound, span, joinings, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
-        traced, shapes = jax.make_jaxpr(pack, return_shape=True)(state, knobs, spans, jnp.int32(0), data)
-        pack = _replayed(traced, shapes)  # tracing it anew in the loop takes as long as compiling a small program
-        shapes = shapes[1]
+        # Tracing it anew in the loop would take as long as compiling a small program.
+        pack, (_, shapes) = traced_once(pack, state, knobs, spans, jnp.int32(0), data)
         rows = {k: jnp.zeros((self.compiled_steps, *v.shape), v.dtype) for k, v in shapes.items()}
 
         def body(index, carry):
@@ -204,12 +215,6 @@ class Program:
 
     def _split(self, params):
         return [jax.tree.map(lambda x, run=run: x[run], params) for run in range(self.runs)]
-
-
-def _replayed(traced, out):
-    """The function that was traced, from its jaxpr; `out` has the structure of its results."""
-    run, structure = core.jaxpr_as_fun(traced), jax.tree.structure(out)
-    return lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
 
 # --------------------------------------------------------------------- options of XLA's compiler

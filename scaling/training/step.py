@@ -13,7 +13,8 @@ import numpy as np
 import optax
 
 from scaling.devices import sharding
-from scaling.training import optim
+from scaling.training import optim, precision
+from scaling.training.compiled import traced_once
 
 NEVER = np.iinfo(np.int32).max // 2  # a step that is never reached
 
@@ -92,21 +93,26 @@ def held_step(experiment, span: Span, joinings, state: State, batch, accumulatio
     batch = {**batch, "example": jnp.arange(size, dtype=jnp.int32),
              "step": jnp.full(size, state.step, jnp.int32)}
     moving, opt, ema, metrics = dict(state.params), dict(state.opt), state.ema, {}
-    params = {name: joinings[name].split(own) for name, own in moving.items()}
+
+    def seen(name):  # by the losses
+        return precision.lowered(joinings[name].split(moving[name]), experiment.optim.parameters)
+
+    params = {name: seen(name) for name in moving}
     players = experiment.family.players()
     alone = len({player.name for player in players}) == 1
     finite = state.diverged < 0
     for index, (name, loss) in enumerate(players):
         own = partial(_own_loss, loss, params, name)
-        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop)
-        grads = joinings[name].join(sharding.like_parameters(grads))
+        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop,
+                                         experiment.optim.reduction)
+        grads = joinings[name].join(sharding.like_parameters(precision.raised(grads)))
         norm = optax.global_norm(grads)
         tx = optim.make_optimiser(experiment, span, joinings[name].kinds, name, state.step)
         updates, moved = tx.update(grads, opt[name], moving[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
         moving[name], opt[name] = _choose(moves, (optax.apply_updates(moving[name], updates), moved),
                                           (moving[name], opt[name]))
-        params[name] = joinings[name].split(moving[name])
+        params[name] = seen(name)
         finite &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
         found = {**aux, "loss": value, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
@@ -131,13 +137,14 @@ def _own_loss(loss, params, name, own, batch, key):
     return loss({**params, name: own}, batch, key)
 
 
-def _gradients(loss, own, batch, key, microbatches, loop):
+def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):
     """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn.
 
-    Devices that hold whole parameters add up their own gradients over the microbatches, and sum them once at the end.
+    Devices that hold whole parameters add up their own gradients over the microbatches in float32, and sum them once at the
+    end, in the type of `reduction`.
     """
     gradient = jax.value_and_grad(loss, has_aux=True)
-    if microbatches == 1:
+    if microbatches == 1 and reduction == "auto":
         return gradient(own, batch, key)
     parts = sharding.parts()
     # Microbatch i holds rows i, i + microbatches, ...: every device of a sharded batch has a share of every microbatch.
@@ -145,17 +152,24 @@ def _gradients(loss, own, batch, key, microbatches, loop):
 
     def of_part(own, rows, key):
         found, grads = gradient(own, rows, key)
-        return found, sharding.like_parameters(grads)
+        return found, sharding.like_parameters(precision.raised(grads))
 
-    each = sharding.map_parts(of_part, (None, 0, None))
     first = jax.tree.map(lambda x: x[0], split)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(each, own, first, key))
+    each, shapes = traced_once(sharding.map_parts(of_part, (None, 0, None)), own, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def add(total, microbatch):
         return jax.tree.map(jnp.add, total, each(own, microbatch, key)), None
 
-    total, _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
-    return jax.tree.map(lambda x: x.sum(0) / (parts * microbatches), total)
+    if microbatches == 1:
+        found, grads = each(own, first, key)
+    else:
+        (found, grads), _ = jax.lax.scan(add, zeros, split, unroll=1 if loop else microbatches)
+
+    def mean(x, kind):
+        return precision.sum_of_parts(x, kind) / (parts * microbatches)
+
+    return jax.tree.map(partial(mean, kind="auto"), found), jax.tree.map(partial(mean, kind=reduction), grads)
 
 
 def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple]:

@@ -53,10 +53,17 @@ def test_it_equals_plain_attention_in_value_and_gradients(small_blocks, kv_heads
 
 @pytest.mark.parametrize("layout,mesh", [
     ("fsdp_tensor", "data=2,fsdp=2,tensor=2"), pytest.param("fsdp", "", marks=pytest.mark.slow),
-    pytest.param("tensor", "data=2,tensor=4", marks=pytest.mark.slow)])  # the last repeats two keys for four heads
+    pytest.param("tensor", "data=2,tensor=4", marks=pytest.mark.slow)])  # it repeats two keys for four heads
 def test_every_device_computes_its_own_sequences_and_heads(layout, mesh):
     given = inputs(batch=8, length=128, heads=4, kv_heads=2)
     found = value_and_gradients("splash", *given, where=make_mesh(1, mesh, layout), layout=layout)
+    assert_same(found, value_and_gradients("xla", *given))
+
+
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_every_device_attends_from_its_own_positions_to_all_keys(small_blocks, parts):
+    given, mesh = inputs(batch=8 // parts, length=128 * parts, heads=2, kv_heads=1), f"data={8 // parts},sequence={parts}"
+    found = value_and_gradients("splash", *given, where=make_mesh(1, mesh, "sequence"), layout="sequence")
     assert_same(found, value_and_gradients("xla", *given))
 
 
@@ -86,12 +93,15 @@ def test_tpus_use_it_for_shapes_that_it_is_made_for():
     with sharding.as_on("gpu"):
         assert attention._fastest(q(2048, 128)) == "cudnn"
     with sharding.within(make_mesh(1, "sequence=8", "sequence"), "sequence"):
-        assert not splash.serves(q(2048, 128))
+        assert splash.serves(q(2048, 128)) and not splash.serves(q(512, 128))  # 256 and 64 positions on each device
 
 
 def test_a_length_that_it_does_not_take_is_refused():
     with pytest.raises(ValueError, match="multiples of 128, not 100; write family.attention=xla"):
         attention.causal(*inputs(length=100)[:3], "splash")
+    divided = sharding.within(make_mesh(1, "sequence=8", "sequence"), "sequence")
+    with divided, pytest.raises(ValueError, match="multiples of 128 on each of 8 devices, not 512"):
+        attention.causal(*inputs(length=512)[:3], "splash")
 
 
 @pytest.mark.parametrize("length,block", [(128, 128), (640, 128), (768, 384), (2048, 512)])

@@ -24,7 +24,8 @@ ENTRY %main (s: s8[1,1,1], q: bf16[2,4,1024,128]) -> bf16[2,4,1024,128] {
 def test_kernels_of_a_compiled_program_are_counted_by_their_shapes_and_blocks():
     """Two products of 8 heads of sequences in 3 of 4 blocks of 512 x 512."""
     found = work.compiled_flops(hlo.HloModule(KERNEL))
-    assert found == 2 * 2 * 8 * 128 * 3 * 512**2 == cost.splash_flops("splash_mha_fwd", 8, 1024, 128, 512)
+    assert found == 2 * 2 * 8 * 128 * 3 * 512**2 == cost.splash_flops("splash_mha_fwd", 8, 1024, 1024, 128, 512)
+    assert cost.splash_flops("splash_mha_fwd", 8, 1024, 2048, 128, 512) == found / 3 * 7  # the other keys are all seen
 
 
 def large(**changes):
@@ -42,6 +43,17 @@ def test_splash_attention_compiles_for_a_divided_batch_and_saves_memory_and_traf
     assert splash["traffic"] < plain["traffic"] / 2
     model = plain["flops"]["model"]
     assert splash["flops"]["model"] == model and model <= splash["flops"]["compiled"] < plain["flops"]["compiled"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_splash_attention_compiles_for_divided_positions_and_keeps_no_scores():
+    e = large(layout="sequence", **{"data.length": 4096, "data.batch": 4, "data.tokens": 2**20})
+    plain, splash = (attempt(e.replace({"family.attention": way}), "v5e:2x2", mesh="sequence=4") for way in ("xla", "auto"))
+    assert splash["bytes"]["temporaries"] < plain["bytes"]["temporaries"] / 2
+    assert splash["flops"]["compiled"] < plain["flops"]["compiled"]
+    sent = [sum(row["sent"] for row in report["collectives"]) for report in (plain, splash)]
+    assert sent[1] < 1.1 * sent[0]
 
 
 @needs_libtpu

@@ -29,7 +29,7 @@ def run(*argv, devices=2):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "all.json"
-    said = run("--parts=rates,compile,attention", "--sizes=tiny", "--peers=nanodo", "--seconds=0.05",
+    said = run("--parts=rates,compile,attention,microbatch", "--sizes=tiny", "--peers=nanodo", "--seconds=0.05",
                "--repeats=2", f"--output={path}")
     return said, json.loads(path.read_text())
 
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
 def test_every_part_is_measured_printed_and_written(small):
     said, content = small
     parts = {found["part"] for found in content["measurements"]}
-    assert parts == {"rates", "compile", "attention"}
+    assert parts == {"rates", "compile", "attention", "microbatch"}
     assert {found["what"] for found in content["measurements"] if found["part"] == "rates"} == {
         "tiny, one run", "tiny, 2 packed runs"}
     assert all(f"{found['part']}: {found['what']}: " in said for found in content["measurements"])
@@ -55,6 +55,14 @@ def test_a_figure_is_the_median_of_its_repeats(small):
     [attention] = [found for found in small[1]["measurements"] if found["part"] == "attention"]
     pairs = zip(attention["ours"]["values"], attention["peers"]["XLA's"]["values"], strict=True)
     assert attention["ratios"]["XLA's"]["values"] == pytest.approx([xla / ours for ours, xla in pairs])
+
+
+def test_the_chosen_microbatch_is_compared_with_all_others(small):
+    """A batch of 4, of which each of two devices has two examples in one run, and all four in packed runs."""
+    found = {each["what"]: each for each in small[1]["measurements"] if each["part"] == "microbatch"}
+    assert [each["chosen"] for each in found.values()] == [2, 4]
+    assert {what: set(each["ratios"]) for what, each in found.items()} == {
+        "tiny, 1 run": {"1 example", "2 examples"}, "tiny, 2 runs": {"1 example", "2 examples", "4 examples"}}
 
 
 class Contestant:

@@ -89,3 +89,8 @@ def test_a_measurement_as_a_sentence():
 def test_names_of_models_are_not_shared():
     names = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
     assert len(set(names)) == len(names)
+
+
+def test_the_points_of_a_start_have_words():
+    line = history.lines(content())[0] | {"part": "startup", "what": "cold cpu_first_step", "ratios": {}}
+    assert "| cold caches, until the first step is done, CPU time | " in _bench_page.page([line])

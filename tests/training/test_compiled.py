@@ -1,6 +1,8 @@
 """Programs that are compiled ahead, in other threads, are those that would be compiled at their first call."""
 
+import threading
 from concurrent import futures
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jax import monitoring
 from sources import ExampleSource, tiny
 
-from scaling.training.compiled import Compiled
+from scaling.training.compiled import Compiled, traced_once
 from scaling.training.program import Program
 from scaling.training.step import TRUNK
 
@@ -69,3 +71,43 @@ def test_other_shapes_than_those_compiled_ahead_are_compiled_when_they_come():
     with futures.ThreadPoolExecutor(1) as pool:
         function.ahead(pool, np.zeros(3, np.float32))
         assert (function(np.zeros(5, np.float32)) == 1).all()
+
+
+def test_whoever_waits_for_a_trace_goes_on_while_xla_compiles():
+    compiled, function = threading.Event(), Compiled(lambda x: x + 1)
+    function.lower = lambda x: SimpleNamespace(compile=lambda: compiled.wait(60))
+    with futures.ThreadPoolExecutor(1) as pool:
+        function.ahead(pool, np.zeros(3))
+        function.await_trace()
+        assert not function.ready
+        compiled.set()
+    assert function.ready
+
+
+def test_whoever_waits_for_a_trace_that_fails_goes_on():
+    function = Compiled(lambda x: x.no_such_thing)
+    with futures.ThreadPoolExecutor(1) as pool:
+        function.await_trace()  # nothing is under way
+        function.ahead(pool, np.zeros(3))
+        function.await_trace()
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        function(np.zeros(3))
+
+
+def test_a_function_that_is_traced_once_is_the_function():
+    """Also where it is mapped afterwards, and where it uses values that are mapped."""
+    traces = []
+
+    def power(x, exponent):
+        traces.append(x.shape)
+        return {"power": x**exponent}
+
+    def twice(x, exponent):
+        once, shapes = traced_once(lambda x: power(x, exponent), x)
+        assert shapes["power"].shape == x.shape
+        return once(x)["power"] + once(2 * x)["power"]
+
+    x, exponents = np.arange(6.0).reshape(2, 3), np.array([2.0, 3.0])
+    found = jax.jit(jax.vmap(twice))(x, exponents)
+    np.testing.assert_allclose(found, x ** exponents[:, None] + (2 * x) ** exponents[:, None], rtol=1e-6)
+    assert traces == [(3,)]

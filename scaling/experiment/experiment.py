@@ -142,7 +142,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
     other metrics to fit beside it, the law (its name, or a rule that chooses it by held-out error: "best" or "stacked"),
     prompts for text, and the rule by which learning rates are stopped early. With `tune`, cells whose best learning rate is
     at the edge of those tried ask for more rates, for at most that share of the sweep's FLOPs. A cell that is still at the
-    edge is left out of the fit, unless `fit_edges` is true.
+    edge is left out of the fit, unless `fit_edges` is true. The target is trained with `target_seeds` seeds.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -157,7 +157,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
         sizes[f.name] = config_dict.placeholder(kind) if laddered or kind is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
     study = {"title": "", "metric": "", "beside": (), "law": "best", "prompts": (), "stop_early": "",
-             "tune": 0.25, "fit_edges": False}
+             "tune": 0.25, "fit_edges": False, "target_seeds": 1}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
     out = config_dict.ConfigDict({"family": sizes, **study, **rest})
     out.update_from_flattened_dict(changes)

@@ -139,8 +139,8 @@ def read_study(workdir) -> StudyFiles:
     fits = {name: bootstraps.without_failed_intervals(fit)[0] for name, fit in fits.items() if fit is not None}
     tampered, notes = evidence_of(workdir, found["forecast"])
     cells = tuned.tuned_cells(runs, metric)
-    target = ((found["forecast"] or {}).get("target") or {}).get("fingerprint")
-    names = [*cells["fingerprint"], *runs.loc[runs["fingerprint"] == target, "fingerprint"]]
+    targets = planned.target_names((found["forecast"] or {}).get("target"))
+    names = [*cells["fingerprint"], *runs.loc[runs["fingerprint"].isin(targets), "fingerprint"]]
     return StudyFiles(runs, cells, metric, unit, errors=pairs.read_errors(workdir, names, metric), curves=kept,
                       missing=missing, fits=fits, others=others, tampered=tampered, forecast_notes=notes, **found)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scaling import laws
 from scaling.figures.words import count, interval, listing, number, percent, short, to_error
 from scaling.report.reading import StudyFiles
-from scaling.results import tuned
+from scaling.results import planned, tuned
 from scaling.results.metrics import find_metric
 from scaling.results.tuned import PARAMS
 
@@ -39,15 +39,18 @@ def verdict(study: StudyFiles) -> dict | None:
 
 
 def observed(study: StudyFiles) -> str:
-    """What the target run reached, to the digits of its standard error where that is recorded."""
+    """What the target run reached, to the digits of its standard error where that is recorded.
+
+    Of a target with several seeds it is their mean. The standard error then counts their scatter too.
+    """
     low, high = study.forecast["interval"]
-    runs = study.runs[study.runs["fingerprint"] == study.forecast["target"].get("fingerprint")]
-    errors = tuned.standard_error(runs, study.metric).dropna()
-    value = study.forecast_check["observed"]
+    runs = study.runs[study.runs["fingerprint"].isin(planned.target_names(study.forecast["target"]))]
+    errors, value = tuned.standard_error(runs, study.metric).dropna(), study.forecast_check["observed"]
+    seeds = f" in the mean of {len(runs)} seeds" if len(runs) > 1 else ""
     if len(errors) and errors.iloc[0] > 0:
-        error = float(errors.iloc[0])
-        return study.measure.amount(f"{to_error(value, error)} ± {number(error, 2)}")
-    return study.measure.amount(to_error(value, (high - low) / 2))
+        error = float(np.hypot(errors.median(), runs[study.metric].sem() if seeds else 0.0))
+        return study.measure.amount(f"{to_error(value, error)} ± {number(error, 2)}") + seeds
+    return study.measure.amount(to_error(value, (high - low) / 2)) + seeds
 
 
 def _written_first(study: StudyFiles) -> str:

@@ -27,14 +27,21 @@ def planned_runs(workdir) -> set[str] | None:
     runs = _content(workdir / "study.json").get("runs")
     if not isinstance(runs, list):
         return None
-    target = forecast_target(workdir)
-    return {*map(str, runs), *([] if target is None else [target])}
+    return {*map(str, runs), *forecast_targets(workdir)}
 
 
-def forecast_target(workdir) -> str | None:
-    """The fingerprint of the run that the forecast of `workdir` is about; None without a forecast."""
-    target = _content(epath.Path(workdir).expanduser() / "forecast.json").get("target")
-    return target.get("fingerprint") if isinstance(target, dict) else None
+def forecast_targets(workdir) -> list[str]:
+    """The fingerprints of the runs that the forecast of `workdir` is about; [] without a forecast."""
+    return target_names(_content(epath.Path(workdir).expanduser() / "forecast.json").get("target"))
+
+
+def target_names(target) -> list[str]:
+    """The fingerprints of the target of a forecast: one, or one for each of its seeds. [] where nothing says it."""
+    if not isinstance(target, dict):
+        return []
+    seeds = target.get("seeds")
+    names = seeds if isinstance(seeds, list) and seeds else [target.get("fingerprint")]
+    return [name for name in names if isinstance(name, str)]
 
 
 def load_planned(workdir) -> tuple[pd.DataFrame, int]:

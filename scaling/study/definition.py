@@ -20,4 +20,14 @@ class Definition:
     stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
     tune: float = 0.0  # share of the sweep's FLOPs for which cells ask for more rates; see scaling.study.bracketing
     fit_edges: bool = False  # whether cells whose best learning rate is at the edge are fitted
+    target_seeds: int = 1  # of the target, whose mean the forecast is compared with
     config: dict = dataclasses.field(default_factory=dict)
+
+    def targets(self, learning_rate: float) -> list[experiments.Experiment]:
+        """The target with each of its seeds; [] without a target."""
+        return [] if self.target is None else with_seeds(self.target(learning_rate), self.target_seeds)
+
+
+def with_seeds(target: experiments.Experiment, count: int) -> list[experiments.Experiment]:
+    """An experiment and `count` - 1 others, with the seeds that follow its own."""
+    return [target.replace({"seed": target.seed + i}) for i in range(count)]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import jax
+import numpy as np
 from etils import epath
 
 from scaling import experiment as experiments
 from scaling import laws
+from scaling.devices.layouts import runs_at_once
 from scaling.laws.forecasts.calibrated import describe_parts
-from scaling.results import records
+from scaling.results import planned, records
 from scaling.store import files
 from scaling.study import recipe
+from scaling.study.definition import Definition, with_seeds
 from scaling.sweeps import runner as runners
 from scaling.sweeps.plan import Plan
 from scaling.training.counts import counts
@@ -28,29 +32,30 @@ class Forecasting:
     def __init__(self, workdir: epath.Path, runner: runners.Runner):
         self.workdir, self.path, self.runner = workdir, workdir / "forecast.json", runner
 
-    def write(self, make_target: Callable[[float], experiments.Experiment], fit, boot, cells: pd.DataFrame,
-              data_column: str, say) -> dict:
+    def write(self, definition: Definition, fit, boot, cells: pd.DataFrame, data_column: str, say) -> dict:
         """Writes the forecast unless there is one, and returns its target as `plan` takes it.
 
-        The target may be trained only after this. make_target: the target from its learning rate. fit and boot: a law and
-        its Bootstrap or Calibrated. cells: the tuned runs that `fit` was fitted to. data_column: D in the records. A
-        forecast whose target had finished, or begun, before it was written is marked as late and never scored. Raises
-        LawError where this command would train another run than the one that the forecast is about.
+        The target may be trained only after this. fit and boot: a law and its Bootstrap or Calibrated. cells: the tuned
+        runs that `fit` was fitted to. data_column: D in the records. A forecast whose target had finished, or begun, before
+        it was written is marked as late and never scored. Raises LawError where this command would train another run than
+        the one that the forecast is about.
         """
         import pandas as pd
 
         if not self.path.exists():
-            draft = counts(make_target(1e-3), 0)  # N and D do not depend on the rate
+            draft = counts(definition.targets(1e-3)[0], 0)  # N and D do not depend on the rate
             rule = recipe.choose_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
-            target = make_target(float(f"{rule.rate:.3g}"))
+            targets = definition.targets(float(f"{rule.rate:.3g}"))
+            target = targets[0]
             if target.optim.learning_rate == float(f"{rule.rate:.3g}"):
                 say(rule.sentence)
-            run = self.runner.plan([target], 1, "target").runs[0]
+            names = self._names(self.plan_targets(targets), targets)
             source = self.runner.source(target)
             about = counts(target, target.data.available(source)) | {
-                "fingerprint": run.fingerprint, "learning_rate": target.optim.learning_rate,
+                "fingerprint": names[0], "learning_rate": target.optim.learning_rate,
                 "data_fingerprint": source.fingerprint, "experiment": experiments.to_dict(target)}
-            begun, older = run.fingerprint in self.runner.held(), self._forked_from()
+            about |= {"seeds": names} if names[1:] else {}
+            begun, older = bool({*names} & {*self.runner.held()}), self._forked_from()
             tables = [table for table in map(records.load_records, [self.workdir, *older]) if len(table)]
             finished = pd.concat(tables).drop_duplicates("fingerprint")
             try:
@@ -63,19 +68,33 @@ class Forecasting:
         self._compare_target(written)
         low, high = written["interval"]
         ratio = f", at {written['compute_ratio']:.1f} times the compute" if written["compute_ratio"] else ""
+        seeds = planned.target_names(written["target"])
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
-            f"[{low:.4f}, {high:.4f}]{ratio}; in {self.path}")
+            f"[{low:.4f}, {high:.4f}]{ratio}{f', for the mean of {len(seeds)} seeds' if seeds[1:] else ''}; in {self.path}")
         if parts := written.get("parts"):
             say(f"forecast, {describe_parts(parts)}")
         if naive := written.get("naive"):
             say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")
         for sentence in laws.forecast.verify(self.path).sentences:
             say(f"note: {sentence}")
-        return {name: written["target"][name] for name in ("experiment", "fingerprint")}
+        named = ("experiment", "fingerprint", "seeds")
+        return {name: value for name, value in written["target"].items() if name in named}
+
+    def plan_targets(self, targets: list[experiments.Experiment], named=()) -> Plan:
+        """The plan that trains the target with each of its seeds, side by side where there are several devices."""
+        first, mesh = targets[0], self.runner.options.mesh
+        together = runs_at_once(jax.device_count(), mesh, first.layout) if targets[1:] else 1
+        return self.runner.plan(targets, min(together, len(targets)), "target", named=named)
 
     def plan(self, target: dict) -> Plan:
         """The plan that trains the target of the forecast, under the name that it was registered with where that can be."""
-        return self.runner.plan([experiments.from_dict(target["experiment"])], 1, "target", named=(target["fingerprint"],))
+        names = planned.target_names(target)
+        return self.plan_targets(with_seeds(experiments.from_dict(target["experiment"]), len(names)), named=names)
+
+    def _names(self, plan: Plan, targets: list[experiments.Experiment]) -> list[str]:
+        """The names of the targets, in their order."""
+        named = {run.experiment: run.fingerprint for run in plan.runs}
+        return [named[target] for target in targets]
 
     def check(self, say) -> None:
         """Compares the forecast with the result of its target, and says the verdict or why there is none.
@@ -87,28 +106,34 @@ class Forecasting:
         if late := written.get("registered_late"):
             say(f"no verdict: the forecast was registered late, so that it is no forecast: {late['reason']}")
             return
-        name, metric = written["target"]["fingerprint"], written["metric"]
-        if not self.runner.records.done(name):
-            raise laws.LawError(f"{self.path} cannot be checked: the record of its target {name} in records/ is gone or "
-                                "damaged; run the command again, which trains the target again")
-        record = self.runner.records.read(name)
-        if record["diverged"]:
-            say(f"the target diverged at step {record['diverged_step']}: the forecast cannot be checked")
+        names, metric = planned.target_names(written["target"]), written["metric"]
+        for name in names:
+            if not self.runner.records.done(name):
+                raise laws.LawError(f"{self.path} cannot be checked: the record of its target {name} in records/ is gone "
+                                    "or damaged; run the command again, which trains the target again")
+        found = [self.runner.records.read(name) for name in names]
+        if lost := [record for record in found if record["diverged"]]:
+            seed = f" with seed {lost[0]['seed']}" if names[1:] else ""
+            say(f"the target{seed} diverged at step {lost[0]['diverged_step']}: the forecast cannot be checked")
             return
         problems = laws.forecast.verify(self.path).problems
         if problems and laws.forecast.score_path(self.path).exists():  # it was scored, and something changed since
             say(f"no verdict: {' '.join(problems)}")
             return
-        if metric not in record:
+        if any(metric not in record for record in found):
             raise laws.LawError(f"{self.path} forecasts {metric}, which the record of its target does not have: the metric "
                                 "of the study has changed; write it as it was, or choose another --workdir")
         hashes = self._hashes(written["records"], written.get("records_without") or ())
-        say(laws.forecast.check(self.path, record[metric], hashes)["verdict"])
+        values = [record[metric] for record in found]
+        if values[1:]:
+            say(f"the target reached {', '.join(f'{value:.4f}' for value in values)}, by seed; their mean counts")
+        say(laws.forecast.check(self.path, float(np.mean(values)), hashes)["verdict"])
 
     def _compare_target(self, written) -> None:
         """Raises LawError if the target of the forecast has another name now, so that it could never be checked."""
         target = experiments.from_dict(written["target"]["experiment"])
-        wanted, now = written["target"]["fingerprint"], self.plan(written["target"]).runs[0].fingerprint
+        wanted = written["target"]["fingerprint"]
+        now = self._names(self.plan(written["target"]), [target])[0]
         if now == wanted:
             return
         before, data = written["target"].get("data_fingerprint"), self.runner.source(target).fingerprint

@@ -32,11 +32,12 @@ def law_of(law: str, forecast: epath.Path) -> str:
     return law if "chosen" in written else written["form"]
 
 
-def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None) -> laws.Calibrated:
+def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None,
+          target_seeds: int = 1) -> laws.Calibrated:
     """The law that the rule, or name, `law` chooses for the tuned runs, scored beside its rivals, with its bootstrap.
 
     points: of `cells`, with a column `seeds.TRUNK`. runs: those that the cells are means of. target: the experiment that is
-    forecast, if any. Raises LawError for too few runs.
+    forecast, if any, as the mean of `target_seeds` runs. Raises LawError for too few runs.
     """
     metric = points.columns["y"]
     log = bool((points.y > 0).all())
@@ -45,7 +46,8 @@ def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, 
     chosen = laws.choose_law(points, law, **clustered, **HOW)
     chosen.notes.append(_said(noise, clustered["cluster"]))
     usual = float(cells["seeds"].mean()) if "seeds" in cells else 1.0
-    beyond = 0.0 if np.isnan(noise.variance) else noise.variance * (1 - 1 / usual)
+    # The law's scatter holds the noise of a mean over `usual` seeds; what the target has beyond that is added.
+    beyond = 0.0 if np.isnan(noise.variance) else max(0.0, noise.variance * (1 / target_seeds - 1 / usual))
     return laws.calibrate(chosen, **clustered, seed_noise=beyond, evaluation=evaluation_error(cells, metric, target, log))
 
 

@@ -90,7 +90,7 @@ def describe_done(plan, runner, older=None) -> list[str]:
         said.append(f"in {os.fspath(runner.workdir)}: {len(done)} of the sweep's {len(plan.runs)} runs are done, "
                     f"{len(under_way)} are under way, {left} are left")
     asked = belonging.asked_runs(belonging.read_study_file(runner.records.workdir) or {})
-    mine = {run.fingerprint for run in plan.runs} | {planned.forecast_target(runner.workdir)} | asked
+    mine = {run.fingerprint for run in plan.runs} | {*planned.forecast_targets(runner.workdir)} | asked
     if others := len(set(held) - mine):
         said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
     if older is not None:

@@ -22,6 +22,7 @@ from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.accumulation import accumulation_steps
 
 MOST_TUNED = 10  # times the sweep's FLOPs
+MOST_SEEDS = 1000  # of a target
 
 
 def check_settings(definition: Definition, options: TrainingOptions) -> list[str]:
@@ -33,6 +34,10 @@ def check_settings(definition: Definition, options: TrainingOptions) -> list[str
         raise ConfigError(f"stop_early={definition.stop_early!r} compares packs that train in turn, and an executor trains "
                           "them at once; leave out --executor, or stop_early")
     _check_tuning(definition)
+    seeds = definition.target_seeds
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"target_seeds={seeds!r} must be a number of seeds from 1 to {MOST_SEEDS}; write 3, so that the "
+                          "forecast is compared with the mean of three runs")
     parse_mesh(options.mesh)
     for writer in options.writers:
         if writer not in logs.WRITERS:

@@ -46,7 +46,7 @@ class Study:
         self.workdir = epath.Path(workdir).expanduser()
         self.started = time.monotonic()
         # The target's learning rate is not known yet, but any rate has the same cost.
-        target = None if definition.target is None else definition.target(belonging.NOMINAL_RATE)
+        targets = definition.targets(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
         if definition.stop_early:
             options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
@@ -61,7 +61,7 @@ class Study:
         self.plan = self._plan_sweep()
         self.unit = definition.sweep[0].data.unit
         self.data_column = f"{self.unit}_seen"  # D in the records
-        self.goal = None if target is None else self.runner.plan([target], 1, "target")
+        self.goal = self.forecasting.plan_targets(targets) if targets else None
         self.plans = [self.plan] if self.goal is None else [self.plan, self.goal]
         self.about = belonging.define(definition, self.plan, self.goal, self.runner)
         hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
@@ -165,7 +165,7 @@ class Study:
             return None
         _, cells = self.cells()
         fitted = cells[cells["left_out"] == ""]
-        return self.forecasting.write(self.definition.target, judged.fit, judged, fitted, self.data_column, say)
+        return self.forecasting.write(self.definition, judged.fit, judged, fitted, self.data_column, say)
 
     def conclude(self) -> str:
         """Writes study.json, the samples and the report, and returns the report's path.
@@ -207,7 +207,8 @@ class Study:
         goal = None if self.goal is None else self.goal.runs[0].experiment
         try:
             law = judging.law_of(self.definition.law, self.forecasting.path)
-            judged = judging.judge(self.points(cells, self.definition.metric), law, runs, cells, goal)
+            points = self.points(cells, self.definition.metric)
+            judged = judging.judge(points, law, runs, cells, goal, self.definition.target_seeds)
         except laws.LawError as error:
             say(f"no fit: {error}")
             (self.workdir / "fit.json").unlink(missing_ok=True)  # of fewer or other runs

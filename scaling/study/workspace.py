@@ -47,7 +47,7 @@ class Workspace:
         held, runs = records.Records(self.workdir), planned.planned_runs(self.workdir)
         known = [name for name in held.fingerprints() if runs is None or name in runs]  # the others are of other studies
         found = [held.read(name) for name in known if held.done(name)]
-        self.unfinished = sorted((runs or set()) - {r["fingerprint"] for r in found} - {planned.forecast_target(workdir)})
+        self.unfinished = sorted((runs or set()) - {r["fingerprint"] for r in found} - {*planned.forecast_targets(workdir)})
         self.records = {r["fingerprint"]: r for r in found if r["role"] == "sweep"}
         self.bought = {name: self._experiment(record) for name, record in self.records.items()}
         others = {families.name(e.family) for e in self.bought.values()} - {families.name(self.base.family)}

@@ -8,7 +8,8 @@ import pytest
 from launcher import ROOT
 
 from scaling import laws
-from scaling.results import records, tuned
+from scaling.results import planned, records, tuned
+from scaling.study import configs
 from scaling.study.forecasting import Forecasting
 from scaling.sweeps.runner import Runner, TrainingOptions
 from scaling.training.counts import counts
@@ -54,13 +55,19 @@ class Planted:
         cells = tuned.tuned_cells(tuned.clean(records.load_records(self.workdir), METRIC), METRIC)
         runs = laws.Runs.from_dataframe(cells, METRIC, params="params_non_embedding", data="tokens_seen", compute="flops")
         fit = laws.fit(runs, delta="noise")
-        return self.stage.write(lambda rate: self.module.target(self.config, rate), fit, laws.bootstrap(fit, 20), cells,
-                                "tokens_seen", self.said.append)
+        study = configs.define_study(self.module, self.config)
+        return self.stage.write(study, fit, laws.bootstrap(fit, 20), cells, "tokens_seen", self.said.append)
 
     def train_target(self, target, **more):
         run = self.stage.plan(target).runs[0]
         self.finish(run, **more)
         return run
+
+    def train_seeds(self, target, losses):
+        """Finishes the target with these losses of its seeds, the last one first."""
+        runs = {run.experiment.seed: run for run in self.stage.plan(target).runs}
+        for seed, loss in reversed(list(enumerate(losses))):
+            self.finish(runs[seed], loss)
 
     def check(self):
         self.said.clear()
@@ -105,6 +112,43 @@ def test_a_forecast_is_registered_checked_and_verified(study):
     assert found.ok and not found.notes and len(found.registrations) == 1
     assert study.written["target"]["data_fingerprint"] and study.written["compute_counted_as"] == "flops"
     assert study.check() == said  # once
+
+
+def test_a_target_with_several_seeds_is_scored_by_their_mean(study):
+    study.config.target_seeds = 3
+    target = study.forecast()
+    assert len(set(target["seeds"])) == 3 and target["seeds"][0] == target["fingerprint"]
+    assert any("for the mean of 3 seeds" in line for line in study.said)
+    assert planned.forecast_targets(study.workdir) == target["seeds"]
+    study.restart()
+    again = study.forecast()  # which is on record
+    assert again == target and {run.fingerprint for run in study.stage.plan(again).runs} == set(target["seeds"])
+    losses = [2.0, 2.1, 2.25]
+    study.train_seeds(target, losses)
+    said = study.check()
+    assert "2.0000, 2.1000, 2.2500, by seed" in said
+    check = json.loads((study.workdir / "forecast_check.json").read_text())
+    assert check["observed"] == pytest.approx(np.mean(losses)) and verdict(study).ok
+    record = study.runner.records.read(target["seeds"][2])
+    study.runner.records.path(target["seeds"][2]).unlink()
+    with pytest.raises(laws.LawError, match="is gone or damaged"):
+        study.check()
+    study.runner.records.write({**record, METRIC: 9.0})
+    assert "have a mean bits_per_byte of 4.36" in " ".join(verdict(study).problems)
+
+
+def test_a_seed_of_the_target_that_diverged_or_had_begun_is_said(study):
+    study.config.target_seeds = 2
+    target = study.forecast()
+    first, second = sorted(study.stage.plan(target).runs, key=lambda run: run.experiment.seed)
+    study.finish(first)
+    study.finish(second, loss=float("nan"), diverged=True, diverged_step=17, seed=1)
+    assert "the target with seed 1 diverged at step 17" in study.check()
+    (study.workdir / "forecast.json").unlink()
+    study.runner.records.path(first.fingerprint).unlink()
+    study.restart()
+    study.forecast()
+    assert "registered_late" in study.written
 
 
 def test_a_forecast_deleted_before_its_target_is_trained_is_registered_again(study):

@@ -13,6 +13,7 @@ from etils import epath
 from scaling.laws.forecasts import evidence, registry, sealed
 from scaling.laws.forecasts.score import score
 from scaling.laws.forms.form import LawError
+from scaling.results.planned import target_names
 from scaling.results.records import Records
 
 AGREE = 1e-9  # relative difference of a number in a score of an older version, which carries no hash
@@ -197,18 +198,24 @@ def _there(records) -> bool:
 
 
 def _of_target(path, content: Mapping, found: Mapping | None, store: Records) -> Iterator[str]:
-    name = content["target"].get("fingerprint")
-    if not isinstance(name, str) or not store.done(name):
+    names = target_names(content["target"])  # one for each seed; the forecast is of their mean
+    if not names or not all(map(store.done, names)):
         return
-    record = store.read(name)
-    if record.get("diverged"):
-        yield f"The target diverged at step {record.get('diverged_step')}, so that the forecast cannot be scored."
-    elif found is not None and found["observed"] != record.get(content["metric"]):
-        value = record.get(content["metric"])
-        yield (f"The record of the target has {content['metric']} = {value if value is None else f'{value:.6g}'}, and "
+    target = [store.read(name) for name in names]
+    lost = next((record for record in target if record.get("diverged")), None)
+    values = [record.get(content["metric"]) for record in target]
+    value = None if None in values else float(np.mean(values)) if values[1:] else values[0]
+    if lost is not None:
+        yield f"The target diverged at step {lost.get('diverged_step')}, so that the forecast cannot be scored."
+    elif found is not None and found["observed"] != value:
+        have = f"records of the target have a mean {content['metric']} of" if values[1:] else (
+            f"record of the target has {content['metric']} =")
+        yield (f"The {have} {value if value is None else f'{value:.6g}'}, and "
                f"{score_path(path).name} {found['observed']:.6g}: one of them was changed.")
-    if "registered_late" not in content and _before(record.get("finished"), content["time"]):
-        yield f"The target finished at {record['finished']}, before {path.name} was written."
+    for record in target:
+        if "registered_late" not in content and _before(record.get("finished"), content["time"]):
+            yield f"The target finished at {record['finished']}, before {path.name} was written."
+            return
 
 
 def _before(one, other) -> bool:

@@ -46,9 +46,13 @@ class Placement:
         """The mesh axes along which devices hold copies of a parameter and divide the batch."""
         return ()
 
-    def divide_first(self, x, over: tuple[str, ...]):
-        """x with its first dimension divided over these mesh axes, or whole for none of them."""
+    def divide_first(self, x, over: tuple[str, ...], *rest):
+        """x with its first dimension divided over these mesh axes, whole for none of them, and the others over `rest`."""
         return x
+
+    def devices(self, over: tuple[str, ...]) -> int:
+        """The number of devices along these mesh axes."""
+        return 1
 
     def platform(self) -> str:
         return jax.default_backend()
@@ -101,9 +105,12 @@ class MeshPlacement(Placement):
         return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
                      if axis not in used and self.mesh.shape[axis] > 1)
 
-    def divide_first(self, x, over):
-        rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+    def divide_first(self, x, over, *rest):
+        rest = rest or [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(over or None, *rest)))
+
+    def devices(self, over):
+        return shard_count(self.mesh, over)
 
     def platform(self):
         return self.mesh.devices.flat[0].platform
@@ -218,9 +225,15 @@ def copies(names, shape) -> tuple[str, ...]:
     return _PLACEMENT.get().copies(names, shape)
 
 
-def divide_first(x, over: tuple[str, ...]):
-    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them."""
-    return _PLACEMENT.get().divide_first(x, over)
+def divide_first(x, over: tuple[str, ...], *rest):
+    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them. `rest`
+    are the mesh axes of the other dimensions, None for whole ones; without it the compiler chooses."""
+    return _PLACEMENT.get().divide_first(x, over, *rest)
+
+
+def devices(over: tuple[str, ...]) -> int:
+    """The number of devices along these mesh axes."""
+    return _PLACEMENT.get().devices(over)
 
 
 def like_parameters(tree):

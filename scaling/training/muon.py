@@ -22,8 +22,8 @@ from scaling.devices.layouts import mesh_axes
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of X <- a X + (b A + c A^2) X with A = X X^T
 STEPS = 5
 RESTART = 2  # the iteration before which X X^T is computed anew
-# Matrices of a stack for each row from which on devices exchange parts for whole matrices. One device iterates on one matrix
-# while others may have none. In that time a v5p gathers n/600 matrices of n rows as often as iterations need them.
+# Matrices of a stack for each row from which on devices exchange parts for whole matrices. One device then iterates on one
+# matrix, and others may have none. In that time a v5p gathers n/600 matrices of n rows as often as iterations need them.
 EXCHANGED = 1 / 512
 LARGE = 2**24  # elements of a parameter; XLA takes minutes to divide a concatenation of several such
 RMS = 0.2  # root mean square of an update, that of Adam's (Liu et al. 2502.16982, equation 4)

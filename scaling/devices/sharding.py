@@ -50,10 +50,6 @@ class Placement:
         """x with its first dimension divided over these mesh axes, whole for none of them, and the others over `rest`."""
         return x
 
-    def devices(self, over: tuple[str, ...]) -> int:
-        """The number of devices along these mesh axes."""
-        return 1
-
     def platform(self) -> str:
         return jax.default_backend()
 
@@ -61,8 +57,8 @@ class Placement:
         """The mesh axes that divide the batch and no parameter."""
         return ()
 
-    def parts(self) -> int:
-        """The number of parts that these axes divide the batch into."""
+    def parts(self, over=None) -> int:
+        """The number of parts that these axes, or the mesh axes `over`, divide something into."""
         return 1
 
 
@@ -109,9 +105,6 @@ class MeshPlacement(Placement):
         rest = rest or [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(over or None, *rest)))
 
-    def devices(self, over):
-        return shard_count(self.mesh, over)
-
     def platform(self):
         return self.mesh.devices.flat[0].platform
 
@@ -120,8 +113,8 @@ class MeshPlacement(Placement):
         return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
                      if axis not in divided and self.mesh.shape[axis] > 1)
 
-    def parts(self):
-        return shard_count(self.mesh, self.batch_axes())
+    def parts(self, over=None):
+        return shard_count(self.mesh, self.batch_axes() if over is None else over)
 
     def _constrain(self, table, x, names):
         sharding = NamedSharding(self.mesh, _spec(self.mesh, table, names, x.shape, self.lead))
@@ -227,13 +220,8 @@ def copies(names, shape) -> tuple[str, ...]:
 
 def divide_first(x, over: tuple[str, ...], *rest):
     """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them. `rest`
-    are the mesh axes of the other dimensions, None for whole ones; without it the compiler chooses."""
+    are those of the other dimensions, None for whole ones; without it the compiler chooses."""
     return _PLACEMENT.get().divide_first(x, over, *rest)
-
-
-def devices(over: tuple[str, ...]) -> int:
-    """The number of devices along these mesh axes."""
-    return _PLACEMENT.get().devices(over)
 
 
 def like_parameters(tree):
@@ -241,9 +229,9 @@ def like_parameters(tree):
     return _PLACEMENT.get().constrain_parameters(tree)
 
 
-def parts() -> int:
-    """The number of parts that the layout in force divides a batch into along mesh axes that divide no parameter."""
-    return _PLACEMENT.get().parts()
+def parts(over: tuple[str, ...] | None = None) -> int:
+    """The number of parts that the mesh axes `over` make, or those along which a batch is divided and no parameter."""
+    return _PLACEMENT.get().parts(over)
 
 
 def map_parts(function, in_axes):

@@ -148,9 +148,9 @@ def _exchanged(x, divided, copies):
     """Orthogonalised matrices [K, n, m] of which devices hold parts: every device computes some whole ones of them."""
     places, _ = divided
     over = tuple(axis for entry in places for axis in mesh_axes(entry))
-    if len(x) > sharding.devices(over):
+    if len(x) > sharding.parts(over):
         over += copies
-    more = -len(x) % sharding.devices(over)  # zeros, which stay zeros: a stack that divides is exchanged and not gathered
+    more = -len(x) % sharding.parts(over)  # zeros, which stay zeros: a stack that divides is exchanged and not gathered
     padded = jnp.pad(x, ((0, more), (0, 0), (0, 0)))
     done = newton_schulz(sharding.divide_first(padded, over, None, None))
     return sharding.divide_first(done, (), *places)[:len(x)]

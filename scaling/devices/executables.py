@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes", "libtpu")
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 
-def name_of(what: str, args) -> str | None:
+def key_of_call(what: str, args) -> str | None:
     """The name of a function for arguments like these; `what` says everything else that determines it. None where nothing
     is kept: without a directory of programs, in jobs of several processes, or for an installation without source."""
     code = _surroundings() if compilation.files() is not None and hosts.process_count() == 1 else None

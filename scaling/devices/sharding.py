@@ -46,8 +46,8 @@ class Placement:
         """The mesh axes along which devices hold copies of a parameter and divide the batch."""
         return ()
 
-    def divide_first(self, x, over: tuple[str, ...]):
-        """x with its first dimension divided over these mesh axes, or whole for none of them."""
+    def divide_first(self, x, over: tuple[str, ...], *rest):
+        """x with its first dimension divided over these mesh axes, whole for none of them, and the others over `rest`."""
         return x
 
     def platform(self) -> str:
@@ -57,8 +57,8 @@ class Placement:
         """The mesh axes that divide the batch and no parameter."""
         return ()
 
-    def parts(self) -> int:
-        """The number of parts that these axes divide the batch into."""
+    def parts(self, over=None) -> int:
+        """The number of parts that these axes, or the mesh axes `over`, divide something into."""
         return 1
 
 
@@ -101,8 +101,8 @@ class MeshPlacement(Placement):
         return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
                      if axis not in used and self.mesh.shape[axis] > 1)
 
-    def divide_first(self, x, over):
-        rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+    def divide_first(self, x, over, *rest):
+        rest = rest or [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(over or None, *rest)))
 
     def platform(self):
@@ -113,8 +113,8 @@ class MeshPlacement(Placement):
         return tuple(axis for axis in mesh_axes(self.layout.activations.get("batch"))
                      if axis not in divided and self.mesh.shape[axis] > 1)
 
-    def parts(self):
-        return shard_count(self.mesh, self.batch_axes())
+    def parts(self, over=None):
+        return shard_count(self.mesh, self.batch_axes() if over is None else over)
 
     def _constrain(self, table, x, names):
         sharding = NamedSharding(self.mesh, _spec(self.mesh, table, names, x.shape, self.lead))
@@ -218,9 +218,10 @@ def copies(names, shape) -> tuple[str, ...]:
     return _PLACEMENT.get().copies(names, shape)
 
 
-def divide_first(x, over: tuple[str, ...]):
-    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them."""
-    return _PLACEMENT.get().divide_first(x, over)
+def divide_first(x, over: tuple[str, ...], *rest):
+    """x with its first dimension divided over these mesh axes, or whole for none. It need not be a multiple of them. `rest`
+    are those of the other dimensions, None for whole ones; without it the compiler chooses."""
+    return _PLACEMENT.get().divide_first(x, over, *rest)
 
 
 def like_parameters(tree):
@@ -228,9 +229,9 @@ def like_parameters(tree):
     return _PLACEMENT.get().constrain_parameters(tree)
 
 
-def parts() -> int:
-    """The number of parts that the layout in force divides a batch into along mesh axes that divide no parameter."""
-    return _PLACEMENT.get().parts()
+def parts(over: tuple[str, ...] | None = None) -> int:
+    """The number of parts that the mesh axes `over` make, or those along which a batch is divided and no parameter."""
+    return _PLACEMENT.get().parts(over)
 
 
 def map_parts(function, in_axes):

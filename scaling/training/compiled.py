@@ -36,7 +36,7 @@ class Compiled:
         self._begun.append(pool.submit(self._compile, args))
 
     def _compile(self, args):
-        name = None if self.what is None else executables.name_of(self.what, args)
+        name = None if self.what is None else executables.key_of_call(self.what, args)
         try:
             if read := executables.load(name):
                 self._read[_shapes(args)] = read

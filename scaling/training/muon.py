@@ -4,7 +4,8 @@ The products of these iterations are most of Muon's work. `optim.orthogonalise` 
 
 * "plain" is optax's: every parameter by itself, and on every device that holds a copy of it;
 * "auto" stacks the matrices of equal shape, divides the stack among the devices that hold copies, and gathers the results.
-  Where products are exact to float32 and matrices are oblong, it iterates on the small matrices X X^T (see `_by_grams`).
+  Devices that hold parts of matrices exchange them for whole ones and back, instead of gathering in every iteration. Where
+  products are exact to float32 and matrices are oblong, it iterates on the small matrices X X^T (see `_by_grams`).
 """
 
 import math
@@ -16,10 +17,14 @@ import optax
 
 from scaling import axes
 from scaling.devices import sharding
+from scaling.devices.layouts import mesh_axes
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of X <- a X + (b A + c A^2) X with A = X X^T
 STEPS = 5
 RESTART = 2  # the iteration before which X X^T is computed anew
+# Matrices of a stack for each row from which on devices exchange parts for whole matrices. One device then iterates on one
+# matrix, and others may have none. In that time a v5p gathers n/600 matrices of n rows as often as iterations need them.
+EXCHANGED = 1 / 512
 LARGE = 2**24  # elements of a parameter; XLA takes minutes to divide a concatenation of several such
 RMS = 0.2  # root mean square of an update, that of Adam's (Liu et al. 2502.16982, equation 4)
 
@@ -92,16 +97,18 @@ def orthogonalise(tree):
     stacks: dict = {}
     for index, (x, own) in enumerate(zip(leaves, names, strict=True)):
         found = matrices_of(own)
-        order, rows, columns = _smaller_side_first(x.shape, found)
+        order, cut, rows, columns = _smaller_side_first(x.shape, found)
         place = sharding.parameter_spec(own, x.shape)
-        divided = tuple(place[i] for i in order[len(found.stacked):]) if any(place) else ()
+        divided = _places(place, order, len(found.stacked), cut) if any(place) else ()
         alone = index if x.size > LARGE else None
         stacks.setdefault((rows, columns, divided, sharding.copies(own, x.shape), alone), []).append((index, order))
     out = list(leaves)
-    for (rows, columns, _, copies, _), members in stacks.items():
+    for (rows, columns, divided, copies, _), members in stacks.items():
         parts = [leaves[index].transpose(order).reshape(-1, rows, columns) for index, order in members]
         done = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
-        if copies:
+        if divided and divided[0] and len(done) >= EXCHANGED * rows:
+            done = _exchanged(done, divided, copies)
+        elif copies:
             done = sharding.divide_first(newton_schulz(sharding.divide_first(done, copies)), ())
         else:
             done = newton_schulz(done)
@@ -114,11 +121,34 @@ def orthogonalise(tree):
 
 
 def _smaller_side_first(shape, found: Matrices):
-    """(order of the dimensions, rows, columns) that makes matrices with at most as many rows as columns."""
+    """(order of the dimensions, where the columns begin, rows, columns) of matrices that have no more rows than columns."""
     rows, columns = (math.prod(shape[i] for i in side) for side in (found.inputs, found.outputs))
     if rows > columns:
-        return (*found.stacked, *found.outputs, *found.inputs), columns, rows
-    return (*found.stacked, *found.inputs, *found.outputs), rows, columns
+        return (*found.stacked, *found.outputs, *found.inputs), len(found.stacked + found.outputs), columns, rows
+    return (*found.stacked, *found.inputs, *found.outputs), len(found.stacked + found.inputs), rows, columns
+
+
+def _places(place, order, stacked: int, cut: int):
+    """((mesh axes of the rows, of the columns) or None, mesh axes of every dimension) of matrices of this order.
+
+    A side of several dimensions is divided as one where only its first dimension is.
+    """
+    each = [place[i] for i in order]
+    sides = each[stacked:cut], each[cut:]
+    as_one = not any(each[:stacked]) and not any(entry for side in sides for entry in side[1:])
+    return tuple(side[0] for side in sides) if as_one else None, tuple(each[stacked:])
+
+
+def _exchanged(x, divided, copies):
+    """Orthogonalised matrices [K, n, m] of which devices hold parts: every device computes some whole ones of them."""
+    places, _ = divided
+    over = tuple(axis for entry in places for axis in mesh_axes(entry))
+    if len(x) > sharding.parts(over):
+        over += copies
+    more = -len(x) % sharding.parts(over)  # zeros, which stay zeros: a stack that divides is exchanged and not gathered
+    padded = jnp.pad(x, ((0, more), (0, 0), (0, 0)))
+    done = newton_schulz(sharding.divide_first(padded, over, None, None))
+    return sharding.divide_first(done, (), *places)[:len(x)]
 
 
 def newton_schulz(x):

@@ -12,7 +12,7 @@ from scaling import axes, cost
 from scaling.devices import sharding
 from scaling.devices.layouts import make_mesh
 from scaling.experiment import Optim
-from scaling.pods import hlo
+from scaling.pods import collectives, hlo
 from scaling.pods.work import compiled_flops
 from scaling.training import muon
 from scaling.training.counts import step_flops_executed
@@ -121,3 +121,13 @@ def test_each_device_computes_its_share_of_the_products():
     whole, share, plain = flops("replicated"), flops("data"), flops("data", "plain")
     assert whole < plain  # both on every device, and the first in the cheaper form
     assert share == pytest.approx(whole * (2 * 30 + 2 * 60) / (6 * 30 + 7 * 60), rel=0.02)  # 2 of 6 squares, 2 of 7 others
+
+
+@pytest.mark.parametrize(("layout", "mesh"), [("fsdp", "fsdp=4"), ("fsdp", "data=2,fsdp=2"), ("tensor", "tensor=2,data=2")])
+def test_devices_exchange_parts_of_matrices_and_send_less(layout, mesh):
+    def sent(orthogonalise):
+        program, _ = divided(layout, mesh, orthogonalise)
+        sizes = dict(make_mesh(1, mesh, layout, jax.devices()[:4]).shape)
+        return sum(row.sent for row in collectives.read_collectives(hlo.HloModule(program.as_text()), sizes))
+
+    assert sent("auto") < 0.75 * sent("plain")

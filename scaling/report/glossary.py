@@ -120,6 +120,8 @@ WORDS = (
          "bytes at random is 8 bits per byte.", "bits per byte"),
     Word("bits per dimension", "The negative log-likelihood bound of an image, per pixel and channel.",
          "bits per dimension"),
+    Word("excess loss", "The loss beyond that of the true distribution on the same examples, where the data come from a "
+         "source whose entropy is known.", "excess loss(?:es)?"),
     Word("rate and distortion", "The two parts of the bound of a VAE: the bits that its latents carry, and the bits that"
          " are then still needed for the pixels.", "distortion"),
     Word("latents", "The random numbers that a model turns into an image.", "latents?"),

@@ -88,12 +88,20 @@ def derivations(teacher, stack, words):
 def test_the_inside_algorithm_sums_over_all_derivations():
     teacher = token_teacher("grammar:3,vocab=4,rules=6,mean=4,seed=1")
     words = np.array(list(itertools.product(range(1, 4), repeat=5)))
-    prefix, whole = teacher.prefixes(words)
+    prefix, whole = map(np.exp, teacher.log_prefixes(words))
     tried = np.array([[derivations(teacher, [0], list(row[:n])) for n in range(6)] for row in words])
     np.testing.assert_allclose(whole, tried, atol=1e-15, rtol=1e-10)
     longer = prefix[:, :-1].reshape(-1, 3, 5)[:, :, 4]          # a document that begins with 4 words ends there or goes on
     on = prefix[:, 5].reshape(-1, 3).sum(1)
     np.testing.assert_allclose(longer[:, 0], whole[:, 4].reshape(-1, 3)[:, 0] + on, rtol=1e-10)
+
+
+def test_documents_of_hundreds_of_words_have_a_probability():
+    teacher = token_teacher("grammar:2,vocab=8,mean=64")
+    tokens = windows("grammar:2,vocab=8,mean=64", 400, 600)
+    longest = tokens[[(row == 0).sum() for row in tokens].index(min((row == 0).sum() for row in tokens))][None]
+    nats = teacher.nats(longest)
+    assert (longest == 0).sum() < 8 and np.isfinite(nats).all() and nats.sum() > 745         # exp(-745) is zero
 
 
 def test_documents_of_a_grammar_have_the_mean_length_that_was_asked_for():

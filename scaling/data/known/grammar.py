@@ -87,15 +87,16 @@ class Grammar:
         stop = np.where(np.append(row[1:], -1) == row, np.append(start[1:], 0), tokens.shape[1])
         start, size = start + 1, stop - start - 1
         by_size = np.argsort(size, kind="stable")[np.count_nonzero(size == 0):]
-        while len(by_size):
-            longest = size[by_size[min(len(by_size), TOGETHER) - 1]]
-            together = max(1, TOGETHER // (longest ** 2 * self.symbols))
+        while len(by_size):                                # documents of about one size are summed together
+            sizes = size[by_size]
+            fit = np.count_nonzero(np.arange(1, len(sizes) + 1) * sizes ** 2 * self.symbols <= TOGETHER)
+            together = max(1, min(fit, np.searchsorted(sizes, 1.2 * sizes[0], side="right")))
             part, by_size = by_size[:together], by_size[together:]
             words = np.zeros((len(part), size[part[-1]]), np.int64)     # ends in separators, which no rule writes
             for each, i in zip(words, part):
                 each[:size[i]] = tokens[row[i], start[i]:stop[i]]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                prefix, whole = map(np.log, self.prefixes(words))
+            prefix, whole = self.log_prefixes(words)
+            with np.errstate(invalid="ignore"):
                 nats = np.nan_to_num(prefix[:, :-1] - prefix[:, 1:], nan=np.inf, posinf=np.inf)
             for each, i in enumerate(part):
                 out[row[i], start[i]:stop[i]] = nats[each, :size[i]]
@@ -103,16 +104,18 @@ class Grammar:
                     out[row[i], stop[i]] = prefix[each, size[i]] - whole[each, size[i]]
         return out
 
-    def prefixes(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of documents [d, n], the probabilities float64 [d, n + 1] that a document begins with the first j words, and that
-        it is these words.
+    def log_prefixes(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of documents [d, n], the log probabilities float64 [d, n + 1] that a document begins with the first j words, and
+        that it is these words.
 
         `inside` [d, start, m, symbols] is the probability that a symbol derives the m words from a start, and `both`
-        [d, end, m, 2, symbols] that it derives the m words up to an end, or that what it derives begins with them.
+        [d, end, m, 2, symbols] that it derives the m words up to an end, or that what it derives begins with them. All of
+        them are times scale**m, so that the probabilities of hundreds of words are no zeros.
         """
         (count, n), symbols = words.shape, self.symbols
         by_word, none, one, two, first = self._rules
-        chosen = by_word[words]                                              # [d, n, symbols, rules]
+        scale = np.exp(-(by_word * np.log(np.maximum(by_word, 1e-300))).sum() / symbols)      # about 1 / p of a word
+        chosen = scale * by_word[words]                                              # [d, n, symbols, rules]
         inside, both = np.zeros((count, n + 1, n + 1, symbols)), np.zeros((count, n + 1, n + 1, 2, symbols))
         both[:, :, 0, 1] = 1
         for m in range(1, n + 1):
@@ -130,8 +133,10 @@ class Grammar:
             split = derived.reshape(count, n - m + 1, 2, symbols, self.rules)
             both[:, ends, m] = (chosen[:, starts, None] * split).sum(-1)
             inside[:, starts, m] = both[:, ends, m, 0]
-        whole, prefix = np.moveaxis(both[..., 0][:, np.arange(n + 1), np.arange(n + 1)], -1, 0)
-        return prefix, whole
+        with np.errstate(divide="ignore"):
+            found = np.log(both[..., 0][:, np.arange(n + 1), np.arange(n + 1)])                # [d, n + 1, 2]
+        found -= np.arange(n + 1)[:, None] * np.log(scale)
+        return found[..., 1], found[..., 0]
 
     @functools.cached_property
     def _rules(self) -> tuple[np.ndarray, ...]:

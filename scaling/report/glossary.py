@@ -97,6 +97,8 @@ WORDS = (
     Word("seed", "The number that the initial parameters and the order of the data follow from.", "seeds?"),
     Word("back-test", "The law is fitted to the smaller runs only and scored on the larger ones. *Coverage* is the share"
          " of held-out runs inside their intervals.", "back-tests?"),
+    Word("collapse", "The training curves of well-tuned models of all sizes are one curve once compute is divided by that "
+         "of the whole run, and the {noun} above E by that at the end.", "collapse"),
     Word("frontier", "The least {noun} for each budget C, and the N and D that reach it.", "frontier"),
     Word("forecast", "A prediction with an interval, written and hashed before the target is trained.", "forecasts?"),
     Word("held", "The observed {noun} of the target lies inside the interval of the forecast. It says little where the "

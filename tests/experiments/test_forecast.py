@@ -53,6 +53,16 @@ def there(folder):
 ASK = ["--points=points.csv", "--target=N=1e10,D=1e11", "--output=f.json"]
 
 
+def test_a_rule_chooses_the_law_and_the_file_says_how(command, tmp_path):
+    code, said, error = command(*ASK, "--law=best")
+    content = forecast.read(tmp_path / "f.json")
+    assert (code, error) == (0, "") and content["chosen"]["rule"] == "best" and content["form"] == content["chosen"]["law"]
+    assert "laws, fitted below" in said and "spread of the laws" in said and content["parts"]["total"] > 0
+    assert command("--check=f.json", f"--observed={content['predicted']}")[0] == 0
+    code, _, error = command(*ASK[:2], "--law=stacked", "--link=downstream", "--metric=error")
+    assert code == 2 and "chooses a law of one step" in error
+
+
 def test_from_a_table_to_a_verdict(command, tmp_path):
     code, said, error = command(*ASK, "--figure")
     content = forecast.read(tmp_path / "f.json")

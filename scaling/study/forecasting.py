@@ -13,7 +13,6 @@ from etils import epath
 from scaling import experiment as experiments
 from scaling import laws
 from scaling.devices.layouts import runs_at_once
-from scaling.laws.forecasts.calibrated import describe_parts
 from scaling.results import planned, records
 from scaling.store import files
 from scaling.study import recipe
@@ -72,6 +71,7 @@ class Forecasting:
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}]{ratio}{f', for the mean of {len(seeds)} seeds' if seeds[1:] else ''}; in {self.path}")
         if parts := written.get("parts"):
+            from scaling.laws.forecasts.calibrated import describe_parts
             say(f"forecast, {describe_parts(parts)}")
         if naive := written.get("naive"):
             say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")

@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from scaling.data import order
 
@@ -58,6 +57,7 @@ def uniforms(shape: tuple[int, ...], *key: int) -> np.ndarray:
 
 def normals(shape: tuple[int, ...], *key: int) -> np.ndarray:
     """Standard normals like `uniforms`."""
+    from scipy import special  # only teachers need it
     return special.ndtri(uniforms(shape, *key))
 
 

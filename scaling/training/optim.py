@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from scaling import axes
-from scaling.devices import sharding
 from scaling.experiment import optimisers
 from scaling.training import precision
-from scaling.training.joined import Apart, Joining
 from scaling.training.muon import make_muon
 
 
@@ -74,45 +72,31 @@ def is_table(names) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What the parametrisation and weight decay ask about a parameter."""
+    """What the parametrisation asks about a parameter."""
 
     table: bool
     scale: float  # of the learning rate, where it is no table
-    decays: bool
 
 
 def kinds(experiment, params):
     """The `Kind` of every parameter of a tree."""
     o = experiment.optim
 
-    def kind(x, names, decays):
+    def kind(x, names):
         scale = multiplier(x.shape, names, o.base_width) if o.parametrization == "mup" else 1.0
-        return Kind(is_table(names), scale, decays)
+        return Kind(is_table(names), scale)
 
-    return axes.tree_map_with_axes(kind, params, axes.matrices(params))
-
-
-def joining(experiment, params) -> Joining | Apart:
-    """How the parameters of a player are held while the optimiser of the experiment moves them.
-
-    They are joined where the optimiser is elementwise, on CPUs that hold all of them.
-    """
-    if experiment.optim.name != "adamw" or sharding.divided() or sharding.platform() != "cpu":
-        return Apart()
-    return Joining(params, kinds(experiment, params))
+    return axes.tree_map_with_axes(kind, params)
 
 
-def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformation:
+def make_optimiser(experiment, span) -> optax.GradientTransformation:
     """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation.
-
-    It takes trees of parameters, or what `joining` makes of them if `joined` is given, the tree of their kinds.
 
     `adamw` and `muon` are set up here, and `scaling.experiment.optimisers` makes those of optax by name. Weight decay is
     decoupled and applies to matrices, never to biases. Raises ConfigError for an optimiser that cannot be used.
     """
     o = experiment.optim
-    mask = axes.matrices if joined is None else jax.tree.map(lambda kind: kind.decays, joined)
-    decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
+    decay = optax.add_decayed_weights(o.weight_decay, mask=axes.matrices)
     if o.name == "adamw":
         core = [optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), decay]
     elif o.name == "muon":
@@ -120,7 +104,7 @@ def make_optimiser(experiment, span, joined=None) -> optax.GradientTransformatio
     else:
         core = [optimisers.make_by_name(o), optax.scale(-1.0), decay]
     clip = [] if isinstance(o.clip, (int, float)) and o.clip == 0 else [_clip(o.clip)]
-    rate = [_parametrization(experiment, joined), optax.scale_by_learning_rate(schedule(experiment, span))]
+    rate = [_parametrization(experiment), optax.scale_by_learning_rate(schedule(experiment, span))]
     return precision.keep_second_moments(optax.chain(*clip, *core, *rate), o.second_moments)
 
 
@@ -133,9 +117,9 @@ def _clip(norm):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _parametrization(experiment, joined):
+def _parametrization(experiment):
     def update(updates, state, params=None):
-        found = kinds(experiment, updates) if joined is None else joined
-        rates = jax.tree.map(lambda kind: experiment.optim.table_rate if kind.table else kind.scale, found)
+        rates = jax.tree.map(lambda kind: experiment.optim.table_rate if kind.table else kind.scale,
+                             kinds(experiment, updates))
         return jax.tree.map(lambda g, rate: g * rate, updates, rates), state
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

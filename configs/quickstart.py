@@ -2,19 +2,17 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-The sweep has four Transformers over a factor of 50 in parameters, on four amounts of data over a factor of 8, each with a
-sweep of the learning rate. The law is L(N, D) = E + A N^-alpha + B D^-beta. The study forecasts a run with nine times the
-compute of the largest fitted one before it trains that run.
+The sweep has Transformers of four widths and three layers, on four amounts of data over a factor of 8, with two seeds each.
+No rate is tuned: one base rate serves all sizes (see docs/recipes.md), and falls with the amount of data as D^-0.44, which
+configs/recipe_tokens.py measured. Laws are scored on held-out runs, and the best one forecasts a run with ten times the
+compute of the largest fitted one before that run is trained.
 
-Cost: two CPU cores, between three and five minutes with building the data; 65 runs in 5 programs, 1.0e13 FLOPs of
-the models (1.5e13 are executed, since Muon has matrix products of its own).
-Expect: the tuned loss falls at every step in N and in D, from 3.6 to 2.3 bits per byte. Forecasts are within 1% of the
-observed 1.85 (-0.99% and -0.58% when this was written), inside intervals of about 5% either way. So little data hardly
-shows E, and larger models gain more from data than an additive law allows (residuals of 2%); the fit reports both.
+Cost: COST
+Expect: EXPECT
 """
 
 from scaling import experiment
-from scaling.experiment import grid
+from scaling.experiment import RateRule, by_rule, grid
 
 
 def get_config():
@@ -23,25 +21,34 @@ def get_config():
     config.metric = "bits_per_byte"
     config.prompts = ("def ", "class ")
     # Muon learns about twice as fast as AdamW in runs this short, and a few layers run faster unrolled than scanned.
-    config.optim.name, config.optim.warmup, config.optim.table_rate = "muon", 10, 8.0
-    config.family.scan = False
-    config.data.evaluation_tokens = 32_768
-    config.sizes = (5e3, 2e4, 8e4, 3e5)
-    config.tokens = (36_864, 73_728, 147_456, 294_912)
-    config.learning_rates = (8e-3, 1.3e-2, 2e-2, 3.2e-2)
-    config.target_size = 1e6
-    config.target_tokens = 900_096
+    config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0, "learning_rate": 0.026})
+    config.horizon = -0.44  # the power of the amount of data by which the rate falls
+    config.family.update({"layers": 3, "head_dim": 16, "scan": False})
+    config.data.update({"length": 128, "batch": 8, "evaluation_tokens": 131_072})
+    config.widths, config.seeds = (16, 24, 32, 48), 2
+    config.tokens = (262_144, 524_288, 1_048_576, 2_097_152)
+    config.target_width, config.target_tokens = 96, 5_242_880
     return config
 
 
+def rule(config):
+    return RateRule(seen=config.tokens[0], batch=config.data.batch, horizon=config.horizon)
+
+
+def family(config, width):
+    config = config.copy_and_resolve_references()
+    config.family.width = width
+    return experiment.family_at(config, config.family.size)
+
+
 def sweep(config):
-    base = experiment.from_config(config)
-    sizes = [experiment.family_at(config, size) for size in config.sizes]
-    return grid(base, {"family": sizes, "optim.learning_rate": list(config.learning_rates),
-                       "data.tokens": list(config.tokens)})
+    runs = grid(experiment.from_config(config), {
+        "family": [family(config, width) for width in config.widths], "data.tokens": list(config.tokens),
+        "seed": list(range(config.seeds))})
+    return by_rule(runs, rule(config))
 
 
 def target(config, learning_rate):
-    return experiment.from_config(config).replace({
-        "family": experiment.family_at(config, config.target_size), "data.tokens": config.target_tokens,
-        "optim.learning_rate": learning_rate})
+    del learning_rate  # the rule gives it
+    base = experiment.from_config(config)
+    return rule(config)(base.replace({"family": family(config, config.target_width), "data.tokens": config.target_tokens}))

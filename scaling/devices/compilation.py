@@ -16,6 +16,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import threading
 import uuid
 import warnings
 
@@ -110,6 +111,7 @@ class ProgramFiles:
         self._path = pathlib.Path(directory)  # JAX's name for it
         self.limit, self.said = limit, False
         self.size: int | None = None  # bytes, known from the first program on that is kept
+        self._thread = threading.local()
 
     def path(self, key: str) -> pathlib.Path:
         return self._path / f"{key}-{_machine()}{SUFFIX}"
@@ -130,8 +132,12 @@ class ProgramFiles:
             os.utime(path)  # `shrink` removes those that were not read for longest
         return program
 
+    def puts(self) -> int:
+        """How many programs this thread has put here: JAX puts what it has compiled, and what it has read it does not."""
+        return getattr(self._thread, "puts", 0)
+
     def put(self, key: str, value: bytes) -> None:
-        path = self.path(key)
+        path, self._thread.puts = self.path(key), self.puts() + 1
         if path.exists():
             return
         unfinished = path.with_name(f".{uuid.uuid4().hex}{SUFFIX}")

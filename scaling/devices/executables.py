@@ -47,17 +47,25 @@ def load(name: str | None) -> jax.stages.Compiled | None:
         return None
 
 
-def keep(name: str | None, compiled: jax.stages.Compiled) -> None:
-    """Keeps a compiled function under this name, where it can be kept."""
+def compile_and_keep(name: str | None, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """The compiled function, kept under this name where it can be kept.
+
+    A program that JAX's cache gave is not: XLA for CPUs cannot write in full what it has read.
+    """
     kept = compilation.files()
     if name is None or kept is None:
-        return
+        return lowered.compile()
+    before = kept.puts()
+    compiled = lowered.compile()
+    if kept.puts() == before:
+        return compiled
     try:
         places = [device.id for device in compiled.runtime_executable().local_devices()]
         content = pickle.dumps((places, *serialize_executable.serialize(compiled)))
     except Exception:  # a program with constants of its own, a platform that cannot write programs
-        return
+        return compiled
     kept.put(name, content)
+    return compiled
 
 
 @functools.cache

@@ -45,9 +45,7 @@ class Compiled:
                 lowered = self.lower(*args)
         finally:
             self._traced.set()
-        compiled = lowered.compile()
-        executables.keep(name, compiled)
-        return compiled
+        return executables.compile_and_keep(name, lowered)
 
     def await_trace(self) -> None:
         """Waits until a function that is compiled ahead is traced: from then on its compilation is XLA's."""

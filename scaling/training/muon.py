@@ -142,13 +142,13 @@ def _places(place, order, stacked: int, cut: int):
 def _exchanged(x, divided, copies):
     """Orthogonalised matrices [K, n, m] of which devices hold parts: every device computes some whole ones of them."""
     places, _ = divided
-    over = tuple(axis for entry in places for axis in mesh_axes(entry))
-    if len(x) > sharding.parts(over):
-        over += copies
-    more = -len(x) % sharding.parts(over)  # zeros, which stay zeros: a stack that divides is exchanged and not gathered
-    padded = jnp.pad(x, ((0, more), (0, 0), (0, 0)))
-    done = newton_schulz(sharding.divide_first(padded, over, None, None))
-    return sharding.divide_first(done, (), *places)[:len(x)]
+    holders = tuple(axis for entry in places for axis in mesh_axes(entry))
+    every = holders + copies if len(x) > sharding.parts(holders) else holders
+    more = -len(x) % sharding.parts(every)  # zeros, which stay zeros: a stack that divides is exchanged and not gathered
+    # In one step from `places` to `every` or back, XLA would gather all of it on every device.
+    whole = sharding.divide_first(jnp.pad(x, ((0, more), (0, 0), (0, 0))), holders, None, None)
+    done = newton_schulz(sharding.divide_first(whole, every, None, None))
+    return sharding.divide_first(sharding.divide_first(done, holders, None, None), (), *places)[:len(x)]
 
 
 def newton_schulz(x):

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from scaling import axes
-from scaling.devices import sharding
 from scaling.experiment import optimisers, parametrization
 from scaling.training import precision
-from scaling.training.joined import Apart, Joining
 from scaling.training.muon import make_muon
 
 
@@ -52,22 +50,11 @@ def schedule(experiment, span):
     return rate
 
 
-def joining(experiment, params, player=None) -> Joining | Apart:
-    """How the parameters of a player are held while the optimiser of the experiment moves them.
+def make_optimiser(experiment, span, player=None, step=None) -> optax.GradientTransformation:
+    """The optimiser of an experiment, for the parameters of `player`: clip, optimiser, parametrisation, decay, schedule.
 
-    They are joined where the optimiser is elementwise, on CPUs that hold all of them.
-    """
-    if experiment.optim.name != "adamw" or sharding.divided() or sharding.platform() != "cpu":
-        return Apart()
-    return Joining(params, parametrization.kinds(experiment, params, player))
-
-
-def make_optimiser(experiment, span, joined=None, player=None, step=None) -> optax.GradientTransformation:
-    """The optimiser of an experiment, for any player's parameters: clip, optimiser, parametrisation, decay, schedule.
-
-    It takes trees of parameters of `player` (by default the first one), or what `joining` makes of them if `joined` is
-    given, the tree of their kinds. `step` is that of the run, which the schedule follows: a player may move several times
-    in a step, or not at all. Without it, the optimiser counts its own steps.
+    The player is the first one unless named. `step` is that of the run, which the schedule follows: a player may move
+    several times in a step, or not at all. Without it, the optimiser counts its own steps.
 
     `adamw` and `muon` are set up here, and `scaling.experiment.optimisers` makes those of optax by name. Weight decay is
     decoupled and applies to matrices, never to biases, at the rate of the schedule whatever the parametrisation says.
@@ -76,10 +63,9 @@ def make_optimiser(experiment, span, joined=None, player=None, step=None) -> opt
     o = experiment.optim
 
     def found(tree):
-        return parametrization.kinds(experiment, tree, player) if joined is None else joined
+        return parametrization.kinds(experiment, tree, player)
 
-    mask = axes.matrices if joined is None else jax.tree.map(lambda kind: kind.decays, joined)
-    decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
+    decay = optax.add_decayed_weights(o.weight_decay, mask=axes.matrices)
     if o.name == "adamw":
         core = [_own_epsilons(optax.scale_by_adam(o.beta1, o.beta2, o.epsilon, mu_dtype=o.moments), found)]
     elif o.name == "muon":

@@ -187,14 +187,11 @@ class Program:
     def _steps(self, state, knobs, spans, count, data):
         knobs, spans = self._over_runs(knobs), self._over_runs(spans)
 
-        joinings = step.joinings(self.experiment, jax.eval_shape(lambda: self.experiment.family.init(jax.random.key(0))))
-        state = self._vmap(partial(step.hold, joinings))(state)
-
         def one(state, knobs, span, index, data):
             bound = self.experiment.replace(knobs)
             batch = self.feed.batch(data, index, bound.seed, state.step)
             batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
-            return step.held_step(bound, span, joinings, state, batch, self.accumulation_steps, self.loop)
+            return step.train_step(bound, span, state, batch, self.accumulation_steps, self.loop)
 
         pack = self._vmap(one, (0, 0, 0, None, self.feed.run_axis))
         # Tracing it anew in the loop would take as long as compiling a small program.
@@ -210,7 +207,6 @@ class Program:
             state, rows = body(0, (state, rows))
         else:
             state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
-        state = self._vmap(partial(step.release, joinings))(state)
         return state, {k: v.swapaxes(0, 1) for k, v in rows.items()}
 
     def _split(self, params):

@@ -50,41 +50,13 @@ def init_state(experiment) -> State:
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
 
-def joinings(experiment, params) -> dict[str, Any]:
-    """How the parameters of each player are held between steps; they may be abstract."""
-    return {name: optim.joining(experiment, own, name) for name, own in params.items()}
-
-
-def hold(joinings, state: State) -> State:
-    """A state whose parameters, and what mirrors them, are joined."""
-    return _each(state, lambda name, part: joinings[name].join(part))
-
-
-def release(joinings, state: State) -> State:
-    """The inverse of `hold`."""
-    return _each(state, lambda name, part: joinings[name].split(part))
-
-
-def _each(state, change):
-    parts = ({name: change(name, part) for name, part in tree.items()} for tree in (state.params, state.opt, state.ema))
-    return State(state.step, *parts, state.diverged)
-
-
 def train_step(experiment, span: Span, state: State, batch, accumulation_steps: int = 1,
                loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
-    """`held_step` of a state that is not held."""
-    held = joinings(experiment, state.params)
-    moved, metrics = held_step(experiment, span, held, hold(held, state), batch, accumulation_steps, loop)
-    return release(held, moved), metrics
-
-
-def held_step(experiment, span: Span, joinings, state: State, batch, accumulation_steps: int = 1,
-              loop: bool = True) -> tuple[State, dict[str, jax.Array]]:
     """One update of every player in turn. Each player sees the players before it already updated.
 
-    `state` is held as `joinings` say. `batch` arrays lead with the example axis. Gradients are accumulated over
-    `accumulation_steps` microbatches, in a compiled loop or unrolled. The batch gains `batch["example"]`, the number of
-    each example in its batch, so that losses can draw noise that does not depend on the microbatches, and `batch["step"]`.
+    `batch` arrays lead with the example axis. Gradients are accumulated over `accumulation_steps` microbatches, in a
+    compiled loop or unrolled. The batch gains `batch["example"]`, the number of each example in its batch, so that losses
+    can draw noise that does not depend on the microbatches, and `batch["step"]`.
     A step whose loss or gradient is not finite changes nothing and marks the run as diverged from then on. A player whose
     gradient norm is above `optim.skip` does not move. Learning rates follow the step of the run, whatever a player did.
     """
@@ -95,7 +67,7 @@ def held_step(experiment, span: Span, joinings, state: State, batch, accumulatio
     moving, opt, ema, metrics = dict(state.params), dict(state.opt), state.ema, {}
 
     def seen(name):  # by the losses
-        return precision.lowered(joinings[name].split(moving[name]), experiment.optim.parameters)
+        return precision.lowered(moving[name], experiment.optim.parameters)
 
     params = {name: seen(name) for name in moving}
     players = experiment.family.players()
@@ -105,9 +77,9 @@ def held_step(experiment, span: Span, joinings, state: State, batch, accumulatio
         own = partial(_own_loss, loss, params, name)
         (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop,
                                          experiment.optim.reduction)
-        grads = joinings[name].join(sharding.like_parameters(precision.raised(grads)))
+        grads = sharding.like_parameters(precision.raised(grads))
         norm = optax.global_norm(grads)
-        tx = optim.make_optimiser(experiment, span, joinings[name].kinds, name, state.step)
+        tx = optim.make_optimiser(experiment, span, name, state.step)
         updates, moved = tx.update(grads, opt[name], moving[name])
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
         moving[name], opt[name] = _choose(moves, (optax.apply_updates(moving[name], updates), moved),

@@ -10,7 +10,6 @@ from etils import epath
 
 from scaling import experiment as experiments
 from scaling import laws
-from scaling.laws.forecasts.calibrated import describe_parts
 from scaling.results import records
 from scaling.store import files
 from scaling.study import recipe
@@ -64,7 +63,7 @@ class Forecasting:
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}]{ratio}; in {self.path}")
         if parts := written.get("parts"):
-            say(f"forecast, {describe_parts(parts)}")
+            say(f"forecast, {laws.describe_parts(parts)}")
         if naive := written.get("naive"):
             say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")
         for sentence in laws.forecast.verify(self.path).sentences:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from scaling.laws.fitting.objectives import Objective
     from scaling.laws.fitting.search import fit
     from scaling.laws.forecasts import forecast
-    from scaling.laws.forecasts.calibrated import Calibrated, calibrate
+    from scaling.laws.forecasts.calibrated import Calibrated, calibrate, describe_parts
     from scaling.laws.forecasts.evidence import record_hashes
     from scaling.laws.forecasts.prediction import predict_run
     from scaling.laws.forecasts.twostep import two_step
-    from scaling.laws.forms.catalogue import FORMS, get_form, register
+    from scaling.laws.forms.catalogue import FORMS, RULES, get_form, register
     from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
     from scaling.laws.forms.own import own_form
     from scaling.laws.intervals.profile import profile
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scaling.laws.optimum.exponents import Exponents, size_exponents
     from scaling.laws.optimum.isoflop import isoflop
     from scaling.laws.runs import Runs
-    from scaling.laws.scores.choose import RULES, Selection, choose_law
+    from scaling.laws.scores.choose import Selection, choose_law
     from scaling.laws.scores.compare import compare
     from scaling.laws.scores.holdout import holdout
     from scaling.laws.store import load_fit, save_fit, settings_of_study, table
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(__name__)
 __all__ = ["Amplitude", "Bootstrap", "Calibrated", "Diagnostic", "Exponents", "FORMS", "Fit", "Form", "LawError",
            "Objective", "Parameter", "RULES", "Runs", "Selection", "best_loss", "best_size", "bootstrap",
-           "calibrate", "choose_law", "compare", "counted", "diagnose", "examine", "extrapolation",
+           "calibrate", "choose_law", "compare", "counted", "describe_parts", "diagnose", "examine", "extrapolation",
            "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop", "load_fit",
            "locate", "loss_at", "own_form", "plots", "predict_run", "profile", "quantity", "record_hashes",
            "register", "save_fit", "settings_of_study", "size_exponents", "suggest", "table", "two_step"]

@@ -10,13 +10,13 @@ import pandas as pd
 from scaling.laws.checks.diagnostic import Diagnostic
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.objectives import Objective
-from scaling.laws.forms.catalogue import FORMS, get_form
+from scaling.laws.forms.catalogue import FORMS, RULES, get_form
 from scaling.laws.forms.form import LawError
 from scaling.laws.forms.own import form_again
 from scaling.laws.intervals.uncertainty import DOUBTFUL, Bootstrap
 from scaling.laws.optimum.exponents import Exponents
 from scaling.laws.runs import Runs
-from scaling.laws.scores.choose import RULES, Selection
+from scaling.laws.scores.choose import Selection
 from scaling.store import files
 
 KEPT = ("flops", "fingerprint")  # columns of the runs that are saved besides those that the law uses

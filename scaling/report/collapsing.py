@@ -43,7 +43,7 @@ def curves_of(study: StudyFiles) -> list[Curve]:
     return found if len({one.size for one in found}) >= SIZES else []
 
 
-def law_of_curves(study: StudyFiles):
+def saved_law(study: StudyFiles):
     """The saved law, as `collapse` takes it; None for a law in other inputs than N and D."""
     try:
         form = get_form((study.fit or {}).get("form"))
@@ -55,13 +55,13 @@ def law_of_curves(study: StudyFiles):
 
 def collapse_of(study: StudyFiles) -> Collapse | None:
     """How well the curves of a study agree; None where there are too few."""
-    curves, law = curves_of(study), law_of_curves(study)
+    curves, law = curves_of(study), saved_law(study)
     return None if law is None or not curves else collapse(curves, law)
 
 
 def draw_collapse(study: StudyFiles, palette: Palette) -> Figure | None:
     """The loss above E over its value at the end, against the part of the training compute: a line a tuned run."""
-    law = law_of_curves(study)
+    law = saved_law(study)
     tuned = set(study.cells["fingerprint"])
     curves = [one for one in curves_of(study) if one.name in tuned]
     if law is None or not curves:

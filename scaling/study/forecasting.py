@@ -71,8 +71,7 @@ class Forecasting:
         say(f"forecast: {written['metric']} {written['predicted']:.4f}, {written['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}]{ratio}{f', for the mean of {len(seeds)} seeds' if seeds[1:] else ''}; in {self.path}")
         if parts := written.get("parts"):
-            from scaling.laws.forecasts.calibrated import describe_parts
-            say(f"forecast, {describe_parts(parts)}")
+            say(f"forecast, {laws.describe_parts(parts)}")
         if naive := written.get("naive"):
             say(f"forecast without the law: {', '.join(f'{name} {value:.4f}' for name, value in naive.items())}")
         for sentence in laws.forecast.verify(self.path).sentences:

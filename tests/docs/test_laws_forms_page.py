@@ -26,7 +26,7 @@ def page(tmp_path_factory):
 
 def test_every_law_of_the_page_is_tested_here(page):
     shipped = {"power", "saturating_power", "bnsl", "chinchilla", "tied_chinchilla", "kaplan", "interaction",
-               "data_constrained", "downstream", "sigmoid"}
+               "power_mean", "bounded", "data_constrained", "downstream", "sigmoid"}
     assert set(FORMS) - shipped == set(EXAMPLES) | {"logarithmic"}
     text = PAGE.read_text()
     assert all(f"[`{name}`](#" in text for name in EXAMPLES)

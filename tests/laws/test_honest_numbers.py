@@ -32,8 +32,8 @@ def test_what_is_at_a_bound(low, high, value, at):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_refits_that_did_not_converge_take_their_intervals_along(monkeypatch, share):
-    def mostly_failing(law, y, weights):
-        found = refit(law, y, weights)
+    def mostly_failing(law, y, weights, *iterations):
+        found = refit(law, y, weights, *iterations)
         return found._replace(converged=np.arange(len(found.converged)) >= share * len(found.converged))
 
     monkeypatch.setattr(uncertainty, "refit", mostly_failing)

@@ -122,7 +122,7 @@ def test_a_simulated_study_has_what_it_says():
 @pytest.mark.slow
 def test_calibrated_intervals_cover_at_ten_times_the_compute():
     """Over all truths, of which most rules know nothing: `python -m tools.judge_rules` prints the whole table."""
-    rows = pd.DataFrame([row for truth in judge_rules.TRUTHS for seed in range(30)
+    rows = pd.DataFrame([row for truth in judge_rules.TRUTHS for seed in range(20)
                          for row in judge_rules.forecasts(truth, seed, ratio=10.0)])
     table = judge_rules.summary(rows)
     print(table)

@@ -17,7 +17,7 @@ from scaling.report import study_page
 from scaling.store import files
 
 SECTIONS = ["verdict", "loss", "fit", "tuning", "samples", "runs", "made"]
-FIGURES = ["verdict", "compute", "params", "data", "residuals", "learning-rate", "curves"]
+FIGURES = ["verdict", "compute", "params", "data", "residuals", "learning-rate", "collapse", "curves"]
 HEADINGS = {"Bits per byte": "bits_per_byte", "Parameters": "params_non_embedding", "Tokens": "tokens_seen",
             "Learning rate": "learning_rate", "FLOPs of the model": "flops",
             "FLOPs executed": "flops_executed", "Time": "seconds"}

@@ -72,7 +72,7 @@ def test_a_mistuned_run_is_named(judged, tmp_path):
     workdir, _ = judged
     study = read_study(workdir)
     assert not collapsing.flagged(study)
-    law = collapsing.law_of(study)
+    law = collapsing.saved_law(study)
     cell = study.cells.sort_values(["params_non_embedding", "data"]).iloc[-1]
     curve = study.curves[cell["fingerprint"]]
     floor = law.params.get("E", 0.0) * np.log(2)

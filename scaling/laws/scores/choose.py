@@ -23,13 +23,12 @@ import pandas as pd
 
 from scaling.laws.fitting.fit import Fit
 from scaling.laws.fitting.search import fit
-from scaling.laws.forms.catalogue import get_form
+from scaling.laws.forms.catalogue import RULES, get_form
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.runs import Runs, as_runs
 from scaling.laws.scores.compare import Comparison, compare
 from scaling.laws.scores.holdout import axis, default_axis, plain_rows
 
-RULES = ("best", "stacked")
 RIVALS = ("chinchilla", "tied_chinchilla", "kaplan", "interaction", "power_mean", "bounded")
 USUAL = "chinchilla"                   # the law where no runs can be held out
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)       # quantiles of compute that the runs are cut at

@@ -21,34 +21,30 @@ def get_config():
     config.metric = "bits_per_byte"
     config.prompts = ("def ", "class ")
     # Muon learns about twice as fast as AdamW in runs this short, and a few layers run faster unrolled than scanned.
-    config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0, "learning_rate": 0.026})
+    config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0})
     config.horizon = -0.44  # the power of the amount of data by which the rate falls
     config.family.update({"layers": 3, "head_dim": 16, "scan": False})
     config.data.update({"length": 128, "batch": 8, "evaluation_tokens": 131_072})
-    config.widths, config.seeds = (16, 24, 32, 48), 2
+    config.sizes, config.seeds = (8.8e3, 2.07e4, 3.5e4, 8.3e4), 2  # widths of 16, 24, 32 and 48
     config.tokens = (262_144, 524_288, 1_048_576, 2_097_152)
-    config.target_width, config.target_tokens = 96, 5_242_880
+    config.learning_rates = (0.026,)  # at the smallest amount of data
+    config.target_size, config.target_tokens = 3.3e5, 6_291_456
     return config
 
 
-def rule(config):
-    return RateRule(seen=config.tokens[0], batch=config.data.batch, horizon=config.horizon)
-
-
-def family(config, width):
-    config = config.copy_and_resolve_references()
-    config.family.width = width
-    return experiment.family_at(config, config.family.size)
-
-
 def sweep(config):
-    runs = grid(experiment.from_config(config), {
-        "family": [family(config, width) for width in config.widths], "data.tokens": list(config.tokens),
-        "seed": list(range(config.seeds))})
-    return by_rule(runs, rule(config))
+    base = experiment.from_config(config)
+    sizes = [experiment.family_at(config, size) for size in config.sizes]
+    return by_rule(grid(base, {"family": sizes, "data.tokens": list(config.tokens), "seed": list(range(config.seeds)),
+                               "optim.learning_rate": list(config.learning_rates)}), rule(config))
 
 
 def target(config, learning_rate):
     del learning_rate  # the rule gives it
-    base = experiment.from_config(config)
-    return rule(config)(base.replace({"family": family(config, config.target_width), "data.tokens": config.target_tokens}))
+    return rule(config)(experiment.from_config(config).replace({
+        "family": experiment.family_at(config, config.target_size), "data.tokens": config.target_tokens,
+        "optim.learning_rate": config.learning_rates[0]}))
+
+
+def rule(config):
+    return RateRule(seen=config.tokens[0], batch=config.data.batch, horizon=config.horizon)

@@ -1,5 +1,6 @@
 """Functions that are compiled in other threads before they are called first, and functions that are traced once."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -24,11 +25,11 @@ class Compiled:
 
     def __init__(self, function, what: str | None = None, **options):
         self.jitted = jax.jit(function, **options)
-        self.what = what and f"{what} {getattr(function, '__name__', function)}"
+        self.what = what and f"{what} {getattr(function, 'func', function).__name__}"  # `func` is that of a partial
         self.lower = self.jitted.lower
         self._begun: list[futures.Future] = []
         self._kept: list = []  # JAX finds what is compiled as long as it is kept
-        self._read: dict = {}  # {shapes of arguments: what an earlier process compiled for them}
+        self._read: list[jax.stages.Compiled] = []  # what an earlier process compiled, each for arguments of one kind
         self._traced = threading.Event()
 
     def ahead(self, pool: futures.Executor, *args) -> None:
@@ -39,7 +40,7 @@ class Compiled:
         name = None if self.what is None else executables.key_of_call(self.what, args)
         try:
             if read := executables.load(name):
-                self._read[_shapes(args)] = read
+                self._read.append(read)
                 return read
             with _tracing:
                 lowered = self.lower(*args)
@@ -60,17 +61,10 @@ class Compiled:
     def __call__(self, *args):
         while self._begun:
             self._kept.append(self._begun.pop().result())
-        if self._read and (read := self._read.get(_shapes(args))):
-            try:
+        for read in self._read:
+            with contextlib.suppress(TypeError, ValueError):  # arguments of other kinds, which it refuses unused
                 return read(*args)
-            except (TypeError, ValueError):  # arguments that lie elsewhere, which it refuses before it uses any
-                pass
         return self.jitted(*args)
-
-
-def _shapes(args):
-    leaves, structure = jax.tree.flatten(args)
-    return structure, *((x.shape, x.dtype) for x in leaves)
 
 
 def traced_once(function: Callable, *args) -> tuple[Callable, Any]:

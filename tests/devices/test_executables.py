@@ -160,6 +160,10 @@ def test_what_determines_a_program_is_said_and_code_of_others_is_not_trusted():
         return Program(e, source(e.family, 8), runs)._what(source(e.family, 8))
 
     assert what(ExampleSource) is None
+    named = Program(tiny("transformer"), Source(tiny("transformer").family, 8), 1)
+    calls = (named.advance_call, named.init_call, named.copy_call, named.split_call, named.evaluator.evaluate_call,
+             named.evaluator.sample_call)
+    assert len({call.what for call in calls}) == len(calls) and not any(" at 0x" in call.what for call in calls)
     all_different = [what(Source), what(Source, 2), what(Source, **{"optim.clip": 1.0, "optim.name": "muon"}),
                      what(Source, **{"family.remat": "full"}), what(Source, layout="fsdp")]
     assert len(set(all_different)) == len(all_different)

@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import pathlib
 import pickle
+import platform
 
 import jax
 from jax.experimental import serialize_executable
@@ -85,6 +86,16 @@ def _surroundings() -> str | None:
     settings = {name: value for name, value in jax.config.values.items() if "cache" not in name}
     devices = [(device.id, device.device_kind) for device in jax.devices()]
     variables = {name: os.environ.get(name) for name in VARIABLES}
-    platform = jax.devices()[0].client.platform_version
-    digest.update(f"{devices} {platform} {sorted(settings.items(), key=str)} {variables}".encode())
+    backend = jax.devices()[0].client.platform_version
+    digest.update(f"{devices} {backend} {sorted(settings.items(), key=str)} {variables} {_processor()}".encode())
     return digest.hexdigest()
+
+
+def _processor() -> str:
+    """What programs for CPUs are made for: homes are shared by machines whose processors differ."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    named = ("model name", "flags", "Features")
+    return " ".join(next((line for line in lines if line.startswith(name)), "") for name in named)

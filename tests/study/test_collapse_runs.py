@@ -1,8 +1,8 @@
 """The gate on real runs: it flags sizes that were trained at a wrong rate, and no tuned one.
 
 Measured (40 runs, about three minutes on two idle cores): of four sizes it flags four at a third of the rate (5.2 to 7.2
-standard deviations), two at nine times the rate (2.3 to 4.8), and none whose weights decay too fast (0.9 to 3.7), since in a
-third of so short a training that hardly shows. Eight tuned runs lie at 0.1 to 1.3.
+standard deviations), two at nine times the rate (2.3 to 4.8), and none whose weights decay too fast (0.9 to 3.7), since in
+a third of so short a training that hardly shows. Eight tuned runs lie at 0.1 to 1.3.
 """
 
 import os

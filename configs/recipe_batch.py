@@ -6,8 +6,8 @@
 
 All runs see 2,097,152 tokens, so that larger batches take fewer steps: 4,096 to 256.
 
-Cost: two CPU cores, COST.
-Expect: EXPECT
+Cost: two CPU cores; not run yet.
+Expect: see docs/recipes.md, which says what was measured.
 """
 
 from scaling import experiment

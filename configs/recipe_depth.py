@@ -6,8 +6,8 @@
 
 `--config.family.base_layers=0` leaves branches as they are, with initial weights of 1/sqrt(2 layers).
 
-Cost: two CPU cores, COST.
-Expect: EXPECT
+Cost: two CPU cores; not run yet.
+Expect: see docs/recipes.md, which says what was measured.
 """
 
 from scaling import experiment

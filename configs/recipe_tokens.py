@@ -6,8 +6,8 @@
 
 Runs of one rate share a trunk, and each has a cooldown of its own.
 
-Cost: two CPU cores, COST.
-Expect: EXPECT
+Cost: two CPU cores; not run yet.
+Expect: see docs/recipes.md, which says what was measured.
 """
 
 from scaling import experiment

@@ -10,7 +10,8 @@ interrupted, and with --hours it starts no study after that time; the same comma
 
 --record adds what came out to a JSON file. Entries are never dropped: a forecast that missed stays beside those that were
 registered later. --page writes the tables of that file into a page, between the lines <!-- forecasts --> and
-<!-- end -->, and the figure beside it.
+<!-- end -->, and the figure beside it. Any flag can come from the environment, such as SCALING_WORKDIR; the command line
+wins.
 """
 
 import fnmatch
@@ -24,6 +25,7 @@ import time
 
 from absl import app, flags
 
+from experiments import _environment
 from experiments._errors import expected
 from scaling.fields import ConfigError
 from scaling.figures import plot
@@ -86,7 +88,7 @@ def write_page(page: pathlib.Path, entries: list[dict]) -> None:
     start, end = (text.find(mark) for mark in MARKS)
     if not 0 <= start < end:
         raise ConfigError(f"--page={page} has no lines {MARKS[0]} and {MARKS[1]}, between which the tables belong")
-    inner = f"{MARKS[0]}\n\n{forecast_table.markdown(entries)}\n\n"
+    inner = f"{MARKS[0]}\n\n{forecast_table.forecasts_markdown(entries)}\n\n"
     files.atomic_write(page, text[:start] + inner + text[end:])
     if (figure := forecast_table.draw_table(entries)) is not None:
         plot.save_figure(page.parent / "figures" / "forecasts.png", figure)
@@ -113,7 +115,7 @@ def main(argv):
             files.atomic_write(record, json.dumps(entries, indent=1) + os.linesep)
         if _PAGE.value:
             write_page(pathlib.Path(_PAGE.value), entries)
-        print(forecast_table.markdown(entries))
+        print(forecast_table.forecasts_markdown(entries))
         sys.exit(status)
     except expected() as error:
         print(f"error: {error}", file=sys.stderr)
@@ -121,4 +123,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_environment.parse)

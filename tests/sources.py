@@ -38,5 +38,6 @@ def tiny(name, **changes):
     data = KINDS[cls.reads]
     own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is Text else {"data.examples": 8 * 12}
     small = {"length": 16, "vocab": 32} | ({"layers": 1} if hasattr(cls, "layers") else {}) if data is Text else {}
+    small |= {"width": 16} if "layers" in small else {}
     e = experiments.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
     return e.replace({"data.batch": 8, "optim.warmup": 2, **own, **changes})

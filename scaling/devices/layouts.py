@@ -33,9 +33,9 @@ class Layout:
 BATCH = {"batch": ("data", "fsdp")}
 FSDP = {"embed": "fsdp", "channels_in": "fsdp"}
 TENSOR = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "tied_vocab": "tensor",
-          "channels_out": "tensor"}
+          "answer": "tensor", "channels_out": "tensor"}
 WITHIN = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "tied_vocab": "tensor",
-          "channels": "tensor"}
+          "answer": "tensor", "channels": "tensor"}
 LONG = {"embed": ("fsdp", "sequence"), "channels_in": ("fsdp", "sequence")}
 LAYOUTS = {
     "data": Layout({}, BATCH, "data"),

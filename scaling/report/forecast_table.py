@@ -1,7 +1,7 @@
 """The table of forecasts: what was forecast in several studies, and what came of it.
 
-`gather` reads one entry from a workdir, `merge` adds entries to a list without ever dropping one, and `markdown` and
-`draw_table` show the list. An entry is a dict of plain values, so that a list is a small JSON file.
+`gather` reads one entry from a workdir, `merge` adds entries to a list without ever dropping one, and `forecasts_markdown`
+and `draw_table` show the list. An entry is a dict of plain values, so that a list is a small JSON file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def merge(before: Iterable[Mapping], found: Iterable[Mapping]) -> list[dict]:
     return sorted(entries.values(), key=lambda entry: (entry["registered"], entry["name"], entry["hash"]))
 
 
-def counted(entries: Iterable[Mapping]) -> list[dict]:
+def with_verdict(entries: Iterable[Mapping]) -> list[dict]:
     """The entries with a verdict: scored, and neither late nor changed."""
     return [dict(entry) for entry in entries if entry["observed"] is not None and not entry["withheld"]]
 
@@ -75,8 +75,8 @@ def summaries(entries: Sequence[Mapping]) -> list[dict]:
     """One row a family: forecasts with a verdict, the median and largest relative error, how many are inside, and the
     median half-width of the interval relative to the prediction."""
     found = []
-    for family in sorted({entry["family"] or "" for entry in counted(entries)}):
-        own = [entry for entry in counted(entries) if (entry["family"] or "") == family]
+    for family in sorted({entry["family"] or "" for entry in with_verdict(entries)}):
+        own = [entry for entry in with_verdict(entries) if (entry["family"] or "") == family]
         errors = [abs(entry["relative_error"]) for entry in own]
         found.append({"family": family, "forecasts": len(own), "inside": sum(bool(entry["inside"]) for entry in own),
                       "median": statistics.median(errors), "largest": max(errors),
@@ -96,7 +96,7 @@ def naive_error(entry: Mapping) -> float | None:
     return min((abs(error) for error in found if error is not None), default=None)
 
 
-def markdown(entries: Sequence[Mapping]) -> str:
+def forecasts_markdown(entries: Sequence[Mapping]) -> str:
     """The summary of each family and every forecast, as two tables of Markdown."""
     lines = ["| family | forecasts | inside the 90% interval | median error | largest | median half-width |",
              "| --- | --- | --- | --- | --- | --- |"]
@@ -126,7 +126,7 @@ def _row(entry: Mapping) -> str:
 @plot.styled
 def draw_table(entries: Sequence[Mapping]) -> Figure | None:
     """Error and interval against the ratio of compute, a panel for each family; None without a verdict."""
-    shown = [entry for entry in counted(entries) if entry["ratio"]]
+    shown = [entry for entry in with_verdict(entries) if entry["ratio"]]
     names = sorted({entry["family"] or "" for entry in shown})
     if not shown:
         return None

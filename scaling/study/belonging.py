@@ -16,6 +16,7 @@ from etils import epath
 
 from scaling import experiment as experiments
 from scaling import families, laws
+from scaling.figures import words
 from scaling.results import records
 from scaling.store import files, locks
 from scaling.store.files import WorkdirError
@@ -48,6 +49,21 @@ def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner
         "results_version": max(map(experiments.results_version, definition.sweep))}))
 
 
+def check_older(plan: Plan, runner: Runner) -> None:
+    """Raises WorkdirError for a workdir that an older version left unfinished, where the rest would have other results.
+
+    Such a workdir names its runs as that version did.
+    """
+    older = [run for run in plan.runs if run.fingerprint != experiments.fingerprint(run.experiment,
+                                                                                    runner.content(run.experiment))]
+    left = [run for run in plan.runs if not runner.records.finished(run.fingerprint)]
+    if older and any(experiments.results_version(run.experiment) > LAST_ALIKE for run in left):
+        raise WorkdirError(f"the workdir {os.fspath(runner.workdir)!r} was begun by an older version of scaling, and the "
+                           f"{words.plural(len(left), 'run')} that it lacks would have other results now: finish it with "
+                           "that version, or choose another --workdir")
+
+
+LAST_ALIKE = 3  # the last results version whose results are those of the versions before it
 OLDER_LAW = "chinchilla"  # the default of versions that had no rules
 
 

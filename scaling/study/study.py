@@ -65,6 +65,7 @@ class Study:
         self.plans = [self.plan] if self.goal is None else [self.plan, self.goal]
         self.about = belonging.define(definition, self.plan, self.goal, self.runner)
         hosts.by_lead(lambda: belonging.admit(self.workdir, self.about))
+        hosts.by_lead(lambda: belonging.check_older(self.plan, self.runner))
         preflight.check_plans(definition, self.plans, self.runner)
         self.rate = hosts.agree(known_matmul_rate())
 

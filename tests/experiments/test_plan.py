@@ -135,10 +135,10 @@ def test_the_target_has_the_ladder_s_size_nearest_to_the_flags(planned, tmp_path
     assert target(cfg, 0.01).optim.learning_rate == 0.01
 
 
-def test_learning_rates_of_new_sizes_lie_between_those_that_won(planned):
+def test_learning_rates_of_new_sizes_lie_near_those_that_won(planned):
     won = planned[0].runs.frame["learning_rate"]
     rates = [e.optim.learning_rate for e in planned[1].new]
-    assert won.min() / 2 <= min(rates) and max(rates) <= won.max()
+    assert won.min() / 2 <= min(rates) and max(rates) <= 1.2 * won.max()
 
 
 def test_several_rates_cost_as_many_runs_of_each_point(study):

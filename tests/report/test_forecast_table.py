@@ -57,7 +57,7 @@ def test_only_scored_forecasts_with_a_verdict_count(entries):
     assert row["largest"] == pytest.approx(0.5, rel=0.05) and 0 < row["half_width"] < 0.1
     late = [{**entry, "withheld": "it was registered late"} for entry in entries]
     assert forecast_table.summaries(late) == [] and forecast_table.draw_table(late) is None
-    assert "no verdict: it was registered late" in forecast_table.markdown(late)
+    assert "no verdict: it was registered late" in forecast_table.forecasts_markdown(late)
 
 
 def test_entries_are_never_dropped_and_a_score_is_never_lost(entries):

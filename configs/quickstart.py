@@ -12,7 +12,7 @@ Expect: EXPECT
 """
 
 from scaling import experiment
-from scaling.experiment import RateRule, by_rule, grid
+from scaling.experiment import RateRule, by_rule, chain, grid
 
 
 def get_config():
@@ -25,18 +25,20 @@ def get_config():
     config.horizon = -0.44  # the power of the amount of data by which the rate falls
     config.family.update({"layers": 3, "head_dim": 16, "scan": False})
     config.data.update({"length": 128, "batch": 8, "evaluation_tokens": 131_072})
-    config.sizes, config.seeds = (8.8e3, 2.07e4, 3.5e4, 8.3e4), 2  # widths of 16, 24, 32 and 48
-    config.tokens = (262_144, 524_288, 1_048_576, 2_097_152)
-    config.learning_rates = (0.026,)  # at the smallest amount of data
-    config.target_size, config.target_tokens = 3.3e5, 6_291_456
+    config.sizes = (8.8e3, 2.07e4, 3.5e4, 5.7e4)  # widths of 16, 24, 32 and 40
+    config.tokens = (212_992, 425_984, 851_968, 1_703_936)
+    config.learning_rates = (0.028,)  # at the smallest amount of data
+    config.seeds = 2  # of the smaller half of the sizes, which show the noise of a run
+    config.target_size, config.target_tokens = 2.3e5, 4_915_200
     return config
 
 
 def sweep(config):
     base = experiment.from_config(config)
     sizes = [experiment.family_at(config, size) for size in config.sizes]
-    return by_rule(grid(base, {"family": sizes, "data.tokens": list(config.tokens), "seed": list(range(config.seeds)),
-                               "optim.learning_rate": list(config.learning_rates)}), rule(config))
+    everywhere = {"data.tokens": list(config.tokens), "optim.learning_rate": list(config.learning_rates)}
+    smaller = {"family": sizes[:len(sizes) // 2], "seed": list(range(config.seeds))}
+    return by_rule(chain(grid(base, {"family": sizes, **everywhere}), grid(base, {**smaller, **everywhere})), rule(config))
 
 
 def target(config, learning_rate):

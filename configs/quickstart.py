@@ -2,18 +2,18 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-The sweep has Transformers of four widths and three layers, on four amounts of data over a factor of 8. No rate is tuned: one
-base rate serves all sizes, and falls with the amount of data as D^-0.44 (docs/recipes.md says how that was measured). The
-smaller half of the sizes has two seeds. Six laws are scored on held-out runs, and the best one forecasts a run with ten times
-the compute of the largest fitted one before that run is trained.
+The sweep has Transformers of four widths and three layers, on four amounts of data over a factor of 8. No rate is
+tuned: one base rate serves all sizes, and falls with the amount of data as D^-0.44 (docs/recipes.md says how that was
+measured). The smaller half of the sizes has two seeds. Six laws are scored on held-out runs, and the best one forecasts
+a run with ten times the compute of the largest fitted one before that run is trained.
 
-Cost: two CPU cores, five and a half minutes; 25 runs in 5 programs, 1.3e13 FLOPs of the models (1.8e13 are executed, since
-Muon has matrix products of its own).
-Expect: the loss falls at every step in N and in D, from 2.9 to 2.0 bits per byte. When this was written, the forecast was 1.775
-[1.639, 1.928] and the observed value 1.719 (-3.2%). With two seeds at every size, widths up to 48, a third more data and a
-target of width 96 (nine minutes), it was 1.6585 [1.6207, 1.6975] and 1.6601 (+0.1%), by a law whose intervals held 88% of
-held-out runs, with an error of 0.3%. What limits the quicker one is the luck of a seed: it moves all runs of a size alike, by
-about 1% at these widths. More seeds (`--config.seeds=4`) are the first thing to buy.
+Cost: two CPU cores, five and a half minutes; 25 runs in 5 programs, 1.3e13 FLOPs of the models (1.8e13 are executed,
+since Muon has matrix products of its own).
+Expect: the loss falls at every step in N and in D, from 2.9 to 2.0 bits per byte. When this was written, the forecast
+was 1.775 [1.639, 1.928] and the observed value 1.719 (-3.2%). With two seeds at every size, widths up to 48, a third
+more data and a target of width 96 (nine minutes), it was 1.6585 [1.6207, 1.6975] and 1.6601 (+0.1%), by a law whose
+intervals held 88% of held-out runs, with an error of 0.3%. What limits the quicker one is the luck of a seed: it moves
+all runs of a size alike, by about 1% at these widths. More seeds (`--config.seeds=4`) are the first thing to buy.
 """
 
 from scaling import experiment

@@ -1,7 +1,8 @@
-"""How much results scatter between seeds, and how much of that the runs of one trunk share.
+"""How much results scatter between seeds, and how much of that the runs of one size share.
 
-Runs of one model on several amounts of data go on from one trunk: a seed that began badly stays so. Their errors are not
-independent, and a law that was fitted to them is less certain than their number says.
+Runs of one model on several amounts of data begin with the same weights and data, and often go on from one trunk: a seed
+that began badly stays so, also at other learning rates. Their errors are not independent, and a law that was fitted to them
+is less certain than their number says.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class SeedNoise(NamedTuple):
 
 
 def trunk_labels(cells: pd.DataFrame) -> pd.Series:
-    """A label of the trunk of each of `tuned.tuned_cells`: runs of one size and learning rate share theirs."""
-    return cells[PARAMS].map("{:.0f}".format) + " at " + cells["learning_rate"].map("{:.4g}".format)
+    """A label for each of `tuned.tuned_cells`, equal for those that share the luck of their seeds: those of one size."""
+    return cells[PARAMS].map("{:.0f}".format)
 
 
 def seed_noise(runs: pd.DataFrame, cells: pd.DataFrame, metric: str, log: bool = True) -> SeedNoise:

@@ -56,7 +56,7 @@ def _said(noise: seeds.SeedNoise, clustered) -> str:
         return "runs are taken for independent, since there is a single trunk"
     how = f"as measured from {noise.degrees} degrees of freedom between seeds" if noise.measured else (
         "an assumption, since too few seeds show it")
-    return f"runs of one trunk share {noise.shared:.0%} of the variance of their errors, {how}"
+    return f"runs of one size share {noise.shared:.0%} of the variance of their errors, {how}"
 
 
 def evaluation_error(cells: pd.DataFrame, metric: str, target, log: bool = True) -> float:

@@ -1,12 +1,12 @@
 """Many registered forecasts from one config, as a table: how far off they were, and whether their intervals held.
 
-    python -m experiments.forecast_table --config=configs/forecasts.py --workdir=runs/forecasts --hours=2
+    python -m experiments.forecast_table --config=forecasts.py --workdir=runs/forecasts --hours=2
     python -m experiments.forecast_table --workdir=runs/forecasts --record=docs/forecasts.json --page=docs/forecasts.md
 
-The config has `names()`, the variants that are studies, such as "transformer-pycode-30". The first command runs each of
-them in turn in a directory of its name under --workdir, as `experiments.run` would. A study begins with the finished runs
-of the one before it in its group (the name up to the last hyphen), so the fitted runs are trained once. It can be
-interrupted, and with --hours it starts no study after that time; the same command goes on.
+The config, one of your own, has `names()`, the variants that are studies, such as "transformer-pycode-30". The first
+command runs each of them in turn in a directory of its name under --workdir, as `experiments.run` would. A study begins
+with the finished runs of the one before it in its group (the name up to the last hyphen), so the fitted runs are
+trained once. It can be interrupted, and with --hours it starts no study after that time; the same command goes on.
 
 --record adds what came out to a JSON file. Entries are never dropped: a forecast that missed stays beside those that were
 registered later. --page writes the tables of that file into a page, between the lines <!-- forecasts --> and
@@ -47,7 +47,7 @@ def names(path: str, pattern: str) -> list[str]:
     module = configs.load_config(path)
     if not callable(getattr(module, "names", None)):
         raise ConfigError(f"--config={path} has no function names(); write one that returns the variants of get_config "
-                          "that are studies, as configs/forecasts.py does")
+                          "that are studies")
     found = [name for name in module.names() if fnmatch.fnmatch(name, pattern)]
     if not found:
         raise ConfigError(f"--only={pattern} names no study of {path}; it has {', '.join(module.names())}")

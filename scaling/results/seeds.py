@@ -16,7 +16,7 @@ from scaling.results.tuned import PARAMS
 if TYPE_CHECKING:
     import pandas as pd
 
-ASSUMED = 0.5  # the part of the variance that runs of a trunk share, where too few seeds show it
+ASSUMED = 0.5  # the part of the variance that runs of a size share, where too few seeds show it
 ENOUGH = 8     # degrees of freedom of a variance between seeds from which the part is measured
 TRUNK = "trunk"
 
@@ -24,7 +24,7 @@ TRUNK = "trunk"
 class SeedNoise(NamedTuple):
     """The scatter of one seed at one cell.
 
-    variance: of the metric (or of its logarithm), NaN without several seeds. shared: the part of it that runs of a trunk
+    variance: of the metric (or of its logarithm), NaN without several seeds. shared: the part of it that runs of a size
     share. measured: whether that was seen in the runs, or is the usual assumption. degrees: of freedom of the variance.
     """
     variance: float

@@ -44,9 +44,10 @@ class Forecasting:
         if not self.path.exists():
             draft = counts(definition.targets(1e-3)[0], 0)  # N and D do not depend on the rate
             rule = recipe.choose_rate(cells, draft["params_non_embedding"], draft[data_column], data_column)
-            targets = definition.targets(float(f"{rule.rate:.3g}"))
+            rate = float(f"{rule.rate:.3g}")
+            targets = definition.targets(rate)
             target = targets[0]
-            if target.optim.learning_rate == float(f"{rule.rate:.3g}"):
+            if target.optim.learning_rate == rate:
                 say(rule.sentence)
             names = self._names(self.plan_targets(targets), targets)
             source = self.runner.source(target)

@@ -36,15 +36,14 @@ class Ending:
         self.runner.clock.groups += 1
         params = self.program.parameters(state)
         later.next_group()
-        found: tuple = ({}, {})  # metrics, and the numbers of examples
-        joined, saves = [], []
+        found, joined, saves = [], [], []  # `found` becomes metrics, and what they are made of
 
         def join():
             if hosts.is_lead():
                 joined.extend(self.curves.join(index, segments) for index in range(len(runs)))
 
         later.read(join)  # before the trunk goes on in the same logs
-        later.chore(lambda: [each.update(new) for each, new in zip(found, scoring())])
+        later.chore(lambda: found.extend(scoring()))
         for run, own in zip(runs, params):  # every save is started before the first one is waited for
             later.chore(partial(self.save_parameters, run, own, segment.span.steps, saves))
         later.chore(lambda: [saved.close() for saved in saves])

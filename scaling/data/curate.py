@@ -30,8 +30,10 @@ from tqdm import tqdm
 from scaling.data import dedup, reading
 from scaling.fields import DataError
 
-VERSION = "1.0.0"       # of the rules below; raise it when they keep other files
+VERSION = "1.1.0"       # of the rules below; raise it when they keep other files
 HELD_OUT = 0.05          # for evaluation: the share of files, and at most this share of all bytes in whole packages
+ENOUGH = 300             # files for evaluation: so many are held out where 5% are fewer, as long as they are at most
+MOST = 0.2               # this share. Metrics scatter between files, and it is their number that bounds the error
 FEW = 20                 # documents: with fewer, a share of them is no sample of the text
 PIECES = 200             # into how many pieces a text of few documents is divided
 LEAST_PIECE = 1024       # characters
@@ -90,7 +92,7 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
     """Reads, filters, divides, deduplicates and splits `files`: a pure function of their names, packages and contents.
 
     Splits: `package` holds whole packages, in the order of a hash of their names, each taken if the sum stays within
-      5% of all bytes; `file` holds 5% of the other documents (at least one), in the order of a hash of their text;
+      5% of all bytes; `file` holds `held_out` of the other documents, in the order of a hash of their text;
       `train` holds the rest. Near duplicates are removed before the split, so no two splits share one. `encoding` and
       `field` are those of `reading.read_file`.
     """
@@ -208,22 +210,27 @@ def _without_near_duplicates(documents: list[Document], progress: bool,
             [d for i, d in enumerate(documents) if same_as[i] != i])
 
 
+def held_out(documents: int) -> int:
+    """How many of so many documents are for evaluation: 5%, or 300 if these are at most 20%; at least one."""
+    return max(1, round(max(HELD_OUT * documents, min(ENOUGH, MOST * documents))))
+
+
 def split(documents: Iterable[Document]) -> dict[str, list[Document]]:
     """Documents by split: `train`, `file` and, if there are packages, `package`; see `curate`."""
     documents = sorted(documents)
     sizes: dict[str, int] = {}
     for document in documents:
         sizes[document.package] = sizes.get(document.package, 0) + len(document.text.encode())
-    budget, held_out = HELD_OUT * sum(sizes.values()), set()
+    budget, packages = HELD_OUT * sum(sizes.values()), set()
     for package in sorted(sizes.keys() - {""}, key=_hash):
         if sizes[package] <= budget:
-            held_out.add(package)
+            packages.add(package)
             budget -= sizes[package]
-    rest = sorted((d for d in documents if d.package not in held_out), key=lambda d: _hash(d.text))
-    share = max(1, round(HELD_OUT * len(rest))) if len(rest) > 1 else 0
+    rest = sorted((d for d in documents if d.package not in packages), key=lambda d: _hash(d.text))
+    share = held_out(len(rest)) if len(rest) > 1 else 0
     out = {"train": sorted(rest[share:]), "file": sorted(rest[:share])}
     if sizes.keys() - {""}:
-        out["package"] = [d for d in documents if d.package in held_out]
+        out["package"] = [d for d in documents if d.package in packages]
     return out
 
 

@@ -2,12 +2,13 @@
 
 The best rate falls with the horizon and grows with the batch:
 
-    rate = base rate * (D / D0)^horizon * (batch / batch0)^batch_power
+    rate = base rate * (D / D0)^horizon * (batch / batch0)^batch_power * (width / width0)^width_power
 
 with a horizon of -0.32 (Bjorck et al. 2409.19913, AdamW) to -0.28 in publications, and 1/2 for the batch, the rule of Adam
 and other normalised updates (Malladi et al. 2205.10287). It holds below the critical batch size
 (`results.rates.critical_batch`). AdamW averages its updates over about 1 / (rate weight_decay) steps; a timescale that is a
-fixed share of the run serves other lengths, rates and sizes (Wang & Aitchison 2405.13698).
+fixed share of the run serves other lengths, rates and sizes (Wang & Aitchison 2405.13698). The parametrisation carries the
+rate over widths; a power of the width is for what a pilot shows beyond that.
 
 The rule sets the fields of the experiments. Records, curves and names of runs therefore hold the peak rate and the decay
 that were in force, and runs of different lengths, whose rates differ, do not share a trunk.
@@ -27,7 +28,7 @@ DIGITS = 3  # of rates and decays, so that records stay legible
 @dataclasses.dataclass(frozen=True)
 class RateRule:
     """The rule for runs whose learning rates are written for `seen` units of data (tokens or examples) and for batches of
-    `batch` examples.
+    `batch` examples, and with a `width_power` for models of `width`.
 
     With a `timescale` above 0, weight decay is set to 1 / (timescale steps rate): the share of a run over which updates are
     averaged.
@@ -38,12 +39,17 @@ class RateRule:
     horizon: float = HORIZON
     batch_power: float = BATCH_POWER
     timescale: float = 0.0
+    width: int = 0
+    width_power: float = 0.0
 
     def __post_init__(self):
         for name, least in (("seen", 1), ("batch", 1)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"a rule with {name}={getattr(self, name)} has no base; write the {name} of the runs "
                                   "that the learning rates are meant for")
+        if self.width_power and not self.width >= 1:
+            raise ConfigError(f"a rule with width_power={self.width_power} and width={self.width} has no base; write the "
+                              "width of the models that the learning rates are meant for")
         if not self.timescale >= 0:
             raise ConfigError(f"a rule with timescale={self.timescale} decays by a negative number; write a share of the "
                               "run such as 0.2, or 0 for optim.weight_decay as it is")
@@ -55,7 +61,10 @@ class RateRule:
     def __call__(self, experiment: Experiment) -> Experiment:
         """The experiment with its rate, and with a timescale its decay, by the rule."""
         data = experiment.data
-        rate = _rounded(experiment.optim.learning_rate * self.factor(data.seen, data.batch))
+        factor = self.factor(data.seen, data.batch)
+        if self.width_power:
+            factor *= (experiment.family.width / self.width) ** self.width_power
+        rate = _rounded(experiment.optim.learning_rate * factor)
         changes = {"optim.learning_rate": rate}
         if self.timescale:
             changes["optim.weight_decay"] = _rounded(1 / (self.timescale * data.steps * rate))

@@ -81,7 +81,12 @@ def test_splits_are_disjoint_whole_packages_and_never_straddled_by_near_duplicat
     assert packages["package"] and not packages["package"] & (packages["train"] | packages["file"])
     size = {split: sum(len(d.text) for d in chosen) for split, chosen in documents.items()}
     assert 0.02 < size["package"] / sum(size.values()) <= 0.05
-    assert len(names["file"]) == round(0.05 * (400 - len(names["package"])))
+    assert len(names["file"]) == round(0.2 * (400 - len(names["package"])))
+
+
+@pytest.mark.parametrize("documents, held", [(2, 1), (100, 20), (1500, 300), (3000, 300), (6000, 300), (10_000, 500)])
+def test_three_hundred_documents_are_held_out_where_they_are_at_most_a_fifth(documents, held):
+    assert curate.held_out(documents) == held
 
 
 def test_the_fingerprint_depends_on_the_content_only(tmp_path):
@@ -188,7 +193,7 @@ def test_a_single_file_is_cut_into_documents_and_partly_held_out(tmp_path):
     path.write_text("".join(f"line {i} of {random.Random(i).random()}\n" for i in range(5000)))
     source = data.load_text(f"text:{path}", data_dir=tmp_path / "data", progress=False, length=32)
     held_out, trained = source.evaluation("file", 0)["tokens"], source.arrays()["tokens"]
-    assert 0.03 < len(held_out) / len(trained) < 0.08
+    assert 0.15 < len(held_out) / (len(held_out) + len(trained)) < 0.25
     held_out, trained = ({line for w in found for line in source.decode(w).split("\n")[1:-1]}
                          for found in (held_out, trained))
     assert held_out and not held_out & trained - {""}

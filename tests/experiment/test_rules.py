@@ -40,8 +40,15 @@ def test_runs_of_different_rates_share_no_trunk_and_are_named_by_their_rate():
     assert all(experiments.to_dict(run.experiment)["optim"]["learning_rate"] < 8e-3 for run in ruled.runs[1:])
 
 
+def test_rates_change_with_the_width_as_a_pilot_says():
+    narrow, wide = (experiments.from_config(experiments.config("transformer", **{
+        "family.width": width, "family.heads": 2, "optim.learning_rate": 8e-3})) for width in (16, 64))
+    rule = RateRule(wide.data.seen, wide.data.batch, width=64, width_power=-0.5)
+    assert rule(wide).optim.learning_rate == 8e-3 and rule(narrow).optim.learning_rate == pytest.approx(16e-3, rel=3e-3)
+
+
 @pytest.mark.parametrize(("wrong", "said"), [({"seen": 0}, "seen=0"), ({"batch": 0}, "batch=0"),
-                                             ({"timescale": -1.0}, "timescale=-1.0")])
+                                             ({"width_power": -1.0}, "width=0"), ({"timescale": -1.0}, "timescale=-1.0")])
 def test_a_rule_without_a_base_is_refused(wrong, said):
     with pytest.raises(ConfigError, match=said):
         RateRule(**{"seen": 100, "batch": 8, **wrong})

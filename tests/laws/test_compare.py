@@ -74,6 +74,28 @@ def test_criteria_only_under_a_likelihood():
     assert squares.table[["aicc", "bic"]].min().tolist() == [0, 0]
 
 
+def test_runs_refute_laws_that_fit_them_worse_than_chance_allows():
+    found = compare(planted("interaction", noise=0.002), TWO, draws=0)
+    refuted = dict(zip(found.table.law, found.table.refuted))
+    assert refuted["kaplan"] and refuted["tied_chinchilla"] and not refuted["interaction"] and found.best == "interaction"
+    assert not (found.table.refuted & found.table.tied).any()
+    assert found.table.refuted.is_monotonic_increasing  # refuted ones come last, whatever they predict
+    assert any("kaplan" in note and "refuted" in note for note in found.notes)
+
+
+def test_the_true_law_is_hardly_ever_refuted():
+    fits = [{law: fit(planted("chinchilla", seed, noise=0.01), law) for law in ("chinchilla", "interaction", "kaplan")}
+            for seed in range(30)]
+    found = np.array([comparing.refuted(each) for each in fits])
+    assert found[:, 0].sum() <= 1 and not found[:, 1].any() and found[:, 2].mean() > 0.9
+
+
+def test_a_law_with_as_many_parameters_as_runs_refutes_none():
+    points = planted("chinchilla").iloc[[0, 6, 24, 42, 48]]
+    fits = {law: fit(points, law) for law in ("chinchilla", "tied_chinchilla")}
+    assert not comparing.refuted(fits).any()
+
+
 def test_cross_validation_is_that_of_fits_without_each_fold():
     points = planted("chinchilla", noise=0.01)
     law = fit(points, loss="mse_log")

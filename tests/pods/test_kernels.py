@@ -51,7 +51,8 @@ def test_splash_attention_compiles_for_divided_positions_and_keeps_no_scores():
     e = large(layout="sequence", **{"data.length": 4096, "data.batch": 4, "data.tokens": 2**20})
     plain, splash = (attempt(e.replace({"family.attention": way}), "v5e:2x2", mesh="sequence=4") for way in ("xla", "auto"))
     assert splash["bytes"]["temporaries"] < plain["bytes"]["temporaries"] / 2
-    assert splash["flops"]["compiled"] < plain["flops"]["compiled"]
+    # The queries of the last device see nearly all keys, so it skips few blocks, and the kernel computes scores twice.
+    assert splash["flops"]["compiled"] < 1.1 * plain["flops"]["compiled"]
     sent = [sum(row["sent"] for row in report["collectives"]) for report in (plain, splash)]
     assert sent[1] < 1.1 * sent[0]
 

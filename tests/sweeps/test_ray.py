@@ -101,6 +101,7 @@ def busy(nodes):
     return [node for node in nodes.worker_nodes if not free.get(node.node_id, {}).get("CPU", 0)]
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_the_loss_of_a_node_and_ends_each_run_once(nodes, executor, base, tmp_path):
     runs = grid(base, {"optim.learning_rate": [2e-3, 4e-3], "seed": [0, 1, 2]})
     plain, far, progress = trainer(tmp_path / "plain"), trainer(tmp_path / "far"), Lines()

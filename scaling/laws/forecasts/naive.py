@@ -149,7 +149,7 @@ def _power(fit, at: Mapping, axis, rises: bool) -> float:
     form = law.form
     floor = next((a for a in form.amplitudes if a.name == "E" and a.sign > 0), None)
     if floor is not None and "E" in form.free and not rises and (np.asarray(law.y) > 0).all():
-        again = fit_again(law, law.runs, fix={**law.settings["fix"], "E": 0.0},
+        again = fit_again(law, law.runs, fix={**law.settings["fix"], "E": 0.0}, quick=True,
                           bounds={k: v for k, v in law.settings["bounds"].items() if k != "E"})
         return (dataclasses.replace(fit, law=again) if isinstance(fit, TwoStep) else again).predict(**at)
     if axis is None:

@@ -4,8 +4,9 @@
     print(chosen.law, chosen.weights, chosen.factor)
 
 Every law is fitted to the runs below each of several cuts in compute and predicts the runs above ("rolling origin";
-Tashman 2000). "best" takes the law of lowest held-out error, and among laws that tie with it the one of fewest parameters
-(see `compare`). "stacked" averages the predictions of all laws. A name takes that law whatever its error is.
+Tashman 2000). "best" takes the law of lowest held-out error, and among laws that tie with it the one of fewest parameters,
+without those that the fitted runs refute (see `compare`). "stacked" averages the predictions of all others. A name takes
+that law whatever its error is.
 
 No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: the laws
 that it cannot tell apart, whose spread is a part of the interval, and the factor by which intervals have to be wider to
@@ -68,7 +69,7 @@ class Selection:
         """One row a law, best first: its scores (see `Comparison`), and its weight in the prediction."""
         if self.comparison is None:
             return pd.DataFrame({"law": list(self.fits), "parameters": [len(f.form.free) for f in self.fits.values()]})
-        kept = ["law", "parameters", "tied", "mape", "bias", "rmse", "coverage", "width", "cv_mape"]
+        kept = ["law", "parameters", "refuted", "tied", "mape", "bias", "rmse", "coverage", "width", "cv_mape"]
         found = self.comparison.table[[name for name in kept if name in self.comparison.table]]
         return found.assign(weight=[self.weights.get(law, 0.0) for law in found.law])
 
@@ -102,7 +103,10 @@ class Selection:
         before, after = self.covered
         widened = (f"are {self.factor:.2g} times as wide, and then hold {after:.0%}" if self.factor > 1
                    else "are not widened")
-        return [f"The law is {self.law}, which {how}.",
+        table = self.comparison.table
+        refuted = list(table.law[table.refuted])
+        told = [f"{', '.join(refuted)} {'are' if refuted[1:] else 'is'} refuted by the fitted runs."] if refuted else []
+        return [f"The law is {self.law}, which {how}.", *told,
                 f"{self.level:.0%} intervals held {before:.0%} of {self.tested} predictions of held-out runs; those of the "
                 f"forecast {widened}.", *self.notes]
 
@@ -140,7 +144,8 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
             compared = compare(runs, able.values(), cuts=cuts, level=level, draws=draws, cluster=cluster, quick=True,
                                **noise, **options)
             chosen = apply_rule(compared, named if named in RULES else first, level, notes)
-            chosen.fits.update({name: fit(runs, able[name], **options) for name in chosen.weights})  # no quick ones
+            chosen.fits.update({name: fit(runs, able[name], near=[chosen.fits[name]], **options)  # to the last digit
+                                for name in chosen.weights})
             return chosen
         except LawError as error:
             notes.append(f"no law was scored on held-out runs: {error}")
@@ -167,7 +172,7 @@ def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, not
     """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level."""
     points, tied = compared.holdout.points, list(compared.table.law[compared.table.tied])
     if rule == "stacked":
-        weights = stacking(points)
+        weights = stacking(points[points.law.isin(compared.table.law[~compared.table.refuted])])
         spread = weights
     else:
         weights = {compared.best if rule == "best" else rule: 1.0}

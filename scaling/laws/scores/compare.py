@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from scaling.laws.checks.diagnose import level_of
 from scaling.laws.fitting.fit import Fit, refit
@@ -19,6 +20,7 @@ from scaling.laws.runs import Runs, as_runs
 from scaling.laws.scores.holdout import Holdout, axis, contenders, default_axis, default_cuts, holdout, plain_rows
 
 CLOSE = 0.01   # share of the lowest error: a smaller difference is none, whatever its standard error
+CHANCE = 0.01  # with which a law that is as good as the best fitting one would be called refuted
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +30,15 @@ class Comparison:
     table: one row a law, best first, with columns
 
     law; parameters: how many are fitted;
-    tied: whether the held-out error is within one standard error of the lowest;
+    refuted: whether the runs that it was fitted to tell it from the law that fits best (see `refuted`);
+    tied: whether it isn't, and its held-out error is within one standard error of the lowest of such laws;
     mape, bias, rmse, coverage: of held-out runs, averaged over the cuts (see `Holdout`);
     cv_mape: mape of cross-validation, which leaves out whole sizes (or clusters);
     aicc, bic: differences to the lowest of each, only where the objective is a likelihood.
 
     Laws that tie with the best in the held-out error and in cv_mape come first, by their number of parameters.
-    Then come the other laws that tie in the held-out error, by cv_mape, and then all others, by mape. notes:
-    remarks in whole sentences.
+    Then come the other laws that tie in the held-out error, by cv_mape, and then all others, by mape, refuted ones last.
+    notes: remarks in whole sentences.
     """
     table: pd.DataFrame
     holdout: Holdout
@@ -89,7 +92,10 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
     table = scored.table.groupby("law", sort=False)[
         [c for c in ("mape", "bias", "rmse", "coverage") if c in scored.table]].mean()
     table.insert(0, "parameters", [len(named[name].free) for name in table.index])
-    table.insert(1, "tied", tied(held, held.index.get_level_values("cut")))
+    table.insert(1, "refuted", refuted(fits))
+    standing = ~table.refuted
+    table.insert(2, "tied", False)
+    table.loc[standing, "tied"] = tied(held.loc[:, standing], held.index.get_level_values("cut"))
     table["cv_mape"] = left.mean(skipna=False)
     notes = [f"cross-validation left out whole {groups}, in {labels.max() + 1} folds"]
     spec = next(iter(fits.values())).spec
@@ -101,7 +107,10 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
     both = table.tied.copy()
     both[both] = tied(left[both.index[both]], np.zeros(len(left)))
     key = np.where(both, table.parameters, np.where(table.tied, table.cv_mape, table.mape))
-    table = table.iloc[np.lexsort((table.cv_mape, key, ~both, ~table.tied))].reset_index()
+    table = table.iloc[np.lexsort((table.cv_mape, key, ~both, ~table.tied, table.refuted))].reset_index()
+    if table.refuted.any():
+        notes.append(f"{', '.join(table.law[table.refuted])}: refuted by the fitted runs, whose residuals are larger than those "
+                     f"of the law that fits best by more than chance ({CHANCE:.0%}, variance ratio)")
     if table.tied.sum() > 1:
         notes.append(f"{', '.join(table.law[table.tied])} predict held-out runs equally well, within one "
                      "standard error: these data do not tell them apart")
@@ -123,6 +132,20 @@ def tied(errors: pd.DataFrame, cuts) -> np.ndarray:
     gap = errors.sub(errors[means.idxmin()], axis=0).groupby(cuts)
     spread = np.sqrt((gap.var() / gap.count()).mean().fillna(0.0))
     return (means - means.min() <= spread + CLOSE * means.min()).to_numpy()
+
+
+def refuted(fits: dict[str, Fit]) -> np.ndarray:
+    """[laws] whether the runs tell a law from the one whose residuals have the lowest variance, by the ratio of both
+    variances (the F test). Laws see the same noise, which brings the ratio nearer to 1 than it assumes, so a law is refuted
+    too seldom rather than too often. A law without more runs than parameters is never refuted, and refutes none."""
+    free = np.array([law.degrees_of_freedom for law in fits.values()])
+    sums = np.array([float((law.weights * law.residuals ** 2).sum()) for law in fits.values()])
+    variance = np.divide(sums, free, out=np.full(len(free), np.inf), where=free > 0)
+    least = int(np.argmin(variance))
+    if not 0 < variance[least] < np.inf:
+        return np.zeros(len(free), bool)
+    chance = stats.f.sf(variance / variance[least], np.maximum(free, 1), free[least])
+    return (free > 0) & (chance < CHANCE)
 
 
 def _folds(runs: Runs, by: str, folds: int, cluster: str | None) -> tuple[np.ndarray, str]:

@@ -55,8 +55,8 @@ def choice(study: StudyFiles) -> list[str]:
     else:
         said.append("There are too few runs to hold some out, so the interval of the forecast is not calibrated.")
     if refuted := [row["law"].replace("_", " ") for row in chosen.get("table") or [] if row.get("refuted")]:
-        said.append(f"The fitted runs refute {listing(refuted)}: residuals are larger than those of the law that fits best, "
-                    "by more than chance.")
+        said.append(f"The fitted runs refute {listing(refuted)}: residuals are larger than those of the law that fits "
+                    "best, by more than chance.")
     tied = [name.replace("_", " ") for name in chosen.get("spread") or {}]
     if len(tied) > 1:
         said.append(f"These runs do not tell {listing(tied)} apart, and their spread is a part of the interval.")

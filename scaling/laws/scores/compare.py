@@ -109,8 +109,8 @@ def compare(runs, laws: Iterable | None = None, *, cuts: Iterable[float] | None 
     key = np.where(both, table.parameters, np.where(table.tied, table.cv_mape, table.mape))
     table = table.iloc[np.lexsort((table.cv_mape, key, ~both, ~table.tied, table.refuted))].reset_index()
     if table.refuted.any():
-        notes.append(f"{', '.join(table.law[table.refuted])}: refuted by the fitted runs, whose residuals are larger than those "
-                     f"of the law that fits best by more than chance ({CHANCE:.0%}, variance ratio)")
+        notes.append(f"{', '.join(table.law[table.refuted])}: refuted by the fitted runs, since residuals are larger than "
+                     f"those of the law that fits best, by more than chance ({CHANCE:.0%}, variance ratio)")
     if table.tied.sum() > 1:
         notes.append(f"{', '.join(table.law[table.tied])} predict held-out runs equally well, within one "
                      "standard error: these data do not tell them apart")

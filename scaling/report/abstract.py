@@ -66,8 +66,14 @@ def _models(study: StudyFiles) -> str:
     text = (f"The sweep trained {plural(len(sweep), 'run')}: {_span(sweep[PARAMS], 'model size', 'parameters')}, "
             f"{_span(sweep['data'], 'amount', study.unit.name, 'of data')}")
     rates, seeds = sweep["learning_rate"].nunique(), sweep["seed"].nunique()
-    text += f", {plural(rates, 'learning rate')}" if rates > 1 else ""
+    tried = sweep.groupby([PARAMS, "data"])["learning_rate"].nunique().max()
+    if tried == 1 < rates:  # by a rule
+        text += ", with one learning rate for each size and amount"
+    elif rates > 1:
+        text += f", {plural(rates, 'learning rate')}"
     text += f" and {plural(seeds, 'seed')}" if seeds > 1 else ""
+    if tried == 1:
+        return f"{text}." + (" What follows is about means over seeds." if seeds > 1 else "")
     return f"{text}. What follows is about the tuned run of each size and amount, the one with the best learning rate."
 
 

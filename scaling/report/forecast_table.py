@@ -123,6 +123,16 @@ def _row(entry: Mapping) -> str:
             f"{'' if naive is None else words.percent(naive)} |")
 
 
+def beside(ratios: Sequence[float], step: float = 1.04) -> list[float]:
+    """Where forecasts of ascending ratios are drawn: those that a factor of `step` hardly divides stand beside each other."""
+    groups: list[list[float]] = []
+    for ratio in ratios:
+        if not groups or ratio > step * groups[-1][0]:
+            groups.append([])
+        groups[-1].append(ratio)
+    return [group[0] * step ** (place - (len(group) - 1) / 2) for group in groups for place in range(len(group))]
+
+
 @plot.styled
 def draw_table(entries: Sequence[Mapping]) -> Figure | None:
     """Error and interval against the ratio of compute, a panel for each family; None without a verdict."""
@@ -137,8 +147,7 @@ def draw_table(entries: Sequence[Mapping]) -> Figure | None:
         panel.axhline(0, color=plot.COLOURS.ink, linewidth=0.8)
         for index, data in enumerate(sorted({entry["data"] or "" for entry in own})):
             mine = sorted((entry for entry in own if (entry["data"] or "") == data), key=lambda entry: entry["ratio"])
-            # Forecasts at one ratio stand beside each other.
-            at = np.array([entry["ratio"] for entry in mine]) * 1.08 ** index
+            at = np.array(beside([entry["ratio"] for entry in mine])) * 1.08 ** index
             ends = np.array([[value / entry["predicted"] - 1 for value in entry["interval"]] for entry in mine])
             panel.vlines(at, ends[:, 0], ends[:, 1], color=plot.HUES[index], linewidth=3, alpha=0.3)
             panel.plot(at, [entry["relative_error"] for entry in mine], linestyle="none", marker=plot.SHAPES[index],

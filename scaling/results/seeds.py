@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ASSUMED = 0.5  # the part of the variance that runs of a size share, where too few seeds show it
 ENOUGH = 8     # degrees of freedom of a variance between seeds from which the part is measured
-TRUNK = "trunk"
+SIZE = "size"   # the column of `size_labels`
 
 
 class SeedNoise(NamedTuple):
@@ -33,14 +33,14 @@ class SeedNoise(NamedTuple):
     degrees: int
 
 
-def trunk_labels(cells: pd.DataFrame) -> pd.Series:
+def size_labels(cells: pd.DataFrame) -> pd.Series:
     """A label for each of `tuned.tuned_cells`, equal for those that share the luck of their seeds: those of one size."""
     return cells[PARAMS].map("{:.0f}".format)
 
 
 def seed_noise(runs: pd.DataFrame, cells: pd.DataFrame, metric: str, log: bool = True) -> SeedNoise:
     """The scatter between seeds at the tuned runs `cells`, from all `runs` that they are means of."""
-    named = cells[["fingerprints"]].assign(cell=np.arange(len(cells)), trunk=trunk_labels(cells)).explode("fingerprints")
+    named = cells[["fingerprints"]].assign(cell=np.arange(len(cells)), size=size_labels(cells)).explode("fingerprints")
     table = named.merge(runs[["fingerprint", "seed", metric]], left_on="fingerprints", right_on="fingerprint")
     value = np.log(table[metric]) if log else table[metric]
     count = table.groupby("cell")[metric].transform("size")
@@ -51,8 +51,8 @@ def seed_noise(runs: pd.DataFrame, cells: pd.DataFrame, metric: str, log: bool =
     if not degrees:
         return SeedNoise(np.nan, ASSUMED, False, 0)
     variance = float((table["off"] ** 2).mean())
-    same = table.groupby(["trunk", "seed"])["off"]
-    products = (same.sum() ** 2 - (table["off"] ** 2).groupby([table["trunk"], table["seed"]]).sum())
+    same = table.groupby(["size", "seed"])["off"]
+    products = (same.sum() ** 2 - (table["off"] ** 2).groupby([table["size"], table["seed"]]).sum())
     pairs = float((same.size() * (same.size() - 1)).sum())
     if degrees < ENOUGH or not pairs or not variance:
         return SeedNoise(variance, ASSUMED, False, degrees)

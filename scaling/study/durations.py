@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # {(family, body): share of the rate of matrix products}. Whole studies reached it on two CPU cores, with compilation,
 # evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
 # with "tokens" by the time of a step at 4e4 parameters. The share grows with the size of models.
-SHARES = {("transformer", ""): 0.22, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
+SHARES = {("transformer", ""): 0.33, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
           ("gan", "tokens"): 0.05}
 UNMEASURED = 0.05  # of all others
 NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own

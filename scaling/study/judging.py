@@ -36,13 +36,13 @@ def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, 
           target_seeds: int = 1) -> laws.Calibrated:
     """The law that the rule, or name, `law` chooses for the tuned runs, scored beside its rivals, with its bootstrap.
 
-    points: of `cells`, with a column `seeds.TRUNK`. runs: those that the cells are means of. target: the experiment that is
+    points: of `cells`, with a column `seeds.SIZE`. runs: those that the cells are means of. target: the experiment that is
     forecast, if any, as the mean of `target_seeds` runs. Raises LawError for too few runs.
     """
     metric = points.columns["y"]
     log = bool((points.y > 0).all())
     noise = seeds.seed_noise(runs, cells, metric, log)
-    clustered = {"cluster": seeds.TRUNK if points.frame[seeds.TRUNK].nunique() > 1 else None, "correlation": noise.shared}
+    clustered = {"cluster": seeds.SIZE if points.frame[seeds.SIZE].nunique() > 1 else None, "correlation": noise.shared}
     chosen = laws.choose_law(points, law, **clustered, **HOW)
     chosen.notes.append(_said(noise, clustered["cluster"]))
     usual = float(cells["seeds"].mean()) if "seeds" in cells else 1.0
@@ -53,7 +53,7 @@ def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, 
 
 def _said(noise: seeds.SeedNoise, clustered) -> str:
     if not clustered:
-        return "runs are taken for independent, since there is a single trunk"
+        return "runs are taken for independent, since there is a single size"
     how = f"as measured from {noise.degrees} degrees of freedom between seeds" if noise.measured else (
         "an assumption, since too few seeds show it")
     return f"runs of one size share {noise.shared:.0%} of the variance of their errors, {how}"

@@ -193,10 +193,10 @@ class Study:
         return runs, cells.assign(left_out=edges.left_out(runs, cells, len(form.free), self.definition.fit_edges))
 
     def points(self, cells, metric) -> laws.Runs:
-        """The cells as runs for a fit, with the names of N, D, C and the metric in the records, and the trunk of each."""
+        """The cells as runs for a fit, with the names of N, D, C and the metric in the records, and the size of each."""
         source = {"kind": "workdir", "runs": len(cells)}
         return laws.Runs.from_dataframe(
-            cells.assign(**{seeds.TRUNK: seeds.trunk_labels(cells)}), metric, params="params_non_embedding",
+            cells.assign(**{seeds.SIZE: seeds.size_labels(cells)}), metric, params="params_non_embedding",
             data=self.data_column, compute="flops", unique=f"{self.unit}_unique",
             source=source).without_edges(cells["left_out"])
 

@@ -88,6 +88,12 @@ def test_the_figure_shows_every_scored_forecast(entries):
     assert sorted(points) == sorted(entry["relative_error"] for entry in entries if entry["observed"] is not None)
 
 
+def test_forecasts_at_one_ratio_stand_beside_each_other():
+    places = forecast_table.beside([10.0, 10.0, 10.1, 30.0, 99.0, 100.0], step=1.04)
+    assert places == sorted(places) and min(np.divide(places[1:], places[:-1])) >= 1.04 - 1e-9
+    assert places[3] == 30.0 and places[1] == pytest.approx(10.0)
+
+
 def test_the_command_records_and_writes_a_page(workdir, tmp_path):
     page, record = tmp_path / "page.md", tmp_path / "record.json"
     page.write_text("before\n<!-- forecasts -->\nold\n<!-- end -->\nafter\n")

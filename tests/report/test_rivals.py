@@ -25,9 +25,9 @@ def judged(tmp_path_factory):
     records = fill(workdir, without=("fit", "forecast"), scored=False)
     alive = pd.DataFrame([run for run in records if run["role"] == "sweep" and not run["diverged"]])
     cells = alive.loc[alive.groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].idxmin()]
-    runs = laws.Runs.from_dataframe(cells.assign(trunk=seeds.trunk_labels(cells)), "bits_per_byte")
-    chosen = laws.choose_law(runs, "best", ("chinchilla", "kaplan"), cluster="trunk", delta="noise")
-    boot = laws.calibrate(dataclasses.replace(chosen, factor=1.5), 100, cluster="trunk")
+    runs = laws.Runs.from_dataframe(cells.assign(size=seeds.size_labels(cells)), "bits_per_byte")
+    chosen = laws.choose_law(runs, "best", ("chinchilla", "kaplan"), cluster="size", delta="noise")
+    boot = laws.calibrate(dataclasses.replace(chosen, factor=1.5), 100, cluster="size")
     laws.save_fit(workdir / "fit.json", boot.fit, boot.leading, selection=boot.selection,
                   exponents=laws.size_exponents(boot.fit, boot.leading))
     target = record(*TARGET, 0.003, surface(*TARGET), role="target")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from scaling.results import tuned
-from scaling.results.seeds import ASSUMED, seed_noise, trunk_labels
+from scaling.results.seeds import ASSUMED, seed_noise, size_labels
 
 SIZES, DATA = [1_000, 4_000, 16_000], [10_000, 20_000, 40_000, 80_000]
 
@@ -54,6 +54,6 @@ def test_a_metric_of_either_sign_is_taken_as_it_is():
 
 def test_runs_of_one_size_share_the_luck_of_their_seeds_at_any_rate():
     cells = tuned.tuned_cells(records(1), "loss")
-    assert trunk_labels(cells).nunique() == len(SIZES)
+    assert size_labels(cells).nunique() == len(SIZES)
     cells.loc[cells["data"] == DATA[-1], "learning_rate"] = 0.02
-    assert trunk_labels(cells).nunique() == len(SIZES)
+    assert size_labels(cells).nunique() == len(SIZES)

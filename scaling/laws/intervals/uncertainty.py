@@ -156,7 +156,7 @@ def bootstrap(fit: Fit, draws: int = 1000, method: str = "auto", cluster=None, s
     found = refit(fit, *resamples(fit, method, numbers, noise, rng, shared), iterations)
     finite = np.isfinite(found.vectors).all(1)
     frame = pd.DataFrame(found.vectors[finite], columns=list(fit.form.names))
-    said = _clusters(numbers, name, method) if cluster is not None else []
+    said = _clusters(numbers, name, method, shared) if cluster is not None else []
     if (failed := int((~(found.converged & finite)).sum())):
         what = next((words for share, words in (
             (WITHHELD, ": these runs do not determine the law, and its parameters have no interval; fix or bound "
@@ -217,7 +217,7 @@ def _method(fit: Fit, method: str, clustered: bool, count: int) -> str:
     return method
 
 
-def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
+def _clusters(numbers: np.ndarray, name: str, method: str, shared: float) -> list[Diagnostic]:
     """A warning if the clusters are few, or worth few equal ones: small ones add little beside large ones (Carter, Schnepel
     and Steigerwald 2017)."""
     sizes = np.bincount(numbers)
@@ -229,7 +229,7 @@ def _clusters(numbers: np.ndarray, name: str, method: str) -> list[Diagnostic]:
     if method == "cluster":
         advice = "intervals from resampling so few are unreliable, mostly too narrow; method='wild' is better"
     elif method == "noise cluster":
-        advice = "how much of their errors the runs of a cluster share is an assumption, which these runs cannot test"
+        advice = f"so few cannot test the share of variance that runs of a cluster have in common, {shared:.0%} as given"
     else:
         advice = f"intervals rest on {len(sizes) - 1} degrees of freedom, and on the clusters being alike"
     return [Diagnostic(f"{counted}: {advice}.", "few-clusters", name)]

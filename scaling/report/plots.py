@@ -211,11 +211,11 @@ def draw_compute(study: StudyFiles, palette: Palette) -> Figure | None:
         return None
     which = "FLOPs of the model" if compute == "flops" else "FLOPs executed"
     figure, axes = canvas(f"training compute ({which})", study.measure.label, "parameters")
+    ends = []
     for params, line in cells.groupby(PARAMS):
         line, colour = line.sort_values(compute), palette.size(params)
         draw_dots(axes, study, palette, line, compute, colour)
-        axes.annotate(words.count(params), (line[compute].iloc[0], line[metric].iloc[0]), xytext=(0, 7),
-                      textcoords="offset points", ha="center", color=colour)
+        ends.append((line[metric].iloc[-1], words.count(params), colour))
     at = study.target_compute
     frontier = pd.DataFrame((study.fit or {}).get("frontier") or []).apply(pd.to_numeric, errors="coerce")
     if {"flops", "loss"} <= set(frontier):
@@ -233,7 +233,7 @@ def draw_compute(study: StudyFiles, palette: Palette) -> Figure | None:
                       xytext=(6, 8), textcoords="offset points", ha="right", va="bottom",
                       color=palette.accent)
     axes.margins(x=0.08, y=0.1)
-    finish(axes, ticks=words.compact_power)
+    finish(axes, ends, ticks=words.compact_power)
     return figure
 
 

@@ -11,10 +11,11 @@ edges. So where compute C = 4 N D is spent best, N* ~ C^(1/(1+a)) and the excess
 The sweep has slices of equal compute: seven widths each, a factor of 8, with three learning rates around the rates that
 were best in a pilot. `:1.2` has a = 1.2, and so on.
 
-Cost: 105 runs in about 15 programs, 4e12 FLOPs of the models; a few minutes on two idle cores are expected, which is not
-measured yet. Expect, from a pilot of 46 such cells at a = 1.5: by the power mean of the two terms alpha 0.507, beta 0.328,
-N* ~ C^0.393 and an excess ~ C^-0.199 (q = 2.2, residuals 1.2%), where theory has 0.5, 0.333, 0.4 and -0.2. The additive law
-fits the same cells with residuals of 3.1% and says alpha 0.433, beta 0.416 and N* ~ C^0.49.
+Cost: 105 runs and four more that the tuning asks for, 4e12 FLOPs of the models, nine CPU minutes.
+Expect, at a = 1.5: by the power mean of the two terms alpha 0.507, beta 0.318, N* ~ C^0.385 and an excess ~ C^-0.196
+(q = 2.2, residuals 1.4%), where theory has 0.5, 0.333, 0.4 and -0.2; by the best sizes of the slices N* ~ C^0.390,
+90% [0.370, 0.407]. One seed scatters by 2 to 3%, so beta is 4.6% off by chance; several seeds would be better. The additive
+law fits the same cells with residuals of 4.1%, and says alpha 0.617 and beta 0.292.
 """
 
 from scaling import experiment

@@ -4,10 +4,16 @@
 
 The sweep has Transformers of one layer and four widths, on five amounts of data over a factor of 7. No rate is tuned: one
 base rate serves all runs, and falls with the width and the amount of data (docs/recipes.md says how that was measured).
-Every cell has two seeds, and the shortest runs have four. Six laws are scored on held-out runs, and their weighted mean
-forecasts a run with ten times the compute of the largest fitted one before that run is trained.
+Every cell has two seeds, and the shortest runs have four. Six laws are scored on held-out runs. The law "bounded" forecasts
+a run of ten times the compute of the largest fitted one before that run is trained, and the spread of the laws that the
+back-test cannot tell from it is part of the interval.
 
-TO COME
+Cost: two CPU cores, five minutes; 47 runs in 5 programs, 1.1e13 FLOPs of the models.
+Expect: the loss falls at every step in N and in D, from 3.1 to 2.2 bits per byte; residuals of 0.2%, and a back-test with
+errors of 0.3 to 1% whose intervals hold nine in ten held-out runs; an interval of 2 to 3% on each side. Ten studies that led
+to this design would have been forecast within 2.4%, 0.9% in the median, all inside their intervals. Six of them were
+forecast by the rule "stacked" when they ran, and three missed by 3 to 4%: docs/forecasts.md has the story. Ten fresh seeds
+under the present rule have not been run yet (`--config.seed=200`, 210, ...).
 """
 
 from scaling import experiment
@@ -17,7 +23,7 @@ from scaling.experiment import RateRule, by_rule, chain, grid
 def get_config():
     config = experiment.config("transformer")
     config.title = "Byte-level Transformers on the Python standard library"
-    config.metric, config.law = "bits_per_byte", "stacked"
+    config.metric, config.law = "bits_per_byte", "bounded"
     config.prompts = ("def ", "class ")
     # Muon learns about twice as fast as AdamW in runs this short.
     config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0})

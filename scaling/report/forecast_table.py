@@ -124,7 +124,7 @@ def _row(entry: Mapping) -> str:
 
 
 def beside(ratios: Sequence[float], step: float = 1.04) -> list[float]:
-    """Where forecasts of ascending ratios are drawn: those that a factor of `step` hardly divides stand beside each other."""
+    """Where forecasts of ascending ratios are drawn. Those within a factor of `step` stand beside each other."""
     groups: list[list[float]] = []
     for ratio in ratios:
         if not groups or ratio > step * groups[-1][0]:

@@ -2,11 +2,11 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-The sweep has Transformers of one layer and four widths, on five amounts of data over a factor of 7. No rate is tuned: one
-base rate serves all runs, and falls with the width and the amount of data (docs/recipes.md says how that was measured).
-Every cell has two seeds, and the shortest runs have four. Six laws are scored on held-out runs. The law "bounded" forecasts
-a run of ten times the compute of the largest fitted one before that run is trained, and the spread of the laws that the
-back-test cannot tell from it is part of the interval.
+The sweep has Transformers of one layer and four widths, on five amounts of data over a factor of 7. No rate is tuned:
+one base rate serves all runs, and falls with the width and the amount of data (docs/recipes.md says how that was
+measured). Every cell has two seeds, and the shortest runs have four. Six laws are scored on held-out runs. The law
+"bounded" forecasts a run of ten times the compute of the largest fitted one before that run is trained, and the spread
+of the laws that the back-test cannot tell from it is part of the interval.
 
 Cost: two CPU cores, five minutes; 47 runs in 5 programs, 1.1e13 FLOPs of the models.
 Expect: the loss falls at every step in N and in D, from 3.1 to 2.2 bits per byte; residuals of 0.2%, and a back-test with

@@ -9,11 +9,11 @@ measured). Every cell has two seeds, and the shortest runs have four. Six laws a
 of the laws that the back-test cannot tell from it is part of the interval.
 
 Cost: two CPU cores, five minutes; 47 runs in 5 programs, 1.1e13 FLOPs of the models.
-Expect: the loss falls at every step in N and in D, from 3.1 to 2.2 bits per byte; residuals of 0.2%, and a back-test with
-errors of 0.3 to 1% whose intervals hold nine in ten held-out runs; an interval of 2 to 3% on each side. Ten studies that led
-to this design would have been forecast within 2.4%, 0.9% in the median, all inside their intervals. Six of them were
-forecast by the rule "stacked" when they ran, and three missed by 3 to 4%: docs/forecasts.md has the story. Ten fresh seeds
-under the present rule have not been run yet (`--config.seed=200`, 210, ...).
+Expect: the loss falls at every step in N and in D, from 3.1 to 2.2 bits per byte; residuals of 0.2%, and a back-test
+with errors of 0.3 to 1% whose intervals hold nine in ten held-out runs; an interval of 2 to 3% on each side. Ten
+studies that led to this design would have been forecast within 2.4%, 0.9% in the median, all inside their intervals.
+Six of them were forecast by the rule "stacked" when they ran, and three missed by 3 to 4%: docs/forecasts.md has the
+story. Ten fresh seeds under the present rule have not been run yet (`--config.seed=200`, 210, ...).
 """
 
 from scaling import experiment

@@ -13,7 +13,8 @@ Expect: the loss falls at every step in N and in D, from 3.1 to 2.2 bits per byt
 with errors of 0.3 to 1% whose intervals hold nine in ten held-out runs; an interval of 2 to 3% on each side. Ten
 studies that led to this design would have been forecast within 2.4%, 0.9% in the median, all inside their intervals.
 Six of them were forecast by the rule "stacked" when they ran, and three missed by 3 to 4%: docs/forecasts.md has the
-story. Ten fresh seeds under the present rule have not been run yet (`--config.seed=200`, 210, ...).
+story. Of ten fresh seeds under the present rule (`--config.seed=200`, 210, ... 290) the first was run: 1.937 [1.877,
+1.995] was forecast, and 1.934 observed (-0.13%).
 """
 
 from scaling import experiment

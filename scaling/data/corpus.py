@@ -33,7 +33,7 @@ def find_corpus(name: str, data_dir: pathlib.Path, progress: bool = True, encodi
 
 
 def _text_files(pattern: str, data_dir: pathlib.Path, progress: bool, encoding: str, field: str) -> Corpus:
-    """The files of a path or glob, read by the rules of `reading.py`; `curate.held_out` of them are for evaluation."""
+    """The files of a path or glob, read by the rules of `reading.py`; 5% of them, at least one, are for evaluation."""
     listed = listing.list_files("text", pattern, "books/**/*.txt")
     files = [curate.File(name, path) for name, path in listed.files]
     return curated_corpus(f"text:{pattern}", files, curate.PROSE_RULES, data_dir, progress, encoding, field,
@@ -44,8 +44,8 @@ def _tfds_corpus(name: str, data_dir: pathlib.Path) -> Corpus:
     """A TFDS text data set that is prepared as array_record, under `data_dir` or where TFDS keeps its own data.
 
     Its text is the feature "text", or else its only text feature. Evaluation uses its splits `validation` and `test`;
-    a data set without either gets `document`, a random part of the documents of `train` (`curate.held_out`). The
-    fingerprint is of TFDS's name, version and split sizes, and of its files. Duplicates stay as the data set has them.
+    a data set without either gets `document`, a random 5% of the documents of `train`. The fingerprint is of TFDS's
+    name, version and split sizes, and of its files. Duplicates stay as the data set has them.
     """
     builder = tfds.find_builder(name, data_dir)
     field = tfds.find_feature(name, builder.info.features, "text")
@@ -58,22 +58,21 @@ def _tfds_corpus(name: str, data_dir: pathlib.Path) -> Corpus:
             return Documents(tfds.open_split(builder, name, split), field, None, str(builder.data_dir), remedy)
         found = tfds.open_split(builder, name, "train")
         rows = order.permutation(len(found), HELD_OUT_DOCUMENTS)
-        share = curate.held_out(len(found))
+        share = max(1, round(curate.HELD_OUT * len(found)))
         rows = rows[:share] if split == "document" else rows[share:]
         return Documents(found, field, rows, str(builder.data_dir), remedy)
 
     tfds.check_split(builder, name, "train")
     parts = {split: _sizes(*sizes.get(split, (0, 0))) for split in ("train", *splits)}
     if not splits:
-        share = curate.held_out(parts["train"]["documents"])
+        share = max(1, round(curate.HELD_OUT * parts["train"]["documents"]))
         rest = {key: value * share // max(1, parts["train"]["documents"]) for key, value in parts["train"].items()}
         parts = {"train": {key: parts["train"][key] - rest[key] for key in rest}, "document": rest}
     if sizes and not splits and not parts["train"]["documents"]:
         raise DataError(f"tfds:{name} has too few documents in 'train' ({parts['document']['documents']}) to hold some out "
                         "for evaluation; write a data set with more, or with a split 'test'")
     found = contents.totals(parts.pop("train"), parts, {}, ["duplicates stay as the data set has them"])
-    held_out = [curate.HELD_OUT, curate.ENOUGH, curate.MOST]
-    described = [builder.info.full_name, sorted(sizes.items()), field, splits or held_out]
+    described = [builder.info.full_name, sorted(sizes.items()), field, splits or curate.HELD_OUT]
     described = json.dumps(described + tfds.shards_digest(builder, data_dir))
     fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
     return Corpus(f"tfds:{name}", fingerprint, splits or ("document",), documents, found)

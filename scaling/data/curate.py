@@ -30,10 +30,10 @@ from tqdm import tqdm
 from scaling.data import dedup, reading
 from scaling.fields import DataError
 
-VERSION = "1.1.0"       # of the rules below; raise it when they keep other files
+VERSION = "1.2.0"       # of the rules below; raise it when they keep other files
 HELD_OUT = 0.05          # for evaluation: the share of files, and at most this share of all bytes in whole packages
-ENOUGH = 300             # files for evaluation: so many are held out where 5% are fewer, as long as they are at most
-MOST = 0.2               # this share. Metrics scatter between files, and it is their number that bounds the error
+ENOUGH = 300             # files of packages for evaluation: so many are held out where 5% are fewer, as long as they are
+MOST = 0.2               # at most this share. Metrics scatter between files, and their number bounds the error
 FEW = 20                 # documents: with fewer, a share of them is no sample of the text
 PIECES = 200             # into how many pieces a text of few documents is divided
 LEAST_PIECE = 1024       # characters
@@ -92,7 +92,8 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
     """Reads, filters, divides, deduplicates and splits `files`: a pure function of their names, packages and contents.
 
     Splits: `package` holds whole packages, in the order of a hash of their names, each taken if the sum stays within
-      5% of all bytes; `file` holds `held_out` of the other documents, in the order of a hash of their text;
+      5% of all bytes; `file` holds 5% of the other documents (at least one; `held_out` where there are packages), in the
+      order of a hash of their text;
       `train` holds the rest. Near duplicates are removed before the split, so no two splits share one. `encoding` and
       `field` are those of `reading.read_file`.
     """
@@ -227,7 +228,9 @@ def split(documents: Iterable[Document]) -> dict[str, list[Document]]:
             packages.add(package)
             budget -= sizes[package]
     rest = sorted((d for d in documents if d.package not in packages), key=lambda d: _hash(d.text))
-    share = held_out(len(rest)) if len(rest) > 1 else 0
+    share = 0
+    if len(rest) > 1:  # text that is nobody's package keeps the splits that older workdirs were trained on
+        share = held_out(len(rest)) if sizes.keys() - {""} else max(1, round(HELD_OUT * len(rest)))
     out = {"train": sorted(rest[share:]), "file": sorted(rest[:share])}
     if sizes.keys() - {""}:
         out["package"] = [d for d in documents if d.package in packages]

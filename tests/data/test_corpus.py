@@ -193,7 +193,7 @@ def test_a_single_file_is_cut_into_documents_and_partly_held_out(tmp_path):
     path.write_text("".join(f"line {i} of {random.Random(i).random()}\n" for i in range(5000)))
     source = data.load_text(f"text:{path}", data_dir=tmp_path / "data", progress=False, length=32)
     held_out, trained = source.evaluation("file", 0)["tokens"], source.arrays()["tokens"]
-    assert 0.15 < len(held_out) / (len(held_out) + len(trained)) < 0.25
+    assert 0.03 < len(held_out) / len(trained) < 0.08
     held_out, trained = ({line for w in found for line in source.decode(w).split("\n")[1:-1]}
                          for found in (held_out, trained))
     assert held_out and not held_out & trained - {""}

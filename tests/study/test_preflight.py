@@ -98,7 +98,7 @@ def test_a_judge_is_refused_before_training(start, tmp_path):
 def test_a_plan_says_what_was_found_and_how_often_data_repeat(start, tmp_path):
     text = start(target_tokens=409_600).describe()
     assert "17 runs in 3 compiled programs" in text and "FLOPs" in text and "33% for a transformer" in text
-    assert "D from 2.56k to 410k tokens of" in text and "is seen up to 4." in text
+    assert "D from 2.56k to 410k tokens of" in text and "is seen up to 3." in text
     assert not (tmp_path / "runs").exists()
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from scaling.laws.checks.diagnose import level_of
 from scaling.laws.fitting.fit import Fit, refit
@@ -138,6 +137,8 @@ def refuted(fits: dict[str, Fit]) -> np.ndarray:
     """[laws] whether the runs tell a law from the one whose residuals have the lowest variance, by the ratio of both
     variances (the F test). Laws see the same noise, which brings the ratio nearer to 1 than it assumes, so a law is refuted
     too seldom rather than too often. A law without more runs than parameters is never refuted, and refutes none."""
+    from scipy import stats  # in a third of a second, and only where laws are compared
+
     free = np.array([law.degrees_of_freedom for law in fits.values()])
     sums = np.array([float((law.weights * law.residuals ** 2).sum()) for law in fits.values()])
     variance = np.divide(sums, free, out=np.full(len(free), np.inf), where=free > 0)

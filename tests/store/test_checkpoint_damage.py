@@ -94,6 +94,7 @@ for step in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_after_kill_9_are_whole(directory):
     child = subprocess.Popen([sys.executable, "-c", KILLED, directory], stdout=subprocess.PIPE, text=True)
     try:

@@ -14,7 +14,7 @@ were best in a pilot. `:1.2` has a = 1.2, and so on.
 Cost: 105 runs and four more that the tuning asks for, 4e12 FLOPs of the models, nine CPU minutes.
 Expect, at a = 1.5: by the power mean of the two terms alpha 0.507, beta 0.318, N* ~ C^0.385 and an excess ~ C^-0.196
 (q = 2.2, residuals 1.4%), where theory has 0.5, 0.333, 0.4 and -0.2; by the best sizes of the slices N* ~ C^0.390,
-90% [0.370, 0.407]. One seed scatters by 2 to 3%, so beta is 4.6% off by chance; several seeds would be better. The additive
+90% [0.370, 0.407]. One seed scatters by 2 to 3%, and beta is 4.6% off (9% without the two smallest slices). The additive
 law fits the same cells with residuals of 4.1%, and says alpha 0.617 and beta 0.292.
 """
 

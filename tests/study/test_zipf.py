@@ -27,8 +27,9 @@ def test_its_slices_have_equal_compute_and_its_metric_is_known():
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason="a goal that was missed: with one seed beta is 4.6% below theory")
 @pytest.mark.skipif("power_mean" not in laws.FORMS, reason="the power mean is no law of this version")
-def test_the_exponents_are_those_of_theory_within_six_percent(tmp_path):
+def test_the_exponents_are_those_of_theory_within_three_percent(tmp_path):
     """Six minutes on two idle cores. One seed scatters by 2 to 3% of the excess. The additive law is wrong by far more."""
     subprocess.run([sys.executable, "-m", "experiments.run", f"--config={ROOT}/configs/zipf.py", f"--workdir={tmp_path}"],
                    check=True, cwd=ROOT)
@@ -41,5 +42,5 @@ def test_the_exponents_are_those_of_theory_within_six_percent(tmp_path):
         return np.array([alpha, beta, beta / (alpha + beta), alpha * beta / (alpha + beta)])
 
     theory = np.array([1 / 2, 1 / 3, 2 / 5, 1 / 5])
-    assert all(np.abs(exponents("power_mean") / theory - 1) < 0.06)
+    assert all(np.abs(exponents("power_mean") / theory - 1) < 0.03)
     assert abs(exponents("chinchilla")[2] / theory[2] - 1) > 0.1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from scaling.families._vae_likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Logistic
+from scaling.families._vae_likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Logistic, log_sigmoid
 
 
 def family(channels=1, mixture=3):
@@ -93,3 +93,11 @@ def test_every_likelihood_states_as_many_initial_values_as_outputs(name):
     for channels in (1, 3):
         f = family(channels)
         assert LIKELIHOODS[name].initial(f).shape == (LIKELIHOODS[name].outputs(f),)
+
+
+def test_log_sigmoid_and_its_derivatives_are_those_of_jax():
+    x = jnp.concatenate([jnp.linspace(-100.0, 100.0, 401), jnp.array([-1e-6, 1e-6, -1e3, 1e3])])
+    ours, theirs = log_sigmoid, jax.nn.log_sigmoid
+    for _ in range(3):  # the value, the derivative, the second derivative
+        np.testing.assert_allclose(jax.vmap(ours)(x), jax.vmap(theirs)(x), rtol=2e-6, atol=1e-6)
+        ours, theirs = jax.grad(ours), jax.grad(theirs)

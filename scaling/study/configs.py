@@ -19,7 +19,8 @@ NO_VARIANT = "no variant of any config has this name"
 
 
 def load_config(path: str) -> types.ModuleType:
-    """A config file as a module: `get_config()`, `sweep(config)` and, for a forecast, `target(config, learning_rate)`.
+    """A config file as a module: `get_config()`, `sweep(config)` and, for a forecast, `target(config, learning_rate)`, which
+    is None for a variant without one.
 
     `path` may end in a colon and the argument of `get_config`, its variant. Raises a ConfigError for a file that cannot be
     used, and for a variant that changes nothing, because `get_config` does not know it.
@@ -124,6 +125,8 @@ def define_study(module: types.ModuleType, config) -> Definition:
     sweep = module.sweep(config)
     if not isinstance(sweep, (list, tuple)) or not sweep:
         raise ConfigError("the sweep of this config has no runs; give every list of it, such as its sizes, a value")
+    if target is not None and target(config, sweep[0].optim.learning_rate) is None:
+        target = None
     for name in ("prompts", "beside"):
         if isinstance(config[name], str):
             raise ConfigError(f"{name}={config[name]!r} must be several texts; write ({config[name]!r},)")

@@ -1,0 +1,61 @@
+"""configs/forecasts.py: every study of the table is what its name says, and its fitted runs are those of its group."""
+
+import pathlib
+
+import pytest
+
+from scaling import cost
+from scaling.study import configs
+
+PATH = f"{pathlib.Path(__file__).parents[2]}/configs/forecasts.py"
+MODULE = configs.load_config(PATH)
+
+
+def study(name):
+    return configs.define_study(MODULE, configs.read_config(f"{PATH}:{name}"))
+
+
+def flops(experiment):
+    return cost.train_flops(experiment.family, experiment.data.batch) * experiment.data.steps
+
+
+@pytest.mark.parametrize("group", MODULE.PLANS)
+def test_targets_have_the_ratio_of_their_name_and_share_the_fitted_runs(group):
+    studies = {ratio: study(f"{group}-{ratio}") for ratio in MODULE.RATIOS}
+    first = studies[MODULE.RATIOS[0]].sweep
+    widths = {run.family.width for run in first}
+    for ratio, found in studies.items():
+        assert found.sweep == first
+        target = found.targets(1.0)
+        assert len(target) == 3 and len({run.seed for run in target}) == 3
+        assert flops(target[0]) / max(map(flops, first)) == pytest.approx(ratio, rel=0.06)
+        assert target[0].family.width not in widths
+        assert target[0].family.layers == first[0].family.layers
+
+
+@pytest.mark.parametrize("group", MODULE.PLANS)
+def test_a_group_has_cells_for_the_largest_laws_and_seeds_where_runs_are_short(group):
+    runs = study(f"{group}-10").sweep
+    cells = {(run.family.width, run.data.seen) for run in runs}
+    assert len(cells) >= 16
+    seeds = {cell: sum((run.family.width, run.data.seen) == cell for run in runs) for cell in cells}
+    assert min(seeds.values()) >= 3
+    by_amount = [seeds[cell] for cell in sorted(cells, key=lambda cell: cell[1])]
+    assert by_amount == sorted(by_amount, reverse=True)
+
+
+@pytest.mark.parametrize("group", MODULE.PLANS)
+def test_the_pilot_of_rates_has_no_forecast_and_stays_within_the_fitted_compute(group):
+    pilot = study(f"{group}-rates")
+    assert pilot.target is None and pilot.targets(1.0) == []
+    assert max(map(flops, pilot.sweep)) <= 1.001 * max(map(flops, study(f"{group}-10").sweep))
+    corners = {(run.family.width, run.data.seen) for run in pilot.sweep}
+    assert len(corners) >= 4
+    assert all(len({run.optim.learning_rate for run in pilot.sweep
+                    if (run.family.width, run.data.seen) == corner}) == 5 for corner in corners)
+
+
+def test_a_name_that_is_no_study_is_refused_with_those_that_are():
+    for wrong in ("transformer-pycode-20", "transformer", "", "gpt-pycode-10"):
+        with pytest.raises(configs.ConfigError, match="transformer-pycode-10"):
+            configs.read_config(f"{PATH}:{wrong}")

@@ -1,7 +1,7 @@
 """The table of forecasts: families on two kinds of data each, forecast at 10, 30, 100 and 300 times the fitted compute.
 
     python -m experiments.forecast_table --config=configs/forecasts.py --workdir=runs/forecasts --hours=2
-    python -m experiments.run --config=configs/forecasts.py:transformer-pycode-30 --workdir=runs/forecasts/transformer-pycode-30
+    python -m experiments.run --config=configs/forecasts.py:transformer-pycode-30 --workdir=runs/pycode-30
 
 Every study is named by its family, its data and the ratio of compute. The four studies of a family and its data fit the
 same runs, which are trained once. A ladder holds the depth fixed and lets the width grow, the batch grows with the square
@@ -56,12 +56,26 @@ class Plan:
 TEXT = {"family.layers": 1, "family.head_dim": 8, "data.length": 128, "data.evaluation_tokens": 262_144,
         "optim.name": "muon", "optim.warmup": 20, "optim.table_rate": 8.0}
 
+IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
+
 PLANS = {
     "transformer-pycode": Plan(
         title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(8, 16, 24, 32, 48),
         cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
         targets=((56, 3_300_000), (80, 5_400_000), (112, 10_000_000), (160, 15_500_000)),
         batch=3, rate=0.032, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "pycode/stdlib"}),
+    "transformer-hmm": Plan(
+        title="Transformers on the tokens of a hidden Markov chain", metric="loss", widths=(8, 16, 24, 32, 48),
+        cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
+        targets=((56, 2_660_000), (80, 4_150_000), (112, 7_360_000), (160, 11_300_000)),
+        batch=3, rate=0.032, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "hmm:64"}),
+    "vae-glyphs": Plan(
+        title="Hierarchical VAEs on rendered letters", metric="bits_per_dim", widths=(8, 12, 16, 24, 32, 48),
+        cells={4_000: 48, 8_000: 32, 16_000: 24, 32_000: 16, 64_000: 12, 128_000: 8}, seeds=(12, 8, 6, 4, 4, 4),
+        targets=((40, 94_000), (56, 153_000), (72, 320_000), (104, 481_000)),
+        batch=11, rate=0.01, width=24, horizon=-0.36, width_power=0.0,
+        fields=IMAGES | {"family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096,
+                         "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99}),
 }
 
 
@@ -87,7 +101,8 @@ def at(config, width, amount):
     """The experiment at one width on one amount of data, at the base rate; the rule gives it its own."""
     plan, sized = PLANS[config.plan], config.copy_and_resolve_references()
     sized.family.width = width
-    sized.data.batch = round(plan.batch * (amount / plan.least) ** 0.5)
+    batch = plan.batch * (amount / plan.least) ** 0.5
+    sized.data.batch = 2 * round(batch / 2) if batch > 8 else round(batch)  # two devices divide the batch of a target
     base = experiment.from_config(sized)
     unit = "tokens" if hasattr(base.data, "tokens") else "examples"
     whole = round(amount / base.data.per_step) * base.data.per_step
@@ -97,8 +112,9 @@ def at(config, width, amount):
 def sweep(config):
     plan, first = PLANS[config.plan], config.seed
     if config.part == "rates":
-        corners = [(width, amount) for amount in (plan.least, *plan.cells) for width in (plan.widths[1], plan.cells[amount])
-                   if amount in (plan.least, sorted(plan.cells)[2], max(plan.cells))]
+        amounts = (plan.least, sorted(plan.cells)[2], max(plan.cells))
+        corners = [(width, amount) for amount in amounts
+                   for width in (min(plan.widths[1], plan.cells[amount]), plan.cells[amount])]
         rates = [plan.rate * factor for factor in (0.35, 0.6, 1.0, 1.7, 2.8)]
         cells = [grid(at(config, *corner), {"optim.learning_rate": rates, "seed": [first, first + 1]})
                  for corner in dict.fromkeys(corners)]

@@ -19,8 +19,8 @@ NO_VARIANT = "no variant of any config has this name"
 
 
 def load_config(path: str) -> types.ModuleType:
-    """A config file as a module: `get_config()`, `sweep(config)` and, for a forecast, `target(config, learning_rate)`, which
-    is None for a variant without one.
+    """A config file as a module: `get_config()`, `sweep(config)` and, for a forecast, `target(config, learning_rate)`. The
+    target of a variant that forecasts nothing is None.
 
     `path` may end in a colon and the argument of `get_config`, its variant. Raises a ConfigError for a file that cannot be
     used, and for a variant that changes nothing, because `get_config` does not know it.

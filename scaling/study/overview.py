@@ -59,8 +59,9 @@ def describe(title: str, plan, goal, rate: float, runner) -> str:
         by_family.setdefault(pack.experiment.family, []).append(pack)
     lines += [_row(packs) for packs in by_family.values()]
     if goal is not None:
-        largest = max(counts(run.experiment, 0)["flops"] for run in plan.runs)
-        lines.append(f"{_row(goal.packs)}  target, {goal.flops() / largest:.1f} times the largest run's")
+        largest, target = (max(counts(run.experiment, 0)["flops"] for run in planned.runs) for planned in (plan, goal))
+        seeds = f"{len(goal.runs)} seeds, each " if goal.runs[1:] else ""
+        lines.append(f"{_row(goal.packs)}  target, {seeds}{target / largest:.1f} times the largest run's")
     lines += ["", describe_packs(plan)]
     finished = records.load_records(runner.workdir) if runner.records.fingerprints() else None
     cost, (seconds, basis) = estimate(plans, rate), durations.expected_seconds(plans, rate, finished)

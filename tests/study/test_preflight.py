@@ -154,3 +154,11 @@ def test_what_could_not_be_fitted_is_refused_or_said(start):
                          ({"law": "chinchila"}, "law='chinchila'"), ({"sizes": (5e3,)}, "add sizes or amounts of data")]:
         with pytest.raises(ConfigError, match=says):
             start(**change)
+
+
+def test_a_target_with_seeds_is_as_many_times_the_largest_run_as_each_of_them(start):
+    one, three = (next(line for line in start(**changes).describe().splitlines() if "target, " in line)
+                  for changes in ({}, {"target_seeds": 3}))
+    ratio = one.rpartition("target, ")[2]
+    assert ratio.endswith("times the largest run's") and float(ratio.split()[0]) > 1
+    assert three.endswith(f"target, 3 seeds, each {ratio}")

@@ -13,10 +13,11 @@ import scaling
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
-         "results", "figures", "laws", "report", "training", "sweeps", "study",
+         "results", "figures", "laws", "report", "training", "sweeps", "study", "claims",
          "pods")  # a room imports from those before it
-FACES = ("scaling", "scaling.data", "scaling.evaluate", "scaling.experiment", "scaling.families", "scaling.laws",
-         "scaling.nn", "scaling.report", "scaling.store.checkpoint")  # packages whose __all__ is what others import
+FACES = ("scaling", "scaling.claims", "scaling.data", "scaling.evaluate", "scaling.experiment", "scaling.families",
+         "scaling.laws", "scaling.nn", "scaling.report",
+         "scaling.store.checkpoint")  # packages whose __all__ is what others import
 SHARED = {  # names with one meaning in several modules
     "main": "of a command", "write": "of a forecast, of a report",
     "Generator": "of each GAN body", "Critic": "of each GAN body",

@@ -116,11 +116,16 @@ class Study:
             print(f"shard {index}/{count} is empty, since the sweep has {packs} packs: nothing is trained or created here; "
                   f"--shard=i/{packs} gives every job a part")
             return
+        self.train(plan)
+        print(f"shard {index}/{count} is done; when all are, the same command without --shard fits, forecasts and reports")
+
+    def train(self, plan: Plan | None = None) -> None:
+        """Trains the runs of the sweep, or those of a part of its plan, that are not finished, and does nothing else."""
         self.begin()
+        plan = self.plan if plan is None else plan
         with self._progress([plan]) as progress:
             self.runner.run(plan, progress)
         hosts.barrier("end")  # no process may leave while others still need it
-        print(f"shard {index}/{count} is done; when all are, the same command without --shard fits, forecasts and reports")
 
     def begin(self):
         """Creates the workdir, and writes into study.json which study it belongs to. Copies runs of an earlier study."""

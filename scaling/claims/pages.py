@@ -1,0 +1,145 @@
+"""What is shown of claims: the table of the README, and a page with a figure for each claim.
+
+Both are made from verdicts alone, the small JSON files that a repository keeps, so that they can be drawn again anywhere.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from scaling.claims.claim import LEVEL, REFUTED, REPRODUCED
+from scaling.fields import ConfigError
+from scaling.figures import plot, words
+from scaling.store import files
+
+MARKS = "<!-- claims -->", "<!-- end of claims -->"
+COMMAND = "python -m experiments.claims --run={id} --budget={budget} --workdir=runs/claims"
+
+
+def read_verdicts(folder: pathlib.Path) -> list[dict]:
+    """The verdicts that a folder keeps, by id."""
+    return [files.read_json(path) for path in sorted(folder.glob("*.json"))]
+
+
+def verdict_table(verdicts: Sequence[Mapping], pages: str = "docs/claims") -> str:
+    """The table of claims in Markdown: claim, what was published, what came out here, the verdict, the command."""
+    lines = ["| claim | published | ours | verdict | command |", "| --- | --- | --- | --- | --- |"]
+    for found in verdicts:
+        ours = "<br>".join(f"{name}: {_first(found, part)}" for name, part in found["parts"].items())
+        published = "<br>".join(f"{name}: {said}" if name else said for name, said in found["published"].items())
+        lines.append(f"| [{found['statement']}]({pages}/{found['id']}.md) | {published} | {ours} | "
+                     f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']}` |")
+    return "\n".join(lines)
+
+
+def page(found: Mapping, figure: str | None) -> str:
+    """The page of a claim in Markdown. figure: the address of its figure from the page."""
+    lines = [f"# {found['statement']}", "", f"{_bold(found['verdict'])} with the budget of {found['budget']}, on "
+             f"{found['machine']}, {found['date'][:10]}.", "", f"Who says so: {found['source']}", "",
+             "| part | number | published | ours | the claim holds | verdict |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, part in found["parts"].items():
+        published = found["published"].get(name, found["published"].get("", ""))
+        for rule, estimate in part["estimates"].items():
+            lines.append(f"| {name} | {found['rules'][rule]['quantity']} | {published} | {_number(estimate)} | "
+                         f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} |")
+    lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
+              "region, refuted where it lies outside, and undecided where it reaches over a bound.", ""]
+    for rule in found["rules"].values():
+        lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
+    if figure:
+        lines += [f"![{found['statement']}]({figure})", ""]
+    for name, part in found["parts"].items():
+        parts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
+                 words.sentence(f"{words.plural(part['diverged'], 'run')} diverged and were left out")
+                 if part["diverged"] else "", _power(part)]
+        lines += [f"**{name}.** {' '.join(text for text in parts if text)}", ""]
+    if found["more"]:
+        lines += [f"What would change the verdict: {found['more']}", ""]
+    cost = found["cost"]
+    changed = "".join(f" --set={name}={value}" for name, value in found["changes"].items())
+    lines += ["Run it again:", "", "```bash", COMMAND.format(**found) + changed, "```", "",
+              f"The rules were registered on {found['registered']['time']} before the first run (hash "
+              f"`{found['registered']['hash'][:12]}`). {words.plural(cost['runs'], 'run')}, {cost['flops']:.2g} FLOPs of "
+              f"the models, {words.duration(cost['seconds'])} of training; commit "
+              f"`{(found['git_commit'] or 'unknown')[:12]}`, JAX {found['versions'].get('jax')}.", ""]
+    return "\n".join(lines)
+
+
+@plot.styled
+def draw(found: Mapping) -> Figure | None:
+    """The panels of a claim's parts side by side; None where no part has one."""
+    panels = {name: part["panel"] for name, part in found["parts"].items() if part["panel"]}
+    if not panels:
+        return None
+    figure, grid = plot.panels(1, len(panels))
+    for axes, (name, panel) in zip(grid[0], panels.items()):
+        named = f"{name}: {panel['y']}" if len(panels) > 1 else panel["y"]
+        plot.dress(axes, panel["x"], named, panel["labels"], log_x=panel["log_x"])
+        if panel["log_y"]:
+            axes.set_yscale("log")
+        ends = []
+        for number, line in enumerate(panel["lines"]):
+            colour = plot.HUES[number % len(plot.HUES)]
+            if line["dots"]:
+                bars = [[y - low for y, low in zip(line["y"], line["low"])],
+                        [high - y for y, high in zip(line["y"], line["high"])]] if line["low"] else None
+                axes.errorbar(line["x"], line["y"], bars, color=colour, linewidth=1.2, elinewidth=1, marker="o",
+                              markersize=4)
+            else:
+                axes.plot(line["x"], line["y"], color=colour, linewidth=1.2, linestyle="--")
+            ends.append((line["y"][-1], line["name"], colour))
+        plot.finish(axes, ends, log_y=panel["log_y"])
+    return figure
+
+
+def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]:
+    """Writes docs/claims/ID.md for each verdict, with its figure under docs/figures/claims. Returns the pages."""
+    written = []
+    for found in verdicts:
+        figure = draw(found)
+        if figure is not None:
+            plot.save_figure(docs / "figures" / "claims" / f"{found['id']}.png", figure)
+        path = docs / "claims" / f"{found['id']}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.atomic_write(path, page(found, None if figure is None else f"../figures/claims/{found['id']}.png"))
+        written.append(path)
+    return written
+
+
+def with_table(text: str, verdicts: Sequence[Mapping], name: str = "README.md") -> str:
+    """The text of a README with the table between its marks. Raises ConfigError where the marks are missing."""
+    start, end = (text.find(mark) for mark in MARKS)
+    if not 0 <= start < end:
+        raise ConfigError(f"{name} has no lines {MARKS[0]} and {MARKS[1]}, between which the table of claims belongs")
+    return f"{text[:start]}{MARKS[0]}\n\n{verdict_table(verdicts)}\n\n{text[end:]}"
+
+
+def _bold(verdict: str) -> str:
+    return f"**{verdict}**" if verdict in (REPRODUCED, REFUTED) else verdict
+
+
+def _first(found: Mapping, part: Mapping) -> str:
+    """The first number of a part, with its verdict where parts differ."""
+    number = _number(next(iter(part["estimates"].values())))
+    return number if part["verdict"] == found["verdict"] else f"{number} ({part['verdict']})"
+
+
+def _number(estimate: Mapping) -> str:
+    value, low, high = (float("nan") if estimate[key] is None else estimate[key] for key in ("value", "low", "high"))
+    if estimate["low"] is None or estimate["high"] is None:
+        return f"{words.short(value)}, without an interval"
+    return f"{words.to_error(value, (high - low) / 2)} {words.interval(low, high)}"
+
+
+def _region(rule: Mapping) -> str:
+    if rule["high"] is None:
+        return f"above {rule['low']:g}"
+    return f"below {rule['high']:g}" if rule["low"] is None else f"from {rule['low']:g} to {rule['high']:g}"
+
+
+def _power(part: Mapping) -> str:
+    known = [estimate["power"] for estimate in part["estimates"].values() if estimate["power"] is not None]
+    return f"These runs decide where a number lies {words.short(known[0])} or more from a bound." if known else ""

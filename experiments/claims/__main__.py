@@ -6,8 +6,8 @@
 
 The first command lists the claims with what they cost. The second registers the rules of two claims, trains their runs
 under runs/claims/size and runs/claims/fade, and prints a verdict for each: reproduced, refuted or undecided, with the
-number that decides and its 90% interval. It can be interrupted and run again. A verdict is written once; another trial takes
-another --workdir. The third prints the table of all verdicts in the workdir.
+number that decides and its 90% interval. It can be interrupted and run again. A verdict is written once; another trial
+takes another --workdir. The third prints the table of all verdicts in the workdir.
 
 --parts=transformer tries a claim for some of its families only. --set=data.name=pycode/stdlib changes a field of all runs
 that have it, such as the data, so that the same claim can be tried elsewhere, and the verdict says so. --dry_run prints

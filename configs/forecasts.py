@@ -40,7 +40,8 @@ class Plan:
     width: int
     horizon: float
     width_power: float
-    law: str = "bounded"
+    law: str = "stacked"
+    seed: int = 0  # the first one; a plan that is tried again takes others
     fields: dict = dataclasses.field(default_factory=dict)  # of the config
 
     @property
@@ -57,25 +58,44 @@ TEXT = {"family.layers": 1, "family.head_dim": 8, "data.length": 128, "data.eval
         "optim.name": "muon", "optim.warmup": 20, "optim.table_rate": 8.0}
 
 IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
+TEACHER = {"data.name": "teacher:2,coupling=3", "data.levels": 4}
+
+VAE = {
+    "metric": "bits_per_dim", "widths": (8, 12, 16, 24, 32, 48),
+    "cells": {4_000: 48, 8_000: 32, 16_000: 24, 32_000: 16, 64_000: 12, 128_000: 8}, "seeds": (12, 8, 6, 4, 4, 4),
+    "targets": ((40, 94_000), (56, 153_000), (72, 320_000), (104, 481_000)),
+    "batch": 11, "rate": 0.01, "width": 24, "horizon": -0.36, "width_power": 0.0,
+    "fields": IMAGES | {"family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096,
+                        "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99},
+}
+
+GAN = {
+    "metric": "fd_infinity_relative", "widths": (8, 12, 16, 24),
+    "cells": {5_000: 24, 7_000: 16, 10_000: 16, 14_000: 12, 20_000: 12, 28_000: 8, 40_000: 8}, "seeds": (10,) * 3 + (8,) * 4,
+    "targets": ((32, 34_000), (48, 47_000), (64, 91_000), (96, 123_000)),
+    "batch": 8, "rate": 0.008, "width": 16, "horizon": -0.36, "width_power": 0.0,
+    "fields": IMAGES | {"family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,
+                        "optim.beta2": 0.99, "optim.epsilon": 1e-8, "optim.weight_decay": 0.0, "optim.clip": 0.0,
+                        "optim.warmup": 20, "optim.ema": 0.99},
+}
 
 PLANS = {
     "transformer-pycode": Plan(
-        title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(8, 16, 24, 32, 48),
-        cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
-        targets=((56, 3_300_000), (80, 5_400_000), (112, 10_000_000), (160, 15_500_000)),
-        batch=3, rate=0.032, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "pycode/stdlib"}),
+        title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(8, 16, 24, 32, 40, 48),
+        cells={262_144: 48, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16,
+               2_965_504: 8, 4_194_304: 8}, seeds=(8, 8, 6, 6, 6, 4, 4, 4, 4), seed=100,
+        targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000)),
+        batch=6, rate=0.0275, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "pycode/stdlib"}),
     "transformer-hmm": Plan(
         title="Transformers on the tokens of a hidden Markov chain", metric="loss", widths=(8, 16, 24, 32, 48),
         cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
         targets=((56, 2_660_000), (80, 4_150_000), (112, 7_360_000), (160, 11_300_000)),
         batch=3, rate=0.032, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "hmm:64"}),
-    "vae-glyphs": Plan(
-        title="Hierarchical VAEs on rendered letters", metric="bits_per_dim", widths=(8, 12, 16, 24, 32, 48),
-        cells={4_000: 48, 8_000: 32, 16_000: 24, 32_000: 16, 64_000: 12, 128_000: 8}, seeds=(12, 8, 6, 4, 4, 4),
-        targets=((40, 94_000), (56, 153_000), (72, 320_000), (104, 481_000)),
-        batch=11, rate=0.01, width=24, horizon=-0.36, width_power=0.0,
-        fields=IMAGES | {"family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096,
-                         "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99}),
+    "vae-glyphs": Plan(title="Hierarchical VAEs on rendered letters", **VAE),
+    "vae-teacher": Plan(title="Hierarchical VAEs on the images of a teacher", **VAE | {"fields": VAE["fields"] | TEACHER}),
+    "gan-glyphs": Plan(title="Generative adversarial networks on rendered letters", **GAN),
+    "gan-teacher": Plan(title="Generative adversarial networks on the images of a teacher",
+                        **GAN | {"fields": GAN["fields"] | TEACHER}),
 }
 
 
@@ -92,7 +112,7 @@ def get_config(study="transformer-pycode-10"):
     plan = PLANS[name]
     config = experiment.config(name.partition("-")[0])
     config.title, config.metric, config.law, config.target_seeds = plan.title, plan.metric, plan.law, 3
-    config.plan, config.part = name, part
+    config.plan, config.part, config.seed = name, part, plan.seed
     config.update_from_flattened_dict(plan.fields)
     return config
 

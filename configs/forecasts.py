@@ -71,7 +71,8 @@ VAE = {
 
 GAN = {
     "metric": "fd_infinity_relative", "widths": (8, 12, 16, 24),
-    "cells": {5_000: 24, 7_000: 16, 10_000: 16, 14_000: 12, 20_000: 12, 28_000: 8, 40_000: 8}, "seeds": (10,) * 3 + (8,) * 4,
+    "cells": {5_000: 24, 7_000: 16, 10_000: 16, 14_000: 12, 20_000: 12, 28_000: 8, 40_000: 8},
+    "seeds": (10, 10, 10, 8, 8, 8, 8),
     "targets": ((32, 34_000), (48, 47_000), (64, 91_000), (96, 123_000)),
     "batch": 8, "rate": 0.008, "width": 16, "horizon": -0.36, "width_power": 0.0,
     "fields": IMAGES | {"family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,

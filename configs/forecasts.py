@@ -82,9 +82,9 @@ GAN = {
 
 PLANS = {
     "transformer-pycode": Plan(
-        title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(8, 16, 24, 32, 40, 48),
-        cells={262_144: 48, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16,
-               2_965_504: 8, 4_194_304: 8}, seeds=(8, 8, 6, 6, 6, 4, 4, 4, 4), seed=100,
+        title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(16, 24, 32, 40, 48, 56),
+        cells={262_144: 56, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16},
+        seeds=(10, 8, 6, 6, 6, 6, 6), seed=100,
         targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000)),
         batch=6, rate=0.0275, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "pycode/stdlib"}),
     "transformer-hmm": Plan(

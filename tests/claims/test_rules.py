@@ -1,0 +1,69 @@
+"""Each claim's rule gives the right verdict on records whose truth is planted."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import claims
+from scaling.claims import REFUTED, REPRODUCED, UNDECIDED, Trained
+from scaling.training.counts import counts
+
+NOISE = 0.004  # of log loss, that of a short run
+
+
+@functools.cache
+def planned(name, part):
+    """N, D and C of the 5-minute runs of a claim, one row a run."""
+    runs = claims.find(name).parts("5m")[part].sweep
+    return pd.DataFrame([counts(run, 10**9) | {"seed": run.seed} for run in runs])
+
+
+def verdicts(name, part, loss, studies=4, noise=NOISE, metric="bits_per_byte"):
+    """The verdicts of a claim on records of its 5-minute runs whose log loss is that of `loss(table)` with noise."""
+    claim, found, table = claims.find(name), [], planned(name, part)
+    for study in range(studies):
+        moved = np.random.default_rng(study).normal(0, noise, len(table))
+        records = table.assign(**{metric: np.exp(np.log(loss(table)) + moved)})
+        found.append(claim.decide(claim.analyse(part, Trained(records, ""))))
+    return found
+
+
+def most(found, verdict):
+    return found.count(verdict) >= len(found) - 1
+
+
+def test_size_is_reproduced_by_a_power_of_n_and_refuted_without_one():
+    assert most(verdicts("size", "transformer", lambda t: 5 * t.params_non_embedding ** -0.076), REPRODUCED)
+    assert most(verdicts("size", "transformer", lambda t: 2 + 0 * t.params_non_embedding), REFUTED)
+    assert most(verdicts("size", "transformer", lambda t: 5 * t.params_non_embedding ** -0.02), UNDECIDED)
+
+
+def repeated(t, worth):
+    """The loss of tokens that are worth less when they come again: equation 5 of Muennighoff et al."""
+    epochs = t.tokens_seen / t.tokens_unique
+    tokens = t.tokens_unique * (1 + worth * (1 - np.exp(-(epochs - 1) / worth)))
+    return 1 + 14 * tokens ** -0.2
+
+
+def test_data_is_reproduced_where_four_epochs_are_free_and_64_are_not():
+    assert most(verdicts("data", "transformer", lambda t: repeated(t, 15.4)), REPRODUCED)
+    assert most(verdicts("data", "transformer", lambda t: repeated(t, 0.5)), REFUTED)  # four epochs cost much
+    assert most(verdicts("data", "transformer", lambda t: repeated(t, 1e6)), REFUTED)  # no repeat costs anything
+
+
+def test_the_worth_of_repeats_is_found():
+    table = planned("data", "transformer")
+    records = table.assign(bits_per_byte=repeated(table, 15.4))
+    assert "R_D* = 15." in claims.find("data").analyse("transformer", Trained(records, "")).said
+
+
+@pytest.mark.parametrize("alpha,beta,verdict", [(0.3, 0.3, REPRODUCED), (0.15, 0.45, REFUTED)])
+def test_split_is_judged_by_the_exponent_of_the_best_size(alpha, beta, verdict):
+    def loss(t):
+        size, data = t.params_non_embedding / 6e3, t.tokens_seen / 6e5
+        return 1.5 + 0.6 * beta / (alpha + beta) * size ** -alpha + 0.6 * alpha / (alpha + beta) * data ** -beta
+
+    found = verdicts("split", "transformer", loss, noise=5e-4)
+    assert found.count(verdict) >= len(found) - 2 and (REPRODUCED if verdict == REFUTED else REFUTED) not in found

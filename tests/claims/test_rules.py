@@ -56,7 +56,7 @@ def test_data_is_reproduced_where_four_epochs_are_free_and_64_are_not():
 def test_the_worth_of_repeats_is_found():
     table = planned("data", "transformer")
     records = table.assign(bits_per_byte=repeated(table, 15.4))
-    assert "R_D* = 15." in claims.find("data").analyse("transformer", Trained(records, "")).said
+    assert "R_D* is 15." in claims.find("data").analyse("transformer", Trained(records, "")).said
 
 
 @pytest.mark.parametrize("alpha,beta,verdict", [(0.3, 0.3, REPRODUCED), (0.15, 0.45, REFUTED)])

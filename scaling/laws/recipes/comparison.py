@@ -1,7 +1,7 @@
 """Two recipes compared: the speed-up at each rung and at a target, its trend, and the verdict, as text and as JSON.
 
     base, change = ladder_of_workdir("runs/a", "base"), ladder_of_workdir("runs/b", "change")
-    print(speedup(base, change, target=1e20))
+    print(speedup(base, change, target_flops=1e20))
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scaling.laws.intervals.uncertainty import percentiles, residual_spread
 from scaling.laws.recipes import sentences
 from scaling.laws.recipes import verdict as rules
 from scaling.laws.recipes.ladder import Ladder
-from scaling.laws.recipes.speedup import FURTHEST, Noise, base_law, draw, find_rungs, solve, steepness
+from scaling.laws.recipes.speedup import FURTHEST, Noise, base_law, draw, find_rungs, noise_sizes, solve, steepness
 from scaling.laws.recipes.trend import Line, Misfit, judge_line, line, pooled
 from scaling.laws.recipes.verdict import Estimate, Evidence
 
@@ -29,8 +29,8 @@ class Speedup:
     """The effective speed-up of a change over a base. Logarithms are natural, compute is in FLOPs.
 
     table: a row for each rung of the change, by compute, with the columns rung, flops, speedup, low, high and, for losses,
-    base, change (geometric means), pairs, base_runs and change_runs. logs [R] and draws [draws, R] are the log speed-ups, and
-    weights [R] their weights in the line. noise: of one pair (or of one given speed-up).
+    base, change (geometric means), pairs, base_runs and change_runs. logs [R] and draws [draws, R] are the log speed-ups,
+    and weights [R] their weights in the line. noise: of one pair (or of one given speed-up).
     """
     names: tuple[str, str]
     metric: str
@@ -128,11 +128,11 @@ class Speedup:
         return sentences.as_text(self)
 
 
-def speedup(base: Ladder, change: Ladder, target: float | None = None, *, law=None, noise: float | None = None,
+def speedup(base: Ladder, change: Ladder, target_flops: float | None = None, *, law=None, noise: float | None = None,
             level: float = 0.9, draws: int = 2000, seed: int = 0) -> Speedup:
     """The effective speed-up of a change over a base at each rung, and at a target by its line against log compute.
 
-    target: FLOPs, by default ten times those of the largest rung. law: that of the base (see `base_law`). noise: an assumed
+    target_flops: by default ten times those of the largest rung. law: that of the base (see `base_law`). noise: an assumed
     relative standard deviation of the loss of one run, in place of what the runs show. level: of all intervals. Raises
     LawError where the ladders do not overlap, share a single rung, or the base's runs do not determine its law.
     """
@@ -155,14 +155,14 @@ def speedup(base: Ladder, change: Ladder, target: float | None = None, *, law=No
     table = rungs.table[["rung", "flops", "base", "change", "pairs", "base_runs", "change_runs"]].copy()
     said = list(rungs.said)
     if (far := np.abs(logs - rungs.ratio) > 0.99 * np.log(FURTHEST)).any():
-        said.append(f"at {int(far.sum())} of {len(far)} rungs the base never reaches the loss of the change by its law, or needs "
-                    f"{FURTHEST:g} times the compute or more")
+        said.append(f"at {int(far.sum())} of {len(far)} rungs the base never reaches the loss of the change by its law, or "
+                    f"needs {FURTHEST:g} times the compute or more")
     return _made(Speedup((base.name, change.name), base.metric, table, logs, drawn, weights, used, misfit,
-                         _target(target, rungs.flops), level, rungs.paired, fitted, tuple(said),
+                         _target(target_flops, rungs.flops), level, rungs.paired, fitted, tuple(said),
                          law is not None or fitted.form.name != "power"))
 
 
-def speedup_of_ratios(flops: Sequence[float], ratios: Sequence[float], target: float | None = None, *,
+def speedup_of_ratios(flops: Sequence[float], ratios: Sequence[float], target_flops: float | None = None, *,
                       noise: float | None = None, level: float = 0.9, draws: int = 4000, seed: int = 0,
                       names: tuple[str, str] = ("base", "change")) -> Speedup:
     """The same for speed-ups that are given, such as published ones.
@@ -174,8 +174,8 @@ def speedup_of_ratios(flops: Sequence[float], ratios: Sequence[float], target: f
     if not (np.isfinite(flops).all() and np.isfinite(ratios).all() and (flops > 0).all() and (ratios > 0).all()):
         raise LawError("FLOPs and speed-ups must be positive and finite")
     if len(np.unique(flops)) < max(2, len(flops)):
-        raise LawError(f"a trend needs two rungs or more, each at another amount of compute; there are {len(np.unique(flops))} "
-                       f"in {len(flops)} speed-ups")
+        raise LawError(f"a trend needs two rungs or more, each at another amount of compute; there are "
+                       f"{len(np.unique(flops))} in {len(flops)} speed-ups")
     order = np.argsort(flops)
     flops, logs, weights = flops[order], np.log(ratios[order]), np.ones(len(flops))
     seen = Noise(np.nan, 0, "") if noise is None else Noise(noise, np.inf, "assumed")
@@ -184,17 +184,17 @@ def speedup_of_ratios(flops: Sequence[float], ratios: Sequence[float], target: f
     rng = np.random.default_rng([seed, 2])
     drawn = logs[None]
     if np.isfinite(used.size):
-        size = used.size if np.isinf(used.freedom) else used.size * np.sqrt(used.freedom / rng.chisquare(used.freedom, draws))
-        drawn = logs + np.reshape(size, (-1, 1)) * rng.standard_normal((draws, len(logs)))
+        size = noise_sizes(used.size, used.freedom, draws, rng)
+        drawn = logs + size[:, None] * rng.standard_normal((draws, len(logs)))
     table = pd.DataFrame({"rung": np.arange(len(flops)), "flops": flops})
-    return _made(Speedup(names, "", table, logs, drawn, weights, used, misfit, _target(target, flops), level))
+    return _made(Speedup(names, "", table, logs, drawn, weights, used, misfit, _target(target_flops, flops), level))
 
 
 def _made(found: Speedup) -> Speedup:
     """With the speed-ups and their intervals as columns of the table."""
     ends = [found.rung(place) for place in range(len(found.logs))]
-    for name, values in (("speedup", [e.value for e in ends]), ("low", [e.low for e in ends]), ("high", [e.high for e in ends])):
-        found.table[name] = np.exp(values)
+    for name, part in (("speedup", "value"), ("low", "low"), ("high", "high")):
+        found.table[name] = np.exp([getattr(each, part) for each in ends])
     return found
 
 

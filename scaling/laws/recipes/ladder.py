@@ -26,9 +26,9 @@ MERGED = 0.02  # amounts closer than this are one, as in `tuned.merge_levels`
 class Ladder:
     """The runs of one recipe.
 
-    frame: a row for each run, with the columns rung (a number from 0, by compute), flops, loss, seed, and N and D where they
-    are known. seeded: whether the column `seed` names seeds, so that runs can be paired by it. label: a label that the table
-    gave each rung, {rung: text}; {} without labels. said: what was left out, in sentences.
+    frame: a row for each run, with the columns rung (a number from 0, by compute), flops, loss, seed, and N and D where
+    they are known. seeded: whether the column `seed` names seeds, so that runs can be paired by it. label: a label that the
+    table gave each rung, {rung: text}; {} without labels. said: what was left out, in sentences.
     """
     name: str
     metric: str
@@ -54,16 +54,16 @@ class Ladder:
         return bool((data.max() > (1 + MERGED) * data.min()).any())
 
 
-def ladder_of_workdir(path, name: str, metric: str | None = None) -> Ladder:
+def ladder_of_workdir(path, name: str, y: str | None = None) -> Ladder:
     """The tuned runs of a finished study, by cell, with all seeds of the best learning rate of each cell.
 
-    metric: a column of the records, by default that of the study. Raises LawError for a workdir without such runs.
+    y: the metric, a column of the records; by default that of the study. Raises LawError for a workdir without such runs.
     """
-    runs = Runs.from_workdir(path, metric)
+    runs = Runs.from_workdir(path, y)
     metric = runs.columns["y"]
     if metrics.find_metric(metric).rises:
         raise LawError(f"{metric} rises as models get better, and a speed-up needs a metric that falls; "
-                       "name one by metric=, such as bits_per_byte, bits_per_dim or fd_infinity")
+                       "name one by y=, such as bits_per_byte, bits_per_dim or fd_infinity")
     cells = runs.frame[["fingerprints"]].assign(rung=np.arange(len(runs)))
     named = cells.explode("fingerprints").rename(columns={"fingerprints": "fingerprint"})
     table = named.merge(records.load_records(path), on="fingerprint")
@@ -86,8 +86,8 @@ def ladders_of_table(path, recipes: Sequence[str] | None = None, **columns: str)
     """
     runs = Runs.from_csv(path, **columns)
     if "recipe" not in runs.frame:
-        raise LawError(f"no column 'recipe' in {os.fspath(path)}, which would say which recipe a run is of; the columns are "
-                       f"{', '.join(map(str, runs.frame.columns))}")
+        raise LawError(f"no column 'recipe' in {os.fspath(path)}, which would say which recipe a run is of; the columns "
+                       f"are {', '.join(map(str, runs.frame.columns))}")
     there = [str(value) for value in runs.frame["recipe"].dropna().unique()]
     wanted = list(recipes) if recipes else ["base", "change"]
     if len(wanted) != 2 or not set(wanted) <= set(there) or wanted[0] == wanted[1]:
@@ -116,7 +116,8 @@ def _of_table(runs: Runs, name: str) -> Ladder:
     frame["rung"] = frame["rung"].map({value: place for place, value in enumerate(order)})
     seeded = "seed" in runs.frame
     frame["seed"] = runs.frame["seed"] if seeded else frame.groupby("rung").cumcount()
-    return make_ladder(name, runs.columns["y"], frame, seeded, {} if given is None else dict(enumerate(map(str, order))), said)
+    label = {} if given is None else dict(enumerate(map(str, order)))
+    return make_ladder(name, runs.columns["y"], frame, seeded, label, said)
 
 
 def make_ladder(name: str, metric: str, frame: pd.DataFrame, seeded: bool = True, label: Mapping[int, str] | None = None,
@@ -131,13 +132,13 @@ def make_ladder(name: str, metric: str, frame: pd.DataFrame, seeded: bool = True
         raise LawError(f"{name} has values of {metric} or FLOPs that are not positive, and speed-ups need their logarithms")
     if frame.duplicated(["rung", "seed"]).any():
         twice = frame[frame.duplicated(["rung", "seed"])].iloc[0]
-        raise LawError(f"{name} has two runs of seed {twice['seed']:g} at {twice['flops']:.3g} FLOPs: give each run its own "
-                       "seed, or leave the column seed out where runs share none")
+        raise LawError(f"{name} has two runs of seed {twice['seed']:g} at {twice['flops']:.3g} FLOPs: give each run its "
+                       "own seed, or leave the column seed out where runs share none")
     order = frame.groupby("rung")["flops"].mean().sort_values(kind="stable").index
     place = {rung: i for i, rung in enumerate(order)}
     label = {place[rung]: text for rung, text in (label or {}).items()}
-    return Ladder(name, metric, frame.assign(rung=frame["rung"].map(place)).sort_values(["rung", "seed"], ignore_index=True),
-                  seeded, label, tuple(said))
+    frame = frame.assign(rung=frame["rung"].map(place)).sort_values(["rung", "seed"], ignore_index=True)
+    return Ladder(name, metric, frame, seeded, label, tuple(said))
 
 
 def shared_metric(paths: Sequence) -> str:
@@ -153,7 +154,7 @@ def shared_metric(paths: Sequence) -> str:
                                 for path in paths))
     falling = sorted(name for name in common if not metrics.find_metric(name).rises)
     raise LawError(f"the studies have no common metric: {named[0]} in {os.fspath(paths[0])}, {named[1]} in "
-                   f"{os.fspath(paths[1])}; " + (f"both have measured {', '.join(falling)}, name one by metric="
+                   f"{os.fspath(paths[1])}; " + (f"both have measured {', '.join(falling)}, name one by y="
                                                  if falling else "no metric that falls is in the records of both"))
 
 

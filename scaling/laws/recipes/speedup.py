@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from scaling.laws.fitting.fit import Fit, refit
 from scaling.laws.fitting.search import fit as fit_law
+from scaling.laws.forms.catalogue import get_form
 from scaling.laws.forms.form import LawError
 from scaling.laws.intervals.uncertainty import residual_spread
 from scaling.laws.recipes.ladder import Ladder
@@ -35,7 +36,7 @@ SPARE = 1         # degrees of freedom that its fit must leave for that
 class Noise(NamedTuple):
     """The standard deviation of the log loss difference of one pair of runs, and its degrees of freedom (inf if assumed).
 
-    source: "seeds", "line" (the residuals of the line through the speed-ups), "both" or "assumed"; "" where nothing is known.
+    source: "seeds", "line" (the scatter about the line through the speed-ups), "both" or "assumed"; "" where nothing is known.
     """
     size: float
     freedom: float
@@ -61,16 +62,19 @@ class Rungs(NamedTuple):
 def base_law(base: Ladder, law=None) -> Fit:
     """The law of the base's runs in log loss, by least squares: of C on a ladder, of N and D on a grid.
 
-    law: a form in x (compute) or in N and D. By default chinchilla on a grid. On a ladder it is saturating_power, or a power
-    law where there are too few rungs or runs for that.
+    law: a form, or its name, in x (compute) or in N and D. By default chinchilla on a grid. On a ladder it is
+    saturating_power, or a power law where there are too few rungs or runs for that.
     """
     frame, rungs = base.frame, base.frame["rung"].nunique()
     if law is None:
         levels = rungs >= BEND and len(frame) >= SPARE + 3
         law = "chinchilla" if base.grid else "saturating_power" if levels else "power"
-    named = {"params": "N", "data": "D"} if base.grid else {}
-    runs = Runs.from_dataframe(frame, "loss", compute="flops", x="flops", **named)
-    return fit_law(runs, law, loss="mse_log", quick=True)
+    form = get_form(law)
+    if form.inputs not in (("x",), ("N", "D")):
+        raise LawError(f"the law of the base must be in compute (x) or in N and D, and {form.name} is in "
+                       f"{', '.join(form.inputs)}; law=saturating_power is one of compute")
+    runs = Runs.from_dataframe(frame, "loss", compute="flops", x="flops")
+    return fit_law(runs, form, loss="mse_log", quick=True)
 
 
 def match_rungs(base: Ladder, change: Ladder) -> list[tuple[int, int]]:
@@ -86,18 +90,26 @@ def match_rungs(base: Ladder, change: Ladder) -> list[tuple[int, int]]:
     return sorted((int(row), int(column)) for row, column in zip(rows, columns) if near[row, column])
 
 
-def find_rungs(base: Ladder, change: Ladder, law: Fit) -> Rungs:
-    """The rungs of the change beside those of the base. Raises LawError where the ladders do not overlap."""
-    pairs = {there: here for here, there in match_rungs(base, change)}
-    ends, cells = (base.cells["flops"].min() / NEAR, base.cells["flops"].max() * NEAR), change.cells
-    used = [rung for rung in cells.index if rung in pairs or ends[0] <= cells["flops"][rung] <= ends[1]]
+def shared_rungs(base: Ladder, change: Ladder) -> list[int]:
+    """The rungs of the change that the base has too, or whose compute it spans. Raises LawError for fewer than two."""
+    pairs = {there for _, there in match_rungs(base, change)}
+    cells, flops = change.cells, base.cells["flops"]
+    low, high = flops.min() / NEAR, flops.max() * NEAR
+    used = [rung for rung in cells.index if rung in pairs or low <= cells["flops"][rung] <= high]
     if not used:
-        raise LawError(f"the ladders do not overlap: {base.name} spans {base.cells['flops'].min():.3g} to "
-                       f"{base.cells['flops'].max():.3g} FLOPs and {change.name} {cells['flops'].min():.3g} to "
-                       f"{cells['flops'].max():.3g}; train both on rungs of about the same compute")
-    if len(used) < 2:
+        raise LawError(f"the ladders do not overlap: {base.name} spans {flops.min():.3g} to {flops.max():.3g} FLOPs and "
+                       f"{change.name} {cells['flops'].min():.3g} to {cells['flops'].max():.3g}; train both on rungs of "
+                       "about the same compute")
+    if len(used) < 2 or len(flops) < 2:
         raise LawError(f"{base.name} and {change.name} share one rung, at {cells['flops'][used[0]]:.3g} FLOPs, and a trend "
                        "needs two or more; train both at another amount of compute too")
+    return used
+
+
+def find_rungs(base: Ladder, change: Ladder, law: Fit) -> Rungs:
+    """The rungs of the change beside those of the base. Raises LawError as `shared_rungs` does."""
+    pairs, cells = {there: here for here, there in match_rungs(base, change)}, change.cells
+    used = shared_rungs(base, change)
     runs = [_by_seed(base, pairs.get(rung)) for rung in used], [_by_seed(change, rung) for rung in used]
     paired = base.seeded and change.seeded and all(
         set(a.index) <= set(b.index) or set(b.index) <= set(a.index) for a, b in zip(*runs)) and len(pairs) >= len(used)
@@ -193,7 +205,7 @@ def steepness(law: Fit, rungs: Rungs) -> np.ndarray:
 def draw(law: Fit, rungs: Rungs, noise: Noise, run_noise: tuple[float, float], draws: int, seed: int) -> np.ndarray:
     """Draws of the log speed-ups, [draws, R]. run_noise: (standard deviation of one run about the law, its freedom)."""
     rng = np.random.default_rng([seed, 2])
-    size, one = (_sizes(value, freedom, draws, rng) for value, freedom in ((noise.size, noise.freedom), run_noise))
+    size, one = (noise_sizes(value, freedom, draws, rng) for value, freedom in ((noise.size, noise.freedom), run_noise))
     z = rng.standard_normal((draws, len(law.y)))
     found = refit(law, law.predicted * np.exp(one[:, None] * z), law.weights)
     weights = rungs.base_runs
@@ -205,7 +217,8 @@ def draw(law: Fit, rungs: Rungs, noise: Noise, run_noise: tuple[float, float], d
     return solve(law, found.vectors[fine], rungs, rungs.gap + moved[fine], rungs.own + moved[fine])
 
 
-def _sizes(value: float, freedom: float, draws: int, rng) -> np.ndarray:
+def noise_sizes(value: float, freedom: float, draws: int, rng) -> np.ndarray:
+    """Draws [draws] of a standard deviation that was estimated as `value` with degrees of freedom (inf: known)."""
     if not np.isfinite(freedom):
         return np.full(draws, value)
     return value * np.sqrt(freedom / rng.chisquare(freedom, draws))

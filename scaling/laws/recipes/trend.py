@@ -68,4 +68,5 @@ def pooled(noise: Noise, misfit: Misfit) -> Noise:
     if not noise.freedom:
         return Noise(float(np.sqrt(misfit.square)), misfit.freedom, "line")
     freedom = noise.freedom + misfit.freedom
-    return Noise(float(np.sqrt((noise.freedom * noise.size ** 2 + misfit.freedom * misfit.square) / freedom)), freedom, "both")
+    square = (noise.freedom * noise.size ** 2 + misfit.freedom * misfit.square) / freedom
+    return Noise(float(np.sqrt(square)), freedom, "both")

@@ -2,15 +2,7 @@
 
 Speed-ups are effective ones (see `speedup`); all intervals have one level, 90% by default, so that each bound is one-sided
 at 95%. A line "fits" unless the test of its lack of fit refuses it, or the base has too few runs for a law that can level
-off. The first of these rules that applies decides:
-
-reverses    the interval of the speed-up lies below 1 at the largest rung, or at the target by a line that fits;
-fades       the line fits, the interval of its slope lies below zero, and the interval of the line's speed-up at the smallest
-            rung lies above 1: there is a gain, and it shrinks;
-keeps       the line fits, the interval of the speed-up at the target lies above 1, and the slope is compatible with zero or
-            more within a margin: its interval does not lie below zero, and excludes a loss of more than MARGIN of the
-            speed-up for each tenfold of compute;
-cannot tell otherwise.
+off. The first of RULES that applies decides.
 """
 from __future__ import annotations
 
@@ -21,7 +13,14 @@ import numpy as np
 
 MARGIN = 0.05   # "keeps" excludes that a tenfold of compute costs more than this part of the speed-up
 MOST = 16       # times as many seeds, at most, that are proposed
-VERDICTS = ("keeps", "fades", "reverses", "cannot tell")
+RULES = (  # (verdict, the rule in words); `decide` is the same in code
+    ("reverses", "The interval of the speed-up lies below 1 at the largest rung, or at the target by a line that fits."),
+    ("fades", "The line fits, the interval of its slope lies below zero, and the interval of its speed-up at the smallest "
+              "rung lies above 1: there is a gain, and it shrinks."),
+    ("keeps", "The line fits, and the interval of the speed-up at the target lies above 1. The interval of the slope does "
+              f"not lie below zero, and excludes that a tenfold of compute costs more than {MARGIN:.0%} of the speed-up."),
+    ("cannot tell", "None of these applies. What would decide it is said."))
+VERDICTS = tuple(name for name, _ in RULES)
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,16 @@ def decide(found: Evidence) -> str:
 
 def because(found: Evidence, verdict: str, target_flops: float, largest: float) -> str:
     """The sentence that gives the reason of a verdict."""
-    slope, target = f"{_change(found.slope)} for each tenfold of compute", f"{times(found.target)} at {target_flops:.3g} FLOPs"
+    slope = f"{_change(found.slope)} for each tenfold of compute"
+    target = f"{times(found.target)} at {target_flops:.3g} FLOPs"
     if verdict == "keeps":
         return (f"The gain keeps: the speed-up is {target}, above 1, and it changes by {slope}, which is compatible with "
                 f"zero and excludes a loss of more than {MARGIN:.0%}.")
     if verdict == "fades":
         beyond = ("By this line none is left there" if found.target.value <= 0 else
                   "By this line some is left there" if found.target.low > 0 else "Whether any is left there is open")
-        return (f"The gain fades: the speed-up changes by {slope}, an interval below zero, from {times(found.first)} at the "
-                f"smallest rung to {target}. {beyond}.")
+        return (f"The gain fades: the speed-up changes by {slope}, an interval below zero, from {times(found.first)} at "
+                f"the smallest rung to {target}. {beyond}.")
     if verdict == "reverses":
         where = f"{times(found.last)} at the largest rung, {largest:.3g} FLOPs" if found.last.high < 0 else target
         return f"The gain reverses: the speed-up is {where}, below 1: there the base needs less compute for the same loss."
@@ -93,8 +93,8 @@ def because(found: Evidence, verdict: str, target_flops: float, largest: float) 
         return ("This cannot tell: the speed-ups do not lie on a line against log compute, by more than the noise, so the "
                 f"line says nothing about {target_flops:.3g} FLOPs.")
     if not found.shaped:
-        return ("This cannot tell: these runs cannot show whether the loss of the base levels off, and if it does, a law that "
-                "does not makes a constant gain look as if it faded.")
+        return ("This cannot tell: these runs cannot show whether the loss of the base levels off, and if it does, a law "
+                "that does not makes a constant gain look as if it faded.")
     open_ = []
     if found.target.low <= 0:
         open_.append(f"the speed-up of {target} may be 1 or less")
@@ -120,8 +120,8 @@ def advice(found: Evidence, verdict: str, spread: tuple[float, float], step: flo
         return ("Look at the rung that is off the line (was one recipe tuned worse there?), and train a rung beyond "
                 f"{largest:.3g} FLOPs.")
     if not found.shaped:
-        return (f"Train one more rung of both recipes, such as {step * largest:.3g} FLOPs, so that the base has three or more "
-                "and four runs, or choose the law of the base, --law=power.")
+        return (f"Train one more rung of both recipes, such as {step * largest:.3g} FLOPs, so that the base has three or "
+                "more and four runs, or choose the law of the base, --law=power.")
     seeds = next((count for count in range(2, MOST + 1) if decide(found.narrowed(count ** -0.5)) != "cannot tell"), None)
     rung = decide(found.narrowed(1.0, max(spread))) != "cannot tell"
     at = f"one more rung of both recipes at {step * largest:.3g} FLOPs"
@@ -132,8 +132,8 @@ def advice(found: Evidence, verdict: str, spread: tuple[float, float], step: flo
         return f"If the estimates stay, {at} would decide it."
     if seeds:
         return f"If the estimates stay, {seeds} times as many {what} would decide it; {at} alone would not."
-    return (f"Not even {MOST} times as many {what} would decide it if the estimates stay, because they lie at a border of the "
-            "rule: train larger rungs.")
+    return (f"Not even {MOST} times as many {what} would decide it if the estimates stay, because they lie at a border of "
+            "the rule: train larger rungs.")
 
 
 def times(found: Estimate) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from absl import flags
 
@@ -34,7 +34,7 @@ def in_flags(text: str) -> str:
 
 
 @contextlib.contextmanager
-def ending_well(here: bool = True) -> Iterator[None]:
+def ending_well(here: bool = True) -> Generator[None, None, None]:
     """Ends a command that trains: with one sentence and status 1 for an error that a user can mend, with 75 ("start me
     again") for SIGTERM, and with 130 for Ctrl-C. here: whether this process trains, and no cluster."""
     from scaling.devices import exits, hosts

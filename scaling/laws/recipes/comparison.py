@@ -170,24 +170,24 @@ def speedup_of_ratios(flops: Sequence[float], ratios: Sequence[float], target_fl
     noise: the relative standard deviation of each; without it, it is that about the line, which needs three rungs. Raises
     LawError for fewer than two rungs, and for values that are not positive.
     """
-    flops, ratios = np.asarray(flops, float), np.asarray(ratios, float)
-    if not (np.isfinite(flops).all() and np.isfinite(ratios).all() and (flops > 0).all() and (ratios > 0).all()):
-        raise LawError("FLOPs and speed-ups must be positive and finite")
-    if len(np.unique(flops)) < max(2, len(flops)):
+    at, found = np.asarray(flops, float), np.asarray(ratios, float)
+    if len(at) != len(found) or not all(np.all(np.isfinite(each) & (each > 0)) for each in (at, found)):
+        raise LawError("FLOPs and speed-ups must be positive and finite, one of each for a rung")
+    if len(np.unique(at)) < max(2, len(at)):
         raise LawError(f"a trend needs two rungs or more, each at another amount of compute; there are "
-                       f"{len(np.unique(flops))} in {len(flops)} speed-ups")
-    order = np.argsort(flops)
-    flops, logs, weights = flops[order], np.log(ratios[order]), np.ones(len(flops))
+                       f"{len(np.unique(at))} in {len(at)} speed-ups")
+    order = np.argsort(at)
+    at, logs, weights = at[order], np.log(found[order]), np.ones(len(at))
     seen = Noise(np.nan, 0, "") if noise is None else Noise(noise, np.inf, "assumed")
-    misfit = judge_line(flops, logs, weights, seen)
+    misfit = judge_line(at, logs, weights, seen)
     used = pooled(seen, misfit)
     rng = np.random.default_rng([seed, 2])
     drawn = logs[None]
     if np.isfinite(used.size):
         size = noise_sizes(used.size, used.freedom, draws, rng)
         drawn = logs + size[:, None] * rng.standard_normal((draws, len(logs)))
-    table = pd.DataFrame({"rung": np.arange(len(flops)), "flops": flops})
-    return _made(Speedup(names, "", table, logs, drawn, weights, used, misfit, _target(target_flops, flops), level))
+    table = pd.DataFrame({"rung": np.arange(len(at)), "flops": at})
+    return _made(Speedup(names, "", table, logs, drawn, weights, used, misfit, _target(target_flops, at), level))
 
 
 def _made(found: Speedup) -> Speedup:

@@ -46,12 +46,12 @@ class Ladder:
 
     @functools.cached_property
     def grid(self) -> bool:
-        """Whether N and D vary apart from each other: some size has several amounts of data."""
+        """Whether N and D vary apart: there are several sizes, and some of them have several amounts of data."""
         cells = self.cells
         if not {"N", "D"} <= set(cells):
             return False
         data = cells["D"].groupby(merge_levels(cells["N"]))
-        return bool((data.max() > (1 + MERGED) * data.min()).any())
+        return data.ngroups > 1 and bool((data.max() > (1 + MERGED) * data.min()).any())
 
 
 def ladder_of_workdir(path, name: str, y: str | None = None) -> Ladder:

@@ -36,7 +36,7 @@ SPARE = 1         # degrees of freedom that its fit must leave for that
 class Noise(NamedTuple):
     """The standard deviation of the log loss difference of one pair of runs, and its degrees of freedom (inf if assumed).
 
-    source: "seeds", "line" (the scatter about the line through the speed-ups), "both" or "assumed"; "" where nothing is known.
+    source: "seeds", "line" (the scatter of the speed-ups about it), "both" or "assumed"; "" where nothing is known.
     """
     size: float
     freedom: float

@@ -17,7 +17,17 @@ from scaling.laws.intervals.uncertainty import percentiles, residual_spread
 from scaling.laws.recipes import sentences
 from scaling.laws.recipes import verdict as rules
 from scaling.laws.recipes.ladder import Ladder
-from scaling.laws.recipes.speedup import FURTHEST, Noise, base_law, draw, find_rungs, noise_sizes, solve, steepness
+from scaling.laws.recipes.speedup import (
+    FURTHEST,
+    Noise,
+    base_law,
+    draw,
+    find_rungs,
+    noise_sizes,
+    shared_rungs,
+    solve_speedups,
+    steepness,
+)
 from scaling.laws.recipes.trend import Line, Misfit, judge_line, line, pooled
 from scaling.laws.recipes.verdict import Estimate, Evidence
 
@@ -113,10 +123,10 @@ class Speedup:
                 "rungs": self.table.astype(object).where(self.table.notna(), None).to_dict("records"),
                 "target": {"flops": self.target, **_factors(found.target)},
                 "slope": {"per": "tenfold of compute", **_factors(found.slope)},
-                "line": {"fits": found.fits, "p": None if np.isnan(self.misfit.p) else self.misfit.p,
+                "line": {"fits": found.fits, "p": _finite(self.misfit.p),
                          "freedom": self.misfit.freedom},
-                "noise": {"size": float(self.noise.size), "freedom": float(self.noise.freedom), "source": self.noise.source,
-                          "paired": self.paired},
+                "noise": {"size": _finite(self.noise.size), "freedom": _finite(self.noise.freedom),
+                          "source": self.noise.source, "paired": self.paired},
                 "law": None if self.law is None else self.law.to_json(), "notes": [*self.said, *self.notes]}
 
     @property
@@ -136,11 +146,12 @@ def speedup(base: Ladder, change: Ladder, target_flops: float | None = None, *, 
     relative standard deviation of the loss of one run, in place of what the runs show. level: of all intervals. Raises
     LawError where the ladders do not overlap, share a single rung, or the base's runs do not determine its law.
     """
+    shared_rungs(base, change)  # whose refusals say more than those of a fit to too few rungs
     fitted = base_law(base, law)
     rungs = find_rungs(base, change, fitted)
     steep = steepness(fitted, rungs)
     weights = rungs.counts * steep ** 2
-    logs = solve(fitted, fitted.vector[None], rungs, rungs.gap[None], rungs.own[None])[0]
+    logs = solve_speedups(fitted, fitted.vector[None], rungs, rungs.gap[None], rungs.own[None])[0]
     seen = rungs.seeds if noise is None else Noise(np.sqrt(2) * noise, np.inf, "assumed")
     misfit = judge_line(rungs.flops, logs, weights, seen)
     used = pooled(seen, misfit)
@@ -200,11 +211,14 @@ def _made(found: Speedup) -> Speedup:
 
 def _target(target: float | None, flops: np.ndarray) -> float:
     if target is not None and not 0 < target < np.inf:
-        raise LawError(f"target_flops={target:g} must be positive and finite")
+        raise LawError(f"the compute to extrapolate to, target_flops=, must be positive and finite, got {target:g}")
     return float(BEYOND * flops.max() if target is None else target)
+
+
+def _finite(value) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _factors(found: Estimate) -> dict:
     """An estimate in logarithms as factors."""
-    return {name: None if np.isnan(value) else float(np.exp(value))
-            for name, value in (("speedup", found.value), ("low", found.low), ("high", found.high))}
+    return {"speedup": _finite(np.exp(found.value)), "low": _finite(np.exp(found.low)), "high": _finite(np.exp(found.high))}

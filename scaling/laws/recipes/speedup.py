@@ -177,7 +177,7 @@ def _left_out(base: Ladder, change: Ladder, pairs: dict, used: list) -> list[str
     return said
 
 
-def solve(law: Fit, vectors: np.ndarray, rungs: Rungs, gap: np.ndarray, own: np.ndarray) -> np.ndarray:
+def solve_speedups(law: Fit, vectors: np.ndarray, rungs: Rungs, gap: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Log speed-ups [draws, R] for parameters of the base's law [draws, P], gaps and own log losses [draws, R].
 
     N and D grow by equal factors on a grid. Where the base never reaches the loss, the value is that of FURTHEST.
@@ -214,7 +214,7 @@ def draw(law: Fit, rungs: Rungs, noise: Noise, run_noise: tuple[float, float], d
     moved = rungs.shared * mean + np.sqrt(1 - rungs.shared ** 2) * other
     moved *= size[:, None] / np.sqrt(rungs.counts)
     fine = np.isfinite(found.vectors).all(1)
-    return solve(law, found.vectors[fine], rungs, rungs.gap + moved[fine], rungs.own + moved[fine])
+    return solve_speedups(law, found.vectors[fine], rungs, rungs.gap + moved[fine], rungs.own + moved[fine])
 
 
 def noise_sizes(value: float, freedom: float, draws: int, rng) -> np.ndarray:

@@ -16,7 +16,7 @@ reason, and what would decide it. Runs of equal seeds are paired. compare.json a
 --workdir.
 
     python -m experiments.compare --points=losses.csv --recipes=adamw,muon
-    python -m experiments.compare --speedups=1.2e19:1.315,2.3e20:1.228 --noise=0.01
+    python -m experiments.compare --speedups=2e18:1.315,1.1e19:1.228 --noise=0.01
 
 compare published numbers: a table of losses with the columns recipe, flops and loss, and perhaps seed, rung, N and D; or
 speed-ups that are given, at FLOPs each. Two speed-ups show no noise, so --noise assumes one. Any flag can come from the
@@ -156,7 +156,7 @@ def _given() -> tuple[list[float], list[float]]:
         pairs = [tuple(map(float, part.split(":"))) for part in _SPEEDUPS.value]
         flops, ratios = zip(*pairs)
     except ValueError:
-        raise flags.Error("--speedups takes pairs FLOPs:speed-up separated by commas, such as 1.2e19:1.315,2.3e20:1.228; "
+        raise flags.Error("--speedups takes pairs FLOPs:speed-up separated by commas, such as 2e18:1.315,1.1e19:1.228; "
                           f"got {','.join(_SPEEDUPS.value)!r}") from None
     return list(flops), list(ratios)
 

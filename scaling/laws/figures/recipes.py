@@ -72,11 +72,11 @@ def _bars(axes: Axes, found, known: bool) -> None:
 
 def _limit(axes: Axes, found) -> None:
     """Keeps an interval that is far wider than the speed-ups from flattening them: its end runs off the panel."""
-    seen = np.append(found.logs, [0.0, found.at(found.target).value])
+    places = [found.at(found.target), *(found.rung(place) for place in range(len(found.logs)))]
+    seen = np.array([0.0, *(place.value for place in places)])
     span = max(float(np.ptp(seen)), 0.1)
-    ends = found.table[["low", "high"]].to_numpy(float)
-    ends = np.log(ends[np.isfinite(ends) & (ends > 0)])
-    low, high = min(seen.min(), *ends) if len(ends) else seen.min(), max(seen.max(), *ends) if len(ends) else seen.max()
+    ends = np.array([*seen, *(end for place in places for end in (place.low, place.high))])
+    low, high = np.nanmin(ends), np.nanmax(ends)
     axes.set_yscale("log")
     low, high = max(low - 0.1 * span, seen.min() - 1.5 * span), min(high + 0.1 * span, seen.max() + 1.5 * span)
     axes.set_ylim(np.exp(low), np.exp(high))

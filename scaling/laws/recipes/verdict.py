@@ -77,24 +77,24 @@ def because(found: Evidence, verdict: str, target_flops: float, largest: float) 
     slope = f"{_change(found.slope)} for each tenfold of compute"
     target = f"{times(found.target)} at {target_flops:.3g} FLOPs"
     if verdict == "keeps":
-        return (f"The gain keeps: the speed-up is {target}, above 1, and it changes by {slope}, which is compatible with "
-                f"zero and excludes a loss of more than {MARGIN:.0%}.")
+        trend = ("above zero" if found.slope.low > 0 else
+                 f"which is compatible with zero and excludes a loss of more than {MARGIN:.0%}")
+        return f"The gain keeps: the speed-up is {target}, above 1, and it changes by {slope}, {trend}."
     if verdict == "fades":
-        beyond = ("By this line none is left there" if found.target.value <= 0 else
-                  "By this line some is left there" if found.target.low > 0 else "Whether any is left there is open")
+        beyond = "By this line some is left there" if found.target.low > 0 else "Whether any is left there is open"
         return (f"The gain fades: the speed-up changes by {slope}, an interval below zero, from {times(found.first)} at "
                 f"the smallest rung to {target}. {beyond}.")
     if verdict == "reverses":
         where = f"{times(found.last)} at the largest rung, {largest:.3g} FLOPs" if found.last.high < 0 else target
         return f"The gain reverses: the speed-up is {where}, below 1: there the base needs less compute for the same loss."
     if not found.known:
-        return "This cannot tell: nothing shows how much a speed-up scatters, so it has no interval."
+        return "The comparison cannot tell: nothing shows how much a speed-up scatters, so it has no interval."
     if not found.fits:
-        return ("This cannot tell: the speed-ups do not lie on a line against log compute, by more than the noise, so the "
-                f"line says nothing about {target_flops:.3g} FLOPs.")
+        return ("The comparison cannot tell: the speed-ups do not lie on a line against log compute, by more than noise, "
+                f"so the line says nothing about {target_flops:.3g} FLOPs.")
     if not found.shaped:
-        return ("This cannot tell: these runs cannot show whether the loss of the base levels off, and if it does, a law "
-                "that does not makes a constant gain look as if it faded.")
+        return ("The comparison cannot tell: these runs cannot show whether the loss of the base levels off, and if it "
+                "does, a law that does not makes a constant gain look as if it faded.")
     open_ = []
     if found.target.low <= 0:
         open_.append(f"the speed-up of {target} may be 1 or less")
@@ -102,7 +102,7 @@ def because(found: Evidence, verdict: str, target_flops: float, largest: float) 
         open_.append(f"it changes by {slope}, but a gain at the smallest rung, {times(found.first)}, is not sure")
     elif found.slope.low <= np.log(1 - MARGIN):
         open_.append(f"it changes by {slope}, which holds zero and also a loss of more than {MARGIN:.0%}")
-    return f"This cannot tell: {', and '.join(open_)}."
+    return f"The comparison cannot tell: {', and '.join(open_)}."
 
 
 def advice(found: Evidence, verdict: str, spread: tuple[float, float], step: float, largest: float, given: bool) -> str:

@@ -128,7 +128,7 @@ REFUSED = {  # {name: (flags, exit status, parts of the sentence)}
     "half of a way": (["--base_workdir=a"], 2, ["--change_workdir must be given too"]),
     "a workdir to write to": (["--speedups=1:2,2:2", "--workdir=a"], 2, ["--output=DIR"]),
     "a flag of another way": (["--speedups=1:2,2:2", "--recipes=a,b"], 2, ["--recipes goes with --points"]),
-    "no pairs": (["--speedups=1e18,1.3"], 2, ["FLOPs:speed-up", "1.2e19:1.315"]),
+    "no pairs": (["--speedups=1e18,1.3"], 2, ["FLOPs:speed-up", "2e18:1.315"]),
     "a single speed-up": (["--speedups=1e18:1.3"], 1, ["two rungs or more"]),
     "a negative speed-up": (["--speedups=1e18:1.3,1e19:-1"], 1, ["positive"]),
     "noise in percent": (["--speedups=1e18:1.3,1e19:1.2", "--noise=2"], 2, ["0.01 for one percent"]),

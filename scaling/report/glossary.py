@@ -116,8 +116,8 @@ WORDS = (
          "forecast that was deleted and written again is shown with the first.", r"registration log|forecasts\.jsonl"),
     Word("registered late", "A forecast that was written when its target had already begun or finished, or had been "
          "scored. It is no forecast and gets no verdict."),
-    Word("effective speed-up", "The compute that one recipe, the base, needs for the {noun} of another, over the compute of "
-         "the other. It is 1 where they are equally good.", "(?:effective )?speed-ups?"),
+    Word("effective speed-up", "The compute that one recipe, the base, needs for the {noun} of another, over the compute "
+         "of the other. It is 1 where they are equally good.", "(?:effective )?speed-ups?"),
     Word("rung", "One amount of compute at which two recipes are compared. All rungs are the *ladder*.", "rungs?|ladders?"),
     Word("diverged", "A run whose training loss became infinite or not a number, or whose training broke down. It is "
          "listed, but it never wins a cell.", "diverged?"),

@@ -59,6 +59,11 @@ def trained(monkeypatch, tmp_path, corpus):
     signal.signal(signal.SIGTERM, heed)
 
 
+def test_a_dry_run_prints_both_plans_and_creates_nothing(tmp_path, trained, capsys):
+    trained("--change.data.batch=8", "--dry_run")
+    assert capsys.readouterr().out.count("A tiny ladder") == 2 and not (tmp_path / "both").exists()
+
+
 def test_two_recipes_are_trained_and_compared(tmp_path, trained, capsys):
     trained("--change.optim.weight_decay=0.5", "--pack=2")
     out, content = capsys.readouterr().out, json.loads((tmp_path / "both" / "compare.json").read_text())

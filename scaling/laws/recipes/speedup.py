@@ -9,6 +9,7 @@ Noise: the log losses of one rung scatter by seed, with one variance for all run
 differences of pairs; otherwise that of runs, taken as equal in both recipes. Where the line (see `trend`) fits, its
 residuals are pooled with the seeds. Intervals are percentiles of draws: of the noise's size (chi-square with its degrees
 of freedom), of the noise itself, and of the base's law, refitted to its runs with the same noise.
+tests/laws/test_recipe_coverage.py measures how often 90% intervals hold the truth: 89 to 92% of the time.
 """
 from __future__ import annotations
 

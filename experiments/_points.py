@@ -9,6 +9,7 @@ import sys
 from absl import app, flags
 
 from experiments import _environment
+from experiments._errors import in_flags
 from scaling import laws
 from scaling.results import records
 from scaling.store import files
@@ -41,8 +42,6 @@ _LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 
 
 PARTS = re.compile(r"(?:`[^`]*`|\([^)]*\)|[^,`])+")  # between commas that are not in a name or a call
-KEYWORD = re.compile(r"(?<=[\s(])([A-Za-z_]+)=(?![\s=]*=)(<column>)?")  # an argument that a sentence names
-KEYWORDS = {"budgets": "isoflop_budgets", "tolerance": "isoflop_tolerance", "keep": "isoflop_keep"}  # other flag's name
 
 
 def pairs(text: str | None, flag: str, value=float) -> dict:
@@ -138,16 +137,6 @@ def selected(found: laws.Runs, **changes) -> laws.Selection | None:
         return None
     shared = {name: value for name, value in (options() | changes).items() if value or name not in ("fix", "tie", "bounds")}
     return laws.choose_law(found, rule, cluster=_CLUSTER.value, level=_LEVEL.value, **shared)
-
-
-def in_flags(text: str) -> str:
-    """A sentence about keyword arguments as one about this command's flags: where= becomes --where=."""
-    def flag(match):
-        name = KEYWORDS.get(match[1], match[1])
-        if name in flags.FLAGS:
-            return f"--{name}="
-        return f"--columns={name}=<column>" if match[2] else match[0]
-    return KEYWORD.sub(flag, text)
 
 
 def listing() -> str:

@@ -27,8 +27,8 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from experiments import _environment  # noqa: E402
-from experiments._errors import expected  # noqa: E402
+from experiments._config_flags import refuse_unknown  # noqa: E402
+from experiments._errors import ending_well  # noqa: E402
 from scaling.devices import exits, hosts  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
@@ -90,80 +90,36 @@ def ray_executor():
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        executor = ray_executor() if _EXECUTOR.value == "ray" else None
-        if executor is None:
-            hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        keep_compiled()
-        module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
-        options = runner.TrainingOptions(
-            checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
-            mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, keep_trunks=_TRUNKS.value,
-            executor=executor)
-        command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
-        pack = _PACK.value or (executor.pack if executor else 0)
-        job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
-                    _FORK.value, alike=bool(_SHARD.value))
-        if executor is None and not _DRY_RUN.value and not _SHARD.value:
-            job.prepare(_MEASURE.value)
-        print(job.describe(), flush=True)
-        if executor:
-            print(executor.describe(), flush=True)
-        if not _DRY_RUN.value:
-            exits.listen_for_sigterm()
-            if _SHARD.value:
-                job.train_shard(*_shard(_SHARD.value))
-            else:
-                job.go()
-    except expected() as error:
-        hosts.exit_with_error(error, f"error: {error}", 1)
-    except exits.Preempted:
-        if hosts.is_lead():
-            print("\nstopped by SIGTERM; everything is saved: run the same command again to continue", file=sys.stderr)
-        hosts.barrier("stopped")
-        if hosts.process_count() == 1 and _EXECUTOR.value != "ray":
-            exits.exit_now(exits.RESTART)  # without waiting for a program that is being compiled in another thread
-        sys.exit(exits.RESTART)
-    except KeyboardInterrupt:
-        said = "\nstopped; run the same command again to continue"
-        if hosts.process_count() == 1 and _EXECUTOR.value != "ray":
-            exits.exit_now(130, f"{said}\n")  # without waiting for what other threads compile and write
-        hosts.exit_with_error(KeyboardInterrupt(), said, 130)
-    except Exception as error:
-        hosts.exit_with_error(error, None, 1)
+    with ending_well(here=_EXECUTOR.value != "ray"):
+        train()
 
 
-def refuse_unknown(argv):
-    """Parses flags; a wrong flag, config file or field of the config ends in one sentence with the nearest ones."""
-    _environment.outlive_readers()
-    try:
-        _environment.insert(argv)
-        if path := _config_path(argv):
-            configs.read_config(path)  # its sentences are better than those of the parser
-        return flags.FLAGS(argv)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except (AttributeError, KeyError) as error:
-        print(f"error: {_refusal(argv, error)}", file=sys.stderr)
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _config_path(argv) -> str | None:
-    """The value of --config, or None."""
-    words = [word.lstrip("-").partition("=") for word in argv]
-    return next((value if equals else after[0] for (name, equals, value), after in zip(words, [*words[1:], ("", "", "")])
-                 if name == "config"), None)
-
-
-def _refusal(argv, error) -> str:
-    """A sentence about an override of a config that ml_collections refused."""
-    flag_of = {word: word.lstrip("-").partition("=") for word in argv if word.startswith("-")}
-    path = _config_path(argv)
-    overrides = [name.removeprefix("config.") for name, _, _ in flag_of.values() if name.startswith("config.")]
-    sentence = None if path is None else configs.unknown_field(path, overrides)
-    return sentence or str(error).strip("'\"")
+def train():
+    """Trains and concludes the study that the flags name, or describes it with --dry_run."""
+    executor = ray_executor() if _EXECUTOR.value == "ray" else None
+    if executor is None:
+        hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    keep_compiled()
+    module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
+    options = runner.TrainingOptions(
+        checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
+        mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, keep_trunks=_TRUNKS.value,
+        executor=executor)
+    command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
+    pack = _PACK.value or (executor.pack if executor else 0)
+    job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
+                _FORK.value, alike=bool(_SHARD.value))
+    if executor is None and not _DRY_RUN.value and not _SHARD.value:
+        job.prepare(_MEASURE.value)
+    print(job.describe(), flush=True)
+    if executor:
+        print(executor.describe(), flush=True)
+    if not _DRY_RUN.value:
+        exits.listen_for_sigterm()
+        if _SHARD.value:
+            job.train_shard(*_shard(_SHARD.value))
+        else:
+            job.go()
 
 
 def start():

@@ -59,7 +59,8 @@ WORDS = (
     Word("at the edge", "The best learning rate of a cell is the lowest or the highest that was tried. A better one may "
          "lie beyond it, and the cell is then not fully tuned. It asks for the next rate, as far as the budget of the "
          "study allows (`tune`). If it stays at the edge, the fit leaves it out (`fit_edges`).", "at (?:the|an) edge"),
-    Word("target", "The larger run that is forecast, and trained only after the forecast is written.",
+    Word("target", "The larger run that is forecast, and trained only after the forecast is written. Where two recipes are "
+         "compared, it is the compute to which their trend is extrapolated.",
          "target(?: runs?|'s)?"),
     Word("N", "The number of parameters. Records hold `params_non_embedding` and `params_total`; each fit says which it "
          "uses.", symbol=True),
@@ -115,6 +116,9 @@ WORDS = (
          "forecast that was deleted and written again is shown with the first.", r"registration log|forecasts\.jsonl"),
     Word("registered late", "A forecast that was written when its target had already begun or finished, or had been "
          "scored. It is no forecast and gets no verdict."),
+    Word("effective speed-up", "The compute that one recipe, the base, needs for the {noun} of another, over the compute "
+         "of the other. It is 1 where they are equally good.", "(?:effective )?speed-ups?"),
+    Word("rung", "One amount of compute at which two recipes are compared. All rungs are the *ladder*.", "rungs?|ladders?"),
     Word("diverged", "A run whose training loss became infinite or not a number, or whose training broke down. It is "
          "listed, but it never wins a cell.", "diverged?"),
     Word("not measured", "The run finished without this metric.", "not measured"),

@@ -3,11 +3,10 @@
 Blocks of Python share one namespace, as in a notebook, and blocks of bash run in the same directory. A block of
 `text` holds what the block before it prints; a line "..." in it stands for any lines. Numbers may differ by 5%.
 
-    python tests/docs/test_laws_page.py      # writes into the page what the blocks print now
+    PYTHONPATH=tests python tests/docs/test_laws_page.py      # writes into the page what the blocks print now
 """
 import contextlib
 import io
-import math
 import os
 import pathlib
 import re
@@ -16,12 +15,12 @@ import sys
 import tempfile
 
 import pytest
+from printed_blocks import unsaid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "laws.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")   # figures/all-fit.png is the fits/all/fit.png of the commands
-NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?=$|[^\w.]|[kMBT%]\b|\.$|\.\s)")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -54,32 +53,6 @@ def run(text: str, folder):
             else:
                 printed = bash(code, folder) if language == "bash" else python(code, namespace)
     return pairs
-
-
-def numbers(line: str) -> list[float]:
-    return [float(number.replace(",", "").replace("−", "-")) for number in NUMBER.findall(line)]
-
-
-def alike(expected: str, line: str) -> bool:
-    """The same words, and numbers within 5%."""
-    if NUMBER.sub("#", expected).split() != NUMBER.sub("#", line).split():
-        return False
-    return all(math.isclose(one, other, rel_tol=0.05, abs_tol=2e-3)
-               for one, other in zip(numbers(expected), numbers(line), strict=True))
-
-
-def unsaid(expected: str, printed: str) -> str | None:
-    """The first line of `expected` that was not printed in its place, or None."""
-    lines, skip = iter(printed.rstrip("\n").split("\n")), False
-    for line in expected.rstrip("\n").split("\n"):
-        if line.strip() == "...":
-            skip = True
-            continue
-        found = next((each for each in lines if not skip or alike(line, each)), None)
-        if found is None or not alike(line, found):
-            return line
-        skip = False
-    return None if skip or not "".join(lines).strip() else "(the end)"
 
 
 def test_every_block_runs_and_prints_what_the_page_says(tmp_path):

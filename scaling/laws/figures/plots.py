@@ -10,6 +10,8 @@
     plots.forecast(content, check)  a forecast with its intervals, and the observation
     plots.suggestion(found)         the runs to buy in the plane of N and D
     plots.groups(fits, boots)       the parameters of one law in several groups of runs, with intervals
+    plots.recipes(speedup)          the losses of two recipes against compute
+    plots.speedup(speedup)          the speed-up of a change at each rung, with its line up to the target
 
     plots.save("fit.png", plots.fit(law, boot))
 
@@ -30,6 +32,8 @@ _PLACES = {  # name here: (module, name there)
     "forecast": ("scaling.laws.figures.forecasts", "draw_forecast"),
     "suggestion": ("scaling.laws.figures.forecasts", "draw_suggestion"),
     "groups": ("scaling.laws.figures.draws", "draw_groups"),
+    "recipes": ("scaling.laws.figures.recipes", "draw_recipes"),
+    "speedup": ("scaling.laws.figures.recipes", "draw_speedup"),
     "save": ("scaling.figures.plot", "save_figure"),
 }
 

@@ -42,7 +42,7 @@ def test_a_bend_widens_the_interval_of_a_slope():
 
 def test_resamples_keep_the_cells_and_cover_a_function_of_many_runs():
     rng, found = np.random.default_rng(1), []
-    for _ in range(60):
+    for _ in range(40):
         size = np.repeat([1.0, 2.0], 20)
         runs = pd.DataFrame({"size": size, "loss": size + rng.normal(0, 0.2, len(size))})
 
@@ -51,8 +51,8 @@ def test_resamples_keep_the_cells_and_cover_a_function_of_many_runs():
             means = table.groupby("size").loss.mean()
             return means[2.0] / means[1.0]
 
-        found.append(statistics.resampled(runs, ratio, ["size"], resamples=200))
-    assert near_level(held(found, 2.0), 60)
+        found.append(statistics.resampled(runs, ratio, ["size"], resamples=120))
+    assert near_level(held(found, 2.0), 40)
 
 
 def test_a_share_stays_between_0_and_1_and_covers():

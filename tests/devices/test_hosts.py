@@ -70,7 +70,8 @@ def alone(job, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_a_job_whose_process_is_killed_resumes_with_others_and_ends_as_one_process_does(job, alone, tmp_path, count):
     workdir = tmp_path / "study"
     streamed = "--config.data.feed=streamed"  # each process reads its own rows; the one that is alone holds all data

@@ -25,7 +25,7 @@ def trained(e, runs, mesh, devices=None):
 
 
 # Programs for images compile slowly, so most of their layouts are marked slow.
-SLOW = [("vae", "data"), ("vae", "sequence"), ("gan", "sequence"), ("gan", "data"),
+SLOW = [("vae", "data"), ("gan", "fsdp_tensor"), ("vae", "sequence"), ("gan", "sequence"), ("gan", "data"),
         *((name, layout) for name in ("vae", "gan") for layout in ("replicated", "fsdp", "tensor", "run"))]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[pytest.mark.slow] if (name, layout) in SLOW else [])
          for name in FAMILIES for layout in MESHES]

@@ -108,7 +108,7 @@ def _unstacked(names, shape):
     return tuple((name, size) for name, size in zip(names, shape) if name != "layers")
 
 
-@pytest.mark.parametrize("name", ["transformer", "vae", "gan"])
+@pytest.mark.parametrize("name", ["transformer", pytest.param("vae", marks=pytest.mark.slow), "gan"])
 def test_branches_are_multiplied_where_a_base_is_named(name):
     cls = families.find(name)
     plain, same, deep = (cls(width=32, layers=4, base_layers=base) for base in (0, 4, 2))

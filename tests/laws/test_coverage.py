@@ -58,6 +58,7 @@ def test_intervals_of_independent_runs_cover_in_a_small_simulation(form):
     assert min(shares.values()) >= FLOOR, shares
 
 
+@pytest.mark.slow
 def test_clustered_runs_need_a_cluster_bootstrap():
     """Resampling rows takes runs for independent, so its intervals are too narrow for runs that share an error.
 

@@ -164,6 +164,7 @@ def test_a_forecast_whose_records_changed_is_refused(finished, start, tmp_path):
             [files.loads_line(p.read_bytes().splitlines()[-1]) for p in workdir.glob("records/*.jsonl")]))
 
 
+@pytest.mark.slow
 def test_only_the_run_of_a_torn_record_is_trained_again(finished, start, tmp_path):
     workdir = tmp_path / "torn"
     subprocess.run(["cp", "-r", finished, workdir], check=True)

@@ -43,6 +43,7 @@ def of(content, piece):
     return [entry for entry in content["measurements"] if entry["piece"] == piece]
 
 
+@pytest.mark.slow
 def test_every_piece_is_measured_printed_and_written(small):
     said, content = small
     assert not [entry for entry in content["measurements"] if "failed" in entry]
@@ -52,6 +53,7 @@ def test_every_piece_is_measured_printed_and_written(small):
     assert content["device"]["count"] == 2 and content["seconds"] < content["budget_seconds"]
 
 
+@pytest.mark.slow
 def test_rates_follow_from_seconds_and_counts(small):
     rate = next(e["measured"] for e in of(small[1], "products") if "measured" in e)
     [one] = of(small[1], "1B")
@@ -66,6 +68,7 @@ def test_rates_follow_from_seconds_and_counts(small):
     assert packs[1]["ratio"] == pytest.approx(packs[1]["rate"] / packs[0]["rate"])
 
 
+@pytest.mark.slow
 def test_kernels_losses_and_rematerialisations_are_compared(small):
     assert [entry["attention"] for entry in of(small[1], "attention")] == ["xla", "cpu"]
     blocks, whole = of(small[1], "loss")
@@ -100,6 +103,7 @@ a.products, a.model, a.convolutions = products, model, convolutions
     assert content["seconds"] < 10
 
 
+@pytest.mark.slow
 def test_tests_run_in_a_process_of_their_own_and_their_result_is_reported():
     found = []
     bench_accelerator.run_tests(["test_axes"], lambda text, **values: found.append((text, values)), lambda: 120)

@@ -86,6 +86,7 @@ def test_packed_runs_equal_single_runs(e):
     assert len({float(x) for x in losses[:, -1]}) == 3
 
 
+@pytest.mark.parametrize("e", families_but("vae"), indirect=True)
 def test_accumulated_gradients_equal_those_of_the_whole_batch_inside_and_outside_a_loop(e):
     small, calls = e.replace({"microbatch": 2}), (1,) * STEPS
     whole, a = train_pack([e], devices=1)

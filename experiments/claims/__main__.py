@@ -25,8 +25,8 @@ import sys
 from absl import app, flags
 
 from experiments import _environment, claims
-from experiments._errors import expected
-from scaling.claims import BUDGETS, ClaimError, Trial, pages, parse_changes, registry
+from experiments._errors import ending_well
+from scaling.claims import BUDGETS, Trial, pages, parse_changes, registry
 from scaling.devices import exits
 from scaling.devices.compilation import keep_compiled
 from scaling.fields import ConfigError
@@ -96,7 +96,7 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     if not (_LIST.value or _RUN.value or _REPORT.value):
         raise app.UsageError("nothing to do: write --list, --run=ID --workdir=DIR, or --report")
-    try:
+    with ending_well():
         if _LIST.value:
             list_claims()
         if _RUN.value:
@@ -105,14 +105,6 @@ def main(argv):
             try_claims(_RUN.value)
         if _REPORT.value:
             report()
-    except (ClaimError, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except exits.Preempted:
-        print("\nstopped by SIGTERM; everything is saved: run the same command again to continue", file=sys.stderr)
-        sys.exit(exits.RESTART)
-    except KeyboardInterrupt:
-        exits.exit_now(130, "\nstopped; run the same command again to continue\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from scaling.store import files, strict_json
 REGISTERED, VERDICT = "registered.json", "verdict.json"
 
 
-class ClaimError(ValueError):
+class ClaimError(files.WorkdirError):
     """A claim that cannot be decided as it was registered; the message says why."""
 
 

@@ -66,7 +66,10 @@ class Criterion:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Runs of a claim that share a workdir, such as those of one family. metric: of the records, which the study shows."""
+    """Runs of a claim that share a workdir, such as those of one family. metric: of the records, which the study shows.
+
+    A claim about what is on record already has parts without runs.
+    """
 
     sweep: Sequence[Experiment]
     metric: str

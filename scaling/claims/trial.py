@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import jax
+import pandas as pd
 from etils import epath
 
 from scaling.claims import registry
@@ -60,7 +61,7 @@ class Trial:
         self.verdict = registry.read_verdict(self.workdir)
         self.studies = {} if self.verdict else {
             name: Study(Definition(f"{claim.statement} ({name})", part.metric, list(part.sweep), None), self.workdir / name,
-                        options, pack, command) for name, part in self.parts.items()}
+                        options, pack, command) for name, part in self.parts.items() if part.sweep}
 
     def describe(self) -> str:
         """What will be trained, for each part."""
@@ -82,6 +83,8 @@ class Trial:
 
     def trained(self, name: str) -> Trained:
         """The finished runs of a part."""
+        if name not in self.studies:
+            return Trained(pd.DataFrame(columns=["flops", "seconds"]), os.fspath(self.workdir / name))
         wanted = {run.fingerprint for run in self.studies[name].plan.runs}
         table = records.load_records(self.workdir / name)
         table = table[table["fingerprint"].isin(wanted)]
@@ -113,7 +116,7 @@ def _changed(part: Part, changes: Mapping) -> Part:
 
 
 def _fields(part: Part) -> set[str]:
-    return set(leaves(part.sweep[0]))
+    return set(leaves(part.sweep[0])) if part.sweep else set()
 
 
 def _as_values(claim: Claim, found: Finding) -> dict:

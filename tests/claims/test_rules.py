@@ -1,6 +1,7 @@
 """Each claim's rule gives the right verdict on records whose truth is planted."""
 
 import functools
+import sys
 
 import numpy as np
 import pandas as pd
@@ -67,3 +68,18 @@ def test_split_is_judged_by_the_exponent_of_the_best_size(alpha, beta, verdict):
 
     found = verdicts("split", "transformer", loss, noise=5e-4)
     assert found.count(verdict) >= len(found) - 2 and (REPRODUCED if verdict == REFUTED else REFUTED) not in found
+
+
+def test_far_is_judged_by_the_forecasts_on_record(monkeypatch):
+    far = claims.find("far")
+    module = sys.modules[far.analyse.__module__]
+
+    def verdict(inside, error):
+        record = [{"family": "transformer", "relative_error": error * (1 + i / 100), "inside": i < inside, "ratio": 10.0}
+                  for i in range(40)]
+        monkeypatch.setattr(module, "entries", lambda family: record)
+        return far.decide(far.analyse("transformer", Trained(pd.DataFrame(), "")))
+
+    assert verdict(38, 0.01) == REPRODUCED
+    assert verdict(20, 0.01) == verdict(38, 0.1) == REFUTED
+    assert verdict(32, 0.01) == UNDECIDED

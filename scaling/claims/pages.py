@@ -69,7 +69,7 @@ def page(found: Mapping, figure: str | None) -> str:
 
 
 @plot.styled
-def draw(found: Mapping) -> Figure | None:
+def draw_panels(found: Mapping) -> Figure | None:
     """The panels of a claim's parts side by side; None where no part has one."""
     panels = {name: part["panel"] for name, part in found["parts"].items() if part["panel"]}
     if not panels:
@@ -99,7 +99,7 @@ def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]
     """Writes docs/claims/ID.md for each verdict, with its figure under docs/figures/claims. Returns the pages."""
     written = []
     for found in verdicts:
-        figure = draw(found)
+        figure = draw_panels(found)
         if figure is not None:
             plot.save_figure(docs / "figures" / "claims" / f"{found['id']}.png", figure)
         path = docs / "claims" / f"{found['id']}.md"

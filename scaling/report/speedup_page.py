@@ -9,7 +9,7 @@ from etils import epath
 from scaling import laws
 from scaling.figures.palette import Palette
 from scaling.figures.words import interval, missing, number, percent, power, sentence, to_error
-from scaling.laws.recipes.verdict import RULES, Estimate
+from scaling.laws.recipes.verdict import RULES, WithEnds
 from scaling.report import page, plots
 from scaling.report.plots import PlannedFigure
 from scaling.results import metrics
@@ -74,7 +74,7 @@ def rung_table(found: laws.Speedup) -> dict:
     return {"columns": columns, "rows": rows}
 
 
-def _factor(found: Estimate) -> tuple[str, str]:
+def _factor(found: WithEnds) -> tuple[str, str]:
     """(a factor, its interval) of an estimate in logarithms."""
     value, low, high = map(float, np.exp([found.value, found.low, found.high]))
     if missing(low):

@@ -8,7 +8,7 @@ import pytest
 from planted_recipes import Planted, ladders, loss, table
 
 from scaling import laws
-from scaling.laws.recipes.verdict import MARGIN, RULES, VERDICTS, Estimate, Evidence, advice, decide
+from scaling.laws.recipes.verdict import MARGIN, RULES, VERDICTS, Evidence, WithEnds, advice, decide
 
 QUIET = Planted(1.3, 0.9, noise=1e-6, seeds=2)
 
@@ -96,7 +96,7 @@ def test_the_answer_does_not_depend_on_the_order_of_runs_and_repeats_with_its_se
 
 
 def evidence(first=0.3, last=0.3, target=0.3, slope=0.0, wide=0.01, **more):
-    ends = {name: Estimate(value, value - wide, value + wide) for name, value in
+    ends = {name: WithEnds(value, value - wide, value + wide) for name, value in
             (("first", first), ("last", last), ("target", target), ("slope", slope))}
     return Evidence(**ends, **{"fits": True, "known": True, **more})
 

@@ -28,8 +28,8 @@ from scaling.laws.recipes.speedup import (
     solve_speedups,
     steepness,
 )
-from scaling.laws.recipes.trend import Line, Misfit, judge_line, line, pooled
-from scaling.laws.recipes.verdict import Estimate, Evidence
+from scaling.laws.recipes.trend import Misfit, TrendLine, judge_line, line, pooled
+from scaling.laws.recipes.verdict import Evidence, WithEnds
 
 BEYOND = 10.0  # times the compute of the largest rung, where no target is named
 
@@ -62,27 +62,27 @@ class Speedup:
         return self.table["flops"].to_numpy(float)
 
     @property
-    def lines(self) -> tuple[Line, Line]:
+    def lines(self) -> tuple[TrendLine, TrendLine]:
         """(the line, the lines of the draws)."""
         return line(self.flops, self.logs, self.weights), line(self.flops, self.draws, self.weights)
 
-    def at(self, flops: float) -> Estimate:
+    def at(self, flops: float) -> WithEnds:
         """The log speed-up that the line gives at FLOPs."""
         own, drawn = self.lines
         return self._estimate(own.at(flops), drawn.at(flops))
 
     @property
-    def slope(self) -> Estimate:
+    def slope(self) -> WithEnds:
         """The change of the log speed-up for each tenfold of compute."""
         own, drawn = self.lines
         return self._estimate(own.slope * np.log(10), drawn.slope * np.log(10))
 
-    def rung(self, place: int) -> Estimate:
+    def rung(self, place: int) -> WithEnds:
         return self._estimate(self.logs[place], self.draws[:, place])
 
-    def _estimate(self, value, draws) -> Estimate:
+    def _estimate(self, value, draws) -> WithEnds:
         ends = percentiles(np.asarray(draws), self.level) if np.isfinite(self.noise.size) else (np.nan, np.nan)
-        return Estimate(float(value), *ends)
+        return WithEnds(float(value), *ends)
 
     @property
     def evidence(self) -> Evidence:
@@ -219,6 +219,6 @@ def _finite(value) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _factors(found: Estimate) -> dict:
+def _factors(found: WithEnds) -> dict:
     """An estimate in logarithms as factors."""
     return {"speedup": _finite(np.exp(found.value)), "low": _finite(np.exp(found.low)), "high": _finite(np.exp(found.high))}

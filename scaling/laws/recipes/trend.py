@@ -16,7 +16,7 @@ from scaling.laws.recipes.speedup import Noise
 MISFIT = 0.05  # a lack of fit as large as the one seen has this chance, or less, if the line is right: it is refused
 
 
-class Line(NamedTuple):
+class TrendLine(NamedTuple):
     """value [...] at the weighted mean of log compute `middle`, and slope [...] by log compute."""
     value: np.ndarray
     slope: np.ndarray
@@ -38,13 +38,13 @@ class Misfit(NamedTuple):
         return self.p < MISFIT
 
 
-def line(flops: np.ndarray, logs: np.ndarray, weights: np.ndarray) -> Line:
+def line(flops: np.ndarray, logs: np.ndarray, weights: np.ndarray) -> TrendLine:
     """The line through log speed-ups [..., R] at FLOPs [R] by weighted least squares with weights [R]."""
     x = np.log(flops)
     middle = float(np.average(x, weights=weights))
     value = np.average(logs, weights=weights, axis=-1)
     slope = (logs * weights * (x - middle)).sum(-1) / (weights * (x - middle) ** 2).sum()
-    return Line(value, slope, middle)
+    return TrendLine(value, slope, middle)
 
 
 def judge_line(flops: np.ndarray, logs: np.ndarray, weights: np.ndarray, noise: Noise) -> Misfit:

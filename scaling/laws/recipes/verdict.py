@@ -24,15 +24,15 @@ VERDICTS = tuple(name for name, _ in RULES)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class WithEnds:
     """A number with the ends of its interval; NaN where none is known."""
     value: float
     low: float
     high: float
 
-    def narrowed(self, factor: float) -> Estimate:
+    def narrowed(self, factor: float) -> WithEnds:
         """The same estimate with both ends `factor` as far from it."""
-        return Estimate(self.value, self.value + factor * (self.low - self.value),
+        return WithEnds(self.value, self.value + factor * (self.low - self.value),
                         self.value + factor * (self.high - self.value))
 
 
@@ -43,10 +43,10 @@ class Evidence:
     fits: False where the test refuses the line. known: whether there is any estimate of noise.
     shaped: False where the base has too few runs for a law that can level off, and no law was chosen.
     """
-    first: Estimate     # by the line at the smallest rung
-    last: Estimate      # at the largest rung
-    target: Estimate    # by the line
-    slope: Estimate
+    first: WithEnds     # by the line at the smallest rung
+    last: WithEnds      # at the largest rung
+    target: WithEnds    # by the line
+    slope: WithEnds
     fits: bool
     known: bool
     shaped: bool = True
@@ -136,12 +136,12 @@ def advice(found: Evidence, verdict: str, spread: tuple[float, float], step: flo
             "the rule: train larger rungs.")
 
 
-def times(found: Estimate) -> str:
+def times(found: WithEnds) -> str:
     """A speed-up in words from its logarithm: "1.23 [1.18, 1.28]"."""
     value, low, high = np.exp([found.value, found.low, found.high])
     return f"{value:.3g}" if np.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _change(found: Estimate) -> str:
+def _change(found: WithEnds) -> str:
     value, low, high = np.expm1([found.value, found.low, found.high])
     return f"{value:+.1%}" + ("" if np.isnan(low) else f" [{low:+.1%}, {high:+.1%}]")

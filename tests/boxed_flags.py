@@ -3,6 +3,7 @@ for different flags. Tests that import several commands in one process keep the 
 import copy
 
 from absl import flags
+from array_record.python import array_record_data_source  # noqa: F401  it defines flags that it reads, in a box or outside
 
 
 class Box:

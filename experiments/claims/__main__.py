@@ -22,16 +22,20 @@ import pathlib
 import shlex
 import sys
 
-from absl import app, flags
+from scaling.devices.layouts import one_cpu_device_per_core
 
-from experiments import _environment, claims
-from experiments._errors import ending_well
-from scaling.claims import BUDGETS, Trial, pages, parse_changes, registry
-from scaling.devices import exits
-from scaling.devices.compilation import keep_compiled
-from scaling.fields import ConfigError
-from scaling.store import files
-from scaling.sweeps.runner import TrainingOptions
+one_cpu_device_per_core()  # before JAX starts
+
+from absl import app, flags  # noqa: E402
+
+from experiments import _environment, claims  # noqa: E402
+from experiments._errors import ending_well  # noqa: E402
+from scaling.claims import BUDGETS, Trial, pages, parse_changes, registry  # noqa: E402
+from scaling.devices import exits  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
+from scaling.fields import ConfigError  # noqa: E402
+from scaling.store import files  # noqa: E402
+from scaling.sweeps.runner import TrainingOptions  # noqa: E402
 
 _LIST = flags.DEFINE_bool("list", False, "List the claims, with what they cost.")
 _RUN = flags.DEFINE_list("run", [], "Claims to try, by their ids; all tries all of them.")

@@ -37,8 +37,8 @@ def analyse(name: str, part: Trained) -> Finding:
     many = statistics.paired(repeated, METRIC, "epochs", 1, EPOCHS[-1], ["seed"])
     half_life = statistics.resampled(runs, worth, ["tokens_seen", "epochs"], resamples=100)
     means = repeated.groupby("epochs")[METRIC].mean()
-    panel = Panel("epochs", "bits per byte", [Line("repeated", list(means.index), list(means)),
-                                              Line("fresh", [1, EPOCHS[-1]], [means[1]] * 2, dots=False)])
+    panel = Panel("epochs", "bits per byte", log_y=True, lines=[
+        Line("repeated", list(means.index), list(means)), Line("fresh", [1, EPOCHS[-1]], [means[1]] * 2, dots=False)])
     said = (f"R_D* is {half_life.value:.1f} epochs, 90% [{half_life.low:.1f}, {half_life.high:.1f}], by equation 5 of the "
             "source: 16 epochs are as good as the amount of fresh data that gives the same loss, between runs on "
             f"{', '.join(f'{tokens:,.0f}' for tokens in sorted(fresh['tokens_seen'].unique()))} fresh tokens.")

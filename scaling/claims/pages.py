@@ -37,16 +37,18 @@ def verdict_table(verdicts: Sequence[Mapping], pages: str = "docs/claims") -> st
 
 def page(found: Mapping, figure: str | None) -> str:
     """The page of a claim in Markdown. figure: the address of its figure from the page."""
-    lines = [f"# {found['statement']}", "", f"{_bold(found['verdict'])} with the budget of {found['budget']}, on "
-             f"{found['machine']}, {found['date'][:10]}.", "", f"Who says so: {found['source']}", "",
-             "| part | number | published | ours | the claim holds | verdict |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [f"# {found['statement']}", "", f"{_bold(found['verdict'].capitalize())} with the budget of {found['budget']}, "
+             f"on {found['machine']}, {found['date'][:10]}.", "", f"Who says so: {found['source']}", "",
+             "| part | number | published | ours | the claim holds | verdict | decided from |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
     for name, part in found["parts"].items():
         published = found["published"].get(name, found["published"].get("", ""))
         for rule, estimate in part["estimates"].items():
             lines.append(f"| {name} | {found['rules'][rule]['quantity']} | {published} | {_number(estimate)} | "
-                         f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} |")
+                         f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} | {_power(estimate)} |")
     lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
-              "region, refuted where it lies outside, and undecided where it reaches over a bound.", ""]
+              "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" says how "
+              "far from a bound a number has to lie for such runs to decide.", ""]
     for rule in found["rules"].values():
         lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
     if figure:
@@ -54,7 +56,7 @@ def page(found: Mapping, figure: str | None) -> str:
     for name, part in found["parts"].items():
         parts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
                  words.sentence(f"{words.plural(part['diverged'], 'run')} diverged and were left out")
-                 if part["diverged"] else "", _power(part)]
+                 if part["diverged"] else ""]
         lines += [f"**{name}.** {' '.join(text for text in parts if text)}", ""]
     if found["more"]:
         lines += [f"What would change the verdict: {found['more']}", ""]
@@ -118,7 +120,7 @@ def with_table(text: str, verdicts: Sequence[Mapping], name: str = "README.md") 
 
 
 def _bold(verdict: str) -> str:
-    return f"**{verdict}**" if verdict in (REPRODUCED, REFUTED) else verdict
+    return f"**{verdict}**" if verdict.lower() in (REPRODUCED, REFUTED) else verdict
 
 
 def _first(found: Mapping, part: Mapping) -> str:
@@ -131,7 +133,8 @@ def _number(estimate: Mapping) -> str:
     value, low, high = (float("nan") if estimate[key] is None else estimate[key] for key in ("value", "low", "high"))
     if estimate["low"] is None or estimate["high"] is None:
         return f"{words.short(value)}, without an interval"
-    return f"{words.to_error(value, (high - low) / 2)} {words.interval(low, high)}"
+    low, middle, high = (words.to_error(number, (high - low) / 2) for number in (low, value, high))
+    return f"{middle} [{low}, {high}]"
 
 
 def _region(rule: Mapping) -> str:
@@ -140,6 +143,5 @@ def _region(rule: Mapping) -> str:
     return f"below {rule['high']:g}" if rule["low"] is None else f"from {rule['low']:g} to {rule['high']:g}"
 
 
-def _power(part: Mapping) -> str:
-    known = [estimate["power"] for estimate in part["estimates"].values() if estimate["power"] is not None]
-    return f"These runs decide where a number lies {words.short(known[0])} or more from a bound." if known else ""
+def _power(estimate: Mapping) -> str:
+    return "" if estimate["power"] is None else f"±{words.short(estimate['power'], 2)}"

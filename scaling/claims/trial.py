@@ -14,6 +14,7 @@ from etils import epath
 from scaling.claims import registry
 from scaling.claims.claim import BUDGETS, Claim, Finding, Panel, Part, Trained, joint_verdict
 from scaling.fields import ConfigError, leaves, nearest
+from scaling.figures import words
 from scaling.results import records
 from scaling.study.definition import Definition
 from scaling.study.study import Study
@@ -136,6 +137,5 @@ def _panel_as_values(panel: Panel) -> dict:
 
 
 def _machine() -> str:
-    """The devices, such as "2 cpu devices"."""
-    devices = jax.devices()
-    return f"{len(devices)} {devices[0].device_kind} device{'s' if devices[1:] else ''}"
+    """The devices, such as "2 devices (cpu)"."""
+    return f"{words.plural(jax.device_count(), 'device')} ({jax.devices()[0].device_kind})"

@@ -15,8 +15,6 @@ from report_study import image_sweep, sweep
 from scaling.results import records
 
 with (BOX := Box()):
-    from array_record.python import array_record_data_source  # noqa: F401  it defines flags that it reads
-
     from experiments import compare
     from experiments._config_flags import refuse_unknown
     from scaling.study import study, two_studies

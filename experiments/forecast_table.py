@@ -66,7 +66,8 @@ def finished(workdir: pathlib.Path) -> bool:
 
 def train(path: str, chosen: list[str], workdir: pathlib.Path, hours: float | None) -> int:
     """Runs the studies in turn, and returns the exit status of the first one that failed, or 0."""
-    start, before = time.monotonic(), {}
+    start = time.monotonic()
+    before = {name.rpartition("-")[0]: name for name in names(path, "*") if finished(workdir / name)}
     for name in chosen:
         group = name.rpartition("-")[0]
         if not finished(workdir / name):

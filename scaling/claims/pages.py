@@ -47,8 +47,8 @@ def page(found: Mapping, figure: str | None) -> str:
             lines.append(f"| {name} | {found['rules'][rule]['quantity']} | {published} | {_number(estimate)} | "
                          f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} | {_power(estimate)} |")
     lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
-              "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" says how "
-              "far from a bound a number has to lie for such runs to decide.", ""]
+              "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" "
+              "says how far from a bound a number has to lie for such runs to decide.", ""]
     for rule in found["rules"].values():
         lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
     if figure:

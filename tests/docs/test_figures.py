@@ -9,7 +9,7 @@ import pytest
 from tools import draw_pages
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 LARGEST = 250_000  # bytes
 
@@ -25,7 +25,7 @@ def test_a_page_has_figures_with_alternative_texts(page):
 
 def test_every_figure_is_on_a_page():
     shown = {(page.parent / path).resolve() for page in PAGES for _, path in FIGURE.findall(page.read_text())}
-    assert shown == {path.resolve() for path in (ROOT / "docs" / "figures").iterdir()}
+    assert shown == {path.resolve() for path in (ROOT / "docs" / "figures").rglob("*.*")}
 
 
 @pytest.mark.parametrize("name", draw_pages.DIAGRAMS)

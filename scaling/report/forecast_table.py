@@ -153,7 +153,7 @@ def draw_table(entries: Sequence[Mapping]) -> Figure | None:
             panel.plot(at, [entry["relative_error"] for entry in mine], linestyle="none", marker=plot.SHAPES[index],
                        color=plot.HUES[index], label=data)
         panel.yaxis.set_major_formatter(words.signed_percent)
-        panel.legend(loc="best")
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)  # where no interval lies
         plot.finish(panel, ticks=words.short)
         panel.yaxis.set_major_formatter(words.signed_percent)
     return figure

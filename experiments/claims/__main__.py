@@ -1,11 +1,11 @@
 """What generative models are said to do with scale: each claim is tried, and gets a verdict by a rule written first.
 
     python -m experiments.claims --list
-    python -m experiments.claims --run=size,fade --budget=5m --workdir=runs/claims
+    python -m experiments.claims --run=size,data --budget=5m --workdir=runs/claims
     python -m experiments.claims --report --workdir=runs/claims
 
 The first command lists the claims with what they cost. The second registers the rules of two claims, trains their runs
-under runs/claims/size and runs/claims/fade, and prints a verdict for each: reproduced, refuted or undecided, with the
+under runs/claims/size and runs/claims/data, and prints a verdict for each: reproduced, refuted or undecided, with the
 number that decides and its 90% interval. It can be interrupted and run again. A verdict is written once; another trial
 takes another --workdir. The third prints the table of all verdicts in the workdir.
 

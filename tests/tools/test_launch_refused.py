@@ -42,7 +42,8 @@ for argv in json.load(sys.stdin):
         runpy.run_module("tools.launch." + argv[0], run_name="__main__", alter_sys=True)
     os.close(write)
     said = os.fdopen(read).read()
-    print(json.dumps([os.waitstatus_to_exitcode(os.wait()[1]), said]))
+    # What a later child inherits unwritten, it writes at its end.
+    print(json.dumps([os.waitstatus_to_exitcode(os.wait()[1]), said]), flush=True)
 """
 
 

@@ -28,7 +28,7 @@ from absl import app, flags
 from experiments import _environment
 from experiments._errors import expected
 from scaling.fields import ConfigError
-from scaling.figures import plot
+from scaling.figures import plot, words
 from scaling.report import forecast_table
 from scaling.store import files
 from scaling.study import configs
@@ -85,12 +85,10 @@ def train(path: str, chosen: list[str], workdir: pathlib.Path, hours: float | No
 
 def write_page(page: pathlib.Path, entries: list[dict]) -> None:
     """Writes the tables between the marks of a page, and the figure into its folder `figures`."""
-    text = page.read_text()
-    start, end = (text.find(mark) for mark in MARKS)
-    if not 0 <= start < end:
+    text = words.put_between(page.read_text(), MARKS, forecast_table.forecasts_markdown(entries))
+    if text is None:
         raise ConfigError(f"--page={page} has no lines {MARKS[0]} and {MARKS[1]}, between which the tables belong")
-    inner = f"{MARKS[0]}\n\n{forecast_table.forecasts_markdown(entries)}\n\n"
-    files.atomic_write(page, text[:start] + inner + text[end:])
+    files.atomic_write(page, text)
     if (figure := forecast_table.draw_table(entries)) is not None:
         plot.save_figure(page.parent / "figures" / "forecasts.png", figure)
 

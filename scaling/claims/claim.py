@@ -53,12 +53,6 @@ class Criterion:
             return REPRODUCED
         return REFUTED if found.high < self.low or found.low > self.high else UNDECIDED
 
-    def region(self) -> str:
-        """The region in words: "above 0.02", "from 0.1 to 0.3"."""
-        if math.isinf(self.high):
-            return f"above {self.low:g}"
-        return f"below {self.high:g}" if math.isinf(self.low) else f"from {self.low:g} to {self.high:g}"
-
     def power(self, found: Estimate) -> float:
         """How far from a bound a number must lie to be decided with such an interval: half of its width."""
         return (found.high - found.low) / 2

@@ -80,8 +80,6 @@ def draw_panels(found: Mapping) -> Figure | None:
     for axes, (name, panel) in zip(grid[0], panels.items()):
         named = f"{name}: {panel['y']}" if len(panels) > 1 else panel["y"]
         plot.dress(axes, panel["x"], named, panel["labels"], log_x=panel["log_x"])
-        if panel["log_y"]:
-            axes.set_yscale("log")
         ends = []
         for number, line in enumerate(panel["lines"]):
             colour = plot.HUES[number % len(plot.HUES)]
@@ -113,10 +111,10 @@ def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]
 
 def with_table(text: str, verdicts: Sequence[Mapping], name: str = "README.md") -> str:
     """The text of a README with the table between its marks. Raises ConfigError where the marks are missing."""
-    start, end = (text.find(mark) for mark in MARKS)
-    if not 0 <= start < end:
+    found = words.put_between(text, MARKS, verdict_table(verdicts))
+    if found is None:
         raise ConfigError(f"{name} has no lines {MARKS[0]} and {MARKS[1]}, between which the table of claims belongs")
-    return f"{text[:start]}{MARKS[0]}\n\n{verdict_table(verdicts)}\n\n{text[end:]}"
+    return found
 
 
 def _bold(verdict: str) -> str:

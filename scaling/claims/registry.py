@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import inspect
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -34,8 +33,8 @@ def content(claim: Claim, budget: str, changes: Mapping, parts: Mapping[str, Par
     module = sys.modules[claim.analyse.__module__]
     return {
         "id": claim.id, "statement": claim.statement, "source": claim.source, "published": dict(claim.published),
-        "rules": {name: {"quantity": rule.quantity, "low": finite(rule.low), "high": finite(rule.high), "why": rule.why}
-                  for name, rule in claim.rules.items()},
+        "rules": {name: {"quantity": rule.quantity, "low": strict_json.finite(rule.low),
+                         "high": strict_json.finite(rule.high), "why": rule.why} for name, rule in claim.rules.items()},
         "budget": budget, "changes": dict(changes),
         "runs": {name: sorted(strict_json.digest(experiments.to_dict(run)) for run in part.sweep)
                  for name, part in parts.items()},
@@ -78,9 +77,3 @@ def write_verdict(workdir: epath.Path, verdict: dict) -> None:
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def finite(number: float) -> float | None:
-    """A number for JSON, which has no infinity and no NaN."""
-    return float(number) if math.isfinite(number) else None
-

@@ -16,6 +16,7 @@ from scaling.claims.claim import BUDGETS, Claim, Finding, Panel, Part, Trained, 
 from scaling.fields import ConfigError, leaves, nearest
 from scaling.figures import words
 from scaling.results import records
+from scaling.store import strict_json
 from scaling.study.definition import Definition
 from scaling.study.study import Study
 from scaling.sweeps.runner import TrainingOptions
@@ -70,7 +71,7 @@ class Trial:
 
     def run(self, say=print) -> dict:
         """Registers the rules, trains what is missing, and returns the verdict, which is written once."""
-        registry.register_rules(self.workdir, self.wanted)
+        held = registry.register_rules(self.workdir, self.wanted)
         if self.verdict is not None:
             say(f"{self.claim.id}: the verdict of {self.verdict['date']} stands; another trial takes another --workdir")
             return self.verdict
@@ -78,7 +79,7 @@ class Trial:
             study.prepare()
             say(study.describe())
             study.train()
-        self.verdict = self._decide()
+        self.verdict = self._decide(held)
         registry.write_verdict(self.workdir, self.verdict)
         return self.verdict
 
@@ -92,7 +93,8 @@ class Trial:
         lost = table["diverged"].fillna(False).astype(bool)
         return Trained(table[~lost].reset_index(drop=True), os.fspath(self.workdir / name), int(lost.sum()))
 
-    def _decide(self) -> dict:
+    def _decide(self, held: Mapping) -> dict:
+        """The verdict, by the rules that were registered as `held`."""
         claim, parts, cost = self.claim, {}, {"runs": 0, "flops": 0.0, "seconds": 0.0}
         for name in self.parts:
             trained = self.trained(name)
@@ -102,7 +104,6 @@ class Trial:
             cost["runs"] += len(trained.runs)
             for column in ("flops", "seconds"):
                 cost[column] += float(trained.runs[column].sum())
-        held = registry.register_rules(self.workdir, self.wanted)
         fixed = ("id", "statement", "source", "published", "rules", "budget", "changes")
         return {name: self.wanted[name] for name in fixed} | {
             "verdict": joint_verdict(part["verdict"] for part in parts.values()), "parts": parts, "more": claim.more,
@@ -124,14 +125,14 @@ def _as_values(claim: Claim, found: Finding) -> dict:
     estimates = {}
     for name, estimate in found.estimates.items():
         rule = claim.rules[name]
-        numbers = {key: registry.finite(value) for key, value in (
+        numbers = {key: strict_json.finite(value) for key, value in (
             ("value", estimate.value), ("low", estimate.low), ("high", estimate.high), ("power", rule.power(estimate)))}
         estimates[name] = numbers | {"runs": estimate.runs, "note": estimate.note, "verdict": rule.decide(estimate)}
     return {"estimates": estimates, "panel": found.panel and _panel_as_values(found.panel), "said": found.said}
 
 
 def _panel_as_values(panel: Panel) -> dict:
-    lines = [dataclasses.asdict(line) | {key: [registry.finite(number) for number in getattr(line, key)]
+    lines = [dataclasses.asdict(line) | {key: [strict_json.finite(number) for number in getattr(line, key)]
                                          for key in ("x", "y", "low", "high")} for line in panel.lines]
     return dataclasses.asdict(panel) | {"lines": lines}
 

@@ -135,6 +135,12 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def put_between(text: str, marks: tuple[str, str], inner: str) -> str | None:
+    """The text with `inner` as a paragraph between two marks; None where it does not have them, in this order."""
+    start, end = (text.find(mark) for mark in marks)
+    return f"{text[:start]}{marks[0]}\n\n{inner}\n\n{text[end:]}" if 0 <= start < end else None
+
+
 def printable(text: str) -> str:
     """`text` for an HTML page. Characters that HTML cannot hold (controls, lone surrogates) become �."""
     text = text.replace("\r\n", "\n")

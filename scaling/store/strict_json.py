@@ -23,6 +23,11 @@ class SealError(ValueError):
     """A value is not the one that its digest belongs to."""
 
 
+def finite(number) -> float | None:
+    """A number for JSON, which has no infinity and no NaN: None stands for them."""
+    return float(number) if math.isfinite(number) else None
+
+
 def digest(value) -> str:
     """The digest of a JSON value: 32 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

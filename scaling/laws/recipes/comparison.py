@@ -30,6 +30,7 @@ from scaling.laws.recipes.speedup import (
 )
 from scaling.laws.recipes.trend import Misfit, TrendLine, judge_line, line, pooled
 from scaling.laws.recipes.verdict import Evidence, WithEnds
+from scaling.store.strict_json import finite
 
 BEYOND = 10.0  # times the compute of the largest rung, where no target is named
 
@@ -123,9 +124,9 @@ class Speedup:
                 "rungs": self.table.astype(object).where(self.table.notna(), None).to_dict("records"),
                 "target": {"flops": self.target, **_factors(found.target)},
                 "slope": {"per": "tenfold of compute", **_factors(found.slope)},
-                "line": {"fits": found.fits, "p": _finite(self.misfit.p),
+                "line": {"fits": found.fits, "p": finite(self.misfit.p),
                          "freedom": self.misfit.freedom},
-                "noise": {"size": _finite(self.noise.size), "freedom": _finite(self.noise.freedom),
+                "noise": {"size": finite(self.noise.size), "freedom": finite(self.noise.freedom),
                           "source": self.noise.source, "paired": self.paired},
                 "law": None if self.law is None else self.law.to_json(), "notes": [*self.said, *self.notes]}
 
@@ -215,10 +216,6 @@ def _target(target: float | None, flops: np.ndarray) -> float:
     return float(BEYOND * flops.max() if target is None else target)
 
 
-def _finite(value) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _factors(found: WithEnds) -> dict:
     """An estimate in logarithms as factors."""
-    return {"speedup": _finite(np.exp(found.value)), "low": _finite(np.exp(found.low)), "high": _finite(np.exp(found.high))}
+    return {"speedup": finite(np.exp(found.value)), "low": finite(np.exp(found.low)), "high": finite(np.exp(found.high))}

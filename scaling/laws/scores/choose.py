@@ -186,14 +186,15 @@ def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, not
 
 
 def stacking(points: pd.DataFrame) -> dict[str, float]:
-    """{law: weight} from held-out errors, `Holdout.points`: proportional to the normal likelihood of one error a cut.
+    """{law: weight} from held-out errors, `Holdout.points`: inverse to the mean square over cuts (Bates and Granger 1969).
 
-    With unknown variance that is rmse^-m for m cuts. The errors behind one cut come from one fit and hardly count as more.
+    A likelihood would take the power -m / 2 of it for m cuts, and so give nearly all weight to one law, although runs that
+    are held out by several cuts are nearly the same runs.
     """
     errors = points.assign(square=_gap(points) ** 2)
     mean = errors.groupby(["law", "cut"], sort=False).square.mean().groupby("law", sort=False).mean()
-    likelihood = (mean / mean.min()) ** (-0.5 * points.cut.nunique())
-    kept = likelihood[likelihood > LEAST]
+    inverse = mean.min() / mean
+    kept = inverse[inverse > LEAST]
     return {str(law): float(weight) for law, weight in (kept / kept.sum()).items()}
 
 

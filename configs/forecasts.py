@@ -14,8 +14,8 @@ Cost and results: docs/forecasts.md.
 
 import dataclasses
 
-from scaling import experiment
-from scaling.experiment import RateRule, by_rule, chain, grid
+from experiments._ladders import GAN, TRANSFORMER, VAE, Rungs
+from scaling.experiment import by_rule, chain, grid
 from scaling.fields import ConfigError
 
 RATIOS = (10, 30, 100, 300)
@@ -26,77 +26,52 @@ class Plan:
     """What is fitted and what is forecast, for one family on one kind of data.
 
     Amounts of data are in tokens or examples. `cells` holds the largest width for each amount; the targets are (width,
-    amount) for each of RATIOS.
+    amount) for each of RATIOS. The config has the fields of the ladder and then `fields`.
     """
 
     title: str
     metric: str
+    rungs: Rungs
     cells: dict[int, int]
     seeds: tuple[int, ...]  # of each amount
     widths: tuple[int, ...]
     targets: tuple[tuple[int, int], ...]
-    batch: int  # of the least amount
-    rate: float  # of `width` on the least amount
-    width: int
-    horizon: float
-    width_power: float
     law: str = "bounded"
     seed: int = 0  # the first one; a plan that is tried again takes others
-    fields: dict = dataclasses.field(default_factory=dict)  # of the config
-
-    @property
-    def least(self) -> int:
-        return min(self.cells)
-
-    @property
-    def rule(self) -> RateRule:
-        return RateRule(seen=self.least, batch=self.batch, horizon=self.horizon, width=self.width,
-                        width_power=self.width_power)
+    fields: dict = dataclasses.field(default_factory=dict)
 
 
-TEXT = {"family.layers": 1, "family.head_dim": 8, "data.length": 128, "data.evaluation_tokens": 262_144,
-        "optim.name": "muon", "optim.warmup": 20, "optim.table_rate": 8.0}
-
-IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
 TEACHER = {"data.name": "teacher:2,coupling=3", "data.levels": 4}
 
-VAE = {
-    "metric": "bits_per_dim", "widths": (8, 12, 16, 24, 32, 48),
+VAES = {
+    "metric": "bits_per_dim", "rungs": VAE, "widths": (8, 12, 16, 24, 32, 48),
     "cells": {4_000: 48, 8_000: 32, 16_000: 24, 32_000: 16, 64_000: 12, 128_000: 8}, "seeds": (12, 8, 6, 4, 4, 4),
     "targets": ((40, 94_000), (56, 153_000), (72, 320_000), (104, 481_000)),
-    "batch": 11, "rate": 0.01, "width": 24, "horizon": -0.36, "width_power": 0.0,
-    "fields": IMAGES | {"family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096,
-                        "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99},
 }
 
-GAN = {
-    "metric": "fd_infinity_relative", "widths": (8, 12, 16, 24),
+GANS = {
+    "metric": "fd_infinity_relative", "rungs": GAN, "widths": (8, 12, 16, 24),
     "cells": {5_000: 24, 7_000: 16, 10_000: 16, 14_000: 12, 20_000: 12, 28_000: 8, 40_000: 8},
     "seeds": (10, 10, 10, 8, 8, 8, 8),
     "targets": ((32, 34_000), (48, 47_000), (64, 91_000), (96, 123_000)),
-    "batch": 8, "rate": 0.008, "width": 16, "horizon": -0.36, "width_power": 0.0,
-    "fields": IMAGES | {"family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,
-                        "optim.beta2": 0.99, "optim.epsilon": 1e-8, "optim.weight_decay": 0.0, "optim.clip": 0.0,
-                        "optim.warmup": 20, "optim.ema": 0.99},
 }
 
 PLANS = {
     "transformer-pycode": Plan(
-        title="Byte-level Transformers on Python code", metric="bits_per_byte", widths=(16, 24, 32, 40, 48, 56),
+        title="Byte-level Transformers on Python code", metric="bits_per_byte", rungs=TRANSFORMER,
+        widths=(16, 24, 32, 40, 48, 56),
         cells={262_144: 56, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16},
         seeds=(10, 8, 6, 6, 6, 6, 6), seed=100, law="stacked",
-        targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000)),
-        batch=6, rate=0.0275, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "pycode/stdlib"}),
+        targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000))),
     "transformer-hmm": Plan(
         title="Transformers on the tokens of a hidden Markov chain", metric="loss", widths=(8, 16, 24, 32, 48),
+        rungs=dataclasses.replace(TRANSFORMER, least=65_536, batch=3, rate=0.032), fields={"data.name": "hmm:64"},
         cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
-        targets=((56, 2_660_000), (80, 4_150_000), (112, 7_360_000), (160, 11_300_000)),
-        batch=3, rate=0.032, width=48, horizon=-0.36, width_power=-0.42, fields=TEXT | {"data.name": "hmm:64"}),
-    "vae-glyphs": Plan(title="Hierarchical VAEs on rendered letters", **VAE),
-    "vae-teacher": Plan(title="Hierarchical VAEs on the images of a teacher", **VAE | {"fields": VAE["fields"] | TEACHER}),
-    "gan-glyphs": Plan(title="Generative adversarial networks on rendered letters", **GAN),
-    "gan-teacher": Plan(title="Generative adversarial networks on the images of a teacher",
-                        **GAN | {"fields": GAN["fields"] | TEACHER}),
+        targets=((56, 2_660_000), (80, 4_150_000), (112, 7_360_000), (160, 11_300_000))),
+    "vae-glyphs": Plan(title="Hierarchical VAEs on rendered letters", **VAES),
+    "vae-teacher": Plan(title="Hierarchical VAEs on the images of a teacher", fields=TEACHER, **VAES),
+    "gan-glyphs": Plan(title="Generative adversarial networks on rendered letters", **GANS),
+    "gan-teacher": Plan(title="Generative adversarial networks on the images of a teacher", fields=TEACHER, **GANS),
 }
 
 
@@ -111,39 +86,24 @@ def get_config(study="transformer-pycode-10"):
         raise ConfigError(f"{study} is no study of this config; write one of {', '.join(names())}, or {next(iter(PLANS))}"
                           "-rates for a pilot")
     plan = PLANS[name]
-    config = experiment.config(name.partition("-")[0])
+    config = plan.rungs.config(**plan.fields)
     config.title, config.metric, config.law, config.target_seeds = plan.title, plan.metric, plan.law, 3
     config.plan, config.part, config.seed = name, part, plan.seed
-    config.update_from_flattened_dict(plan.fields)
     return config
 
 
-def at(config, width, amount):
-    """The experiment at one width on one amount of data, at the base rate; the rule gives it its own."""
-    plan, sized = PLANS[config.plan], config.copy_and_resolve_references()
-    sized.family.width = width
-    batch = plan.batch * (amount / plan.least) ** 0.5
-    sized.data.batch = 2 * round(batch / 2) if batch > 8 else round(batch)  # two devices divide the batch of a target
-    base = experiment.from_config(sized)
-    unit = "tokens" if hasattr(base.data, "tokens") else "examples"
-    whole = round(amount / base.data.per_step) * base.data.per_step
-    return base.replace({f"data.{unit}": whole, "optim.learning_rate": plan.rate})
-
-
 def sweep(config):
-    plan, first = PLANS[config.plan], config.seed
-    if config.part == "rates":
-        amounts = (plan.least, sorted(plan.cells)[2], max(plan.cells))
-        corners = [(width, amount) for amount in amounts
-                   for width in (min(plan.widths[1], plan.cells[amount]), plan.cells[amount])]
-        rates = [plan.rate * factor for factor in (0.35, 0.6, 1.0, 1.7, 2.8)]
-        cells = [grid(at(config, *corner), {"optim.learning_rate": rates, "seed": [first, first + 1]})
-                 for corner in dict.fromkeys(corners)]
-    else:
-        cells = [grid(at(config, width, amount), {"seed": [first + number for number in range(seeds)]})
-                 for (amount, largest), seeds in zip(plan.cells.items(), plan.seeds, strict=True)
-                 for width in plan.widths if width <= largest]
-    return by_rule(chain(*cells), plan.rule)
+    plan = PLANS[config.plan]
+    rungs = plan.rungs
+    if config.part != "rates":
+        return rungs.triangle(config, plan.widths, plan.cells, plan.seeds)
+    amounts = (rungs.least, sorted(plan.cells)[2], max(plan.cells))
+    corners = [(width, amount) for amount in amounts
+               for width in (min(plan.widths[1], plan.cells[amount]), plan.cells[amount])]
+    rates = [rungs.rate * factor for factor in (0.35, 0.6, 1.0, 1.7, 2.8)]
+    cells = [grid(rungs.at(config, *corner), {"optim.learning_rate": rates, "seed": [config.seed, config.seed + 1]})
+             for corner in dict.fromkeys(corners)]
+    return by_rule(chain(*cells), rungs.rule)
 
 
 def target(config, learning_rate):
@@ -152,4 +112,4 @@ def target(config, learning_rate):
         return None
     plan = PLANS[config.plan]
     width, amount = plan.targets[RATIOS.index(int(config.part))]
-    return plan.rule(at(config, width, amount))
+    return plan.rungs.run(config, width, amount)

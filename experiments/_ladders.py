@@ -1,0 +1,88 @@
+"""Smooth ladders: small models of one recipe, whose width grows while the depth is fixed, at rates that pilots found.
+
+    config = VAE.config()
+    run = VAE.run(config, width=24, amount=32_000)      # at the rate of the ladder's rule
+
+Studies and claims take their runs from here. The batch grows with the square root of the amount of data, and one base rate
+serves all runs by a rule (docs/recipes.md). Images are rendered letters of 16 x 16 pixels in 16 levels of grey, unless the
+config names other data.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from scaling import experiment
+from scaling.experiment import Experiment, RateRule, by_rule, chain, grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Rungs:
+    """Runs of one family that differ in width, amount of data and seed.
+
+    fields: those of the config. batch: of `least` tokens or examples, in sequences or images. rate: of `width` at `least`.
+    horizon, width_power: powers of the rule of rates, see `RateRule`.
+    """
+
+    family: str
+    fields: Mapping[str, object]
+    least: int
+    batch: float
+    rate: float
+    width: int
+    horizon: float = -0.36
+    width_power: float = 0.0
+
+    def config(self, **changes):
+        """The config of a study, with the fields of the ladder and then `changes`."""
+        config = experiment.config(self.family)
+        config.update_from_flattened_dict({**self.fields, **changes})
+        return config
+
+    @property
+    def rule(self) -> RateRule:
+        return RateRule(seen=self.least, batch=self.batch, horizon=self.horizon, width=self.width,
+                        width_power=self.width_power)
+
+    def at(self, config, width: int, amount: float) -> Experiment:
+        """The run of one width on an amount of data, in whole batches, at the base rate, which the rule has yet to move."""
+        sized = config.copy_and_resolve_references()
+        sized.family.width = width
+        sized.data.batch = whole_batch(self.batch * (amount / self.least) ** 0.5)
+        base = experiment.from_config(sized)
+        whole = round(amount / base.data.per_step) * base.data.per_step
+        return base.replace({base.data.length_knob: whole, "optim.learning_rate": self.rate})
+
+    def run(self, config, width: int, amount: float, **changes) -> Experiment:
+        """The run of `at` at the rate of the rule; `changes` do not move the rate."""
+        return self.rule(self.at(config, width, amount)).replace(changes)
+
+    def triangle(self, config, widths: Iterable[int], largest: Mapping[int, int], seeds: Iterable[int]) -> list[Experiment]:
+        """The runs of every width up to the `largest` of each amount of data, with so many seeds for each amount.
+
+        So all amounts end at about the same compute. Seeds count from `config.seed`.
+        """
+        cells = [grid(self.at(config, width, amount), {"seed": [config.seed + number for number in range(count)]})
+                 for (amount, most), count in zip(largest.items(), seeds, strict=True) for width in widths if width <= most]
+        return by_rule(chain(*cells), self.rule)
+
+
+def whole_batch(size: float) -> int:
+    """The nearest batch that two devices divide; a small one need not be even, since its runs are trained on one device."""
+    return 2 * round(size / 2) if size > 8 else round(size)
+
+
+TRANSFORMER = Rungs(  # on bytes
+    "transformer", {"family.layers": 1, "family.head_dim": 8, "data.name": "pycode/stdlib", "data.length": 128,
+                    "data.evaluation_tokens": 262_144, "optim.name": "muon", "optim.warmup": 20, "optim.table_rate": 8.0},
+    least=262_144, batch=6, rate=0.0275, width=48, width_power=-0.42)
+
+IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
+
+VAE = Rungs(
+    "vae", {**IMAGES, "family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096, "optim.name": "muon",
+            "optim.warmup": 40, "optim.ema": 0.99}, least=4_000, batch=11, rate=0.01, width=24)
+
+GAN = Rungs(
+    "gan", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,
+            "optim.beta2": 0.99, "optim.epsilon": 1e-8, "optim.weight_decay": 0.0, "optim.clip": 0.0, "optim.warmup": 20,
+            "optim.ema": 0.99}, least=5_000, batch=8, rate=0.008, width=16)

@@ -119,14 +119,34 @@ def _figures(figures, write) -> str:
 
 @plot.styled
 def figure(history):
-    """Ratios to each peer: a row for each model or sweep, of the machine that was measured last."""
-    found = latest(history)
-    rows = list(found[history[-1]["machine"]].values()) if history else []
-    rows = [line for line in rows if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    """Ratios to each peer: a panel for each machine, the last measured one first, and a row for each model or sweep."""
+    machines = {machine: found for machine, lines in latest(history).items() if (found := _rows(lines.values()))}
+    last = {line["machine"]: number for number, line in enumerate(history)}
+    order = sorted(machines, key=last.__getitem__, reverse=True) or ["nothing has been recorded yet"]
+    tall = [1.1 + 0.26 * max(1, len(machines.get(machine, ()))) for machine in order]
+    drawn, _ = plot.panels(width=7.6, height=0.5 + sum(tall))
+    drawn.clear()
+    for axes, machine in zip(drawn.subplots(len(order), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0], order):
+        plot.dress(axes, "times as fast as", machine)
+        axes.xaxis.set_tick_params(labelbottom=True)
+        _panel(axes, machines.get(machine, []))
+    if machines:
+        handles = {label: handle for axes in drawn.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+        labels = [label for label in PEERS.values() if label in handles]
+        drawn.legend([handles[label] for label in labels], labels, loc="outside upper center", ncols=3, frameon=False,
+                     labelcolor=COLOURS.ink)
+    return drawn
+
+
+def _rows(lines) -> list[dict]:
+    """The measurements that have ratios to peers, in order of size."""
     order = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
-    rows.sort(key=lambda line: _place(line["what"], order))
-    drawn, axes = plot.canvas("times as fast as", "", height=1.4 + 0.26 * max(1, len(rows)), log_x=True)
-    drawn.set_size_inches(7.6, drawn.get_figheight())
+    rows = [line for line in lines if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    return sorted(rows, key=lambda line: _place(line["what"], order))
+
+
+def _panel(axes, rows):
+    """Draws a row for each measurement, and the ratios to all peers in it."""
     for (who, label), colour, shape in zip(PEERS.items(), HUES, SHAPES, strict=False):
         points = [(line["ratios"][who], y) for y, line in enumerate(rows) if who in line["ratios"]]
         if points:
@@ -140,11 +160,6 @@ def figure(history):
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
     axes.minorticks_off()
-    if not rows:
-        axes.set_title("nothing has been recorded yet", loc="left", color=COLOURS.muted, fontsize=11)
-    if rows:
-        drawn.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=COLOURS.ink)
-    return drawn
 
 
 def _place(what, order):

@@ -32,6 +32,27 @@ Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with
 they are installed. `--seconds` and `--repeats` set the length of a figure, `--budget_seconds` of the whole, and
 `--microbatch` overrides the package's choice. [GPUs and TPUs](gpu.md) have a benchmark of their own.
 
+## Fast and plain
+
+What is fast has a plain form beside it, and tests say that both give the same values and gradients to rounding. How a
+run is computed is no part of its name. `--config.fast=False` takes the plain form of everything for which no other field
+names one: products, derivatives and layers as JAX writes them, XLA's default options, and a sum of the gradients over the
+devices in every microbatch. Single fields choose for themselves:
+
+| fast | plain |
+| --- | --- |
+| attention without whole scores | `--config.family.attention=xla` |
+| cross-entropy in blocks of the vocabulary | `--config.family.cross_entropy=whole` |
+| convolutions as products | `--config.family.convolution=xla` |
+| Muon on small matrices, divided among devices | `--config.optim.orthogonalise=plain` |
+| unrolled layers | `--config.family.scan=True` |
+| microbatches that fit a cache | `--config.microbatch=32`: all that a device has of a batch |
+| runs side by side in one program | `--pack=1` |
+| batches from the devices' memory | `--config.data.feed=streamed` |
+| programs and counts of earlier commands | `SCALING_COMPILATION_CACHE=off SCALING_REMEMBERED=off` |
+| trunks of earlier commands | `--keep_trunks=none` |
+| programs compiled while others train | `TrainingOptions(compile_ahead=False)`, in Python |
+
 ## What is compared
 
 * **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and

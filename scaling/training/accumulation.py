@@ -57,7 +57,7 @@ def _microbatch_key(experiment, mesh, runs) -> str:
 def shape_key(experiment) -> str:
     """Names what the speed of a step depends on: the model, the batch, the layout and the kind of optimiser."""
     e = experiment
-    return f"{e.family!r} {e.data.batch} {e.data.feed} {e.layout} {e.optim.name}"
+    return f"{e.family!r} {e.data.batch} {e.data.feed} {e.layout} {e.optim.name} {'fast' if e.fast else 'plain'}"
 
 
 def devices_key(devices) -> str:

@@ -155,8 +155,8 @@ def startup(bench):
     """Seconds from a command to its first step, without and with what earlier runs left in caches."""
     for name, cold in (("cold", True), ("warm", False)):
         bench.say(f"start-up, {name}")
-        found = [_elsewhere(bench, "tools._startup", "startup", cold=cold) for _ in range(min(STARTS, bench.repeats))]
-        if all(found):
+        starts = [_elsewhere(bench, "tools._startup", "startup", cold=cold) for _ in range(min(STARTS, bench.repeats))]
+        if found := [start for start in starts if start]:
             _dictionary(bench, "startup", name, {point: [each[point] for each in found] for point in found[0]}, "s")
 
 

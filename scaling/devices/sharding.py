@@ -63,7 +63,7 @@ class Placement:
 
 
 class MeshPlacement(Placement):
-    """Activations and gradients lie where a layout puts their axes on a mesh, of which `lead` divides what no model sees."""
+    """Activations and gradients lie where a layout puts their axes on a mesh, and `lead` divides what no model sees."""
 
     def __init__(self, mesh: Mesh, layout: Layout, lead: tuple[str, ...] = (), plain: bool = False):
         self.mesh, self.layout, self.lead, self.plain = mesh, layout, lead, plain

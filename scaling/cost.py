@@ -66,12 +66,19 @@ def forward_flops(family, batch_size: int) -> int:
     return flops(family.evaluate, *_abstract(family, batch_size))
 
 
-@functools.lru_cache(maxsize=1024)
-@remembered(sharding.platform)
 def convolves(family) -> bool:
-    """Whether a loss of the family has convolutions, which some backends want outside of compiled loops."""
-    arguments = _abstract(family, 1)
-    return any(_contains(jax.make_jaxpr(loss)(*arguments).jaxpr, "conv_general_dilated") for _, loss in family.players())
+    """Whether a loss of the family, in the form that is traced now, has convolutions, which some backends want outside of
+    compiled loops."""
+    return _convolves(family, sharding.platform(), "plain" if sharding.plain() else "fast")
+
+
+@functools.lru_cache(maxsize=1024)
+@remembered()
+def _convolves(family, platform, form):
+    with sharding.as_on(platform, form == "plain"):
+        arguments = _abstract(family, 1)
+        return any(_contains(jax.make_jaxpr(loss)(*arguments).jaxpr, "conv_general_dilated")
+                   for _, loss in family.players())
 
 
 def _contains(jaxpr, primitive) -> bool:

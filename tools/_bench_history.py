@@ -6,6 +6,7 @@ processes took meanwhile, where it is known.
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -146,7 +147,12 @@ def draw_figure(path, history):
     from scaling.figures import plot
     from tools import _bench_page
 
-    plot.save_figure(path, _bench_page.figure(history))
+    plot.save_figure(path, _bench_page.figure(history), about=digest(history))
+
+
+def digest(history) -> str:
+    """Names what the figure shows; the file of the figure holds it, so that a test sees one that is out of date."""
+    return hashlib.sha256(json.dumps([[*lines.values()] for lines in latest(history).values()]).encode()).hexdigest()[:16]
 
 
 def day(line) -> str:

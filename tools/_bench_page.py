@@ -32,6 +32,27 @@ Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with
 they are installed. `--seconds` and `--repeats` set the length of a figure, `--budget_seconds` of the whole, and
 `--microbatch` overrides the package's choice. [GPUs and TPUs](gpu.md) have a benchmark of their own.
 
+## Fast and plain
+
+What is fast has a plain form beside it, and tests say that both give the same values and gradients to rounding. How a
+run is computed is no part of its name. `--config.fast=False` takes the plain form of everything for which no other field
+names one: products, derivatives and layers as JAX writes them, XLA's default options, and a sum of the gradients over the
+devices in every microbatch. Single fields choose for themselves:
+
+| fast | plain |
+| --- | --- |
+| attention without whole scores | `--config.family.attention=xla` |
+| cross-entropy in blocks of the vocabulary | `--config.family.cross_entropy=whole` |
+| convolutions as products | `--config.family.convolution=xla` |
+| Muon on small matrices, divided among devices | `--config.optim.orthogonalise=plain` |
+| unrolled layers | `--config.family.scan=True` |
+| microbatches that fit a cache | `--config.microbatch=32`: all that a device has of a batch |
+| runs side by side in one program | `--pack=1` |
+| batches from the devices' memory | `--config.data.feed=streamed` |
+| programs and counts of earlier commands | `SCALING_COMPILATION_CACHE=off SCALING_REMEMBERED=off` |
+| trunks of earlier commands | `--keep_trunks=none` |
+| programs compiled while others train | `TrainingOptions(compile_ahead=False)`, in Python |
+
 ## What is compared
 
 * **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and
@@ -119,14 +140,34 @@ def _figures(figures, write) -> str:
 
 @plot.styled
 def figure(history):
-    """Ratios to each peer: a row for each model or sweep, of the machine that was measured last."""
-    found = latest(history)
-    rows = list(found[history[-1]["machine"]].values()) if history else []
-    rows = [line for line in rows if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    """Ratios to each peer: a panel for each machine, the last measured one first, and a row for each model or sweep."""
+    machines = {machine: found for machine, lines in latest(history).items() if (found := _rows(lines.values()))}
+    last = {line["machine"]: number for number, line in enumerate(history)}
+    order = sorted(machines, key=last.__getitem__, reverse=True) or ["nothing has been recorded yet"]
+    tall = [1.1 + 0.26 * max(1, len(machines.get(machine, ()))) for machine in order]
+    drawn, _ = plot.panels(width=7.6, height=0.5 + sum(tall))
+    drawn.clear()
+    for axes, machine in zip(drawn.subplots(len(order), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0], order):
+        plot.dress(axes, "times as fast as", machine)
+        axes.xaxis.set_tick_params(labelbottom=True)
+        _panel(axes, machines.get(machine, []))
+    if machines:
+        handles = {label: handle for axes in drawn.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+        labels = [label for label in PEERS.values() if label in handles]
+        drawn.legend([handles[label] for label in labels], labels, loc="outside upper center", ncols=3, frameon=False,
+                     labelcolor=COLOURS.ink)
+    return drawn
+
+
+def _rows(lines) -> list[dict]:
+    """The measurements that have ratios to peers, in order of size."""
     order = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
-    rows.sort(key=lambda line: _place(line["what"], order))
-    drawn, axes = plot.canvas("times as fast as", "", height=1.4 + 0.26 * max(1, len(rows)), log_x=True)
-    drawn.set_size_inches(7.6, drawn.get_figheight())
+    rows = [line for line in lines if line["part"] in ("rates", "sweeps") and line["ratios"]]
+    return sorted(rows, key=lambda line: _place(line["what"], order))
+
+
+def _panel(axes, rows):
+    """Draws a row for each measurement, and the ratios to all peers in it."""
     for (who, label), colour, shape in zip(PEERS.items(), HUES, SHAPES, strict=False):
         points = [(line["ratios"][who], y) for y, line in enumerate(rows) if who in line["ratios"]]
         if points:
@@ -140,11 +181,6 @@ def figure(history):
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
     axes.minorticks_off()
-    if not rows:
-        axes.set_title("nothing has been recorded yet", loc="left", color=COLOURS.muted, fontsize=11)
-    if rows:
-        drawn.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=COLOURS.ink)
-    return drawn
 
 
 def _place(what, order):

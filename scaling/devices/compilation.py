@@ -114,7 +114,7 @@ class ProgramFiles:
         self._thread = threading.local()
 
     def path(self, key: str) -> pathlib.Path:
-        return self._path / f"{key}-{_machine()}{SUFFIX}"
+        return self._path / f"{key}-{processor()}{SUFFIX}"
 
     def get(self, key: str) -> bytes | None:
         path = self.path(key)
@@ -182,7 +182,7 @@ class ProgramFiles:
 
 
 @functools.cache
-def _machine() -> str:
+def processor() -> str:
     """Tells kinds of processors apart: XLA compiles for the instructions of this one, and JAX's keys do not name them.
 
     So machines of several kinds can share a home directory.

@@ -63,10 +63,10 @@ class Placement:
 
 
 class MeshPlacement(Placement):
-    """Activations and gradients lie where a layout puts their axes on a mesh."""
+    """Activations and gradients lie where a layout puts their axes on a mesh, and `lead` divides what no model sees."""
 
-    def __init__(self, mesh: Mesh, layout: Layout, lead: tuple[str, ...] = ()):
-        self.mesh, self.layout, self.lead = mesh, layout, lead  # mesh axes in `lead` divide an axis that models do not see
+    def __init__(self, mesh: Mesh, layout: Layout, lead: tuple[str, ...] = (), plain: bool = False):
+        self.mesh, self.layout, self.lead, self.plain = mesh, layout, lead, plain
         entries = [*layout.params.values(), *(e for name, e in layout.activations.items() if name != "batch")]
         self.divided = any(shard_count(mesh, entry) > 1 for entry in entries)
 
@@ -162,9 +162,9 @@ def placed(placement: Placement):
         _PLACEMENT.reset(token)
 
 
-def within(mesh: Mesh, layout: str):
-    """A context in which a program for this mesh is traced: `activation`, `divided` and `platform` follow the mesh."""
-    return placed(MeshPlacement(mesh, find_layout(layout)))
+def within(mesh: Mesh, layout: str, plain: bool = False):
+    """A context in which a program for this mesh is traced: `activation`, `divided`, `platform`, `plain` follow from it."""
+    return placed(MeshPlacement(mesh, find_layout(layout), plain=plain))
 
 
 def as_on(platform: str, plain: bool = False):
@@ -179,7 +179,7 @@ def divided() -> bool:
 
 
 def plain() -> bool:
-    """Whether the program being traced is only counted, and models take their plain form; see `as_on`."""
+    """Whether the program being traced takes its plain form: it is only counted, or its experiment is not `fast`."""
     return _PLACEMENT.get().plain
 
 
@@ -243,7 +243,7 @@ def map_parts(function, in_axes):
     lead = placement.batch_axes()
 
     def inside(*arguments):
-        with placed(MeshPlacement(placement.mesh, placement.layout, lead)):
+        with placed(MeshPlacement(placement.mesh, placement.layout, lead, placement.plain)):
             return function(*arguments)
     return jax.vmap(inside, in_axes, spmd_axis_name=lead)
 

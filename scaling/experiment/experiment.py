@@ -78,6 +78,7 @@ class Experiment:
     seed: int = knob(0, least=0, most=SEEDS - 1)
     microbatch: int = how(0, least=0)  # sequences per accumulated gradient on one device; 0 chooses
     layout: str = how("data", choices=tuple(LAYOUTS))  # how parameters lie on the mesh; see scaling.devices.layouts
+    fast: bool = how(True)  # False: the plain form of all that has a fast one and that no other field chooses
 
     def __post_init__(self):
         convert_fields(self)

@@ -7,6 +7,7 @@ from flax import nnx
 from jax import lax
 
 from scaling import axes, nn
+from scaling.devices import sharding
 from scaling.families._family import UNROLLED, scaled
 from scaling.families._gan_condition import GeneratorInput, Verdict
 from scaling.families._tokens import TokenBlock
@@ -88,4 +89,5 @@ def _run(apply, x, layers, count, *inputs):
         state, *rows = scanned
         return apply(x, nnx.merge(graphdef, state), *rows), None
 
-    return lax.scan(step, x, (states, *inputs), unroll=count if count <= UNROLLED else 1)[0]
+    unrolled = count <= UNROLLED and not sharding.plain()
+    return lax.scan(step, x, (states, *inputs), unroll=count if unrolled else 1)[0]

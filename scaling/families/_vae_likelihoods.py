@@ -13,18 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling import nn
+from scaling.devices import sharding
 
 LOWEST = -7.0  # log scale; a logistic far narrower than one of 256 levels gains nothing and loses gradients
 
 
-@jax.custom_jvp
 def log_sigmoid(x):
     """log(1 / (1 + exp(-x))). Its derivative is written as sigmoid(-x); that of `jax.nn.log_sigmoid` evaluates log1p once
     more for every use, which made the likelihood half of the step of a small VAE on a CPU."""
+    return jax.nn.log_sigmoid(x) if sharding.plain() else _log_sigmoid(x)
+
+
+@jax.custom_jvp
+def _log_sigmoid(x):
     return jnp.minimum(x, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
-log_sigmoid.defjvps(lambda tangent, _, x: tangent * jax.nn.sigmoid(-x))
+_log_sigmoid.defjvps(lambda tangent, _, x: tangent * jax.nn.sigmoid(-x))
 
 
 class Logistic:

@@ -151,9 +151,9 @@ def note(figure: Figure, text: str) -> None:
         figure.supxlabel(text, fontsize=9, color=COLOURS.muted)
 
 
-def save_figure(path, figure: Figure, dpi: int = 160) -> None:
-    """Writes a figure as PNG, atomically."""
-    files.atomic_write(path, svg.to_png(figure, COLOURS, dpi))
+def save_figure(path, figure: Figure, dpi: int = 160, about: str = "") -> None:
+    """Writes a figure as PNG, atomically. The file says `about`, which readers of images do not see."""
+    files.atomic_write(path, svg.to_png(figure, COLOURS, dpi, about))
 
 
 def ramp(role: str, steps: int) -> list[str]:

@@ -25,11 +25,11 @@ STYLE = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 11, 
          "figure.constrained_layout.use": True, "path.simplify": True}
 
 
-def to_png(figure: Figure, palette: Palette, dpi: int = 220) -> bytes:
-    """The figure as the bytes of a PNG, in the light colours."""
-    buffer = io.BytesIO()
+def to_png(figure: Figure, palette: Palette, dpi: int = 220, about: str = "") -> bytes:
+    """The figure as the bytes of a PNG, in the light colours. The file says `about`, which readers of images do not see."""
+    buffer, words = io.BytesIO(), {"Software": None} | ({"Description": about} if about else {})
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor=palette.paper, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor=palette.paper, metadata=words)
     return buffer.getvalue()
 
 

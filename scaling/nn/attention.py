@@ -58,9 +58,11 @@ def _constrain(q, k, v):
 
 def _fastest(q):
     platform = sharding.platform()
+    if sharding.plain():
+        return "xla"
     if platform == "cpu":  # with a divided length XLA would gather each block of queries of the "cpu" implementation
         return "xla" if sharding.divided() else "cpu"
-    if platform == "tpu" and splash.serves(q) and not sharding.plain():
+    if platform == "tpu" and splash.serves(q):
         return "splash"
     if platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
         return "cudnn"  # it has no float32 kernel and needs every position on the device

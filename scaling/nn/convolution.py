@@ -90,7 +90,9 @@ def convolve_up(x, weight, implementation="auto"):
 
 
 def _by_products(implementation):
-    return sharding.platform() == "cpu" if implementation == "auto" else implementation == "products"
+    if implementation == "auto":
+        return sharding.platform() == "cpu" and not sharding.plain()
+    return implementation == "products"
 
 
 def _shifted(x, kernel, stride):

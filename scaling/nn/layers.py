@@ -34,7 +34,7 @@ def constrain(x, *features):
 def product(x, weight, contracted=1, out=None):
     """x [..., *inputs] times weight [*inputs, *outputs], summed over `contracted` axes: [..., *outputs] of type `out`."""
     out = x.dtype if out is None else out
-    if sharding.platform() != "cpu" or sharding.divided():
+    if sharding.platform() != "cpu" or sharding.divided() or sharding.plain():
         return jnp.tensordot(x, weight, contracted, preferred_element_type=out)
     rows, columns = x.shape[:x.ndim - contracted], weight.shape[contracted:]
     fan_in = math.prod(weight.shape[:contracted])

@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from scaling.devices import chips, hosts, remembered
+from scaling.devices import chips, compilation, hosts, remembered
 from scaling.devices.layouts import batch_shards
 from scaling.fields import ConfigError
 
@@ -57,13 +57,14 @@ def _microbatch_key(experiment, mesh, runs) -> str:
 def shape_key(experiment) -> str:
     """Names what the speed of a step depends on: the model, the batch, the layout and the kind of optimiser."""
     e = experiment
-    return f"{e.family!r} {e.data.batch} {e.data.feed} {e.layout} {e.optim.name}"
+    return f"{e.family!r} {e.data.batch} {e.data.feed} {e.layout} {e.optim.name} {'fast' if e.fast else 'plain'}"
 
 
 def devices_key(devices) -> str:
-    """Names the kind and the number of some devices."""
+    """Names the kind and the number of some devices; all CPUs are of one kind to JAX, so their processor is named too."""
     devices = list(devices)
-    return f"{len(devices)} {devices[0].device_kind}"
+    kind = f"cpu {compilation.processor()}" if devices[0].platform == "cpu" else devices[0].device_kind
+    return f"{len(devices)} {kind}"
 
 
 def examples_in_memory(family, mesh, runs: int) -> int:

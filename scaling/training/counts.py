@@ -22,17 +22,19 @@ def step_flops_executed(experiment) -> int:
 
     Work that several devices repeat counts once.
     """
-    return _executed(experiment.family, experiment.data.batch, experiment.optim.name, experiment.optim.orthogonalise)
+    e, form = experiment, "fast" if experiment.fast else "plain"
+    return _executed(e.family, e.data.batch, e.optim.name, e.optim.orthogonalise, form)
 
 
 @functools.lru_cache(maxsize=1024)
 @remembered(sharding.platform)
-def _executed(family, batch, optimiser, orthogonalise):
+def _executed(family, batch, optimiser, orthogonalise, form):
     e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch),
                                optim=Optim(name=optimiser, orthogonalise=orthogonalise))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
-    state = jax.eval_shape(lambda: init_state(e))
-    return cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples)
+    with sharding.as_on(sharding.platform(), form == "plain"):
+        state = jax.eval_shape(lambda: init_state(e))
+        return cost.flops(lambda state, examples: train_step(e, TRUNK, state, examples), state, examples)
 
 
 def counts(experiment, available: int) -> dict[str, float]:

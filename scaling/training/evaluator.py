@@ -96,7 +96,7 @@ class Evaluator:
     @functools.cached_property
     def _fits(self) -> int:
         """Examples that a device has room for in an evaluation, a gradient's activations counted for each."""
-        with sharding.within(self.mesh, self.experiment.layout):
+        with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):
             return accumulation.examples_in_memory(self.experiment.family, self.mesh, self.runs)
 
     # ---- traced
@@ -111,7 +111,7 @@ class Evaluator:
         return jax.lax.map(lambda each: self._on_batch(evaluate_batch, state, *each), (starts, batches))
 
     def _on_batch(self, function, state, first, batch):
-        with sharding.within(self.mesh, self.experiment.layout):
+        with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):
             if _length(batch) % self.shards == 0:
                 batch = sharding.shard_batch(batch, self.mesh, self.experiment.layout)
             return jax.vmap(partial(function, self.experiment), (0, None, None), spmd_axis_name="run")(state, first, batch)

@@ -54,7 +54,7 @@ def make_muon(o) -> optax.GradientTransformation:
     plain = optax.contrib.muon(1.0, beta=o.beta1, eps=o.epsilon, adam_b1=o.beta1, adam_b2=o.beta2, adam_learning_rate=1.0,
                                muon_weight_dimension_numbers=_dimensions, consistent_rms=RMS,
                                mu_dtype=o.moments)
-    if o.orthogonalise == "plain":
+    if o.orthogonalise == "plain" or sharding.plain():
         return plain
     # With no iterations, optax's is the momentum over its norm, and with the same parts around it the state is the same.
     momentum = optax.contrib.scale_by_muon(ns_steps=0, beta=o.beta1, eps=o.epsilon, mu_dtype=o.moments,

@@ -38,8 +38,8 @@ class Program:
         self.experiment, self.runs = experiment, runs
         self.mesh = make_mesh(runs, mesh, experiment.layout, devices)
         check_divisible(experiment, self.mesh)
-        with sharding.within(self.mesh, experiment.layout):
-            once, often = options_for_one_call(), options_for_many_calls()
+        with sharding.within(self.mesh, experiment.layout, not experiment.fast):
+            once, often = (options_for_one_call(), options_for_many_calls()) if experiment.fast else ({}, {})
             self.accumulation_steps = accumulation.accumulation_steps(experiment, self.mesh, runs)
             # XLA's CPU backend runs lax.conv inside a compiled loop about 30 times slower than outside it.
             self.loop = sharding.platform() != "cpu" or not cost.convolves(experiment.family)
@@ -177,11 +177,11 @@ class Program:
         return jax.vmap(function, in_axes, spmd_axis_name="run")
 
     def _init(self, knobs):
-        with sharding.within(self.mesh, self.experiment.layout):
+        with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):
             return self._vmap(lambda k: init_state(self.experiment.replace(k)))(self._over_runs(knobs))
 
     def _advance(self, state, knobs, spans, count, data):
-        with sharding.within(self.mesh, self.experiment.layout):
+        with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):
             return self._steps(state, knobs, spans, count, data)
 
     def _steps(self, state, knobs, spans, count, data):

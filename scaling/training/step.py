@@ -113,12 +113,13 @@ def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):
     """((loss, metrics), gradient) of a batch: the mean over `microbatches` equal parts of it, computed in turn.
 
     Devices that hold whole parameters add up their own gradients over the microbatches in float32, and sum them once at the
-    end, in the type of `reduction`.
+    end, in the type of `reduction`. The plain form sums them over the devices in every microbatch.
     """
     gradient = jax.value_and_grad(loss, has_aux=True)
     if microbatches == 1 and reduction == "auto":
         return gradient(own, batch, key)
-    parts = sharding.parts()
+    plain = sharding.plain() and reduction == "auto"
+    parts = 1 if plain else sharding.parts()
     # Microbatch i holds rows i, i + microbatches, ...: every device of a sharded batch has a share of every microbatch.
     split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(parts, -1, microbatches, *x.shape[1:]), 2, 0), batch)
 
@@ -127,7 +128,8 @@ def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):
         return found, sharding.like_parameters(precision.raised(grads))
 
     first = jax.tree.map(lambda x: x[0], split)
-    each, shapes = traced_once(sharding.map_parts(of_part, (None, 0, None)), own, first, key)
+    over = jax.vmap if plain else sharding.map_parts
+    each, shapes = traced_once(over(of_part, (None, 0, None)), own, first, key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def add(total, microbatch):

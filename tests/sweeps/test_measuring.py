@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sources import ExampleSource, tiny
 
-from scaling.devices import remembered
+from scaling.devices import compilation, remembered
 from scaling.devices.layouts import make_mesh
 from scaling.fields import replace
 from scaling.sweeps import measuring
@@ -53,6 +53,9 @@ def test_a_measured_microbatch_is_kept_and_used_and_changes_no_result(tmp_path, 
     assert measure.microbatch(e, 8) == 2
     assert accumulation.accumulation_steps(e, mesh, 8) == rows // 2 != guessed
     assert accumulation.accumulation_steps(replace(e, {"microbatch": rows}), mesh, 8) == 1
+    with monkeypatch.context() as patch:  # a home that machines with other processors share
+        patch.setattr(compilation, "processor", lambda: "another")
+        assert accumulation.accumulation_steps(e, mesh, 8) == guessed
     losses = []
     for known in (True, False):
         if not known:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_what_other_modules_measure_is_taken_number_by_number():
     _bench_parts._dictionary(measured, "startup", "cold", {"seconds": [2.0, 3.0], "note": "two", "import": 0.1}, "s")
     assert [(found["what"], found["ours"]["median"]) for found in measured.measurements] == [
         ("cold seconds", 2.5), ("cold import", 0.1)]
+
+
+def test_a_command_is_started_several_times(monkeypatch):
+    seconds = iter([10.0, 12.0, 11.0, 2.0, 3.0, 2.5])
+    monkeypatch.setattr(_bench_parts, "_elsewhere", lambda *_, **__: {"end": next(seconds)})
+    found = {}
+    asked = types.SimpleNamespace(repeats=5, say=lambda text: None,
+                                  add=lambda part, what, unit, ours, theirs: found.update({what: ours}))
+    _bench_parts.startup(asked)
+    assert found == {"cold end": [10.0, 12.0, 11.0], "warm end": [2.0, 3.0, 2.5]}
 
 
 def test_flags_that_name_nothing_are_refused(tmp_path, capsys):

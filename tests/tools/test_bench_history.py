@@ -2,6 +2,8 @@
 
 import json
 
+from PIL import Image
+
 from tools import _bench_cases as cases
 from tools import _bench_history as history
 from tools import _bench_page
@@ -21,10 +23,8 @@ def content(**changes):
 def test_the_page_and_its_figure_are_those_of_the_history():
     lines = history.read()
     assert history.PAGE.read_text() == _bench_page.page(lines), "run python -m tools.bench --page"
-    drawn = _bench_page.figure(lines)
-    last = history.latest(lines)[lines[-1]["machine"]].values() if lines else ()
-    shown = [line for line in last if line["part"] in ("rates", "sweeps") and line["ratios"]]
-    assert sorted(text.get_text() for text in drawn.axes[0].get_yticklabels()) == sorted(line["what"] for line in shown)
+    with Image.open(history.FIGURE) as image:
+        assert image.text["Description"] == history.digest(lines), "run python -m tools.bench --page"
 
 
 def test_every_line_of_the_history_says_when_where_and_what():
@@ -73,6 +73,16 @@ def test_the_figure_has_a_row_for_each_model_in_order_of_size():
     lines = history.lines(content())[::-1]
     drawn = _bench_page.figure(lines)
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["S0, one run", "S1, one run"]
+
+
+def test_the_figure_has_a_panel_for_each_machine_and_the_last_measured_one_first():
+    lines = history.lines(content()) + history.lines(content(machine="4 cores of another kind, 8 GiB"))[:1]
+    drawn = _bench_page.figure(lines)
+    assert [axes.get_title("left") for axes in drawn.axes] == ["4 cores of another kind, 8 GiB", "2 cores of a kind, 8 GiB"]
+    assert [len(axes.get_yticklabels()) for axes in drawn.axes] == [1, 2]
+    assert drawn.axes[0].get_xlim() == drawn.axes[1].get_xlim()
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["torch"]
+    assert _bench_page.figure([]).axes[0].get_title("left") == "nothing has been recorded yet"
 
 
 def test_amounts_have_three_digits_and_a_unit():

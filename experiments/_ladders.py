@@ -80,7 +80,7 @@ IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
 
 VAE = Rungs(
     "vae", {**IMAGES, "family.layers": 3, "family.components": 3, "data.evaluation_examples": 4096, "optim.name": "muon",
-            "optim.warmup": 40, "optim.ema": 0.99}, least=4_000, batch=11, rate=0.01, width=24)
+            "optim.warmup": 40, "optim.ema": 0.99}, least=4_000, batch=11, rate=0.012, width=24, width_power=-0.33)
 
 GAN = Rungs(
     "gan", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,

@@ -24,8 +24,6 @@ class _Data:
     """The common part of all kinds of data. D is counted in `unit`."""
 
     unit: ClassVar[str]
-    noise: float
-    dirty: float
 
     def __post_init__(self):
         convert_fields(self)
@@ -88,12 +86,14 @@ class _Data:
 
     def check(self):
         """Raises a ConfigError for values, each in its range, that cannot run together."""
-        if self.dirty < 1 and not self.noise:
-            raise ConfigError(f"data.dirty={self.dirty} changes nothing without noise; write data.noise= as well, or "
-                              "data.dirty=1")
         if self.seen < self.per_step:
             raise ConfigError(f"data.{self.unit}={self.seen} is less than one step of {self.per_step} {self.unit}; "
                               f"raise data.{self.unit} or lower data.batch")
+
+
+def _check_noise(noise: float, dirty: float) -> None:
+    if dirty < 1 and not noise:
+        raise ConfigError(f"data.dirty={dirty} changes nothing without noise; write data.noise= as well, or data.dirty=1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +127,7 @@ class Text(_Data):
             if 0 < getattr(self, name) < self.length:
                 raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
                                   f"{self.length} to {what}; write at least {self.length}, or 0 for all")
+        _check_noise(self.noise, self.dirty)
         super().check()
 
     @property
@@ -209,6 +210,7 @@ class Images(_Data):
                               "tools.convert_weights`, and write its path as data.weights=")
         if self.critic_steps and not self.samples:
             raise ConfigError(f"data.critic_steps={self.critic_steps} need samples to judge; write data.samples= as well")
+        _check_noise(self.noise, self.dirty)
         super().check()
 
     @property

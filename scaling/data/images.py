@@ -6,7 +6,7 @@ import numpy as np
 
 from scaling.data import contents, order, transforms
 from scaling.data.known.names import image_teacher
-from scaling.data.noise import CLEAN, Noise
+from scaling.data.noise import CLEAN, Corruption
 from scaling.data.source import UNLIMITED, Feed
 from scaling.fields import DataError, did_you_mean
 from scaling.store.prepared import data_directory, preparing
@@ -31,7 +31,7 @@ class ImageSource(Feed):
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
-                 caption: int, flip: bool, shift: int, noise: Noise = CLEAN):
+                 caption: int, flip: bool, shift: int, noise: Corruption = CLEAN):
         self.pictures, self.name, self.splits = pictures, pictures.name, pictures.splits
         self.size, self.channels, self.levels = pictures.size, pictures.channels, levels
         self.label, self.caption, self.flip, self.shift, self.noise = label, caption, flip, shift, noise
@@ -163,7 +163,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
         raise DataError(f"data.channels={channels} is not possible; write 1 for grey or 3 for RGB")
     transforms.check_name("resize", resize, transforms.RESIZES)
     transforms.check_name("crop", crop, transforms.CROPS)
-    root, noisy = data_directory(data_dir), Noise(noise, dirty)
+    root, noisy = data_directory(data_dir), Corruption(noise, dirty)
     kind, _, rest = name.partition(":")
     with preparing(root):
         if kind == "tfds" and rest:

@@ -16,7 +16,7 @@ CHUNK = 1 << 22      # values that are made noisy at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise:
+class Corruption:
     """Each value of an example that is dirty is replaced with probability `share`; an example is dirty with probability
     `dirty`. The new value is uniform, and may be the old one. Raises DataError for shares that are not from 0 to 1."""
 
@@ -57,7 +57,7 @@ class Noise:
         return xp.where(hit, drawn, flat.reshape(-1)).reshape(values.shape)
 
 
-CLEAN = Noise()
+CLEAN = Corruption()
 
 
 def _below(random, share: float, xp: ModuleType):

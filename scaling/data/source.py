@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from scaling.data import contents, order, windows
-from scaling.data.noise import CLEAN, Noise
+from scaling.data.noise import CLEAN, Corruption
 from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
@@ -120,7 +120,7 @@ class Source(Feed):
 
     def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
                  unique_tokens: int, train: windows.Windows,
-                 splits: dict[str, Callable[[int], windows.Windows]], found: dict, noise: Noise = CLEAN):
+                 splits: dict[str, Callable[[int], windows.Windows]], found: dict, noise: Corruption = CLEAN):
         self.name, self.tokenizer, self.length, self.noise = name, tokenizer, length, noise
         self.fingerprint = hashlib.sha256(
             f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}{noise.identity}".encode()).hexdigest()[:16]

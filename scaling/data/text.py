@@ -5,7 +5,7 @@ import os
 from scaling.data import blocks, corpus, tokenizers, windows
 from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
-from scaling.data.noise import Noise
+from scaling.data.noise import Corruption
 from scaling.data.source import Source
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
@@ -43,7 +43,7 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
             raise DataError(f"data.{asked}={value} is too small; write at least {least}")
     if storage not in blocks.STORAGES:
         raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
-    noisy = Noise(noise, dirty)
+    noisy = Corruption(noise, dirty)
     if teacher := token_teacher(name):
         if noisy:
             raise DataError(f"data.noise={noise} is for text, and the tokens of {name} are drawn by a teacher; write "

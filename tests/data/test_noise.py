@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scaling import data, experiment
-from scaling.data.noise import Noise
+from scaling.data.noise import Corruption
 from scaling.experiment import names
 from scaling.fields import ConfigError, DataError
 
@@ -28,21 +28,21 @@ def windows(source, seed=0):
 def test_the_share_of_changed_values_is_the_share_of_noise():
     values, index = np.zeros((2000, 50), np.uint8), np.arange(2000)
     for share, dirty in ((0.1, 1.0), (0.4, 0.25), (1.0, 0.5)):
-        noise = Noise(share, dirty)
+        noise = Corruption(share, dirty)
         changed = noise.add(values, index, 1, 255) != 0
         which = noise.is_dirty(index)
         assert not changed[~which].any() and abs(which.mean() - dirty) < 0.04
         assert abs(changed[which].mean() - share) < 0.01
-    drawn = Noise(1.0).add(values, index, 3, 5)
+    drawn = Corruption(1.0).add(values, index, 3, 5)
     assert set(np.unique(drawn)) == {3, 4, 5, 6, 7} and np.bincount(drawn.ravel())[3:].min() > 19_000
 
 
 def test_more_noise_keeps_the_noise_and_chunks_change_nothing(monkeypatch):
     values, index = np.zeros((64, 40), np.int32), np.arange(7, 71)
-    less, more = (Noise(share).add(values, index, 1, 255) for share in (0.1, 0.3))
-    assert ((more == less) | (less == 0)).all() and not Noise(0.0).add(values, index, 1, 255).any()
+    less, more = (Corruption(share).add(values, index, 1, 255) for share in (0.1, 0.3))
+    assert ((more == less) | (less == 0)).all() and not Corruption(0.0).add(values, index, 1, 255).any()
     monkeypatch.setattr("scaling.data.noise.CHUNK", 90)
-    np.testing.assert_array_equal(Noise(0.3).add(values, index, 1, 255), more)
+    np.testing.assert_array_equal(Corruption(0.3).add(values, index, 1, 255), more)
 
 
 def test_noise_of_text_belongs_to_the_window_in_every_epoch_and_evaluation_is_clean(load_prose):

@@ -178,18 +178,12 @@ def test_memorised_bits_are_counted_against_uniform_tokens():
 # ---- dimension
 
 
-def loss_of_dimension(t, part, exponent, least=0.0):
-    """A loss beyond the entropy that falls by exponent(d) in N."""
-    name = {dimension.data_of(part, d): d for d in range(1, 9 if part == "vae" else 17)}
-    d = t["data.name"].map(name)
-    beyond = 0.8 * (t.params_non_embedding / 5000.0) ** -exponent(d)
-    return beyond + (d.map(dimension.factor_bits) if part == "vae" else 0)
-
-
-@pytest.mark.parametrize("part", ["vae", "transformer"])
-def test_dimension_is_reproduced_by_4_over_d(part):
+def test_dimension_is_reproduced_by_4_over_d():
     def found(exponent):
-        return verdicts("dimension", part, lambda t: loss_of_dimension(t, part, exponent), 0.01, dimension.METRICS[part])
+        def loss(t):
+            d = t["data.name"].map({dimension.letter_with(d): d for d in dimension.DIMENSIONS})
+            return 0.8 * (t.params_non_embedding / 5000.0) ** -exponent(d) + d.map(dimension.factor_bits)
+        return verdicts("dimension", "vae", loss, 0.01, dimension.METRIC)
 
     assert most(found(lambda d: 4 / d), REPRODUCED)
     assert most(found(lambda d: 0.2 + 0 * d), REFUTED)  # one exponent, whatever the data

@@ -6,6 +6,7 @@ import numpy as np
 
 from scaling.data import contents, order, transforms
 from scaling.data.known.names import image_teacher
+from scaling.data.noise import CLEAN, Corruption
 from scaling.data.source import UNLIMITED, Feed
 from scaling.fields import DataError, did_you_mean
 from scaling.store.prepared import data_directory, preparing
@@ -30,11 +31,11 @@ class ImageSource(Feed):
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
-                 caption: int, flip: bool, shift: int):
+                 caption: int, flip: bool, shift: int, noise: Corruption = CLEAN):
         self.pictures, self.name, self.splits = pictures, pictures.name, pictures.splits
         self.size, self.channels, self.levels = pictures.size, pictures.channels, levels
-        self.label, self.caption, self.flip, self.shift = label, caption, flip, shift
-        described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}"
+        self.label, self.caption, self.flip, self.shift, self.noise = label, caption, flip, shift, noise
+        described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}{noise.identity}"
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
         if unique_examples > pictures.count:
             raise DataError(f"data.unique_examples={unique_examples:,} is more than the {pictures.count:,} "
@@ -62,7 +63,9 @@ class ImageSource(Feed):
         return self.pictures.classes(label)
 
     def _batch(self, tables, seed, step, rows, xp=np) -> dict:
-        found = self.pictures.read(tables, self._indices(seed, step, rows, xp), "train", xp)
+        index = self._indices(seed, step, rows, xp)
+        found = self.pictures.read(tables, index, "train", xp)
+        found["image"] = self.noise.add(found["image"], index, 0, 256, xp)
         if self.flip or self.shift:              # differently each time that an image is seen
             key = order.key(MOVES, seed, step, rows, xp=xp)
             found["image"] = transforms.move(found["image"], key, self.flip, self.shift, xp)
@@ -123,12 +126,14 @@ class ImageSource(Feed):
 def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256, batch: int = 64,
                 unique_examples: int = 0, label: str = "", classes: int = 0, caption: int = 0,
                 resize: str = "area", crop: str = "center", flip: bool = False, shift: int = 0,
-                data_dir: str | os.PathLike | None = None, progress: bool = True) -> ImageSource:
+                data_dir: str | os.PathLike | None = None, progress: bool = True, noise: float = 0.0,
+                dirty: float = 1.0) -> ImageSource:
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
-      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), "tfds:<name>[/<config>]", "images:<file,
-        folder or glob>" (`scaling.data.image_files`), or "teacher[:<fields>]" (`scaling.data.known.raster`).
+      name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), with the factors that vary if not all do,
+        such as "glyphs/letters:rotation,size"; "tfds:<name>[/<config>]"; "images:<file, folder or glob>"
+        (`scaling.data.image_files`); or "teacher[:<fields>]" (`scaling.data.known.raster`).
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
       levels: the number of values that a pixel can have, 2 to 256.
@@ -141,6 +146,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
       caption: bytes of "caption", cut or filled with zeros; 0 for none.
       resize, crop: how images of TFDS and files are brought to `size`, see `scaling.data.transforms`.
       flip, shift: augmentation in training: mirroring, and moving by up to `shift` pixels.
+      noise, dirty: the share of the values of a dirty training image that are replaced by random ones, and the share of
+        images that are dirty; see `scaling.data.noise`.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show progress bars.
 
@@ -156,7 +163,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
         raise DataError(f"data.channels={channels} is not possible; write 1 for grey or 3 for RGB")
     transforms.check_name("resize", resize, transforms.RESIZES)
     transforms.check_name("crop", crop, transforms.CROPS)
-    root = data_directory(data_dir)
+    root, noisy = data_directory(data_dir), Corruption(noise, dirty)
     kind, _, rest = name.partition(":")
     with preparing(root):
         if kind == "tfds" and rest:
@@ -168,11 +175,11 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             found = folders.find_folder(rest, root, size, channels, resize, crop, needed, progress)
         elif teacher := image_teacher(name):
             found = teacher.pictures(name, size, channels, levels)
-        elif name.split("/")[0] == "glyphs":
+        elif kind.split("/")[0] == "glyphs":
             from scaling.data.glyphs import stream  # matplotlib, which text does without
             found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
             known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, tfds:<name>[/<config>], "
                             "images:<file, folder or glob> or teacher" + did_you_mean(name, known))
-    return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift)
+    return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift, noisy)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from scaling.data import contents, order, windows
+from scaling.data.noise import CLEAN, Corruption
 from scaling.data.tokenizers import Tokenizer
 from scaling.fields import DataError
 
@@ -108,20 +109,21 @@ class Source(Feed):
     epochs read them in orders of their own. A run stopped after k steps has seen the first k * batch_size * length tokens
     of its order, so smaller data sets of a seed are nested in larger ones.
 
-    A batch is {"tokens": int32 [batch, length + 1]}.
+    A batch is {"tokens": int32 [batch, length + 1]}. With `noise`, random tokens of the vocabulary replace some of it, but
+    for token 0, which ends documents.
 
     Attributes: `name`; `contents`, what was found and left out (see `contents.py`); `fingerprint` (of documents, splits,
-      tokenizer and order; together with `length` it determines every window); `vocab`, `length`, `batch_size`; `tokens`,
-      the training tokens that are prepared; `unique_tokens`, the ones used, a multiple of `length`; `splits`, the
-      evaluation splits, the first one i.i.d. with training.
+      tokenizer, order and noise; with `length` it determines every window); `vocab`, `length`, `batch_size`; `tokens`, the
+      training tokens that are prepared; `unique_tokens`, the ones used, a multiple of `length`; `splits`, the evaluation
+      splits, the first one i.i.d. with training.
     """
 
     def __init__(self, name: str, fingerprint: str, tokenizer: Tokenizer, length: int, batch: int,
                  unique_tokens: int, train: windows.Windows,
-                 splits: dict[str, Callable[[int], windows.Windows]], found: dict):
-        self.name, self.tokenizer, self.length = name, tokenizer, length
+                 splits: dict[str, Callable[[int], windows.Windows]], found: dict, noise: Corruption = CLEAN):
+        self.name, self.tokenizer, self.length, self.noise = name, tokenizer, length, noise
         self.fingerprint = hashlib.sha256(
-            f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}".encode()).hexdigest()[:16]
+            f"{fingerprint} {tokenizer.fingerprint} {windows.VERSION}{noise.identity}".encode()).hexdigest()[:16]
         self.vocab, self.splits = tokenizer.vocab, tuple(splits)
         self._train, self._splits = train, splits
         self.tokens = len(train) * length
@@ -149,14 +151,18 @@ class Source(Feed):
         return contents.sentences(self.name, self.contents)
 
     def _read(self, seed, step, rows):
-        return {"tokens": self._train[self._indices(seed, step, rows)].astype(np.int32)}
+        index = self._indices(seed, step, rows)
+        return {"tokens": self._noisy(self._train[index], index).astype(np.int32)}
+
+    def _noisy(self, tokens: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return self.noise.add(tokens, index, 1, self.vocab - 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays to put on the device for `slice`: {"tokens": [windows, length + 1]}, in the smallest type."""
         if self._count * self.batch_size >= 1 << 31:
             raise DataError(f"{self._count:,} windows in batches of {self.batch_size} do not fit the 32-bit "
                             "indices of the device; use stream(), or a smaller unique_tokens")
-        return {"tokens": self._train.first(self._count)}
+        return {"tokens": self._noisy(self._train.first(self._count), np.arange(self._count))}
 
     def slice(self, arrays, seed, step) -> dict:
         """`batch(seed, step)` from `arrays()` in JAX; `seed` and `step` may be traced."""

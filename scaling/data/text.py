@@ -5,6 +5,7 @@ import os
 from scaling.data import blocks, corpus, tokenizers, windows
 from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
+from scaling.data.noise import Corruption
 from scaling.data.source import Source
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
@@ -12,7 +13,7 @@ from scaling.store.prepared import data_directory, preparing
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
-              field: str = "", storage: str = "mapped") -> Source | TokenStream:
+              field: str = "", storage: str = "mapped", noise: float = 0.0, dirty: float = 1.0) -> Source | TokenStream:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`.
@@ -31,6 +32,8 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
       field: of JSON lines and Parquet files of `text:`, which field is the text; empty for plain text.
       storage: how windows are stored that are still to be prepared, see `scaling.data.blocks`: "mapped", a flat file
         that is memory-mapped, or "array_record". Those that are there are read as they are. Batches do not depend on it.
+      noise, dirty: the share of the tokens of a dirty training window that are replaced by random ones, and the share of
+        windows that are dirty; see `scaling.data.noise`.
 
     Raises DataError when there is no such corpus, or when it has less text than is asked for; DiskFull.
     """
@@ -40,7 +43,11 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
             raise DataError(f"data.{asked}={value} is too small; write at least {least}")
     if storage not in blocks.STORAGES:
         raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
+    noisy = Corruption(noise, dirty)
     if teacher := token_teacher(name):
+        if noisy:
+            raise DataError(f"data.noise={noise} is for text, and the tokens of {name} are drawn by a teacher; write "
+                            "data.noise=0")
         if encoding or field:
             raise DataError(f"data.encoding and data.field say how files of text:... are read, and {name} has none; leave "
                             "them empty")
@@ -59,4 +66,4 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
 
     train = split_windows("train", unique_tokens)
     splits = {split: functools.partial(split_windows, split) for split in found.splits}
-    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents)
+    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents, noisy)

@@ -91,6 +91,11 @@ class _Data:
                               f"raise data.{self.unit} or lower data.batch")
 
 
+def _check_noise(noise: float, dirty: float) -> None:
+    if dirty < 1 and not noise:
+        raise ConfigError(f"data.dirty={dirty} changes nothing without noise; write data.noise= as well, or data.dirty=1")
+
+
 @dataclasses.dataclass(frozen=True)
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
@@ -103,6 +108,8 @@ class Text(_Data):
     batch: int = static(8, least=1, most=2**24)  # sequences per step
     tokens: int = knob(2**19, least=1, most=MOST)  # D: tokens seen; steps = tokens / (batch * length)
     unique_tokens: int = static(0, least=0, most=MOST)  # D unique: only the first tokens of the fixed shuffle; 0 is all
+    noise: float = static(0.0, later=True, least=0, most=1)  # share of training tokens that random ones replace
+    dirty: float = static(1.0, later=True, least=0, most=1)  # share of training sequences that have the noise
     feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
     storage: str = how("mapped", choices=STORAGES)  # of windows that are prepared: memory-mapped, or in "array_record"
     data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
@@ -113,10 +120,14 @@ class Text(_Data):
 
     def check(self):
         self.family_fields()
+        if self.noise and self.teacher:
+            raise ConfigError(f"data.noise={self.noise} is for text, and the tokens of data.name={self.name} are drawn by "
+                              "a teacher; write data.noise=0")
         for name, what in (("unique_tokens", "train on"), ("evaluation_tokens", "evaluate on")):
             if 0 < getattr(self, name) < self.length:
                 raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
                                   f"{self.length} to {what}; write at least {self.length}, or 0 for all")
+        _check_noise(self.noise, self.dirty)
         super().check()
 
     @property
@@ -143,7 +154,7 @@ class Text(_Data):
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_text`. Equal arguments give the same source."""
-        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field", "storage")
+        names = ("name", "tokenizer", "length", "batch", "unique_tokens", "encoding", "field", "storage", "noise", "dirty")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):
@@ -169,6 +180,8 @@ class Images(_Data):
     crop: str = static("center", choices=tuple(CROPS))  # how they are made square first
     flip: bool = static(False)  # augmentation: mirror half of the images
     shift: int = static(0, least=0, most=4096)  # augmentation: move each image by up to this many pixels
+    noise: float = static(0.0, later=True, least=0, most=1)  # share of training pixels that random values replace
+    dirty: float = static(1.0, later=True, least=0, most=1)  # share of training images that have the noise
     feed: str = how("resident", choices=FEEDS)
     data_dir: str = how("")
     evaluation_examples: int = static(4096, least=1, most=2**31 - 1)  # images of each evaluation set
@@ -197,6 +210,7 @@ class Images(_Data):
                               "tools.convert_weights`, and write its path as data.weights=")
         if self.critic_steps and not self.samples:
             raise ConfigError(f"data.critic_steps={self.critic_steps} need samples to judge; write data.samples= as well")
+        _check_noise(self.noise, self.dirty)
         super().check()
 
     @property
@@ -215,7 +229,7 @@ class Images(_Data):
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_images`. Equal arguments give the same source."""
         names = ("name", "size", "channels", "levels", "batch", "unique_examples", "label", "classes", "caption",
-                 "resize", "crop", "flip", "shift")
+                 "resize", "crop", "flip", "shift", "noise", "dirty")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):

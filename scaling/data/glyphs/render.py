@@ -9,6 +9,7 @@ distance field is interpolated there (bilinear), moved by the stroke, and scaled
 That gives the coverage of a pixel, a ramp one pixel wide. One sample of the field for each pixel is enough: it cannot
 alias, and no stroke is lost at 16 x 16.
 """
+from collections.abc import Collection
 from types import ModuleType
 
 import numpy as np
@@ -27,29 +28,34 @@ RANGES = {                  # each factor is uniform between these limits, both 
     "stroke": (-160, 320),                      # 1/256 of a master's pixel, on either side of a stroke
     "contrast": (ONE // 2, ONE),
 }
+FACTORS = (*RANGES, "ground", "master")       # by name
 MASTER, GROUND, INK, SIGN = len(RANGES), 16, 20, 24       # numbers of the other factors
 
 
-def draw_factors(index, masters: int, channels: int, xp: ModuleType = np) -> dict:
+def draw_factors(index, masters: int, channels: int, xp: ModuleType = np, varied: Collection[str] = FACTORS) -> dict:
     """The factors of images `index` (uint32 [k]): int32 [k], `ground` and `ink` [k, channels].
 
     `master` is uniform over range(masters). In every channel the ink differs from the ground by the contrast. In grey
-    the ink is lighter than the ground; in colour either may be lighter.
+    the ink is lighter than the ground; in colour either may be lighter. Factors that are not `varied` lie in the middle of
+    their ranges, in every image: `master` at 0, and the ink is lighter.
     """
     base = order.key(SEED, index, xp=xp)
 
-    def uniform(number: int, low, high):
+    def uniform(number: int, low, high, name: str):
+        if name not in varied:
+            return xp.zeros(base.shape, xp.int32) + (low if name == "master" else (low + high) // 2)
         span = xp.asarray(high - low + 1).astype(xp.uint32)
         span = xp.reshape(span, (1,)) if span.ndim == 0 else span
         return (order.key(base, number, xp=xp) % span).astype(xp.int32) + low
 
-    out = {name: uniform(number, *RANGES[name]) for number, name in enumerate(RANGES)}
-    out["master"] = uniform(MASTER, 0, masters - 1)
+    out = {name: uniform(number, *RANGES[name], name) for number, name in enumerate(RANGES)}
+    out["master"] = uniform(MASTER, 0, masters - 1, "master")
     contrast = (out["contrast"] * 255) >> 12
     ground, ink = [], []
     for channel in range(channels):
-        dark = uniform(GROUND + channel, 0, 255 - contrast)
-        lighter = uniform(SIGN + channel, 0, 1) if channels > 1 else xp.ones_like(dark)
+        dark = uniform(GROUND + channel, 0, 255 - contrast, "ground")
+        signed = channels > 1 and "ground" in varied
+        lighter = uniform(SIGN + channel, 0, 1, "ground") if signed else xp.ones_like(dark)
         light = dark + contrast
         ground.append(xp.where(lighter == 1, dark, light))
         ink.append(xp.where(lighter == 1, light, dark))

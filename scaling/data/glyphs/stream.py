@@ -50,7 +50,12 @@ CONFIGS = {                  # the code points of each set
 
 
 def find_glyphs(config: str, root: pathlib.Path, size: int, channels: int, progress: bool = True) -> "GlyphStream":
-    """The glyphs called `config` (a key of `CONFIGS`), prepared under `root` unless they are there already."""
+    """The glyphs called `config` (a key of `CONFIGS`), prepared under `root` unless they are there already.
+
+    After a colon stand the factors that vary (of `render.FACTORS`), as in "letters:rotation,size"; else all of them do.
+    """
+    config, colon, names = config.partition(":")
+    varied = _check_factors(config, names) if colon else render.FACTORS
     if config not in CONFIGS:
         names = [f"glyphs/{name}" if name else "glyphs" for name in CONFIGS]
         raise DataError(f"no set of glyphs is called 'glyphs/{config}'; write one of {', '.join(names)}"
@@ -65,7 +70,17 @@ def find_glyphs(config: str, root: pathlib.Path, size: int, channels: int, progr
         with locked(directory):
             table = _find_whole(directory) or _build(config, paths, directory, progress)
     fields = np.load(directory / "fields.npy", mmap_mode="r")
-    return GlyphStream(f"glyphs/{config}".rstrip("/"), table, fields, size, channels)
+    return GlyphStream(f"glyphs/{config}".rstrip("/"), table, fields, size, channels, varied)
+
+
+def _check_factors(config: str, names: str) -> tuple[str, ...]:
+    """The factors that a name lists, in the order of `render.FACTORS`; raises DataError."""
+    listed = names.split(",")
+    for name in listed:
+        if name not in render.FACTORS:
+            raise DataError(f"data.name='glyphs/{config}:{names}' has {name!r}, which is no factor; write some of "
+                            f"{','.join(render.FACTORS)}" + did_you_mean(name, render.FACTORS))
+    return tuple(name for name in render.FACTORS if name in listed)
 
 
 def _find_whole(directory: pathlib.Path) -> dict | None:
@@ -126,9 +141,15 @@ class GlyphStream:
 
     count = UNLIMITED
 
-    def __init__(self, name: str, table: dict, fields: np.ndarray, size: int, channels: int):
+    def __init__(self, name: str, table: dict, fields: np.ndarray, size: int, channels: int,
+                 varied: tuple[str, ...] = render.FACTORS):
         self.name, self.fields, self.counts, self.fonts = name, fields, table["counts"], table["fonts"]
         self.fingerprint, self.size, self.channels = table["fingerprint"], size, channels
+        self.varied, notes = varied, []
+        if varied != render.FACTORS:
+            self.name, held = f"{name}:{','.join(varied)}", [factor for factor in render.FACTORS if factor not in varied]
+            self.fingerprint = hashlib.sha256(f"{self.fingerprint} {varied}".encode()).hexdigest()[:16]
+            notes = [f"the same in all images: {', '.join(held)}; so evaluation may have images of training"]
         self.groups = {int(code): root for code, root in table["groups"].items()}
         self.characters = sorted(self.groups)
         sizes = table["splits"]
@@ -144,7 +165,7 @@ class GlyphStream:
         parts = {split: {"documents": sizes.get(split, 0), "bytes": sizes.get(split, 0) * masters.SIDE ** 2}
                  for split in ("train", *self.splits)}       # "iid" has the glyphs of training, placed differently
         self.contents = contents.totals(parts.pop("train"), parts, self.counts, [
-            "images are rendered from these glyphs without end; 'iid' has other images of the glyphs of training"],
+            "images are rendered from these glyphs without end; 'iid' has other images of the glyphs of training", *notes],
             things="glyphs")
         self._code, self._names, self._ids = code, {}, {}
         for factor, found in values.items():     # the names of a factor's values, and the number of each master's value
@@ -183,7 +204,7 @@ class GlyphStream:
         """`render.draw_factors` for images `index` (from 0 on) of a split. `master` is a row of the tables."""
         start, count = self._pools[split]
         index = xp.asarray(index).astype(xp.uint32) + xp.uint32(FIRST[split])
-        drawn = render.draw_factors(index, count, self.channels, xp)
+        drawn = render.draw_factors(index, count, self.channels, xp, self.varied)
         return drawn | {"master": drawn["master"] + start}
 
     def read(self, tables: dict, index, split: str, xp: ModuleType = np) -> dict:

@@ -78,8 +78,8 @@ WHY = ("At 0 each bit costs as much as the last, and at 1 each doubling brings a
        "the compute makes the next bit 1.4 times as dear.")
 CLAIM = Claim(
     id="cost", statement="A better model costs ever more: each further bit takes more compute, time and energy.",
-    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.3 (loss against the least compute); prices of one quality over "
-           "years by Karpathy 2026, nanochat",
+    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.3 (loss against the least compute); prices in dollars by "
+           "Karpathy 2026, nanochat",
     published={"": "loss ~ C^-0.050, so a price that grows as C^1.05; in dollars, the quality of GPT-2 fell from 43,000 in "
                    "2019 to 48 seven years later, by better recipes and chips"},
     rules={column: Criterion(f"the exponent in compute of the {word} that a further bit costs", low=0.5, why=WHY)

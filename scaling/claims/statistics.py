@@ -80,5 +80,6 @@ def jackknife(runs: pd.DataFrame, number, by: str, note: str = "") -> Estimate:
         return Estimate(whole, -math.inf, math.inf, len(runs), note)
     without = np.array([float(number(runs[runs[by] != group])) for group in groups])
     pseudo = len(groups) * whole - (len(groups) - 1) * without
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(groups) - 1) * stats.sem(pseudo)) if np.isfinite(pseudo).all() else math.nan
+    scale = float(stats.t.ppf((1 + LEVEL) / 2, len(groups) - 1))
+    half = scale * float(stats.sem(pseudo)) if np.isfinite(pseudo).all() else math.nan
     return Estimate(whole, whole - half, whole + half, len(runs), note)

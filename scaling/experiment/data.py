@@ -165,6 +165,8 @@ class Images(_Data):
     label: str = static("")  # condition on: character, font, ..., a TFDS feature, "label" of a folder; empty is none
     classes: int = static(0, least=0, most=2**24)  # values of the label
     caption: int = static(0, least=0, most=2**16)  # bytes of the caption to condition on; 0 is none
+    correlate: str = static("", later=True)  # of glyphs: a class and a style that goes with it, such as weight,size
+    agree: float = static(0.5, later=True, least=0, most=1)  # share of images in which they agree; 0.5 is no correlation
     resize: str = static("area", choices=tuple(RESIZES))  # how images of another size are resized
     crop: str = static("center", choices=tuple(CROPS))  # how they are made square first
     flip: bool = static(False)  # augmentation: mirror half of the images
@@ -186,6 +188,9 @@ class Images(_Data):
         if self.classes and not self.label:
             raise ConfigError(f"data.classes={self.classes} without a label conditions on nothing; write data.label= as "
                               "well, or data.classes=0")
+        if self.agree != 0.5 and not self.correlate:
+            raise ConfigError(f"data.agree={self.agree} is the share of images in which two factors agree; write "
+                              "data.correlate= as well, such as weight,size, or data.agree=0.5")
         if self.shift > self.size:
             raise ConfigError(f"data.shift={self.shift} is more than the {self.size} pixels of data.size; write "
                               "at most that")
@@ -215,7 +220,7 @@ class Images(_Data):
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_images`. Equal arguments give the same source."""
         names = ("name", "size", "channels", "levels", "batch", "unique_examples", "label", "classes", "caption",
-                 "resize", "crop", "flip", "shift")
+                 "resize", "crop", "flip", "shift", "correlate", "agree")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):

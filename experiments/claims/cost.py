@@ -43,7 +43,7 @@ def analyse(name: str, part: Trained) -> Finding:
         f": {table['price'].iloc[0]:.1e} FLOPs at {table['flops'].iloc[0]:.0e} FLOPs, and {table['price'].iloc[-1]:.1e} at "
         f"{table['flops'].iloc[-1]:.0e}.")
     if "joules" not in counted:
-        said += " This machine has no counter of energy that can be read, so nothing is known about joules."
+        said += " The records hold no joules, since no counter of energy was read."
     panel = Panel("FLOPs", f"price of a smaller {noun}, as multiples of the first", log_y=True, lines=[
         Line(RESOURCES[column], list(priced["flops"]), list(priced["price"] / priced["price"].iloc[0]))
         for column in counted if (priced := prices(runs, metric, column))["price"].gt(0).all()])

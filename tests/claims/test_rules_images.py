@@ -49,9 +49,9 @@ def test_cost_counts_joules_where_records_have_them():
     table = planned("cost", "gan").assign(seconds=1.0, fd_infinity_relative=lambda t: t.flops ** -0.4)
     cost = claims.find("cost")
     without = cost.analyse("gan", Trained(table.assign(seconds=table.flops / 1e10), ""))
-    assert without.estimates.keys() == {"flops", "seconds"} and "no counter of energy" in without.said
+    assert without.estimates.keys() == {"flops", "seconds"} and "hold no joules" in without.said
     found = cost.analyse("gan", Trained(table.assign(seconds=table.flops / 1e10, joules=table.flops / 1e9), ""))
-    assert found.estimates["joules"].value == pytest.approx(1.4, abs=0.01) and "energy" not in found.said
+    assert found.estimates["joules"].value == pytest.approx(1.4, abs=0.01) and "joules" not in found.said
 
 
 def test_cost_is_undecided_about_seconds_that_do_not_grow():

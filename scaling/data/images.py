@@ -127,7 +127,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
                 unique_examples: int = 0, label: str = "", classes: int = 0, caption: int = 0,
                 resize: str = "area", crop: str = "center", flip: bool = False, shift: int = 0,
                 data_dir: str | os.PathLike | None = None, progress: bool = True, noise: float = 0.0,
-                dirty: float = 1.0) -> ImageSource:
+                dirty: float = 1.0, correlate: str = "", agree: float = 0.5) -> ImageSource:
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
@@ -148,6 +148,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
       flip, shift: augmentation in training: mirroring, and moving by up to `shift` pixels.
       noise, dirty: the share of the values of a dirty training image that are replaced by random ones, and the share of
         images that are dirty; see `scaling.data.noise`.
+      correlate, agree: a class and a style of glyphs, such as "weight,size", and the share of images in which they agree;
+        see `scaling.data.glyphs.correlated`.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show progress bars.
 
@@ -182,4 +184,10 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher"]
             raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, tfds:<name>[/<config>], "
                             "images:<file, folder or glob> or teacher" + did_you_mean(name, known))
+    if correlate:
+        if name.split("/")[0].partition(":")[0] != "glyphs":
+            raise DataError(f"data.correlate={correlate!r} is for glyphs, whose factors are known, and not for {name}; "
+                            "write data.name=glyphs/letters, or leave it out")
+        from scaling.data.glyphs.correlated import CorrelatedStream
+        found = CorrelatedStream(found, correlate, agree)
     return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift, noisy)

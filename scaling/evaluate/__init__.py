@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from scaling.faces import lazy
 
 if TYPE_CHECKING:
+    from scaling.evaluate.classifier import Labeller, Recipe, train_labeller
     from scaling.evaluate.judge import Judge, check_judge
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Judge", "check_judge"]
+__all__ = ["Judge", "Labeller", "Recipe", "check_judge", "train_labeller"]

@@ -71,6 +71,10 @@ class _Data:
         """The number of different units that the source gives this experiment."""
         return getattr(source, f"unique_{self.unit}")
 
+    def vocabulary(self, source) -> str:
+        """What the numbers mean that tables of a model are read by. Data with equal ones can share tables."""
+        raise NotImplementedError
+
     @property
     def teacher(self) -> Any:
         """The teacher that draws the data and knows their true probabilities, or None; see `scaling.data.known`."""
@@ -100,7 +104,7 @@ def _check_noise(noise: float, dirty: float) -> None:
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar
+    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar, repeats
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
@@ -137,6 +141,9 @@ class Text(_Data):
     @property
     def teacher(self):
         return token_teacher(self.name)
+
+    def vocabulary(self, source):
+        return f"tokens of {self.name}" if self.teacher else f"tokenizer {source.tokenizer.fingerprint}"
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
@@ -176,6 +183,8 @@ class Images(_Data):
     label: str = static("")  # condition on: character, font, ..., a TFDS feature, "label" of a folder; empty is none
     classes: int = static(0, least=0, most=2**24)  # values of the label
     caption: int = static(0, least=0, most=2**16)  # bytes of the caption to condition on; 0 is none
+    correlate: str = static("", later=True)  # of glyphs: a class and a style that goes with it, such as weight,size
+    agree: float = static(0.5, later=True, least=0, most=1)  # share of images in which they agree; 0.5 is no correlation
     resize: str = static("area", choices=tuple(RESIZES))  # how images of another size are resized
     crop: str = static("center", choices=tuple(CROPS))  # how they are made square first
     flip: bool = static(False)  # augmentation: mirror half of the images
@@ -199,6 +208,9 @@ class Images(_Data):
         if self.classes and not self.label:
             raise ConfigError(f"data.classes={self.classes} without a label conditions on nothing; write data.label= as "
                               "well, or data.classes=0")
+        if self.agree != 0.5 and not self.correlate:
+            raise ConfigError(f"data.agree={self.agree} is the share of images in which two factors agree; write "
+                              "data.correlate= as well, such as weight,size, or data.agree=0.5")
         if self.shift > self.size:
             raise ConfigError(f"data.shift={self.shift} is more than the {self.size} pixels of data.size; write "
                               "at most that")
@@ -221,6 +233,9 @@ class Images(_Data):
     def teacher(self):
         return image_teacher(self.name)
 
+    def vocabulary(self, source):
+        return f"{self.classes} values of label {self.label!r} of {self.name}" if self.label else "characters of captions"
+
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
         return {"image_size": self.size, "channels": self.channels, "levels": self.levels,
@@ -229,7 +244,7 @@ class Images(_Data):
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_images`. Equal arguments give the same source."""
         names = ("name", "size", "channels", "levels", "batch", "unique_examples", "label", "classes", "caption",
-                 "resize", "crop", "flip", "shift", "noise", "dirty")
+                 "resize", "crop", "flip", "shift", "noise", "dirty", "correlate", "agree")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def load(self):

@@ -140,9 +140,11 @@ class GAN:
 
     # ---- images
 
-    def sample(self, params, batch, key):
-        """Images uint8 [B, H, W, C], one for each of batch["example"], given its label or caption."""
-        return nn.signed_to_levels(self._generate(params, batch, key), self.levels)
+    def sample(self, params, batch, key, temperature=1.0):
+        """Images uint8 [B, H, W, C], one for each of batch["example"], given its label or caption. `temperature` multiplies
+        the latents."""
+        z = temperature * nn.noise(key, batch["example"], (self.latent,))
+        return nn.signed_to_levels(self._network(params, z, batch), self.levels)
 
     def pictures(self, params, batch, key):
         """"samples" and "interpolations" (along great circles between two latents), uint8 [4, 8, H, W, C]."""

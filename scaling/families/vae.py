@@ -181,10 +181,12 @@ class VAE:
         """Metrics that are too costly for every evaluation; see `_vae_examine`."""
         return _vae_examine.examine_vae(self, params, batch, key)
 
-    def sample(self, params, batch, key):
+    def sample(self, params, batch, key, temperature=1.0):
         """Images uint8 [B, H, W, C] drawn from the model, given the labels or captions of the batch. Families of all sizes
-        share the noise of the latents of stage i and block j."""
-        outputs, _ = self.module(params).decode(batch, self.noise(key, batch))
+        share the noise of the latents of stage i and block j. `temperature` multiplies the standard deviations of the prior
+        in every block, and leaves the likelihood of pixels alone."""
+        noise = [temperature * stage for stage in self.noise(key, batch)]
+        outputs, _ = self.module(params).decode(batch, noise)
         return self.draw(outputs, batch, key)
 
     def pictures(self, params, batch, key):

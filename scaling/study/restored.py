@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,26 +127,29 @@ class RestoredRun:
 
     # ---- images
 
-    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
         """`count` images, uint8 [count, H, W, C] with values below `family.levels`.
 
         Image i depends on the seed and on i alone. A conditioned family takes the label or caption of image i of the
-        first evaluation set. With seed 0 these are the images that the record's distances were measured on.
+        first evaluation set; see `conditions`. With seed 0 these are the images that the record's distances were measured
+        on. `temperature` multiplies the noise that latents are drawn with; 0 gives the image in the middle.
         """
         if what_generates(self.family) != "images":
             self._cannot("draw images", "images")
         if count < 1:
             raise RestoreError(f"the number of images must be at least 1, not {count}")
-        conditions = self._conditions()
+        if not 0 <= temperature < math.inf:
+            raise RestoreError(f"the temperature must be a number from 0 on, not {temperature}")
+        conditions, options = self.conditions(), {} if temperature == 1 else {"temperature": temperature}
         key = jax.random.fold_in(jax.random.key(seed), 1)  # that of `scaling.training.step.sample_batch` for seed 0
         draw, found = jax.jit(self.family.sample), []
         for start in range(0, count, IMAGES_AT_ONCE):
             numbers = np.arange(start, start + IMAGES_AT_ONCE, dtype=np.int32)
             batch = {name: values[numbers % len(values)] for name, values in conditions.items()}
-            found.append(np.asarray(draw(self.params, {**batch, "example": numbers}, key)))
+            found.append(np.asarray(draw(self.params, {**batch, "example": numbers}, key, **options)))
         return np.concatenate(found)[:count]
 
-    def _conditions(self):
+    def conditions(self) -> dict[str, np.ndarray]:
         """{"label": [n], "caption": [n, bytes]} of the first evaluation set: what the family is conditioned on."""
         batch = jax.eval_shape(lambda: self.family.example_batch(1, jax.random.key(0)))
         names = batch.keys() - {"image", "example"}

@@ -66,3 +66,19 @@ def test_one_value_decides_nothing_and_runs_without_partners_are_refused():
     runs = pd.DataFrame({"seed": [0, 1], "optimiser": ["a", "b"], "loss": [1.0, 2.0]})
     with pytest.raises(ValueError, match="no run with optimiser=b shares seed"):
         statistics.paired(runs, "loss", "optimiser", "a", "b", ["seed"])
+
+
+def test_a_jackknife_over_seeds_covers_a_function_of_means():
+    rng, found, trials = np.random.default_rng(3), [], 200
+    for _ in range(trials):
+        runs = pd.DataFrame({"seed": np.tile(range(4), 2), "size": np.repeat([1.0, 2.0], 4)})
+        runs["loss"] = runs["size"] + rng.normal(0, 0.1, 8)
+
+        def ratio(table):
+            means = table["loss"].groupby(table["size"]).mean()
+            return means[2.0] / means[1.0]
+
+        found.append(statistics.jackknife(runs, ratio, "seed"))
+    assert near_level(held(found, 2.0), trials) and found[0].runs == 8
+    assert statistics.jackknife(runs[runs["seed"] == 0], ratio, "seed").high == np.inf
+    assert np.isnan(statistics.jackknife(runs, lambda table: np.nan, "seed").low)

@@ -1,4 +1,5 @@
 """The judge of images: its metrics of real images, copies, noise and missing modes, and the facts that it records."""
+import dataclasses
 import itertools
 import json
 
@@ -12,6 +13,7 @@ from scaling import axes, data, evaluate
 from scaling.evaluate import classifier, critic, features
 from scaling.evaluate.judge import NEARER
 from scaling.evaluate.pretrained import weights
+from scaling.fields import EvaluateError
 
 
 class Blobs:
@@ -171,6 +173,20 @@ def test_the_classifier_is_trained_once_and_kept(tmp_path, monkeypatch):
     np.testing.assert_allclose(found[0].mean(1), 0, atol=1e-5)
     with pytest.raises(TypeError):  # other levels are another network: it would be trained
         classifier.trained(8, 1, 16, TINY, tmp_path, progress=False)
+
+
+def test_a_labeller_learns_any_labels_and_refuses_others():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=600)
+    images = rng.integers(0, 6, (600, 8, 8, 1), np.uint8)
+    images[np.arange(600), 2 * labels] += 8  # the row says the label
+    found = evaluate.train_labeller(images[:500], labels[:500], 3, 16, dataclasses.replace(TINY, steps=80))
+    assert found.accuracy(images[500:], labels[500:]) > 0.95 and found.predict(images).shape == (600,)
+    np.testing.assert_allclose(np.square(found.features(images)).mean(1), 1, rtol=1e-3)
+    with pytest.raises(EvaluateError, match="each needs one from 0 to 1"):
+        evaluate.train_labeller(images, labels, 2, 16, TINY)
+    with pytest.raises(EvaluateError, match="8 pixels or more"):
+        evaluate.train_labeller(images[:, :4, :4], labels, 3, 16, TINY)
 
 
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (28, 1), (64, 3)])

@@ -206,6 +206,13 @@ def test_an_image_does_not_depend_on_how_many_others_there_are_and_seeds_matter(
     assert (painter.sample(3, seed=1) != few).any()
 
 
+def test_temperature_scales_the_latents(painter):
+    np.testing.assert_array_equal(painter.sample(3, temperature=1.0), painter.sample(3))
+    assert (painter.sample(3, temperature=0.3) != painter.sample(3)).any()
+    with pytest.raises(RestoreError, match="temperature must be a number from 0 on, not -1"):
+        painter.sample(3, temperature=-1)
+
+
 def test_seed_0_draws_the_images_that_were_judged(painter, monkeypatch):
     """Another program draws them, so a value between two levels may go the other way."""
     judged = []

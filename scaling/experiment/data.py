@@ -95,7 +95,7 @@ class _Data:
 class Text(_Data):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar
+    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar, repeats
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = static("bytes")  # or bpe:<vocabulary size>

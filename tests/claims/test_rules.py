@@ -1,38 +1,14 @@
 """Each claim's rule gives the right verdict on records whose truth is planted."""
 
-import functools
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from claims.planted import most, planned, verdicts
 
 from experiments import claims
 from scaling.claims import REFUTED, REPRODUCED, UNDECIDED, Trained
-from scaling.training.counts import counts
-
-NOISE = 0.004  # of log loss, that of a short run
-
-
-@functools.cache
-def planned(name, part):
-    """N, D and C of the 5-minute runs of a claim, one row a run."""
-    runs = claims.find(name).parts("5m")[part].sweep
-    return pd.DataFrame([counts(run, 10**9) | {"seed": run.seed} for run in runs])
-
-
-def verdicts(name, part, loss, studies=4, noise=NOISE, metric="bits_per_byte"):
-    """The verdicts of a claim on records of its 5-minute runs whose log loss is that of `loss(table)` with noise."""
-    claim, found, table = claims.find(name), [], planned(name, part)
-    for study in range(studies):
-        moved = np.random.default_rng(study).normal(0, noise, len(table))
-        records = table.assign(**{metric: np.exp(np.log(loss(table)) + moved)})
-        found.append(claim.decide(claim.analyse(part, Trained(records, ""))))
-    return found
-
-
-def most(found, verdict):
-    return found.count(verdict) >= len(found) - 1
 
 
 def test_size_is_reproduced_by_a_power_of_n_and_refuted_without_one():

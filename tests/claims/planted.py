@@ -1,0 +1,34 @@
+"""Records of the runs of a claim whose truth is planted, for the tests of rules."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from experiments import claims
+from scaling.claims import Trained
+from scaling.training.counts import counts
+
+NOISE = 0.004  # of log loss, that of a short run
+
+
+@functools.cache
+def planned(name, part):
+    """N, D and C of the 5-minute runs of a claim, one row a run."""
+    runs = claims.find(name).parts("5m")[part].sweep
+    return pd.DataFrame([counts(run, 10**9) | {"seed": run.seed, "family": type(run.family).__name__.lower()}
+                         for run in runs])
+
+
+def verdicts(name, part, loss, studies=4, noise=NOISE, metric="bits_per_byte"):
+    """The verdicts of a claim on records of its 5-minute runs whose log loss is that of `loss(table)` with noise."""
+    claim, found, table = claims.find(name), [], planned(name, part)
+    for study in range(studies):
+        moved = np.random.default_rng(study).normal(0, noise, len(table))
+        records = table.assign(**{metric: np.exp(np.log(loss(table)) + moved)})
+        found.append(claim.decide(claim.analyse(part, Trained(records, ""))))
+    return found
+
+
+def most(found, verdict):
+    return found.count(verdict) >= len(found) - 1

@@ -39,7 +39,8 @@ def analyse(name: str, part: Trained) -> Finding:
     runs = runs.assign(epochs=(runs["seen"] / runs["unique"]).round().clip(lower=1))
     most = runs["seen"].max()
     repeated, fresh = runs[runs["seen"] == most], runs[runs["epochs"] == 1]
-    few = statistics.resampled(runs, regained, ["seen", "epochs"]) if name == "gan" else statistics.mean(by_seed(runs))
+    few = (statistics.resampled(runs, regained, ["seen", "epochs"], resamples=200) if name == "gan" else
+           statistics.mean(by_seed(runs)))
     many = statistics.paired(repeated, "loss", "epochs", 1, epochs[-1], ["seed"])
     means = repeated.groupby("epochs")["loss"].mean()
     panel = Panel("epochs", find_metric(metric).label, log_y=True, lines=[

@@ -1,12 +1,13 @@
 """Rules of the claims on range, tasks, sudden abilities and optimisers, on records whose truth is planted."""
 
+import functools
 import sys
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from claims.planted import most, planned, verdicts
+from claims.planted import most
 
 from experiments import claims
 from experiments.claims import _scores
@@ -16,6 +17,29 @@ from scaling.families import find as family_of
 
 def module(name):
     return sys.modules[claims.find(name).analyse.__module__]
+
+
+@functools.cache
+def rows(name, part):
+    """A row for each 5-minute run of a claim, with about its N and C: counting those of images takes longer than a test."""
+    found = []
+    for run in claims.find(name).parts("5m")[part].sweep:
+        data, width = run.data, run.family.width
+        found.append({"seed": run.seed, "flops": 450.0 * width ** 2 * data.seen, "params_total": 80 * width ** 2,
+                      "params_non_embedding": 75 * width ** 2, f"{data.unit}_seen": data.seen,
+                      f"{data.unit}_unique": data.unique or data.seen, "family.layers": run.family.layers,
+                      "optim.name": run.optim.name})
+    return pd.DataFrame(found)
+
+
+def verdicts(name, part, loss, noise, metric, studies=3):
+    """The verdicts of a claim on records of its runs whose log loss is that of `loss(table)` with noise."""
+    found = []
+    for study in range(studies):
+        moved = np.random.default_rng(study).normal(0, noise, len(rows(name, part)))
+        records = rows(name, part).assign(**{metric: loss(rows(name, part)) * np.exp(moved)})
+        found.append(decided(name, claims.find(name).analyse(part, Trained(records, ""))))
+    return found
 
 
 def decided(name, finding):
@@ -31,8 +55,8 @@ def test_the_size_of_a_vae_and_of_a_gan_is_judged_alike():
             return t.params_non_embedding ** -alpha
 
         good = 0.06 if part == "vae" else 0.3
-        assert most(verdicts("size", part, lambda t: power(t, good), noise=noise, metric=metric), REPRODUCED)
-        assert most(verdicts("size", part, lambda t: power(t, 0.0), noise=noise, metric=metric), REFUTED)
+        assert most(verdicts("size", part, lambda t, good=good: power(t, good), noise, metric), REPRODUCED)
+        assert most(verdicts("size", part, lambda t: power(t, 0.0), noise, metric), REFUTED)
 
 
 @pytest.mark.parametrize("part,metric,noise", [("vae", "bits_per_dim", 0.002), ("gan", "fd_infinity_relative", 0.08)])
@@ -43,18 +67,26 @@ def test_repeats_of_images_are_judged_by_what_four_epochs_and_64_bring(part, met
         epochs = t.examples_seen / t.examples_unique
         return (t.examples_unique * (1 + worth * (1 - np.exp(-(epochs - 1) / worth)))) ** -power
 
-    assert most(verdicts("data", part, lambda t: repeated(t, 15.4), noise=noise, metric=metric), REPRODUCED)
-    assert most(verdicts("data", part, lambda t: repeated(t, 0.3), noise=noise, metric=metric), REFUTED)
+    assert most(verdicts("data", part, lambda t: repeated(t, 15.4), noise, metric), REPRODUCED)
+    assert most(verdicts("data", part, lambda t: repeated(t, 0.3), noise, metric), REFUTED)
 
 
-def test_the_split_of_a_vae_is_judged_and_a_slice_without_an_optimum_is_undecided():
-    def loss(t, alpha, beta):
-        return 1 + (t.params_non_embedding / 2e4) ** -alpha + (t.examples_seen / 8e3) ** -beta
+def test_the_split_of_a_vae_is_judged_and_slices_without_an_optimum_are_undecided():
+    slices, seeds = module("split").SLICES["5m"]["vae"]
+    table = pd.DataFrame([{"flops": flops, "params_non_embedding": 75 * width ** 2, "seed": seed,
+                           "examples_seen": flops / (5400 * width ** 2)}
+                          for flops, widths in slices for width in widths for seed in range(seeds)])
 
-    found = verdicts("split", "vae", lambda t: loss(t, 0.1, 0.6) ** 0.3, noise=3e-4, metric="bits_per_dim")
-    assert REPRODUCED not in found and found.count(REFUTED) >= 2
-    assert verdicts("split", "gan", lambda t: t.params_non_embedding ** -0.5, noise=0.01, studies=1,
-                    metric="fd_infinity_relative") == [UNDECIDED]
+    def found(alpha, beta):
+        size, data = table["params_non_embedding"] / 1.92e4, table["examples_seen"] / 6.5e3
+        loss = 1.5 + 0.6 * beta / (alpha + beta) * size ** -alpha + 0.6 * alpha / (alpha + beta) * data ** -beta
+        records = table.assign(bits_per_dim=loss * np.exp(np.random.default_rng(0).normal(0, 2e-4, len(table))))
+        return module("split").analyse("vae", Trained(records, ""))
+
+    assert abs(found(0.3, 0.3).estimates["exponent"].value - 0.5) < 0.1
+    far = found(0.15, 0.45)
+    assert abs(far.estimates["exponent"].value - 0.75) < 0.15 and decided("split", far) != REPRODUCED
+    assert decided("split", found(0.5, 1e-9)) == UNDECIDED  # the largest model is always the best
 
 
 # ---- range
@@ -97,15 +129,10 @@ def test_bits_by_context_hide_what_lies_too_far_back():
 
 @pytest.mark.parametrize("left,verdict", [(0.1, REPRODUCED), (0.95, REFUTED), (0.5, UNDECIDED)])
 def test_induction_is_judged_by_the_excess_that_two_layers_leave(left, verdict):
-    def excess(t):
-        return np.where(t.params_non_embedding == t.params_non_embedding.min(), left, 1.0)
-
-    table = planned("reach", "induction")
-    two = table["params_non_embedding"] == table["params_non_embedding"].min()
-    rng, found = np.random.default_rng(0), []
-    for _ in range(4):
-        records = table.assign(excess=excess(table) * np.exp(rng.normal(0, 0.15, len(table))))
-        records["family.layers"] = np.where(two, 2, 1)
+    table, found = rows("reach", "induction"), []
+    for study in range(4):
+        moved = np.random.default_rng(study).normal(0, 0.15, len(table))
+        records = table.assign(excess=np.where(table["family.layers"] == 2, left, 1.0) * np.exp(moved))
         found.append(decided("reach", module("reach").analyse("induction", Trained(records, ""))))
     assert most(found, verdict)
 
@@ -113,11 +140,11 @@ def test_induction_is_judged_by_the_excess_that_two_layers_leave(left, verdict):
 # ---- tasks
 
 
-def with_failures(name, wrong, seed, noise=0.015):
+def with_failures(name, wrong, seed, noise=0.01):
     """Records whose loss is a power of compute and whose failures follow from it, but for the target, which is off."""
-    rng, table = np.random.default_rng(seed), planned("downstream", name)
+    rng, table = np.random.default_rng(seed), rows("downstream", name)
     loss = 3 * (table.flops / table.flops.min()) ** -0.07 * np.exp(rng.normal(0, 0.003, len(table)))
-    failed = 0.1 + 0.8 / (1 + np.exp(-4 * (loss - 2.4))) if name == "transformer" else 1 - 3 * np.exp(-0.6 * loss)
+    failed = 0.9 - 5 * np.exp(-loss) if name == "transformer" else 1 - 3 * np.exp(-0.6 * loss)
     target = table.flops == table.flops.max()
     return table.assign(loss=loss, failed=failed + wrong * target + rng.normal(0, noise, len(table)))
 
@@ -125,10 +152,10 @@ def with_failures(name, wrong, seed, noise=0.015):
 @pytest.mark.parametrize("name", ["transformer", "vae"])
 def test_tasks_are_judged_by_the_error_of_the_forecast(name):
     judge = module("downstream").judge
-    found = {wrong: [decided("downstream", judge(name, with_failures(name, wrong, seed))) for seed in range(4)]
-             for wrong in (0.0, 0.25)}
+    found = {wrong: [decided("downstream", judge(name, with_failures(name, wrong, seed))) for seed in range(3)]
+             for wrong in (0.0, 0.3)}
     assert found[0.0].count(REPRODUCED) >= 2 and REFUTED not in found[0.0]
-    assert most(found[0.25], REFUTED)
+    assert most(found[0.3], REFUTED)
 
 
 @pytest.mark.parametrize("text,whole", [
@@ -143,7 +170,7 @@ def test_a_function_compiles_by_its_whole_lines(text, whole):
 
 
 def test_suddenness_is_judged_by_what_comes_late():
-    sudden, table = module("sudden"), planned("sudden", "transformer")
+    sudden, table = module("sudden"), rows("sudden", "transformer")
 
     def verdict(exponent, bend, seed):
         rng, share = np.random.default_rng(seed), np.log(table.flops / table.flops.min())
@@ -169,22 +196,20 @@ def test_scores_of_tokens_are_those_of_the_evaluation_in_any_number():
     tokens = np.random.default_rng(0).integers(0, 16, (5, 13))
     nats, right = _scores.token_scores(run, tokens, together=3)
     found = family.evaluate(params, {"tokens": tokens}, jax.random.key(0))
-    np.testing.assert_allclose(nats.mean(-1), found["loss"].sum, rtol=1e-5)
-    np.testing.assert_allclose(right.mean(-1), found["accuracy"].sum, rtol=1e-6)
+    np.testing.assert_allclose(nats.mean(-1), found["loss"].over, rtol=1e-5)
+    np.testing.assert_allclose(right.mean(-1), found["accuracy"].over, rtol=1e-6)
 
 
 # ---- optimisers
 
 
 def with_gain(name, first, per_decade, seed, noise):
-    rng, table = np.random.default_rng(seed), planned("fade", name)
-    muon = np.arange(len(table)) % 2 == 0  # as the plan has them
-    luck = np.repeat(rng.normal(0, noise, len(table) // 2), 2)
+    rng, table = np.random.default_rng(seed), rows("fade", name)
+    luck = table.groupby(["flops", "seed"]).ngroup().map(dict(enumerate(rng.normal(0, noise, len(table)))))
+    muon = table["optim.name"] == "muon"
     speed = np.where(muon, first * np.exp(per_decade * np.log10(table.flops / table.flops.min())), 1.0)
     loss = 1.0 + 40 * (table.flops * speed) ** -0.15
-    records = table.assign(**{module("fade").METRICS[name]: loss * np.exp(luck + rng.normal(0, noise / 2, len(table)))})
-    records["optim.name"] = np.where(muon, "muon", "adamw")
-    return records
+    return table.assign(**{module("fade").METRICS[name]: loss * np.exp(luck + rng.normal(0, noise / 2, len(table)))})
 
 
 def test_the_plan_has_pairs_of_both_optimisers_at_the_same_data():

@@ -185,7 +185,8 @@ def test_the_fingerprint_tells_teachers_apart_and_the_spelling_does_not():
 
 
 @pytest.mark.parametrize("name,said", [
-    ("zipf:1.5,kontexts=3", "contexts"), ("repeats:9,most=8", "most=9 or more"), ("zipf:1.5,3", "has no name"), ("zipf:many", "is not a number"),
+    ("repeats:9,most=8", "most=9 or more"), ("zipf:1.5,kontexts=3", "contexts"),
+    ("zipf:1.5,3", "has no name"), ("zipf:many", "is not a number"),
     ("zipf:-1", "out of range"), ("hmm:2.5", "not whole"), ("zipf:1,contexts=0", "endless"), ("zipf:1,exponent=2", "twice"),
 ])
 def test_wrong_names_are_refused_in_one_sentence(name, said):

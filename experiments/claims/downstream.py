@@ -21,7 +21,7 @@ RUNGS = {"5m": {"transformer": (((16, 131_072), (24, 262_144), (32, 393_216), (4
 HEADS = tuple(f"def {head}:\n    " for head in (
     "add(a, b)", "read(path)", "main()", "test_empty(self)", "__init__(self, name)", "close(self)", "write(self, data)",
     "find(items, key)"))
-TEXTS, TOKENS, TEMPERATURE = 1024, 48, 0.5  # functions of a run, bytes of each, at most
+TEXTS, TOKENS, TEMPERATURE = 1024, 64, 1.0  # functions of a run, bytes of each, at most
 LETTERS, IMAGES = 52, 2048
 
 

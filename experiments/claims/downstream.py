@@ -7,8 +7,9 @@ import numpy as np
 from scipy import stats
 
 from experiments.claims import _recipes, _scores
-from scaling import evaluate, laws, nn
+from scaling import laws, nn
 from scaling.claims import LEVEL, Claim, Criterion, Estimate, Finding, Line, Panel, Part, Trained
+from scaling.evaluate import classifier
 from scaling.results.metrics import find_metric
 
 METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim"}
@@ -70,7 +71,7 @@ def wrong_letters(run) -> float:
 
 @functools.cache
 def _classifier(size, channels, levels):
-    return evaluate.classifier.trained(size, channels, levels)
+    return classifier.trained(size, channels, levels)
 
 
 def judge(name: str, runs) -> Finding:

@@ -14,7 +14,7 @@ RUNGS = {"5m": {"transformer": (((16, 131_072), (24, 262_144), (32, 524_288), (4
                 "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (24, 24_576)), 4)},
          "30m": {"transformer": (((16, 262_144), (24, 524_288), (32, 1_048_576), (48, 2_097_152), (64, 4_194_304)), 4),
                  "vae": (((8, 8_192), (12, 16_384), (16, 32_768), (24, 65_536), (32, 131_072)), 4)}}
-ADAMW = {"transformer": {"optim.name": "adamw", "optim.table_rate": 4.0}, "vae": {"optim.name": "adamw"}}
+ADAMW = {"transformer": {"optim.name": "adamw", "optim.table_rate": 16.0}, "vae": {"optim.name": "adamw"}}
 # AdamW's rate over Muon's at the smallest and at the largest rung, by pilots with seed 900; see `more`.
 FACTORS = {"transformer": (0.25, 0.25), "vae": (0.5, 0.5)}
 

@@ -36,8 +36,8 @@ def analyse(name: str, part: Trained) -> Finding:
 
 CLAIM = Claim(
     id="size", statement="The loss falls as a power of the number of parameters.",
-    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.1; of GANs, the FID against compute in 2509.24935 (GAT)",
-    published={"transformer": "N^-0.076", "vae": "none was published", "gan": "FID ~ C^-0.456"},
+    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.1",
+    published={"transformer": "N^-0.076", "vae": "none was published", "gan": "FID ~ C^-0.456 (GAT, arXiv:2509.24935)"},
     rules={"exponent": Criterion("the exponent by which the loss falls in N", low=0.02,
                             why="0.02 is a quarter of what was published; less would be no trend that anyone could use."),
            "distance": Criterion("the exponent by which the Fréchet distance falls in N", low=0.1,

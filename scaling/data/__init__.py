@@ -5,8 +5,8 @@
 
 Names of text: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network needed),
   `tfds:<name>[/<config>]` (any TFDS text data set), `text:<file, folder or glob>` (one's own files: plain text in any
-  encoding, JSON lines, Parquet, compressed or not), and teachers, whose entropy is known: `zipf`, `hmm`, `grammar`, with
-  fields such as `zipf:1.5,contexts=4096`.
+  encoding, JSON lines, Parquet, compressed or not), and teachers, whose entropy is known: `zipf`, `hmm`, `grammar`,
+  `repeats`, with fields such as `zipf:1.5,contexts=4096`.
 
     source = load_images("glyphs/letters", size=16, batch=64)
     source.batch(seed=0, step=3)["image"]          # uint8 [64, 16, 16, 1]

@@ -16,8 +16,10 @@ from scaling.data.known import draws
 from scaling.data.known.names import token_teacher
 from scaling.fields import ConfigError, DataError
 
-NAMES = ["zipf:1.5", "zipf:1.2,contexts=0,answers=16", "hmm:5,vocab=9", "grammar:4,vocab=12"]
-SMALL = ["zipf:1.3,contexts=4,answers=3", "hmm:3,vocab=4,seed=2", "grammar:3,vocab=3,rules=6,mean=3"]
+NAMES = ["zipf:1.5", "zipf:1.2,contexts=0,answers=16", "hmm:5,vocab=9", "grammar:4,vocab=12",
+         "repeats:5,most=7,vocab=40"]
+SMALL = ["zipf:1.3,contexts=4,answers=3", "hmm:3,vocab=4,seed=2", "grammar:3,vocab=3,rules=6,mean=3",
+         "repeats:1,most=3,vocab=3"]
 LENGTH = 8
 
 
@@ -58,6 +60,16 @@ def test_the_mean_of_the_true_nats_is_the_entropy(name):
     assert (source.entropy.error == 0) == name.startswith("zipf")
     said = re.search(r"the entropy is ([0-9.]+)", " ".join(source.summary()))
     assert abs(float(said.group(1)) - source.entropy.bits) < 1e-4
+
+
+def test_a_string_that_repeats_costs_nothing_once_its_length_is_known():
+    teacher, length = token_teacher("repeats:4,most=7,vocab=64"), 30
+    tokens = windows("repeats:4,most=7,vocab=64", 500, length)
+    nats = teacher.nats(tokens)
+    period = np.array([next(p for p in range(4, 8) if (row[p:] == row[:-p]).all()) for row in tokens])
+    assert {*period} == {4, 5, 6, 7}
+    np.testing.assert_allclose(nats[:, :4], np.log(64), atol=1e-6)
+    np.testing.assert_allclose(nats[:, 14:], 0, atol=1e-6)
 
 
 def test_the_forward_algorithm_sums_over_all_paths():
@@ -168,12 +180,13 @@ def test_another_process_draws_the_same_windows():
 
 def test_the_fingerprint_tells_teachers_apart_and_the_spelling_does_not():
     prints = {load(name).fingerprint for name in [*NAMES, "hmm:5,vocab=9,seed=1", "hmm:5,vocab=9,sharpness=2"]}
-    assert len(prints) == 6
+    assert len(prints) == 7
     assert load("zipf:1.5").fingerprint == load("zipf:exponent=1.5,contexts=4096").fingerprint == load("zipf").fingerprint
 
 
 @pytest.mark.parametrize("name,said", [
-    ("zipf:1.5,kontexts=3", "contexts"), ("zipf:1.5,3", "has no name"), ("zipf:many", "is not a number"),
+    ("repeats:9,most=8", "most=9 or more"), ("zipf:1.5,kontexts=3", "contexts"),
+    ("zipf:1.5,3", "has no name"), ("zipf:many", "is not a number"),
     ("zipf:-1", "out of range"), ("hmm:2.5", "not whole"), ("zipf:1,contexts=0", "endless"), ("zipf:1,exponent=2", "twice"),
 ])
 def test_wrong_names_are_refused_in_one_sentence(name, said):
@@ -200,7 +213,7 @@ def test_tokens_are_written_as_numbers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["zipf:1.2,contexts=0", "hmm", "grammar"])
+@pytest.mark.parametrize("name", ["zipf:1.2,contexts=0", "hmm", "grammar", "repeats"])
 def test_a_million_tokens_are_drawn_in_a_second(name):
     import time
     source = data.load_text(name, length=1 if name[0] == "z" else 128, batch=64)

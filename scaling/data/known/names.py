@@ -6,14 +6,15 @@ import functools
 from scaling.data.known.grammar import Grammar
 from scaling.data.known.hmm import HiddenMarkov
 from scaling.data.known.raster import Raster
+from scaling.data.known.repeats import Repeats
 from scaling.data.known.zipf import Zipf
 from scaling.fields import ConfigError, checked_values
 
-TOKENS = {"zipf": Zipf, "hmm": HiddenMarkov, "grammar": Grammar}
+TOKENS = {"zipf": Zipf, "hmm": HiddenMarkov, "grammar": Grammar, "repeats": Repeats}
 IMAGES = {"teacher": Raster}
 
 
-def token_teacher(name: str) -> Zipf | HiddenMarkov | Grammar | None:
+def token_teacher(name: str) -> Zipf | HiddenMarkov | Grammar | Repeats | None:
     """The teacher of tokens called `name`; None if it is the name of something else."""
     return _find(name, "tokens")
 

@@ -71,6 +71,10 @@ class _Data:
         """The number of different units that the source gives this experiment."""
         return getattr(source, f"unique_{self.unit}")
 
+    def vocabulary(self, source) -> str:
+        """What the numbers mean that tables of a model are read by. Data with equal ones can share tables."""
+        raise NotImplementedError
+
     @property
     def teacher(self) -> Any:
         """The teacher that draws the data and knows their true probabilities, or None; see `scaling.data.known`."""
@@ -126,6 +130,9 @@ class Text(_Data):
     @property
     def teacher(self):
         return token_teacher(self.name)
+
+    def vocabulary(self, source):
+        return f"tokens of {self.name}" if self.teacher else f"tokenizer {source.tokenizer.fingerprint}"
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
@@ -206,6 +213,9 @@ class Images(_Data):
     @property
     def teacher(self):
         return image_teacher(self.name)
+
+    def vocabulary(self, source):
+        return f"{self.classes} values of label {self.label!r} of {self.name}" if self.label else "characters of captions"
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""

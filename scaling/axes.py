@@ -6,6 +6,8 @@ never mentions a device or an optimiser. If an array has more dimensions than na
 the extra dimensions come first and have no name.
 """
 
+import contextlib
+import contextvars
 import itertools
 import math
 import re
@@ -20,6 +22,7 @@ TIED = "tied_vocab"  # the rows of a table that is also the readout
 NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
 WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}  # they grow with the model's width
+LAST = re.compile(r"last:([1-9]\d{0,5})")  # a rule of `trainable_part`
 ROLES = ("vector", "input", "hidden", "output", "tied")  # see `role`
 
 
@@ -192,9 +195,29 @@ def with_trainable_part(params, part, rule: str):
     return jax.tree.unflatten(jax.tree.structure(params), whole)
 
 
+_LAST: contextvars.ContextVar[int | None] = contextvars.ContextVar("last", default=None)
+
+
+@contextlib.contextmanager
+def training(rule: str):
+    """A context in which a loss is traced of which the gradients of the `trainable_part` alone are wanted."""
+    last = LAST.fullmatch(rule)
+    token = _LAST.set(int(last[1]) if last else None)
+    try:
+        yield
+    finally:
+        _LAST.reset(token)
+
+
+def frozen_layers(count: int) -> int:
+    """How many of `count` stacked layers, the first ones, are constants in the loss that is being traced."""
+    last = _LAST.get()
+    return 0 if last is None else max(0, count - last)
+
+
 def _with_counts(params, rule) -> list[tuple]:
     """[(array, its axes, how many of its last layers train)]: 0 where it is frozen, None where all of it trains."""
-    last = re.fullmatch(r"last:([1-9]\d{0,5})", rule)
+    last = LAST.fullmatch(rule)
     if rule != "head" and last is None:
         raise ConfigError(f"optim.trainable={rule!r} is not known; write all, head, or last: and a number of layers, such "
                           "as last:2")

@@ -61,7 +61,8 @@ def train_flops(family, batch_size: int, trainable: str = "all") -> int:
 
 def _gradient(name, loss, rule, params, batch, key):
     def of_part(part):
-        return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)[0]
+        with axes.training(rule):
+            return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)[0]
     return jax.grad(of_part)(axes.trainable_part(params[name], rule))
 
 

@@ -97,7 +97,9 @@ def describe_done(plan, runner, older=None) -> list[str]:
     if others := len(set(held) - mine):
         said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
     if older is not None:
-        said.append(f"{len(fork.shared_runs(older, plan))} of the sweep's {len(plan.runs)} runs are copied from "
+        shared, own = set(fork.shared_runs(older, plan)), {run.fingerprint for run in plan.runs}
+        others = f", and {words.plural(len(shared - own), 'run')} that they begin with," if shared - own else ""
+        said.append(f"{len(shared & own)} of the sweep's {len(plan.runs)} runs{others} are copied from "
                     f"{os.fspath(older.workdir)}")
     return said
 

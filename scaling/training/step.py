@@ -122,7 +122,8 @@ def _choose(first, a, b):
 
 def _own_loss(loss, params, name, rule, part, batch, key):
     """The loss as a function of the part of the player's parameters that trains."""
-    return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)
+    with axes.training(rule):
+        return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)
 
 
 def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):

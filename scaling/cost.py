@@ -49,7 +49,7 @@ def player_flops(family, batch_size: int, trainable: str = "all") -> dict[str, i
     with sharding.as_on(CANONICAL, plain=True):
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():
-            jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss, trainable))(*arguments).jaxpr
+            jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss, rule=trainable))(*arguments).jaxpr
             out[name] = out.get(name, 0) + _count(jaxpr, None, causal=0.5)
     return out
 
@@ -59,7 +59,7 @@ def train_flops(family, batch_size: int, trainable: str = "all") -> int:
     return sum(player_flops(family, batch_size, trainable).values())
 
 
-def _gradient(name, loss, rule, params, batch, key):
+def _gradient(name, loss, params, batch, key, rule="all"):
     def of_part(part):
         with axes.training(rule):
             return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)[0]

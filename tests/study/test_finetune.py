@@ -13,7 +13,7 @@ from scaling.sweeps.runner import TrainingOptions
 
 PATH = f"{pathlib.Path(__file__).parents[2]}/configs/finetune.py"
 SMALL = {"widths": (16,), "prompts": ("a",), "data.length": 32, "data.batch": 8, "data.evaluation_tokens": 1024,
-         "optim.warmup": 2, "family.layers": 1}
+         "optim.warmup": 2, "optim.name": "adamw", "family.layers": 1}
 OF_BASE = {f"start.experiment.{name}": value for name, value in SMALL.items() if "." in name}
 
 

@@ -146,7 +146,8 @@ def trunk():
     return figure
 
 
-DIAGRAMS = {"starts.svg": starts, "packs.svg": packs, "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
+DIAGRAMS = {"starts.svg": starts, "packs.svg": packs,
+            "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 
 

@@ -6,17 +6,23 @@ never mentions a device or an optimiser. If an array has more dimensions than na
 the extra dimensions come first and have no name.
 """
 
+import contextlib
+import contextvars
 import itertools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scaling.fields import ConfigError
+
 TIED = "tied_vocab"  # the rows of a table that is also the readout
 NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
 WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}  # they grow with the model's width
+LAST = re.compile(r"last:([1-9]\d{0,5})")  # a rule of `trainable_part`
 ROLES = ("vector", "input", "hidden", "output", "tied")  # see `role`
 
 
@@ -157,6 +163,90 @@ def matrices(tree):
 
 def _is_bias(path) -> bool:
     return any(getattr(key, "key", getattr(key, "name", None)) == "bias" for key in path)
+
+
+# ------------------------------------------------------------------------------------ trainable parts
+
+
+def trainable_part(params, rule: str):
+    """The part of a player's parameters that trains; the places of the rest are empty.
+
+    * "all": everything;
+    * "head": the modules that have an output (`role`) outside of stacked layers, with their biases and norms. A module is
+      named by the first part of a path;
+    * "last:2": the last two layers of every stack, and the head where there is one.
+
+    Raises ConfigError for another rule, and for parameters without such a part.
+    """
+    if rule == "all":
+        return params
+    parts = [x[_last(x, own, count)] if count else x if count is None else None
+             for x, own, count in _with_counts(params, rule)]
+    return jax.tree.unflatten(jax.tree.structure(params), parts)
+
+
+def with_trainable_part(params, part, rule: str):
+    """A player's parameters with the part that trains replaced by `part`, of the form that `trainable_part` gives."""
+    if rule == "all":
+        return part
+    new = iter(jax.tree.leaves(part))
+    whole = [x.at[_last(x, own, count)].set(next(new)) if count else next(new) if count is None else x
+             for x, own, count in _with_counts(params, rule)]
+    return jax.tree.unflatten(jax.tree.structure(params), whole)
+
+
+_LAST: contextvars.ContextVar[int | None] = contextvars.ContextVar("last", default=None)
+
+
+@contextlib.contextmanager
+def training(rule: str):
+    """A context in which a loss is traced of which the gradients of the `trainable_part` alone are wanted."""
+    last = LAST.fullmatch(rule)
+    token = _LAST.set(int(last[1]) if last else None)
+    try:
+        yield
+    finally:
+        _LAST.reset(token)
+
+
+def frozen_layers(count: int) -> int:
+    """How many of `count` stacked layers, the first ones, are constants in the loss that is being traced."""
+    last = _LAST.get()
+    return 0 if last is None else max(0, count - last)
+
+
+def _with_counts(params, rule) -> list[tuple]:
+    """[(array, its axes, how many of its last layers train)]: 0 where it is frozen, None where all of it trains."""
+    last = LAST.fullmatch(rule)
+    if rule != "head" and last is None:
+        raise ConfigError(f"optim.trainable={rule!r} is not known; write all, head, or last: and a number of layers, such "
+                          "as last:2")
+    modules = [str(path[0]) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    leaves = list(zip(modules, *map(jax.tree.leaves, (params, names(params), roles(params))), strict=True))
+    stacks = [(module, x.shape[_stacked(x, own)]) for module, x, own, _ in leaves if set(own) & set(STACKED)]
+    heads = {module for module, _, _, found in leaves if found == "output"} - dict(stacks).keys()
+    if last is None and not heads:
+        raise ConfigError(f"optim.trainable={rule!r}: this model has no output of its own outside of layers, as where a "
+                          "table of tokens is the readout; write all, or last: and a number of layers")
+    count, least = int(last[1]) if last else 0, min((layers for _, layers in stacks), default=0)
+    if count > least:
+        has = f"a stack of {least} layers; write at most last:{least}" if least else "no stack of layers; write all"
+        raise ConfigError(f"optim.trainable={rule!r}: this model has {has}, or head")
+    return [(x, own, None if module in heads else count if set(own) & set(STACKED) else 0) for module, x, own, _ in leaves]
+
+
+def _stacked(x, own) -> int:
+    """The dimension of an array that counts layers."""
+    return x.ndim - len(own) + next(i for i, name in enumerate(own) if name in STACKED)
+
+
+def _last(x, own, count: int) -> tuple:
+    """The place of the last `count` layers of an array."""
+    at = _stacked(x, own)
+    return (slice(None),) * at + (slice(x.shape[at] - count, None),)
+
+
+# ------------------------------------------------------------------------------------------- counts
 
 
 def count_parameters(params) -> dict:

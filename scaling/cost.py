@@ -39,24 +39,31 @@ def flops(fn, *args, trips=None) -> int:
 
 @functools.lru_cache(maxsize=1024)
 @remembered()
-def player_flops(family, batch_size: int) -> dict[str, int]:
-    """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named."""
+def player_flops(family, batch_size: int, trainable: str = "all") -> dict[str, int]:
+    """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named.
+
+    Gradients are those of the part of the parameters that trains, and of what lies between it and the loss; see
+    `axes.trainable_part`.
+    """
     family, out = at_defaults(family), {}
     with sharding.as_on(CANONICAL, plain=True):
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():
-            jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss))(*arguments).jaxpr
+            jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss, rule=trainable))(*arguments).jaxpr
             out[name] = out.get(name, 0) + _count(jaxpr, None, causal=0.5)
     return out
 
 
-def train_flops(family, batch_size: int) -> int:
+def train_flops(family, batch_size: int, trainable: str = "all") -> int:
     """FLOPs of the model in one training step on one batch, all players together: C of one step."""
-    return sum(player_flops(family, batch_size).values())
+    return sum(player_flops(family, batch_size, trainable).values())
 
 
-def _gradient(name, loss, params, batch, key):
-    return jax.grad(lambda own: loss({**params, name: own}, batch, key)[0])(params[name])
+def _gradient(name, loss, params, batch, key, rule="all"):
+    def of_part(part):
+        with axes.training(rule):
+            return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)[0]
+    return jax.grad(of_part)(axes.trainable_part(params[name], rule))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -97,6 +104,12 @@ def six_nd(params: float, units: float) -> float:
 def param_count(family) -> dict:
     """`axes.count_parameters` of the family's parameters, without making them; to be read only."""
     return axes.count_parameters(jax.eval_shape(family.init, jax.random.key(0)))
+
+
+def trainable_count(family, trainable: str) -> int:
+    """The number of parameters that train under a rule of `axes.trainable_part`."""
+    return axes.count_parameters(jax.eval_shape(lambda: {
+        name: axes.trainable_part(own, trainable) for name, own in family.init(jax.random.key(0)).items()}))["total"]
 
 
 def nbytes(tree) -> int:

@@ -287,9 +287,10 @@ def replace(node, changes: Mapping[str, Any], prefix: str = ""):
 
 
 def leaves(node, prefix="") -> dict[str, tuple[Any, str]]:
-    """{dotted path: (value, kind)} of every leaf field; kind is "plain", "knob" or "how"."""
+    """{dotted path: (value, kind)} of every leaf field; kind is "plain", "knob" or "how". Fields that are declared "apart",
+    which hold another experiment, are left out."""
     out = {}
-    for f in dataclasses.fields(node):
+    for f in (f for f in dataclasses.fields(node) if not f.metadata.get("apart")):
         value = getattr(node, f.name)
         if dataclasses.is_dataclass(value):
             out |= leaves(value, f"{prefix}{f.name}.")

@@ -57,6 +57,18 @@ def tpu_slice() -> str:
     return drawing.svg()
 
 
+def starts() -> str:
+    """One pretraining, and three runs that begin with its parameters."""
+    drawing = Diagram(860, 220, "One run is trained first, and three runs begin with its parameters")
+    drawing.box(20, 74, 200, 72, "pycode/environment", "trained first, once", kind="deep")
+    for row, rule in enumerate(("all", "last:2", "head")):
+        y = 16 + row * 66
+        drawing.box(420, y, 300, 56, f"optim.trainable={rule}", "on pycode/stdlib")
+        drawing.arrow((222, 110), (418, y + 28))
+    drawing.text(250, 80, "its parameters", "note")
+    return drawing.svg()
+
+
 def ray_cluster() -> str:
     """The driver, its queue of packs, and actors that own devices."""
     drawing = Diagram(860, 262, "A driver hands packs to Ray actors, which own devices and share a workdir")
@@ -134,7 +146,8 @@ def trunk():
     return figure
 
 
-DIAGRAMS = {"packs.svg": packs, "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
+DIAGRAMS = {"starts.svg": starts, "packs.svg": packs,
+            "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 
 

@@ -78,7 +78,8 @@ def one() -> tuple[str, dict]:
     """(text, {table: rows}) of one checkpoint."""
     weights = _checkpoints.read(_CHECKPOINT.value, RUN.value, PART.value)
     known = weights.experiment is not None
-    start = _checkpoints.initial(weights.experiment) if known and _INITIAL.value else None
+    fresh = known and weights.experiment.start is None
+    start = _checkpoints.initial(weights.experiment) if fresh and _INITIAL.value else None
     frame = measure.rows(weights, start)
     modules, axes = measure.by_module(frame, _DEPTH.value), measure.by_axes(frame)
     text = [f"{weights.shown}: {frame['parameters'].sum():,} parameters"]
@@ -87,6 +88,8 @@ def one() -> tuple[str, dict]:
         text.append(f"{bad['not_finite'].sum():,} of them are not finite; the first is in {bad['path'].iloc[0]}")
     if not known:
         text.append("the checkpoint does not say its experiment: the names of axes and the initialisation are unknown")
+    if known and not fresh and _INITIAL.value:
+        text.append("the run began with the parameters of another run, so they are not compared with an initialisation")
     moved = {"update": "update"} if "update" in frame else {}
     heads = {"parameters": "parameters", "share": "share"}
     text += ["", _checkpoints.table(_indented(modules), {"module": "module"} | heads | NORMS | moved),

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
         knobs,
         to_dict,
     )
-    from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, results_version
+    from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, made_from, results_version
     from scaling.experiment.names import program_key
     from scaling.experiment.rules import RateRule, by_rule
+    from scaling.experiment.start import Start, bases, taken, takes_vocabulary
     from scaling.experiment.sweep import chain, grid, where, zipped
     from scaling.experiment.validation import validate
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["KINDS", "PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "RateRule", "Text",
-           "by_rule", "chain", "config", "family_at", "fingerprint", "from_config", "from_dict", "grid", "knobs",
-           "program_key", "results_version", "to_dict", "validate", "where", "zipped"]
+__all__ = ["KINDS", "PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "RateRule",
+           "Start", "Text", "bases", "by_rule", "chain", "config", "family_at", "fingerprint", "from_config", "from_dict",
+           "grid", "knobs", "made_from", "program_key", "results_version", "taken", "takes_vocabulary", "to_dict",
+           "validate", "where", "zipped"]

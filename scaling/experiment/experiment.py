@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scaling import families
 from scaling.devices.layouts import LAYOUTS
 from scaling.experiment.data import KINDS, Text
+from scaling.experiment.start import Start
 from scaling.experiment.validation import validate
 from scaling.fields import (
     ConfigError,
@@ -62,6 +63,7 @@ class Optim:
     parameters: str = static("float32", later=True, choices=TYPES)  # what losses see; the optimiser moves float32 ones
     reduction: str = static("auto", later=True, choices=("auto", *TYPES))  # of gradients over devices that divide batches
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
+    trainable: str = static("all", later=True)  # or head, or last:2 for the last two layers: axes.trainable_part
     orthogonalise: str = how("auto", choices=ORTHOGONALISATIONS)  # Muon's products; see scaling.training.muon
 
     def __post_init__(self):
@@ -70,12 +72,13 @@ class Optim:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run: a family at one size, its data, its optimisation and its seed."""
+    """One run: a family at one size, its data, its optimisation, its seed, and the run that it begins with."""
 
     family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))
     data: Any = Text()  # the kind that the family reads
     optim: Optim = Optim()
     seed: int = knob(0, least=0, most=SEEDS - 1)
+    start: Start | None = dataclasses.field(default=None, metadata={"apart": True})  # None begins with fresh parameters
     microbatch: int = how(0, least=0)  # sequences per accumulated gradient on one device; 0 chooses
     layout: str = how("data", choices=tuple(LAYOUTS))  # how parameters lie on the mesh; see scaling.devices.layouts
     fast: bool = how(True)  # False: the plain form of all that has a fast one and that no other field chooses
@@ -90,8 +93,17 @@ class Experiment:
     def replace(self, changes: Mapping[str, Any]) -> "Experiment":
         """The same experiment with dotted fields changed, validated: `replace({"optim.learning_rate": 1e-3})`.
 
-        Fields of the family that the data determine follow the data: `replace({"data.length": 64})` changes both.
+        Fields of the family that the data determine follow the data: `replace({"data.length": 64})` changes both. So do
+        those of the run that this one begins with: `replace({"start.experiment.seed": 1})`.
         """
+        start, inner = changes.get("start", self.start), "start.experiment."
+        of_start = {path.removeprefix(inner): value for path, value in changes.items() if path.startswith(inner)}
+        if of_start and start is None:
+            raise ConfigError(f"{inner}{next(iter(of_start))} changes nothing, since start is None; write start= as well, "
+                              "or leave it out")
+        if of_start:
+            changes = {path: value for path, value in changes.items() if not path.startswith(inner)}
+            changes |= {"start": dataclasses.replace(start, experiment=start.experiment.replace(of_start))}
         changed = replace(self, changes)
         if any(map(is_traced, changes.values())):  # in a program, whose experiment was validated before
             return changed
@@ -118,8 +130,11 @@ def knobs(experiment: Experiment) -> dict[str, float]:
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     """The experiment as nested dicts of plain values with the family's name, for records and people."""
-    out = dataclasses.asdict(experiment)
+    out = dataclasses.asdict(dataclasses.replace(experiment, start=None))
     out["family"] = {"name": families.name(experiment.family), **out["family"]}
+    del out["start"]
+    if (start := experiment.start) is not None:
+        out["start"] = {"experiment": to_dict(start.experiment), "takes": dict(start.takes)}
     return out
 
 
@@ -129,6 +144,8 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     family = {k: v for k, v in values["family"].items() if k != "name"}
     parts = {"family": build(cls, family, "family."), "data": build(KINDS[cls.reads], values["data"], "data."),
              "optim": build(Optim, values["optim"], "optim.")}
+    if start := values.get("start"):
+        parts["start"] = Start(from_dict(start["experiment"]), start["takes"])
     return build(Experiment, {**values, **parts}, "")
 
 
@@ -144,6 +161,9 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
     prompts for text, and the rule by which learning rates are stopped early. With `tune`, cells whose best learning rate is
     at the edge of those tried ask for more rates, for at most that share of the sweep's FLOPs. A cell that is still at the
     edge is left out of the fit, unless `fit_edges` is true. The target is trained with `target_seeds` seeds.
+
+    `config.start` is None. For runs that begin with another one it is {"experiment": a config like this, "takes": {}}, as
+    the fields of `Start` are.
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
@@ -186,9 +206,19 @@ def _data(cfg, cls):
     return build(KINDS[cls.reads], cfg.data.to_dict(), "data.")
 
 
+def _start(cfg) -> Start | None:
+    if cfg is None:
+        return None
+    for name in ("experiment", "takes"):
+        if name not in cfg:
+            raise ConfigError(f"config.start has no field {name}; write {{'experiment': experiment.config(...), "
+                              "'takes': {}}")
+    return Start(from_config(cfg.experiment), cfg.takes.to_dict() if hasattr(cfg.takes, "to_dict") else cfg.takes)
+
+
 def from_config(cfg) -> Experiment:
     """The experiment of a config. Fields of no experiment, such as those of a sweep, are ignored."""
     values = {"family": family_at(cfg, cfg.family.size), "data": _data(cfg, families.find(cfg.family.name)),
-              "optim": build(Optim, cfg.optim.to_dict(), "optim.")}
+              "optim": build(Optim, cfg.optim.to_dict(), "optim."), "start": _start(cfg.get("start"))}
     values |= {name: cfg[name] for name in fields(Experiment()) if name not in values}
     return validate(Experiment(**values))

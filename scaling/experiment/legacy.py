@@ -11,6 +11,7 @@ training executed where later ones hold those of the model.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 
@@ -25,9 +26,17 @@ ALSO_NAMED_BY = ("family.attention", "family.remat", "family.scan")
 RESULTS_VERSION = 5  # raise it when a change of code changes what a given experiment computes
 
 
-def fingerprint(experiment: Experiment, data_fingerprint: str) -> str:
-    """The name of a run: a hash of all fields but `how` fields, and of the content of its data."""
-    return named_by(experiment, data_fingerprint, results_version(experiment))
+def fingerprint(experiment: Experiment, content: str) -> str:
+    """The name of a run: a hash of all fields but `how` fields, and of the `content` that it is made from."""
+    return named_by(experiment, content, results_version(experiment))
+
+
+def made_from(experiment: Experiment, of_data: Callable[[Experiment], str]) -> str:
+    """What a run is made from: the fingerprint `of_data(experiment)` and, where it begins with another run, its name."""
+    if experiment.start is None:
+        return of_data(experiment)
+    base = experiment.start.experiment
+    return f"{of_data(experiment)} {fingerprint(base, made_from(base, of_data))}"
 
 
 def results_version(experiment: Experiment) -> int:

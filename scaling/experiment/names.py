@@ -15,12 +15,14 @@ def program_key(experiment) -> str:
     return _hash({"family": families.name(experiment.family), **plain})
 
 
-def named_by(experiment, data_fingerprint: str, version: int, also: Mapping | None = None) -> str:
+def named_by(experiment, content: str, version: int, also: Mapping | None = None) -> str:
     """The name of a run under a results version, which may have hashed the values `also` of `how` fields too."""
     left_out = unnamed(experiment)
     what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" and path not in left_out}
     what |= dict(also or {})
-    what |= {"family": families.name(experiment.family), "content": data_fingerprint}
+    what |= {"family": families.name(experiment.family), "content": content}
+    if experiment.start is not None:  # the content names the run itself
+        what["start.takes"] = experiment.start.takes
     return _hash({**what, "results_version": version})
 
 
@@ -29,7 +31,7 @@ def unnamed(node, prefix: str = "") -> set[str]:
     out = set()
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not f.metadata.get("apart"):
             out |= unnamed(value, f"{prefix}{f.name}.")
         elif f.metadata.get("later") and value == f.default:
             out.add(prefix + f.name)

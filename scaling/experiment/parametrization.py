@@ -77,14 +77,15 @@ def is_table(names) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _abstract(family):
+def abstract_params(family):
+    """{player: its parameters without their values}."""
     return jax.eval_shape(family.init, jax.random.key(0))
 
 
 def all_kinds(experiment):
     """[(axis names, shape, role, Kind)] of every parameter of every player of an experiment."""
     found = []
-    for player, own in _abstract(experiment.family).items():
+    for player, own in abstract_params(experiment.family).items():
         of_player = kinds(experiment, own, player)
         parts = map(jax.tree.leaves, (axes.names(own), own, axes.roles(own), of_player))
         found += [(names, x.shape, role, kind) for names, x, role, kind in zip(*parts, strict=True)]

@@ -4,9 +4,14 @@
 refuse, or would quietly compute otherwise than it is written, reaches a plan.
 """
 
-from scaling import families
+from functools import partial
+
+import jax
+
+from scaling import axes, families
 from scaling.experiment import optimisers
 from scaling.experiment.data import KINDS
+from scaling.experiment.parametrization import abstract_params
 from scaling.fields import ConfigError, check_fields, shown
 
 MOST_STEPS = 2**30  # steps are counted in 32 bits
@@ -23,6 +28,11 @@ def validate(experiment):
     _check_length(experiment)
     _check_microbatch(experiment)
     optimisers.check_optimiser(experiment.optim)
+    if experiment.optim.trainable != "all":
+        for own in abstract_params(experiment.family).values():
+            jax.eval_shape(partial(axes.trainable_part, rule=experiment.optim.trainable), own)
+    if experiment.start is not None:
+        validate(experiment.start.experiment)
     return experiment
 
 
@@ -37,6 +47,10 @@ def _check_kinds(experiment):
                           f"experiment.{wanted.__name__}(...)")
     if not hasattr(optim, "learning_rate"):
         raise ConfigError(f"optim={shown(optim)} is no Optim; write experiment.Optim(...)")
+    start = experiment.start
+    if start is not None and not hasattr(getattr(start, "experiment", None), "start"):
+        raise ConfigError(f"start={shown(start)} is no Start; write experiment.Start(experiment, {{here: there}}), "
+                          "or None for fresh parameters")
 
 
 def _check_length(experiment):

@@ -55,7 +55,7 @@ class Decoder(nnx.Module):
             return nnx.merge(graphdef, state)(x, positions, kv)
 
         layer = remat.recomputed(layer, self.family.remat)
-        return lax.scan(layer, x, (states, kv), unroll=1 if self.family.scan else self.family.layers)
+        return nn.through_layers(layer, x, states, kv, unroll=1 if self.family.scan else self.family.layers)
 
     def logits(self, x):
         """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""

@@ -4,7 +4,6 @@ import functools
 
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from scaling import axes, nn
 from scaling.devices import sharding
@@ -86,8 +85,8 @@ def _run(apply, x, layers, count, *inputs):
     graphdef, states = nnx.split(layers)
 
     def step(x, scanned):
-        state, *rows = scanned
+        state, rows = scanned
         return apply(x, nnx.merge(graphdef, state), *rows), None
 
     unrolled = count <= UNROLLED and not sharding.plain()
-    return lax.scan(step, x, (states, *inputs), unroll=count if unrolled else 1)[0]
+    return nn.through_layers(step, x, states, inputs, unroll=count if unrolled else 1)[0]

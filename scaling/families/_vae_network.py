@@ -112,10 +112,12 @@ class Network(nnx.Module):
 
         block = remat.recomputed(block, self.family.remat)
         if self.family.scan:
-            return lax.scan(block, x, (states, noise))
-        found = []
-        for i in range(jax.tree.leaves(states)[0].shape[0]):
-            x, latents = block(x, jax.tree.map(lambda leaf, i=i: leaf[i], (states, noise)))
+            return nn.through_layers(block, x, states, noise)
+        found, count = [], jax.tree.leaves(states)[0].shape[0]
+        for i in range(count):
+            state, own = jax.tree.map(lambda leaf, i=i: leaf[i], (states, noise))
+            frozen = i < axes.frozen_layers(count)
+            x, latents = block(x, (lax.stop_gradient(state) if frozen else state, own))
             found.append(latents)
         return x, jax.tree.map(lambda *each: jnp.stack(each), *found)
 

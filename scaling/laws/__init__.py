@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scaling.laws.recipes.comparison import Speedup, speedup, speedup_of_ratios
     from scaling.laws.recipes.ladder import Ladder, ladder_of_workdir, ladders_of_table, make_ladder, shared_metric
     from scaling.laws.recipes.speedup import shared_rungs
+    from scaling.laws.recipes.transfer import effective_data
     from scaling.laws.runs import Runs
     from scaling.laws.scores.choose import Selection, choose_law
     from scaling.laws.scores.compare import compare
@@ -47,11 +48,11 @@ if TYPE_CHECKING:
     from scaling.laws.store import load_fit, save_fit, settings_of_study, table
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Amplitude", "Bootstrap", "Calibrated", "Diagnostic", "Exponents", "FORMS", "Fit", "Form", "Ladder",
-           "LawError", "Objective", "Parameter", "RULES", "Runs", "Selection", "Speedup", "best_loss", "best_size",
-           "bootstrap", "calibrate", "choose_law", "compare", "counted", "describe_parts", "diagnose", "examine",
+__all__ = ["Amplitude", "Bootstrap", "Calibrated", "Diagnostic", "Exponents", "FORMS", "Fit", "Form", "Ladder", "LawError",
+           "Objective", "Parameter", "RULES", "Runs", "Selection", "Speedup", "best_loss", "best_size", "bootstrap",
+           "calibrate", "choose_law", "compare", "counted", "describe_parts", "diagnose", "effective_data", "examine",
            "extrapolation", "first_grid", "fit", "forecast", "frontier", "get_form", "holdout", "isoflop",
-           "ladder_of_workdir", "ladders_of_table", "load_fit", "locate", "loss_at", "make_ladder", "own_form",
-           "plots", "predict_run", "profile", "quantity", "record_hashes", "register", "save_fit", "settings_of_study",
+           "ladder_of_workdir", "ladders_of_table", "load_fit", "locate", "loss_at", "make_ladder", "own_form", "plots",
+           "predict_run", "profile", "quantity", "record_hashes", "register", "save_fit", "settings_of_study",
            "shared_metric", "shared_rungs", "size_exponents", "speedup", "speedup_of_ratios", "suggest", "table",
            "two_step"]

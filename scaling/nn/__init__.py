@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         upsample,
     )
     from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
+    from scaling.nn.stack import through_layers
 
 __getattr__, __dir__ = lazy(__name__)
 __all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
-           "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels", "unpatch",
-           "upsample"]
+           "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels",
+           "through_layers", "unpatch", "upsample"]

@@ -7,6 +7,7 @@ together, so records of other studies may lie beside those of the plan.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -50,7 +51,14 @@ def load_planned(workdir) -> tuple[pd.DataFrame, int]:
     if planned is None:
         return table, 0
     belongs = table["fingerprint"].isin(planned)
-    return table[belongs].reset_index(drop=True), int((~belongs).sum())
+    return with_asked_roles(table[belongs], planned).reset_index(drop=True), int((~belongs).sum())
+
+
+def with_asked_roles(table: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
+    """A table of records, in which runs that were trained for others to begin with are of the sweep if they are `asked` for
+    now."""
+    others = (table["role"] == "start") & table["fingerprint"].isin(asked)
+    return table.assign(role=table["role"].mask(others, "sweep")) if others.any() else table
 
 
 def _content(path) -> dict:

@@ -37,7 +37,7 @@ def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner
     """
     first = definition.sweep[0]
     data = {}
-    for run in [*plan.runs, *(goal.runs if goal else ())]:
+    for run in [*plan.all_runs, *(goal.all_runs if goal else ())]:
         source, name = runner.source(run.experiment), run.experiment.data.name
         data[name, source.fingerprint] = {
             "name": name, "fingerprint": source.fingerprint, "contents": getattr(source, "contents", None) or {}}

@@ -28,7 +28,8 @@ def check_study(definition: Definition, splits: Collection[str] | None = None) -
     target = None if definition.target is None else definition.target(runs[0].optim.learning_rate)
     for run in [*runs, *([] if target is None else [target])]:
         experiments.validate(run)
-        _check_family_fields(run)
+        for each in (run, *experiments.bases(run)):
+            _check_family_fields(each)
     if len({run.data.unit for run in runs}) > 1:
         raise ConfigError("the sweep mixes data in tokens with data in examples; write one study for each")
     _check_metrics(definition, splits)

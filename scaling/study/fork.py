@@ -39,9 +39,10 @@ def full_path(old: epath.Path) -> str:
 
 
 def shared_runs(old: Runner, plan: Plan) -> list[str]:
-    """The runs of a plan that the older workdir has finished as runs of its sweep. A former target is trained again."""
-    return [run.fingerprint for run in plan.runs
-            if old.records.finished(run.fingerprint) and old.records.read(run.fingerprint).get("role") == run.role]
+    """The runs of a plan that the older workdir has finished. A former target is trained again, unless it is only begun
+    with."""
+    return [run.fingerprint for run in plan.all_runs if old.records.finished(run.fingerprint)
+            and (run.role == "start" or old.records.read(run.fingerprint).get("role") in (run.role, "start"))]
 
 
 def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
@@ -49,7 +50,7 @@ def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
 
     It may be killed at any moment and called again. Runs that are being trained in either workdir are left alone.
     """
-    copied = 0
+    copied, roles = 0, {run.fingerprint: run.role for run in plan.all_runs}
     for fingerprint in shared_runs(old, plan):
         claim = new.records.claim(fingerprint)
         if claim is None:  # it is there, or being trained there
@@ -57,7 +58,7 @@ def copy_shared(old: Runner, new: Runner, plan: Plan) -> int:
         try:
             for name in (f"params/{fingerprint}", f"curves/{fingerprint}.jsonl", f"scores/{fingerprint}.npz"):
                 _copy(old.workdir / name, new.workdir / name)
-            new.records.write(old.records.read(fingerprint))
+            new.records.write(old.records.read(fingerprint) | {"role": roles[fingerprint]})
             copied += 1
         finally:
             claim.release()

@@ -16,7 +16,7 @@ ENDLESS = 2**31 - 1  # unique images of an endless stream
 
 def estimate(plans, rate: float) -> dict:
     """Runs, programs, FLOPs and seconds of some plans before any run has finished; matrix products reach `rate` FLOP/s."""
-    return {"runs": sum(len(plan.runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
+    return {"runs": sum(len(plan.all_runs) for plan in plans), "programs": sum(plan.programs for plan in plans),
             "flops": sum(plan.flops() for plan in plans),
             "flops_executed": sum(plan.flops_executed() for plan in plans),
             "seconds": durations.expected_seconds(plans, rate, None)[0]}
@@ -25,7 +25,7 @@ def estimate(plans, rate: float) -> dict:
 def describe_data(plans, runner) -> list[str]:
     """What was found in each data set of some plans, and how often their runs repeat it."""
     by_source: dict = {}
-    for run in (run for plan in plans for run in plan.runs):
+    for run in (run for plan in plans for run in plan.all_runs):
         by_source.setdefault(runner.source(run.experiment).fingerprint, []).append(run.experiment)
     said: dict = {}
     for experiments in by_source.values():
@@ -56,8 +56,9 @@ def describe(title: str, plan, goal, rate: float, runner) -> str:
               "{:>18} {:>8} {:>14} {:>6} {:>5} {:>10}".format("size", "N", unit, "rates", "runs", "FLOPs")]
     by_family: dict = {}
     for pack in plan.packs:
-        by_family.setdefault(pack.experiment.family, []).append(pack)
-    lines += [_row(packs) for packs in by_family.values()]
+        for_others = all(run.role == "start" for run in pack.runs)
+        by_family.setdefault((pack.experiment.family, for_others), []).append(pack)
+    lines += [_row(packs) + "  others begin with them" * for_others for (_, for_others), packs in by_family.items()]
     if goal is not None:
         largest, target = (max(counts(run.experiment, 0)["flops"] for run in planned.runs) for planned in (plan, goal))
         seeds = f"{len(goal.runs)} seeds, each " if goal.runs[1:] else ""
@@ -84,18 +85,21 @@ def describe_done(plan, runner, older=None) -> list[str]:
     held = runner.records.fingerprints()
     done = {run.fingerprint for run in plan.runs if run.fingerprint in held and runner.records.done(run.fingerprint)}
     begun = set(runner.under_way())
-    under_way = {run.fingerprint for pack in plan.packs if pack.name in begun for run in pack.runs} - done
+    busy = {run for pack in plan.packs if pack.name in begun for run in pack.runs}
+    under_way = {run.fingerprint for run in plan.runs if run in busy} - done
     said = []
     if held or under_way:
         left = len(plan.runs) - len(done) - len(under_way)
         said.append(f"in {os.fspath(runner.workdir)}: {len(done)} of the sweep's {len(plan.runs)} runs are done, "
                     f"{len(under_way)} are under way, {left} are left")
     asked = belonging.asked_runs(belonging.read_study_file(runner.records.workdir) or {})
-    mine = {run.fingerprint for run in plan.runs} | {*planned.forecast_targets(runner.workdir)} | asked
+    mine = {run.fingerprint for run in plan.all_runs} | {*planned.forecast_targets(runner.workdir)} | asked
     if others := len(set(held) - mine):
         said.append(f"it also holds {others} records that are not in this plan, which nothing here reads")
     if older is not None:
-        said.append(f"{len(fork.shared_runs(older, plan))} of the sweep's {len(plan.runs)} runs are copied from "
+        shared, own = set(fork.shared_runs(older, plan)), {run.fingerprint for run in plan.runs}
+        others = f", and {words.plural(len(shared - own), 'run')} that they begin with," if shared - own else ""
+        said.append(f"{len(shared & own)} of the sweep's {len(plan.runs)} runs{others} are copied from "
                     f"{os.fspath(older.workdir)}")
     return said
 

@@ -33,6 +33,9 @@ def check_settings(definition: Definition, options: TrainingOptions) -> list[str
     if definition.stop_early and options.executor is not None:
         raise ConfigError(f"stop_early={definition.stop_early!r} compares packs that train in turn, and an executor trains "
                           "them at once; leave out --executor, or stop_early")
+    if definition.stop_early and any(run.start is not None for run in definition.sweep):
+        raise ConfigError(f"stop_early={definition.stop_early!r} may stop the run that another one begins with; leave it "
+                          "empty for a sweep with runs that begin with others")
     _check_tuning(definition)
     seeds = definition.target_seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
@@ -59,7 +62,8 @@ def _check_tuning(definition: Definition) -> None:
 
 def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -> None:
     """Refuses plans whose data, judge, metrics, prompts or programs cannot be used. It trains and compiles nothing."""
-    packs = [pack for plan in plans for pack in plan.packs]
+    plans = list(plans)
+    packs, asked = [pack for plan in plans for pack in plan.packs], {run for plan in plans for run in plan.runs}
     seen = set()
     for pack in packs:
         for run in pack.runs:
@@ -68,11 +72,14 @@ def check_plans(definition: Definition, plans: Iterable[Plan], runner: Runner) -
             if key not in seen:
                 seen.add(key)
                 _check_data(e, runner)
-                checks.check_study(definition, runner.source(e).splits)
+                if run in asked:
+                    checks.check_study(definition, runner.source(e).splits)
+            _check_vocabulary(e, runner)
     traced = set()
     for pack in {(pack.experiment.family, pack.program): pack for pack in packs}.values():
         e = pack.experiment
-        _check_prompts(definition.prompts, e, runner)
+        if asked & set(pack.runs):
+            _check_prompts(definition.prompts, e, runner)
         if runner.options.executor is None:  # else other devices than those of this process train
             mesh = make_mesh(pack.width, runner.options.mesh, e.layout)
             check_divisible(e, mesh)
@@ -101,6 +108,18 @@ def _check_data(e: experiments.Experiment, runner: Runner) -> None:
         raise ConfigError(f"data.evaluation_{e.data.unit}={e.data.evaluated:,} is not possible: {error}") from None
     if e.data.judge_fields() and hasattr(e.family, "sample"):
         evaluate.check_judge(source, **e.data.judge_fields())
+
+
+def _check_vocabulary(e: experiments.Experiment, runner: Runner) -> None:
+    """Refuses to take tables of tokens from a run whose tokens are others."""
+    if e.start is None or not experiments.takes_vocabulary(e):
+        return
+    base = e.start.experiment
+    here, there = (one.data.vocabulary(runner.source(one)) for one in (e, base))
+    if here != there:
+        raise ConfigError(f"start: tables are read by {here} here, and by {there} in the run that this one begins with. A "
+                          "tokenizer that is trained belongs to its text, so write data.tokenizer=bytes in both, or name "
+                          "subtrees without tables, as in start.takes={'model/layers': 'model/layers'}")
 
 
 def _check_prompts(prompts: Iterable[str], e: experiments.Experiment, runner: Runner) -> None:

@@ -110,7 +110,7 @@ class Study:
 
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
-        plan = Plan(self.plan.packs[index::count])
+        plan = self.plan.with_bases(self.plan.packs[index::count])
         if not plan.packs:  # as in an array of more jobs than there are packs
             packs = len(self.plan.packs)
             print(f"shard {index}/{count} is empty, since the sweep has {packs} packs: nothing is trained or created here; "
@@ -192,7 +192,8 @@ class Study:
         metric = self.definition.metric
         frame = tuned.clean(records.load_records(self.workdir), metric)
         asked = belonging.asked_runs(belonging.read_study_file(self.workdir) or {})
-        runs = frame[frame["fingerprint"].isin({run.fingerprint for run in self.plan.runs} | asked)]
+        asked |= {run.fingerprint for run in self.plan.runs}
+        runs = planned.with_asked_roles(frame[frame["fingerprint"].isin(asked)], asked)
         cells = tuned.tuned_cells(runs, metric)
         form = laws.FORMS.get(self.definition.law, laws.FORMS["chinchilla"])
         return runs, cells.assign(left_out=edges.left_out(runs, cells, len(form.free), self.definition.fit_edges))

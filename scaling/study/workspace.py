@@ -50,6 +50,9 @@ class Workspace:
         self.unfinished = sorted((runs or set()) - {r["fingerprint"] for r in found} - {*planned.forecast_targets(workdir)})
         self.records = {r["fingerprint"]: r for r in found if r["role"] == "sweep"}
         self.bought = {name: self._experiment(record) for name, record in self.records.items()}
+        if self.base.start is not None or any(e.start is not None for e in self.bought.values()):
+            raise ConfigError(f"{workdir} is of runs that begin with other runs, for which no config can be proposed: add "
+                              "sizes and amounts of data to the sweep of its own config")
         others = {families.name(e.family) for e in self.bought.values()} - {families.name(self.base.family)}
         if others:
             raise ConfigError(

@@ -11,6 +11,7 @@ from scaling import families
 from scaling.devices import hosts
 from scaling.results import logs, pairs, records
 from scaling.store import checkpoint, files
+from scaling.sweeps import starts
 from scaling.sweeps.clock import EVALUATION
 from scaling.training import evaluation
 from scaling.training.counts import counts
@@ -79,10 +80,13 @@ class Ending:
         scores = {name: float(v[index]) if step < 0 else None for name, v in found.items()}
         if step < 0:
             step, reason = self.broken(curve, scores)
-        knobs = experiments.knobs(run.experiment)
+        knobs, counted = experiments.knobs(run.experiment), counts(run.experiment, run.experiment.data.available(source))
+        base = starts.about_base(runner, run, counted["flops"])
+        if base and base["start"]["diverged"]:
+            reason = "the run that it begins with diverged"
         runner.records.write({
             "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
-            **counts(run.experiment, run.experiment.data.available(source)),
+            **counted, **base,
             **{path.rpartition(".")[2]: v for path, v in knobs.items() if path != run.experiment.data.length_knob},
             **scores, "evaluated": self.evaluated(),
             "diverged": step >= 0, "diverged_step": step if step >= 0 else None, "diverged_because": reason,

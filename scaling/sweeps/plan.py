@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 
@@ -18,11 +18,12 @@ DIVIDED = 0.75  # the rate of a run whose batch is divided among devices, over t
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One experiment with its fingerprint."""
+    """One experiment with its fingerprint, and that of the run that it begins with."""
 
     experiment: experiments.Experiment
     fingerprint: str
-    role: str = "sweep"  # or "target"
+    role: str = "sweep"  # or "target", or "start" for a run that nobody asked for and others begin with
+    stands_on: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Pack:
         return [run for trunk in self.trunks for run in trunk.runs]
 
     @property
+    def waits_for(self) -> set[str]:
+        """The fingerprints of the runs that must have finished before this pack can begin."""
+        return {run.stands_on for run in self.runs if run.stands_on}
+
+    @property
     def name(self):
         prints = "".join(run.fingerprint for run in self.runs)
         return hashlib.sha256(prints.encode()).hexdigest()[:16]
@@ -92,13 +98,27 @@ class Pack:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The packs of a sweep, in the order in which they are trained."""
+    """The packs of a sweep, in the order in which they are trained. A run comes after the run that it begins with."""
 
     packs: tuple[Pack, ...]
 
     @property
     def runs(self) -> list[Run]:
+        """The runs that were asked for."""
+        return [run for run in self.all_runs if run.role != "start"]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """The runs that were asked for, and those that they stand on."""
         return [run for pack in self.packs for run in pack.runs]
+
+    def with_bases(self, packs: Iterable[Pack]) -> "Plan":
+        """The plan of some of the packs, and of those that they wait for."""
+        wanted = set(packs)
+        for pack in reversed(self.packs):
+            if {run.fingerprint for run in pack.runs} & {name for other in wanted for name in other.waits_for}:
+                wanted.add(pack)
+        return Plan(tuple(pack for pack in self.packs if pack in wanted))
 
     @property
     def programs(self) -> int:
@@ -118,7 +138,8 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
 
     Runs that differ only in length share a trunk. Trunks that differ only in knobs share a pack of at most `pack` trunks,
     which may be a function of an experiment of their shape. Packs of equal shape share a program, and so do narrow packs
-    that are filled up, see `_fill`. `content(experiment)` is the fingerprint of its data. Packs whose names are in
+    that are filled up, see `_fill`. `content(experiment)` is that of `experiments.made_from`. The runs that others begin
+    with are planned first, once each; no pack waits for one of its own runs. Packs whose names are in
     `under_way` keep their trunks, so that they resume from their checkpoints on any number of devices. Runs that results
     version 2 began keep the name that it gave them, if the workdir holds that name: `held` are the names that it holds.
     `kept(trunk)` is the step at which an earlier command kept a trunk, or 0; the trunks of a new pack go on from the same.
@@ -132,24 +153,31 @@ def make_plan(sweep, content, pack: int | Callable, role: str = "sweep", under_w
         compiled[key] = max(width, compiled.get(key, 0))
     programs: dict = {}  # {program key: {what the runs of a trunk share: runs}}
     by_name: dict = {}
-    for e in dict.fromkeys(sweep):
+    own = dict.fromkeys(sweep)
+    for e in dict.fromkeys([*own, *(base for each in own for base in experiments.bases(each))]):
         shared_knobs = tuple((k, v) for k, v in experiments.knobs(e).items() if k != e.data.length_knob)
         own_length = () if run_span(e).cooldown > 0 else (e.steps,)  # without a shared part every length is its own trunk
-        run = Run(e, _name_in_workdir(e, content(e), held), role)
+        on = "" if e.start is None else _name_in_workdir(e.start.experiment, content(e.start.experiment), held)
+        run = Run(e, _name_in_workdir(e, content(e), held), role if e in own else "start", on)
         if by_name.setdefault(run.fingerprint, e) is not e:  # it differs only in how it is computed: the same run
             continue
         trunks = programs.setdefault(experiments.program_key(e), {})
-        trunks.setdefault((shared_knobs, own_length), []).append(run)
+        trunks.setdefault((shared_knobs, own_length, on), []).append(run)
     packs = []
     for key, trunks in programs.items():
         by_spans: dict = {}
         most = pack(next(iter(trunks.values()))[0].experiment) if callable(pack) else pack
         for runs in trunks.values():
             trunk = Trunk(tuple(sorted(runs, key=lambda r: r.experiment.steps)))
-            by_spans.setdefault(trunk.spans, []).append(trunk)
+            by_spans.setdefault((trunk.spans, *_begins(trunk.runs[0].experiment)), []).append(trunk)
         found = [made for alike in by_spans.values() for made in _make_packs(alike, most, set(under_way), kept)]
         packs += _fill(found, most, compiled.get(key, 0))
-    return Plan(tuple(packs))
+    return Plan(tuple(sorted(packs, key=lambda pack: _begins(pack.experiment)[0])))
+
+
+def _begins(experiment) -> tuple[int, tuple[str, ...]]:
+    """(how many runs a run stands on, the paths of the parameters that it takes), which are the same in a pack."""
+    return len(experiments.bases(experiment)), tuple(experiments.taken(experiment))
 
 
 def _name_in_workdir(experiment, content, held) -> str:

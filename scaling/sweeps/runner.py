@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from scaling import cost, data
+from scaling import experiment as experiments
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
@@ -84,7 +85,7 @@ class Runner:
         if self.options.executor is not None:
             self.options.executor(self, plan, progress)
             return
-        waiting_said, self.planned = False, plan.runs
+        waiting_said, self.planned = False, plan.all_runs
         hosts.by_lead(lambda: self.clear_finished(plan))
         pending = self._pending(plan)
         with self._ended():
@@ -168,7 +169,7 @@ class Runner:
         return make_plan(sweep, self.content, pack, role, under_way, {*held, *named}, trunks.kept_steps(self, here), beside)
 
     def train_pack(self, pack: Pack, progress: ProgressBar) -> bool:
-        """Trains the unfinished runs of the pack. False when another process has claimed one of them."""
+        """Trains the unfinished runs of the pack. False when another process has claimed one, or one that it waits for."""
         start = time.monotonic()
         with self._ended():
             trained = self._train(pack, progress, [pack])
@@ -177,6 +178,10 @@ class Runner:
 
     def _train(self, pack: Pack, progress: ProgressBar, following) -> bool:
         """As `train_pack`, but its end is left to `later`. `following` are the packs from this one on."""
+        if not self.can_begin(pack):
+            self.later.settle()  # the records of what it waits for may be among what was left for later
+            if not self.can_begin(pack):
+                return False
         claims: list = []
         unfinished = hosts.by_lead(lambda: self._claim(pack, claims))
         if unfinished:
@@ -212,8 +217,8 @@ class Runner:
         return self.judges[key]
 
     def content(self, experiment) -> str:
-        """The fingerprint of the experiment's data."""
-        return self.source(experiment).fingerprint
+        """What names the experiment's run beside its fields: its data, and the run that it begins with."""
+        return experiments.made_from(experiment, lambda e: self.source(e).fingerprint)
 
     def evaluation(self, experiment) -> dict:
         """{split: examples of an evaluation set, as arrays that lead with the example axis}.
@@ -249,7 +254,11 @@ class Runner:
 
     def work(self, plan: Plan) -> float:
         """FLOPs that training and evaluating a plan executes: the unit of the progress bar."""
-        return plan.flops_executed() + sum(self.evaluation_work(run.experiment) for run in plan.runs)
+        return plan.flops_executed() + sum(self.evaluation_work(run.experiment) for run in plan.all_runs)
+
+    def can_begin(self, pack: Pack) -> bool:
+        """Whether the runs that a pack waits for have finished."""
+        return hosts.by_lead(lambda: all(map(self.records.finished, pack.waits_for)))
 
     def done(self, runs) -> bool:
         """True if all these runs have a record."""

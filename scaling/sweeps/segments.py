@@ -15,7 +15,7 @@ from scaling import families
 from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
 from scaling.store import checkpoint
-from scaling.sweeps import curves, stopping, trunks
+from scaling.sweeps import curves, starts, stopping, trunks
 from scaling.sweeps.clock import TRAINING
 from scaling.sweeps.ending import Ending
 from scaling.sweeps.plan import Pack
@@ -153,7 +153,7 @@ class PackTraining:
             state, meta = kept
             segment.resume(meta, arrays.fetch(state.diverged)[:self.runs])
         elif state is None:
-            state = self.program.init(self.experiments)
+            state = starts.initial_state(self)
         spans, saved_at = [span] * len(self.experiments), time.monotonic()
         while segment.at < stop and (segment.diverged < 0).any():
             state = self.call(segment, state, spans, hosts.agree(self.next_steps(segment.at, stop)))

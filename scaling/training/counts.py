@@ -14,7 +14,7 @@ from scaling.training.step import TRUNK, init_state, train_step
 
 def step_flops(experiment) -> int:
     """FLOPs of the model in one training step: forward and backward pass of every player (see `scaling.cost`)."""
-    return cost.train_flops(experiment.family, experiment.data.batch)
+    return cost.train_flops(experiment.family, experiment.data.batch, experiment.optim.trainable)
 
 
 def step_flops_executed(experiment) -> int:
@@ -22,15 +22,15 @@ def step_flops_executed(experiment) -> int:
 
     Work that several devices repeat counts once.
     """
-    e, form = experiment, "fast" if experiment.fast else "plain"
-    return _executed(e.family, e.data.batch, e.optim.name, e.optim.orthogonalise, form)
+    e, o, form = experiment, experiment.optim, "fast" if experiment.fast else "plain"
+    return _executed(e.family, e.data.batch, o.name, o.orthogonalise, o.trainable, form)
 
 
 @functools.lru_cache(maxsize=1024)
 @remembered(sharding.platform)
-def _executed(family, batch, optimiser, orthogonalise, form):
+def _executed(family, batch, optimiser, orthogonalise, trainable, form):
     e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch),
-                               optim=Optim(name=optimiser, orthogonalise=orthogonalise))
+                               optim=Optim(name=optimiser, orthogonalise=orthogonalise, trainable=trainable))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     with sharding.as_on(sharding.platform(), form == "plain"):
         state = jax.eval_shape(lambda: init_state(e))
@@ -43,9 +43,11 @@ def counts(experiment, available: int) -> dict[str, float]:
     data = experiment.data
     seen = data.steps * data.per_step
     players = params["by_player"] if len(params["by_player"]) > 1 else {}
-    each = cost.player_flops(experiment.family, data.batch) if players else {}
+    rule = experiment.optim.trainable
+    each = cost.player_flops(experiment.family, data.batch, rule) if players else {}
+    trained = {"params_trainable": cost.trainable_count(experiment.family, rule)} if rule != "all" else {}
     return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
-            **{f"params_{player}": n for player, n in players.items()},
+            **{f"params_{player}": n for player, n in players.items()}, **trained,
             f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
             "flops": step_flops(experiment) * experiment.steps,
             "flops_executed": step_flops_executed(experiment) * experiment.steps,

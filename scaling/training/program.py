@@ -5,8 +5,10 @@ the arrays on the mesh.
 """
 
 import functools
+from collections.abc import Mapping
 from concurrent import futures
 from functools import partial
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +52,7 @@ class Program:
         self.steps_per_call = steps_per_call
         self.step_seconds: float | None = None  # as last measured by those who call it
         self.compiled_steps = min(steps_per_call, self.feed.most_steps) if self.loop else 1
-        abstract = jax.eval_shape(self._init, self._knobs([experiment] * runs))
+        abstract = jax.eval_shape(self._init, self._knobs([experiment] * runs), {})
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
@@ -65,9 +67,12 @@ class Program:
 
     # ---- for callers
 
-    def init(self, pack) -> State:
-        """The state before the first step of every run of the pack."""
-        return self.init_call(self._knobs(pack))
+    def init(self, pack, given: Mapping[str, list] = MappingProxyType({})) -> State:
+        """The state before the first step of every run of the pack.
+
+        `given` are parameters that are taken from other runs, {path: [an array for each run]}; see `step.init_state`.
+        """
+        return self.init_call(self._knobs(pack), dict(given))
 
     def advance(self, state: State, pack, spans, steps: int) -> tuple[State, dict[str, jax.Array]]:
         """(the state after `steps` more steps, metrics). Donates `state`, and returns before the device is done.
@@ -103,7 +108,7 @@ class Program:
         knobs, state = self._knobs([self.experiment] * self.runs), self.abstract
         spans = self._spans([TRUNK] * self.runs)
         self.advance_call.ahead(pool, state, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
-        self.init_call.ahead(pool, knobs)
+        self.init_call.ahead(pool, knobs, {})
         self.evaluator.compile(pool, state, evaluated, samples)
         self.split_call.ahead(pool, state.ema or state.params)
         self.copy_call.ahead(pool, state)
@@ -176,9 +181,10 @@ class Program:
     def _vmap(self, function, in_axes=0):
         return jax.vmap(function, in_axes, spmd_axis_name="run")
 
-    def _init(self, knobs):
+    def _init(self, knobs, given):
         with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):
-            return self._vmap(lambda k: init_state(self.experiment.replace(k)))(self._over_runs(knobs))
+            given = {path: jnp.stack(rows) for path, rows in given.items()}
+            return self._vmap(lambda k, taken: init_state(self.experiment.replace(k), taken))(self._over_runs(knobs), given)
 
     def _advance(self, state, knobs, spans, count, data):
         with sharding.within(self.mesh, self.experiment.layout, not self.experiment.fast):

@@ -4,7 +4,9 @@ Everything that they read from the experiment may be a traced knob. `scaling.tra
 runs.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scaling import axes
 from scaling.devices import sharding
+from scaling.store import checkpoint
 from scaling.training import optim, precision
 from scaling.training.compiled import traced_once
 
@@ -42,10 +46,17 @@ def run_span(experiment) -> Span:
     return Span(optim.cooldown_start(experiment), experiment.steps)
 
 
-def init_state(experiment) -> State:
-    """The state before the first step; a pure function of the experiment and its seed."""
-    params = experiment.family.init(jax.random.key(experiment.seed))
-    opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(own) for name, own in params.items()}
+def init_state(experiment, given: Mapping[str, jax.Array] = MappingProxyType({})) -> State:
+    """The state before the first step; a pure function of the experiment, its seed, and what it begins with.
+
+    `given` are {path: array} of parameters that are taken from another run, with the paths of `experiment.start.taken`.
+    """
+    params, rule = experiment.family.init(jax.random.key(experiment.seed)), experiment.optim.trainable
+    if given:
+        named, structure = checkpoint.flatten(params)
+        params = jax.tree.unflatten(structure, [given.get(path, x) for path, x in named])
+    opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(axes.trainable_part(own, rule))
+           for name, own in params.items()}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 
@@ -59,6 +70,7 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
     can draw noise that does not depend on the microbatches, and `batch["step"]`.
     A step whose loss or gradient is not finite changes nothing and marks the run as diverged from then on. A player whose
     gradient norm is above `optim.skip` does not move. Learning rates follow the step of the run, whatever a player did.
+    What `optim.trainable` freezes has no gradients and no optimiser state, and keeps its bits.
     """
     key = jax.random.fold_in(jax.random.key(experiment.seed), state.step + 1)
     size = jax.tree.leaves(batch)[0].shape[0]
@@ -70,20 +82,21 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
         return precision.lowered(moving[name], experiment.optim.parameters)
 
     params = {name: seen(name) for name in moving}
-    players = experiment.family.players()
+    players, rule = experiment.family.players(), experiment.optim.trainable
     alone = len({player.name for player in players}) == 1
     finite = state.diverged < 0
     for index, (name, loss) in enumerate(players):
-        own = partial(_own_loss, loss, params, name)
-        (value, aux), grads = _gradients(own, params[name], batch, jax.random.fold_in(key, index), accumulation_steps, loop,
+        own, part = partial(_own_loss, loss, params, name, rule), axes.trainable_part(moving[name], rule)
+        (value, aux), grads = _gradients(own, axes.trainable_part(params[name], rule), batch,
+                                         jax.random.fold_in(key, index), accumulation_steps, loop,
                                          experiment.optim.reduction)
         grads = sharding.like_parameters(precision.raised(grads))
         norm = optax.global_norm(grads)
         tx = optim.make_optimiser(experiment, span, name, state.step)
-        updates, moved = tx.update(grads, opt[name], moving[name])
+        updates, moved = tx.update(grads, opt[name], part)
         moves = (experiment.optim.skip <= 0) | (norm <= experiment.optim.skip)
-        moving[name], opt[name] = _choose(moves, (optax.apply_updates(moving[name], updates), moved),
-                                          (moving[name], opt[name]))
+        part, opt[name] = _choose(moves, (optax.apply_updates(part, updates), moved), (part, opt[name]))
+        moving[name] = axes.with_trainable_part(moving[name], part, rule)
         params[name] = seen(name)
         finite &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
@@ -93,6 +106,8 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
         taken = state.step.astype(jnp.float32)
         decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # low at first, to forget the initial weights
         ema = optax.incremental_update(moving, ema, 1 - decay)
+        ema = {name: axes.with_trainable_part(moving[name], axes.trainable_part(own, rule), rule)
+               for name, own in ema.items()}
     metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
     keep = partial(_choose, finite)
     diverged = jnp.where(finite | (state.diverged >= 0), state.diverged, state.step)
@@ -105,8 +120,10 @@ def _choose(first, a, b):
     return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
 
 
-def _own_loss(loss, params, name, own, batch, key):
-    return loss({**params, name: own}, batch, key)
+def _own_loss(loss, params, name, rule, part, batch, key):
+    """The loss as a function of the part of the player's parameters that trains."""
+    with axes.training(rule):
+        return loss({**params, name: axes.with_trainable_part(params[name], part, rule)}, batch, key)
 
 
 def _gradients(loss, own, batch, key, microbatches, loop, reduction="auto"):

@@ -20,7 +20,8 @@ from scaling.store import files
 
 E = tiny("transformer")
 CLASSES = (Experiment, Optim, Text, Images, *families.all())
-DECLARED = [(cls, f) for cls in CLASSES for f in dataclasses.fields(cls) if f.name not in ("family", "data", "optim")]
+PARTS = ("family", "data", "optim", "start")
+DECLARED = [(cls, f) for cls in CLASSES for f in dataclasses.fields(cls) if f.name not in PARTS]
 
 
 @pytest.mark.parametrize("cls,f", DECLARED, ids=[f"{cls.__name__}.{f.name}" for cls, f in DECLARED])

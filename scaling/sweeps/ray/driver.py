@@ -41,7 +41,8 @@ class Driver:
 
     def __init__(self, executor, runner, plan: Plan, progress):
         self.executor, self.runner, self.progress = executor, runner, progress
-        self.queue = Queue([p for p in plan.packs if not self.done(p)], executor.need, executor.options.max_retries)
+        self.queue = Queue([p for p in plan.packs if not self.done(p)], executor.need, executor.options.max_retries,
+                           runner.can_begin)
         self.workers: list[Worker] = []
         self.counted = collections.Counter()  # FLOPs of each pack that the progress bar has counted
         self.false_starts, self.said = 0, set()

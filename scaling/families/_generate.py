@@ -60,14 +60,7 @@ def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, t
 
 def find_longest(family) -> int | None:
     """The tokens of the longest text, prompt included, that a family can write; None for any length."""
-    return family.length if family.positions == "learned" else None
-
-
-def init_cache(family, batch, capacity):
-    """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
-    shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
-    zeros = jnp.zeros(shape, family.dtype)
-    return {"k": zeros, "v": zeros, "start": jnp.zeros(batch, jnp.int32)}
+    return getattr(family, "longest", None)
 
 
 def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy=False):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scaling.families import _generate
+from scaling.families._decoder import init_cache
 from scaling.families.transformer import Transformer
 
 FAMILY = Transformer(vocab=40, length=32, width=16, layers=2, heads=2)
@@ -57,7 +58,7 @@ def test_the_cache_changes_nothing(variant, temperature):
 def test_cached_logits_equal_those_of_the_whole_text():
     run = jax.jit(lambda tokens, cache=None: FAMILY.module(params(FAMILY))(tokens, cache))
     tokens = np.random.default_rng(1).integers(0, FAMILY.vocab, (2, 11))
-    cache, parts = _generate.init_cache(FAMILY, 2, 16), []
+    cache, parts = init_cache(FAMILY, 2, 16), []
     for start, stop in ((0, 5), (5, 6), (6, 11)):
         logits, cache = run(tokens[:, start:stop], cache)
         parts.append(logits)

@@ -15,8 +15,9 @@ from flax import nnx
 
 TIED = "tied_vocab"  # the rows of a table that is also the readout
 NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
-STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
-WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}  # they grow with the model's width
+STACKED = ("layers", "gates")  # axes of equal parts, each of which is a parameter by itself
+WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out",
+              "state_in", "state"}  # they grow with the model's width
 ROLES = ("vector", "input", "hidden", "output", "tied")  # see `role`
 
 

@@ -229,7 +229,8 @@ def test_requests_that_cannot_be_met_are_one_sentence(writer, painter):
         (lambda: list(writer.stream("a", top_p=2.0)), "top_p"),
         (lambda: learned.generate(["a"], tokens=40), "learned positions end at 32"),
         (lambda: writer.sample(2), "family transformer, which cannot draw images; families that can: gan, vae"),
-        (lambda: painter.generate(["a"]), "family vae, which cannot continue text; families that can: transformer"),
+        (lambda: painter.generate(["a"]),
+         "family vae, which cannot continue text; families that can: hmm, recurrent, transformer"),
         (lambda: painter.sample(0), "at least 1"),
     ]:
         with pytest.raises(RestoreError, match=says) as caught:

@@ -9,7 +9,6 @@ from jax import lax
 from scaling.devices import sharding
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5))
 def recur(step, inputs, weight, bias, states, unroll=1):
     """The states after every step of `states = step(states, input, states[0] @ weight + bias)`: a tuple of [B, S, *state].
 
@@ -18,16 +17,36 @@ def recur(step, inputs, weight, bias, states, unroll=1):
     the type of `weight`, and its result is float32. `unroll` steps are one iteration of the compiled loop.
 
     The backward pass takes the gradient of `weight` as one product over all steps (Appleyard et al. 2016,
-    arXiv:1604.01946), where JAX's own would add a product to a sum in every step.
+    arXiv:1604.01946), where JAX's own would add a product to a sum in every step. The plain form
+    (`sharding.plain`) is a loop with JAX's own.
     """
+    return (_plain if sharding.plain() else _fast)(step, inputs, weight, bias, states, unroll)
+
+
+def _plain(step, inputs, weight, bias, states, unroll):
+    def one(states, x):
+        states = step(states, x, _product(states[0], weight, bias))
+        return states, states
+
+    after = lax.scan(one, states, inputs.swapaxes(0, 1), unroll=unroll)[1]
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), after)
+
+
+def _product(state, weight, bias):
+    found = jnp.tensordot(state.astype(weight.dtype), weight, 1, preferred_element_type=jnp.float32)
+    return found if bias is None else found + bias.astype(jnp.float32)[None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5))
+def _fast(step, inputs, weight, bias, states, unroll):
     return _forward(step, inputs, weight, bias, states, unroll)[0]
 
 
 def _forward(step, inputs, weight, bias, states, unroll):
     def one(carry, t):
         states, after, products = carry
-        found = jnp.tensordot(states[0].astype(weight.dtype), weight, 1, preferred_element_type=jnp.float32)
-        states = step(states, _at(inputs, t), found if bias is None else found + bias.astype(jnp.float32)[None])
+        found = _product(states[0], weight, bias)
+        states = step(states, _at(inputs, t), found)
         return (states, jax.tree.map(functools.partial(_put, t), after, states), _put(t, products, found)), None
 
     batch, length = inputs.shape[:2]
@@ -45,7 +64,7 @@ def _backward(step, unroll, saved, d_after):
     def one(carry, t):
         d_states, d_inputs, d_products = carry
         states, x, found, d_here = (jax.tree.map(lambda x: _at(x, t), tree) for tree in (before, inputs, products, d_after))
-        _, backward = jax.vjp(step, states, x, found if bias is None else found + bias.astype(jnp.float32)[None])
+        _, backward = jax.vjp(step, states, x, found)
         (d_first, *d_rest), d_x, d_found = backward(jax.tree.map(jnp.add, d_states, d_here))
         d_found = d_found.astype(weight.dtype)
         d_first += jnp.tensordot(d_found, transposed, weight.ndim - 1, preferred_element_type=jnp.float32)
@@ -59,7 +78,7 @@ def _backward(step, unroll, saved, d_after):
     return d_inputs, d_weight, d_bias, d_states
 
 
-recur.defvjp(_forward, _backward)
+_fast.defvjp(_forward, _backward)
 
 
 def _at(x, t):

@@ -124,7 +124,8 @@ def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
     (["--prompt=a", "--tokens=x"], 2, "tokens"), (["--prompt=a", "--beam=0"], 2, "beam"),
     (["--prompt=a", "--beam=2", "--samples=2"], 2, "leave out --samples"),
     (["--prompt=a", "--beam=2", "--temperature=1"], 2, "leave out --temperature"),
-    (["--prompt=a", "--length_penalty=1"], 2, "add --beam"), (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
+    (["--prompt=a", "--length_penalty=1"], 2, "add --beam"),
+    (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
     (["--prompt=a", "--output=a"], 2, "must end in .png"), (["--promt=a"], 2, "promt")])
 def test_a_mistake_is_one_sentence(command, text, argv, status, says):
     done, out, said = command(text, *argv)

@@ -240,7 +240,8 @@ def test_requests_that_cannot_be_met_are_one_sentence(writer, painter):
 
 def test_a_family_that_generates_nothing_is_refused_with_those_that_do(writer, monkeypatch):
     monkeypatch.delattr(Transformer, "begin")
-    with pytest.raises(RestoreError, match="family transformer, which cannot generate; families that can: gan, vae"):
+    says = "family transformer, which cannot generate; families that can: gan, hmm, recurrent, vae"
+    with pytest.raises(RestoreError, match=says):
         _ = writer.generates
 
 

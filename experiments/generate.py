@@ -2,6 +2,7 @@
 
     python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --tokens=200 --temperature=.8 --top_p=.95
     python -m experiments.generate --workdir=runs/quickstart --run=031f --prompt='import ' --samples=4 --seed=1
+    python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --beam=8 --length_penalty=1
     python -m experiments.generate --workdir=runs/gan --samples=64 --output=grid.png
 
 --run is "best" (the best run of the study, its target included), a fingerprint, or the start of a fingerprint. The family
@@ -11,6 +12,9 @@ default WORKDIR/generated/<run>-seed<seed>-<samples>.png.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
+
+--beam=k searches for one likely text and draws nothing: after each token it keeps the k texts of the highest score,
+log p / ((5 + n) / 6)^length_penalty for n new tokens.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the run cannot
 be read or cannot do what was asked; 2 for wrong flags. The reason is one sentence on standard error.
@@ -45,6 +49,8 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "Text: logits are divided 
 _TOP_K = flags.DEFINE_integer("top_k", 0, "Text: sample among the k likeliest tokens; 0 is all.", 0)
 _TOP_P = flags.DEFINE_float(
     "top_p", 1.0, "Text: sample among the fewest tokens whose probabilities reach p, above 0; 1 is all.", 0.0, 1.0)
+_BEAM = flags.DEFINE_integer("beam", None, "Text: search for a likely text with a beam of so many, in place of samples.", 1)
+_LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "Text, with --beam: above 0 it favours longer texts.", 0.0)
 _OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
 
 COLUMNS = 8  # images of a row
@@ -77,6 +83,10 @@ def write_texts(run: RestoredRun):
         raise flags.Error(f"{run} continues text: give it a --prompt")
     if _OUTPUT.value:
         raise flags.Error(f"{run} continues text, which is printed: --output is for images")
+    if _BEAM.value:
+        return write_likely_text(run)
+    if _LENGTH_PENALTY.present:
+        raise flags.Error("--length_penalty is for beam search: add --beam, such as --beam=4")
     samples = _SAMPLES.value or 1
     for sample in range(samples):
         pieces = run.stream(_PROMPT.value, tokens=_TOKENS.value, temperature=_TEMPERATURE.value, top_k=_TOP_K.value or None,
@@ -88,6 +98,14 @@ def write_texts(run: RestoredRun):
         for piece in pieces:
             print(piece, end="", flush=True)
         print(flush=True)
+
+
+def write_likely_text(run: RestoredRun):
+    for flag in (_SAMPLES, _SEED, _TEMPERATURE, _TOP_K, _TOP_P):
+        if flag.present:
+            raise flags.Error(f"--beam finds one text and draws nothing at random: leave out --{flag.name}")
+    [text] = run.beam_search([_PROMPT.value], tokens=_TOKENS.value, beam=_BEAM.value, length_penalty=_LENGTH_PENALTY.value)
+    print(_PROMPT.value + text, flush=True)
 
 
 def write_images(run: RestoredRun):

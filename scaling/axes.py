@@ -20,8 +20,10 @@ from scaling.fields import ConfigError
 
 TIED = "tied_vocab"  # the rows of a table that is also the readout
 NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
-STACKED = ("layers",)  # axes of equal parts, each of which is a parameter by itself
-WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out"}  # they grow with the model's width
+LAYERS = "layers"  # the axis of layers that are alike
+STACKED = (LAYERS, "gates")  # axes of equal parts, each of which is a parameter by itself
+WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out",
+              "state_in", "state"}  # they grow with the model's width
 LAST = re.compile(r"last:([1-9]\d{0,5})")  # a rule of `trainable_part`
 ROLES = ("vector", "input", "hidden", "output", "tied")  # see `role`
 
@@ -39,6 +41,15 @@ def param(value, axes) -> nnx.Param:
     if len(axes) != value.ndim:
         raise ValueError(f"a parameter of shape {value.shape} needs {value.ndim} names, not {tuple(axes)}")
     return nnx.Param(value, axes=axes)
+
+
+class Buffer(nnx.Variable):
+    """An array that a model saves and reads but that is none of its parameters: it follows from them, or indexes them."""
+
+
+def buffer(value, axes) -> Buffer:
+    """As `param`, for an array that no count of parameters includes."""
+    return Buffer(value, axes=param(value, axes).get_metadata()["axes"])
 
 
 def stack(make, keys, name="layers"):
@@ -223,7 +234,7 @@ def _with_counts(params, rule) -> list[tuple]:
                           "as last:2")
     modules = [str(path[0]) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     leaves = list(zip(modules, *map(jax.tree.leaves, (params, names(params), roles(params))), strict=True))
-    stacks = [(module, x.shape[_stacked(x, own)]) for module, x, own, _ in leaves if set(own) & set(STACKED)]
+    stacks = [(module, x.shape[_stacked(x, own)]) for module, x, own, _ in leaves if LAYERS in own]
     heads = {module for module, _, _, found in leaves if found == "output"} - dict(stacks).keys()
     if last is None and not heads:
         raise ConfigError(f"optim.trainable={rule!r}: this model has no output of its own outside of layers, as where a "
@@ -232,12 +243,12 @@ def _with_counts(params, rule) -> list[tuple]:
     if count > least:
         has = f"a stack of {least} layers; write at most last:{least}" if least else "no stack of layers; write all"
         raise ConfigError(f"optim.trainable={rule!r}: this model has {has}, or head")
-    return [(x, own, None if module in heads else count if set(own) & set(STACKED) else 0) for module, x, own, _ in leaves]
+    return [(x, own, None if module in heads else count if LAYERS in own else 0) for module, x, own, _ in leaves]
 
 
 def _stacked(x, own) -> int:
     """The dimension of an array that counts layers."""
-    return x.ndim - len(own) + next(i for i, name in enumerate(own) if name in STACKED)
+    return x.ndim - len(own) + own.index(LAYERS)
 
 
 def _last(x, own, count: int) -> tuple:
@@ -253,10 +264,12 @@ def count_parameters(params) -> dict:
     """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
 
     Non-embedding parameters are those without an axis of `NOT_COUNTED`, as Kaplan et al. 2020 count N. Unnamed leading
-    dimensions (a batch of runs) are left out, so this is the count of one run. Takes arrays or abstract arrays.
+    dimensions (a batch of runs) are left out, so this is the count of one run; so are buffers. Takes arrays or abstract
+    arrays.
     """
     by_player, by_axes, non_embedding = {}, {}, 0
     for player, subtree in params.items():
+        subtree = [x for x in jax.tree.leaves(subtree, is_leaf=_is_variable) if not isinstance(x, Buffer)]
         arrays = zip(jax.tree.leaves(subtree), jax.tree.leaves(names(subtree)), strict=True)
         for array, axes in arrays:
             size = math.prod(array.shape[array.ndim - len(axes):])

@@ -18,7 +18,7 @@ from scaling.experiment import Experiment
 from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
-OUTPUTS = {"transformer": "vocab", "vae": "pixels", "gan": "logit"}
+OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "vae": "pixels", "gan": "logit"}
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
 
@@ -38,7 +38,7 @@ def experiment(name, optimiser, rate, **changes) -> Experiment:
     """A small member of a family and its body, `name` as in "gan conv"."""
     family, _, body = name.partition(" ")
     e = tiny(family, **BASE, **{"optim.name": optimiser, "optim.learning_rate": rate, **changes})
-    return e.replace({"family.body": body}) if body else e
+    return e.replace({"family.cell" if family == "recurrent" else "family.body": body}) if body else e
 
 
 def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
@@ -93,7 +93,7 @@ def activations(family, params, batch):
 
 def _forward(family, params, batch, key):
     name = families.name(family)
-    if name == "transformer":
+    if name in ("transformer", "recurrent"):
         return [("vocab", family.logits(params, batch["tokens"][:, :-1]))]
     if name == "vae":
         module = family.module(params)

@@ -8,14 +8,16 @@ from scaling import families
 FAMILIES = [families.name(cls) for cls in families.all()]
 MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,data=2", "tensor": "tensor=2,data=4",
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
-SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1}, "vae": {"layers": 2}, "gan": {"layers": 1},
-                 "associative": {"length": 16, "vocab": 32}}
+SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},
+                 "gan": {"layers": 1, "width": 64}, "associative": {"length": 16, "vocab": 32, "width": 64},
+                 "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
+                 "hmm": {"length": 16, "vocab": 32, "states": 64}}
 
 
 def member(name, layout):
     """An experiment with a small member of a family. It has two heads, so that every layout can divide it."""
     e = tiny(name)
-    family = type(e.family).ladder(1e5, **e.data.family_fields() | {"width": 64} | SMALL_MEMBERS[name])
+    family = type(e.family).ladder(1e5, **e.data.family_fields() | SMALL_MEMBERS[name])
     return e.replace({"family": family, "layout": layout})
 
 

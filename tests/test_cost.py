@@ -95,9 +95,12 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
 
 
 def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
-    """On low rungs elementwise work is a large share of what XLA counts; products are never more."""
+    """On low rungs elementwise work is a large share of what XLA counts; products are never more. XLA counts the body of a
+    loop once, so the steps of a recurrence are unrolled here."""
     for cls in families.all():
         family = cls.ladder(cls.sizes()[2])
+        if hasattr(family, "unroll"):
+            family = dataclasses.replace(family, length=8, unroll=9)
         params, batch, key = cost._abstract(family, 2)
 
         def step(params, batch, key, family=family):
@@ -106,6 +109,16 @@ def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
 
         share = cost.flops(step, params, batch, key) / xla_flops(step, params, batch, key)
         assert 0.3 < share < 1.05, (cls, share)
+
+
+@pytest.mark.parametrize("name,cell", [("recurrent", "lstm"), ("recurrent", "mingru"), ("hmm", "")])
+def test_six_nd_holds_for_recurrences_of_any_length_and_unrolling(name, cell):
+    """Every weight beside those of tokens takes part in every step."""
+    own = {"cell": cell} if cell else {}
+    for length, unroll in ((8, 1), (96, 1), (96, 5)):
+        family = families.find(name).ladder(1e6, length=length, vocab=2, unroll=unroll, **own)
+        params = cost.param_count(family)["non_embedding"]
+        assert abs(cost.train_flops(family, 4) / cost.six_nd(params, 4 * (length + (name == "hmm"))) - 1) < 0.02
 
 
 def test_six_nd_holds_for_a_wide_model_with_short_sequences_and_few_words():
@@ -125,7 +138,8 @@ def test_the_flops_of_a_transformer_are_those_of_the_formula():
     assert cost.train_flops(f, 8) == 3 * 2 * 8 * f.length * (matrices + square // 2)
 
 
-HOW = {"scan": [True, False], "remat": ["none", "full", "dots"], "attention": ["auto", "xla", "cpu", "cudnn", "splash"],
+HOW = {"scan": [True, False], "unroll": [1, 4], "remat": ["none", "full", "dots"],
+       "attention": ["auto", "xla", "cpu", "cudnn", "splash"],
        "cross_entropy": ["auto", "whole", "blocks"], "convolution": ["auto", "xla", "products"]}
 
 

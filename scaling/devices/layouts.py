@@ -31,12 +31,12 @@ class Layout:
 
 
 BATCH = {"batch": ("data", "fsdp")}
-FSDP = {"embed": "fsdp", "channels_in": "fsdp"}
+FSDP = {"embed": "fsdp", "channels_in": "fsdp", "state_in": "fsdp", "states": "fsdp"}
 TENSOR = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "tied_vocab": "tensor",
-          "answer": "tensor", "channels_out": "tensor"}
+          "answer": "tensor", "channels_out": "tensor", "state": "tensor", "next_states": "tensor"}
 WITHIN = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "tied_vocab": "tensor",
-          "answer": "tensor", "channels": "tensor"}
-LONG = {"embed": ("fsdp", "sequence"), "channels_in": ("fsdp", "sequence")}
+          "answer": "tensor", "channels": "tensor", "state": "tensor"}
+LONG = {name: ("fsdp", "sequence") for name in FSDP}
 LAYOUTS = {
     "data": Layout({}, BATCH, "data"),
     "fsdp": Layout(FSDP, BATCH, "fsdp"),  # ZeRO-3 (Rajbhandari et al. 1910.02054)

@@ -5,31 +5,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling import axes, nn
+from scaling import nn
 from scaling.families._family import scaled
-from scaling.nn import attention, readout, remat
+from scaling.families._language import LanguageNetwork
+from scaling.nn import attention, remat
 
 
-class Decoder(nnx.Module):
+class Decoder(LanguageNetwork):
     """The whole network; `layers` holds its blocks, stacked."""
 
     def __init__(self, f, layers, draw):
-        dtype = jnp.dtype(f.dtype)
-        self.family, self.layers = f, layers
-        std = f.width**-0.5 if f.tied else 1.0
-        self.embed = nn.Table(draw, axes.TIED if f.tied else "vocab", f.vocab, f.width, std=std, dtype=dtype)
-        self.position = (nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype)
-                         if f.positions == "learned" else None)
-        self.norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
-        self.readout = (None if f.tied else
-                        nn.Linear(draw, {"embed": f.width}, {"vocab": f.vocab}, scale=f.width**-0.5,
-                                  dtype=dtype))
+        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases)
 
     def __call__(self, tokens, cache=None):
         """Tokens, integer [B, S], and a cache or None -> float32 logits [B, S, vocab] and the cache with these tokens.
 
         A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}. Row b of `tokens` holds the positions
-        from start[b] on. See `scaling.families._generate`.
+        from start[b] on. `init_cache` makes an empty one.
         """
         positions = jnp.arange(tokens.shape[1])[None]
         if cache is not None:
@@ -37,14 +29,10 @@ class Decoder(nnx.Module):
         x, kv = self.run(self.embed_at(tokens, positions), positions, cache and (cache["k"], cache["v"]))
         return self.logits(x), cache and {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1]}
 
-    def embed_at(self, tokens, positions):
-        """Tokens [B, S] at positions [B or 1, S] -> embeddings [B, S, width]."""
-        x = self.embed(tokens)
-        if self.family.tied:
-            x = x * self.family.width**0.5
-        if self.position is not None:
-            x = x + jnp.broadcast_to(self.position(positions), x.shape)
-        return nn.constrain(x, "embed")
+    def hidden(self, tokens):
+        """Tokens, integer [B, S] -> outputs of the last layer [B, S, width]."""
+        positions = jnp.arange(tokens.shape[1])[None]
+        return self.run(self.embed_at(tokens, positions), positions)[0]
 
     def run(self, x, positions, kv=None):
         """Embedded tokens [B, S, width] through all layers. `kv` is (keys, values) of the cache, or None."""
@@ -57,39 +45,12 @@ class Decoder(nnx.Module):
         layer = remat.recomputed(layer, self.family.remat)
         return nn.through_layers(layer, x, states, kv, unroll=1 if self.family.scan else self.family.layers)
 
-    def logits(self, x):
-        """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""
-        f, x = self.family, self.norm(x)
-        logits = nn.product(x, self._weight().astype(x.dtype), out=jnp.float32)
-        logits = nn.constrain(logits, "vocab")
-        return logits * f.logit_scale if f.logit_scale != 1.0 else logits
 
-    def nats(self, tokens, targets):
-        """Tokens and targets, integer [B, S] -> nats of the targets, float32 [B, S]."""
-        x = self._hidden(tokens)
-        if self._in_blocks(x):
-            return readout.block_cross_entropy(self.norm(x), self._weight(), targets, self.family.logit_scale)
-        return nn.cross_entropy(self.logits(x), targets)
-
-    def scores(self, tokens, targets):
-        """`nats`, and the likeliest words, int32 [B, S]."""
-        x = self._hidden(tokens)
-        if self._in_blocks(x):
-            return readout.block_scores(self.norm(x), self._weight(), targets, self.family.logit_scale)
-        logits = self.logits(x)
-        return nn.cross_entropy(logits, targets), logits.argmax(-1)
-
-    def _hidden(self, tokens):
-        """Tokens [B, S] -> outputs of the last layer [B, S, width]."""
-        positions = jnp.arange(tokens.shape[1])[None]
-        return self.run(self.embed_at(tokens, positions), positions)[0]
-
-    def _in_blocks(self, x):
-        return readout.in_blocks(self.family.cross_entropy, x.shape[1], self.family.vocab)
-
-    def _weight(self):
-        """The weight of the readout, [width, vocab]."""
-        return self.embed.weight[...].T * self.family.width**-0.5 if self.family.tied else self.readout.weight[...]
+def init_cache(family, batch, capacity):
+    """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
+    shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
+    zeros = jnp.zeros(shape, family.dtype)
+    return {"k": zeros, "v": zeros, "start": jnp.zeros(batch, jnp.int32)}
 
 
 class DecoderBlock(nnx.Module):

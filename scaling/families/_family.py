@@ -70,6 +70,7 @@ class Family(Protocol):
 
     * `begin(params, tokens, lengths, capacity)` and `decode(params, state, token)`, which continue text; see
       `scaling.families._generate` and `scaling.families.transformer`.
+    * `longest`: the tokens of the longest text that such a family can write, None for any length; without it any length.
     * `sample(params, batch, key)`: one sample for each example of `batch`, given its condition and number (label,
       caption, "example"). The judge of its data scores them.
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.

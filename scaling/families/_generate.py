@@ -1,4 +1,5 @@
-"""Text generation with a key-value cache: one pass over all prompts, then one token of every text at a time."""
+"""Text generation by any family that has `begin` and `decode`: one pass over all prompts, then one token of every text at
+a time."""
 
 import functools
 
@@ -19,23 +20,29 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
     stop: tokens, or sequences of tokens such as an encoded string. A row ends before the first of any of them.
     seed: the same seed, prompts and sizes give the same tokens. A row does not depend on the other rows.
 
-    With rotary positions a text may be longer than `family.length`. Each token then attends to the last `length` tokens in
-    every layer. With learned positions a longer text is a ValueError.
+    A text may be longer than `family.length`: recurrent families carry their state on, and with rotary positions each token
+    attends to the last `length` tokens in every layer. With learned positions a longer text is a ValueError.
     """
     prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
     check_request(family, prompts, max_tokens, temperature, top_k, top_p)
     if not prompts:
         return []
-    stops = [np.atleast_1d(np.asarray(s, np.int32)) for s in stop]
+    tokens, lengths, stops, single = arranged(prompts, stop)
+    out = _continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
+                    jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
+                    top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0)
+    return [cut_at_stops(row, stops) for row in np.asarray(out)]
+
+
+def arranged(prompts, stop):
+    """(prompts in rows, int32 [B, S], padded on the right; their lengths, int32 [B]; all stops as arrays; the stops of one
+    token as a tuple)."""
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     tokens = np.zeros((len(prompts), lengths.max()), np.int32)
     for row, prompt in zip(tokens, prompts):
         row[:len(prompt)] = prompt
-    single = tuple(sorted({int(s[0]) for s in stops if len(s) == 1}))
-    out = _continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
-                    jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
-                    top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0)
-    return [_cut(row, stops) for row in np.asarray(out)]
+    stops = [np.atleast_1d(np.asarray(s, np.int32)) for s in stop]
+    return tokens, lengths, stops, tuple(sorted({int(s[0]) for s in stops if len(s) == 1}))
 
 
 def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, top_p=None, stop=(), seed=0, row=0):
@@ -60,14 +67,7 @@ def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, t
 
 def find_longest(family) -> int | None:
     """The tokens of the longest text, prompt included, that a family can write; None for any length."""
-    return family.length if family.positions == "learned" else None
-
-
-def init_cache(family, batch, capacity):
-    """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
-    shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
-    zeros = jnp.zeros(shape, family.dtype)
-    return {"k": zeros, "v": zeros, "start": jnp.zeros(batch, jnp.int32)}
+    return getattr(family, "longest", None)
 
 
 def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy=False):
@@ -109,9 +109,6 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
         return jax.vmap(lambda logits, key: choose(logits, jax.random.fold_in(key, step), temperature, top_p,
                                                    **options))(logits, keys)
 
-    def ended(token):
-        return functools.reduce(jnp.logical_or, [token == s for s in stop], jnp.zeros(batch, bool))
-
     def unfinished(carry):
         step, _, _, done, _ = carry
         return (step < max_tokens) & ~done.all()
@@ -120,15 +117,20 @@ def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_t
         step, token, out, done, cache = carry
         logits, cache = family.decode(params, cache, token)
         token = pick(logits, step)
-        return step + 1, token, out.at[:, step].set(token), done | ended(token), cache
+        return step + 1, token, out.at[:, step].set(token), done | is_stop(token, stop), cache
 
     logits, cache = family.begin(params, tokens, lengths, width + max_tokens)
     token = pick(logits, 0)
     out = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
-    return lax.while_loop(unfinished, one_more, (1, token, out, ended(token), cache))[2]
+    return lax.while_loop(unfinished, one_more, (1, token, out, is_stop(token, stop), cache))[2]
 
 
-def _cut(row, stops):
+def is_stop(token, stop):
+    """Whether each token, int32 [...], is one of the tokens in the tuple `stop`: bool [...]."""
+    return functools.reduce(jnp.logical_or, [token == s for s in stop], jnp.zeros(token.shape, bool))
+
+
+def cut_at_stops(row, stops):
     """The row up to the first of any of the stops."""
     ends = [len(row)]
     for s in stops:
@@ -138,8 +140,8 @@ def _cut(row, stops):
     return row[:min(ends)]
 
 
-def check_request(family, prompts, max_tokens, temperature, top_k, top_p):
-    """Raise a ValueError for prompts (token arrays) or options that `generate` cannot use."""
+def check_request(family, prompts, max_tokens, temperature=1.0, top_k=None, top_p=None):
+    """Raise a ValueError for prompts (token arrays) or options that `generate` or `beam_search` cannot use."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if not temperature >= 0:

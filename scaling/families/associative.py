@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import ClassVar
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 
 from scaling import axes, nn
 from scaling.families._family import Player, ladder_arguments
-from scaling.families._sums import excess_of, mean_of, ratio_of
+from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
 SMALLEST, LARGEST = 256, 2**40  # parameters of the ladder
@@ -59,30 +58,21 @@ class Associative:
     def loss(self, params, batch, key):
         """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
         del key
-        nats, _ = self._scores(params, batch)
-        return nats.mean(), {"loss": nats.mean()}
+        return mean_loss(self._scores(params, batch)[0])
 
     def evaluate(self, params, batch, key):
-        """As of the Transformer: "loss", "accuracy" and, as far as the batch has "bytes" and "nats", "bits_per_byte" and
-        "excess"."""
+        """The metrics of `scaling.families._text.likelihood_metrics`. The key is unused."""
         del key
-        nats, right = self._scores(params, batch)
-        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
-        if "bytes" in batch:
-            size = batch["bytes"].sum(-1)
-            found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
-        return found
+        return likelihood_metrics(*self._scores(params, batch), batch)
 
     def _scores(self, params, batch):
-        """Nats of the targets, float32 [B, S], and whether each is the likeliest, bool [B, S]."""
-        tokens = batch["tokens"].astype(jnp.int32)
-        memory = nnx.merge(_graphdef(self), params["model"])
-        logits, targets = memory(tokens[:, :-1]), tokens[:, 1:]
-        return nn.cross_entropy(logits, targets), logits.argmax(-1) == targets
+        """Nats of the targets, float32 [B, S], and the likeliest tokens, int32 [B, S]."""
+        tokens, targets = shifted(batch)
+        logits = nnx.merge(_graphdef(self), params["model"])(tokens)
+        return nn.cross_entropy(logits, targets), logits.argmax(-1)
 
     def example_batch(self, batch_size, key):
-        tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.predicted)
-        return {"tokens": tokens, "bytes": jnp.ones((batch_size, self.length), jnp.int32)}
+        return example_windows(batch_size, self.length, self.predicted, key)
 
     @classmethod
     def ladder(cls, size, **overrides):

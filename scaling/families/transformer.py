@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes
-from scaling.families._decoder import Decoder, DecoderBlock
+from scaling.families._decoder import Decoder, DecoderBlock, init_cache
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
-from scaling.families._generate import init_cache
-from scaling.families._sums import excess_of, mean_of, ratio_of
+from scaling.families._ladder import nearest_shape
+from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention, readout, remat
 
@@ -102,32 +102,26 @@ class Transformer:
     def loss(self, params, batch, key):
         """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
         del key
-        loss = self.module(params).nats(*_shifted(batch)).mean()
-        return loss, {"loss": loss}
+        network, (tokens, targets) = self.module(params), shifted(batch)
+        return mean_loss(network.nats(network.hidden(tokens), targets))
 
     def evaluate(self, params, batch, key):
-        """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
-        given {"nats": float [B, S]} as well, "excess" in bits per byte.
-
-        "bytes" holds the number of bytes of the original text that each target token stands for, "nats" what the true
-        distribution of the data gives it. The key is unused.
-        """
+        """The metrics of `scaling.families._text.likelihood_metrics`. The key is unused."""
         del key
-        nats, likeliest = self.module(params).scores(*_shifted(batch))
-        right = likeliest == batch["tokens"][:, 1:]
-        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
-        if "bytes" in batch:
-            size = batch["bytes"].sum(-1)
-            found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
-        return found
+        network, (tokens, targets) = self.module(params), shifted(batch)
+        return likelihood_metrics(*network.scores(network.hidden(tokens), targets), batch)
 
     def example_batch(self, batch_size, key):
-        tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.vocab)
-        return {"tokens": tokens, "bytes": jnp.ones((batch_size, self.length), jnp.int32)}
+        return example_windows(batch_size, self.length, self.vocab, key)
 
     def module(self, params):
         """The network with these parameters, as an `nnx.Module`."""
         return nnx.merge(_graphdef(self), params["model"])
+
+    @property
+    def longest(self):
+        """The tokens of the longest text that the model can write; None for any length."""
+        return self.length if self.positions == "learned" else None
 
     def begin(self, params, tokens, lengths, capacity):
         """(float32 logits [B, vocab] of the token after each prompt, the state for `decode`).
@@ -158,18 +152,12 @@ class Transformer:
         rungs have as many. Up to eight layers are unrolled, which is faster on CPU.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
-        width, layers = min(_rungs(overrides.get("layers")), key=lambda rung: abs(_weights(*rung) / size - 1))
+        width, layers = nearest_shape(size, _weights, _deep, overrides.get("layers"))
         return cls(**({"width": width, "layers": layers, "scan": layers > UNROLLED} | overrides))
 
     @classmethod
     def sizes(cls):
         return tuple(5e3 * 10 ** (i / 2) for i in range(15)) + (1e11,)
-
-
-def _shifted(batch):
-    """Tokens and the tokens that follow them, int32 [B, S]."""
-    tokens = batch["tokens"].astype(jnp.int32)
-    return tokens[:, :-1], tokens[:, 1:]
 
 
 def _decoder(family, key):
@@ -197,19 +185,11 @@ def _mlp(width, activation):
     return max(unit, hidden // unit * unit)
 
 
+def _deep(width):
+    """The number of layers that goes with a width, before rounding."""
+    return 3 * (width / 64) ** (2 / 3)
+
+
 def _weights(width, layers):
     """The number of matrix entries of a default Transformer: 12 layers width^2 up to rounding."""
     return layers * width * (4 * width + 3 * _mlp(width, "swiglu"))
-
-
-@functools.cache
-def _rungs(layers=None):
-    """All (width, layers) of the ladder, or those with as many `layers`, in order of parameters."""
-    rungs, start = [], 16
-    for unit, stop in ((4, 128), (8, 256), (16, 512), (64, 1024), (128, 4096), (256, 32768)):  # a step, up to this width
-        for width in range(start, stop, unit):
-            rule = max(2.0, 3 * (width / 64) ** (2 / 3))
-            near = [n for n in range(2, 200) if abs(n - rule) <= max(0.5, rule / 10)]
-            rungs += [(width, n) for n in ([layers] if layers else near)]
-        start = stop
-    return sorted(rungs, key=lambda rung: _weights(*rung))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         constrain,
         cross_entropy,
         downsample,
+        dropout,
         noise,
         patches,
         product,
@@ -27,5 +28,5 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__ = lazy(__name__)
 __all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
-           "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels",
+           "dropout", "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels",
            "through_layers", "unpatch", "upsample"]

@@ -205,3 +205,12 @@ def cross_entropy(logits, targets):
     classes = along(jnp.arange(logits.shape[-1]), logits)
     picked = jnp.where(classes == targets[..., None], logits, 0.0).sum(-1)
     return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def dropout(x, rate, key, examples):
+    """x [B, ...] with a share `rate` of its entries zero and the rest divided by 1 - rate (Srivastava et al. 2014).
+
+    `examples`, int32 [B], holds the numbers of the examples; see `noise`.
+    """
+    kept = noise(key, examples, x.shape[1:], "uniform") >= rate
+    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)

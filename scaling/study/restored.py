@@ -14,6 +14,7 @@ from scaling import families
 from scaling.data.tokenizers import Bytes, Tokenizer
 from scaling.experiment import Experiment
 from scaling.families import _generate
+from scaling.families._beam import beam_search
 from scaling.fields import replace
 from scaling.figures import words
 from scaling.results import tuned
@@ -104,7 +105,21 @@ class RestoredRun:
         if rest := decoder.decode(b"", final=True):
             yield rest
 
-    def _encode(self, prompt, tokens, temperature, top_k, top_p):
+    def beam_search(self, prompts: Sequence[str], *, tokens: int = 200, beam: int = 4, length_penalty: float = 0.0,
+                    stop: Sequence[int] = (END,)) -> list[str]:
+        """A likely continuation of each prompt by up to `tokens` tokens, without the prompt: the best of a beam of texts.
+
+        `beam` and `length_penalty` are as in `scaling.families._beam.beam_search`, and `stop` as in `generate`.
+        """
+        encoded = [self._encode(prompt, tokens) for prompt in prompts]
+        try:
+            found = beam_search(self.family, self.params, encoded, max_tokens=tokens, beam=beam,
+                                length_penalty=length_penalty, stop=stop)
+        except ValueError as error:
+            raise RestoreError(str(error)) from None
+        return [self.tokenizer.decode(text) for text in found]
+
+    def _encode(self, prompt, tokens, temperature=1.0, top_k=None, top_p=None):
         if what_generates(self.family) != "text":
             self._cannot("continue text", "text")
         try:

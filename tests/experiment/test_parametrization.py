@@ -13,6 +13,8 @@ ROLES = {  # (axes, whether it is a bias): role
     (("embed", "vocab"), False): "output", (("layers", "embed", "heads", "head_dim"), False): "hidden",
     (("layers", "heads", "head_dim", "embed"), False): "hidden", (("layers", "mlp", "embed"), False): "hidden",
     (("layers", "heads", "head_dim"), True): "vector", (("layers", "head_dim"), False): "vector",
+    (("layers", "embed", "gates", "state"), False): "hidden", (("layers", "state_in", "gates", "state"), False): "hidden",
+    (("layers", "gates", "state"), True): "vector", (("states", "next_states"), False): "input",
     (("layers", "embed"), False): "vector", (("pixels", "embed"), False): "input", (("embed", "pixels"), False): "output",
     (("layers", "mlp", "latents"), False): "output", (("layers", "latents", "embed"), False): "input",
     (("latent", "layers", "style", "embed"), False): "input", (("layers", "style", "embed"), True): "vector",
@@ -25,6 +27,7 @@ MEMBERS = {  # every family, its bodies and options
     "transformer": {},
     "transformer options": {"biases": True, "norm": "layernorm", "activation": "gelu", "positions": "learned"},
     "transformer tied": {"tied": True}, "transformer grouped": {"heads": 4, "kv_heads": 2},
+    "recurrent": {}, "recurrent gru": {"cell": "gru", "tied": True}, "recurrent minlstm": {"cell": "minlstm"},
     "vae": {}, "vae conv": {"body": "conv"}, "vae linear": {"body": "linear", "layers": 2},
     "vae conditioned": {"classes": 5, "caption": 4, "likelihood": "gaussian"},
     "gan": {}, "gan conv": {"body": "conv"}, "gan dcgan": {"body": "dcgan"},
@@ -93,7 +96,7 @@ def test_standard_rates_are_equal():
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_rates_and_epsilons_of_blocks_follow_the_depth(exponent):
     deep = {"base_layers": 2, "depth_exponent": exponent}
-    for cls, layers in (("transformer", 8), ("gan", 8), ("vae", 8)):
+    for cls, layers in (("transformer", 8), ("gan", 8), ("vae", 8), ("recurrent", 8)):
         family = families.find(cls)(width=64, layers=layers, **deep)
         kinds = parametrization.all_kinds(Experiment(family=family))
         shallow = parametrization.all_kinds(Experiment(family=families.find(cls)(width=64, layers=2)))
@@ -108,7 +111,7 @@ def _unstacked(names, shape):
     return tuple((name, size) for name, size in zip(names, shape) if name != "layers")
 
 
-@pytest.mark.parametrize("name", ["transformer", pytest.param("vae", marks=pytest.mark.slow), "gan"])
+@pytest.mark.parametrize("name", ["transformer", "recurrent", pytest.param("vae", marks=pytest.mark.slow), "gan"])
 def test_branches_are_multiplied_where_a_base_is_named(name):
     cls = families.find(name)
     plain, same, deep = (cls(width=32, layers=4, base_layers=base) for base in (0, 4, 2))

@@ -83,6 +83,13 @@ def test_temperature_zero_does_not_look_at_the_seed(command, text):
     assert command(text, *ask, "--seed=1") == command(text, *ask, "--seed=2")
 
 
+def test_a_beam_of_one_is_the_text_of_temperature_zero_and_a_wider_one_that_of_the_restored_run(command, text):
+    ask = ["--prompt=def ", "--tokens=8"]
+    assert command(text, *ask, "--beam=1") == command(text, *ask, "--temperature=0")
+    [wanted] = scaling.restore(text).beam_search(["def "], tokens=8, beam=3, length_penalty=1.0)
+    assert command(text, *ask, "--beam=3", "--length_penalty=1") == (0, f"def {wanted}\n", "")
+
+
 def test_any_run_can_be_named(command, text):
     for fingerprint in Records(text).fingerprints():
         status, out, _ = command(text, f"--run={fingerprint[:6]}", "--prompt=x", "--tokens=3")
@@ -114,7 +121,11 @@ def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
     (["def"], 2, "unexpected argument 'def'"),
     (["--prompt=a", "--run=zz"], 1, "there are: "), (["--prompt=a", "--top_p=0"], 1, "top_p"),
     (["--prompt=a", "--temperature=-1"], 2, "temperature"), (["--prompt=a", "--samples=0"], 2, "samples"),
-    (["--prompt=a", "--tokens=x"], 2, "tokens"), (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
+    (["--prompt=a", "--tokens=x"], 2, "tokens"), (["--prompt=a", "--beam=0"], 2, "beam"),
+    (["--prompt=a", "--beam=2", "--samples=2"], 2, "leave out --samples"),
+    (["--prompt=a", "--beam=2", "--temperature=1"], 2, "leave out --temperature"),
+    (["--prompt=a", "--length_penalty=1"], 2, "add --beam"),
+    (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
     (["--prompt=a", "--output=a"], 2, "must end in .png"), (["--promt=a"], 2, "promt")])
 def test_a_mistake_is_one_sentence(command, text, argv, status, says):
     done, out, said = command(text, *argv)
@@ -133,7 +144,7 @@ def test_a_prompt_for_images_and_a_missing_workdir_are_one_sentence(command, ima
 def test_a_family_that_cannot_generate_is_refused_with_those_that_can(command, text, monkeypatch):
     monkeypatch.delattr(Transformer, "begin")
     status, _, said = command(text, "--prompt=a")
-    assert status == 1 and "which cannot generate; families that can: gan, vae" in said
+    assert status == 1 and "which cannot generate; families that can: gan, hmm, recurrent, vae" in said
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(command, text, monkeypatch):

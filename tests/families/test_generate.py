@@ -1,4 +1,4 @@
-"""Generation: the cache changes nothing, and every option does what it says."""
+"""Generation: the cache or the state changes nothing, and every option does what it says."""
 
 import dataclasses
 import functools
@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling import families
 from scaling.families import _generate
+from scaling.families._decoder import init_cache
+from scaling.families.hmm import HMM
+from scaling.families.recurrent import Recurrent
 from scaling.families.transformer import Transformer
 
 FAMILY = Transformer(vocab=40, length=32, width=16, layers=2, heads=2)
@@ -45,10 +49,19 @@ def without_cache(family, prompts, max_tokens, temperature, seed=0):
     return rows
 
 
-@pytest.mark.parametrize("variant,temperature", [
-    ({}, 1.0), ({"positions": "learned", "kv_heads": 1}, 0.0), ({"tied": True, "scan": False}, 1.0)], ids=str)
-def test_the_cache_changes_nothing(variant, temperature):
-    family = dataclasses.replace(FAMILY, **variant)
+VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions="learned", kv_heads=1),
+            "tied": dataclasses.replace(FAMILY, tied=True, scan=False), "lstm": Recurrent(vocab=40, length=32, width=16),
+            "gru": Recurrent(vocab=40, length=32, width=16, cell="gru", layers=1),
+            "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8)}
+
+
+def test_every_family_that_continues_text_is_here():
+    assert {type(family) for family in VARIANTS.values()} == {cls for cls in families.all() if hasattr(cls, "begin")}
+
+
+@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]))
+def test_the_cache_or_the_state_changes_nothing(name, temperature):
+    family = VARIANTS[name]
     want = without_cache(family, PROMPTS, 12, temperature)
     assert continuations(family, temperature=temperature) == want
     assert len({tuple(row) for row in want}) == 3
@@ -57,7 +70,7 @@ def test_the_cache_changes_nothing(variant, temperature):
 def test_cached_logits_equal_those_of_the_whole_text():
     run = jax.jit(lambda tokens, cache=None: FAMILY.module(params(FAMILY))(tokens, cache))
     tokens = np.random.default_rng(1).integers(0, FAMILY.vocab, (2, 11))
-    cache, parts = _generate.init_cache(FAMILY, 2, 16), []
+    cache, parts = init_cache(FAMILY, 2, 16), []
     for start, stop in ((0, 5), (5, 6), (6, 11)):
         logits, cache = run(tokens[:, start:stop], cache)
         parts.append(logits)
@@ -78,6 +91,17 @@ def test_a_text_longer_than_the_context_sees_the_last_tokens_only():
     long, other = [3] * 9 + tail, [7, 9] * 6 + tail
     assert continuations(family, [long], temperature=0) == continuations(family, [other], temperature=0)
     assert len(continuations(family, [long], 20)[0]) == 20
+
+
+@pytest.mark.parametrize("family", [Recurrent(vocab=40, length=4, width=16), HMM(vocab=40, length=4, states=8)],
+                         ids=["recurrent", "hmm"])
+def test_a_state_has_no_capacity_and_remembers_what_is_longer_than_the_context(family):
+    long = [[7] * 30 + [5], [9] * 30 + [5]]
+    start = [state for _, state in (family.begin(params(family), jnp.array([row]), jnp.array([31]), n) for row, n in
+                                    zip(long, (31, 10**6)))]
+    assert jax.tree.map(jnp.shape, start[0]) == jax.tree.map(jnp.shape, start[1])
+    assert any(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, start)))
+    assert len(continuations(family, long, 20)[0]) == 20 and _generate.find_longest(family) is None
 
 
 def test_stops_end_a_row_before_them():

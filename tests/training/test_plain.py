@@ -11,7 +11,7 @@ from scaling.training.program import Program
 from scaling.training.step import TRUNK
 
 CASES = {"transformer": {"optim.name": "muon", "microbatch": 2, "family.heads": 2},
-         "vae": {"microbatch": 2}, "gan": {"family.layers": 2}}
+         "recurrent": {}, "vae": {"microbatch": 2}, "gan": {"family.layers": 2}}
 
 
 def trained(e, mesh="data=2"):
@@ -23,7 +23,8 @@ def trained(e, mesh="data=2"):
     return wanted, state.params, program.evaluate(state, source.evaluation("iid")), program.lower().as_text()
 
 
-@pytest.mark.parametrize("name", ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "gan"))])
+@pytest.mark.parametrize("name", ["transformer", *(pytest.param(name, marks=pytest.mark.slow)
+                                                   for name in ("recurrent", "vae", "gan"))])
 def test_the_plain_form_of_everything_trains_and_evaluates_alike(name):
     e = tiny(name, **CASES[name])
     plain = e.replace({"fast": False})

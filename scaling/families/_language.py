@@ -1,0 +1,62 @@
+"""What networks over tokens share: the embedding before a stack of layers, and the readout after it."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import axes, nn
+from scaling.nn import readout
+
+
+class LanguageNetwork(nnx.Module):
+    """Embedding and readout around a stack of layers, for families whose fields are those of `Transformer`.
+
+    The readout has std 1/width. Embeddings have std 1 when untied. Tied ones have std 1/sqrt(width) and are multiplied by
+    sqrt(width) on the way in and by 1/sqrt(width) on the way out.
+    """
+
+    def __init__(self, f, layers, draw, *, positions=False, bias=False):
+        dtype = jnp.dtype(f.dtype)
+        self.family, self.layers = f, layers
+        std = f.width**-0.5 if f.tied else 1.0
+        self.embed = nn.Table(draw, axes.TIED if f.tied else "vocab", f.vocab, f.width, std=std, dtype=dtype)
+        self.position = nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype) if positions else None
+        self.norm = nn.Norm(f.norm, "embed", f.width, bias=bias)
+        self.readout = (None if f.tied else
+                        nn.Linear(draw, {"embed": f.width}, {"vocab": f.vocab}, scale=f.width**-0.5,
+                                  dtype=dtype))
+
+    def embed_at(self, tokens, positions=None):
+        """Tokens [B, S] at positions [B or 1, S], which only learned positions read -> embeddings [B, S, width]."""
+        x = self.embed(tokens)
+        if self.family.tied:
+            x = x * self.family.width**0.5
+        if self.position is not None:
+            x = x + jnp.broadcast_to(self.position(positions), x.shape)
+        return nn.constrain(x, "embed")
+
+    def logits(self, x):
+        """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""
+        f, x = self.family, self.norm(x)
+        logits = nn.product(x, self._weight().astype(x.dtype), out=jnp.float32)
+        logits = nn.constrain(logits, "vocab")
+        return logits * f.logit_scale if f.logit_scale != 1.0 else logits
+
+    def nats(self, x, targets):
+        """Outputs of the last layer [B, S, width] and targets, integer [B, S] -> nats of the targets, float32 [B, S]."""
+        if self._in_blocks(x):
+            return readout.block_cross_entropy(self.norm(x), self._weight(), targets, self.family.logit_scale)
+        return nn.cross_entropy(self.logits(x), targets)
+
+    def scores(self, x, targets):
+        """`nats`, and the likeliest words, int32 [B, S]."""
+        if self._in_blocks(x):
+            return readout.block_scores(self.norm(x), self._weight(), targets, self.family.logit_scale)
+        logits = self.logits(x)
+        return nn.cross_entropy(logits, targets), logits.argmax(-1)
+
+    def _in_blocks(self, x):
+        return readout.in_blocks(self.family.cross_entropy, x.shape[1], self.family.vocab)
+
+    def _weight(self):
+        """The weight of the readout, [width, vocab]."""
+        return self.embed.weight[...].T * self.family.width**-0.5 if self.family.tied else self.readout.weight[...]

@@ -1,0 +1,42 @@
+"""What families of text share: the windows of a batch, their likelihood as a loss and as metrics, and example batches."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from scaling.families._sums import excess_of, mean_of, ratio_of
+
+
+def shifted(batch):
+    """Tokens and the tokens that follow them, int32 [B, S], of {"tokens": integer [B, S+1]}."""
+    tokens = batch["tokens"].astype(jnp.int32)
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def mean_loss(nats):
+    """(mean nats per token, metrics) of the nats of each target, float32 [B, S]."""
+    loss = nats.mean()
+    return loss, {"loss": loss}
+
+
+def likelihood_metrics(nats, likeliest, batch):
+    """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
+    given {"nats": float [B, S]} as well, "excess" in bits per byte.
+
+    `nats`, float32 [B, S], are those of the targets, and `likeliest`, integer [B, S], the tokens of highest probability.
+    "bytes" holds the number of bytes of the original text that each target token stands for, "nats" what the true
+    distribution of the data gives it.
+    """
+    right = likeliest == batch["tokens"][:, 1:]
+    found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
+    if "bytes" in batch:
+        size = batch["bytes"].sum(-1)
+        found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
+    return found
+
+
+def example_windows(batch_size, length, vocab, key):
+    """A batch of random windows of `length` tokens below `vocab` and the token that follows, each of one byte."""
+    tokens = jax.random.randint(key, (batch_size, length + 1), 0, vocab)
+    return {"tokens": tokens, "bytes": jnp.ones((batch_size, length), jnp.int32)}

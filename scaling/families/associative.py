@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import ClassVar
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 
 from scaling import axes, nn
 from scaling.families._family import Player, ladder_arguments
-from scaling.families._sums import excess_of, mean_of, ratio_of
+from scaling.families._sums import text_metrics
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
 SMALLEST, LARGEST = 256, 2**40  # parameters of the ladder
@@ -63,15 +62,10 @@ class Associative:
         return nats.mean(), {"loss": nats.mean()}
 
     def evaluate(self, params, batch, key):
-        """As of the Transformer: "loss", "accuracy" and, as far as the batch has "bytes" and "nats", "bits_per_byte" and
-        "excess"."""
+        """The metrics of `scaling.families._sums.text_metrics`; the key is unused."""
         del key
         nats, right = self._scores(params, batch)
-        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
-        if "bytes" in batch:
-            size = batch["bytes"].sum(-1)
-            found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
-        return found
+        return text_metrics(nats, batch, right)
 
     def _scores(self, params, batch):
         """Nats of the targets, float32 [B, S], and whether each is the likeliest, bool [B, S]."""

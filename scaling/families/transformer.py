@@ -13,7 +13,7 @@ from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
 from scaling.families._generate import init_cache
-from scaling.families._sums import excess_of, mean_of, ratio_of
+from scaling.families._sums import text_metrics
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention, readout, remat
 
@@ -106,20 +106,10 @@ class Transformer:
         return loss, {"loss": loss}
 
     def evaluate(self, params, batch, key):
-        """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
-        given {"nats": float [B, S]} as well, "excess" in bits per byte.
-
-        "bytes" holds the number of bytes of the original text that each target token stands for, "nats" what the true
-        distribution of the data gives it. The key is unused.
-        """
+        """The metrics of `scaling.families._sums.text_metrics`; the key is unused."""
         del key
         nats, likeliest = self.module(params).scores(*_shifted(batch))
-        right = likeliest == batch["tokens"][:, 1:]
-        found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
-        if "bytes" in batch:
-            size = batch["bytes"].sum(-1)
-            found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
-        return found
+        return text_metrics(nats, batch, likeliest == batch["tokens"][:, 1:])
 
     def example_batch(self, batch_size, key):
         tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.vocab)

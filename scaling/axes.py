@@ -35,6 +35,15 @@ def param(value, axes) -> nnx.Param:
     return nnx.Param(value, axes=axes)
 
 
+class Buffer(nnx.Variable):
+    """An array that a model saves and reads but that is none of its parameters: it follows from them, or indexes them."""
+
+
+def buffer(value, axes) -> Buffer:
+    """As `param`, for an array that no count of parameters includes."""
+    return Buffer(value, axes=param(value, axes).get_metadata()["axes"])
+
+
 def stack(make, keys, name="layers"):
     """The modules `drawn(make, key)` for all keys, stacked into one whose parameters have a first axis called `name`."""
     abstract = nnx.eval_shape(lambda: drawn(make, jax.random.key(0)))
@@ -163,10 +172,12 @@ def count_parameters(params) -> dict:
     """Number of parameters: {"total", "non_embedding", "by_player": {name: int}, "by_axes": {"embed mlp": int}}.
 
     Non-embedding parameters are those without an axis of `NOT_COUNTED`, as Kaplan et al. 2020 count N. Unnamed leading
-    dimensions (a batch of runs) are left out, so this is the count of one run. Takes arrays or abstract arrays.
+    dimensions (a batch of runs) are left out, so this is the count of one run; so are buffers. Takes arrays or abstract
+    arrays.
     """
     by_player, by_axes, non_embedding = {}, {}, 0
     for player, subtree in params.items():
+        subtree = [x for x in jax.tree.leaves(subtree, is_leaf=_is_variable) if not isinstance(x, Buffer)]
         arrays = zip(jax.tree.leaves(subtree), jax.tree.leaves(names(subtree)), strict=True)
         for array, axes in arrays:
             size = math.prod(array.shape[array.ndim - len(axes):])

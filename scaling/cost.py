@@ -40,8 +40,13 @@ def flops(fn, *args, trips=None) -> int:
 @functools.lru_cache(maxsize=1024)
 @remembered()
 def player_flops(family, batch_size: int) -> dict[str, int]:
-    """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named."""
+    """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named.
+
+    A solved family counts as one player.
+    """
     family, out = at_defaults(family), {}
+    if not family.players():
+        return {"model": family.solve_flops(batch_size)}
     with sharding.as_on(CANONICAL, plain=True):
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():

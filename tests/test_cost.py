@@ -96,7 +96,7 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
 
 def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
     """On low rungs elementwise work is a large share of what XLA counts; products are never more."""
-    for cls in families.all():
+    for cls in filter(lambda cls: not families.is_solved(cls), families.all()):
         family = cls.ladder(cls.sizes()[2])
         params, batch, key = cost._abstract(family, 2)
 

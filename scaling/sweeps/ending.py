@@ -80,6 +80,8 @@ class Ending:
         if step < 0:
             step, reason = self.broken(curve, scores)
         knobs = experiments.knobs(run.experiment)
+        if families.is_solved(run.experiment.family):
+            knobs = {path: value for path, value in knobs.items() if not path.startswith("optim.")} | {"solved": True}
         runner.records.write({
             "fingerprint": run.fingerprint, "role": run.role, "family": families.name(run.experiment.family),
             **counts(run.experiment, run.experiment.data.available(source)),

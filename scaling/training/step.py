@@ -45,7 +45,8 @@ def run_span(experiment) -> Span:
 def init_state(experiment) -> State:
     """The state before the first step; a pure function of the experiment and its seed."""
     params = experiment.family.init(jax.random.key(experiment.seed))
-    opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(own) for name, own in params.items()}
+    movers = dict.fromkeys(player.name for player in experiment.family.players())
+    opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(params[name]) for name in movers}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 

@@ -60,7 +60,7 @@ def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, t
 
 def find_longest(family) -> int | None:
     """The tokens of the longest text, prompt included, that a family can write; None for any length."""
-    return family.length if family.positions == "learned" else None
+    return family.length if getattr(family, "positions", "") == "learned" else None
 
 
 def init_cache(family, batch, capacity):

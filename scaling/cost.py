@@ -43,9 +43,11 @@ def player_flops(family, batch_size: int, trainable: str = "all") -> dict[str, i
     """{player: FLOPs of the model in one step on one batch}: losses and gradients, as often as the player is named.
 
     Gradients are those of the part of the parameters that trains, and of what lies between it and the loss; see
-    `axes.trainable_part`.
+    `axes.trainable_part`. A solved family counts as one player.
     """
     family, out = at_defaults(family), {}
+    if not family.players():
+        return {"model": family.solve_flops(batch_size)}
     with sharding.as_on(CANONICAL, plain=True):
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():

@@ -1,11 +1,11 @@
 """Small experiments of every family that every layout can divide, and a mesh of eight devices for each layout."""
 
-from sources import tiny
+from sources import TRAINED, tiny
 
 from scaling import experiment as experiments
 from scaling import families
 
-FAMILIES = [families.name(cls) for cls in families.all()]
+FAMILIES = TRAINED
 MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,data=2", "tensor": "tensor=2,data=4",
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
 SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},

@@ -97,7 +97,7 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
 def test_every_family_agrees_with_xla_within_its_own_elementwise_work():
     """On low rungs elementwise work is a large share of what XLA counts; products are never more. XLA counts the body of a
     loop once, so the steps of a recurrence are unrolled here."""
-    for cls in families.all():
+    for cls in filter(lambda cls: not families.is_solved(cls), families.all()):
         family = cls.ladder(cls.sizes()[2])
         if hasattr(family, "unroll"):
             family = dataclasses.replace(family, length=8, unroll=9)

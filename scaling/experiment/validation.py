@@ -4,6 +4,7 @@
 refuse, or would quietly compute otherwise than it is written, reaches a plan.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -27,10 +28,14 @@ def validate(experiment):
     experiment.data.check()
     _check_length(experiment)
     _check_microbatch(experiment)
-    optimisers.check_optimiser(experiment.optim)
-    if experiment.optim.trainable != "all":
-        for own in abstract_params(experiment.family).values():
-            jax.eval_shape(partial(axes.trainable_part, rule=experiment.optim.trainable), own)
+    if families.is_solved(experiment.family):
+        _check_no_optimiser(experiment)
+    else:
+        _check_warmup(experiment)
+        optimisers.check_optimiser(experiment.optim)
+        if experiment.optim.trainable != "all":
+            for own in abstract_params(experiment.family).values():
+                jax.eval_shape(partial(axes.trainable_part, rule=experiment.optim.trainable), own)
     if experiment.start is not None:
         validate(experiment.start.experiment)
     return experiment
@@ -54,13 +59,30 @@ def _check_kinds(experiment):
 
 
 def _check_length(experiment):
-    data, optim, path = experiment.data, experiment.optim, experiment.data.length_knob
+    data, path = experiment.data, experiment.data.length_knob
     if data.steps >= MOST_STEPS:
         raise ConfigError(f"{path}={data.seen} is {data.steps} steps of {data.per_step} {data.unit}, and a run may have "
                           f"fewer than {MOST_STEPS}; lower {path} or raise data.batch")
+
+
+def _check_warmup(experiment):
+    data, optim, path = experiment.data, experiment.optim, experiment.data.length_knob
     if optim.warmup > data.steps:
         raise ConfigError(f"optim.warmup={optim.warmup} is more than the {data.steps} steps of {path}={data.seen}, so the "
                           f"learning rate would never reach its peak; write {data.steps} or less, or raise {path}")
+
+
+def _check_no_optimiser(experiment):
+    """Refuses values that would name runs apart which are the same."""
+    if experiment.start is not None:
+        raise ConfigError(f"start= has no effect, since the family {families.name(experiment.family)} is solved from its "
+                          "data; leave it out")
+    for f in dataclasses.fields(experiment.optim):
+        value = getattr(experiment.optim, f.name)
+        if value != f.default and not f.metadata.get("how"):
+            raise ConfigError(f"optim.{f.name}={shown(value)} has no effect, since the family "
+                              f"{families.name(experiment.family)} is solved from its data and has no optimiser; write "
+                              f"{shown(f.default)}, its default, and leave optim.{f.name} out of sweeps")
 
 
 def _check_microbatch(experiment):

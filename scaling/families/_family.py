@@ -63,11 +63,21 @@ class Player(NamedTuple):
     loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
 
 
+def is_solved(family) -> bool:
+    """Whether a family's parameters are solved for, so that no optimiser, schedule or learning rate matters to its runs."""
+    return hasattr(family, "solve")
+
+
 class Family(Protocol):
     """A frozen, hashable dataclass of static sizes. Two equal families are the same program.
 
     A family may also have these methods:
 
+    * `solve(batches)`: the parameters that a run's training data give, counted or in closed form, in place of players.
+      Such a family is solved: its `players()` are (). `batches` iterates over the batches of the run in their order, of
+      which the last may be smaller. Every example comes once, also where the run repeats its data. The result has the
+      structure, shapes and types of `init`, as host arrays, and `init` gives the model of no data.
+      `solve_flops(batch_size)` says what solving costs for each batch, which is C.
     * `begin(params, tokens, lengths, capacity)` and `decode(params, state, token)`, which continue text; see
       `scaling.families._generate` and `scaling.families.transformer`.
     * `longest`: the tokens of the longest text that such a family can write, None for any length; without it any length.

@@ -17,7 +17,7 @@ from scaling.report import verdict as verdicts
 from scaling.report.reading import StudyFiles
 from scaling.results.tuned import PARAMS
 
-FAMILIES = {"vae": "VAE", "gan": "GAN"}
+FAMILIES = {"vae": "VAE", "gan": "GAN", "ngram": "n-gram"}
 
 
 def family_name(study: StudyFiles) -> str:
@@ -74,7 +74,7 @@ def _models(study: StudyFiles) -> str:
     text += f" and {plural(seeds, 'seed')}" if seeds > 1 else ""
     if tried == 1:
         return f"{text}." + (" What follows is about means over seeds." if seeds > 1 else "")
-    return f"{text}. What follows is about the tuned run of each size and amount, the one with the best learning rate."
+    return f"{text}. What follows is about the tuned run of each size and amount, the one with {study.choice}."
 
 
 def _span(values, noun: str, unit: str, of: str = "") -> str:

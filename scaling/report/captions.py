@@ -90,7 +90,7 @@ def _compute(study: StudyFiles) -> str:
         text += f" The forecast is for {ratio} times the compute of the largest fitted run."
         text += _off_frontier(study, frontier)
     if study.compute == "flops":
-        return text + " Compute is the FLOPs of the model, forward and backward."
+        return text + f" Compute is the FLOPs of the model, {study.passes}."
     return text + " Compute is the FLOPs that training executed, as in the fit."
 
 
@@ -138,6 +138,8 @@ def _baselines(study: StudyFiles) -> str:
         text += f" The floor is the value for real images compared with other real images, {number(floor, 3)}."
     if any(study.metric in point for point in known.get("memoriser") or ()):
         text += " The memoriser is the value for the first training images themselves, used as samples."
+    if any(study.metric in point for point in known.get("ngram") or ()):
+        text += " The n-gram line is a Kneser-Ney model of order 6 that counts the same data."
     return text
 
 

@@ -58,7 +58,7 @@ def _repeats(study: StudyFiles) -> Iterator[str]:
 
 def _short_runs(study: StudyFiles) -> Iterator[str]:
     steps = study.cells["steps"].dropna() if "steps" in study.cells else pd.Series(dtype=float)
-    if len(steps) and steps.min() < FEW_STEPS:
+    if len(steps) and steps.min() < FEW_STEPS and not study.solved:
         yield (f"The shortest runs have {plural(int(steps.min()), 'step')}. A law that fits runs of fewer than {FEW_STEPS} "
                "steps may not hold for longer ones.")
 

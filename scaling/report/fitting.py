@@ -153,6 +153,8 @@ def compute_convention(study: StudyFiles) -> str:
     runs = study.runs
     executed = runs["flops_executed"].sum() if "flops_executed" in runs else 0
     of_model = runs["flops"].sum()
+    if study.solved:
+        return "Compute C is the FLOPs of solving for the model: of an n-gram model, an addition for each token and order."
     if study.compute == "flops_executed":
         return "Compute C is the FLOPs that training executed, recomputation and optimiser included."
     text = ("Compute C is the FLOPs of the model's forward and backward pass. It is the same on all hardware, because "

@@ -143,6 +143,8 @@ WORDS = (
          "samples are noise"),
     Word("floor", "The value for real images in place of samples. No model can be expected to be better.", "floor"),
     Word("memoriser", "The value for training images in place of samples: a model that only copies.", "memoriser"),
+    Word("n-gram", "A run of n tokens. An n-gram model counts how often each token followed the n - 1 before it, and "
+         "falls back on shorter runs where it has seen too few.", "n-gram"),
     Word("judge", "What scores the samples of a study: a feature space and a number of samples.",
          "judge|samples judged by|were judged by"),
 )

@@ -149,10 +149,10 @@ def draw_dots(axes: Axes, study: StudyFiles, palette: Palette, line: pd.DataFram
 
 
 def _baselines(axes: Axes, study: StudyFiles, palette: Palette, data: pd.Series) -> list[tuple[float, str, str]]:
-    """Draws the metric of real images ("floor") and of training images used as samples ("memoriser").
+    """Draws the metric of real images ("floor"), of training images used as samples ("memoriser") and of n-gram models.
 
     The axis is that of the trend, which is drawn already. A baseline far from the trend is named at the edge of the panel,
-    with its values and an arrow. The memoriser is drawn at amounts of data within the range of `data`. Returns the labels
+    with its values and an arrow. The last two are drawn at amounts of data within the range of `data`. Returns the labels
     of the lines.
     """
     known = study.baselines or {}
@@ -168,10 +168,12 @@ def _baselines(axes: Axes, study: StudyFiles, palette: Palette, data: pd.Series)
         return -1 if away < -NEAR else 1 if away > 1 + NEAR else 0
 
     floor = (known.get("floor") or {}).get(study.metric)
-    points = sorted((point[study.unit.unique], point[study.metric]) for point in known.get("memoriser") or ()
-                    if {study.unit.unique, study.metric} <= set(point)
-                    and data.min() / 1.5 <= point[study.unit.unique] <= data.max() * 1.5)
-    lines = {"floor": [floor] if floor is not None and floor > 0 else [], "memoriser": [y for _, y in points]}
+    points = {name: sorted((point[study.unit.unique], point[study.metric]) for point in known.get(key) or ()
+                           if {study.unit.unique, study.metric} <= set(point)
+                           and data.min() / 1.5 <= point[study.unit.unique] <= data.max() * 1.5)
+              for key, name in (("memoriser", "memoriser"), ("ngram", "n-gram"))}
+    lines = {"floor": [floor] if floor is not None and floor > 0 else [],
+             **{name: [y for _, y in found] for name, found in points.items()}}
     shown = [y for values in lines.values() for y in values if place(y) == 0]
     bottom, top = min([low, *shown]), max([high, *shown])
     ends, aside = [], {-1: [], 1: []}
@@ -183,7 +185,7 @@ def _baselines(axes: Axes, study: StudyFiles, palette: Palette, data: pd.Series)
         if name == "floor":
             axes.axhline(values[0], color=palette.muted, **DOTTED)
         else:
-            axes.plot(*zip(*points), "s", color=palette.muted, markersize=3, **DOTTED)
+            axes.plot(*zip(*points[name]), "s", color=palette.muted, markersize=3, **DOTTED)
         ends.append((min(max(values[-1], bottom), top), name, palette.muted))
     for side, texts in aside.items():
         if texts:

@@ -68,6 +68,21 @@ class StudyFiles:
         return metrics.find_metric(self.metric)
 
     @property
+    def solved(self) -> bool:
+        """Whether the models were solved for, such as n-gram models, so that no learning rate was tuned."""
+        return "solved" in self.runs and bool((self.runs["solved"] == True).all())  # noqa: E712, a column of objects
+
+    @property
+    def choice(self) -> str:
+        """What the tuned run of a cell is the best of."""
+        return "the best settings" if self.solved else "the best learning rate"
+
+    @property
+    def passes(self) -> str:
+        """What the FLOPs of the model are spent on."""
+        return "for counting or solving" if self.solved else "forward and backward"
+
+    @property
     def compute(self) -> str:
         """The column of FLOPs that the fit and the forecast count in: "flops", those of the model, or "flops_executed".
 

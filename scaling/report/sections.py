@@ -74,11 +74,11 @@ def key_facts(study: StudyFiles) -> list[tuple[str, str, str]]:
     if plan.get("programs"):
         facts.append(("Programs", f"{plan['programs']:,}", "each compiled once"))
     if plan.get("flops_executed"):
-        facts.append(("Model FLOPs", power(plan["flops"]), "forward and backward, planned"))
+        facts.append(("Model FLOPs", power(plan["flops"]), f"{study.passes}, planned"))
     elif plan.get("flops"):  # results version 2 planned with the FLOPs that training executes
         facts.append(("FLOPs executed", power(plan["flops"]), "planned"))
     elif runs["flops"].sum() > 0:
-        facts.append(("Model FLOPs", power(runs["flops"].sum()), "forward and backward, all runs"))
+        facts.append(("Model FLOPs", power(runs["flops"].sum()), f"{study.passes}, all runs"))
     if about.get("seconds"):
         facts.append(("Time", duration(about["seconds"]),
                       f"{duration(plan['seconds'])} planned" if plan.get("seconds") else ""))

@@ -38,7 +38,7 @@ SHAPES: dict[str, object] = {
         "target": {f"{PARAMS}?": NUMBER, "fingerprint?": str, "flops?": NUMBER}},
     "forecast_check": {"observed": NUMBER, "predicted": NUMBER, "inside": bool, "time?": str, "forecast_hash?": str},
     "samples": [{PARAMS: NUMBER, "text": str, "prompt?": str, "label?": str, "fingerprint?": str}],
-    "baselines": {"floor?": {"*": BOUND}, "memoriser?": [{"*": BOUND}]},
+    "baselines": {"floor?": {"*": BOUND}, "memoriser?": [{"*": BOUND}], "ngram?": [{"*": BOUND}]},
     "pictures": [{PARAMS: NUMBER, "name": str, "path": str, "fingerprint?": str, "examine?": {"*": NUMBER}}],
     "examine": [{PARAMS: NUMBER, "metrics": {"*": BOUND}, "label?": str, "fingerprint?": str}]}
 

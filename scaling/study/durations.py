@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
 # with "tokens" by the time of a step at 4e4 parameters. The share grows with the size of models.
 SHARES = {("transformer", ""): 0.33, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
-          ("gan", "tokens"): 0.05}
+          ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5}
 UNMEASURED = 0.05  # of all others
 NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
 
@@ -41,7 +41,7 @@ def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) ->
         seconds_measured += took if found else 0.0
         if not found:
             name = " of body ".join(filter(None, kind))
-            assumed.add(f"{share:.0%} for a {name}{'' if kind in SHARES else ', a guess'}")
+            assumed.add(f"{100 * share:.2g}% for a {name}{'' if kind in SHARES else ', a guess'}")
     parts = []
     if seconds_measured:
         whole = "" if not assumed else f" for {seconds_measured / seconds:.0%} of that time"

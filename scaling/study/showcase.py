@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling.results import metrics, tuned
 from scaling.store import files
+from scaling.study.baselines import compares_with_ngrams, ngram_scores
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.training.evaluation import means
@@ -56,16 +57,23 @@ class Showcase:
                 _about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends])
 
     def write_baselines(self, experiment, sizes: list[int]) -> None:
-        """Writes baselines.json: the scores that the data's own images would get as samples.
+        """Writes baselines.json: the scores that the data's own images would get as samples, or those of n-gram models.
 
-        experiment: one with the most unique data. sizes: amounts of unique data for a generator that only copies.
+        experiment: one with the most unique data. sizes: amounts of unique data for a generator that only copies, and for
+        n-gram models. N-gram models that were counted before are not counted again.
         """
-        with self._guarded("baselines of real images"):
-            judge = self.runner.judge(experiment)
-            if judge is not None:
-                most = experiment.data.available(self.runner.source(experiment))
-                files.write_json(self.workdir / "baselines.json", {"floor": judge.floor(), "memoriser": [
-                    {"examples_unique": size, **judge.memoriser(size)} for size in sorted({min(n, most) for n in sizes})]})
+        path, ngrams = self.workdir / "baselines.json", compares_with_ngrams(experiment)
+        with self._guarded("n-gram baseline" if ngrams else "baselines of real images"):
+            judge, most = self.runner.judge(experiment), experiment.data.available(self.runner.source(experiment))
+            sizes = sorted({min(n, most) for n in sizes})
+            if ngrams:
+                known = files.read_json(path)["ngram"] if path.exists() else []
+                missing = {*sizes} - {entry["tokens_unique"] for entry in known}
+                if found := ngram_scores(self.runner, experiment, missing):
+                    files.write_json(path, {"ngram": known + found})
+            elif judge is not None:
+                files.write_json(path, {"floor": judge.floor(), "memoriser": [
+                    {"examples_unique": size, **judge.memoriser(size)} for size in sizes]})
 
     def _models(self, frame, metric) -> list[RestoredRun]:
         """The best run of each size, from the smallest on; where its parameters are lost, the next best of that size."""

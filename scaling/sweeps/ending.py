@@ -81,6 +81,8 @@ class Ending:
         if step < 0:
             step, reason = self.broken(curve, scores)
         knobs, counted = experiments.knobs(run.experiment), counts(run.experiment, run.experiment.data.available(source))
+        if families.is_solved(run.experiment.family):
+            knobs = {path: value for path, value in knobs.items() if not path.startswith("optim.")} | {"solved": True}
         base = starts.about_base(runner, run, counted["flops"])
         if base and base["start"]["diverged"]:
             reason = "the run that it begins with diverged"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 
 from scaling import experiment as experiments
+from scaling import families
 from scaling.devices import remembered
 from scaling.devices.layouts import batch_shards, make_mesh
 from scaling.fields import replace
@@ -59,6 +60,8 @@ class Measuring:
         for pack in packs:
             by_shape.setdefault(experiments.program_key(pack.experiment), []).append(pack)
         for alike in by_shape.values():
+            if families.is_solved(alike[0].experiment.family):
+                continue
             if not always and sum(pack.flops_executed() for pack in alike) / rate < WORTH:
                 continue
             asked = True

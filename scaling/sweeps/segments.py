@@ -14,6 +14,7 @@ from scaling import experiment as experiments
 from scaling import families
 from scaling.devices import arrays, exits, hosts
 from scaling.figures import words
+from scaling.results.logs import VALIDATION
 from scaling.store import checkpoint
 from scaling.sweeps import curves, starts, stopping, trunks
 from scaling.sweeps.clock import TRAINING
@@ -78,7 +79,9 @@ class PackTraining:
         self.step_flops = step_flops(pack.experiment) * self.runs
         self.step_executed = step_flops_executed(pack.experiment) * len(self.experiments)
         self.directory = runner.workdir / "checkpoints" / pack.name
-        self.every = min(self.options.log_every, self.program.steps_per_call)
+        # Steps between points of the curve. What is solved is so in one call.
+        self.every = (pack.experiment.steps if families.is_solved(pack.experiment.family) else
+                      min(self.options.log_every, self.program.steps_per_call))
         self.validation = Validation(runner, pack, self.program, self.every)
         self.loss = float("nan")  # the mean loss of the last point of the curves
         self.curves = curves.Curves(pack, runner.workdir, self.options.writers)
@@ -242,8 +245,8 @@ class PackTraining:
                 if last == at + steps:
                     point |= {name: float(values[run]) for name, values in found.items()}
                 logger.write(last, {data.unit: last * data.per_step, **point})
-        losses = next(v for k, v in metrics.items() if k.endswith("loss"))[:, -every:]
-        finite = losses[np.isfinite(losses)]
+        losses = next((v[:, -every:] for k, v in metrics.items() if k.endswith("loss")), found.get(f"{VALIDATION}loss", []))
+        finite = np.asarray(losses)[np.isfinite(losses)]
         self.loss = float(np.mean(finite)) if finite.size else float("nan")
         e = self.pack.experiment
         text = f"{families.name(e.family)} N={words.count(counts(e, 0)['params_non_embedding'])}"

@@ -94,7 +94,7 @@ def activation_bytes(family) -> int:
         saved = jax.tree.leaves(jax.eval_shape(kept, params, batch))
         return sum(x.size * x.dtype.itemsize for x in saved if (x.shape, x.dtype) not in held)
 
-    return max(residuals(name, loss) for name, loss in family.players())
+    return max((residuals(name, loss) for name, loss in family.players()), default=0)
 
 
 def _budget(device, on_cpu: float) -> float:

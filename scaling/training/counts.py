@@ -9,11 +9,13 @@ from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.remembered import remembered
 from scaling.experiment import KINDS, Optim
+from scaling.families import is_solved
 from scaling.training.step import TRUNK, init_state, train_step
 
 
 def step_flops(experiment) -> int:
-    """FLOPs of the model in one training step: forward and backward pass of every player (see `scaling.cost`)."""
+    """FLOPs of the model in one training step: forward and backward pass of every player (see `scaling.cost`), or what
+    solving costs for the batch of a step."""
     return cost.train_flops(experiment.family, experiment.data.batch, experiment.optim.trainable)
 
 
@@ -23,6 +25,8 @@ def step_flops_executed(experiment) -> int:
     Work that several devices repeat counts once.
     """
     e, o, form = experiment, experiment.optim, "fast" if experiment.fast else "plain"
+    if is_solved(e.family):
+        return step_flops(e)
     return _executed(e.family, e.data.batch, o.name, o.orthogonalise, o.trainable, form)
 
 
@@ -46,10 +50,14 @@ def counts(experiment, available: int) -> dict[str, float]:
     rule = experiment.optim.trainable
     each = cost.player_flops(experiment.family, data.batch, rule) if players else {}
     trained = {"params_trainable": cost.trainable_count(experiment.family, rule)} if rule != "all" else {}
+    unique = min(seen, data.unique or available)
+    steps = experiment.steps
+    if is_solved(experiment.family) and unique:  # repeats cost it nothing
+        steps = -(-unique // data.per_step)
     return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
             **{f"params_{player}": n for player, n in players.items()}, **trained,
-            f"{data.unit}_seen": seen, f"{data.unit}_unique": min(seen, data.unique or available), "steps": data.steps,
-            "flops": step_flops(experiment) * experiment.steps,
-            "flops_executed": step_flops_executed(experiment) * experiment.steps,
-            **{f"flops_{player}": n * experiment.steps for player, n in each.items()},
+            f"{data.unit}_seen": seen, f"{data.unit}_unique": unique, "steps": data.steps,
+            "flops": step_flops(experiment) * steps,
+            "flops_executed": step_flops_executed(experiment) * steps,
+            **{f"flops_{player}": n * steps for player, n in each.items()},
             "flops_6nd": cost.six_nd(params["non_embedding"], seen)}

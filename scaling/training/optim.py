@@ -9,6 +9,7 @@ import optax
 
 from scaling import axes
 from scaling.experiment import optimisers, parametrization
+from scaling.families import is_solved
 from scaling.training import precision
 from scaling.training.muon import make_muon
 
@@ -17,8 +18,10 @@ def cooldown_start(experiment) -> int:
     """The first step whose learning rate depends on the length of the run.
 
     Runs of different lengths are one run, the trunk, until then (Hagele et al. 2405.18392). `experiment.steps` must be a
-    number, not a tracer.
+    number, not a tracer. Runs of a solved family share nothing.
     """
+    if is_solved(experiment.family):
+        return 0
     optim, steps = experiment.optim, experiment.steps
     if optim.schedule == "wsd":
         return steps - round(optim.cooldown * steps)

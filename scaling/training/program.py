@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import cost
+from scaling import cost, families
 from scaling import experiment as experiments
-from scaling.devices import sharding
+from scaling.devices import arrays, sharding
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh
+from scaling.fields import ConfigError
 from scaling.training import accumulation, evaluation, step
 from scaling.training.compiled import Compiled, traced_once
 from scaling.training.evaluator import Evaluator
 from scaling.training.feeds import ResidentFeed, StreamedFeed
+from scaling.training.solving import solve_pack
 from scaling.training.step import TRUNK, Span, State, init_state
 
 
@@ -77,8 +79,11 @@ class Program:
     def advance(self, state: State, pack, spans, steps: int) -> tuple[State, dict[str, jax.Array]]:
         """(the state after `steps` more steps, metrics). Donates `state`, and returns before the device is done.
 
-        Metrics have the shape [runs, at least steps]; only the first `steps` columns count.
+        Metrics have the shape [runs, at least steps]; only the first `steps` columns count. The call of a solved family
+        takes all steps of its runs, and its metrics have one column.
         """
+        if families.is_solved(self.experiment.family):
+            return self._solve(state, pack, steps)
         if steps <= self.compiled_steps:
             return self._call(state, pack, spans, steps)
         parts, done = [], 0
@@ -89,6 +94,10 @@ class Program:
             done += count
         return state, {name: jnp.concatenate([part[name] for part in parts], 1) for name in parts[0]}
 
+    def _solve(self, state, pack, steps):
+        params = arrays.place(solve_pack(pack, self.feed.source), self.shardings.params)
+        return state._replace(step=state.step + steps, params=params), {"diverged": state.diverged[:, None]}
+
     def _call(self, state, pack, spans, steps):
         data = self.feed.data(state, pack, steps, self.compiled_steps)
         state, metrics = self.advance_call(state, self._knobs(pack), self._spans(spans), np.int32(steps), data)
@@ -96,7 +105,12 @@ class Program:
         return state, metrics
 
     def lower(self) -> jax.stages.Lowered:
-        """`advance`, traced and lowered for the mesh but not run. A streamed feed needs no source for it."""
+        """`advance`, traced and lowered for the mesh but not run. A streamed feed needs no source for it. Raises
+        ConfigError for a solved family."""
+        if families.is_solved(self.experiment.family):
+            named = families.name(self.experiment.family)
+            raise ConfigError(f"family.name={named} is solved from its data, so there is no train step to compile; write "
+                              "another family")
         knobs, spans = self._knobs([self.experiment] * self.runs), self._spans([TRUNK] * self.runs)
         return self.advance_call.lower(self.abstract, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
 
@@ -107,7 +121,8 @@ class Program:
         """
         knobs, state = self._knobs([self.experiment] * self.runs), self.abstract
         spans = self._spans([TRUNK] * self.runs)
-        self.advance_call.ahead(pool, state, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
+        if not families.is_solved(self.experiment.family):
+            self.advance_call.ahead(pool, state, knobs, spans, np.int32(1), self.feed.abstract(self.compiled_steps))
         self.init_call.ahead(pool, knobs, {})
         self.evaluator.compile(pool, state, evaluated, samples)
         self.split_call.ahead(pool, state.ema or state.params)

@@ -55,8 +55,9 @@ def init_state(experiment, given: Mapping[str, jax.Array] = MappingProxyType({})
     if given:
         named, structure = checkpoint.flatten(params)
         params = jax.tree.unflatten(structure, [given.get(path, x) for path, x in named])
+    movers = {player.name for player in experiment.family.players()}
     opt = {name: optim.make_optimiser(experiment, TRUNK, player=name).init(axes.trainable_part(own, rule))
-           for name, own in params.items()}
+           for name, own in params.items() if name in movers}
     ema = jax.tree.map(jnp.copy, dict(params)) if experiment.optim.ema else {}
     return State(jnp.int32(0), dict(params), opt, ema, jnp.int32(-1))
 

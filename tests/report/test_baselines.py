@@ -64,6 +64,16 @@ def test_near_baselines_are_lines_with_labels_at_their_ends(study):
     assert bottom < low * 0.9 < top
 
 
+def test_n_gram_models_are_a_line_of_their_own(study):
+    low = study.cells[study.metric].min()
+    drawn(study, plots.draw_data, low * 0.9, [])
+    study.baselines["ngram"] = [{"examples_unique": d, study.metric: low * (1 + i / 10)} for i, d in enumerate(GAN_DATA)]
+    figure = plots.draw_data(study, study_page.study_palette(study))
+    (axes,) = figure.axes
+    assert "n-gram" in {text.get_text() for text in axes.texts}
+    assert any(np.array_equal(line.get_xdata(), GAN_DATA) for line in axes.lines)
+
+
 def test_baselines_above_the_trend_point_up(study):
     high = study.cells[study.metric].max()
     _, texts = drawn(study, plots.draw_data, high * 100, [])

@@ -9,6 +9,7 @@ from tiny_workdir import image_workdir, text_workdir
 
 import scaling
 from scaling import report
+from scaling.families.ngram import NGram
 from scaling.results import planned, tuned
 from scaling.store import files
 from scaling.study.showcase import Showcase
@@ -79,6 +80,18 @@ def test_learned_positions_end_a_text_where_the_model_ends(workdir, monkeypatch)
     texts = run.continue_each(["a", "", "x" * (longest - 1)], 300, temperature=0.0, stop=())
     assert [len(run.tokenizer.encode(text)) for text in texts] == [longest - 1, longest - 1, 1]
     assert texts[0] == run.generate(["a"], tokens=longest - 1, temperature=0.0, stop=())[0]
+
+
+def test_text_is_compared_with_n_gram_models_that_are_counted_once(workdir, monkeypatch):
+    runner = Runner(files.epath.Path(os.fspath(workdir)), TrainingOptions())
+    shown, experiment = Showcase(runner.workdir, runner), scaling.restore(workdir).experiment
+    for sizes in ([2560, 5120], [5120, 2560, 2560]):
+        shown.write_baselines(experiment, sizes)
+        found = files.read_json(workdir / "baselines.json")["ngram"]
+        assert not shown.failed and [entry["tokens_unique"] for entry in found] == [2560, 5120]
+        assert 0 < found[1]["bits_per_byte"] < found[0]["bits_per_byte"] < 8
+        monkeypatch.setattr(NGram, "solve", lambda *_: pytest.fail("counted again"))
+    assert "line is a Kneser-Ney model of order 6" in show(workdir)[1]
 
 
 @pytest.mark.slow

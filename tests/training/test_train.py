@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sources import TRAINED as FAMILIES
 from sources import ExampleSource, tiny
 
 from scaling import cost, families
@@ -16,7 +17,6 @@ from scaling.training.evaluation import means
 from scaling.training.program import Program, options_for_one_call
 from scaling.training.step import TRUNK, evaluate_batch, init_state, run_span, train_step
 
-FAMILIES = [families.name(cls) for cls in families.all()]
 STEPS = 6
 
 

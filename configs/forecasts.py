@@ -56,18 +56,19 @@ GANS = {
     "targets": ((32, 34_000), (48, 47_000), (64, 91_000), (96, 123_000)),
 }
 
+TRANSFORMERS = {
+    "rungs": TRANSFORMER, "widths": (16, 24, 32, 40, 48, 56),
+    "cells": {262_144: 56, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16},
+    "seeds": (10, 8, 6, 6, 6, 6, 6),
+}
+
 PLANS = {
-    "transformer-pycode": Plan(
-        title="Byte-level Transformers on Python code", metric="bits_per_byte", rungs=TRANSFORMER,
-        widths=(16, 24, 32, 40, 48, 56),
-        cells={262_144: 56, 370_688: 48, 524_288: 40, 741_376: 32, 1_048_576: 24, 1_482_752: 16, 2_097_152: 16},
-        seeds=(10, 8, 6, 6, 6, 6, 6), seed=100, law="stacked",
-        targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000))),
-    "transformer-hmm": Plan(
-        title="Transformers on the tokens of a hidden Markov chain", metric="loss", widths=(8, 16, 24, 32, 48),
-        rungs=dataclasses.replace(TRANSFORMER, least=65_536, batch=3, rate=0.032), fields={"data.name": "hmm:64"},
-        cells={65_536: 48, 131_072: 48, 262_144: 48, 524_288: 32, 1_048_576: 24, 2_097_152: 16}, seeds=(16, 12, 8, 6, 6, 6),
-        targets=((56, 2_660_000), (80, 4_150_000), (112, 7_360_000), (160, 11_300_000))),
+    "transformer-pycode": Plan(title="Byte-level Transformers on Python code", metric="bits_per_byte", seed=100,
+                               targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000)),
+                               law="stacked", **TRANSFORMERS),
+    "transformer-hmm": Plan(title="Transformers on the tokens of a hidden Markov chain", metric="loss",
+                            targets=((64, 2_290_000), (88, 3_830_000), (112, 8_140_000), (160, 12_410_000)),
+                            fields={"data.name": "hmm:64"}, **TRANSFORMERS),
     "vae-glyphs": Plan(title="Hierarchical VAEs on rendered letters", **VAES),
     "vae-teacher": Plan(title="Hierarchical VAEs on the images of a teacher", fields=TEACHER, **VAES),
     "gan-glyphs": Plan(title="Generative adversarial networks on rendered letters", **GANS),

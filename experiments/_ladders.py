@@ -67,8 +67,8 @@ class Rungs:
 
 
 def whole_batch(size: float) -> int:
-    """The nearest batch that two devices divide; a small one need not be even, since its runs are trained on one device."""
-    return 2 * round(size / 2) if size > 8 else round(size)
+    """The nearest batch that two devices divide."""
+    return max(2, 2 * round(size / 2))
 
 
 TRANSFORMER = Rungs(  # on bytes

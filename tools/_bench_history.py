@@ -147,7 +147,7 @@ def draw_figure(path, history):
     from scaling.figures import plot
     from tools import _bench_page
 
-    plot.save_figure(path, _bench_page.figure(history), about=digest(history))
+    plot.save_figure(path, _bench_page.figure(history), dpi=110, about=digest(history))
 
 
 def digest(history) -> str:

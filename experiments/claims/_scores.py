@@ -20,7 +20,8 @@ def restored(part: Trained) -> list[RestoredRun]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scored(family, params, tokens):
-    nats, likeliest = family.module(params).scores(tokens[:, :-1], tokens[:, 1:])
+    network = family.module(params)
+    nats, likeliest = network.scores(network.hidden(tokens[:, :-1]), tokens[:, 1:])
     return nats, likeliest == tokens[:, 1:]
 
 

@@ -26,23 +26,6 @@ def ratio_of(a, b) -> Each:
     return Each(a.astype(jnp.float32), b.astype(jnp.float32))
 
 
-def text_metrics(nats, batch, right=None) -> dict[str, Each]:
-    """What a model of text gives for each sequence, from its nats of the target tokens, float32 [B, S]: "loss" (nats per
-    token); "accuracy", if `right`, bool [B, S], says which of them are the likeliest; "bits_per_byte", if the batch has
-    "bytes"; and "excess" in bits per byte, if it has "nats" as well.
-
-    batch["bytes"], integer [B, S], is the number of bytes of the original text that each target token stands for, and
-    batch["nats"], float [B, S], what the true distribution of the data gives it.
-    """
-    found = {"loss": mean_of(nats.mean(-1))}
-    if right is not None:
-        found["accuracy"] = mean_of(right.mean(-1))
-    if "bytes" in batch:
-        size = batch["bytes"].sum(-1)
-        found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
-    return found
-
-
 def excess_of(nats, batch, units) -> dict[str, Each]:
     """{"excess": bits beyond the true distribution, per unit}, or {} where the batch does not know the true distribution.
 

@@ -24,12 +24,14 @@ def likelihood_metrics(nats, likeliest, batch):
     """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
     given {"nats": float [B, S]} as well, "excess" in bits per byte.
 
-    `nats`, float32 [B, S], are those of the targets, and `likeliest`, integer [B, S], the tokens of highest probability.
+    `nats`, float32 [B, S], are those of the targets, and `likeliest`, integer [B, S], the tokens of highest probability, or
+    None, which leaves "accuracy" out.
     "bytes" holds the number of bytes of the original text that each target token stands for, "nats" what the true
     distribution of the data gives it.
     """
-    right = likeliest == batch["tokens"][:, 1:]
-    found = {"loss": mean_of(nats.mean(-1)), "accuracy": mean_of(right.mean(-1))}
+    found = {"loss": mean_of(nats.mean(-1))}
+    if likeliest is not None:
+        found["accuracy"] = mean_of((likeliest == batch["tokens"][:, 1:]).mean(-1))
     if "bytes" in batch:
         size = batch["bytes"].sum(-1)
         found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}

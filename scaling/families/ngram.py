@@ -13,7 +13,7 @@ from flax import nnx
 from scaling import axes
 from scaling.families import _ngram_counts as counting
 from scaling.families._family import ladder_arguments
-from scaling.families._sums import text_metrics
+from scaling.families._text import example_windows, likelihood_metrics
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
 SMALLEST, LARGEST = 256, 2**31 - 2  # counts of the ladder
@@ -90,11 +90,11 @@ class NGram:
         return batch_size * self.length * self.order
 
     def evaluate(self, params, batch, key):
-        """The metrics of `scaling.families._sums.text_metrics` but accuracy, and "stored", the n-grams that are stored; the
-        key is unused."""
+        """The metrics of `scaling.families._text.likelihood_metrics` but accuracy, and "stored", the n-grams that are
+        stored. The key is unused."""
         del key
-        stored = params["model"]["first"][...][-1]
-        return text_metrics(self.nats(params, batch["tokens"]), batch) | {"stored": (stored.astype(jnp.float32), 1.0)}
+        stored = params["model"]["first"][...][-1].astype(jnp.float32)
+        return likelihood_metrics(self.nats(params, batch["tokens"]), None, batch) | {"stored": (stored, 1.0)}
 
     def nats(self, params, tokens):
         """-log p of each token after the first one, given those before it: integer [B, S+1] -> float32 [B, S]."""
@@ -103,8 +103,7 @@ class NGram:
         return -jnp.log(table.interpolate([x[:, :-1] for x in places[:-1]], [x[:, 1:] for x in places]))
 
     def example_batch(self, batch_size, key):
-        tokens = jax.random.randint(key, (batch_size, self.length + 1), 0, self.vocab)
-        return {"tokens": tokens, "bytes": jnp.ones((batch_size, self.length), jnp.int32)}
+        return example_windows(batch_size, self.length, self.vocab, key)
 
     def begin(self, params, tokens, lengths, capacity):
         """(float32 logits [B, vocab] of the token after each prompt, the state for `decode`); see `Transformer.begin`.

@@ -116,6 +116,7 @@ def test_the_share_of_agreement_is_found_whatever_the_errors_of_the_classifier(m
     assert 0.65 < gauge.accuracy < 0.97 and gauge.agreement(painter) == pytest.approx(0.8, abs=0.05)
 
 
+@pytest.mark.slow
 def test_control_measures_real_images_as_real_and_random_labels_as_chance(monkeypatch):
     control = module("control")
     monkeypatch.setattr(control, "REAL", 2048)

@@ -56,7 +56,9 @@ VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions=
 
 
 def test_every_family_that_continues_text_is_here():
-    assert {type(family) for family in VARIANTS.values()} == {cls for cls in families.all() if hasattr(cls, "begin")}
+    """Solved families have tests of their own, since their fresh parameters know nothing."""
+    able = {cls for cls in families.all() if hasattr(cls, "begin") and not families.is_solved(cls)}
+    assert {type(family) for family in VARIANTS.values()} == able
 
 
 @pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]))

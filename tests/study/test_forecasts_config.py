@@ -11,7 +11,8 @@ from scaling.study import configs
 PATH = f"{pathlib.Path(__file__).parents[2]}/configs/forecasts.py"
 MODULE = configs.load_config(PATH)
 # Plans of one family differ in their data alone, apart from those of Transformers.
-GROUPS = [pytest.param(name, marks=[pytest.mark.slow] if name.endswith("-teacher") else []) for name in MODULE.PLANS]
+QUICK = ("transformer-pycode", "transformer-hmm", "vae-glyphs")
+GROUPS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in MODULE.PLANS]
 
 
 def study(name):

@@ -163,7 +163,7 @@ def test_actors_lost_with_their_node_do_not_count_as_false_starts(monkeypatch):
     monkeypatch.setattr(driver, "alive", lambda: dict.fromkeys(alive))
     monkeypatch.setattr(ray, "kill", lambda actor: None)
     plan, executor = types.SimpleNamespace(packs=[]), types.SimpleNamespace(options=RayOptions(max_retries=1), need=len)
-    going = driver.Driver(executor, None, plan, Lines())
+    going = driver.Driver(executor, types.SimpleNamespace(can_begin=None), plan, Lines())
 
     def ask():
         going.workers = [driver.Worker(None, 1, None, frozenset(alive)) for _ in range(3)]
@@ -200,8 +200,14 @@ def test_needs_that_cannot_be_met_are_refused_with_the_remedy():
         needs(1, "data=4", 6)
 
 
+class Waiting(str):
+    """A pack, of which the queue knows no more than its runs and those that it waits for."""
+
+    runs, waits_for = (), frozenset()
+
+
 def queue(packs, max_retries=1):
-    return Queue(packs, lambda pack: len(pack), max_retries)
+    return Queue(map(Waiting, packs), len, max_retries)
 
 
 def test_an_actor_takes_the_first_pack_of_its_size():
@@ -224,7 +230,7 @@ def test_packs_whose_actors_die_wait_behind_the_others_and_are_given_up_in_the_e
     while len(waiting):
         order.append(waiting.take(1, 0))
         if order[-1] == "bad":
-            waiting.died("bad", "out of memory")
+            waiting.died(order[-1], "out of memory")
     assert order == ["bad", "one", "two", "bad", "bad"] and waiting.lost == [("bad", "out of memory")]
 
 

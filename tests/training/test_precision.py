@@ -44,7 +44,7 @@ def losses(e, mesh):
 def test_each_is_part_of_the_name_only_where_it_is_not_the_default(field):
     e, low = of(), of(**{field: "bfloat16"})
     left_out = [{name for name in names.unnamed(one) if name.startswith("optim.")} for one in (e, low)]
-    assert left_out == [set(ALL), set(ALL) - {field}]
+    assert set(ALL) <= left_out[0] and left_out[0] - left_out[1] == {field}
     assert experiments.fingerprint(e, "data") != experiments.fingerprint(low, "data")
     assert experiments.program_key(e) != experiments.program_key(low)
 

@@ -6,7 +6,7 @@ import pytest
 from sources import SOLVED, ExampleSource, tiny
 
 from scaling import cost, families
-from scaling.experiment import grid
+from scaling.experiment import Start, grid
 from scaling.fields import ConfigError
 from scaling.results import records
 from scaling.store import files
@@ -99,6 +99,11 @@ def test_packed_runs_equal_single_runs_on_any_mesh(e):
 def test_fields_of_the_optimiser_are_refused(e, path, value):
     with pytest.raises(ConfigError, match=f"{path}=.* has no effect, .* write .*, its default"):
         grid(e, {path: [value]})
+
+
+def test_a_run_to_begin_with_is_refused(e):
+    with pytest.raises(ConfigError, match="start= has no effect"):
+        e.replace({"start": Start(tiny("transformer"))})
 
 
 def test_there_is_no_train_step_to_compile(e):

@@ -14,7 +14,7 @@ from scaling.fields import ConfigError
 from scaling.training.program import Program, options_for_one_call
 from scaling.training.step import TRUNK, init_state, train_step
 
-FAMILIES = [families.name(cls) for cls in families.all()]
+FAMILIES = [families.name(cls) for cls in families.all() if not families.is_solved(cls)]
 E = tiny("transformer", **{"optim.trainable": "last:1", "optim.ema": 0.5, "optim.name": "muon"})
 
 
@@ -124,7 +124,7 @@ def test_the_flops_of_a_step_are_those_of_the_gradients_that_are_computed(name):
     count = functools.partial(cost.train_flops, family, 4)
     rules = [rule for rule in ("head", "last:1") if trains(family, rule)] + ["all"]
     found = [count(rule) for rule in rules]
-    assert found == sorted(found) and (name == "associative" or found[0] < 0.8 * found[-1])
+    assert found == sorted(found) and (name in ("associative", "hmm") or found[0] < 0.8 * found[-1])
     if name == "transformer":
         deep = dataclasses.replace(family, layers=4)
         head, one, two, whole = (cost.train_flops(deep, 4, rule) for rule in ("head", "last:1", "last:2", "all"))

@@ -107,6 +107,7 @@ class Painter:
 DIGITS = {"name": "glyphs/digits", "levels": 16, "batch": 64, "classes": 10, "label": "character"}
 
 
+@pytest.mark.slow
 def test_the_share_of_agreement_is_found_whatever_the_errors_of_the_classifier(monkeypatch):
     bias = module("bias")
     monkeypatch.setattr(bias, "REAL", 8192)

@@ -83,6 +83,7 @@ def test_runs_refute_laws_that_fit_them_worse_than_chance_allows():
     assert any("kaplan" in note and "refuted" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_the_true_law_is_hardly_ever_refuted():
     fits = [{law: fit(planted("chinchilla", seed, noise=0.01), law) for law in ("chinchilla", "interaction", "kaplan")}
             for seed in range(30)]

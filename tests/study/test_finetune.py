@@ -34,6 +34,7 @@ def study(corpus, tmp_path, monkeypatch):
     return plan
 
 
+@pytest.mark.slow
 def test_a_pretrained_model_needs_less_data(study, tmp_path):
     tuned = study()
     assert "others begin with them" in tuned.describe()

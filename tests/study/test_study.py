@@ -86,6 +86,7 @@ def test_running_again_trains_nothing_and_changes_nothing(finished, start):
     assert all(p.read_bytes() == content and p.stat().st_mtime < clock for p, content in before.items())
 
 
+@pytest.mark.slow
 def test_a_study_killed_at_random_moments_and_resumed_equals_an_uninterrupted_one_bit_for_bit(finished, start, tmp_path):
     rng, workdir, kills = random.Random(time.time_ns()), tmp_path / "killed", 0
     process = start(workdir, "--checkpoint_seconds=1000")  # the first process gets SIGTERM, and saves

@@ -35,6 +35,7 @@ def small(tmp_path_factory):
     return said, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_printed_and_written(small):
     said, content = small
     parts = {found["part"] for found in content["measurements"]}
@@ -46,6 +47,7 @@ def test_every_part_is_measured_printed_and_written(small):
     assert content["notes"][0] in said and "cores of" in content["machine"]
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_median_of_its_repeats(small):
     for found in small[1]["measurements"]:
         ours = found["ours"]
@@ -58,6 +60,7 @@ def test_a_figure_is_the_median_of_its_repeats(small):
     assert attention["ratios"]["XLA's"]["values"] == pytest.approx([xla / ours for ours, xla in pairs])
 
 
+@pytest.mark.slow
 def test_the_chosen_microbatch_is_compared_with_all_others(small):
     """A batch of 4, of which each of two devices has two examples in one run, and all four in packed runs."""
     found = {each["what"]: each for each in small[1]["measurements"] if each["part"] == "microbatch"}

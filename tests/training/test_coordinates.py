@@ -60,11 +60,9 @@ def test_the_standard_parametrisation_fails_the_check(name, optimiser):
     assert max(worst(found, what)[1] for what in ("change", "output change")) > 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", RATES)
-@pytest.mark.parametrize("name", ["transformer", pytest.param("vae", marks=pytest.mark.slow),
-                                  pytest.param("gan", marks=pytest.mark.slow),
-                                  pytest.param("gan conv", marks=pytest.mark.slow),
-                                  pytest.param("recurrent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["transformer", "vae", "gan", "gan conv", "recurrent"])
 @pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
     if name == "gan conv" and exponent != 1:

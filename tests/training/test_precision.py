@@ -50,7 +50,8 @@ def test_each_is_part_of_the_name_only_where_it_is_not_the_default(field):
 
 
 @pytest.mark.parametrize("changes,layout,mesh", [
-    ({}, "data", "data=8"), (LOW, "data", "data=8"), (ALL, "fsdp", "data=2,fsdp=4"),
+    (LOW, "data", "data=8"), pytest.param(ALL, "fsdp", "data=2,fsdp=4", marks=pytest.mark.slow),
+    pytest.param({}, "data", "data=8", marks=pytest.mark.slow),
     *(pytest.param({field: value}, "data", "data=8", marks=pytest.mark.slow) for field, value in LOW.items())])
 @pytest.mark.parametrize("optimiser", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_training_on_eight_devices_is_nearly_that_of_float32(changes, layout, mesh, optimiser):

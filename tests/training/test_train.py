@@ -64,12 +64,13 @@ def pick(tree, i):
     return jax.tree.map(lambda x: np.asarray(x)[i], tree)
 
 
-def families_but(slow):
-    """Parameters of a test that is slow for one family."""
-    return [pytest.param(name, marks=[pytest.mark.slow] if name == slow else []) for name in FAMILIES]
+def families_but(*slow):
+    """Parameters of a test that is slow for some families."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in FAMILIES]
 
 
-@pytest.fixture(params=FAMILIES)
+# A step knows players and examples; the smallest families of text repeat what the Transformer tests.
+@pytest.fixture(params=families_but("associative", "hmm"))
 def e(request):
     return tiny(request.param)
 
@@ -112,8 +113,8 @@ def devices(e):
     return {"mesh": "data=8"} if families.name(e.family) == "transformer" else {"devices": 1}
 
 
-# Feeds differ between texts and images, not between families, so the test of the GAN repeats that of the VAE.
-@pytest.mark.parametrize("e", families_but("gan"), indirect=True)
+# Feeds differ between texts and images, and the tests of feeds have both, so models of images repeat it at length.
+@pytest.mark.parametrize("e", families_but("gan", "vae"), indirect=True)
 def test_streamed_equals_resident(e, monkeypatch):
     """The two programs give equal bits, though one of them has room for few batches.
 
@@ -155,6 +156,7 @@ def test_families_of_convolutions_train_in_compiled_loops(member, body):
     assert not cost.convolves(families.find(member)(image_size=8, body=body, width=4))
 
 
+@pytest.mark.slow
 def test_convolutions_of_xla_and_nothing_else_are_kept_out_of_compiled_loops_on_cpu():
     e = tiny("gan", **{"microbatch": 4})
     convolved = e.replace({"family": type(e.family)(body="conv", width=4, layers=1, convolution="xla")})

@@ -35,9 +35,11 @@ they are installed. `--seconds` and `--repeats` set the length of a figure, `--b
 ## Fast and plain
 
 What is fast has a plain form beside it, and tests say that both give the same values and gradients to rounding. How a
-run is computed is no part of its name. `--config.fast=False` takes the plain form of everything for which no other field
-names one: products, derivatives and layers as JAX writes them, XLA's default options, and a sum of the gradients over the
-devices in every microbatch. Single fields choose for themselves:
+run is computed is no part of its name. `--config.fast=False` takes the plain form of everything for which no other
+field names one: products, derivatives and layers as JAX writes them, XLA's default options, and a sum of the
+gradients over the devices in every microbatch. For S1 on eight devices and four microbatches the collectives of a
+step then carry 13.5 MB where the fast form has 3.4 (layout `data`), and 23.3 MB where it has 20.9 (`fsdp` over four).
+Single fields choose for themselves:
 
 | fast | plain |
 | --- | --- |

@@ -7,7 +7,10 @@ which do not move the learning rate.
 import dataclasses
 
 from experiments._ladders import GAN, TRANSFORMER, VAE, Rungs
+from scaling import cost
 from scaling.experiment import Experiment
+
+METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim", "gan": "fd_infinity_relative"}
 
 
 def transformer(width: int, tokens: float, seed: int = 0, layers: int = 1, data: str = "pycode/stdlib", length: int = 128,
@@ -27,6 +30,16 @@ def vae(width: int, images: float, seed: int = 0, layers: int = 3, data: str = "
 def gan(width: int, images: float, seed: int = 0, layers: int = 2, data: str = "glyphs/letters", **changes) -> Experiment:
     """A generator and a critic of `layers` layers."""
     return _run(GAN, width, images, seed, {"family.layers": layers, "data.name": data}, changes)
+
+
+RECIPES = {"transformer": transformer, "vae": vae, "gan": gan}
+
+
+def at_compute(family: str, width: int, flops: float, seed: int, **changes) -> Experiment:
+    """A run of about this compute: its data follow from the FLOPs of one token or image."""
+    recipe = RECIPES[family]
+    one = recipe(width, 2**18 if family == "transformer" else 16_000)
+    return recipe(width, flops / (cost.train_flops(one.family, one.data.batch) / one.data.per_step), seed, **changes)
 
 
 def _run(rungs: Rungs, width, amount, seed, fields, changes) -> Experiment:

@@ -4,12 +4,9 @@ import numpy as np
 import pandas as pd
 
 from experiments.claims import _recipes
-from scaling import cost
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 from scaling.results.metrics import find_metric
 
-METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim", "gan": "fd_infinity_relative"}
-RECIPES = {"transformer": _recipes.transformer, "vae": _recipes.vae, "gan": _recipes.gan}
 FLOPS = {"5m": (4e9, 1.6e10, 6.4e10, 2.56e11), "30m": (1e10, 4e10, 1.6e11, 6.4e11, 1.28e12)}
 # widths at each of these amounts of compute, so that N and D grow alike
 WIDTHS = {"5m": {"transformer": (8, 16, 24, 32), "vae": (8, 12, 24, 32), "gan": (8, 8, 12, 24)},
@@ -19,20 +16,13 @@ RESOURCES = {"flops": "FLOPs", "seconds": "seconds", "joules": "joules"}  # colu
 
 
 def parts(budget):
-    return {family: Part([_at_compute(family, width, flops, seed)
+    return {family: Part([_recipes.at_compute(family, width, flops, seed)
                           for flops, width in zip(FLOPS[budget], WIDTHS[budget][family], strict=True)
-                          for seed in range(SEEDS)], metric) for family, metric in METRICS.items()}
-
-
-def _at_compute(family, width, flops, seed):
-    """A run of about this compute: its data follow from the FLOPs of one example."""
-    recipe = RECIPES[family]
-    one = recipe(width, 2**18 if family == "transformer" else 16_000)
-    return recipe(width, flops / (cost.train_flops(one.family, one.data.batch) / one.data.per_step), seed)
+                          for seed in range(SEEDS)], metric) for family, metric in _recipes.METRICS.items()}
 
 
 def analyse(name: str, part: Trained) -> Finding:
-    runs, metric = part.runs.assign(budget=part.runs["flops"].rank(method="dense")), METRICS[name]
+    runs, metric = part.runs.assign(budget=part.runs["flops"].rank(method="dense")), _recipes.METRICS[name]
     # runs of one size and amount of data have the same FLOPs
     counted = [column for column in RESOURCES if column in runs and (runs[column] > 0).all()]
     found = {column: statistics.jackknife(runs, lambda some, column=column: exponent(some, metric, column), "seed")

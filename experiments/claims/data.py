@@ -7,7 +7,6 @@ from experiments.claims import _recipes
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 from scaling.results.metrics import find_metric
 
-METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim", "gan": "fd_infinity_relative"}
 UNITS = {"transformer": "tokens", "vae": "examples", "gan": "examples"}
 EPOCHS = {"transformer": (1, 2, 4, 16, 64), "vae": (1, 2, 4, 16, 64), "gan": (1, 4, 64)}
 # width, tokens or images, seeds
@@ -24,7 +23,7 @@ def parts(budget):
             runs += [recipe(width, each, seed) for each in fresh]
             whole = runs[-len(fresh)].data
             runs += [recipe(width, amount, seed, **{f"data.unique_{unit}": _unique(whole, times)}) for times in epochs[1:]]
-        found[family] = Part(runs, METRICS[family])
+        found[family] = Part(runs, _recipes.METRICS[family])
     return found
 
 
@@ -34,7 +33,7 @@ def _unique(data, epochs):
 
 
 def analyse(name: str, part: Trained) -> Finding:
-    metric, unit, epochs = METRICS[name], UNITS[name], EPOCHS[name]
+    metric, unit, epochs = _recipes.METRICS[name], UNITS[name], EPOCHS[name]
     runs = part.runs.rename(columns={f"{unit}_seen": "seen", f"{unit}_unique": "unique", metric: "loss"})
     runs = runs.assign(epochs=(runs["seen"] / runs["unique"]).round().clip(lower=1))
     most = runs["seen"].max()

@@ -1,7 +1,6 @@
 """GANs draw sharper images than VAEs of equal compute, and VAEs cover more of the data."""
 
 from experiments.claims import _recipes
-from scaling import cost
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 
 # FLOPs of each slice, the width of its GANs, the width of its VAEs
@@ -12,19 +11,12 @@ SEEDS = 3
 
 
 def parts(budget):
-    runs = []
+    runs, samples = [], {"data.samples": SAMPLES[budget], "data.evaluation_examples": SAMPLES[budget]}
     for slice_, (flops, gan, vae) in enumerate(SLICES[budget]):
         for seed in range(slice_ * SEEDS, (slice_ + 1) * SEEDS):  # a seed belongs to one slice
-            runs += [_at_compute(_recipes.gan, gan, flops, seed, SAMPLES[budget]),
-                     _at_compute(_recipes.vae, vae, flops, seed, SAMPLES[budget])]
+            runs += [_recipes.at_compute("gan", gan, flops, seed, **samples),
+                     _recipes.at_compute("vae", vae, flops, seed, **samples)]
     return {"gan and vae": Part(runs, "precision")}
-
-
-def _at_compute(recipe, width, flops, seed, samples):
-    """A run of about this compute: its images follow from the FLOPs of one."""
-    one = recipe(width, 16_000)
-    amount = flops / (cost.train_flops(one.family, one.data.batch) / one.data.batch)
-    return recipe(width, amount, seed, **{"data.samples": samples, "data.evaluation_examples": samples})
 
 
 def analyse(name: str, part: Trained) -> Finding:

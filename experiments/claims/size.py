@@ -6,7 +6,6 @@ from experiments.claims import _recipes
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 from scaling.results.metrics import find_metric
 
-METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim", "gan": "fd_infinity_relative"}
 # widths, tokens or images, seeds
 SIZES = {"5m": {"transformer": ((8, 16, 32, 64), 500_000, 3), "vae": ((8, 16, 32, 56), 8_000, 3),
                 "gan": ((8, 12, 16, 24), 8_000, 6)},
@@ -18,12 +17,13 @@ def parts(budget):
     found = {}
     for family, (widths, amount, seeds) in SIZES[budget].items():
         recipe = getattr(_recipes, family)
-        found[family] = Part([recipe(width, amount, seed) for width in widths for seed in range(seeds)], METRICS[family])
+        runs = [recipe(width, amount, seed) for width in widths for seed in range(seeds)]
+        found[family] = Part(runs, _recipes.METRICS[family])
     return found
 
 
 def analyse(name: str, part: Trained) -> Finding:
-    runs, metric = part.runs, METRICS[name]
+    runs, metric = part.runs, _recipes.METRICS[name]
     size, loss = np.log(runs["params_non_embedding"]), np.log(runs[metric])
     falls = statistics.slope(size, -loss)
     means = runs.groupby("params_non_embedding")[metric].mean()

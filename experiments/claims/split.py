@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 
 from experiments.claims import _recipes
-from scaling import cost, laws
+from scaling import laws
 from scaling.claims import Claim, Criterion, Estimate, Finding, Line, Panel, Part, Trained
 from scaling.results.metrics import find_metric
 
-METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim", "gan": "fd_infinity_relative"}
 SEEN = {"transformer": "tokens_seen", "vae": "examples_seen", "gan": "examples_seen"}
 # FLOPs and widths of each slice; seeds
 SLICES = {
@@ -25,20 +24,14 @@ SLICES = {
 
 
 def parts(budget):
-    return {family: Part([_at_compute(family, width, flops, seed)
-                          for flops, widths in slices for width in widths for seed in range(seeds)], METRICS[family])
+    return {family: Part([_recipes.at_compute(family, width, flops, seed)
+                          for flops, widths in slices for width in widths for seed in range(seeds)],
+                         _recipes.METRICS[family])
             for family, (slices, seeds) in SLICES[budget].items()}
 
 
-def _at_compute(family, width, flops, seed):
-    """A run of about this compute: its data follow from the FLOPs of one unit."""
-    recipe = getattr(_recipes, family)
-    one = recipe(width, 2**18 if family == "transformer" else 2**13, seed)
-    return recipe(width, flops / (cost.train_flops(one.family, one.data.batch) / one.data.per_step), seed)
-
-
 def analyse(name: str, part: Trained) -> Finding:
-    metric, valley_rule = METRICS[name], "distance" if name == "gan" else "valley"
+    metric, valley_rule = _recipes.METRICS[name], "distance" if name == "gan" else "valley"
     points = laws.Runs.from_dataframe(part.runs, metric, params="params_non_embedding", data=SEEN[name], compute="flops")
     try:
         found = laws.isoflop(points, tolerance=0.2)

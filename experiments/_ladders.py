@@ -65,6 +65,14 @@ class Rungs:
                  for (amount, most), count in zip(largest.items(), seeds, strict=True) for width in widths if width <= most]
         return by_rule(chain(*cells), self.rule)
 
+    def sweep(self, config) -> list[Experiment]:
+        """The triangle of `config.widths`, with the widest of each amount in `config.widest` and its seeds in `config.seeds`."""
+        return self.triangle(config, config.widths, dict(zip(config.amounts, config.widest, strict=True)), config.seeds)
+
+    def target(self, config) -> Experiment:
+        """The run of `config.target_width` on `config.target_amount`."""
+        return self.run(config, config.target_width, config.target_amount)
+
 
 def whole_batch(size: float) -> int:
     """The nearest batch that two devices divide."""

@@ -3,13 +3,13 @@
     python -m experiments.run --config=configs/gan_scaling.py --workdir=runs/gan
     python -m experiments.run --config=configs/gan_scaling.py:quick --workdir=runs/gan-quick
 
-The sweep has token GANs (R3GAN's game) of two layers, whose width grows. The batch grows with the square root of the amount of
-data, and one base rate serves all runs by a rule, which a pilot gave (docs/recipes.md). The cells form a triangle, so that every
-amount of data ends at about the same compute. One seed of a GAN scatters by about 8%, so every cell has several. Six laws
-are scored on held-out runs, and "bounded" forecasts the mean of three runs of ten times the compute of the largest fitted
-one before they are trained. What is fitted is the Fréchet distance at infinitely many samples, over the trace of the real
-covariance, in the space of a character classifier; and beside it the kernel distance, 1 - coverage, and the advantage of a
-fresh critic. `:quick` fits runs of a third of the compute.
+The sweep has token GANs (R3GAN's game) of two layers, whose width grows. The batch grows with the square root of the
+amount of data, and one base rate serves all runs by a rule, which a pilot gave (docs/recipes.md). The cells form a
+triangle, so that every amount of data ends at about the same compute. One seed of a GAN scatters by about 8%, so every
+cell has several. Six laws are scored on held-out runs, and "bounded" forecasts the mean of three runs of ten times the
+compute of the largest fitted one before they are trained. What is fitted is the Fréchet distance at infinitely many
+samples, over the trace of the real covariance, in the space of a character classifier; and beside it the kernel
+distance, 1 - coverage, and the advantage of a fresh critic. `:quick` fits runs of a third of the compute.
 """
 
 from experiments._ladders import GAN

@@ -3,11 +3,12 @@
     python -m experiments.run --config=configs/vae_scaling.py --workdir=runs/vae
     python -m experiments.run --config=configs/vae_scaling.py:quick --workdir=runs/vae-quick
 
-The sweep has hierarchical token VAEs of three blocks, whose width grows. The batch grows with the square root of the amount
-of data, and one base rate serves all runs by a rule, which a pilot gave (docs/recipes.md). The cells form a triangle, so that
-every amount of data ends at about the same compute, and have more seeds where runs are short. Six laws are scored on
-held-out runs, and "bounded" forecasts a run of ten times the compute of the largest fitted one before that run is trained.
-The negative ELBO is fitted, and the distortion beside it. `:quick` fits runs of a quarter of the compute.
+The sweep has hierarchical token VAEs of three blocks, whose width grows. The batch grows with the square root of the
+amount of data, and one base rate serves all runs by a rule, which a pilot gave (docs/recipes.md). The cells form a
+triangle, so that every amount of data ends at about the same compute, and have more seeds where runs are short. Six
+laws are scored on held-out runs, and "bounded" forecasts a run of ten times the compute of the largest fitted one
+before that run is trained. The negative ELBO is fitted, and the distortion beside it. `:quick` fits runs of a quarter
+of the compute.
 """
 
 from experiments._ladders import VAE

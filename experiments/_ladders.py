@@ -66,7 +66,7 @@ class Rungs:
         return by_rule(chain(*cells), self.rule)
 
     def sweep(self, config) -> list[Experiment]:
-        """The triangle of `config.widths`, with the widest of each amount in `config.widest` and its seeds in `config.seeds`."""
+        """The triangle of `config.widths`: `config.widest` is the largest width of each amount."""
         return self.triangle(config, config.widths, dict(zip(config.amounts, config.widest, strict=True)), config.seeds)
 
     def target(self, config) -> Experiment:

@@ -186,7 +186,10 @@ def test_suddenness_is_judged_by_what_comes_late():
 
 def test_exact_matches_need_every_byte_of_a_span():
     right = np.array([[1, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
-    assert module("sudden").exact_share(right, 3) == (1 + 0 + 0 + 0 + 4) / 8
+    tokens = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 4, 4]])
+    assert module("sudden").exact_share(right, tokens, 3, 1) == (1 + 0 + 0 + 0 + 4) / 8
+    assert module("sudden").exact_share(right, tokens, 3, 3) == (1 + 0 + 0 + 0 + 2) / 6  # the last two of row two repeat
+    assert module("sudden").exact_share(right, tokens, 3, 2) == (1 + 0 + 0 + 0 + 3) / 7
 
 
 def test_scores_of_tokens_are_those_of_the_evaluation_in_any_number():

@@ -15,7 +15,6 @@ Cost and results: docs/forecasts.md.
 import dataclasses
 
 from experiments._ladders import GAN, TRANSFORMER, VAE, Rungs
-from scaling.experiment import by_rule, chain, grid
 from scaling.fields import ConfigError
 
 RATIOS = (10, 30, 100, 300)
@@ -101,10 +100,7 @@ def sweep(config):
     amounts = (rungs.least, sorted(plan.cells)[2], max(plan.cells))
     corners = [(width, amount) for amount in amounts
                for width in (min(plan.widths[1], plan.cells[amount]), plan.cells[amount])]
-    rates = [rungs.rate * factor for factor in (0.35, 0.6, 1.0, 1.7, 2.8)]
-    cells = [grid(rungs.at(config, *corner), {"optim.learning_rate": rates, "seed": [config.seed, config.seed + 1]})
-             for corner in dict.fromkeys(corners)]
-    return by_rule(chain(*cells), rungs.rule)
+    return rungs.rates(config, corners)
 
 
 def target(config, learning_rate):

@@ -9,14 +9,18 @@ triangle, so that every amount of data ends at about the same compute. One seed 
 cell has several. Six laws are scored on held-out runs, and "bounded" forecasts the mean of three runs of ten times the
 compute of the largest fitted one before they are trained. What is fitted is the Fréchet distance at infinitely many
 samples, over the trace of the real covariance, in the space of a character classifier; and beside it the kernel
-distance, 1 - coverage, and the advantage of a fresh critic. `:quick` fits runs of a third of the compute.
+distance, 1 - coverage, and the advantage of a fresh critic. `:quick` fits runs of a third of the compute, with a batch
+of 8 throughout, and `:rates` is its pilot.
 """
 
-from experiments._ladders import GAN
+from experiments._ladders import GAN, QUICK_GAN
+
+CORNERS = ((8, 5_000), (24, 5_000), (8, 28_000), (16, 10_000))  # widths and images of a pilot
 
 
 def get_config(scale="full"):
     config = GAN.config()
+    config.variant = "full"
     config.title = "Generative adversarial networks on rendered letters"
     config.metric, config.beside = "fd_infinity_relative", ("kid", "missed", "critic_advantage")
     config.law, config.target_seeds = "bounded", 3
@@ -26,18 +30,26 @@ def get_config(scale="full"):
     config.widest = (32, 24, 24, 16, 16, 12)  # the largest width of each amount
     config.seeds = (8, 6, 6, 6, 6, 6)  # of each amount; they count from config.seed
     config.target_width, config.target_amount = 48, 56_000
-    if scale == "quick":
-        config.widths = (8, 12, 16, 24)
-        config.amounts, config.widest = (5_000, 7_000, 10_000, 14_000, 20_000), (24, 16, 16, 12, 12)
-        config.seeds, config.target_seeds = (5, 5, 4, 4, 4), 1
-        config.target_width, config.target_amount = 32, 34_000
+    if scale in ("quick", "rates"):
+        config.variant = scale
+        config.amounts = (5_000, 7_000, 10_000, 14_000, 20_000, 28_000)
+        config.widths, config.widest = (8, 12, 16, 24), (24, 24, 16, 16, 12, 8)
+        config.seeds, config.target_seeds = (4, 4, 3, 3, 3, 3), 1
+        config.target_width, config.target_amount = 32, 41_000
     return config
 
 
 def sweep(config):
-    return GAN.sweep(config)
+    if config.variant == "rates":
+        return ladder(config).rates(config, CORNERS)
+    return ladder(config).sweep(config)
 
 
 def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return GAN.target(config)
+    """The run that is forecast, at the rate of the ladder; a pilot has none."""
+    del learning_rate
+    return None if config.variant == "rates" else ladder(config).target(config)
+
+
+def ladder(config):
+    return GAN if config.variant == "full" else QUICK_GAN

@@ -5,7 +5,7 @@
 
 Studies and claims take their runs from here. The batch grows with the square root of the amount of data, and one base rate
 serves all runs by a rule (docs/recipes.md). Images are rendered letters of 16 x 16 pixels in 16 levels of grey, unless the
-config names other data.
+config names other data. Studies of minutes hold the batch fixed, so that one program trains all runs of a width.
 """
 
 import dataclasses
@@ -14,13 +14,15 @@ from collections.abc import Iterable, Mapping
 from scaling import experiment
 from scaling.experiment import Experiment, RateRule, by_rule, chain, grid
 
+RATES = (0.35, 0.6, 1.0, 1.7, 2.8)  # of a pilot, times the rate that was expected
+
 
 @dataclasses.dataclass(frozen=True)
 class Rungs:
     """Runs of one family that differ in width, amount of data and seed.
 
     fields: those of the config. batch: of `least` tokens or examples, in sequences or images. rate: of `width` at `least`.
-    horizon, width_power: powers of the rule of rates, see `RateRule`.
+    grows: power of the batch in the amount of data. horizon, width_power: powers of the rule of rates, see `RateRule`.
     """
 
     family: str
@@ -29,6 +31,7 @@ class Rungs:
     batch: float
     rate: float
     width: int
+    grows: float = 0.5
     horizon: float = -0.36
     width_power: float = 0.0
 
@@ -47,7 +50,7 @@ class Rungs:
         """The run of one width on an amount of data, in whole batches, at the base rate, which the rule has yet to move."""
         sized = config.copy_and_resolve_references()
         sized.family.width = width
-        sized.data.batch = whole_batch(self.batch * (amount / self.least) ** 0.5)
+        sized.data.batch = whole_batch(self.batch * (amount / self.least) ** self.grows)
         base = experiment.from_config(sized)
         whole = round(amount / base.data.per_step) * base.data.per_step
         return base.replace({base.data.length_knob: whole, "optim.learning_rate": self.rate})
@@ -63,6 +66,13 @@ class Rungs:
         """
         cells = [grid(self.at(config, width, amount), {"seed": [config.seed + number for number in range(count)]})
                  for (amount, most), count in zip(largest.items(), seeds, strict=True) for width in widths if width <= most]
+        return by_rule(chain(*cells), self.rule)
+
+    def rates(self, config, corners: Iterable[tuple[int, int]], seeds: int = 2) -> list[Experiment]:
+        """The runs of a pilot: RATES times the rate of the rule, at some pairs of width and amount."""
+        cells = [grid(self.at(config, width, amount), {
+            "optim.learning_rate": [self.rate * factor for factor in RATES],
+            "seed": [config.seed + number for number in range(seeds)]}) for width, amount in dict.fromkeys(corners)]
         return by_rule(chain(*cells), self.rule)
 
     def sweep(self, config) -> list[Experiment]:
@@ -93,4 +103,7 @@ VAE = Rungs(
 GAN = Rungs(
     "gan", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 1024, "data.samples": 4096, "optim.beta1": 0.0,
             "optim.beta2": 0.99, "optim.epsilon": 1e-8, "optim.weight_decay": 0.0, "optim.clip": 0.0, "optim.warmup": 20,
-            "optim.ema": 0.99}, least=5_000, batch=8, rate=0.008, width=16)
+            "optim.ema": 0.99}, least=5_000, batch=8, rate=0.0042, width=16, width_power=-0.6)
+
+QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0)
+QUICK_GAN = dataclasses.replace(GAN, grows=0.0)

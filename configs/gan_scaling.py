@@ -15,7 +15,7 @@ of 8 throughout, and `:rates` is its pilot.
 
 from experiments._ladders import GAN, QUICK_GAN
 
-CORNERS = ((8, 5_000), (24, 5_000), (8, 28_000), (16, 10_000))  # widths and images of a pilot
+CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000), (24, 6_000))  # widths and images of a pilot
 
 
 def get_config(scale="full"):
@@ -25,17 +25,17 @@ def get_config(scale="full"):
     config.metric, config.beside = "fd_infinity_relative", ("kid", "missed", "critic_advantage")
     config.law, config.target_seeds = "bounded", 3
     config.data.critic_steps = 200
-    config.widths = (8, 12, 16, 24, 32)
+    config.widths = (12, 16, 24, 32, 40)
     config.amounts = (10_000, 14_000, 20_000, 28_000, 40_000, 56_000)  # images
-    config.widest = (32, 24, 24, 16, 16, 12)  # the largest width of each amount
+    config.widest = (40, 32, 24, 24, 16, 12)  # the largest width of each amount
     config.seeds = (8, 6, 6, 6, 6, 6)  # of each amount; they count from config.seed
-    config.target_width, config.target_amount = 48, 56_000
+    config.target_width, config.target_amount = 48, 78_000
     if scale in ("quick", "rates"):
         config.variant = scale
-        config.amounts = (5_000, 7_000, 10_000, 14_000, 20_000, 28_000)
-        config.widths, config.widest = (8, 12, 16, 24), (24, 24, 16, 16, 12, 8)
-        config.seeds, config.target_seeds = (4, 4, 3, 3, 3, 3), 1
-        config.target_width, config.target_amount = 32, 41_000
+        config.amounts = (3_000, 4_200, 6_000, 8_500, 12_000, 17_000)
+        config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 16, 16, 12)
+        config.seeds, config.target_seeds = (4, 4, 4, 4, 4, 4), 1
+        config.target_width, config.target_amount = 40, 28_000
     return config
 
 

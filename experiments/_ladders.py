@@ -106,4 +106,4 @@ GAN = Rungs(
             "optim.ema": 0.99}, least=5_000, batch=8, rate=0.0042, width=16, width_power=-0.6)
 
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0)
-QUICK_GAN = dataclasses.replace(GAN, grows=0.0)
+QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)

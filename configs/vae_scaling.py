@@ -13,7 +13,7 @@ compute, with a batch of 12 throughout, and `:rates` is its pilot.
 
 from experiments._ladders import QUICK_VAE, VAE
 
-CORNERS = ((8, 4_000), (48, 4_000), (8, 48_000), (28, 14_000))  # widths and images of a pilot
+CORNERS = ((12, 4_000), (48, 4_000), (12, 32_000), (32, 14_000))  # widths and images of a pilot
 
 
 def get_config(scale="full"):
@@ -28,9 +28,9 @@ def get_config(scale="full"):
     config.target_width, config.target_amount = 72, 125_000
     if scale in ("quick", "rates"):
         config.variant = scale
-        config.amounts = (4_000, 6_000, 9_000, 14_000, 21_000, 32_000, 48_000)
-        config.widths, config.widest = (8, 16, 28, 48), (48, 48, 28, 28, 16, 16, 8)
-        config.seeds = (8, 6, 4, 4, 3, 3, 2)
+        config.amounts = (4_000, 6_000, 9_000, 14_000, 21_000, 32_000)
+        config.widths, config.widest = (12, 20, 32, 48), (48, 48, 32, 32, 20, 12)
+        config.seeds = (6, 5, 4, 3, 3, 3)
         config.target_width, config.target_amount = 40, 90_000
     return config
 

@@ -15,8 +15,8 @@ RUNGS = {"5m": {"transformer": (((16, 131_072), (24, 262_144), (32, 524_288), (4
          "30m": {"transformer": (((16, 262_144), (24, 524_288), (32, 1_048_576), (48, 2_097_152), (64, 4_194_304)), 4),
                  "vae": (((8, 8_192), (12, 16_384), (16, 32_768), (24, 65_536), (32, 131_072)), 4)}}
 ADAMW = {"transformer": {"optim.name": "adamw", "optim.table_rate": 16.0}, "vae": {"optim.name": "adamw"}}
-# AdamW's rate over Muon's at the smallest and at the largest rung, where configs/recipe_optimiser.py tuned it with seeds 900
-# and 901 and factors of 2.
+# AdamW's rate over Muon's at the smallest and at the largest rung, where configs/recipe_optimiser.py tuned it with seeds
+# 900 and 901 and factors of 2.
 FACTORS = {"transformer": (0.45, 0.6), "vae": (0.11, 0.35)}
 
 

@@ -50,7 +50,7 @@ def choice(study: StudyFiles) -> list[str]:
         said.append(f"Its {percent(chosen['level'])} intervals held {percent(before)} of {chosen['tested']} predictions of "
                     "runs that it was not fitted to.")
         if chosen["factor"] > 1:
-            said.append(f"The interval of the forecast is therefore {short(chosen['factor'], 2)} times as wide, which "
+            said.append(f"The interval of the forecast is therefore {short(chosen['factor'])} times as wide, which "
                         f"would have held {percent(after)}.")
     else:
         said.append("There are too few runs to hold some out, so the interval of the forecast is not calibrated.")

@@ -162,4 +162,4 @@ def describe_parts(parts: Mapping) -> str:
         ("parameters", "parameters"), ("noise", "noise of a run"), ("evaluation", "evaluation"),
         ("forms", "spread of the laws")))
     return f"standard deviations: {said}; together {shown('total')}" + (
-        f", widened {parts['factor']:.2g} times by the back-test" if parts["factor"] > 1 else "")
+        f", widened {parts['factor']:.3g} times by the back-test" if parts["factor"] > 1 else "")

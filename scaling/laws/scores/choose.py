@@ -101,7 +101,7 @@ class Selection:
         how = {"best": "has the lowest held-out error, or ties with it and has fewer parameters",
                "stacked": "has the largest weight in the mean of all laws"}.get(self.rule, "was named before the runs")
         before, after = self.covered
-        widened = (f"are {self.factor:.2g} times as wide, and then hold {after:.0%}" if self.factor > 1
+        widened = (f"are {self.factor:.3g} times as wide, and then hold {after:.0%}" if self.factor > 1
                    else "are not widened")
         table = self.comparison.table
         refuted = list(table.law[table.refuted])

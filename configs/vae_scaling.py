@@ -30,7 +30,7 @@ def get_config(scale="full"):
         config.variant = scale
         config.amounts = (4_000, 6_000, 9_000, 14_000, 21_000, 32_000)
         config.widths, config.widest = (12, 20, 32, 48), (48, 48, 32, 32, 20, 12)
-        config.seeds = (6, 5, 4, 3, 3, 3)
+        config.seeds = (5, 4, 3, 3, 2, 2)
         config.target_width, config.target_amount = 40, 90_000
     return config
 

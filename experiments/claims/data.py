@@ -34,7 +34,8 @@ def _unique(data, epochs):
 
 def analyse(name: str, part: Trained) -> Finding:
     metric, unit, epochs = _recipes.METRICS[name], UNITS[name], EPOCHS[name]
-    runs = part.runs.rename(columns={f"{unit}_seen": "seen", f"{unit}_unique": "unique", metric: "loss"})
+    columns = {"seen": f"{unit}_seen", "unique": f"{unit}_unique", "loss": metric}
+    runs = part.runs.assign(**{key: part.runs[column] for key, column in columns.items()})
     runs = runs.assign(epochs=(runs["seen"] / runs["unique"]).round().clip(lower=1))
     most = runs["seen"].max()
     repeated, fresh = runs[runs["seen"] == most], runs[runs["epochs"] == 1]

@@ -1,6 +1,7 @@
 """The loss forecasts what people care about: functions that compile, and images that show what was asked for."""
 
 import functools
+import warnings
 
 import jax
 import numpy as np
@@ -38,8 +39,8 @@ def parts(budget):
 
 def analyse(name: str, part: Trained) -> Finding:
     measure = {"transformer": broken_functions, "vae": wrong_letters}[name]
-    runs = part.runs.rename(columns={METRICS[name]: "loss"})
-    return judge(name, runs.assign(failed=[measure(run) for run in _scores.restored(part)]))
+    failed = [measure(run) for run in _scores.restored(part)]
+    return judge(name, part.runs.assign(loss=part.runs[METRICS[name]], failed=failed))
 
 
 def broken_functions(run) -> float:
@@ -54,7 +55,8 @@ def compiles(text: str) -> bool:
     head, *lines = text.split("\n")[:-1]  # what follows the last end of a line was cut
     end = next((i for i, line in enumerate(lines) if line.strip() and not line[0].isspace()), len(lines))
     try:
-        compile("\n".join([head, *lines[:end]]) + "\n", "<function>", "exec")
+        with warnings.catch_warnings(action="ignore"):  # of Python about doubtful code
+            compile("\n".join([head, *lines[:end]]) + "\n", "<function>", "exec")
     except (SyntaxError, ValueError):  # a ValueError for null characters
         return False
     return any(line.strip() for line in lines[:end])

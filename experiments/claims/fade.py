@@ -40,7 +40,7 @@ def _rate(muon, family, width, rungs):
 
 
 def analyse(name: str, part: Trained) -> Finding:
-    runs = part.runs.rename(columns={METRICS[name]: "loss"}).assign(rung=part.runs["params_total"])
+    runs = part.runs.assign(loss=part.runs[METRICS[name]], rung=part.runs["params_total"])
     base, change = (laws.make_ladder(optimiser, METRICS[name], runs.loc[
         runs["optim.name"] == optimiser, ["rung", "flops", "loss", "seed"]]) for optimiser in ("adamw", "muon"))
     found = laws.speedup(base, change)

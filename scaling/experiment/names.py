@@ -9,9 +9,11 @@ from scaling import families
 from scaling.fields import leaves
 
 
-def program_key(experiment) -> str:
-    """Equal for two experiments exactly if one compiled program can train both."""
-    plain = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "knob"}
+def program_key(experiment, data: bool = True) -> str:
+    """Equal for two experiments exactly if one compiled program can train both. Without `data`, equal as well for two that
+    differ in their data only, for functions that get all they need of these as arguments."""
+    plain = {path: value for path, (value, kind) in leaves(experiment).items()
+             if kind != "knob" and (data or not path.startswith("data."))}
     return _hash({"family": families.name(experiment.family), **plain})
 
 

@@ -58,10 +58,10 @@ class Program:
         self.shardings = sharding.shardings(abstract, self.mesh, experiment.layout)
         self.abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
                                      abstract, self.shardings)
-        everywhere, what = sharding.replicated(self.mesh), self._what(source)
+        everywhere, what = sharding.replicated(self.mesh), self._what(source, data=False)
         self.init_call = Compiled(self._init, what, out_shardings=self.shardings, compiler_options=once)
-        self.advance_call = Compiled(self._advance, what, donate_argnums=0, out_shardings=(self.shardings, everywhere),
-                                     compiler_options=often)
+        self.advance_call = Compiled(self._advance, self._what(source), donate_argnums=0, compiler_options=often,
+                                     out_shardings=(self.shardings, everywhere))
         self.evaluator = Evaluator(experiment, runs, self.mesh, self.loop, often, what)
         self.copy_call = Compiled(partial(jax.tree.map, jnp.copy), what, out_shardings=self.shardings,
                                   compiler_options=once)
@@ -169,13 +169,15 @@ class Program:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""
         return self.evaluator.sampling(state, examples, count)()
 
-    def _what(self, source) -> str | None:
-        """All that determines the functions beside the shapes of their arguments; None where code of others does."""
+    def _what(self, source, data: bool = True) -> str | None:
+        """All that determines the functions beside the shapes of their arguments; None where code of others does. Without
+        `data`, of the functions that no batch is read in: programs on other data share what is compiled of them."""
         parts = self.experiment.family, self.experiment.data, source
         if not all(type(part).__module__.startswith("scaling.") for part in parts):
             return None
         chosen = self.runs, dict(self.mesh.shape), self.accumulation_steps, self.compiled_steps, self.loop
-        return f"{experiments.program_key(self.experiment)} {source.fingerprint} {chosen}"
+        read = source.fingerprint if data else type(self.experiment.data).__name__
+        return f"{experiments.program_key(self.experiment, data)} {read} {chosen}"
 
     # ---- traced
 

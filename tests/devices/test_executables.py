@@ -128,7 +128,7 @@ def test_a_program_that_jax_has_read_is_not_kept_again(kept):
 
 def test_a_program_that_is_read_trains_to_equal_bits(kept, monkeypatch):
     e = tiny("transformer", **{"optim.name": "muon", "layout": "fsdp"})
-    monkeypatch.setattr(Program, "_what", lambda self, source: "a program")
+    monkeypatch.setattr(Program, "_what", lambda self, source, data=True: "a program")
     examples = dict(e.family.example_batch(24, jax.random.key(5)))
     examples = {name: np.asarray(x) for name, x in examples.items() if name != "example"}
 
@@ -168,3 +168,22 @@ def test_what_determines_a_program_is_said_and_code_of_others_is_not_trusted():
                      what(Source, **{"family.remat": "full"}), what(Source, layout="fsdp")]
     assert len(set(all_different)) == len(all_different)
     assert what(Source, **{"optim.learning_rate": 0.5}) == what(Source, seed=3) == what(Source)
+
+
+def test_programs_on_other_data_share_what_reads_no_batch():
+    class Source(ExampleSource):
+        __module__ = "scaling.data.source"
+
+    def calls(fingerprint, **changes):
+        e = tiny("transformer", **changes)
+        source = Source(e.family, 8)
+        source.fingerprint = fingerprint
+        program = Program(e, source, 1)
+        shared = (program.init_call, program.copy_call, program.split_call, program.evaluator.evaluate_call,
+                  program.evaluator.sample_call)
+        return program.advance_call.what, [call.what for call in shared]
+
+    step, others = calls("a")
+    assert calls("b")[0] != step and calls("a", **{"data.noise": 0.1})[0] != step
+    assert calls("b")[1] == calls("a", **{"data.noise": 0.1})[1] == others
+    assert calls("a", **{"family.remat": "full"})[1] != others

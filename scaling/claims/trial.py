@@ -62,8 +62,8 @@ class Trial:
         self.wanted = registry.content(claim, budget, self.changes, self.parts)
         self.verdict = registry.read_verdict(self.workdir)
         self.studies = {} if self.verdict else {
-            name: Study(Definition(f"{claim.statement} ({name})", part.metric, list(part.sweep), None), self.workdir / name,
-                        options, pack, command) for name, part in self.parts.items() if part.sweep}
+            name: Study(Definition(f"{claim.statement} ({name})", part.metric, list(part.sweep), None, fits=False),
+                        self.workdir / name, options, pack, command) for name, part in self.parts.items() if part.sweep}
 
     def describe(self) -> str:
         """What will be trained, for each part."""

@@ -87,6 +87,8 @@ def _evaluated(family, known: bool) -> list[str]:
 
 
 def _check_law(definition, target) -> list[str]:
+    if not definition.fits:
+        return []
     try:
         form = laws.get_form("chinchilla" if definition.law in laws.RULES else definition.law)
     except (laws.LawError, TypeError) as error:

@@ -68,6 +68,11 @@ def test_an_interval_decides_where_it_lies_on_one_side_of_the_bounds(low, high, 
     assert Criterion("a number", 0.0, 1.0).decide(Estimate(0.5, low, high, 3)) == verdict
 
 
+def test_what_is_printed_of_the_runs_of_a_claim_says_nothing_of_a_law(tried):
+    said = tried().describe()
+    assert "2 runs in" in said and "law" not in said
+
+
 def test_a_rule_that_decides_nothing_and_a_claim_without_one_are_refused(claim):
     for bounds in ((), (1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ConfigError, match="decides nothing"):

@@ -74,12 +74,12 @@ def built(name: str) -> pathlib.Path:
 
 def from_script(name: str) -> nbformat.NotebookNode:
     """The notebook of a script, without outputs. Cells are numbered, so that the same script gives the same file."""
-    notebook = jupytext.reads(script(name).read_text(encoding="utf-8"), fmt="py:percent")
-    for number, cell in enumerate(notebook.cells):
-        cell["id"], cell["metadata"] = f"cell-{number:02}", {}
-    notebook["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                            "language_info": {"name": "python"}}
-    return nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 5})
+    parsed = jupytext.reads(script(name).read_text(encoding="utf-8"), fmt="py:percent")
+    made = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    cells = [made[cell.cell_type](cell.source, id=f"cell-{number:02}") for number, cell in enumerate(parsed.cells)]
+    return nbformat.v4.new_notebook(cells=cells, metadata={
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}})
 
 
 def with_address(text: str, address: str) -> str:

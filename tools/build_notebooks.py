@@ -23,9 +23,10 @@ import sys
 import tempfile
 
 import jupytext.combine
-import nbclient
 import nbformat
 from absl import app, flags
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from tools import _notebooks
@@ -75,13 +76,12 @@ def move(address: str) -> None:
 
 def execute(notebook: nbformat.NotebookNode, small: bool) -> None:
     """Runs all cells in a new kernel and an empty directory, and keeps what a reader wants to see of their outputs."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    os.environ.pop("SCALING_NOTEBOOK_SMALL", None)
-    if small:
-        os.environ["SCALING_NOTEBOOK_SMALL"] = "1"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {name: value for name, value in os.environ.items() if name != "SCALING_NOTEBOOK_SMALL"}
+    environment |= {"PYTHONPATH": path} | ({"SCALING_NOTEBOOK_SMALL": "1"} if small else {})
     with tempfile.TemporaryDirectory() as folder:
-        nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
-                                resources={"metadata": {"path": folder}}).execute()
+        NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
+                       resources={"metadata": {"path": folder}}).execute(env=environment)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs = [tidy(output, folder) for output in cell.outputs if output.get("name") != "stderr"]
@@ -109,5 +109,5 @@ def fewer_colours(figure: str) -> str:
 if __name__ == "__main__":
     try:
         app.run(main)
-    except nbclient.exceptions.CellExecutionError as error:
+    except CellExecutionError as error:
         sys.exit(str(error))

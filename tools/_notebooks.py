@@ -15,11 +15,11 @@ import nbformat
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "notebooks"
-NOTEBOOKS = {  # in the order of the README: what each one shows, and what it takes at full size
-    "tour": ("A sweep from its config to a forecast that is checked, and text from the best model.", "five minutes"),
-    "families": ("Transformers, VAEs and GANs side by side: three sweeps, one figure, samples of each.", "eight minutes"),
-    "own_csv": ("A law for a table of your own runs: intervals, a back-test, a forecast.", "one minute"),
-    "checkpoints": ("What changes with size and time: loss by position, attention, weights, samples.", "five minutes"),
+NOTEBOOKS = {  # in the order of the README: what each one shows, and what it takes of one core at full size
+    "tour": ("A sweep from its config to a forecast that is checked, and text from the best model.", "three minutes"),
+    "families": ("Transformers, VAEs and GANs side by side: three sweeps, one figure, samples of each.", "five minutes"),
+    "own_csv": ("A law for a table of your own runs: intervals, a back-test, a forecast.", "15 seconds"),
+    "checkpoints": ("What changes with size and time: loss by position, attention, weights, samples.", "two minutes"),
 }
 LARGEST = 400_000  # bytes of a notebook
 ADDRESS = re.compile(r"https://[\w.-]+(/[\w.-]+)+")
@@ -89,7 +89,7 @@ def with_address(text: str, address: str) -> str:
 
 def badges(address: str) -> str:
     """The table of the notebooks in the README. Without an address on GitHub, its badges lead to docs/colab.md."""
-    lines = [START, "", "| notebook | what it shows | on two cores | |", "| --- | --- | --- | --- |"]
+    lines = [START, "", "| notebook | what it shows | CPU time | |", "| --- | --- | --- | --- |"]
     for name, (shows, takes) in NOTEBOOKS.items():
         path = built(name).relative_to(ROOT).as_posix()
         there = address.removeprefix("https://github.com/")

@@ -1,6 +1,6 @@
 """Build the notebooks of experiments/notebooks/ from their scripts, with outputs.
 
-    python -m tools.build_notebooks                                # all of them, at full size: about twenty minutes
+    python -m tools.build_notebooks                                # all of them, at full size: ten minutes of one core
     python -m tools.build_notebooks --only=own_csv
     python -m tools.build_notebooks --small --output=build/small    # what CI does: a few steps of tiny models
     python -m tools.build_notebooks --run=false                     # after a change of words, or of the address

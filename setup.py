@@ -1,8 +1,12 @@
 """`pip install -e .` installs the package; extras add tests, accelerators and Weights & Biases."""
 
 import pathlib
+import tomllib
 
 import setuptools
+
+REPOSITORY = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["scaling"]["repository"]
+NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbformat>=5.10"]
 
 setuptools.setup(
     name="scaling",
@@ -11,6 +15,7 @@ setuptools.setup(
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls={"Source": REPOSITORY} if REPOSITORY else {},
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
     package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"]},
@@ -44,7 +49,8 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff==0.17.6", "pyrefly==1.5.0",
-                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50"],
+                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50", *NOTEBOOKS],
+        "notebooks": NOTEBOOKS,
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],

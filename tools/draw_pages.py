@@ -146,7 +146,15 @@ def trunk():
     return figure
 
 
-DIAGRAMS = {"starts.svg": starts, "packs.svg": packs,
+def colab() -> str:
+    """The badge of a notebook in the README."""
+    drawing = Diagram(112, 22, "Open in Colab")
+    drawing.rectangle(0.5, 0.5, 111, 21, "deep")
+    drawing.text(56, 15, "Open in Colab", "name", "middle")
+    return drawing.svg()
+
+
+DIAGRAMS = {"starts.svg": starts, "colab.svg": colab, "packs.svg": packs,
             "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 

@@ -1,11 +1,9 @@
-"""README.md and docs/: every command on a page has flags that exist, every name is in the tree, and the notebook page runs.
+"""README.md and docs/: every command on a page has flags that exist, and every name is in the tree.
 
-test_snippets.py runs the Python of the other pages, test_laws_page.py runs docs/laws.md as a whole, and
-test_launch_printed.py runs the launchers' commands with --dry_run.
+test_colab.py runs docs/colab.md, test_snippets.py the Python of the other pages, test_laws_page.py docs/laws.md as a whole,
+and test_launch_printed.py the launchers' commands with --dry_run.
 """
 
-import contextlib
-import io
 import json
 import os
 import pathlib
@@ -14,13 +12,8 @@ import re
 import shlex
 import subprocess
 import sys
-import types
 
-import numpy as np
 import pytest
-from matplotlib import pyplot
-
-from scaling.results import records
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -119,53 +112,3 @@ def test_files_and_names_on_a_page_are_in_the_tree(page):
     text = page.read_text()
     paths, names = PATH.findall(text), dict.fromkeys(NAME.findall(text))
     assert not [path for path in paths if not (ROOT / path).exists()] + [name for name in names if not exists(name)]
-
-
-# ------------------------------------------------------------------------------------------ the notebook
-
-
-@pytest.fixture
-def drive(tmp_path):
-    """A workdir in Drive whose runs follow a planted law."""
-    workdir, rng = tmp_path / "quickstart", np.random.default_rng(0)
-    (workdir / "report").mkdir(parents=True)
-    (workdir / "report" / "index.html").write_text("<p>a report</p>")
-    (workdir / "study.json").write_text(json.dumps({"metric": "bits_per_byte", "unit": "tokens", "law": "chinchilla"}))
-    for n in (5e3, 2e4, 7e4, 3e5):
-        for d in (4e4, 8e4, 1.6e5, 3.2e5):
-            bits = (1.1 + 14 * n**-0.33 + 160 * d**-0.38) * (1 + 0.003 * rng.standard_normal())
-            records.Records(workdir).write({
-                "fingerprint": f"{int(n):08x}{int(d):08x}", "role": "sweep", "family": "transformer",
-                "params_non_embedding": int(n), "tokens_seen": int(d), "tokens_unique": int(d), "flops": 6 * n * d,
-                "learning_rate": 1e-2, "seed": 0,
-                "bits_per_byte": float(bits), "loss": float(bits), "diverged": False})
-    return workdir
-
-
-def test_the_cells_of_the_notebook_page_run(drive, monkeypatch):
-    shown, mounted = [], []
-    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(
-        drive=types.SimpleNamespace(mount=mounted.append)))
-    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(
-        HTML=lambda filename: pathlib.Path(filename).read_text(), display=shown.append))
-    namespace, said = {}, io.StringIO()
-    with contextlib.redirect_stdout(said):
-        for code in blocks(ROOT / "docs" / "colab.md", "python"):
-            exec(code.replace("/content/drive/MyDrive/scaling/quickstart", str(drive)), namespace)
-    pyplot.close("all")  # other tests of this process expect none
-    assert mounted == ["/content/drive"] and shown == ["<p>a report</p>"]
-    assert len(namespace["runs"]) == 16 and "alpha" in said.getvalue()
-
-
-def test_what_the_notebook_keeps_in_drive_comes_back(tmp_path):
-    """The bash cell restores earlier results and copies new ones; here it copies once instead of every two minutes."""
-    [cell] = [code for code in blocks(ROOT / "docs" / "colab.md", "bash") if code.startswith("%%bash")]
-    once = cell.removeprefix("%%bash\n").replace("while sleep 120; do", "for once in 1; do")
-    script = once.replace("/content", str(tmp_path))
-    (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart").mkdir(parents=True)
-    (tmp_path / "drive" / "MyDrive" / "scaling" / "quickstart" / "old").write_text("earlier")
-    (tmp_path / "runs" / "larger").mkdir(parents=True)
-    (tmp_path / "runs" / "larger" / "new").write_text("now")
-    subprocess.run(["bash", "-ec", script + "wait"], check=True)
-    assert (tmp_path / "runs" / "quickstart" / "old").read_text() == "earlier"
-    assert (tmp_path / "drive" / "MyDrive" / "scaling" / "larger" / "new").read_text() == "now"

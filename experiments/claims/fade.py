@@ -53,9 +53,11 @@ def analyse(name: str, part: Trained) -> Finding:
         slope.value, math.nan, math.nan, len(runs), "The speed-ups do not lie on a line, so its slope says nothing.")
     gain = Estimate(*np.exp([first.value, first.low, first.high]).tolist(), len(runs))
     table = found.table
-    panel = Panel("FLOPs", "speed-up of Muon over AdamW", [
-        Line("measured", *(list(table[column]) for column in ("flops", "speedup", "low", "high"))),
-        Line("line", list(table["flops"]), [math.exp(found.at(flops).value) for flops in table["flops"]], dots=False)])
+    lines = [Line("measured", *(list(table[column]) for column in ("flops", "speedup", "low", "high")))]
+    if straight:
+        lines.append(Line("line", list(table["flops"]), [math.exp(found.at(flops).value) for flops in table["flops"]],
+                          dots=False))
+    panel = Panel("FLOPs", "speed-up of Muon over AdamW", lines, log_y=True)
     return Finding({"trend": trend, "gain": gain}, panel, said)
 
 

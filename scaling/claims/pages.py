@@ -6,6 +6,7 @@ Both are made from verdicts alone, the small JSON files that a repository keeps,
 from __future__ import annotations
 
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from scaling.figures import plot, words
 from scaling.store import files
 
 MARKS = "<!-- claims -->", "<!-- end of claims -->"
+WIDE = 46  # characters of a line above a panel
 COMMAND = "python -m experiments.claims --run={id} --budget={budget} --workdir=runs/claims"
 
 
@@ -79,6 +81,7 @@ def draw_panels(found: Mapping) -> Figure | None:
     figure, grid = plot.panels(1, len(panels))
     for axes, (name, panel) in zip(grid[0], panels.items()):
         named = f"{name}: {panel['y']}" if len(panels) > 1 else panel["y"]
+        named = textwrap.fill(named, WIDE - len(panel["labels"]))
         plot.dress(axes, panel["x"], named, panel["labels"], log_x=panel["log_x"])
         ends = []
         for number, line in enumerate(panel["lines"]):

@@ -28,6 +28,7 @@ import pandas as pd
 import scaling
 from scaling import experiment, laws
 from scaling.experiment import RateRule
+from scaling.figures import plot
 from scaling.study.definition import Definition
 from scaling.study.study import Study
 from scaling.sweeps.runner import TrainingOptions
@@ -127,7 +128,8 @@ for panel, (family, metric) in zip(axes, METRICS.items(), strict=True):
         panel.plot(some["flops"], some[metric], "o-", label=f"width {width}")
     on_it = frontier(tables[family], metric)
     panel.plot(on_it["flops"], on_it[metric], "k--", linewidth=1, label="frontier")
-    panel.set(xscale="log", yscale="log", title=family, xlabel="compute C (FLOPs)", ylabel=metric.replace("_", " "))
+    panel.set(xscale="log", title=family, xlabel="compute C (FLOPs)", ylabel=metric.replace("_", " "))
+    plot.finish(panel)  # round ticks
 axes[0].legend(frameon=False)
 plt.show()
 

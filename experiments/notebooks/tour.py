@@ -125,7 +125,9 @@ for params, some in table.groupby("params_non_embedding"):
     mean = some.groupby("tokens_seen")["bits_per_byte"].mean()
     axes.plot(mean.index, mean, "o-", label=f"N = {params:,}")
 axes.set(xscale="log", xlabel="tokens seen D", ylabel="bits per byte")
-axes.legend(frameon=False)
+axes.set_xticks(config.tokens, [f"{tokens / 1000:.0f}k" for tokens in config.tokens])
+axes.minorticks_off()
+axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
@@ -160,7 +162,7 @@ laws.plots.fit(law, boot)
 # show.
 
 # %%
-study.go()
+page = study.go()
 
 # %%
 forecast = laws.forecast.read(f"{WORKDIR}/forecast.json")
@@ -193,7 +195,7 @@ print("def " + best.generate(["def "], tokens=100 if SMALL else 300, temperature
 # %% [markdown]
 # ## From here
 #
-# * The whole study is one page: `runs/tour/report/index.html`. On Colab, `display(HTML(filename=...))` shows it here.
+# * The whole study is one page: the file `page`. On Colab, `display(HTML(filename=...))` shows it here.
 # * From a checkout, one command does all of this: `python -m experiments.run --config=configs/quickstart.py
 #   --workdir=runs/quickstart`.
 # * The notebook `families` does the same with images, `own_csv` starts from a table, and `checkpoints` looks into the

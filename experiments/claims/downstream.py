@@ -84,7 +84,7 @@ def judge(name: str, runs) -> Finding:
     two = laws.two_step(points, "power", "downstream", metric="failed")
     at = float(held["flops"].iloc[0])
     said = two.predict(at)
-    forecasts = two.bootstrap(500).samples(at, noise=False)
+    forecasts = np.clip(two.bootstrap(500).samples(at, noise=False), 0, 1)  # shares; a link may run away in a resample
     rng, count = np.random.default_rng(0), len(held)
     seen = held["failed"].mean() + rng.standard_t(count - 1, len(forecasts)) * held["failed"].sem()
     low, high = np.quantile(seen - forecasts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -12,9 +12,13 @@ import pytest
 pytest.importorskip("jupytext", reason="pip install -e '.[notebooks]'")
 
 import nbformat  # noqa: E402
+from boxed_flags import Box  # noqa: E402
 
-from tools import _notebooks, build_notebooks  # noqa: E402
+from tools import _notebooks  # noqa: E402
 from tools._notebooks import NOTEBOOKS, ROOT  # noqa: E402
+
+with Box():
+    from tools import build_notebooks
 
 SLOW = {"tour", "families", "checkpoints"}  # they compile three programs or more
 each = pytest.mark.parametrize("name", NOTEBOOKS)

@@ -29,7 +29,7 @@ CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000), (24, 6_000))  # widths and im
 
 def get_config(scale="full"):
     config = GAN.config()
-    config.variant = "full"
+    config.quick, config.corners = False, ()
     config.title = "Generative adversarial networks on rendered letters"
     config.metric, config.beside = "fd_infinity_relative", ("kid", "missed", "critic_advantage")
     config.law, config.target_seeds = "bounded", 3
@@ -40,7 +40,8 @@ def get_config(scale="full"):
     config.seeds = (8, 6, 6, 6, 6, 6)  # of each amount; they count from config.seed
     config.target_width, config.target_amount = 48, 78_000
     if scale in ("quick", "rates"):
-        config.variant = scale
+        config.quick = True
+        config.corners = CORNERS if scale == "rates" else ()
         config.amounts = (3_000, 4_200, 6_000, 8_500, 12_000, 17_000)
         config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 16, 16, 12)
         config.seeds, config.target_seeds = (4, 4, 4, 4, 4, 4), 1
@@ -49,16 +50,13 @@ def get_config(scale="full"):
 
 
 def sweep(config):
-    if config.variant == "rates":
-        return ladder(config).rates(config, CORNERS)
     return ladder(config).sweep(config)
 
 
 def target(config, learning_rate):
-    """The run that is forecast, at the rate of the ladder; a pilot has none."""
-    del learning_rate
-    return None if config.variant == "rates" else ladder(config).target(config)
+    del learning_rate  # the rule of the ladder gives it
+    return ladder(config).target(config)
 
 
 def ladder(config):
-    return GAN if config.variant == "full" else QUICK_GAN
+    return QUICK_GAN if config.quick else GAN

@@ -27,7 +27,7 @@ def sweep(config):
     rungs, runs = fade.RUNGS["5m"][config.family.name][0], []
     for width, amount in (rungs[0], rungs[-1]):
         for seed in range(config.seed, config.seed + config.seeds):
-            run = getattr(_recipes, config.family.name)(width, amount, seed)
+            run = _recipes.RECIPES[config.family.name](width, amount, seed)
             for factors, change in ((config.muon, {}), (config.adamw, fade.ADAMW[config.family.name])):
                 runs += [run.replace(change | {"optim.learning_rate": run.optim.learning_rate * factor})
                          for factor in factors]

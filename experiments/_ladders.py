@@ -76,12 +76,15 @@ class Rungs:
         return by_rule(chain(*cells), self.rule)
 
     def sweep(self, config) -> list[Experiment]:
-        """The triangle of `config.widths`: `config.widest` is the largest width of each amount."""
+        """The pilot at `config.corners`, if there are any. Otherwise the triangle of `config.widths`, where each amount has
+        its largest width in `config.widest` and its number of seeds in `config.seeds`."""
+        if config.corners:
+            return self.rates(config, config.corners)
         return self.triangle(config, config.widths, dict(zip(config.amounts, config.widest, strict=True)), config.seeds)
 
-    def target(self, config) -> Experiment:
-        """The run of `config.target_width` on `config.target_amount`."""
-        return self.run(config, config.target_width, config.target_amount)
+    def target(self, config) -> Experiment | None:
+        """The run of `config.target_width` on `config.target_amount`; None for a pilot, which forecasts nothing."""
+        return None if config.corners else self.run(config, config.target_width, config.target_amount)
 
 
 def whole_batch(size: float) -> int:

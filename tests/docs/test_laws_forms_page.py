@@ -6,6 +6,7 @@ import planted_laws
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot
 from planted_laws import EXAMPLES, LOOSE, PLANTED, planted
 
 from scaling import laws
@@ -22,6 +23,7 @@ def page(tmp_path_factory):
         yield register_examples(draw=True)
     FORMS.clear()
     FORMS.update(before)
+    pyplot.close("all")  # the page draws; other tests of this process expect no open figure
 
 
 def test_every_law_of_the_page_is_tested_here(page):

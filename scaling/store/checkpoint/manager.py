@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 import warnings
 
 import jax
@@ -131,7 +132,7 @@ class Checkpoints:
         for path in list(self._directory.iterdir()) if self._directory.exists() else []:
             if ocp.path.step.is_path_temporary(path):
                 warnings.warn(f"checkpoint {os.fspath(path)} is half-written, skipped and removed", stacklevel=4)
-                path.rmtree()
+                _remove_tree(path)
 
     def _remove_damaged_scores(self):
         """Removes scores that orbax, which reads all of them at its start, could not read."""
@@ -158,6 +159,17 @@ def _registry(arrays):
     registry.add("state", ocp.args.PyTreeSave, arrays)
     registry.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
     return registry
+
+
+def _remove_tree(path):
+    """Removes a directory into which the threads of a save that failed may still be writing, for a second or two."""
+    for pause in (0.1, 0.2, 0.4, 0.8, 1.6):
+        try:
+            return path.rmtree()
+        except OSError:  # it has a new file, or a file of it was renamed
+            time.sleep(pause)
+    if path.exists():
+        path.rmtree()
 
 
 def _policy(keep, keep_best):

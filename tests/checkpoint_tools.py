@@ -27,7 +27,7 @@ def refused(result, *parts, code=1):
 
 
 def experiment(family=TINY, **changes) -> experiments.Experiment:
-    return experiments.Experiment(family=family, data=experiments.KINDS[family.reads]()).replace(changes)
+    return experiments.Experiment(family=family, data=experiments.kind_read(family)()).replace(changes)
 
 
 @functools.cache

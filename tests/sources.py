@@ -5,7 +5,7 @@ import numpy as np
 
 from scaling import experiment as experiments
 from scaling import families
-from scaling.experiment import KINDS, Text
+from scaling.experiment import Text, kind_read
 
 # Families that an optimiser trains, and those that are solved.
 TRAINED = [families.name(cls) for cls in families.all() if not families.is_solved(cls)]
@@ -39,7 +39,7 @@ class ExampleSource:
 def tiny(name, **changes):
     """An experiment with the smallest model of a family, small enough for eight devices and many tests."""
     cls = families.find(name)
-    data = KINDS[cls.reads]
+    data = kind_read(cls)
     own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is Text else {"data.examples": 8 * 12}
     small = {"length": 16, "vocab": 32} | ({"layers": 1} if hasattr(cls, "layers") else {}) if data is Text else {}
     small |= {"width": 16} if "layers" in small else {}

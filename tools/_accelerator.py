@@ -18,7 +18,7 @@ from jax import lax
 from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import chips
-from scaling.experiment import KINDS, Text
+from scaling.experiment import Text, kind_read
 from scaling.nn import remat
 from scaling.training.program import Program
 from scaling.training.step import run_span
@@ -109,7 +109,7 @@ def products(sizes: Sizes, note, left):
 def step(family, batch: int, runs: int, total: float, layout="", microbatch=0, steps_per_call=256) -> dict:
     """Seconds, memory and rate of one step of the train loop with its optimiser, for packed `runs` over all devices."""
     shape = {"length": family.length} if family.reads == "text" else {}
-    data = KINDS[family.reads](batch=batch, **shape)
+    data = kind_read(family)(batch=batch, **shape)
     data = dataclasses.replace(data, **{data.unit: data.per_step * 10**6})
     e = experiments.Experiment(family=family, data=data, microbatch=microbatch)
     e = e.replace({"layout": layout or e.layout})
@@ -170,7 +170,7 @@ def packed(member: str, how: dict, sizes: Sizes, note, left):
     """Small runs packed into one program: units per second of all of them, and the ratio to one run alone."""
     alone, kind = None, families.find(member)
     small = kind.ladder(sizes.packed if kind.reads == "text" else sizes.images, **how)
-    batch = max(jax.device_count(), KINDS[kind.reads]().batch if sizes.runs > 2 else 2)
+    batch = max(jax.device_count(), kind_read(kind)().batch if sizes.runs > 2 else 2)
     if kind.reads == "text":
         small = dataclasses.replace(small, length=Text().length)
     for runs in sizes.packs:

@@ -11,7 +11,7 @@ from jax import lax
 from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import speed
-from scaling.experiment import KINDS
+from scaling.experiment import Images, Text
 from scaling.families.transformer import Transformer
 from scaling.nn import attention
 from scaling.training.program import Program, options_for_many_calls
@@ -45,14 +45,14 @@ class Rows:
 def experiment(case, **how):
     """The experiment of a case. `how` are fields of it that do not change results, such as microbatch."""
     if isinstance(case, cases.Text):
-        data = KINDS["text"](batch=case.batch, length=case.length)
+        data = Text(batch=case.batch, length=case.length)
         matrices = 12 * case.layers * case.width**2
         family = Transformer.ladder(max(matrices, 5e3), width=case.width, layers=case.layers, heads=case.heads,
                                     **data.family_fields())
         name = "transformer"
     else:
         name, body = case.member.split("/")
-        data = KINDS["images"](batch=case.batch)
+        data = Images(batch=case.batch)
         family = families.find(name).ladder(case.size, body=body, **data.family_fields())
     e = experiments.Experiment(family=family, data=data)
     return e.replace({"optim.learning_rate": 1e-4, **ADAM.get(name, {}), **how})  # small, since random data teach nothing

@@ -97,9 +97,9 @@ def peer(who, sweep, model, tokens, data, output, nanodo=None) -> float:
 EXPORT = """
 import json, sys
 import numpy as np
-from scaling.experiment import KINDS
+from scaling.experiment import Text
 fields, path = json.loads(sys.argv[1]), sys.argv[2]
-data = KINDS["text"](**fields)
+data = Text(**fields)
 source = data.load()
 sets = {f"evaluation_{i}": source.evaluation(split, data.evaluated)["tokens"] for i, split in enumerate(source.splits)}
 np.savez(path, train=source.arrays()["tokens"], **sets)

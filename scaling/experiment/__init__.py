@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from scaling.faces import lazy
 
 if TYPE_CHECKING:
-    from scaling.experiment.data import KINDS, Images, Text
     from scaling.experiment.experiment import (
         PARAMETRIZATIONS,
         SCHEDULES,
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
         knobs,
         to_dict,
     )
+    from scaling.experiment.kinds._discovery import find_kind, kind_read
+    from scaling.experiment.kinds.images import Images
+    from scaling.experiment.kinds.text import Text
     from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, made_from, results_version
     from scaling.experiment.names import program_key
     from scaling.experiment.rules import RateRule, by_rule
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from scaling.experiment.validation import validate
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["KINDS", "PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "RateRule",
-           "Start", "Text", "bases", "by_rule", "chain", "config", "family_at", "fingerprint", "from_config", "from_dict",
-           "grid", "knobs", "made_from", "program_key", "results_version", "taken", "takes_vocabulary", "to_dict",
-           "validate", "where", "zipped"]
+__all__ = ["PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "RateRule", "Start",
+           "Text", "bases", "by_rule", "chain", "config", "family_at", "fingerprint", "find_kind", "from_config",
+           "from_dict", "grid", "kind_read", "knobs", "made_from", "program_key", "results_version", "taken",
+           "takes_vocabulary", "to_dict", "validate", "where", "zipped"]

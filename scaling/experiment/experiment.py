@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from scaling import families
 from scaling.devices.layouts import LAYOUTS
-from scaling.experiment.data import KINDS, Text
+from scaling.experiment.kinds._discovery import build_data, kind_read, said_kind
+from scaling.experiment.kinds.text import Text
 from scaling.experiment.start import Start
 from scaling.experiment.validation import validate
 from scaling.fields import (
@@ -132,6 +133,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
     """The experiment as nested dicts of plain values with the family's name, for records and people."""
     out = dataclasses.asdict(dataclasses.replace(experiment, start=None))
     out["family"] = {"name": families.name(experiment.family), **out["family"]}
+    out["data"] |= said_kind(experiment.family, experiment.data)
     del out["start"]
     if (start := experiment.start) is not None:
         out["start"] = {"experiment": to_dict(start.experiment), "takes": dict(start.takes)}
@@ -142,7 +144,7 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     """The experiment of a dict of `to_dict`. It may be older than today's ranges, so only its fields are checked."""
     cls = families.find(values["family"]["name"])
     family = {k: v for k, v in values["family"].items() if k != "name"}
-    parts = {"family": build(cls, family, "family."), "data": build(KINDS[cls.reads], values["data"], "data."),
+    parts = {"family": build(cls, family, "family."), "data": build_data(cls, values["data"]),
              "optim": build(Optim, values["optim"], "optim.")}
     if start := values.get("start"):
         parts["start"] = Start(from_dict(start["experiment"]), start["takes"])
@@ -152,8 +154,10 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 # ------------------------------------------------------------------------------------------- configs
 
 
-def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
+def config(family: str = "transformer", kind: str = "", **changes) -> "config_dict.ConfigDict":
     """A config with every field of an experiment, so that flags can override all of them.
+
+    A family that reads several kinds of data gets a config for the one called `kind`, or else for the first.
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None), and so is `remat`; a
     value there overrides the ladder. The config also has the fields of a study: its title, the metric to fit and forecast,
@@ -167,7 +171,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
     """
     from ml_collections import config_dict  # only configs need it
     cls = families.find(family)
-    data = KINDS[cls.reads]()
+    data = kind_read(cls, kind)()
     small, large = fields(cls.ladder(cls.sizes()[0])), fields(cls.ladder(cls.sizes()[-1]))
     sizes = {"name": family, "size": 1e5}
     for f in dataclasses.fields(cls):
@@ -180,6 +184,7 @@ def config(family: str = "transformer", **changes) -> "config_dict.ConfigDict":
     study = {"title": "", "metric": "", "beside": (), "law": "best", "prompts": (), "stop_early": "",
              "tune": 0.25, "fit_edges": False, "target_seeds": 1}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
+    rest["data"] |= said_kind(cls, data)
     out = config_dict.ConfigDict({"family": sizes, **study, **rest})
     out.update_from_flattened_dict(changes)
     return out
@@ -203,7 +208,7 @@ def family_at(cfg, size: float):
 
 
 def _data(cfg, cls):
-    return build(KINDS[cls.reads], cfg.data.to_dict(), "data.")
+    return build_data(cls, cfg.data.to_dict())
 
 
 def _start(cfg) -> Start | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from scaling import families
+from scaling.experiment.kinds._discovery import said_kind
 from scaling.fields import leaves
 
 
@@ -14,7 +15,8 @@ def program_key(experiment, data: bool = True) -> str:
     differ in their data only, for functions that get all they need of these as arguments."""
     plain = {path: value for path, (value, kind) in leaves(experiment).items()
              if kind != "knob" and (data or not path.startswith("data."))}
-    return _hash({"family": families.name(experiment.family), **plain})
+    kind = said_kind(experiment.family, experiment.data)
+    return _hash({"family": families.name(experiment.family), **kind, **plain})
 
 
 def named_by(experiment, content: str, version: int, also: Mapping | None = None) -> str:
@@ -23,6 +25,7 @@ def named_by(experiment, content: str, version: int, also: Mapping | None = None
     what = {path: value for path, (value, kind) in leaves(experiment).items() if kind != "how" and path not in left_out}
     what |= dict(also or {})
     what |= {"family": families.name(experiment.family), "content": content}
+    what |= said_kind(experiment.family, experiment.data)
     if experiment.start is not None:  # the content names the run itself
         what["start.takes"] = experiment.start.takes
     return _hash({**what, "results_version": version})

@@ -11,7 +11,7 @@ import jax
 
 from scaling import axes, families
 from scaling.experiment import optimisers
-from scaling.experiment.data import KINDS
+from scaling.experiment.kinds._discovery import find_kind
 from scaling.experiment.parametrization import abstract_params
 from scaling.fields import ConfigError, check_fields, shown
 
@@ -46,10 +46,11 @@ def _check_kinds(experiment):
     if not isinstance(family, families.all()):
         raise ConfigError(f"family={shown(family)} is no family; write a member of one, such as "
                           "experiment.family_at(config, 1e5)")
-    wanted = KINDS[family.reads]
-    if not isinstance(data, wanted):
-        raise ConfigError(f"data={shown(data)} is no {wanted.__name__}, which a {families.name(family)} reads; write "
-                          f"experiment.{wanted.__name__}(...)")
+    wanted = [find_kind(name) for name in families.reads(family)]
+    if type(data) not in wanted:
+        names = " or ".join(kind.__name__ for kind in wanted)
+        raise ConfigError(f"data={shown(data)} is no {names}, which a {families.name(family)} reads; write "
+                          f"experiment.{wanted[0].__name__}(...)")
     if not hasattr(optim, "learning_rate"):
         raise ConfigError(f"optim={shown(optim)} is no Optim; write experiment.Optim(...)")
     start = experiment.start

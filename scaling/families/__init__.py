@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from scaling.faces import lazy
 
 if TYPE_CHECKING:
-    from scaling.families._discovery import all, find, name
+    from scaling.families._discovery import all, find, name, reads
     from scaling.families._family import Family, Metrics, Params, Player, is_solved
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Family", "Metrics", "Params", "Player", "all", "find", "is_solved", "name"]
+__all__ = ["Family", "Metrics", "Params", "Player", "all", "find", "is_solved", "name", "reads"]

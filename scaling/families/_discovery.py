@@ -1,44 +1,29 @@
-"""The families of this package, found by the names of their files."""
+"""The families of this package, found by the names of their files, and the kinds of data that they read."""
 
-import functools
-import importlib
-import os
-import pkgutil
-
+from scaling.faces import ByFile
 from scaling.fields import ConfigError, nearest, shown
 
+_FAMILIES = ByFile("scaling.families")
 
-@functools.cache
+
 def all() -> tuple[type, ...]:
     """Every family class in this package, in the order of file names."""
-    return tuple(map(_load, _modules()))
+    return _FAMILIES.classes
 
 
 def find(name: str) -> type:
     """The family class called `name`, in any capitals: `find("transformer")`."""
-    known = {module.replace("_", ""): module for module in _modules()}
-    if str(name).lower() not in known:
-        raise ConfigError(f"no family is called {shown(name)}, as in family.name=; {nearest(str(name).lower(), known)}")
-    return _load(known[str(name).lower()])
-
-
-@functools.cache
-def _modules() -> list[str]:
-    """The names of the files of this package that hold a family."""
-    names = [module.name for module in pkgutil.iter_modules([os.path.dirname(__file__)])]
-    return [name for name in names if not name.startswith("_")]
-
-
-def _load(module_name):
-    """The family class in a file of this package."""
-    module = importlib.import_module(f"scaling.families.{module_name}")
-    wanted = module_name.replace("_", "")
-    for name, value in vars(module).items():
-        if isinstance(value, type) and name.lower() == wanted:
-            return value
-    raise ImportError(f"{module.__file__} must define the family's class, called {wanted!r} in any capitals")
+    known = str(name).lower()
+    if known not in _FAMILIES.modules:
+        raise ConfigError(f"no family is called {shown(name)}, as in family.name=; {nearest(known, _FAMILIES.modules)}")
+    return _FAMILIES.load(known)
 
 
 def name(family) -> str:
     """The name of a family or of its class, as `find` takes it."""
     return (family if isinstance(family, type) else type(family)).__name__.lower()
+
+
+def reads(family) -> tuple[str, ...]:
+    """The names of the kinds of data that a family or its class can train on; the first is the one that configs take."""
+    return (family.reads,) if isinstance(family.reads, str) else tuple(family.reads)

@@ -91,7 +91,7 @@ class Family(Protocol):
       show that training broke down although all numbers are finite, else None.
     """
 
-    reads: ClassVar[str]  # the kind of data, a key of scaling.experiment.data.KINDS
+    reads: ClassVar[str | tuple[str, ...]]  # the kinds of data, see scaling.experiment.kinds; configs take the first
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters. Pure: may be vmapped, jitted with shardings, or only shape-evaluated."""

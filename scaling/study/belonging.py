@@ -248,9 +248,9 @@ def _target_changes(before: dict, forecast: dict, now: dict) -> list[str]:
 def _how_fields(now: dict) -> list[str]:
     """Paths of the fields of a config that do not enter a run's name."""
     family = families.find(now["family"])
-    parts = {"": experiments.Experiment, "optim.": experiments.Optim, "data.": experiments.KINDS[family.reads],
-             "family.": family}
-    return [prefix + f.name for prefix, part in parts.items() for f in dataclasses.fields(part) if f.metadata.get("how")]
+    parts = [("", experiments.Experiment), ("optim.", experiments.Optim), ("family.", family),
+             *(("data.", experiments.find_kind(kind)) for kind in families.reads(family))]
+    return [prefix + f.name for prefix, part in parts for f in dataclasses.fields(part) if f.metadata.get("how")]
 
 
 def _change(name: str, before, now) -> str:

@@ -8,7 +8,7 @@ from scaling import cost
 from scaling import experiment as experiments
 from scaling.devices import sharding
 from scaling.devices.remembered import remembered
-from scaling.experiment import KINDS, Optim
+from scaling.experiment import Optim, kind_read
 from scaling.families import is_solved
 from scaling.training.step import TRUNK, init_state, train_step
 
@@ -33,7 +33,7 @@ def step_flops_executed(experiment) -> int:
 @functools.lru_cache(maxsize=1024)
 @remembered(sharding.platform)
 def _executed(family, batch, optimiser, orthogonalise, trainable, form):
-    e = experiments.Experiment(family=family, data=KINDS[family.reads](batch=batch),
+    e = experiments.Experiment(family=family, data=kind_read(family)(batch=batch),
                                optim=Optim(name=optimiser, orthogonalise=orthogonalise, trainable=trainable))
     examples = jax.eval_shape(lambda: family.example_batch(batch, jax.random.key(0)))
     with sharding.as_on(sharding.platform(), form == "plain"):

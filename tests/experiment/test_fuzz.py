@@ -28,7 +28,7 @@ def hostile(path, cls, value):
     """Values for a field that holds `value`: those of no field in particular, those at the edges, and plausible ones."""
     part, _, name = path.rpartition(".")
     owner = {"family": cls, "optim": experiments.Optim, "": experiments.Experiment,
-             "data": experiments.KINDS[cls.reads]}[part]
+             "data": experiments.kind_read(cls)}[part]
     limits = owner.__dataclass_fields__[name].metadata["limits"]
     numbers = [n for n in (limits.least, limits.most, limits.above, limits.below) if n is not None]
     edges = [n + change for n in numbers for change in (-1, 0, 1)] if name not in SLOW_TO_TRACE else numbers[:1]

@@ -1,0 +1,39 @@
+"""The kinds of data of this package, found by the names of their files."""
+
+from scaling import families
+from scaling.experiment.kinds._kind import DataKind
+from scaling.faces import ByFile
+from scaling.fields import ConfigError, build, nearest, shown
+
+_KINDS = ByFile("scaling.experiment.kinds")
+
+
+def find_kind(name: str) -> type:
+    """The class of the kind called `name`: `find_kind("text")`."""
+    if name not in _KINDS.modules:
+        raise ConfigError(f"no kind of data is called {shown(name)}; {nearest(str(name), _KINDS.modules)}")
+    return _KINDS.load(name)
+
+
+def kind_read(family, kind: str = "") -> type:
+    """The class of the kind that a family, or its class, reads: the one called `kind`, or else its first.
+
+    Raises a ConfigError if the family reads no such kind.
+    """
+    known = families.reads(family)
+    if kind and kind not in known:
+        raise ConfigError(f"data.kind={shown(kind)} is not what a {families.name(family)} reads; write "
+                          f"{' or '.join(known)}")
+    return find_kind(kind or known[0])
+
+
+def said_kind(family, data) -> dict:
+    """{"kind": the name of the kind} of data that are not of the first kind that the family reads, else {}."""
+    kind = type(data).__name__.lower()
+    return {"kind": kind} if kind != families.reads(family)[0] else {}
+
+
+def build_data(family, values) -> DataKind:
+    """The data of these values of fields, and of "kind" where the family reads several."""
+    values = dict(values)
+    return build(kind_read(family, values.pop("kind", "")), values, "data.")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     )
     from scaling.experiment.kinds._discovery import find_kind, kind_read
     from scaling.experiment.kinds.images import Images
+    from scaling.experiment.kinds.labelled import Labelled
+    from scaling.experiment.kinds.pairs import Pairs
     from scaling.experiment.kinds.text import Text
     from scaling.experiment.legacy import RESULTS_VERSION, fingerprint, made_from, results_version
     from scaling.experiment.names import program_key
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from scaling.experiment.validation import validate
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Optim", "RateRule", "Start",
-           "Text", "bases", "by_rule", "chain", "config", "family_at", "fingerprint", "find_kind", "from_config",
-           "from_dict", "grid", "kind_read", "knobs", "made_from", "program_key", "results_version", "taken",
-           "takes_vocabulary", "to_dict", "validate", "where", "zipped"]
+__all__ = ["PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Labelled", "Optim", "Pairs",
+           "RateRule", "Start", "Text", "bases", "by_rule", "chain", "config", "family_at", "fingerprint",
+           "find_kind", "from_config", "from_dict", "grid", "kind_read", "knobs", "made_from", "program_key",
+           "results_version", "taken", "takes_vocabulary", "to_dict", "validate", "where", "zipped"]

@@ -39,11 +39,11 @@ def documents() -> list[str]:
     return [bytes(row).decode() for row in letters]
 
 
-def text(directory, storage: str) -> source.Source:
+def text(directory, storage: str) -> source.TextSource:
     """A source of 64 MiB of random text."""
     found = windows.prepare(pathlib.Path(directory) / storage, "train", LENGTH, tokenizers.Bytes(), documents,
                             progress=False, storage=storage)
-    return source.Source(storage, "random", tokenizers.Bytes(), LENGTH, BATCH, 0, found, {}, {})
+    return source.TextSource(storage, "random", tokenizers.Bytes(), LENGTH, BATCH, 0, found, {}, {})
 
 
 class RandomImages:

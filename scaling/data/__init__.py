@@ -1,4 +1,4 @@
-"""Data: `load_text` and `load_images` take a name and return a source of batches.
+"""Data: `load_text`, `load_images`, `load_pairs` and `load_labelled` take a name and return a source of batches.
 
     source = load_text("pycode/stdlib", length=256, batch=16)
     source.batch(seed=0, step=3)["tokens"]         # int32 [16, 257], a pure function of its arguments
@@ -15,6 +15,15 @@ Names of images: `glyphs` and `glyphs/<set>` (an endless stream of rendered char
   matplotlib), `tfds:<name>[/<config>]` (any TFDS image data set), `images:<file, folder or glob>` (one's own files),
   `teacher` (images of a few levels, whose entropy is known).
 
+    source = load_pairs("docstrings", source_length=256, length=64, batch=16)
+    source.batch(seed=0, step=3)["target"]         # int32 [16, 65]
+
+Names of pairs of texts: `postfix` (expressions and their postfix form, exact and without end), `docstrings` (functions and
+  what they do), `lohelp/en-de` (help pages in any two languages, from packages of Debian), `tfds:<name>[/<config>]`,
+  `pairs:<file, folder or glob>`. Names of texts with labels: `packages` (which package a function is from),
+  `tfds:<name>[/<config>]`, `labelled:<file, folder or glob>`. `own:<module>.<function>` is the user's own source of either
+  kind, such as a `TableSource`.
+
 `source.contents` says what was found and what was left out, and `source.summary()` says it in sentences.
 """
 
@@ -24,8 +33,12 @@ from scaling.faces import lazy
 
 if TYPE_CHECKING:
     from scaling.data.images import ImageSource, load_images
-    from scaling.data.source import Source
+    from scaling.data.labelled import load_labelled
+    from scaling.data.pairs import load_pairs
+    from scaling.data.source import Source, TextSource
+    from scaling.data.table import TableSource
     from scaling.data.text import load_text
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["ImageSource", "Source", "load_images", "load_text"]
+__all__ = ["ImageSource", "Source", "TableSource", "TextSource", "load_images", "load_labelled", "load_pairs",
+           "load_text"]

@@ -1,7 +1,11 @@
-"""A source of batches. A batch is a pure function of (seed, step), equal whether streamed or resident on the device."""
+"""Sources of batches. A batch is a pure function of (seed, step), equal whether streamed or resident on the device.
+
+`Source` says what training asks of a source; `Feed` is the part that they share; `TextSource` is that of text.
+"""
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +18,42 @@ TABLES = 1 << 20     # examples; a longer epoch is not tabulated, and each batch
 TOGETHER = 1 << 20   # tokens that `batches` reads at once, so that what lies between the steps stays in the cache
 UNLIMITED = order.LIMIT - 1  # examples of a source without end
 EPOCHS = 3           # the key of the epochs' shuffles; windows.DOCUMENTS and windows.WINDOWS are other keys
+
+
+class Source(Protocol):
+    """What training, evaluation and the report ask of a source. `scaling.data.table.TableSource` makes one from arrays.
+
+    Attributes: `name`, for people; `fingerprint`, which names the content, so that runs on other content get other names;
+    `batch_size`; `splits`, the evaluation splits, the first one i.i.d. with training; `contents`, what was found (see
+    `scaling.data.contents`); and `unique_tokens` or `unique_examples`, the different units to train on, in the unit of its
+    kind of data.
+    """
+
+    name: str
+    fingerprint: str
+    batch_size: int
+    splits: tuple[str, ...]
+    contents: Mapping[str, Any]
+
+    def batches(self, seed: int, start: int, stop: int, rows: range | None = None) -> dict[str, np.ndarray]:
+        """The batches of steps start..stop-1, or `rows` of each: [steps, rows, ...]. A pure function of its arguments."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What lies on the device for `slice`, where data.feed is "resident"."""
+        raise NotImplementedError
+
+    def slice(self, arrays, seed, step) -> dict[str, Any]:
+        """The batch of a step in JAX, equal to that of `batches`; `seed` and `step` may be traced."""
+        raise NotImplementedError
+
+    def evaluation(self, split: str, count: int, /) -> dict[str, np.ndarray]:
+        """The first `count` units of an evaluation split, or all of it for 0; smaller sets are nested in larger ones."""
+        raise NotImplementedError
+
+    def summary(self) -> list[str]:
+        """Sentences about what was found in the data and what was left out."""
+        raise NotImplementedError
 
 
 class Feed:
@@ -102,7 +142,7 @@ class Feed:
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)))
 
 
-class Source(Feed):
+class TextSource(Feed):
     """Windows of length + 1 tokens of a corpus; made by `scaling.data.load_text`.
 
     The training windows lie in one fixed random order, which is that of the first epoch of seed 0. Other seeds and later
@@ -142,7 +182,7 @@ class Source(Feed):
         self.contents = {**found, "units": self.unique_tokens, "unit": "tokens"}
 
     def __repr__(self) -> str:
-        return (f"Source({self.name!r}, {self.tokenizer.name}, length={self.length}, "
+        return (f"TextSource({self.name!r}, {self.tokenizer.name}, length={self.length}, "
                 f"batch={self.batch_size}, unique_tokens={self.unique_tokens:,} of {self.tokens:,}, "
                 f"fingerprint={self.fingerprint})")
 

@@ -1,4 +1,4 @@
-"""`load_text`: from the name of a corpus to a `Source` of batches of tokens."""
+"""`load_text`: from the name of a corpus to a source of batches of tokens."""
 import functools
 import os
 
@@ -6,14 +6,14 @@ from scaling.data import blocks, corpus, tokenizers, windows
 from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
 from scaling.data.noise import Corruption
-from scaling.data.source import Source
+from scaling.data.source import TextSource
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
 
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
-              field: str = "", storage: str = "mapped", noise: float = 0.0, dirty: float = 1.0) -> Source | TokenStream:
+              field: str = "", storage: str = "mapped", noise: float = 0.0, dirty: float = 1.0) -> TextSource | TokenStream:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`.
@@ -66,4 +66,4 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
 
     train = split_windows("train", unique_tokens)
     splits = {split: functools.partial(split_windows, split) for split in found.splits}
-    return Source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents, noisy)
+    return TextSource(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents, noisy)

@@ -178,8 +178,8 @@ def config(family: str = "transformer", kind: str = "", **changes) -> "config_di
         if f.name in data.family_fields():
             continue
         laddered = small[f.name] != large[f.name]
-        kind = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
-        sizes[f.name] = config_dict.placeholder(kind) if laddered or kind is object else small[f.name]
+        wanted = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
+        sizes[f.name] = config_dict.placeholder(wanted) if laddered or wanted is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
     study = {"title": "", "metric": "", "beside": (), "law": "best", "prompts": (), "stop_early": "",
              "tune": 0.25, "fit_edges": False, "target_seeds": 1}

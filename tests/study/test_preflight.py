@@ -72,13 +72,13 @@ def test_a_workdir_that_cannot_be_one_is_refused_before_data_are_read(start, tmp
 
 
 def test_text_without_an_evaluation_set_is_refused(start, monkeypatch):
-    from scaling.data.source import Source
-    make = Source.__init__
+    from scaling.data.source import TextSource
+    make = TextSource.__init__
 
     def without(self, *arguments):
         make(self, *arguments)
         self.splits = ()
-    monkeypatch.setattr(Source, "__init__", without)
+    monkeypatch.setattr(TextSource, "__init__", without)
     with pytest.raises(ConfigError, match="data.name=text:.* has no evaluation set"):
         start()
 

@@ -76,6 +76,9 @@ class DataKind:
         """The judge that scores samples of a trained model, or None."""
         return None
 
+    def check_judge(self, source) -> None:
+        """Raises what `judge` would for this source, without the work of making one."""
+
     def check(self):
         """Raises a ConfigError for values, each in its range, that cannot run together."""
         if self.seen < self.per_step:

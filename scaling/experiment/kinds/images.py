@@ -101,5 +101,9 @@ class Images(DataKind):
         names = ("features", "samples", "critic_steps", "weights")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
+    def check_judge(self, source):
+        if self.judge_fields():
+            evaluate.check_judge(source, **self.judge_fields())
+
     def judge(self, source) -> Any:
         return evaluate.Judge(source, **self.judge_fields()) if self.judge_fields() else None

@@ -1,5 +1,6 @@
 """The Python blocks of the README and of docs/architecture.md run and do what the text beside them says."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -8,11 +9,13 @@ import pandas as pd
 import pytest
 from tiny_workdir import text_workdir
 
-from scaling import laws
+from scaling import experiment, laws
+from scaling.fields import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TESTED = {"README.md": ("scaling.load", "Runs.from_csv", "def sweep"), "docs/architecture.md": ("laws.register",)}
+TESTED = {"README.md": ("def load", "scaling.load", "Runs.from_csv", "def sweep"),
+          "docs/architecture.md": ("laws.register",)}
 
 
 def block(page, word):
@@ -66,3 +69,16 @@ def test_a_law_of_ones_own_can_be_fitted():
         assert laws.fit(runs, "logarithmic").params["c"] == pytest.approx(0.5, rel=0.05)
     finally:
         laws.FORMS.pop("logarithmic", None)
+
+
+def test_the_source_of_the_readme_teaches_words_backwards(tmp_path, monkeypatch):
+    (tmp_path / "reversal.py").write_text(block("README.md", "def load"))
+    monkeypatch.syspath_prepend(tmp_path)
+    data = experiment.Pairs(name="own:reversal.load", source_length=8, length=8, batch=4)
+    source = data.load()
+    for rows in (source.batch(0, 1), source.evaluation("held_out", 16)):
+        assert rows["source"].shape[1:] == (8,) and rows["target"].shape[1:] == (9,)
+        words, written = (["".join(map(chr, row)).strip("\0") for row in rows[name]] for name in ("source", "target"))
+        assert all(word == reverse[::-1] and len(word) == 6 for word, reverse in zip(words, written, strict=True))
+    with pytest.raises(DataError, match="own:<module>.<function>"):
+        dataclasses.replace(data, name="own:reversal.other").load()

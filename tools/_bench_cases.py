@@ -45,14 +45,38 @@ class Image(NamedTuple):
         return 1
 
 
+class Member(NamedTuple):
+    """A member of a family of sequences, on its own example batches."""
+
+    name: str
+    family: str  # family/variant
+    size: float  # parameters, about
+    batch: int = 32
+    length: int = 128
+
+    @property
+    def unit(self) -> str:
+        return "steps/s"
+
+    @property
+    def per_step(self) -> int:
+        return 1
+
+
+VARIANTS = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru"}, "mingru": {"cell": "mingru"}, "minlstm": {"cell": "minlstm"}}
+
+
 def build(values: dict):
     """The case of `case._asdict()`, which is how it comes to another process."""
-    return (Text if "width" in values else Image)(**values)
+    return (Text if "width" in values else Member if "family" in values else Image)(**values)
 
 
 TEXTS = (Text("S0", 64, 2, 2), Text("S1", 128, 4, 4), Text("S2", 256, 6, 8), Text("S3", 512, 8, 8))
 IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
                for member in IMAGE_MEMBERS for size in IMAGE_SIZES)
+SEQUENCES = ("transformer", "recurrent/lstm", "recurrent/gru", "recurrent/mingru", "recurrent/minlstm", "hmm")
+MEMBERS = tuple(Member(f"{family}/{size:.0e}".replace("e+0", "e"), family, size)
+                for family in SEQUENCES for size in (1e5, 1e6))
 TINY = (Text("tiny", 16, 1, 2, 4, 16), Image("vae/tokens/tiny", "vae/tokens", 1e4, 4))  # to check that the command works
 
 

@@ -11,7 +11,7 @@ from jax import lax
 from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import speed
-from scaling.experiment import Images, Text
+from scaling.experiment import Images, Text, kind_read
 from scaling.families.transformer import Transformer
 from scaling.nn import attention
 from scaling.training.program import Program, options_for_many_calls
@@ -26,20 +26,24 @@ class Rows:
     """A source of random examples that lie on the devices; each step takes the next batch of them."""
 
     def __init__(self, case):
-        if isinstance(case, cases.Text):
-            self.name, high, shape = "tokens", case.vocab, (case.length + 1,)
+        self.batch = case.batch
+        if isinstance(case, cases.Member):
+            found = experiment(case).family.example_batch(16 * case.batch, jax.random.key(0))
+            self.rows = {name: np.array(value) for name, value in found.items() if name != "bytes"}
         else:
-            self.name, high, shape = "image", 256, (16, 16, 1)
-        self.batch, count = case.batch, max(case.batch, min(EXAMPLES, 2**22 // int(np.prod(shape))))
-        self.count = count // case.batch * case.batch
-        self.rows = np.random.default_rng(0).integers(0, high, (self.count, *shape), dtype=np.uint8)
+            name, high, shape = (("tokens", case.vocab, (case.length + 1,)) if isinstance(case, cases.Text) else
+                                 ("image", 256, (16, 16, 1)))
+            count = max(case.batch, min(EXAMPLES, 2**22 // int(np.prod(shape)))) // case.batch * case.batch
+            self.rows = {name: np.random.default_rng(0).integers(0, high, (count, *shape), dtype=np.uint8)}
+        self.count = len(next(iter(self.rows.values())))
 
     def arrays(self):
-        return {self.name: self.rows}
+        return self.rows
 
     def slice(self, arrays, seed, step):
-        rows = lax.dynamic_slice_in_dim(arrays[self.name], step * self.batch % self.count, self.batch)
-        return {self.name: rows.astype("int32") if self.name == "tokens" else rows}
+        start = step * self.batch % self.count
+        rows = {name: lax.dynamic_slice_in_dim(value, start, self.batch) for name, value in arrays.items()}
+        return {name: value if name == "image" else value.astype("int32") for name, value in rows.items()}
 
 
 def experiment(case, **how):
@@ -50,6 +54,11 @@ def experiment(case, **how):
         family = Transformer.ladder(max(matrices, 5e3), width=case.width, layers=case.layers, heads=case.heads,
                                     **data.family_fields())
         name = "transformer"
+    elif isinstance(case, cases.Member):
+        name, _, variant = case.family.partition("/")
+        cls = families.find(name)
+        data = kind_read(cls)(batch=case.batch, length=case.length)
+        family = cls.ladder(case.size, **cases.VARIANTS.get(variant, {}), **data.family_fields())
     else:
         name, body = case.member.split("/")
         data = Images(batch=case.batch)

@@ -29,13 +29,15 @@ class Torch:
         if isinstance(built, cases.Text):
             from tools import _torch_text
             model = _torch_text.make(self.who, built.vocab, built.length, built.width, built.layers, built.heads)
-            step, parameters = _torch_text.trainer(model), sum(p.numel() for p in model.parameters())
-            rows = torch.randint(0, built.vocab, (16 * built.batch, built.length + 1))
+            windows, parameters = _torch_text.trainer(model), sum(p.numel() for p in model.parameters())
+            step = lambda batch: windows(batch["tokens"])  # noqa: E731
+            rows = {"tokens": torch.randint(0, built.vocab, (16 * built.batch, built.length + 1))}
         else:
             from tools import _bench_ours, _torch_twins
             e = _bench_ours.experiment(built)
             step, parameters = _torch_twins.trainer(e.family, e.optim)
-            rows = torch.from_numpy(_bench_ours.Rows(built).rows)
+            rows = {name: torch.from_numpy(value) for name, value in _bench_ours.Rows(built).rows.items()}
+            rows = rows if "image" in rows else {name: value.long() for name, value in rows.items()}
         self.ready[case["name"]] = [step, rows, 0, built.batch, threads]
         first, each = (self.run(case, 1, 1)["seconds"] for _ in range(2))
         return {"first": first - each, "seconds": each, "parameters": parameters}
@@ -52,8 +54,8 @@ class Torch:
             torch.set_num_threads(threads)
         start = time.perf_counter()
         for _ in range(steps):
-            step(rows[at:at + batch])
-            at = (at + batch) % len(rows)
+            step({name: value[at:at + batch] for name, value in rows.items()})
+            at = (at + batch) % len(next(iter(rows.values())))
         held[2] = at
         return {"seconds": time.perf_counter() - start}
 

@@ -1,4 +1,4 @@
-"""The VAE and the GAN of `scaling.families` in plain eager torch, for `tools.bench`.
+"""The families of the package in plain eager torch, for `tools.bench` and `tools.bench_families`.
 
 Sizes come from a family of the package. Networks, losses and updates are written as a user of torch would write them:
 `nn.Conv2d` in channels-last memory, `scaled_dot_product_attention`, one product for queries, keys and values, fused AdamW.
@@ -9,17 +9,20 @@ package's initialisation. Only machines with torch import this module.
 import torch
 from torch import nn
 
-from tools import _torch_gan, _torch_vae
+from tools import _torch_gan, _torch_sequences, _torch_vae
 
 
 def trainer(family, optim):
-    """(step, number of parameters); `step(images)` does one update of every player on uint8 images [B, H, W, 1]."""
+    """(step, number of parameters); `step` does one update of every player on a batch, a dict of tensors: {"image": uint8
+    [B, H, W, 1]}, or integers as in the family's example batches."""
+    if not hasattr(family, "image_size"):
+        return _sequences(family, optim)
     modules = _torch_vae.VAE(family) if hasattr(family, "likelihood") else _torch_gan.GAN(family)
     modules = modules.to(memory_format=torch.channels_last)
     adams = {name: _adamw(module, optim) for name, module in modules.players()}
 
-    def step(images):
-        pixels = images.permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1
+    def step(batch):
+        pixels = batch["image"].permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1
         for name, module in modules.players():
             parameters = list(module.parameters())
             grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(pixels), parameters)
@@ -29,6 +32,21 @@ def trainer(family, optim):
             adams[name].step()
 
     return step, sum(p.numel() for p in modules.parameters())
+
+
+def _sequences(family, optim):
+    module = _torch_sequences.make(family)
+    if module is None:
+        raise ValueError(f"there is no twin of {type(family).__name__} in torch")
+    adam, parameters = _adamw(module, optim), list(module.parameters())
+
+    def step(batch):
+        adam.zero_grad(set_to_none=True)
+        module.nats(batch).backward()
+        nn.utils.clip_grad_norm_(parameters, optim.clip)
+        adam.step()
+
+    return step, sum(p.numel() for p in parameters)
 
 
 def _adamw(module, o):

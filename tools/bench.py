@@ -60,7 +60,8 @@ class Bench:
         self.team, self.small, self.seconds, self.modes = team, flags.small, flags.seconds, flags.modes
         self.repeats, self.sweep_repeats = flags.repeats, flags.sweep_repeats
         self.all_cases = cases.TINY if flags.small else (*cases.TEXTS, *cases.IMAGES)
-        self.cases = cases.matching(self.all_cases, flags.sizes)
+        self.cases = cases.matching(self.all_cases if flags.small else (*self.all_cases, *cases.MEMBERS),
+                                    flags.sizes or [case.name for case in self.all_cases])
         self.sweeps = cases.matching(cases.TINY_SWEEPS if flags.small else cases.SWEEPS, flags.sweeps)
         self.depths = cases.TINY_DEPTHS if flags.small else cases.DEPTHS
         self.packs = cases.TINY_PACKS if flags.small else cases.PACKS
@@ -145,7 +146,7 @@ def parse(argv=None):
         return tuple(filter(None, text.split(",")))
 
     parser.add_argument("--parts", type=some(tuple(PARTS)), default=USUAL, help="some of " + ",".join(PARTS))
-    parser.add_argument("--sizes", type=words, default=("*",), help="names or patterns of models, such as S0,'vae/*'; "
+    parser.add_argument("--sizes", type=words, help="names or patterns of models, such as S0,'vae/*'; "
                         f"all of {', '.join(case.name for case in (*cases.TEXTS, *cases.IMAGES))} by default")
     parser.add_argument("--modes", type=some(MODES), default=MODES, help="single, packed or both (default)")
     parser.add_argument("--sweeps", type=words, default=("*",), help="names or patterns of sweeps, all by default: "

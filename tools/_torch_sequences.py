@@ -1,0 +1,107 @@
+"""Sequence families of the package in plain eager torch, for `tools.bench_families`.
+
+Each is written as a user of torch would write it: `nn.LSTM` and `nn.GRU`, a loop over steps where torch has no better way,
+`scaled_dot_product_attention`. Sizes come from a family of the package. `nats(batch)` is the mean loss of a batch, which is
+a dict of int64 tensors like the package's example batches.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tools import _torch_text
+
+
+def make(family):
+    """The twin of a family of the package, or None where torch has none."""
+    name = type(family).__name__.lower()
+    if name == "transformer":
+        f = family
+        return Windows(_torch_text.Transformer(f.vocab, f.length, f.width, f.layers, f.heads, f.mlp))
+    if name == "recurrent":
+        return Windows(Recurrent(family))
+    return {"hmm": HMM}[name](family) if name == "hmm" else None
+
+
+class Windows(nn.Module):
+    """The loss of a network from tokens to logits on windows of tokens."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def nats(self, batch):
+        tokens = batch["tokens"]
+        return functional.cross_entropy(self.network(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+
+
+class Recurrent(nn.Module):
+    """Tokens, int64 [B, S] -> logits [B, S, vocab], as `scaling.families.recurrent.Recurrent` without dropout."""
+
+    def __init__(self, f):
+        super().__init__()
+        cells = {"lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU, "minlstm": MinLSTM}
+        self.embed, self.norm = nn.Embedding(f.vocab, f.width), nn.RMSNorm(f.width, eps=1e-6)
+        self.readout = nn.Linear(f.width, f.vocab, bias=False)
+        self.norms = nn.ModuleList(nn.RMSNorm(f.width, eps=1e-6) for _ in range(f.layers))
+        self.cells = nn.ModuleList(cells[f.cell](f.width, f.width, batch_first=True) for _ in range(f.layers))
+        self.outs = nn.ModuleList(nn.Linear(f.width, f.width, bias=False) for _ in range(f.layers))
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for norm, cell, out in zip(self.norms, self.cells, self.outs):
+            x = x + out(cell(norm(x))[0])
+        return self.readout(self.norm(x))
+
+
+class MinGRU(nn.Module):
+    """minGRU in logarithms, whose steps are one cumulative sum (Feng et al. 2024, algorithms 6 and 7)."""
+
+    gates = 2
+
+    def __init__(self, inputs, state, batch_first=True):
+        super().__init__()
+        self.inputs = nn.Linear(inputs, self.gates * state)
+
+    def logarithms(self, x):
+        z, new = self.inputs(x).chunk(2, -1)
+        return -functional.softplus(z), -functional.softplus(-z) + _log_positive(new)
+
+    def forward(self, x):
+        keep, new = self.logarithms(x)
+        kept = keep.cumsum(1)
+        return torch.exp(kept + torch.logcumsumexp(new - kept, 1)), None
+
+
+class MinLSTM(MinGRU):
+    """minLSTM likewise (algorithm 8)."""
+
+    gates = 3
+
+    def logarithms(self, x):
+        f, i, new = self.inputs(x).chunk(3, -1)
+        forget = functional.softplus(-f) - functional.softplus(-i)
+        return -functional.softplus(forget), -functional.softplus(-forget) + _log_positive(new)
+
+
+def _log_positive(x):
+    return torch.where(x >= 0, torch.log(functional.relu(x) + 0.5), -functional.softplus(-x))
+
+
+class HMM(nn.Module):
+    """The forward algorithm of `scaling.families.hmm.HMM`, a step at a time."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(f.states))
+        self.move, self.emit = nn.Parameter(torch.randn(f.states, f.states)), nn.Parameter(torch.randn(f.states, f.vocab))
+
+    def nats(self, batch):
+        tokens, emit = batch["tokens"], self.emit.log_softmax(1).T
+        move, belief, found = self.move.softmax(1), self.start.softmax(0)[None], []
+        for token in tokens.unbind(1):
+            seen = torch.log(belief @ move) + emit[token]
+            total = seen.logsumexp(1, keepdim=True)
+            belief = torch.exp(seen - total)
+            found.append(-total)
+        return torch.cat(found[1:], 1).mean()

@@ -1,5 +1,7 @@
 """The network of `scaling.families.transformer`: embedding, a stack of pre-norm blocks, readout."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,7 +17,7 @@ class Decoder(LanguageNetwork):
     """The whole network; `layers` holds its blocks, stacked."""
 
     def __init__(self, f, layers, draw):
-        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases)
+        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, cap=f.logit_cap)
 
     def __call__(self, tokens, cache=None):
         """Tokens, integer [B, S], and a cache or None -> float32 logits [B, S, vocab] and the cache with these tokens.
@@ -29,21 +31,28 @@ class Decoder(LanguageNetwork):
         x, kv = self.run(self.embed_at(tokens, positions), positions, cache and (cache["k"], cache["v"]))
         return self.logits(x), cache and {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1]}
 
-    def hidden(self, tokens):
-        """Tokens, integer [B, S] -> outputs of the last layer [B, S, width]."""
+    def hidden(self, tokens, noise=None):
+        """Tokens, integer [B, S] -> outputs of the last layer [B, S, width]. With `noise`, (key, numbers of the examples),
+        there is dropout."""
         positions = jnp.arange(tokens.shape[1])[None]
-        return self.run(self.embed_at(tokens, positions), positions)[0]
+        return self.run(self.embed_at(tokens, positions), positions, noise=noise)[0]
 
-    def run(self, x, positions, kv=None):
-        """Embedded tokens [B, S, width] through all layers. `kv` is (keys, values) of the cache, or None."""
-        graphdef, states = nnx.split(self.layers)
+    def run(self, x, positions, kv=None, noise=None):
+        """Embedded tokens [B, S, width] through all layers. `kv` is (keys, values) of the cache, or None, and `noise` is that
+        of `hidden`."""
+        f, (graphdef, states) = self.family, nnx.split(self.layers)
+        keys = None if noise is None else jax.random.split(noise[0], (f.layers + 1, 2))  # two branches in each layer
 
-        def layer(x, state_and_cache):
-            state, kv = state_and_cache
-            return nnx.merge(graphdef, state)(x, positions, kv)
+        def dropped(keys, place, x):
+            return x if noise is None else nn.dropout(x, f.dropout, keys[place], noise[1])
 
-        layer = remat.recomputed(layer, self.family.remat)
-        return nn.through_layers(layer, x, states, kv, unroll=1 if self.family.scan else self.family.layers)
+        def layer(x, own):
+            state, (kv, keys) = own
+            return nnx.merge(graphdef, state)(x, positions, kv, functools.partial(dropped, keys))
+
+        layer = remat.recomputed(layer, f.remat)
+        first, keys = (None, None) if keys is None else (keys[0], keys[1:])
+        return nn.through_layers(layer, dropped(first, 0, x), states, (kv, keys), unroll=1 if f.scan else f.layers)
 
 
 def init_cache(family, batch, capacity):
@@ -64,10 +73,11 @@ class DecoderBlock(nnx.Module):
         self.mlp = nn.Mlp(draw, f.width, f.mlp, activation=f.activation, bias=f.biases, scale_out=scale,
                           dtype=jnp.dtype(f.dtype))
 
-    def __call__(self, x, positions, kv=None):
+    def __call__(self, x, positions, kv, dropped):
+        """`dropped(branch, y)` is dropout of what a branch, 0 or 1, writes."""
         attended, kv = self.attention(self.attention_norm(x), positions, kv)
-        x = x + scaled(attended, self.branch)
-        return nn.constrain(x + scaled(self.mlp(self.mlp_norm(x)), self.branch), "embed"), kv
+        x = x + scaled(dropped(0, attended), self.branch)
+        return nn.constrain(x + scaled(dropped(1, self.mlp(self.mlp_norm(x))), self.branch), "embed"), kv
 
 
 class Attention(nnx.Module):

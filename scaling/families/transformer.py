@@ -13,7 +13,7 @@ from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock, init_cache
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
 from scaling.families._ladder import nearest_shape
-from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted
+from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted, with_penalties
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention, readout, remat
 
@@ -35,6 +35,11 @@ class Transformer:
     et al. 2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied.
     Tied ones have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
     1/sqrt(width) on the way out (T5, Raffel et al. 2020). Otherwise each token would predict itself.
+
+    `dropout` drops embeddings and what each branch writes to the residual stream, in training alone (Vaswani et al.,
+    section 5.4). `z_loss` times the mean square of log Z, the logarithm of the sum of exponentials of the logits, is added
+    to what training minimises, but not to the metric "loss" (PaLM, Chowdhery et al. 2204.02311, section 5). With
+    `logit_cap`, logits are cap tanh(logits / cap) (Gemma 2, 2408.00118, section 2).
     """
 
     reads: ClassVar[str] = "text"
@@ -56,6 +61,9 @@ class Transformer:
     logit_scale: float = static(1.0, above=0)
     base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
+    dropout: float = static(0.0, later=True, least=0, below=1)
+    z_loss: float = static(0.0, later=True, least=0, most=1e6, meaning="the coefficient of the mean square of log Z")
+    logit_cap: float = static(0.0, later=True, least=0, most=1e6, meaning="what logits stay below, or 0")
     dtype: str = static("float32", choices=DTYPES)
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
@@ -100,13 +108,16 @@ class Transformer:
         return self.module(params)(tokens)[0]
 
     def loss(self, params, batch, key):
-        """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
-        del key
+        """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; dropout also reads {"example": int32 [B]}, the
+        numbers of the examples, and the key."""
         network, (tokens, targets) = self.module(params), shifted(batch)
-        return mean_loss(network.nats(network.hidden(tokens), targets))
+        noise = (key, batch["example"]) if self.dropout else None
+        nats, log_sums = network.nats_and_log_sums(network.hidden(tokens, noise), targets)
+        penalties = {"z_loss": (self.z_loss, jnp.square(log_sums).mean())} if self.z_loss else {}
+        return with_penalties(*mean_loss(nats), penalties)
 
     def evaluate(self, params, batch, key):
-        """The metrics of `scaling.families._text.likelihood_metrics`. The key is unused."""
+        """The metrics of `scaling.families._text.likelihood_metrics`, without dropout. The key is unused."""
         del key
         network, (tokens, targets) = self.module(params), shifted(batch)
         return likelihood_metrics(*network.scores(network.hidden(tokens), targets), batch)

@@ -197,14 +197,25 @@ def downsample(x, factor=2):
 
 
 def cross_entropy(logits, targets):
-    """Nats of each target: logits float [..., vocab], targets integer [...] -> float32 [...].
+    """Nats of each target: logits float [..., vocab], targets integer [...] -> float32 [...]."""
+    return nats_and_log_sums(logits, targets)[0]
+
+
+def nats_and_log_sums(logits, targets):
+    """(`cross_entropy`, the logarithms of the sums of the exponentials of the logits, float32 [...]).
 
     A mask picks the target's logit, because its gradient is elementwise. The gradient of a gather is a slow scatter.
     """
     logits = logits.astype(jnp.float32)
     classes = along(jnp.arange(logits.shape[-1]), logits)
     picked = jnp.where(classes == targets[..., None], logits, 0.0).sum(-1)
-    return jax.nn.logsumexp(logits, axis=-1) - picked
+    log_sums = jax.nn.logsumexp(logits, axis=-1)
+    return log_sums - picked, log_sums
+
+
+def capped(logits, cap: float):
+    """cap tanh(logits / cap), between -cap and cap (Gemma 2, 2408.00118, section 2). A cap of 0 leaves logits alone."""
+    return cap * jnp.tanh(logits / cap) if cap else logits
 
 
 def dropout(x, rate, key, examples):

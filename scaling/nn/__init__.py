@@ -6,6 +6,7 @@ from scaling.faces import lazy
 
 if TYPE_CHECKING:
     from scaling.nn.convolution import Conv, Upsampling
+    from scaling.nn.experts import Experts
     from scaling.nn.layers import (
         Linear,
         Mlp,
@@ -29,6 +30,6 @@ if TYPE_CHECKING:
     from scaling.nn.stack import through_layers
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "capped", "constrain", "cross_entropy",
-           "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums", "noise", "patches",
-           "product", "rotate", "signed_to_levels", "through_layers", "unpatch", "upsample"]
+__all__ = ["Conv", "Experts", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "capped", "constrain",
+           "cross_entropy", "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums", "noise",
+           "patches", "product", "rotate", "signed_to_levels", "through_layers", "unpatch", "upsample"]

@@ -118,6 +118,11 @@ def _swiglu(gate, up):
 _gelu = _recomputed(jax.nn.gelu)
 
 
+def hidden_units(up, gate=None):
+    """GELU of `up`, or SwiGLU of `up` with a gate."""
+    return _gelu(up) if gate is None else _swiglu(gate, up)
+
+
 class Mlp(nnx.Module):
     """Two layers with GELU (Hendrycks & Gimpel 2016) or SwiGLU (Shazeer 2020, eq. 6), which has one matrix more."""
 
@@ -129,7 +134,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x):
         up = self.up(x)
-        return self.down(_gelu(up) if self.gate is None else _swiglu(self.gate(x), up))
+        return self.down(hidden_units(up, self.gate and self.gate(x)))
 
 
 class Table(nnx.Module):

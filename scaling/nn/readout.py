@@ -32,7 +32,7 @@ def in_blocks(way: str, length: int, vocab: int) -> bool:
     return way == "blocks" or way == "auto" and length * vocab >= LARGE and not sharding.plain()
 
 
-class Form(NamedTuple):
+class LogitForm(NamedTuple):
     """How logits follow from the products of outputs with words, and how many words a block has."""
 
     scale: float
@@ -51,12 +51,12 @@ def block_cross_entropy(x, weight, targets, scale=1.0, block=None, cap=0.0):
 
 def block_nats_and_log_sums(x, weight, targets, scale=1.0, block=None, cap=0.0):
     """(`block_cross_entropy`, the logarithms of the sums of the exponentials of the logits, float32 [B, S])."""
-    return _nats(x, weight, targets, Form(scale, cap, _block(x, weight, block)))
+    return _nats(x, weight, targets, LogitForm(scale, cap, _block(x, weight, block)))
 
 
 def block_scores(x, weight, targets, scale=1.0, block=None, cap=0.0):
     """(`block_cross_entropy`, the words with the largest logits, int32 [B, S]) in one pass, for evaluation."""
-    top, total, picked, best = _pass(x, weight, targets, Form(scale, cap, _block(x, weight, block)))
+    top, total, picked, best = _pass(x, weight, targets, LogitForm(scale, cap, _block(x, weight, block)))
     highest = top.max(-1, keepdims=True)
     first = jnp.where(top == highest, best, weight.shape[-1]).min(-1)
     return _log_sum(top, total) - picked.sum(-1), first

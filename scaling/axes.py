@@ -21,7 +21,8 @@ from scaling.fields import ConfigError
 TIED = "tied_vocab"  # the rows of a table that is also the readout
 NOT_COUNTED = ("vocab", TIED, "position")  # lookup tables; Kaplan et al. 2020, arXiv:2001.08361, 2.1
 LAYERS = "layers"  # the axis of layers that are alike
-STACKED = (LAYERS, "gates")  # axes of equal parts, each of which is a parameter by itself
+EXPERTS = "experts"  # the axis of experts, each of which is an MLP
+STACKED = (LAYERS, "gates", EXPERTS)  # axes of equal parts, each of which is a parameter by itself
 WIDTH_AXES = {"embed", "mlp", "heads", "kv_heads", "channels_in", "channels_out",
               "state_in", "state"}  # they grow with the model's width
 LAST = re.compile(r"last:([1-9]\d{0,5})")  # a rule of `trainable_part`

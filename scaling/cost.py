@@ -3,14 +3,17 @@
 FLOPs are those of matrix products and convolutions, a multiply and an add each, read off the jaxpr. Elementwise work is
 left out (Kaplan et al. 2020, section 2.1). Two counts are kept apart:
 
-* the FLOPs of the model, which are C: forward and backward pass, with causal attention at half of its square. They do
-  not depend on the platform, the attention kernel, rematerialisation or the optimiser;
+* the FLOPs of the model, which are C: forward and backward pass, with causal attention at half of its square, or at what
+  a window leaves of it. They do not depend on the platform, the attention kernel, rematerialisation, the optimiser, or
+  where documents end;
 * the FLOPs that are executed: `flops` of a function as it runs here, in which recomputation counts again.
 """
 
+import fractions
 import functools
 import itertools
 import math
+import re
 
 import jax
 from jax.extend import core
@@ -20,10 +23,11 @@ from scaling.devices import sharding
 from scaling.devices.remembered import remembered
 from scaling.fields import at_defaults
 
-CAUSAL_SCOPE = "causal_attention"  # the name scope of the products of causal attention
+CAUSAL_SCOPE = "causal_attention"  # the name scope of the products of causal attention, see `causal_scope`
+WINDOW = re.compile(CAUSAL_SCOPE + r"_(\d+)_of_(\d+)")
 CANONICAL = "tpu"  # the platform whose form of a model is counted: dense convolutions, attention over the whole square
 # Primitives that do matrix work inside, which this module cannot see.
-_OPAQUE = {"pallas_call", "ragged_dot_general", "ragged_dot", "ffi_call", "pure_callback", "io_callback",
+_OPAQUE = {"pallas_call", "ffi_call", "pure_callback", "io_callback",
            "triangular_solve", "cholesky", "lu", "qr", "eigh", "eig", "svd", "schur"}
 
 
@@ -52,7 +56,7 @@ def player_flops(family, batch_size: int, trainable: str = "all") -> dict[str, i
         arguments = _abstract(family, batch_size)
         for name, loss in family.players():
             jaxpr = jax.make_jaxpr(functools.partial(_gradient, name, loss, rule=trainable))(*arguments).jaxpr
-            out[name] = out.get(name, 0) + _count(jaxpr, None, causal=0.5)
+            out[name] = out.get(name, 0) + _count(jaxpr, None, whole=False)
     return out
 
 
@@ -108,6 +112,13 @@ def param_count(family) -> dict:
     return axes.count_parameters(jax.eval_shape(family.init, jax.random.key(0)))
 
 
+def active_count(family) -> int:
+    """The number of non-embedding parameters that one token uses: of experts, the `top_k` of the family's `experts`."""
+    count = param_count(family)
+    routed = sum(n for names, n in count["by_axes"].items() if axes.EXPERTS in names.split())
+    return count["non_embedding"] - (routed - routed * family.top_k // family.experts if routed else 0)
+
+
 def trainable_count(family, trainable: str) -> int:
     """The number of parameters that train under a rule of `axes.trainable_part`."""
     return axes.count_parameters(jax.eval_shape(lambda: {
@@ -126,20 +137,35 @@ def _abstract(family, batch_size):
     return jax.eval_shape(family.init, key), batch, key
 
 
-def _count(jaxpr, trips, causal=1.0):
-    """FLOPs of a jaxpr; products inside causal attention count `causal` times."""
-    return sum(_equation(equation, trips, causal) for equation in jaxpr.eqns)
+def causal_scope(window: int, length: int) -> str:
+    """The name scope of causal attention over sequences of this length, whose queries see `window` positions (0: all)."""
+    return f"{CAUSAL_SCOPE}_{window}_of_{length}" if window else CAUSAL_SCOPE
 
 
-def _equation(equation, trips, causal):
+def _visible(equation) -> fractions.Fraction:
+    """The share of the square of queries and keys that counts for products inside causal attention: its half, less the
+    triangle that lies before a window, (1 - window / length)^2 / 2."""
+    found = WINDOW.search(str(equation.source_info.name_stack))
+    window, length = map(int, found.groups()) if found else (1, 1)
+    return fractions.Fraction(length**2 - (length - window)**2, 2 * length**2)
+
+
+def _count(jaxpr, trips, whole=True):
+    """FLOPs of a jaxpr; products inside causal attention count for the `whole` square, or for what is visible of it."""
+    return sum(_equation(equation, trips, whole) for equation in jaxpr.eqns)
+
+
+def _equation(equation, trips, whole):
     name, params = equation.primitive.name, equation.params
-    share = causal if CAUSAL_SCOPE in str(equation.source_info.name_stack) else 1
+    share = 1 if whole or CAUSAL_SCOPE not in str(equation.source_info.name_stack) else _visible(equation)
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
         return int(share * 2 * math.prod(out) * math.prod(lhs[i] for i in contracted))
     if name == "conv_general_dilated":
         return _convolution(equation)
+    if name == "ragged_dot_general":
+        return _ragged_product(equation)
     if name.startswith("dot_product_attention"):
         return int(share * _fused_attention(equation))
     if name == "pallas_call" and "splash_mha" in _kernel_name(params):
@@ -147,7 +173,7 @@ def _equation(equation, trips, causal):
     if name in _OPAQUE:
         raise ValueError(f"cannot count the FLOPs inside the primitive {name!r}; express it with matrix "
                          "products, or count that part by hand")
-    inner = [_count(j, trips, causal) for j in _jaxprs(params.values())]
+    inner = [_count(j, trips, whole) for j in _jaxprs(params.values())]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while":
@@ -170,6 +196,15 @@ def _jaxprs(values):
             yield value
         elif isinstance(value, (tuple, list)):
             yield from _jaxprs(value)
+
+
+def _ragged_product(equation):
+    """A multiply and an add for each element of the rows and each column of their own group's matrix."""
+    rows, matrices = (v.aval.shape for v in equation.invars[:2])
+    dimensions = equation.params["ragged_dot_dimension_numbers"]
+    (_, contracted), (_, batch) = dimensions.dot_dimension_numbers
+    shared = {*contracted, *batch, *dimensions.rhs_group_dimensions}
+    return 2 * math.prod(rows) * math.prod(n for i, n in enumerate(matrices) if i not in shared)
 
 
 def _convolution(equation):

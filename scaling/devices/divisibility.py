@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from scaling import axes
 from scaling.devices import sharding
-from scaling.devices.layouts import LAYOUTS, batch_shards, find_layout, make_mesh, mesh_axes, shard_count
+from scaling.devices.layouts import EXAMPLES, LAYOUTS, batch_shards, find_layout, make_mesh, mesh_axes, shard_count
 from scaling.fields import ConfigError
 
 LEFT_WHOLE = 0.1  # of the parameters with an axis that a layout divides, this share may have sizes that do not divide
@@ -20,7 +20,7 @@ def check_divisible(experiment, mesh: Mesh):
     if batch % shards:
         down = batch // shards * shards
         raise ConfigError(f"data.batch={batch} cannot be divided among {shards} devices; write data.batch={down + shards}"
-                          + (f" or {down}" if down else "") + ", or a mesh whose data and fsdp axes divide it")
+                          + (f" or {down}" if down else "") + ", or a mesh whose data, fsdp and expert axes divide it")
     wrong = _indivisible(experiment.family, mesh, experiment.layout)
     if wrong is None:
         return
@@ -57,11 +57,12 @@ def _indivisible(family, mesh, layout):
     for name, (count, length) in whole.items():
         if count > LEFT_WHOLE * held[name]:
             return name, length, found.params[name], "parameters"
-    if set(found.activations) - {"batch"}:
+    cut = {name: entry for name, entry in found.activations.items()
+           if name not in EXAMPLES and shard_count(mesh, entry) > 1}
+    if cut:
         for name, length in _activations(family):
-            entry = found.activations.get(name)
-            if name != "batch" and length % shard_count(mesh, entry):
-                return name, length, entry, "activations"
+            if name in cut and length % shard_count(mesh, cut[name]):
+                return name, length, cut[name], "activations"
     return None
 
 

@@ -19,8 +19,9 @@ from jax.sharding import AxisType, Mesh
 from scaling.devices import chips
 from scaling.fields import ConfigError, nearest
 
-MESH_AXES = ("run", "data", "fsdp", "sequence", "tensor")  # outermost first: neighbours in `tensor` are nearest
-RESERVED = {"expert": "mixtures of experts", "stage": "pipelines"}
+MESH_AXES = ("run", "data", "fsdp", "expert", "sequence", "tensor")  # outermost first: neighbours in `tensor` are nearest
+RESERVED = {"stage": "pipelines"}
+EXAMPLES = ("batch", "routed")  # axes of activations that count examples: everywhere, and where experts compute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Layout:
     fill: str  # the mesh axis that takes the devices that the user does not assign
 
 
-BATCH = {"batch": ("data", "fsdp")}
+# Devices along `expert` have their own examples, and their own experts, to which the examples of all of them go.
+BATCH = {"batch": ("data", "fsdp", "expert"), "routed": ("data", "fsdp"), "experts": "expert"}
+EXPERT = {"experts": "expert"}
 FSDP = {"embed": "fsdp", "channels_in": "fsdp", "state_in": "fsdp", "states": "fsdp"}
 TENSOR = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "tensor", "tied_vocab": "tensor",
           "answer": "tensor", "channels_out": "tensor", "state": "tensor", "next_states": "tensor"}
@@ -38,12 +41,12 @@ WITHIN = {"mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", "vocab": "te
           "answer": "tensor", "channels": "tensor", "state": "tensor"}
 LONG = {name: ("fsdp", "sequence") for name in FSDP}
 LAYOUTS = {
-    "data": Layout({}, BATCH, "data"),
-    "fsdp": Layout(FSDP, BATCH, "fsdp"),  # ZeRO-3 (Rajbhandari et al. 1910.02054)
-    "tensor": Layout(TENSOR, BATCH | WITHIN, "tensor"),  # Megatron (Shoeybi et al. 1909.08053, figure 3)
-    "fsdp_tensor": Layout(FSDP | TENSOR, BATCH | WITHIN, "fsdp"),
+    "data": Layout(EXPERT, BATCH, "data"),
+    "fsdp": Layout(EXPERT | FSDP, BATCH, "fsdp"),  # ZeRO-3 (Rajbhandari et al. 1910.02054)
+    "tensor": Layout(EXPERT | TENSOR, BATCH | WITHIN, "tensor"),  # Megatron (Shoeybi et al. 1909.08053, figure 3)
+    "fsdp_tensor": Layout(EXPERT | FSDP | TENSOR, BATCH | WITHIN, "fsdp"),
     # queries stay with their positions, keys and values are gathered (Llama 3, 2407.21783, section 3.3.2)
-    "sequence": Layout(LONG, BATCH | {"length": "sequence", "height": "sequence"}, "sequence"),
+    "sequence": Layout(EXPERT | LONG, BATCH | {"length": "sequence", "height": "sequence"}, "sequence"),
     "run": Layout({}, {}, "run"),  # every device trains its own runs
     "replicated": Layout({}, {}, "data"),  # every device does all the work; for comparison with other layouts
 }

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scaling import axes
-from scaling.devices.layouts import Layout, find_layout, mesh_axes, shard_count
+from scaling.devices.layouts import EXAMPLES, Layout, find_layout, mesh_axes, shard_count
 
 # ------------------------------------------------------------------- inside a program being traced
 
@@ -67,7 +67,7 @@ class MeshPlacement(Placement):
 
     def __init__(self, mesh: Mesh, layout: Layout, lead: tuple[str, ...] = (), plain: bool = False):
         self.mesh, self.layout, self.lead, self.plain = mesh, layout, lead, plain
-        entries = [*layout.params.values(), *(e for name, e in layout.activations.items() if name != "batch")]
+        entries = [*layout.params.values(), *(e for name, e in layout.activations.items() if name not in EXAMPLES)]
         self.divided = any(shard_count(mesh, entry) > 1 for entry in entries)
 
     def constrain(self, x, names):

@@ -1,5 +1,8 @@
 """The network of `scaling.families.transformer`: embedding, a stack of pre-norm blocks, readout."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,6 +11,7 @@ from jax import lax
 from scaling import nn
 from scaling.families._family import scaled
 from scaling.families._language import LanguageNetwork
+from scaling.fields import ConfigError
 from scaling.nn import attention, remat
 
 
@@ -15,63 +19,120 @@ class Decoder(LanguageNetwork):
     """The whole network; `layers` holds its blocks, stacked."""
 
     def __init__(self, f, layers, draw):
-        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases)
+        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, cap=f.logit_cap)
 
     def __call__(self, tokens, cache=None):
         """Tokens, integer [B, S], and a cache or None -> float32 logits [B, S, vocab] and the cache with these tokens.
 
-        A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}. Row b of `tokens` holds the positions
-        from start[b] on. `init_cache` makes an empty one.
+        A cache is {"k", "v": [layers, B, T, kv_heads, head_dim], "start": int32 [B]}. Row b of `tokens` holds the places
+        from start[b] on. With documents it also has "document", int32 [B]: the place where that of the next token begins.
+        `init_cache` makes an empty one.
         """
-        positions = jnp.arange(tokens.shape[1])[None]
+        x, (kv, _), first = self._through(tokens, cache)
+        if cache is not None:
+            documents = {} if first is None else {"document": first[:, -1]}
+            cache = {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1], **documents}
+        return self.logits(x), cache
+
+    def hidden(self, tokens, noise=None):
+        """Tokens, integer [B, S] -> outputs of the last layer [B, S, width]. With `noise`, (key, numbers of the examples),
+        there is dropout."""
+        return self._through(tokens, noise=noise)[0]
+
+    def hidden_and_routing(self, tokens, noise=None):
+        """`hidden`, and what `nn.Experts` returns about the routing of each layer, [layers, B], or None without experts."""
+        x, (_, routing), _ = self._through(tokens, noise=noise)
+        return x, routing
+
+    def _through(self, tokens, cache=None, noise=None):
+        """(outputs of the last layer, (keys and values, routing), `document_starts` or None) of tokens, integer [B, S]."""
+        positions, first, begins = jnp.arange(tokens.shape[1])[None], None, None
         if cache is not None:
             positions = positions + cache["start"][:, None]
-        x, kv = self.run(self.embed_at(tokens, positions), positions, cache and (cache["k"], cache["v"]))
-        return self.logits(x), cache and {"k": kv[0], "v": kv[1], "start": cache["start"] + tokens.shape[1]}
+        inside = positions
+        if self.family.document_masking:
+            begins = document_starts(tokens, positions, cache and cache["document"])
+            first = begins[:, :-1]
+            inside = positions - first
+        kv = cache and (cache["k"], cache["v"])
+        return *self.run(self.embed_at(tokens, inside), positions, kv, first, noise), begins
 
-    def hidden(self, tokens):
-        """Tokens, integer [B, S] -> outputs of the last layer [B, S, width]."""
-        positions = jnp.arange(tokens.shape[1])[None]
-        return self.run(self.embed_at(tokens, positions), positions)[0]
+    def run(self, x, positions, kv=None, first=None, noise=None):
+        """Embedded tokens [B, S, width] through all layers -> (outputs of the last one, (keys and values, routing)).
 
-    def run(self, x, positions, kv=None):
-        """Embedded tokens [B, S, width] through all layers. `kv` is (keys, values) of the cache, or None."""
-        graphdef, states = nnx.split(self.layers)
+        `positions`, int32 [B or 1, S], are the places of the tokens in the text, and `first`, int32 [B, S] or None, those
+        where their documents begin. `kv` is (keys, values) of the cache, or None. `noise` is that of `hidden`.
+        """
+        f, (graphdef, states) = self.family, nnx.split(self.layers)
+        keys = None if noise is None else jax.random.split(noise[0], (f.layers + 1, 2))  # two branches in each layer
 
-        def layer(x, state_and_cache):
-            state, kv = state_and_cache
-            return nnx.merge(graphdef, state)(x, positions, kv)
+        def dropped(keys, branch, x):
+            return x if noise is None else nn.dropout(x, f.dropout, keys[branch], noise[1])
 
-        layer = remat.recomputed(layer, self.family.remat)
-        return nn.through_layers(layer, x, states, kv, unroll=1 if self.family.scan else self.family.layers)
+        def layer(x, own):
+            state, (kv, keys) = own
+            return nnx.merge(graphdef, state)(x, positions, kv, first, functools.partial(dropped, keys))
+
+        layer = remat.recomputed(layer, f.remat)
+        outer, keys = (None, None) if keys is None else (keys[0], keys[1:])
+        return nn.through_layers(layer, dropped(outer, 0, x), states, (kv, keys), unroll=1 if f.scan else f.layers)
 
 
 def init_cache(family, batch, capacity):
     """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
     shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
-    zeros = jnp.zeros(shape, family.dtype)
-    return {"k": zeros, "v": zeros, "start": jnp.zeros(batch, jnp.int32)}
+    zeros, start = jnp.zeros(shape, family.dtype), jnp.zeros(batch, jnp.int32)
+    return {"k": zeros, "v": zeros, "start": start} | ({"document": start} if family.document_masking else {})
+
+
+def document_starts(tokens, places, before=None):
+    """The place where the document of each token, and of the one after the last, begins: int32 [B, S+1].
+
+    `tokens`, integer [B, S], are at `places`, int32 [B or 1, S]. Token 0 ends a document. `before`, int32 [B], is where the
+    document of the first token begins, by default place 0.
+    """
+    before = jnp.zeros(len(tokens), jnp.int32) if before is None else before
+    after = jnp.where(tokens == 0, jnp.broadcast_to(places, tokens.shape) + 1, 0)
+    return lax.cummax(jnp.concatenate([before[:, None], after], axis=1), axis=1)
 
 
 class DecoderBlock(nnx.Module):
-    """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of `Transformer.depth`."""
+    """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of `Transformer.depth`.
+    With experts, these are in the place of the MLP."""
 
     def __init__(self, f, draw):
         scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
         self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
         self.attention = Attention(f, draw, scale)
         self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
-        self.mlp = nn.Mlp(draw, f.width, f.mlp, activation=f.activation, bias=f.biases, scale_out=scale,
-                          dtype=jnp.dtype(f.dtype))
+        kw = dict(activation=f.activation, bias=f.biases, scale_out=scale, dtype=jnp.dtype(f.dtype))
+        self.routed = f.experts > 0
+        self.mlp = (nn.Experts(draw, f.width, f.mlp, f.experts, f.top_k, **kw) if self.routed else
+                    nn.Mlp(draw, f.width, f.mlp, **kw))
 
-    def __call__(self, x, positions, kv=None):
-        attended, kv = self.attention(self.attention_norm(x), positions, kv)
-        x = x + scaled(attended, self.branch)
-        return nn.constrain(x + scaled(self.mlp(self.mlp_norm(x)), self.branch), "embed"), kv
+    def __call__(self, x, positions, kv, first, dropped):
+        """(x [B, S, width], (keys and values, routing)). `dropped(branch, y)` drops from what branch 0 or 1 writes."""
+        attended, kv = self.attention(self.attention_norm(x), positions, kv, first)
+        x = x + scaled(dropped(0, attended), self.branch)
+        written = self.mlp(self.mlp_norm(x))
+        written, routing = written if self.routed else (written, None)
+        return nn.constrain(x + scaled(dropped(1, written), self.branch), "embed"), (kv, routing)
+
+
+def check_experts(f):
+    """Raise a ConfigError for fields of experts that do not go together."""
+    if f.experts and f.top_k > f.experts:
+        raise ConfigError(f"family.top_k={f.top_k} is more than family.experts={f.experts}; write at most {f.experts}")
+    if not f.experts:
+        for name in ("top_k", "expert_balance", "router_z_loss"):
+            default = next(field.default for field in dataclasses.fields(f) if field.name == name)
+            if getattr(f, name) != default:
+                raise ConfigError(f"family.{name}={getattr(f, name)} needs experts; write family.experts=8 as well, or "
+                                  f"family.{name}={default}")
 
 
 class Attention(nnx.Module):
-    """Causal self-attention, with a key-value cache when it generates."""
+    """Causal self-attention within the last tokens and within a document, with a key-value cache when it generates."""
 
     def __init__(self, f, draw, scale_out):
         self.family = f
@@ -85,18 +146,20 @@ class Attention(nnx.Module):
         self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
         self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
 
-    def __call__(self, x, positions, kv=None):
-        f = self.family
+    def __call__(self, x, positions, kv=None, first=None):
+        f, inside = self.family, positions if first is None else positions - first
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if f.positions == "rotary":
-            q, k = nn.rotate(q, positions), nn.rotate(k, positions)
+            q, k = nn.rotate(q, inside), nn.rotate(k, inside)
         if kv is None:
-            return self.out(attention.causal(q, k, v, f.attention)), None
+            return self.out(attention.causal(q, k, v, f.attention, f.window, first)), None
         k, v = _write(kv[0], k, positions[:, 0]), _write(kv[1], v, positions[:, 0])
         cached = jnp.arange(k.shape[1])[None, None]
-        mask = (cached <= positions[:, :, None]) & (cached > positions[:, :, None] - f.length)
+        oldest = positions - (min(f.window, f.length) or f.length) + 1
+        oldest = oldest if first is None else jnp.maximum(oldest, first)
+        mask = (cached <= positions[:, :, None]) & (cached >= oldest[:, :, None])
         return self.out(attention.masked(q, k, v, mask)), (k, v)
 
 

@@ -11,12 +11,12 @@ class LanguageNetwork(nnx.Module):
     """Embedding and readout around a stack of layers, for families whose fields are those of `Transformer`.
 
     The readout has std 1/width. Embeddings have std 1 when untied. Tied ones have std 1/sqrt(width) and are multiplied by
-    sqrt(width) on the way in and by 1/sqrt(width) on the way out.
+    sqrt(width) on the way in and by 1/sqrt(width) on the way out. Logits are capped by `nn.capped`.
     """
 
-    def __init__(self, f, layers, draw, *, positions=False, bias=False):
+    def __init__(self, f, layers, draw, *, positions=False, bias=False, cap=0.0):
         dtype = jnp.dtype(f.dtype)
-        self.family, self.layers = f, layers
+        self.family, self.layers, self.cap = f, layers, cap
         std = f.width**-0.5 if f.tied else 1.0
         self.embed = nn.Table(draw, axes.TIED if f.tied else "vocab", f.vocab, f.width, std=std, dtype=dtype)
         self.position = nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype) if positions else None
@@ -39,18 +39,23 @@ class LanguageNetwork(nnx.Module):
         f, x = self.family, self.norm(x)
         logits = nn.product(x, self._weight().astype(x.dtype), out=jnp.float32)
         logits = nn.constrain(logits, "vocab")
-        return logits * f.logit_scale if f.logit_scale != 1.0 else logits
+        return nn.capped(logits * f.logit_scale if f.logit_scale != 1.0 else logits, self.cap)
 
     def nats(self, x, targets):
         """Outputs of the last layer [B, S, width] and targets, integer [B, S] -> nats of the targets, float32 [B, S]."""
+        return self.nats_and_log_sums(x, targets)[0]
+
+    def nats_and_log_sums(self, x, targets):
+        """`nats`, and the logarithms of the sums of the exponentials of the logits, float32 [B, S]."""
         if self._in_blocks(x):
-            return readout.block_cross_entropy(self.norm(x), self._weight(), targets, self.family.logit_scale)
-        return nn.cross_entropy(self.logits(x), targets)
+            return readout.block_nats_and_log_sums(self.norm(x), self._weight(), targets, self.family.logit_scale,
+                                                   cap=self.cap)
+        return nn.nats_and_log_sums(self.logits(x), targets)
 
     def scores(self, x, targets):
         """`nats`, and the likeliest words, int32 [B, S]."""
         if self._in_blocks(x):
-            return readout.block_scores(self.norm(x), self._weight(), targets, self.family.logit_scale)
+            return readout.block_scores(self.norm(x), self._weight(), targets, self.family.logit_scale, cap=self.cap)
         logits = self.logits(x)
         return nn.cross_entropy(logits, targets), logits.argmax(-1)
 

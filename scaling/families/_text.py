@@ -20,6 +20,14 @@ def mean_loss(nats):
     return loss, {"loss": loss}
 
 
+def with_penalties(loss, metrics, penalties):
+    """(what is differentiated, metrics) of a loss with `penalties`, {metric: (coefficient, float32 [])}. The metric "loss"
+    stays the loss alone; those without a coefficient are only shown."""
+    for name, (coefficient, value) in penalties.items():
+        loss, metrics = loss + coefficient * value if coefficient else loss, metrics | {name: value}
+    return loss, metrics
+
+
 def likelihood_metrics(nats, likeliest, batch):
     """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
     given {"nats": float [B, S]} as well, "excess" in bits per byte.

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes
-from scaling.families._decoder import Decoder, DecoderBlock, init_cache
+from scaling.families._decoder import Decoder, DecoderBlock, check_experts, document_starts, init_cache
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
 from scaling.families._ladder import nearest_shape
-from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted
+from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted, with_penalties
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
 from scaling.nn import attention, readout, remat
 
@@ -35,6 +35,20 @@ class Transformer:
     et al. 2021, arXiv:2203.03466, table 3), which makes the first loss log(vocab). Embeddings have std 1 when untied.
     Tied ones have std 1/sqrt(width) and are multiplied by sqrt(width) on the way in (Vaswani et al., section 3.4) and by
     1/sqrt(width) on the way out (T5, Raffel et al. 2020). Otherwise each token would predict itself.
+
+    `dropout` drops embeddings and what each branch writes to the residual stream, in training alone (Vaswani et al.,
+    section 5.4). `z_loss` times the mean square of log Z, the logarithm of the sum of exponentials of the logits, is added
+    to what training minimises, but not to the metric "loss" (PaLM, Chowdhery et al. 2204.02311, section 5). With
+    `logit_cap`, logits are cap tanh(logits / cap) (Gemma 2, 2408.00118, section 2).
+
+    With `window`, each layer sees the last `window` tokens, the token itself included (Longformer, Beltagy et al.
+    2004.05150, section 3.1). With `document_masking`, tokens see their own document alone, and positions begin anew in each
+    (Llama 3, 2407.21783, section 3.2). Token 0 ends a document.
+
+    With `experts`, the MLP of every layer is as many MLPs, of which each token uses `top_k`; see `scaling.nn.experts`. To
+    what training minimises, every layer adds `expert_balance` times its loss of balance and `router_z_loss` times its
+    router z-loss. Training shows their means over layers as the metrics "balance", 1 at best, and "router_z", and the share
+    of the busiest expert times the number of experts as "busiest".
     """
 
     reads: ClassVar[str] = "text"
@@ -46,7 +60,7 @@ class Transformer:
     heads: int | None = static(None, least=1, most=2**16)
     kv_heads: int | None = static(None, least=1, most=2**16)  # None: as many as heads, which is multi-head attention
     head_dim: int | None = static(None, least=1, most=2**20)
-    mlp: int | None = static(None, least=1, most=2**22)
+    mlp: int | None = static(None, least=1, most=2**22)  # hidden units, of one expert where there are experts
     norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
     positions: str = static("rotary", choices=("rotary", "learned"))
     activation: str = static("swiglu", choices=("swiglu", "gelu"))
@@ -56,6 +70,15 @@ class Transformer:
     logit_scale: float = static(1.0, above=0)
     base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
+    dropout: float = static(0.0, later=True, least=0, below=1)
+    z_loss: float = static(0.0, later=True, least=0, most=1e6, meaning="the coefficient of the mean square of log Z")
+    logit_cap: float = static(0.0, later=True, least=0, most=1e6, meaning="what logits stay below, or 0")
+    window: int = static(0, later=True, least=0, most=2**20, meaning="the tokens that a token sees, or 0 for all")
+    document_masking: bool = static(False, later=True)
+    experts: int = static(0, later=True, least=0, most=2**14, meaning="the MLPs that share a layer's tokens, or 0")
+    top_k: int = static(2, later=True, least=1, most=2**10, meaning="the experts of a token")
+    expert_balance: float = static(0.01, later=True, least=0, most=1e6, meaning="the coefficient of the loss of balance")
+    router_z_loss: float = static(0.0, later=True, least=0, most=1e6)  # 1e-3 in ST-MoE
     dtype: str = static("float32", choices=DTYPES)
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
@@ -86,6 +109,13 @@ class Transformer:
                               f"{self.head_dim} dimensions, which must be even for rotary positions; write another number, "
                               "or family.positions=learned")
 
+        if not attention.narrows(self.attention, self.window, self.document_masking):
+            narrow = "document_masking=True" if self.document_masking else f"window={self.window}"
+            raise ConfigError(f"family.attention={self.attention!r} does not serve family.{narrow}; write "
+                              "family.attention=auto")
+
+        check_experts(self)
+
     def init(self, key):
         return {"model": nnx.state(_decoder(self, key))}
 
@@ -100,13 +130,19 @@ class Transformer:
         return self.module(params)(tokens)[0]
 
     def loss(self, params, batch, key):
-        """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; the key is unused."""
-        del key
+        """Mean nats per token. The batch is {"tokens": integer [B, S+1]}; dropout also reads {"example": int32 [B]}, the
+        numbers of the examples, and the key."""
         network, (tokens, targets) = self.module(params), shifted(batch)
-        return mean_loss(network.nats(network.hidden(tokens), targets))
+        noise = (key, batch["example"]) if self.dropout else None
+        x, routing = network.hidden_and_routing(tokens, noise)
+        nats, log_sums = network.nats_and_log_sums(x, targets)
+        penalties = {"z_loss": (self.z_loss, jnp.square(log_sums).mean())} if self.z_loss else {}
+        of_layer = {"balance": self.expert_balance, "router_z": self.router_z_loss}
+        penalties |= {name: (self.layers * of_layer.get(name, 0), x.mean()) for name, x in (routing or {}).items()}
+        return with_penalties(*mean_loss(nats), penalties)
 
     def evaluate(self, params, batch, key):
-        """The metrics of `scaling.families._text.likelihood_metrics`. The key is unused."""
+        """The metrics of `scaling.families._text.likelihood_metrics`, without dropout. The key is unused."""
         del key
         network, (tokens, targets) = self.module(params), shifted(batch)
         return likelihood_metrics(*network.scores(network.hidden(tokens), targets), batch)
@@ -132,7 +168,11 @@ class Transformer:
         """
         logits, cache = self.module(params)(tokens, init_cache(self, len(tokens), capacity))
         last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        return last, cache | {"start": lengths}
+        cache |= {"start": lengths}
+        if self.document_masking:
+            begins = document_starts(tokens, jnp.arange(tokens.shape[1])[None])
+            cache |= {"document": jnp.take_along_axis(begins, lengths[:, None], axis=1)[:, 0]}
+        return last, cache
 
     def decode(self, params, state, token):
         """(logits [B, vocab] of the next token, the new state) after one more token, int32 [B]."""
@@ -149,7 +189,8 @@ class Transformer:
         width (Levine et al. 2020, arXiv:2006.12467). Heads have 32 to 128 dimensions and grow with width. Rungs are
         rounded widths, with the number of layers nearest to the rule, or within 10% of it: rungs that leave the rule bend
         a law. The result is the nearest rung: within 35% of `size` from 5e3, within 15% from 1e6. With `layers` given, all
-        rungs have as many. Up to eight layers are unrolled, which is faster on CPU.
+        rungs have as many. Up to eight layers are unrolled, which is faster on CPU. With `experts`, `size` is the number of
+        parameters of the model with one of them.
         """
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         width, layers = nearest_shape(size, _weights, _deep, overrides.get("layers"))

@@ -6,16 +6,19 @@ from scaling.faces import lazy
 
 if TYPE_CHECKING:
     from scaling.nn.convolution import Conv, Upsampling
+    from scaling.nn.experts import Experts
     from scaling.nn.layers import (
         Linear,
         Mlp,
         Norm,
         Table,
         along,
+        capped,
         constrain,
         cross_entropy,
         downsample,
         dropout,
+        nats_and_log_sums,
         noise,
         patches,
         product,
@@ -27,6 +30,6 @@ if TYPE_CHECKING:
     from scaling.nn.stack import through_layers
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Conv", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "constrain", "cross_entropy", "downsample",
-           "dropout", "levels_to_signed", "levels_to_unit", "noise", "patches", "product", "rotate", "signed_to_levels",
-           "through_layers", "unpatch", "upsample"]
+__all__ = ["Conv", "Experts", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "capped", "constrain",
+           "cross_entropy", "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums", "noise",
+           "patches", "product", "rotate", "signed_to_levels", "through_layers", "unpatch", "upsample"]

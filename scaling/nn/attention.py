@@ -8,6 +8,9 @@ keep no scores in memory. On CPU attention is written by hand: no JAX library ha
 `jax.nn.dot_product_attention` is several times slower there.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -19,17 +22,30 @@ from scaling.nn import remat, splash
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "splash", "cpu")
 
 
-@jax.named_scope(cost.CAUSAL_SCOPE)
-def causal(q, k, v, implementation="auto"):
-    """softmax(q k^T / sqrt(d)) v over the positions up to the query's own. "auto" chooses by platform and layout."""
-    q, k, v = _constrain(q, k, v)
-    if implementation == "auto":
-        implementation = _fastest(q)
-    if implementation == "cpu":
-        return _cpu(q, k, v)
-    if implementation == "splash":
-        return splash.attend(q, k, v)
-    return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
+def causal(q, k, v, implementation="auto", window=0, first=None):
+    """softmax(q k^T / sqrt(d)) v over the positions up to the query's own. "auto" chooses by platform and layout.
+
+    A query sees the last `window` positions, its own included (0: all), and none before `first`, int32 [B, S].
+    """
+    length = q.shape[1]
+    window = 0 if window >= length else window
+    with jax.named_scope(cost.causal_scope(window, length)):
+        q, k, v = _constrain(q, k, v)
+        if implementation == "auto":
+            implementation = _fastest(q, window, first)
+        if implementation == "cpu":
+            return _cpu(q, k, v, window, first)
+        if implementation == "splash":
+            return splash.attend(q, k, v)
+        narrow = {"local_window_size": (window - 1, 0)} if window else {}
+        if first is not None:
+            narrow["mask"] = (jnp.arange(length)[None, None] >= first[:, :, None])[:, None]
+        return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation, **narrow)
+
+
+def narrows(implementation: str, window: int, documents: bool) -> bool:
+    """Whether an implementation can narrow what a query sees to a window, and to its document."""
+    return not (implementation == "splash" and (window or documents) or implementation == "cudnn" and documents)
 
 
 def full(q, k, v):
@@ -56,24 +72,26 @@ def _constrain(q, k, v):
     return by_position(q, "heads"), gathered(k), gathered(v)
 
 
-def _fastest(q):
+def _fastest(q, window=0, first=None):
     platform = sharding.platform()
     if sharding.plain():
         return "xla"
     if platform == "cpu":  # with a divided length XLA would gather each block of queries of the "cpu" implementation
         return "xla" if sharding.divided() else "cpu"
+    kernel = "xla"
     if platform == "tpu" and splash.serves(q):
-        return "splash"
-    if platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
-        return "cudnn"  # it has no float32 kernel and needs every position on the device
-    return "xla"
+        kernel = "splash"
+    elif platform == "gpu" and q.dtype == jnp.bfloat16 and not sharding.cuts("length"):
+        kernel = "cudnn"  # it has no float32 kernel and needs every position on the device
+    return kernel if narrows(kernel, window, first is not None) else "xla"
 
 
-def _cpu(q, k, v):
+def _cpu(q, k, v, window, first):
     """Attention by plain matrix products: heads become a batch axis, and keys are repeated for grouped queries."""
     heads, size = q.shape[2:]
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
-    return _heads_last(_products(*(_heads_first(x) for x in (q * size**-0.5, k, v))))
+    first = None if first is None else first[:, None, None]
+    return _heads_last(_products(*(_heads_first(x) for x in (q * size**-0.5, k, v)), first, window))
 
 
 def _heads_first(x):
@@ -83,65 +101,81 @@ def _heads_first(x):
 _heads_last = _heads_first
 
 
-# Attention of one head on CPU, q, k, v [..., S, d]. Three things make it several times faster than XLA's version. Both
-# factors of every product are in row-major order (XLA folds transposes into products, which then miss the fast kernel;
-# `_transposed` prevents it). Scores are held as [key, query], so that maxima and sums run down columns, which vectorises.
-# Blocks of queries skip the keys that come after all of them. The backward pass recomputes the weights.
+# Attention of one head on CPU, q, k, v [..., S, d], `first` [..., 1, S] or None. Three things make it several times faster
+# than XLA's version. Both factors of every product are in row-major order (XLA folds transposes into products, which then
+# miss the fast kernel; `_transposed` prevents it). Scores are held as [key, query], so that maxima and sums run down
+# columns, which vectorises. Blocks of queries skip the keys that none of them sees by its place. The backward pass
+# recomputes the weights.
 
 
-@jax.custom_vjp
-def _products(q, k, v):
-    return _products_forward(q, k, v)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _products(q, k, v, first, window):
+    return _products_forward(q, k, v, first, window)[0]
 
 
-def _products_forward(q, k, v):
+def _products_forward(q, k, v, first, window):
     q_t, v_t = _transposed(q), _transposed(v)
     outs, logs = [], []
-    for start, stop in _blocks(q.shape[-2]):
-        scores = _scores(q_t, k, start, stop)
+    for block in _blocks(q.shape[-2], window):
+        scores = _scores(q_t, k, first, window, block)
         top = scores.max(-2, keepdims=True)
         weights = jnp.exp(scores - top)
         total = weights.sum(-2, keepdims=True)
-        outs.append((v_t[..., :stop] @ weights.astype(v.dtype)) / total)
+        outs.append((v_t[..., block.keys] @ weights.astype(v.dtype)) / total)
         logs.append(top + jnp.log(total))
     out_t, logs = remat.kept((jnp.concatenate(outs, -1).astype(q.dtype), jnp.concatenate(logs, -1)))
-    return jnp.swapaxes(out_t, -1, -2), (q, k, v, out_t, logs)
+    return jnp.swapaxes(out_t, -1, -2), (q, k, v, first, out_t, logs)
 
 
-def _products_backward(saved, d_out):
-    q, k, v, out_t, logs = saved
+def _products_backward(window, saved, d_out):
+    q, k, v, first, out_t, logs = saved
     q_t, k_t, d_out_t = _transposed(q), _transposed(k), _transposed(d_out)
     delta = (d_out_t.astype(jnp.float32) * out_t).sum(-2, keepdims=True)
     d_q, d_k, d_v = [], 0.0, 0.0
-    for start, stop in _blocks(q.shape[-2]):
-        here = slice(start, stop)
-        weights = jnp.exp(_scores(q_t, k, start, stop) - logs[..., here])
-        d_weights = (v[..., :stop, :] @ d_out_t[..., here]).astype(jnp.float32)
+    for block in _blocks(q.shape[-2], window):
+        seen, here = block.keys, block.queries
+        weights = jnp.exp(_scores(q_t, k, first, window, block) - logs[..., here])
+        d_weights = (v[..., seen, :] @ d_out_t[..., here]).astype(jnp.float32)
         d_scores = (weights * (d_weights - delta[..., here])).astype(q.dtype)
-        d_q.append(k_t[..., :stop] @ d_scores)
-        d_k += _padded(d_scores @ q[..., here, :], q.shape)
-        d_v += _padded(weights.astype(q.dtype) @ d_out[..., here, :], q.shape)
-    return jnp.swapaxes(jnp.concatenate(d_q, -1), -1, -2), d_k, d_v
+        d_q.append(k_t[..., seen] @ d_scores)
+        d_k += _padded(d_scores @ q[..., here, :], seen, q.shape)
+        d_v += _padded(weights.astype(q.dtype) @ d_out[..., here, :], seen, q.shape)
+    return jnp.swapaxes(jnp.concatenate(d_q, -1), -1, -2), d_k, d_v, None
 
 
 _products.defvjp(_products_forward, _products_backward)
 
 
-def _blocks(length):
-    """(start, stop) of four or two blocks of at least 128 queries, else of one block. More blocks compile longer."""
+class Block(NamedTuple):
+    """Neighbouring queries, and the keys that they may see."""
+
+    queries: slice
+    keys: slice
+
+
+def _blocks(length, window):
+    """Four or two blocks of at least 128 queries, else one block. More blocks compile longer."""
     count = next((n for n in (4, 2) if length % n == 0 and length >= 128 * n), 1)
-    return [(i * length // count, (i + 1) * length // count) for i in range(count)]
+    places = [(i * length // count, (i + 1) * length // count) for i in range(count)]
+    return [Block(slice(start, stop), slice(max(0, start - window + 1) if window else 0, stop)) for start, stop in places]
 
 
-def _scores(q_t, k, start, stop):
-    """float32 [..., stop keys, stop - start queries]; -1e30 at keys that come after the query."""
-    scores = (k[..., :stop, :] @ q_t[..., start:stop]).astype(jnp.float32)
-    visible = jnp.arange(stop)[:, None] <= jnp.arange(start, stop)[None, :]
-    return jnp.where(jnp.expand_dims(visible, range(scores.ndim - 2)), scores, -1e30)
+def _scores(q_t, k, first, window, block):
+    """float32 [..., keys, queries] of a block; -1e30 at keys that the query does not see."""
+    scores = (k[..., block.keys, :] @ q_t[..., block.queries]).astype(jnp.float32)
+    keys, queries = (jnp.arange(part.start, part.stop) for part in (block.keys, block.queries))
+    visible = keys[:, None] <= queries[None, :]
+    if window:
+        visible &= keys[:, None] > queries[None, :] - window
+    visible = jnp.expand_dims(visible, range(scores.ndim - 2))
+    if first is not None:
+        visible = visible & (jnp.expand_dims(keys[:, None], range(scores.ndim - 2)) >= first[..., block.queries])
+    return jnp.where(visible, scores, -1e30)
 
 
-def _padded(x, shape):
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, shape[-2] - x.shape[-2]), (0, 0)])
+def _padded(x, rows, shape):
+    """x [..., rows, d] among zeros, [..., S, d]."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(rows.start, shape[-2] - rows.stop), (0, 0)])
 
 
 def _transposed(x):

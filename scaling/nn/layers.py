@@ -118,6 +118,11 @@ def _swiglu(gate, up):
 _gelu = _recomputed(jax.nn.gelu)
 
 
+def hidden_units(up, gate=None):
+    """GELU of `up`, or SwiGLU of `up` with a gate."""
+    return _gelu(up) if gate is None else _swiglu(gate, up)
+
+
 class Mlp(nnx.Module):
     """Two layers with GELU (Hendrycks & Gimpel 2016) or SwiGLU (Shazeer 2020, eq. 6), which has one matrix more."""
 
@@ -129,7 +134,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x):
         up = self.up(x)
-        return self.down(_gelu(up) if self.gate is None else _swiglu(self.gate(x), up))
+        return self.down(hidden_units(up, self.gate and self.gate(x)))
 
 
 class Table(nnx.Module):
@@ -197,14 +202,25 @@ def downsample(x, factor=2):
 
 
 def cross_entropy(logits, targets):
-    """Nats of each target: logits float [..., vocab], targets integer [...] -> float32 [...].
+    """Nats of each target: logits float [..., vocab], targets integer [...] -> float32 [...]."""
+    return nats_and_log_sums(logits, targets)[0]
+
+
+def nats_and_log_sums(logits, targets):
+    """(`cross_entropy`, the logarithms of the sums of the exponentials of the logits, float32 [...]).
 
     A mask picks the target's logit, because its gradient is elementwise. The gradient of a gather is a slow scatter.
     """
     logits = logits.astype(jnp.float32)
     classes = along(jnp.arange(logits.shape[-1]), logits)
     picked = jnp.where(classes == targets[..., None], logits, 0.0).sum(-1)
-    return jax.nn.logsumexp(logits, axis=-1) - picked
+    log_sums = jax.nn.logsumexp(logits, axis=-1)
+    return log_sums - picked, log_sums
+
+
+def capped(logits, cap: float):
+    """cap tanh(logits / cap), between -cap and cap (Gemma 2, 2408.00118, section 2). A cap of 0 leaves logits alone."""
+    return cap * jnp.tanh(logits / cap) if cap else logits
 
 
 def dropout(x, rate, key, examples):

@@ -11,12 +11,14 @@ after the last block.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from scaling.devices import sharding
+from scaling.nn.layers import capped
 
 WAYS = ("auto", "whole", "blocks")
 LARGE = 2**27  # logits of one sequence from which "auto" takes blocks
@@ -30,18 +32,31 @@ def in_blocks(way: str, length: int, vocab: int) -> bool:
     return way == "blocks" or way == "auto" and length * vocab >= LARGE and not sharding.plain()
 
 
-def block_cross_entropy(x, weight, targets, scale=1.0, block=None):
+class LogitForm(NamedTuple):
+    """How logits follow from the products of outputs with words, and how many words a block has."""
+
+    scale: float
+    cap: float
+    block: int
+
+
+def block_cross_entropy(x, weight, targets, scale=1.0, block=None, cap=0.0):
     """Nats of each target: x [B, S, width], weight [width, vocab], targets integer [B, S] -> float32 [B, S].
 
-    It equals `nn.cross_entropy` of the float32 logits scale * (x @ weight), in value and gradients. The products have the
-    type of x. A block has `block` words of every device's part of the vocabulary.
+    It equals `nn.cross_entropy` of the float32 logits `nn.capped(scale * (x @ weight), cap)`, in value and gradients. The
+    products have the type of x. A block has `block` words of every device's part of the vocabulary.
     """
-    return _nats(x, weight, targets, scale, _block(x, weight, block))
+    return block_nats_and_log_sums(x, weight, targets, scale, block, cap)[0]
 
 
-def block_scores(x, weight, targets, scale=1.0, block=None):
+def block_nats_and_log_sums(x, weight, targets, scale=1.0, block=None, cap=0.0):
+    """(`block_cross_entropy`, the logarithms of the sums of the exponentials of the logits, float32 [B, S])."""
+    return _nats(x, weight, targets, LogitForm(scale, cap, _block(x, weight, block)))
+
+
+def block_scores(x, weight, targets, scale=1.0, block=None, cap=0.0):
     """(`block_cross_entropy`, the words with the largest logits, int32 [B, S]) in one pass, for evaluation."""
-    top, total, picked, best = _pass(x, weight, targets, scale, _block(x, weight, block))
+    top, total, picked, best = _pass(x, weight, targets, LogitForm(scale, cap, _block(x, weight, block)))
     highest = top.max(-1, keepdims=True)
     first = jnp.where(top == highest, best, weight.shape[-1]).min(-1)
     return _log_sum(top, total) - picked.sum(-1), first
@@ -59,26 +74,29 @@ def _parts(weight) -> int:
     return parts if weight.shape[-1] % parts == 0 else 1
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _nats(x, weight, targets, scale, block):
-    return _forward(x, weight, targets, scale, block)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _nats(x, weight, targets, form):
+    return _forward(x, weight, targets, form)[0]
 
 
-def _forward(x, weight, targets, scale, block):
-    top, total, picked, _ = _pass(x, weight, targets, scale, block)
+def _forward(x, weight, targets, form):
+    top, total, picked, _ = _pass(x, weight, targets, form)
     log_sum = _log_sum(top, total)
-    return log_sum - picked.sum(-1), (x, weight, targets, log_sum)
+    return (log_sum - picked.sum(-1), log_sum), (x, weight, targets, log_sum)
 
 
-def _backward(scale, block, saved, d_nats):
+def _backward(form, saved, d_outputs):
     x, weight, targets, log_sum = saved
+    d_nats, d_log_sum = ((form.scale * d)[..., None, None] for d in d_outputs)
     divided = _divided(weight)
 
     def step(carry, start, size):
         d_x, d_weight = carry
-        logits, words, columns = _logits(x, divided, scale, start, size)
+        logits, words, columns = _logits(x, divided, form, start, size)
         probability = jnp.exp(logits - log_sum[..., None, None])
-        d_logits = (probability - (words == targets[..., None, None])) * (scale * d_nats)[..., None, None]
+        d_logits = (probability - (words == targets[..., None, None])) * d_nats + probability * d_log_sum
+        if form.cap:
+            d_logits *= 1 - jnp.square(logits / form.cap)
         d_logits = _placed(d_logits.astype(x.dtype))
         found = jnp.einsum("bsw,bspc->wpc", x, d_logits, preferred_element_type=jnp.float32)
         d_weight = lax.dynamic_update_slice_in_dim(d_weight, found.astype(weight.dtype), start, 2)
@@ -86,21 +104,21 @@ def _backward(scale, block, saved, d_nats):
         return _placed(d_x), d_weight
 
     d_x = _placed(jnp.zeros((*x.shape[:2], divided.shape[1], x.shape[2]), jnp.float32))
-    d_x, d_weight = _over_blocks(step, (d_x, jnp.zeros_like(divided)), divided.shape[2], block)
+    d_x, d_weight = _over_blocks(step, (d_x, jnp.zeros_like(divided)), divided.shape[2], form.block)
     return d_x.sum(2).astype(x.dtype), d_weight.reshape(weight.shape), None
 
 
 _nats.defvjp(_forward, _backward)
 
 
-def _pass(x, weight, targets, scale, block):
+def _pass(x, weight, targets, form):
     """For every token and part of the vocabulary, [B, S, parts]: the largest logit, the sum of exponentials of the logits
     less it, the logit of the target (0 if it is in another part), and the word with the largest logit."""
     divided = _divided(weight)
 
     def step(carry, start, size):
         top, total, picked, best = carry
-        logits, words, _ = _logits(x, divided, scale, start, size)
+        logits, words, _ = _logits(x, divided, form, start, size)
         here = logits.max(-1)
         first = jnp.where(logits == here[..., None], words, weight.shape[-1]).min(-1)
         new = jnp.maximum(top, here)
@@ -110,7 +128,7 @@ def _pass(x, weight, targets, scale, block):
 
     shape = (*x.shape[:2], divided.shape[1])
     carry = (jnp.full(shape, -jnp.inf), jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape, jnp.int32))
-    return _over_blocks(step, jax.tree.map(_placed, carry), divided.shape[2], block)
+    return _over_blocks(step, jax.tree.map(_placed, carry), divided.shape[2], form.block)
 
 
 def _log_sum(top, total):
@@ -124,14 +142,14 @@ def _divided(weight):
     return weight.reshape(weight.shape[0], _parts(weight), -1)
 
 
-def _logits(x, divided, scale, start, size):
+def _logits(x, divided, form, start, size):
     """(float32 logits [B, S, parts, size], numbers of their words [1, 1, parts, size], columns of the weight)."""
     columns = lax.dynamic_slice_in_dim(divided, start, size, 2).astype(x.dtype)
     columns = sharding.activation(columns, "whole", "vocab", "block")
     logits = _placed(jnp.einsum("bsw,wpc->bspc", x, columns, preferred_element_type=jnp.float32))
     parts, words = divided.shape[1:]
     numbers = (jnp.arange(parts) * words)[:, None] + (start + jnp.arange(size))[None]
-    return logits * scale if scale != 1.0 else logits, numbers[None, None], columns
+    return capped(logits * form.scale if form.scale != 1.0 else logits, form.cap), numbers[None, None], columns
 
 
 def _placed(x):

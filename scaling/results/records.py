@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # An empty table has these columns too, so that selecting a column works before the first run has finished.
 COLUMNS = (
-    "fingerprint", "family", "role", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique",
-    "flops", "flops_executed", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss", "bits_per_byte",
-    "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
+    "fingerprint", "family", "role", "params_total", "params_non_embedding", "params_active", "tokens_seen",
+    "tokens_unique", "flops", "flops_executed", "flops_6nd", "steps", "learning_rate", "weight_decay", "seed", "loss",
+    "bits_per_byte", "bits_per_byte_package", "diverged", "diverged_step", "seconds", "data_fingerprint", "git_commit",
     "finished")
 
 COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DEFAULT_MATMUL_PRECISION")  # environment variables
@@ -152,7 +152,7 @@ def load_records(workdir) -> pd.DataFrame:
     if not records.workdir.is_dir():
         raise WorkdirError(f"workdir {os.fspath(records.workdir)!r} is not a directory: name one that holds runs")
     rows = [_read(records.path(fp), records._warned) for fp in records.fingerprints()]
-    rows = [_row(_with_model_flops(r)) for r in [*rows, *records.stopped()] if r is not None]
+    rows = [_row(_with_active(_with_model_flops(r))) for r in [*rows, *records.stopped()] if r is not None]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
 
 
@@ -172,6 +172,13 @@ def _with_model_flops(record):
         return record
     from scaling.experiment import legacy  # it imports JAX, which tables of newer runs do not need
     return legacy.with_model_flops(record)
+
+
+def _with_active(record):
+    """The record with the parameters that a token uses under "params_active"; older ones are of models that use all."""
+    if "params_active" in record or "params_non_embedding" not in record:
+        return record
+    return {**record, "params_active": record["params_non_embedding"]}
 
 
 def _row(record):

@@ -54,10 +54,11 @@ def counts(experiment, available: int) -> dict[str, float]:
     steps = experiment.steps
     if is_solved(experiment.family) and unique:  # repeats cost it nothing
         steps = -(-unique // data.per_step)
-    return {"params_total": params["total"], "params_non_embedding": params["non_embedding"],
+    active = cost.active_count(experiment.family)
+    return {"params_total": params["total"], "params_non_embedding": params["non_embedding"], "params_active": active,
             **{f"params_{player}": n for player, n in players.items()}, **trained,
             f"{data.unit}_seen": seen, f"{data.unit}_unique": unique, "steps": data.steps,
             "flops": step_flops(experiment) * steps,
             "flops_executed": step_flops_executed(experiment) * steps,
             **{f"flops_{player}": n * steps for player, n in each.items()},
-            "flops_6nd": cost.six_nd(params["non_embedding"], seen)}
+            "flops_6nd": cost.six_nd(active, seen)}

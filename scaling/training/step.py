@@ -101,7 +101,7 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
         params[name] = seen(name)
         finite &= jnp.isfinite(value) & jnp.isfinite(norm)
         prefix = "" if alone else f"{name}/"
-        found = {**aux, "loss": value, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
+        found = {"loss": value, **aux, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
         metrics |= {f"{prefix}{k}": v for k, v in found.items()}
     if experiment.optim.ema:
         taken = state.step.astype(jnp.float32)

@@ -74,7 +74,7 @@ def test_images_of_one_channel_can_be_divided_by_channels():
     check_divisible(e, make_mesh(1, "tensor=2,data=4", "tensor"))
 
 
-@pytest.mark.parametrize("text,says", [("expert=2", "reserved for mixtures"), ("stage=2", "reserved for pipelines"),
+@pytest.mark.parametrize("text,says", [("experts=2", "nearest: expert"), ("stage=2", "reserved for pipelines"),
                                        ("data=-1,fsdp=-1", "two sizes open"), ("data=2,data=4", "names data twice")])
 def test_impossible_meshes_are_refused(text, says):
     with pytest.raises(ConfigError, match=says):

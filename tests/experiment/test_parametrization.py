@@ -15,6 +15,8 @@ ROLES = {  # (axes, whether it is a bias): role
     (("layers", "heads", "head_dim"), True): "vector", (("layers", "head_dim"), False): "vector",
     (("layers", "embed", "gates", "state"), False): "hidden", (("layers", "state_in", "gates", "state"), False): "hidden",
     (("layers", "gates", "state"), True): "vector", (("states", "next_states"), False): "input",
+    (("layers", "experts", "embed", "mlp"), False): "hidden", (("layers", "experts", "mlp"), True): "vector",
+    (("layers", "embed", "choices"), False): "output",
     (("layers", "embed"), False): "vector", (("pixels", "embed"), False): "input", (("embed", "pixels"), False): "output",
     (("layers", "mlp", "latents"), False): "output", (("layers", "latents", "embed"), False): "input",
     (("latent", "layers", "style", "embed"), False): "input", (("layers", "style", "embed"), True): "vector",
@@ -26,6 +28,7 @@ ROLES = {  # (axes, whether it is a bias): role
 MEMBERS = {  # every family, its bodies and options
     "transformer": {},
     "transformer options": {"biases": True, "norm": "layernorm", "activation": "gelu", "positions": "learned"},
+    "transformer experts": {"experts": 4, "biases": True},
     "transformer tied": {"tied": True}, "transformer grouped": {"heads": 4, "kv_heads": 2},
     "recurrent": {}, "recurrent gru": {"cell": "gru", "tied": True}, "recurrent minlstm": {"cell": "minlstm"},
     "vae": {}, "vae conv": {"body": "conv"}, "vae linear": {"body": "linear", "layers": 2},

@@ -50,7 +50,9 @@ def without_cache(family, prompts, max_tokens, temperature, seed=0):
 
 
 VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions="learned", kv_heads=1),
-            "tied": dataclasses.replace(FAMILY, tied=True, scan=False), "lstm": Recurrent(vocab=40, length=32, width=16),
+            "tied": dataclasses.replace(FAMILY, tied=True, scan=False),
+            "experts": dataclasses.replace(FAMILY, experts=4, mlp=24, document_masking=True, window=20),
+            "lstm": Recurrent(vocab=40, length=32, width=16),
             "gru": Recurrent(vocab=40, length=32, width=16, cell="gru", layers=1),
             "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8)}
 
@@ -61,7 +63,7 @@ def test_every_family_that_continues_text_is_here():
     assert {type(family) for family in VARIANTS.values()} == able
 
 
-@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]))
+@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0]))
 def test_the_cache_or_the_state_changes_nothing(name, temperature):
     family = VARIANTS[name]
     want = without_cache(family, PROMPTS, 12, temperature)

@@ -19,6 +19,7 @@ VARIANTS = {
     "gelu": {"activation": "gelu", "mlp": 64}, "no_qk_norm": {"qk_norm": False}, "tied": {"tied": True},
     "grouped": {"kv_heads": 1}, "remat": {"remat": True}, "unrolled": {"scan": False},
     "scaled": {"logit_scale": 0.5}, "xla": {"attention": "xla"}, "bfloat16": {"dtype": "bfloat16"},
+    "experts": {"experts": 4, "mlp": 24}, "capped": {"logit_cap": 5.0},
 }
 
 
@@ -50,7 +51,7 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
 
 
 @pytest.mark.parametrize("names", ["default", "layernorm learned gelu", "no_qk_norm tied grouped scaled",
-                                   "remat unrolled xla", "bfloat16"])  # every variant, several at once
+                                   "remat unrolled xla", "bfloat16", "experts capped"])  # every variant, several at once
 def test_each_logit_depends_on_its_own_token_and_all_earlier_ones_and_no_later_one(names):
     family = dataclasses.replace(SMALL, **{k: v for name in names.split() for k, v in VARIANTS[name].items()})
     module = family.module(random_params(family))
@@ -65,7 +66,7 @@ def test_each_logit_depends_on_its_own_token_and_all_earlier_ones_and_no_later_o
     assert np.array_equal(depends, np.tril(np.ones_like(depends)))
 
 
-@pytest.mark.parametrize("name", ["default", "tied", "bfloat16"])
+@pytest.mark.parametrize("name", ["default", "tied", "bfloat16", "experts"])
 def test_changing_a_token_changes_no_logit_before_it(name):
     family = variant(name)
     params = random_params(family)
@@ -142,7 +143,8 @@ def test_evaluation_adds_up_to_the_loss_whatever_the_batches():
     assert "bits_per_byte" not in jax.eval_shape(evaluate, {"tokens": batch["tokens"]})
 
 
-@pytest.mark.parametrize("name,width", [("default", 16), ("default", 128), ("tied", 128), ("learned", 16)])
+@pytest.mark.parametrize("name,width", [("default", 16), ("default", 128), ("tied", 128), ("learned", 16), ("capped", 16),
+                                        ("experts", 32)])
 def test_the_first_loss_is_that_of_a_uniform_guess(name, width):
     family = dataclasses.replace(variant(name), width=width, vocab=256, heads=None, kv_heads=None,
                                      head_dim=None, mlp=None)

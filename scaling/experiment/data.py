@@ -1,7 +1,7 @@
 """The data of an experiment: which source, how much of it, and how models are evaluated.
 
-There is one class for each kind of data, and a family names the kind that it `reads`. Code that trains, counts or reports
-uses only what the kinds share: D is `seen` units, `steps` follows from it, and `load` returns the source.
+There is one class for each kind of data, and a family names the kind that it `reads`. Other code uses only what the kinds
+share: D is `seen` units, `steps` follows from it, `load` returns the source, and `judge` what scores samples.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from scaling.data.known.names import image_teacher, token_teacher
 from scaling.data.tokenizers import SMALLEST_BPE
 from scaling.data.transforms import CROPS, RESIZES
 from scaling.evaluate.features import FEATURES
+from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
+from scaling.experiment import text_samples
 from scaling.fields import ConfigError, convert_fields, how, knob, shown, static
 
 FEEDS = ("resident", "streamed")
@@ -88,6 +90,17 @@ class _Data:
         """The judge that scores samples of a trained model, or None."""
         return None
 
+    def check_judge(self, source) -> None:
+        """Raises what `judge` would, at little cost."""
+
+    def judged(self) -> tuple[str, ...]:
+        """The metrics that the judge measures."""
+        return ()
+
+    def sampling(self) -> dict:
+        """Arguments of a family's `sample` beside parameters, batch and key."""
+        return {}
+
     def check(self):
         """Raises a ConfigError for values, each in its range, that cannot run together."""
         if self.seen < self.per_step:
@@ -118,6 +131,9 @@ class Text(_Data):
     storage: str = how("mapped", choices=STORAGES)  # of windows that are prepared: memory-mapped, or in "array_record"
     data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_tokens: int = static(2**16, least=0, most=MOST)  # tokens of each evaluation set; 0 is all
+    samples: int = static(0, later=True, least=0, most=2**24)  # windows that a model writes to be judged; 0 is none
+    sample_length: int = static(0, later=True, least=0, most=2**20)  # tokens of each, after its first; 0 is `length`
+    temperature: float = static(1.0, later=True, least=0, most=1e3)  # of samples, by which logits are divided
 
     unit: ClassVar[str] = "tokens"
     at_once: ClassVar[tuple[int, int]] = (2**10, 2**12)  # units that are evaluated together: at least and at most
@@ -132,6 +148,7 @@ class Text(_Data):
                 raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
                                   f"{self.length} to {what}; write at least {self.length}, or 0 for all")
         _check_noise(self.noise, self.dirty)
+        text_samples.check_samples(self)
         super().check()
 
     @property
@@ -167,6 +184,17 @@ class Text(_Data):
     def load(self):
         """The source."""
         return data.load_text(**self.source_fields())
+
+    judge_fields, judged = text_samples.text_judge_fields, text_samples.judged_metrics
+
+    def judge(self, source):
+        return evaluate.TextJudge(source, **self.judge_fields()) if self.samples else None
+
+    def check_judge(self, source):
+        evaluate.check_text_judge(source, **self.judge_fields())
+
+    def sampling(self):
+        return {"temperature": self.temperature, "length": self.sample_length or self.length}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +287,12 @@ class Images(_Data):
 
     def judge(self, source) -> Any:
         return evaluate.Judge(source, **self.judge_fields()) if self.judge_fields() else None
+
+    def check_judge(self, source):
+        evaluate.check_judge(source, **self.judge_fields())
+
+    def judged(self):
+        return MEASURED + (MEASURED_BY_CRITIC if self.critic_steps else ()) if self.samples else ()
 
 
 KINDS = {"text": Text, "images": Images}

@@ -41,7 +41,7 @@ class DataError(ValueError):
 
 
 class EvaluateError(ValueError):
-    """A feature space that cannot be used, or images that cannot be judged; the message says what to write instead."""
+    """A feature space that cannot be used, or samples that cannot be judged; the message says what to write instead."""
 
 
 # ---------------------------------------------------------------------------------------- declarations

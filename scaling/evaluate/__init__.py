@@ -1,10 +1,12 @@
-"""How close generated images are to real ones, and whether they are copies.
+"""How close generated images or texts are to real ones, and whether they are copies.
 
     judge = Judge(source)
     judge(images)          # {"fd": ..., "coverage": ..., ...}
     judge.floor()          # the same metrics of real images that are not in the reference set
     judge.memoriser(1000)  # the same metrics of a generator that only repeats the first 1,000 training images
     judge.describe()       # everything that a number depends on: feature space, hash of its weights, resize rule
+
+`TextJudge` does the same for windows of text.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from scaling.faces import lazy
 if TYPE_CHECKING:
     from scaling.evaluate.classifier import Labeller, Recipe, train_labeller
     from scaling.evaluate.judge import Judge, check_judge
+    from scaling.evaluate.text_judge import TextJudge, check_text_judge
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Judge", "Labeller", "Recipe", "check_judge", "train_labeller"]
+__all__ = ["Judge", "Labeller", "Recipe", "TextJudge", "check_judge", "check_text_judge", "train_labeller"]

@@ -82,7 +82,7 @@ class Family(Protocol):
       `scaling.families._generate` and `scaling.families.transformer`.
     * `longest`: the tokens of the longest text that such a family can write, None for any length; without it any length.
     * `sample(params, batch, key)`: one sample for each example of `batch`, given its condition and number (label,
-      caption, "example"). The judge of its data scores them.
+      caption, first token, "example"). The judge of its data scores them. Options are those of the `sampling` of the data.
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.
     * `examine(params, batch, key)`: metrics as from `evaluate`, but too costly for every run. The report shows them for the
       best run of the smallest size and of the largest size.

@@ -65,6 +65,32 @@ def stream(family, params, prompt, *, max_tokens, temperature=1.0, top_k=None, t
             logits, state = _decode(family, params, state, token[None])
 
 
+def sample_windows(family, params, batch, key, temperature=1.0, length=0):
+    """Windows of text, int32 [B, 1 + length]: the first token of each window of {"tokens": integer [B, S + 1], "example":
+    int32 [B]}, and `length` tokens that a family draws after it, as many as `family.length` for 0.
+
+    So a model that is right writes windows with the distribution of the data, whose windows begin anywhere. `temperature`
+    divides the logits; 0 takes the likeliest tokens. A row depends on its first token, the key and its "example" alone.
+    """
+    length = length or family.length
+    first = batch["tokens"][:, :1].astype(jnp.int32)
+    keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(batch["example"])
+
+    def pick(logits, step):
+        return jax.vmap(lambda logits, key: choose(logits, jax.random.fold_in(key, step), temperature, 1.0,
+                                                   greedy=temperature == 0))(logits, keys)
+
+    def one_more(carry, step):
+        logits, state = family.decode(params, carry[1], carry[0])
+        token = pick(logits, step)
+        return (token, state), token
+
+    logits, state = family.begin(params, first, jnp.ones(len(first), jnp.int32), length)
+    token = pick(logits, 0)
+    _, rest = lax.scan(one_more, (token, state), jnp.arange(1, length))
+    return jnp.concatenate([first, token[:, None], rest.T], axis=1)
+
+
 def find_longest(family) -> int | None:
     """The tokens of the longest text, prompt included, that a family can write; None for any length."""
     return getattr(family, "longest", None)

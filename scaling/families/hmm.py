@@ -12,6 +12,7 @@ from flax import nnx
 from scaling import axes, nn
 from scaling.devices import sharding
 from scaling.families._family import Player, ladder_arguments
+from scaling.families._generate import sample_windows
 from scaling.families._text import example_windows, likelihood_metrics, mean_loss
 from scaling.fields import check_fields, convert_fields, how, static
 from scaling.nn import recurrence
@@ -83,6 +84,10 @@ class HMM:
         chain = self.module(params)
         beliefs, _ = chain(token[:, None], state)
         return chain.predict(beliefs)[:, 0], beliefs[:, 0]
+
+    def sample(self, params, batch, key, **options):
+        """Windows of text, int32 [B, 1 + length]; see `scaling.families._generate.sample_windows`."""
+        return sample_windows(self, params, batch, key, **options)
 
     @classmethod
     def ladder(cls, size, **overrides):

@@ -13,6 +13,7 @@ from flax import nnx
 from scaling import axes
 from scaling.families import _ngram_counts as counting
 from scaling.families._family import ladder_arguments
+from scaling.families._generate import sample_windows
 from scaling.families._text import example_windows, likelihood_metrics
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
@@ -120,6 +121,10 @@ class NGram:
         table = self._table(params)
         contexts = jnp.stack(table.places(state["contexts"], token))[:-1]
         return self._logits(table, contexts), {"contexts": contexts}
+
+    def sample(self, params, batch, key, **options):
+        """Windows of text, int32 [B, 1 + length]; see `scaling.families._generate.sample_windows`."""
+        return sample_windows(self, params, batch, key, **options)
 
     def _table(self, params):
         return nnx.merge(_graphdef(self), params["model"])

@@ -10,6 +10,7 @@ from flax import nnx
 
 from scaling import axes
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, ladder_arguments
+from scaling.families._generate import sample_windows
 from scaling.families._ladder import nearest_shape
 from scaling.families._recurrent import SCANS, STEPS, RecurrentBlock, RecurrentNetwork
 from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted
@@ -105,6 +106,10 @@ class Recurrent:
     def decode(self, params, state, token):
         """(logits [B, vocab] of the next token, the new state) after one more token, int32 [B]."""
         return self.module(params).after(token[:, None], jnp.zeros_like(token), state)
+
+    def sample(self, params, batch, key, **options):
+        """Windows of text, int32 [B, 1 + length]; see `scaling.families._generate.sample_windows`."""
+        return sample_windows(self, params, batch, key, **options)
 
     @classmethod
     def ladder(cls, size, **overrides):

@@ -12,6 +12,7 @@ from flax import nnx
 from scaling import axes
 from scaling.families._decoder import Decoder, DecoderBlock, check_experts, document_starts, init_cache
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
+from scaling.families._generate import sample_windows
 from scaling.families._ladder import nearest_shape
 from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted, with_penalties
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
@@ -178,6 +179,10 @@ class Transformer:
         """(logits [B, vocab] of the next token, the new state) after one more token, int32 [B]."""
         logits, state = self.module(params)(token[:, None], state)
         return logits[:, 0], state
+
+    def sample(self, params, batch, key, **options):
+        """Windows of text, int32 [B, 1 + length]; see `scaling.families._generate.sample_windows`."""
+        return sample_windows(self, params, batch, key, **options)
 
     @classmethod
     def ladder(cls, size, **overrides):

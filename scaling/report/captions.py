@@ -135,9 +135,9 @@ def _baselines(study: StudyFiles) -> str:
     known, text = study.baselines or {}, ""
     floor = (known.get("floor") or {}).get(study.metric)
     if floor is not None:
-        text += f" The floor is the value for real images compared with other real images, {number(floor, 3)}."
+        text += f" The floor is the value for held-out data compared with other held-out data, {number(floor, 3)}."
     if any(study.metric in point for point in known.get("memoriser") or ()):
-        text += " The memoriser is the value for the first training images themselves, used as samples."
+        text += " The memoriser is the value for the first training data themselves, used as samples."
     if any(study.metric in point for point in known.get("ngram") or ()):
         text += " The n-gram line is a Kneser-Ney model of order 6 that counts the same data."
     return text

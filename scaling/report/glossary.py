@@ -141,11 +141,12 @@ WORDS = (
          "0 for samples like real ones, 0.5 for samples that are always found out.", "(?:fresh )?critic's advantage"),
     Word("noise", "Samples that are no images of the data at all: hardly any real image has one of them near it.",
          "samples are noise"),
-    Word("floor", "The value for real images in place of samples. No model can be expected to be better.", "floor"),
-    Word("memoriser", "The value for training images in place of samples: a model that only copies.", "memoriser"),
+    Word("floor", "The value for real images, or for held-out text, in place of samples. No model can be expected to be "
+         "better.", "floor"),
+    Word("memoriser", "The value for training images or text in place of samples: a model that only copies.", "memoriser"),
     Word("n-gram", "A run of n tokens. An n-gram model counts how often each token followed the n - 1 before it, and "
          "falls back on shorter runs where it has seen too few.", "n-gram"),
-    Word("judge", "What scores the samples of a study: a feature space and a number of samples.",
+    Word("judge", "What scores the samples of a study: how many of them, in which feature space, and against which data.",
          "judge|samples judged by|were judged by"),
 )
 SKIPPED = {"a", "svg", "pre", "code", "style", "script", "h1", "h2", "h3", "button", "math", "summary"}

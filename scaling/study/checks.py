@@ -8,7 +8,6 @@ import jax
 from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.devices.remembered import remembered
-from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.families._sums import Each
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
@@ -56,21 +55,15 @@ def _check_metrics(definition, splits):
         if not plain and not on_split:
             shown = nearest(name, known)
             judged = "" if not hasattr(definition.sweep[0].data, "samples") or definition.sweep[0].data.samples else (
-                "; distances of samples need data.samples")
+                "; metrics of samples need data.samples")
             judged += "; excess needs data whose entropy is known, such as data.name=zipf" if name == "excess" else ""
             raise ConfigError(f"{field}={name!r} is no metric of these runs; {shown}{judged}")
-
-
-def _judged(data) -> tuple[str, ...]:
-    """The metrics of samples that these data measure."""
-    asked = data.judge_fields()
-    return (MEASURED + (MEASURED_BY_CRITIC if asked["critic_steps"] else ())) if asked else ()
 
 
 def _metrics(run) -> set[str]:
     """The metrics that a run has in its record."""
     found = set(_evaluated(run.family, run.data.teacher is not None))
-    return found | (set(_judged(run.data)) if hasattr(run.family, "sample") else set())
+    return found | (set(run.data.judged()) if hasattr(run.family, "sample") else set())
 
 
 @functools.lru_cache(maxsize=256)

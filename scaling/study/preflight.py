@@ -106,7 +106,7 @@ def _check_data(e: experiments.Experiment, runner: Runner) -> None:
         runner.evaluation(e)
     except ValueError as error:
         raise ConfigError(f"data.evaluation_{e.data.unit}={e.data.evaluated:,} is not possible: {error}") from None
-    if hasattr(e.family, "sample"):
+    if e.data.judge_fields() and hasattr(e.family, "sample"):
         e.data.check_judge(source)
 
 

@@ -57,7 +57,7 @@ class Showcase:
                 _about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends])
 
     def write_baselines(self, experiment, sizes: list[int]) -> None:
-        """Writes baselines.json: the scores that the data's own images would get as samples, or those of n-gram models.
+        """Writes baselines.json: the scores that the data themselves would get as samples, and those of n-gram models.
 
         experiment: one with the most unique data. sizes: amounts of unique data for a generator that only copies, and for
         n-gram models. N-gram models that were counted before are not counted again.
@@ -66,14 +66,16 @@ class Showcase:
         with self._guarded("n-gram baseline" if ngrams else "baselines of real images"):
             judge, most = self.runner.judge(experiment), experiment.data.available(self.runner.source(experiment))
             sizes = sorted({min(n, most) for n in sizes})
+            found = {}
             if ngrams:
-                known = files.read_json(path)["ngram"] if path.exists() else []
+                known = files.read_json(path).get("ngram", []) if path.exists() else []
                 missing = {*sizes} - {entry["tokens_unique"] for entry in known}
-                if found := ngram_scores(self.runner, experiment, missing):
-                    files.write_json(path, {"ngram": known + found})
-            elif judge is not None:
-                files.write_json(path, {"floor": judge.floor(), "memoriser": [
-                    {"examples_unique": size, **judge.memoriser(size)} for size in sizes]})
+                found["ngram"] = known + ngram_scores(self.runner, experiment, missing)
+            if judge is not None:
+                unique = f"{experiment.data.unit}_unique"
+                found |= {"floor": judge.floor(), "memoriser": [{unique: n, **judge.memoriser(n)} for n in sizes]}
+            if any(found.values()):
+                files.write_json(path, found)
 
     def _models(self, frame, metric) -> list[RestoredRun]:
         """The best run of each size, from the smallest on; where its parameters are lost, the next best of that size."""

@@ -174,8 +174,8 @@ def evaluate_batch(experiment, state: State, first, batch) -> dict[str, tuple]:
 
 def sample_batch(experiment, state: State, first, batch) -> jax.Array:
     """The family's samples number `first` and following, under the conditions of a batch of an evaluation set."""
-    key = jax.random.fold_in(jax.random.key(0), 1)
-    return experiment.family.sample(state.ema or state.params, numbered(batch, first), key)
+    key, options = jax.random.fold_in(jax.random.key(0), 1), experiment.data.sampling()
+    return experiment.family.sample(state.ema or state.params, numbered(batch, first), key, **options)
 
 
 def numbered(batch, first):

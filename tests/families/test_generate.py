@@ -71,6 +71,21 @@ def test_the_cache_or_the_state_changes_nothing(name, temperature):
     assert len({tuple(row) for row in want}) == 3
 
 
+@pytest.mark.parametrize("name,temperature", [*zip(VARIANTS, [1.0] * 7), ("default", 0.0), ("lstm", 0.5)])
+def test_windows_to_judge_are_what_is_generated_after_the_same_first_tokens(name, temperature):
+    family = VARIANTS[name]
+    batch = {"tokens": np.arange(3 * 33, dtype=np.uint8).reshape(3, 33) % 40, "example": jnp.arange(3)}
+    draw = jax.jit(functools.partial(family.sample, temperature=temperature, length=31))
+    found = np.asarray(draw(params(family), batch, jax.random.key(7)))
+    assert found.dtype == np.int32 and (found[:, 0] == batch["tokens"][:, 0]).all()
+    wanted = continuations(family, batch["tokens"][:, :1], 31, temperature=temperature, seed=7)
+    assert found[:, 1:].tolist() == wanted
+    part = {"tokens": batch["tokens"][2:], "example": jnp.array([2])}
+    short = _generate.sample_windows(family, params(family), part, jax.random.key(7), temperature, 4)
+    assert short.tolist() == found[2:, :5].tolist()
+    assert jax.eval_shape(family.sample, params(family), batch, jax.random.key(7)).shape == (3, 33)  # the whole length
+
+
 def test_cached_logits_equal_those_of_the_whole_text():
     run = jax.jit(lambda tokens, cache=None: FAMILY.module(params(FAMILY))(tokens, cache))
     tokens = np.random.default_rng(1).integers(0, FAMILY.vocab, (2, 11))

@@ -77,7 +77,15 @@ class DataKind:
         return None
 
     def check_judge(self, source) -> None:
-        """Raises what `judge` would for this source, without the work of making one."""
+        """Raises what `judge` would for this source, without the work of making one. It is only called with `judge_fields`."""
+
+    def judged(self) -> tuple[str, ...]:
+        """The metrics that the judge measures."""
+        return ()
+
+    def sampling(self) -> dict:
+        """Arguments of a family's `sample` beside parameters, batch and key."""
+        return {}
 
     def check(self):
         """Raises a ConfigError for values, each in its range, that cannot run together."""

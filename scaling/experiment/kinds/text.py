@@ -3,10 +3,11 @@
 import dataclasses
 from typing import ClassVar
 
-from scaling import data
+from scaling import data, evaluate
 from scaling.data.blocks import STORAGES
 from scaling.data.known.names import token_teacher
 from scaling.data.tokenizers import SMALLEST_BPE
+from scaling.evaluate.text_judge import FEWEST, MEASURED_CODE, MEASURED_TEXT
 from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise
 from scaling.fields import ConfigError, how, knob, shown, static
 
@@ -29,6 +30,9 @@ class Text(DataKind):
     storage: str = how("mapped", choices=STORAGES)  # of windows that are prepared: memory-mapped, or in "array_record"
     data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_tokens: int = static(2**16, least=0, most=MOST)  # tokens of each evaluation set; 0 is all
+    samples: int = static(0, later=True, least=0, most=2**24)  # windows that a model writes to be judged; 0 is none
+    sample_length: int = static(0, later=True, least=0, most=2**20)  # tokens of each, after its first; 0 is `length`
+    temperature: float = static(1.0, later=True, least=0, most=1e3)  # of samples, by which logits are divided
 
     unit: ClassVar[str] = "tokens"
     at_once: ClassVar[tuple[int, int]] = (2**10, 2**12)  # units that are evaluated together: at least and at most
@@ -43,7 +47,22 @@ class Text(DataKind):
                 raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
                                   f"{self.length} to {what}; write at least {self.length}, or 0 for all")
         check_noise(self.noise, self.dirty)
+        self._check_samples()
         super().check()
+
+    def _check_samples(self):
+        if 0 < self.samples < FEWEST:
+            raise ConfigError(f"data.samples={self.samples} are too few to judge; write at least {FEWEST}, or 0 for none")
+        if self.samples and self.teacher:
+            raise ConfigError(f"data.samples={self.samples} are judged as text, and data.name={self.name} gives tokens "
+                              "without text; write data.samples=0")
+        if self.sample_length > self.length:
+            raise ConfigError(f"data.sample_length={self.sample_length} is longer than the held-out windows, which have "
+                              f"data.length={self.length}; write at most that, or 0")
+        for name, default in (("sample_length", 0), ("temperature", 1.0)):
+            if not self.samples and getattr(self, name) != default:
+                raise ConfigError(f"data.{name}={getattr(self, name)} changes nothing without samples; write "
+                                  f"data.samples= as well, or data.{name}={default}")
 
     @property
     def per_step(self) -> int:
@@ -78,3 +97,22 @@ class Text(DataKind):
     def load(self):
         """The source."""
         return data.load_text(**self.source_fields())
+
+    def judge_fields(self):
+        if not self.samples:
+            return {}
+        code = self.name.partition("/")[0] == "pycode" or self.name.endswith(".py")
+        return {"samples": self.samples, "length": self.sample_length or self.length, "code": code}
+
+    def judge(self, source):
+        return evaluate.TextJudge(source, **self.judge_fields()) if self.samples else None
+
+    def check_judge(self, source):
+        evaluate.check_text_judge(source, **self.judge_fields())
+
+    def judged(self):
+        fields = self.judge_fields()
+        return MEASURED_TEXT + (MEASURED_CODE if fields["code"] else ()) if fields else ()
+
+    def sampling(self):
+        return {"temperature": self.temperature, "length": self.sample_length or self.length}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling import families
 from scaling.devices.layouts import LAYOUTS
-from scaling.experiment.kinds._discovery import build_data, kind_read, said_kind
+from scaling.experiment.kinds._discovery import build_data, determined, kind_read, said_kind
 from scaling.experiment.kinds.text import Text
 from scaling.experiment.start import Start
 from scaling.experiment.validation import validate
@@ -109,7 +109,7 @@ class Experiment:
         if any(map(is_traced, changes.values())):  # in a program, whose experiment was validated before
             return changed
         validate(changed)
-        given, before = changed.data.family_fields(), _determined(self)
+        given, before = determined(changed.family, changed.data), _determined(self)
         follow = {name: value for name, value in given.items() if name in before and value != before[name]
                   and f"family.{name}" not in changes and hasattr(changed.family, name)}
         follow = {name: value for name, value in follow.items() if getattr(changed.family, name) != value}
@@ -119,7 +119,7 @@ class Experiment:
 def _determined(experiment) -> dict:
     """The family's fields that the data of an experiment determine; none for data that cannot be used."""
     try:
-        return experiment.data.family_fields()
+        return determined(experiment.family, experiment.data)
     except ConfigError:
         return {}
 
@@ -175,7 +175,7 @@ def config(family: str = "transformer", kind: str = "", **changes) -> "config_di
     small, large = fields(cls.ladder(cls.sizes()[0])), fields(cls.ladder(cls.sizes()[-1]))
     sizes = {"name": family, "size": 1e5}
     for f in dataclasses.fields(cls):
-        if f.name in data.family_fields():
+        if f.name in determined(cls, data):
             continue
         laddered = small[f.name] != large[f.name]
         wanted = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
@@ -203,7 +203,7 @@ def family_at(cfg, size: float):
         if name not in names:
             raise ConfigError(f"no field family.{name} in {cls.__name__}; a config is made for one family: write "
                               f"experiment.config({families.name(cls)!r}), or the family.name that it was made for")
-    given |= {k: v for k, v in _data(cfg, cls).family_fields().items() if k in names}
+    given |= {k: v for k, v in determined(cls, _data(cfg, cls)).items() if k in names}
     return cls.ladder(size, **given)
 
 

@@ -84,6 +84,9 @@ class Family(Protocol):
     * `sample(params, batch, key)`: one sample for each example of `batch`, given its condition and number (label,
       caption, first token, "example"). The judge of its data scores them. Options are those of the `sampling` of the data.
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.
+    * `conclude(found)`: {metric: `scaling.families._sums.Whole`} of what is no ratio of totals, such as F1. `found` is what
+      `evaluate` or `examine` found, in NumPy arrays [..., examples]. Names that begin with "_" are no metrics: they are of
+      arrays [B, ...] that only `conclude` reads.
     * `examine(params, batch, key)`: metrics as from `evaluate`, but too costly for every run. The report shows them for the
       best run of the smallest size and of the largest size.
     * `depth(player)`: the `Depth` of a player's network; without it learning rates do not depend on depth.

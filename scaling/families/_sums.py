@@ -1,5 +1,5 @@
 """What `evaluate` returns for a metric: two numbers for each example, from which follow the metric, its standard error and
-that of its difference between two runs; see `scaling.training.evaluation.means`.
+that of its difference between two runs; see `scaling.training.evaluation`. `Whole` is a metric that is no such ratio.
 """
 
 import math
@@ -13,6 +13,14 @@ class Each(NamedTuple):
 
     over: Any
     under: Any
+
+
+class Whole(NamedTuple):
+    """A metric of all examples together, which `conclude` makes of their numbers: its value, float [...], and what each
+    example adds to its error, float [..., examples], whose sum is zero; None for a metric without a standard error."""
+
+    value: Any
+    influence: Any = None
 
 
 def mean_of(x) -> Each:

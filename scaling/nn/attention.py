@@ -48,12 +48,15 @@ def narrows(implementation: str, window: int, documents: bool) -> bool:
     return not (implementation == "splash" and (window or documents) or implementation == "cudnn" and documents)
 
 
-def full(q, k, v):
-    """softmax(q k^T / sqrt(d)) v: every query sees every key. It may be differentiated twice."""
+def full(q, k, v, seen=None):
+    """softmax(q k^T / sqrt(d)) v: every query sees every key at which `seen`, bool [B, T], is true, by default all of them.
+    It may be differentiated twice."""
     heads, size = q.shape[2:]
     q, k, v = _constrain(q, k, v)
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
+    if seen is not None:
+        scores = jnp.where(seen[:, None, None], scores, -1e30)
     return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 

@@ -96,7 +96,13 @@ METRICS: dict[str, Metric] = {
     "repeated": Metric("repeated share", "repeated share"),
     "active_latents": Metric("share of active latents", "share of active latents", rises=True),
     "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "bound"),
+    # each token masked alone in turn, which is no likelihood: it is compared with no other bits per byte
+    "pseudo_bits_per_byte": _bits("pseudo-likelihood", "bits per byte"),
+    "pseudo_loss": Metric("pseudo-likelihood (nats per token)"),
     "loss": Metric("loss"),
+    "accuracy": Metric("accuracy", "accuracy", rises=True),
+    "macro_f1": Metric("macro-F1", "macro-F1", rises=True),
+    "calibration_error": Metric("expected calibration error", "calibration error"),
 }
 PLAYERS = {"gen": "generator", "disc": "discriminator"}  # players in a training curve's names, <player>/loss
 # The report draws these beside the fitted metric, where records hold them.

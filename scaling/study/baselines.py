@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.experiment import Experiment, Text
+from scaling.families.masked import Masked
 from scaling.families.ngram import NGram
 from scaling.training.program import Program
 from scaling.training.step import State
@@ -16,9 +17,10 @@ MOST = 2**24  # tokens that are counted, in half a minute
 
 
 def compares_with_ngrams(experiment) -> bool:
-    """Whether n-gram models are a baseline of an experiment: it is on text, and no n-gram model itself."""
+    """Whether n-gram models are a baseline of an experiment: it is on text, and neither one of n-gram models itself nor of
+    models of masked tokens, whose bits per byte are those of no likelihood."""
     data = experiment.data
-    return isinstance(data, Text) and data.teacher is None and not isinstance(experiment.family, NGram)
+    return isinstance(data, Text) and data.teacher is None and not isinstance(experiment.family, (Masked, NGram))
 
 
 def ngram_scores(runner, experiment, sizes: Iterable[int]) -> list[dict[str, float]]:

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Collection
 
 import jax
+import numpy as np
 
 from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.devices.remembered import remembered
-from scaling.families._sums import Each
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
+from scaling.training.evaluation import metrics_of
 
 INPUTS = ("N", "D", "C", "U")  # what a study gives a law: parameters, data, compute and unique data
 
@@ -37,7 +38,7 @@ def check_study(definition: Definition, splits: Collection[str] | None = None) -
 
 def _check_family_fields(run):
     """The fields of a family that its data determine must be those of its data: a vocabulary, a size of images."""
-    for name, value in run.data.family_fields().items():
+    for name, value in experiments.determined(run.family, run.data).items():
         found = getattr(run.family, name, value)
         if found != value:
             raise ConfigError(f"family.{name}={found} is not the {value} of the data; leave it out, so that family_at and "
@@ -76,7 +77,8 @@ def _evaluated(family, known: bool) -> list[str]:
     if known:
         batch["nats"] = jax.ShapeDtypeStruct((2,), "float32")
     found = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
-    return sorted([*found, *(f"{name}_se" for name, parts in found.items() if isinstance(parts, Each))])
+    with np.errstate(all="ignore"):  # of metrics whose numbers are all one
+        return sorted(metrics_of(family, jax.tree.map(lambda x: np.ones(x.shape, x.dtype), found)))
 
 
 def _check_law(definition, target) -> list[str]:

@@ -19,7 +19,7 @@ from scaling.store import files
 from scaling.study.baselines import compares_with_ngrams, ngram_scores
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun, RestoreError
-from scaling.training.evaluation import means
+from scaling.training.evaluation import metrics_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,4 +168,4 @@ def _examined(model):
         if seen >= EXAMINED:
             break
     joined = jax.tree.map(lambda *x: np.concatenate(x) if x[0].ndim else np.sum(x, dtype=np.float64), *found)
-    return {name: float(value) for name, value in means(joined).items()}
+    return {name: float(value) for name, value in metrics_of(family, joined).items()}

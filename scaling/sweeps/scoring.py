@@ -26,10 +26,12 @@ def start_scoring(program: Program, state, sets: Mapping[str, dict], judge) -> P
         found, each = {}, pending[0]()
         for index, (split, examples) in enumerate(sets.items()):
             suffix = f"_{split}" if index else ""
-            values = evaluation.means(pending[index]() if index else each, examples.get(evaluation.CLUSTER))
+            values = evaluation.metrics_of(program.experiment.family, pending[index]() if index else each,
+                                           examples.get(evaluation.CLUSTER))
             for name, value in values.items():
                 metric = name.removesuffix("_se")
                 found[metric + suffix + name.removeprefix(metric)] = value
+        each = evaluation.ratios(each)
         if judge is None:
             return found, each
         samples, scored = pending[-1](), []

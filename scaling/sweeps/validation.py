@@ -9,7 +9,7 @@ from scaling import cost
 from scaling.results.logs import VALIDATION
 from scaling.sweeps.clock import EVALUATION
 from scaling.training.counts import step_flops
-from scaling.training.evaluation import means, steps_on_the_way
+from scaling.training.evaluation import metrics_of, steps_on_the_way
 from scaling.training.step import TRUNK
 
 
@@ -42,5 +42,6 @@ class Validation:
         asked = time.monotonic()
         evaluating = self.program.evaluator.evaluating(state, self.examples)
         self.clock.given(EVALUATION, asked, evaluating.last)
-        return lambda: {VALIDATION + name: values for name, values in means(evaluating()).items()
+        family = self.program.experiment.family
+        return lambda: {VALIDATION + name: values for name, values in metrics_of(family, evaluating()).items()
                         if not name.endswith("_se")}

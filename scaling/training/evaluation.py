@@ -57,11 +57,13 @@ def steps_on_the_way(stop: int, cost: float, step_cost: float) -> set[int]:
 def means(found: Mapping, clusters=None) -> dict[str, np.ndarray]:
     """{metric: value, `<metric>_se`: its standard error} from {metric: `Each` of arrays [..., examples], or (sum, count)}.
 
+    Names that begin with "_" are left out: they are of no metric; see `metrics_of`.
+
     The standard error of a ratio of totals is that of its residuals a - ratio b (Cochran 1977, "Sampling Techniques",
     equation 2.46), of examples that depend on each other within `clusters` [examples].
     """
     out = {}
-    for name, parts in found.items():
+    for name, parts in ratios(found).items():
         over, under = (np.asarray(part, np.float64) for part in parts)
         if isinstance(parts, Each):
             out[name] = ratio = over.sum(-1) / under.sum(-1)
@@ -69,3 +71,18 @@ def means(found: Mapping, clusters=None) -> dict[str, np.ndarray]:
         else:
             out[name] = over / under
     return out
+
+
+def metrics_of(family, found: Mapping, clusters=None) -> dict[str, np.ndarray]:
+    """`means` of what a family's `evaluate` found for all examples, and what its `conclude` makes of them."""
+    out = means(found, clusters)
+    for name, (value, influence) in (family.conclude(found) if hasattr(family, "conclude") else {}).items():
+        out[name] = value
+        if influence is not None:
+            out[f"{name}_se"] = clustered_error(influence, clusters)
+    return out
+
+
+def ratios(found: Mapping) -> dict:
+    """What a family found, without the numbers that only `conclude` reads."""
+    return {name: parts for name, parts in found.items() if not name.startswith("_")}

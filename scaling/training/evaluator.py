@@ -141,8 +141,9 @@ def _rows(examples, rows: range):
 
 
 def _joined(*parts):
-    """Numbers of examples, [batches, runs, size] in each part, as [runs, examples]; sums, [batches, runs], as [runs]."""
+    """Numbers of examples, [batches, runs, size, ...] in each part, as [runs, examples, ...]; sums, [batches, runs], as
+    [runs]."""
     arrays = [np.asarray(part) for part in parts]
     if arrays[0].ndim == 2:
         return np.concatenate(arrays).sum(0, dtype=np.float64)
-    return np.concatenate([np.moveaxis(x, 0, 1).reshape(x.shape[1], -1) for x in arrays], axis=1)
+    return np.concatenate([np.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:]) for x in arrays], axis=1)

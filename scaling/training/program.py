@@ -163,7 +163,8 @@ class Program:
 
         Sums over examples are float64. The noise of an example depends on its number alone, not on its batch.
         """
-        return evaluation.means(self.evaluator.evaluating(state, examples)(), examples.get(evaluation.CLUSTER))
+        found = self.evaluator.evaluating(state, examples)()
+        return evaluation.metrics_of(self.experiment.family, found, examples.get(evaluation.CLUSTER))
 
     def sample(self, state: State, examples, count: int) -> np.ndarray:
         """`count` samples of every run, [runs, count, ...], under the conditions of the examples in turn."""

@@ -1,5 +1,7 @@
 """The kinds of data of this package, found by the names of their files."""
 
+import dataclasses
+
 from scaling import families
 from scaling.experiment.kinds._kind import DataKind
 from scaling.faces import ByFile
@@ -31,6 +33,14 @@ def said_kind(family, data) -> dict:
     """{"kind": the name of the kind} of data that are not of the first kind that the family reads, else {}."""
     kind = type(data).__name__.lower()
     return {"kind": kind} if kind != families.reads(family)[0] else {}
+
+
+def determined(family, data) -> dict:
+    """{field of a family: its value} of what data determine. Fields that only another kind of data which the family reads
+    determines have their defaults: a family that reads texts with labels and without has no classes without."""
+    others = {name for kind in families.reads(family) for name in find_kind(kind)().family_fields()}
+    own = {f.name: f.default for f in dataclasses.fields(family) if f.name in others}
+    return own | data.family_fields() if len(families.reads(family)) > 1 else data.family_fields()
 
 
 def build_data(family, values) -> DataKind:

@@ -77,7 +77,7 @@ class DataKind:
         return None
 
     def check_judge(self, source) -> None:
-        """Raises what `judge` would for this source, without the work of making one. It is only called with `judge_fields`."""
+        """Raises what `judge` would for this source, at little cost. It is called where there are `judge_fields`."""
 
     def judged(self) -> tuple[str, ...]:
         """The metrics that the judge measures."""

@@ -39,6 +39,7 @@ setuptools.setup(
         "pandas>=2.2",
         "pillow>=10",
         "pyarrow>=15",
+        "sacrebleu>=2.4",
         "safetensors>=0.4",
         "scipy>=1.13",
         "tensorboardX>=2.6",

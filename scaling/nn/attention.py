@@ -32,15 +32,15 @@ def causal(q, k, v, implementation="auto"):
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
 
 
-def full(q, k, v, real=None):
-    """softmax(q k^T / sqrt(d)) v: every query sees every key, or those at which `real`, bool [B, T], is true; each row has
-    one at least. It may be differentiated twice."""
+def full(q, k, v, seen=None):
+    """softmax(q k^T / sqrt(d)) v: every query sees every key at which `seen`, bool [B, T], is true, by default all of them.
+    It may be differentiated twice."""
     heads, size = q.shape[2:]
     q, k, v = _constrain(q, k, v)
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
-    if real is not None:
-        scores = jnp.where(real[:, None, None], scores, -1e30)
+    if seen is not None:
+        scores = jnp.where(seen[:, None, None], scores, -1e30)
     return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 

@@ -87,6 +87,9 @@ METRICS: dict[str, Metric] = {
     "memorised": Metric("memorised share", "memorised share"),
     "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
     "active_latents": Metric("share of active latents", "share of active latents", rises=True),
+    "bleu": Metric("BLEU", "BLEU", rises=True),
+    "chrf": Metric("chrF", "chrF", rises=True),
+    "exact": Metric("share of exact matches", "share of exact matches", rises=True),
     "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "bound"),
     "loss": Metric("loss"),
 }

@@ -8,7 +8,6 @@ import jax
 from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.devices.remembered import remembered
-from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.families._sums import Each
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
@@ -61,16 +60,10 @@ def _check_metrics(definition, splits):
             raise ConfigError(f"{field}={name!r} is no metric of these runs; {shown}{judged}")
 
 
-def _judged(data) -> tuple[str, ...]:
-    """The metrics of samples that these data measure."""
-    asked = data.judge_fields()
-    return (MEASURED + (MEASURED_BY_CRITIC if asked["critic_steps"] else ())) if asked else ()
-
-
 def _metrics(run) -> set[str]:
     """The metrics that a run has in its record."""
     found = set(_evaluated(run.family, run.data.teacher is not None))
-    return found | (set(_judged(run.data)) if hasattr(run.family, "sample") else set())
+    return found | (set(run.data.judged) if hasattr(run.family, "sample") else set())
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,8 +7,8 @@ import importlib.util
 import json
 from collections.abc import Iterable
 
-from scaling import evaluate, families
 from scaling import experiment as experiments
+from scaling import families
 from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
 from scaling.fields import ConfigError, DataError, leaves, nearest
@@ -106,8 +106,8 @@ def _check_data(e: experiments.Experiment, runner: Runner) -> None:
         runner.evaluation(e)
     except ValueError as error:
         raise ConfigError(f"data.evaluation_{e.data.unit}={e.data.evaluated:,} is not possible: {error}") from None
-    if e.data.judge_fields() and hasattr(e.family, "sample"):
-        evaluate.check_judge(source, **e.data.judge_fields())
+    if hasattr(e.family, "sample"):
+        e.data.check_judge(source)
 
 
 def _check_vocabulary(e: experiments.Experiment, runner: Runner) -> None:

@@ -71,7 +71,7 @@ class Showcase:
                 missing = {*sizes} - {entry["tokens_unique"] for entry in known}
                 if found := ngram_scores(self.runner, experiment, missing):
                     files.write_json(path, {"ngram": known + found})
-            elif judge is not None:
+            elif hasattr(judge, "memoriser"):
                 files.write_json(path, {"floor": judge.floor(), "memoriser": [
                     {"examples_unique": size, **judge.memoriser(size)} for size in sizes]})
 

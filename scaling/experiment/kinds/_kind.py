@@ -72,6 +72,14 @@ class DataKind:
         """Arguments of the judge beside its source, or {} for no judge. Equal arguments give the same judge."""
         return {}
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The metrics that the judge measures, with their standard errors."""
+        return ()
+
+    def check_judge(self, source) -> None:
+        """Raises what making the judge would, at less cost."""
+
     def judge(self, source) -> Any:
         """The judge that scores samples of a trained model, or None."""
         return None

@@ -7,6 +7,7 @@ from scaling import data, evaluate
 from scaling.data.known.names import image_teacher
 from scaling.data.transforms import CROPS, RESIZES
 from scaling.evaluate.features import FEATURES
+from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
 from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise
 from scaling.fields import ConfigError, how, knob, static
 
@@ -100,6 +101,16 @@ class Images(DataKind):
             return {}
         names = ("features", "samples", "critic_steps", "weights")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
+
+    @property
+    def judged(self):
+        if not self.samples:
+            return ()
+        return MEASURED + (MEASURED_BY_CRITIC if self.critic_steps else ())
+
+    def check_judge(self, source):
+        if self.samples:
+            evaluate.check_judge(source, **self.judge_fields())
 
     def judge(self, source) -> Any:
         return evaluate.Judge(source, **self.judge_fields()) if self.judge_fields() else None

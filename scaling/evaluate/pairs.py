@@ -21,12 +21,14 @@ class PairsJudge:
     def __init__(self, source, samples):
         from sacrebleu.metrics import BLEU, CHRF
         self.source, self.split = source, source.splits[0]
-        targets = source.evaluation(self.split, samples)["target"]
+        examples = source.evaluation(self.split, samples)
+        targets = examples["target"]
         if not 2 <= samples <= len(targets):
             raise EvaluateError(f"data.samples={samples} are compared with as many pairs of the evaluation set, which has "
                                 f"{len(targets)}; write a number from 2 to that, or 0 for none")
         self._references = [self._text(row[1:]) for row in np.asarray(targets[:samples])]
-        language = getattr(source, "languages", ("", ""))[1].replace("_", "-").partition("-")[0]
+        self._documents = np.asarray(examples.get("document", np.arange(samples)))[:samples]
+        language = "".join(getattr(source, "languages", ())[1:2]).replace("_", "-").partition("-")[0]
         references = [self._references]  # one for each target
         self._metrics = {"bleu": BLEU(tokenize=TOKENIZERS.get(language, "13a"), references=references),
                          "chrf": CHRF(references=references)}
@@ -36,16 +38,18 @@ class PairsJudge:
 
         - bleu and chrf, from 0 to 100, with standard errors by the jackknife over pairs;
         - exact: the share of targets whose text is the reference, with its standard error.
+
+        Pairs of one document, where the split numbers these, depend on each other: errors count them as one.
         """
         return self.score(samples)[0]
 
     def score(self, samples) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """The metrics, and {metric: float64 [n]}: the mean of an array is the metric, and its standard error that of the
-        metric. So the difference between two models has the standard error of the difference of arrays."""
+        """The metrics, and {metric: float64 [n]}: the mean of an array is the metric, and its standard error, over pairs or
+        over documents, that of the metric. So the difference between two models has that of the difference of arrays."""
         written = [self._text(row) for row in self._checked(samples)]
         each = {name: _influence(metric, written) for name, metric in self._metrics.items()}
         each["exact"] = np.array([ours == theirs for ours, theirs in zip(written, self._references)], np.float64)
-        errors = {f"{name}_se": float(x.std(ddof=1) / np.sqrt(len(x))) for name, x in each.items()}
+        errors = {f"{name}_se": _error_of_mean(x, self._documents) for name, x in each.items()}
         return {name: float(x.mean()) for name, x in each.items()} | errors, each
 
     def describe(self) -> dict:
@@ -76,3 +80,10 @@ def _influence(metric, written) -> np.ndarray:
     value = metric._compute_score_from_stats(total.tolist()).score
     without = np.array([metric._compute_score_from_stats((total - own).tolist()).score for own in stats])
     return value + (len(stats) - 1) * (without.mean() - without)
+
+
+def _error_of_mean(x, documents) -> float:
+    """The standard error of the mean of x [n], whose examples depend on each other within `documents`, integer [n]."""
+    _, which = np.unique(documents, return_inverse=True)
+    sums = np.bincount(which, x - x.mean())
+    return float(np.sqrt(np.square(sums).sum() * len(sums) / (len(sums) - 1)) / len(x)) if len(sums) > 1 else float("nan")

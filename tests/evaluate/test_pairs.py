@@ -75,6 +75,17 @@ def test_errors_are_those_of_drawing_pairs_again_and_differences_have_their_own(
     assert found["bleu_se"] == pytest.approx(np.std(scores, ddof=1), rel=0.4)
 
 
+def test_pairs_of_one_document_count_as_one():
+    references = sentences(30)
+    once, twice = source_of(references), source_of([text for text in references for _ in range(2)])
+    all_of_twice = twice.evaluation
+    twice.evaluation = lambda split, count=0: all_of_twice(split, count) | {"document": np.repeat(np.arange(30), 2)}
+    written = changed(references, 0.3)
+    found = evaluate.PairsJudge(once, 30)(tokens(written))
+    repeated = evaluate.PairsJudge(twice, 60)(tokens([text for text in written for _ in range(2)]))
+    assert repeated == pytest.approx(found, rel=0.05)  # but for the corpus, of which one text is a smaller part
+
+
 def test_perfect_targets_have_full_marks_and_an_end_cuts_what_follows():
     references = sentences(20)
     judge = evaluate.PairsJudge(source_of(references), 20)

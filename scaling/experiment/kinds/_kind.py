@@ -77,12 +77,12 @@ class DataKind:
         """The metrics that the judge measures, with their standard errors."""
         return ()
 
-    def check_judge(self, source) -> None:
-        """Raises what making the judge would, at less cost."""
-
     def judge(self, source) -> Any:
         """The judge that scores samples of a trained model, or None."""
         return None
+
+    def check_judge(self, source) -> None:
+        """Raises what `judge` would for this source, without the work of making one."""
 
     def check(self):
         """Raises a ConfigError for values, each in its range, that cannot run together."""

@@ -109,7 +109,7 @@ class Images(DataKind):
         return MEASURED + (MEASURED_BY_CRITIC if self.critic_steps else ())
 
     def check_judge(self, source):
-        if self.samples:
+        if self.judge_fields():
             evaluate.check_judge(source, **self.judge_fields())
 
     def judge(self, source) -> Any:

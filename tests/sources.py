@@ -5,7 +5,7 @@ import numpy as np
 
 from scaling import experiment as experiments
 from scaling import families
-from scaling.experiment import Text, kind_read
+from scaling.experiment import Pairs, Text, kind_read
 
 # Families that an optimiser trains, and those that are solved.
 TRAINED = [families.name(cls) for cls in families.all() if not families.is_solved(cls)]
@@ -42,6 +42,8 @@ def tiny(name, **changes):
     data = kind_read(cls)
     own = {"data.length": 16, "data.tokens": 8 * 16 * 12} if data is Text else {"data.examples": 8 * 12}
     small = {"length": 16, "vocab": 32} | ({"layers": 1} if hasattr(cls, "layers") else {}) if data is Text else {}
+    if data is Pairs:
+        own, small = own | {"data.source_length": 12, "data.length": 10}, {"source_length": 12, "length": 10, "layers": 1}
     small |= {"width": 16} if "layers" in small else {}
     e = experiments.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
     warmup = {} if families.is_solved(e.family) else {"optim.warmup": 2}

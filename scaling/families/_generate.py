@@ -28,7 +28,7 @@ def generate(family, params, prompts, *, max_tokens, temperature=1.0, top_k=None
     if not prompts:
         return []
     tokens, lengths, stops, single = arranged(prompts, stop)
-    out = _continue(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
+    out = continued(family, params, tokens, lengths, jax.random.key(seed), jnp.float32(temperature),
                     jnp.float32(1 if top_p is None else top_p), max_tokens=max_tokens, stop=single,
                     top_k=top_k, nucleus=top_p is not None, greedy=temperature == 0)
     return [cut_at_stops(row, stops) for row in np.asarray(out)]
@@ -125,7 +125,7 @@ _choose = jax.jit(choose, static_argnames=("top_k", "nucleus", "greedy"))
 
 
 @functools.partial(jax.jit, static_argnames=("family", "max_tokens", "stop", "top_k", "nucleus", "greedy"))
-def _continue(family, params, tokens, lengths, key, temperature, top_p, *, max_tokens, stop, **options):
+def continued(family, params, tokens, lengths, key, temperature, top_p, *, max_tokens, stop, **options):
     """New tokens int32 [B, max_tokens]. Tokens after a stop token in a row have no meaning."""
     batch, width = tokens.shape
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))

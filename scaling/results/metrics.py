@@ -95,6 +95,8 @@ METRICS: dict[str, Metric] = {
     "novelty": Metric("share of new 4-grams", "novelty", rises=True),
     "repeated": Metric("repeated share", "repeated share"),
     "active_latents": Metric("share of active latents", "share of active latents", rises=True),
+    "chrf": Metric("chrF", "chrF", rises=True),
+    "exact": Metric("share of exact matches", "share of exact matches", rises=True),
     "iwae_bits_per_dim": _bits("importance-weighted bound", "bits per dimension", "bound"),
     # each token masked alone in turn, which is no likelihood: it is compared with no other bits per byte
     "pseudo_bits_per_byte": _bits("pseudo-likelihood", "bits per byte"),

@@ -71,7 +71,7 @@ class Showcase:
                 known = files.read_json(path).get("ngram", []) if path.exists() else []
                 missing = {*sizes} - {entry["tokens_unique"] for entry in known}
                 found["ngram"] = known + ngram_scores(self.runner, experiment, missing)
-            if judge is not None:
+            if hasattr(judge, "memoriser"):
                 unique = f"{experiment.data.unit}_unique"
                 found |= {"floor": judge.floor(), "memoriser": [{unique: n, **judge.memoriser(n)} for n in sizes]}
             if any(found.values()):

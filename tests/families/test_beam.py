@@ -10,11 +10,13 @@ from scaling.families._beam import beam_search
 from scaling.families._generate import generate
 from scaling.families.hmm import HMM
 from scaling.families.recurrent import Recurrent
+from scaling.families.seq2seq import Seq2Seq
 from scaling.families.transformer import Transformer
 
 VOCAB, STOP, MOST = 4, 2, 3
 FAMILIES = {"transformer": Transformer(vocab=VOCAB, length=12, width=16, layers=2, heads=2),
-            "recurrent": Recurrent(vocab=VOCAB, length=12, width=12), "hmm": HMM(vocab=VOCAB, length=12, states=6)}
+            "recurrent": Recurrent(vocab=VOCAB, length=12, width=12), "hmm": HMM(vocab=VOCAB, length=12, states=6),
+            "seq2seq": Seq2Seq(vocab=VOCAB, length=12, width=16)}
 PROMPTS = [[1, 2, 3], [3], [0, 1]]
 
 
@@ -31,8 +33,12 @@ def texts(found):
 def best_of_all(family, params, prompt, penalty):
     """The text of the highest score among all, by the logits of whole texts."""
     every = np.array(list(itertools.product(range(VOCAB), repeat=MOST)))
-    whole = np.concatenate([np.broadcast_to(prompt, (len(every), len(prompt))), every], 1)
-    log_p = jax.nn.log_softmax(family.logits(params, whole))[:, len(prompt) - 1:-1]
+    prompts = np.broadcast_to(prompt, (len(every), len(prompt)))
+    if isinstance(family, Seq2Seq):  # whose prompts are sources, and whose texts begin with a 0
+        logits = family.logits(params, np.pad(prompts, ((0, 0), (0, 1))), np.pad(every, ((0, 0), (1, 0))))[:, :-1]
+    else:
+        logits = family.logits(params, np.concatenate([prompts, every], 1))[:, len(prompt) - 1:-1]
+    log_p = jax.nn.log_softmax(logits)
     log_p = np.take_along_axis(np.asarray(log_p), every[..., None], 2)[..., 0]
     scores = {}
     for text, each in zip(every.tolist(), log_p):

@@ -13,6 +13,7 @@ from scaling.families import _generate
 from scaling.families._decoder import init_cache
 from scaling.families.hmm import HMM
 from scaling.families.recurrent import Recurrent
+from scaling.families.seq2seq import Seq2Seq
 from scaling.families.transformer import Transformer
 
 FAMILY = Transformer(vocab=40, length=32, width=16, layers=2, heads=2)
@@ -32,20 +33,22 @@ def continuations(family=FAMILY, prompts=PROMPTS, max_tokens=12, **options):
 
 def without_cache(family, prompts, max_tokens, temperature, seed=0):
     """The same by running the whole text through the network again for every token."""
+    source = families.reads(family) == ("pairs",)  # the prompts are sources, and a text begins with a 0
+
     @jax.jit
-    def following(params, tokens, at, row, step):
+    def following(params, prompt, tokens, at, row, step):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), step)
-        scores = family.logits(params, tokens)[0, at - 1]
+        scores = family.logits(params, *([prompt, tokens] if source else [tokens]))[0, at - 1]
         return _generate.choose(scores, key, temperature, 1.0, greedy=temperature == 0)
 
     rows = []
     for row, prompt in enumerate(prompts):
-        tokens = np.zeros((1, family.length), np.int32)
-        tokens[0, :len(prompt)] = prompt
-        for step in range(max_tokens):
-            at = len(prompt) + step
-            tokens[0, at] = following(params(family), tokens, at, row, step)
-        rows.append(tokens[0, len(prompt):len(prompt) + max_tokens].tolist())
+        whole, start = np.zeros((1, family.length), np.int32), 1 if source else len(prompt)
+        whole[0, :len(prompt)] = prompt
+        tokens = np.zeros_like(whole) if source else whole
+        for at in range(start, start + max_tokens):
+            tokens[0, at] = following(params(family), whole, tokens, at, row, at - start)
+        rows.append(tokens[0, start:start + max_tokens].tolist())
     return rows
 
 
@@ -54,7 +57,9 @@ VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions=
             "experts": dataclasses.replace(FAMILY, experts=4, mlp=24, document_masking=True, window=20),
             "lstm": Recurrent(vocab=40, length=32, width=16),
             "gru": Recurrent(vocab=40, length=32, width=16, cell="gru", layers=1),
-            "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8)}
+            "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8),
+            "seq2seq": Seq2Seq(vocab=40, length=32, width=16), "seq2seq tied": Seq2Seq(
+                vocab=40, length=32, width=32, heads=2, kv_heads=1, shared=False, tied=True, scan=False, encoder_layers=1)}
 
 
 def test_every_family_that_continues_text_is_here():
@@ -63,7 +68,7 @@ def test_every_family_that_continues_text_is_here():
     assert {type(family) for family in VARIANTS.values()} == able
 
 
-@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0]))
+@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0], strict=True))
 def test_the_cache_or_the_state_changes_nothing(name, temperature):
     family = VARIANTS[name]
     want = without_cache(family, PROMPTS, 12, temperature)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from scaling import data, evaluate
+from scaling.evaluate.pairs import MEASURED_IN_PAIRS
 from scaling.experiment.kinds._kind import FEEDS, MOST, check_noise
 from scaling.experiment.kinds._sequences import Sequences
 from scaling.fields import ConfigError, how, knob, static
@@ -36,6 +37,10 @@ class Pairs(Sequences):
         if self.noises == "target" and self.dirty < 1:
             raise ConfigError(f"data.dirty={self.dirty} is for noise in tokens; write data.noise as the share of targets "
                               "that are of another pair, and data.dirty=1")
+        most = self.evaluation_examples
+        if self.samples == 1 or 0 < most < self.samples:
+            raise ConfigError(f"data.samples={self.samples} are compared with as many of data.evaluation_examples={most}; "
+                              f"write a number from 2 {f'to {most}' if most else 'on'}, or 0 for none")
         super().check()
 
     def family_fields(self) -> dict:
@@ -53,6 +58,12 @@ class Pairs(Sequences):
 
     def judge_fields(self) -> dict:
         return {"samples": self.samples} if self.samples else {}
+
+    def judged(self):
+        return MEASURED_IN_PAIRS if self.samples else ()
+
+    def check_judge(self, source):
+        self.judge(source)
 
     def judge(self, source) -> Any:
         return evaluate.PairsJudge(source, self.samples) if self.samples else None

@@ -1,0 +1,63 @@
+"""What families of pairs of texts share: where a text ends, the likelihood of targets as metrics, and example batches.
+
+A batch is {"source": integer [B, S], "target": integer [B, T + 1]}. A source is its tokens, then a 0, its end. A target is
+a 0, its tokens, and a 0. More zeros are padding.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from scaling import nn
+from scaling.families._sums import ratio_of
+
+
+def written(tokens):
+    """bool, of the shape of tokens [..., S]: true for the tokens of a text and its end, the first 0, and false after it."""
+    ends = tokens == 0
+    return jnp.cumsum(ends, axis=-1) - ends == 0
+
+
+def parts_of(batch):
+    """(sources [B, S], tokens of targets that are known [B, T], the tokens that follow them [B, T]), all int32."""
+    target = batch["target"].astype(jnp.int32)
+    return batch["source"].astype(jnp.int32), target[:, :-1], target[:, 1:]
+
+
+def pair_metrics(nats, likeliest, batch):
+    """"loss" (nats per token of a target, its end included), "accuracy" (the share of these tokens that are the likeliest)
+    and, given {"bytes": integer [B, T]}, "bits_per_byte" of the targets' texts.
+
+    `nats`, float32 [B, T], are those of the targets, and `likeliest`, integer [B, T], the tokens of highest probability.
+    """
+    _, _, targets = parts_of(batch)
+    real = written(targets)
+    nats, count = jnp.where(real, nats, 0.0).sum(-1), real.sum(-1)
+    found = {"loss": ratio_of(nats, count), "accuracy": ratio_of((real & (likeliest == targets)).sum(-1), count)}
+    if "bytes" in batch:
+        found["bits_per_byte"] = ratio_of(nats / math.log(2), batch["bytes"].sum(-1))
+    return found
+
+
+def smoothed_cross_entropy(logits, targets, smoothing: float):
+    """`nn.cross_entropy` against the target's token with the weight 1 - smoothing and all tokens, this one included, with
+    equal shares of `smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7)."""
+    logits = logits.astype(jnp.float32)
+    uniform = jax.nn.logsumexp(logits, axis=-1) - logits.mean(-1)
+    return (1 - smoothing) * nn.cross_entropy(logits, targets) + smoothing * uniform
+
+
+def example_pairs(batch_size, source_length, length, vocab, key):
+    """A batch of random pairs of random lengths; every token, and every end, is of one byte."""
+    keys = jax.random.split(key)
+    source, target = (_random_texts(batch_size, *each, vocab) for each in zip((source_length, length), keys))
+    target = jnp.pad(target, ((0, 0), (1, 0)))
+    return {"source": source, "target": target, "bytes": written(target[:, 1:]).astype(jnp.int32)}
+
+
+def _random_texts(batch_size, length, key, vocab):
+    """int32 [batch_size, length]: at least one token each, and at least one 0."""
+    words, ends = jax.random.split(key)
+    tokens = jax.random.randint(words, (batch_size, length), 1, vocab)
+    return jnp.where(jnp.arange(length)[None] < jax.random.randint(ends, (batch_size, 1), 1, length), tokens, 0)

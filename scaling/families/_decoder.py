@@ -103,7 +103,7 @@ class DecoderBlock(nnx.Module):
     def __init__(self, f, draw):
         scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
         self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
-        self.attention = Attention(f, draw, scale)
+        self.attention = Attention(f, draw, scale, f.window)
         self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
         kw = dict(activation=f.activation, bias=f.biases, scale_out=scale, dtype=jnp.dtype(f.dtype))
         self.routed = f.experts > 0
@@ -132,10 +132,11 @@ def check_experts(f):
 
 
 class Attention(nnx.Module):
-    """Causal self-attention within the last tokens and within a document, with a key-value cache when it generates."""
+    """Causal self-attention within the last `window` tokens (0: all) and within a document, with a key-value cache when it
+    generates."""
 
-    def __init__(self, f, draw, scale_out):
-        self.family = f
+    def __init__(self, f, draw, scale_out, window=0):
+        self.family, self.window = f, window
         embed, head_dim = {"embed": f.width}, {"head_dim": f.head_dim}
         heads, kv_heads = {"heads": f.heads} | head_dim, {"kv_heads": f.kv_heads} | head_dim
         kw = dict(bias=f.biases, dtype=jnp.dtype(f.dtype))
@@ -154,10 +155,10 @@ class Attention(nnx.Module):
         if f.positions == "rotary":
             q, k = nn.rotate(q, inside), nn.rotate(k, inside)
         if kv is None:
-            return self.out(attention.causal(q, k, v, f.attention, f.window, first)), None
+            return self.out(attention.causal(q, k, v, f.attention, self.window, first)), None
         k, v = _write(kv[0], k, positions[:, 0]), _write(kv[1], v, positions[:, 0])
         cached = jnp.arange(k.shape[1])[None, None]
-        oldest = positions - (min(f.window, f.length) or f.length) + 1
+        oldest = positions - (min(self.window, f.length) or f.length) + 1
         oldest = oldest if first is None else jnp.maximum(oldest, first)
         mask = (cached <= positions[:, :, None]) & (cached >= oldest[:, :, None])
         return self.out(attention.masked(q, k, v, mask)), (k, v)

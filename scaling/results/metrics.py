@@ -90,7 +90,7 @@ METRICS: dict[str, Metric] = {
     "parses": Metric("share of blocks that parse", "share that parses", rises=True),
     "compiles": Metric("share of blocks that compile", "share that compiles", rises=True),
     **{f"distinct_{n}": Metric(f"different {n}-grams", f"share of different {n}-grams", rises=True) for n in (1, 2, 3, 4)},
-    "bleu": Metric("BLEU against held-out text", "BLEU", rises=True),
+    "bleu": Metric("BLEU", "BLEU", rises=True),
     "self_bleu": Metric("BLEU of samples against each other", "self-BLEU"),
     "novelty": Metric("share of new 4-grams", "novelty", rises=True),
     "repeated": Metric("repeated share", "repeated share"),

@@ -134,11 +134,16 @@ def _in_blocks(mlp, experts, x, shares, chosen):
     rows = jnp.zeros((blocks * block, x.shape[1]), x.dtype).at[places].set(x[order // chosen.shape[1]], unique_indices=True)
 
     def multiply(maps, rows):
-        y = jnp.einsum("nbi,nio->nbo", rows, maps.weight[...].astype(rows.dtype)[of_block])
+        y = _block_products(rows, maps.weight[...].astype(rows.dtype), of_block)
         return maps.shifted(y, lambda bias: bias[of_block][:, None])
 
     outputs = mlp(multiply, rows.reshape(blocks, block, -1)).reshape(blocks * block, -1)
     return _summed(outputs, places[jnp.argsort(order)], shares)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)  # so that the copies of weights are made again, and not kept
+def _block_products(rows, weight, of_block):
+    return jnp.einsum("nbi,nio->nbo", rows, weight[of_block])
 
 
 def _sorted(experts, chosen):

@@ -6,8 +6,8 @@
 import pytest
 from coordinates import by_axis, measured, slopes
 
-QUICK, SLOW = ["transformer"], ["vae", "gan", "transformer tied", "vae conv", "gan conv", "gan dcgan",
-                                "recurrent", "recurrent gru", "recurrent mingru"]
+QUICK, SLOW = ["transformer"], ["vae", "gan", "transformer tied", "transformer experts", "vae conv", "gan conv",
+                                "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
@@ -19,12 +19,12 @@ def wide(name, width, **changes):
     own = {"family.layers": 2, "family.width": width, **changes}
     if family == "transformer":
         own |= {"family.heads": None, "family.kv_heads": None, "family.mlp": None, "family.head_dim": 16,
-                "family.tied": body == "tied"}
+                "family.tied": body == "tied", "family.experts": 4 * (body == "experts")}
     return own
 
 
 def measure(name, optimiser, changes):
-    name = name.replace(" tied", "")
+    name = name.replace(" tied", "").replace(" experts", "")
     return measured(name, optimiser, RATES[optimiser], tuple(sorted(changes.items(), key=lambda item: item[0])))
 
 

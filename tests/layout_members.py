@@ -11,6 +11,7 @@ MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,d
 SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},
                  "gan": {"layers": 1, "width": 64}, "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
+                 "textgan": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
                  "hmm": {"length": 16, "vocab": 32, "states": 64}}
 
 

@@ -45,11 +45,11 @@ class TextCritic(nnx.Module):
         """Integers [B, S], or rows of weights of words, float [B, S, vocab] -> float32 [B, S, width]."""
         table = sharding.activation(self.table.weight[...], "vocab", "embed")
         table = table * jax.lax.rsqrt(jnp.square(table).sum(-1, keepdims=True) + 1e-12)
-        return nn.constrain(table[words] if jnp.issubdtype(words.dtype, jnp.integer) else nn.product(words, table), "embed")
+        return table[words] if jnp.issubdtype(words.dtype, jnp.integer) else nn.product(words, table)
 
     def __call__(self, vectors):
         x = scaled(vectors, self.width**0.5).astype(self.position.dtype)
-        x = x + self.position.weight[...].astype(x.dtype)[None]
+        x = nn.constrain(x + self.position.weight[...].astype(x.dtype)[None], "embed")
         x = _gan_tokens.through_blocks(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
         weighted = self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]
         return self.score(nn.constrain(weighted.sum(1), "embed"))[:, 0]

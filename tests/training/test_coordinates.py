@@ -11,7 +11,8 @@ QUICK, SLOW = ["transformer"], ["vae", "gan", "transformer tied", "vae conv", "g
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
-WIDTHS = {"recurrent gru": (32, 64, 128)}  # its changes at 16 are a third larger than at 32, and level off from there on
+# The changes of these at 16 are a third larger than at 32, and level off from there on.
+WIDTHS = {"recurrent gru": (32, 64, 128), "textgan": (32, 64, 128)}
 
 
 def wide(name, width, **changes):

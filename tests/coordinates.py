@@ -18,7 +18,7 @@ from scaling.experiment import Experiment
 from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
-OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "vae": "pixels", "gan": "logit"}
+OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "vae": "pixels", "gan": "logit", "textgan": "logit"}
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
 
@@ -55,7 +55,8 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
     after = activations(e.family, state.params, batch)
     assert np.isfinite(_rms(after[-1][1]))
     changes = [(name, x - y) for (name, x), (_, y) in zip(after, before, strict=True)]
-    ends = [OUTPUTS[families.name(e.family)], "choices"] + (["image"] if families.name(e.family) == "gan" else [])
+    written = {"gan": ["image"], "textgan": ["vocab"]}  # by generators
+    ends = [OUTPUTS[families.name(e.family)], "choices", *written.get(families.name(e.family), [])]
     found = {}
     for what, pairs in (("size", after), ("change", changes)):
         each = {f"{i} {name}": _rms(x) for i, (name, x) in enumerate(pairs)}
@@ -100,6 +101,9 @@ def _forward(family, params, batch, key):
         module = family.module(params)
         outputs, _ = module.decode(batch, family.noise(key, batch), module.encode(batch))
         return [("pixels", outputs)]
+    if name == "textgan":
+        disc = family.critic(params)
+        return [("vocab", family.logits(params, batch["tokens"][:, :-1])), ("logit", disc(disc.embed(batch["tokens"])))]
     images = nn.levels_to_signed(batch["image"], family.levels)
     return [("image", family._generate(params, batch, key)), ("logit", family.module(params, "disc")(images, batch))]
 

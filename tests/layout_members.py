@@ -12,7 +12,8 @@ SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width"
                  "gan": {"layers": 1, "width": 64}, "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
                  "hmm": {"length": 16, "vocab": 32, "states": 64},
-                 "masked": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "seq2seq": {"layers": 1, "width": 64}}
+                 "masked": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "seq2seq": {"layers": 1, "width": 64},
+                 "textgan": {"length": 16, "vocab": 32, "layers": 1, "width": 64}}
 
 
 def member(name, layout):

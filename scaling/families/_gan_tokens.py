@@ -39,7 +39,7 @@ class Generator(nnx.Module):
         def block(x, layer, style):
             return layer(x * (1 + style[:, None, 0]) + style[:, None, 1])
 
-        x = _run(block, x, self.layers, self.family.layers, scaled(self.styles(h), self.branch).swapaxes(0, 1))
+        x = through_blocks(block, x, self.layers, self.family.layers, scaled(self.styles(h), self.branch).swapaxes(0, 1))
         patches = self.leave(self.norm(x).astype(jnp.float32))
         return nn.unpatch(patches, self.family.patch_size, self.family.channels)
 
@@ -59,7 +59,7 @@ class Critic(nnx.Module):
     def __call__(self, images, batch):
         x = self.enter(nn.patches(images, self.family.patch_size))
         x = x + self.position.weight[...].astype(x.dtype)[None]
-        x = _run(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
+        x = through_blocks(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
         pooled = nn.constrain((self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]).sum(1), "embed")
         return self.verdict(pooled, batch)
 
@@ -80,7 +80,7 @@ def stack_blocks(f, player, width, keys):
     return axes.stack(functools.partial(_block, f, f.depth(player), width, len(keys)), keys)
 
 
-def _run(apply, x, layers, count, *inputs):
+def through_blocks(apply, x, layers, count, *inputs):
     """x through all `count` layers, by `apply(x, layer, *row)` where `row` is the layer's row of each input."""
     graphdef, states = nnx.split(layers)
 

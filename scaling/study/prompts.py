@@ -18,7 +18,7 @@ def what_generates(family) -> str | None:
     """"text" or "images": what a family can generate, or None."""
     if hasattr(family, "begin"):
         return "text"
-    return "images" if hasattr(family, "sample") else None
+    return "images" if hasattr(family, "sample") and "images" in family.reads else None
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:

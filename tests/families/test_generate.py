@@ -14,6 +14,7 @@ from scaling.families._decoder import init_cache
 from scaling.families.hmm import HMM
 from scaling.families.recurrent import Recurrent
 from scaling.families.seq2seq import Seq2Seq
+from scaling.families.textgan import TextGAN
 from scaling.families.transformer import Transformer
 
 FAMILY = Transformer(vocab=40, length=32, width=16, layers=2, heads=2)
@@ -59,7 +60,8 @@ VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions=
             "gru": Recurrent(vocab=40, length=32, width=16, cell="gru", layers=1),
             "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8),
             "seq2seq": Seq2Seq(vocab=40, length=32, width=16), "seq2seq tied": Seq2Seq(
-                vocab=40, length=32, width=32, heads=2, kv_heads=1, shared=False, tied=True, scan=False, encoder_layers=1)}
+                vocab=40, length=32, width=32, heads=2, kv_heads=1, shared=False, tied=True, scan=False, encoder_layers=1),
+            "textgan": TextGAN(vocab=40, length=32, width=16, layers=1, heads=2)}
 
 
 def test_every_family_that_continues_text_is_here():
@@ -68,7 +70,8 @@ def test_every_family_that_continues_text_is_here():
     assert {type(family) for family in VARIANTS.values()} == able
 
 
-@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0], strict=True))
+@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+                                                 strict=True))
 def test_the_cache_or_the_state_changes_nothing(name, temperature):
     family = VARIANTS[name]
     want = without_cache(family, PROMPTS, 12, temperature)
@@ -76,7 +79,7 @@ def test_the_cache_or_the_state_changes_nothing(name, temperature):
     assert len({tuple(row) for row in want}) == 3
 
 
-@pytest.mark.parametrize("name,temperature", [*zip(VARIANTS, [1.0] * 7), ("default", 0.0), ("lstm", 0.5)])
+@pytest.mark.parametrize("name,temperature", [*zip(VARIANTS, [1.0] * 8), ("default", 0.0), ("lstm", 0.5)])
 def test_windows_to_judge_are_what_is_generated_after_the_same_first_tokens(name, temperature):
     family = VARIANTS[name]
     batch = {"tokens": np.arange(3 * 33, dtype=np.uint8).reshape(3, 33) % 40, "example": jnp.arange(3)}

@@ -7,11 +7,12 @@ import pytest
 from coordinates import by_axis, measured, slopes
 
 QUICK, SLOW = ["transformer"], ["vae", "gan", "transformer tied", "transformer experts", "vae conv", "gan conv",
-                                "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru"]
+                                "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru", "textgan"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
-WIDTHS = {"recurrent gru": (32, 64, 128)}  # its changes at 16 are a third larger than at 32, and level off from there on
+# The changes of these at 16 are a third larger than at 32, and level off from there on.
+WIDTHS = {"recurrent gru": (32, 64, 128), "textgan": (32, 64, 128)}
 
 
 def wide(name, width, **changes):
@@ -20,7 +21,7 @@ def wide(name, width, **changes):
     if family == "transformer":
         own |= {"family.heads": None, "family.kv_heads": None, "family.mlp": None, "family.head_dim": 16,
                 "family.tied": body == "tied", "family.experts": 4 * (body == "experts")}
-    return own
+    return own | ({"family.head_dim": 16} if family == "textgan" else {})
 
 
 def measure(name, optimiser, changes):
@@ -62,7 +63,7 @@ def test_the_standard_parametrisation_fails_the_check(name, optimiser):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", RATES)
-@pytest.mark.parametrize("name", ["transformer", "vae", "gan", "gan conv", "recurrent"])
+@pytest.mark.parametrize("name", ["transformer", "vae", "gan", "gan conv", "recurrent", "textgan"])
 @pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
     if name == "gan conv" and exponent != 1:

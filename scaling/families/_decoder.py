@@ -78,11 +78,11 @@ class Decoder(LanguageNetwork):
         return nn.through_layers(layer, dropped(outer, 0, x), states, (kv, keys), unroll=1 if f.scan else f.layers)
 
 
-def init_cache(family, batch, capacity):
-    """An empty cache for `batch` rows of up to `capacity` tokens; see `Decoder.__call__`."""
+def init_cache(family, batch, capacity, documents=False):
+    """An empty cache for `batch` rows of up to `capacity` tokens, with `documents` or without; see `Decoder.__call__`."""
     shape = (family.layers, batch, capacity, family.kv_heads, family.head_dim)
     zeros, start = jnp.zeros(shape, family.dtype), jnp.zeros(batch, jnp.int32)
-    return {"k": zeros, "v": zeros, "start": start} | ({"document": start} if family.document_masking else {})
+    return {"k": zeros, "v": zeros, "start": start} | ({"document": start} if documents else {})
 
 
 def document_starts(tokens, places, before=None):

@@ -167,7 +167,7 @@ class Transformer:
         `capacity` tokens, prompts included. Cache entries of the padding come after every token that reads the cache,
         until real tokens overwrite them.
         """
-        logits, cache = self.module(params)(tokens, init_cache(self, len(tokens), capacity))
+        logits, cache = self.module(params)(tokens, init_cache(self, len(tokens), capacity, self.document_masking))
         last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
         cache |= {"start": lengths}
         if self.document_masking:

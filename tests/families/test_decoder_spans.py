@@ -107,7 +107,7 @@ def assert_cached(family, tokens):
     """Logits from a cache equal those of the whole text, however it is cut."""
     own = params(family)
     run = jax.jit(lambda tokens, cache=None: family.module(own)(tokens, cache))
-    cache, parts = init_cache(family, len(tokens), 24), []
+    cache, parts = init_cache(family, len(tokens), 24, family.document_masking), []
     for start, stop in ((0, 3), (3, 4), (4, 5), (5, 10), (10, tokens.shape[1])):
         logits, cache = run(tokens[:, start:stop], cache)
         parts.append(logits)

@@ -43,8 +43,8 @@ def experiment(name, optimiser, rate, **changes) -> Experiment:
 
 def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
     """{"size", "change", "output size", "output change"}: {activation: its root mean square at the end, that of its change
-    since the start}, and the same of what leaves the networks, and routers. Activations are "<place in the forward pass>
-    <last axis>".
+    since the start}, and the same of what leaves the networks. Of the logits of routers they are "router size" and
+    "router change". Activations are "<place in the forward pass> <last axis>".
     """
     batch = structured(dict(e.family.example_batch(BATCH, jax.random.key(3))), e.family)
     state = jax.jit(lambda: init_state(e))()
@@ -56,11 +56,12 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
     assert np.isfinite(_rms(after[-1][1]))
     changes = [(name, x - y) for (name, x), (_, y) in zip(after, before, strict=True)]
     written = {"gan": ["image"], "textgan": ["vocab"]}  # by generators
-    ends = [OUTPUTS[families.name(e.family)], "choices", *written.get(families.name(e.family), [])]
+    ends = [OUTPUTS[families.name(e.family)], *written.get(families.name(e.family), [])]
     found = {}
     for what, pairs in (("size", after), ("change", changes)):
         each = {f"{i} {name}": _rms(x) for i, (name, x) in enumerate(pairs)}
-        found[what] = {place: size for place, size in each.items() if place.split()[1] not in ends}
+        found[what] = {place: size for place, size in each.items() if place.split()[1] not in [*ends, "choices"]}
+        found[f"router {what}"] = {place: size for place, size in each.items() if place.split()[1] == "choices"}
         found[f"output {what}"] = {place: size for place, size in each.items() if place.split()[1] in ends}
     return found
 

@@ -52,6 +52,8 @@ def test_coordinates_do_not_change_with_the_width(name, optimiser):
         assert abs(slope) < BAND, (what, place, slope)
     outputs = slopes({width: values["output size"] for width, values in found.items()})
     assert max(outputs.values()) < BAND  # what is random at first falls with the width
+    for what in ("router size", "router change"):  # four steps change routers by hardly more than what is random
+        assert max(slopes({width: values[what] for width, values in found.items()}).values(), default=0) < BAND
 
 
 @pytest.mark.parametrize("optimiser", RATES)

@@ -18,7 +18,8 @@ from scaling.experiment import Experiment
 from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
-OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "vae": "pixels", "gan": "logit", "textgan": "logit"}
+OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "masked": "vocab", "vae": "pixels", "gan": "logit",
+           "textgan": "logit"}
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
 
@@ -98,6 +99,9 @@ def _forward(family, params, batch, key):
     name = families.name(family)
     if name in ("transformer", "recurrent"):
         return [("vocab", family.logits(params, batch["tokens"][:, :-1]))]
+    if name == "masked":
+        module = family.module(params)
+        return [("vocab", module.logits(module.read(batch["tokens"][:, 1:], batch["tokens"][:, 1:] % 5 == 0)))]
     if name == "vae":
         module = family.module(params)
         outputs, _ = module.decode(batch, family.noise(key, batch), module.encode(batch))

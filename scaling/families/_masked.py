@@ -46,7 +46,7 @@ class MaskedNetwork(LanguageNetwork):
 
     def class_logits(self, text, noise=None):
         """Texts, integer [B, S], padded with 0 after their own end -> float32 logits [B, classes]."""
-        real = real_tokens(text)
+        text, real = text.astype(jnp.int32), real_tokens(text)
         x = self.norm(self.read(text, real=real, noise=noise))
         if self.family.pooling == "first":
             pooled = x[:, 0]

@@ -124,6 +124,12 @@ WORDS = (
     Word("not measured", "The run finished without this metric.", "not measured"),
     Word("bits per byte", "The loss of text per byte of the original text, whatever the tokenizer. Guessing among 256 "
          "bytes at random is 8 bits per byte.", "bits per byte"),
+    Word("pseudo-likelihood", "What a model of masked tokens gives each token when the others are seen. It is no "
+         "likelihood, and its bits per byte are compared with those of no other kind of model.", "pseudo-likelihood"),
+    Word("macro-F1", "The mean over classes of F1, 2 TP / (2 TP + FP + FN), in which rare classes weigh as much as common "
+         "ones.", "macro-F1"),
+    Word("calibration error", "How far the share of right answers is from the confidence of the model, on average over "
+         "15 bins of confidence (the expected calibration error).", "(?:expected )?calibration error"),
     Word("bits per dimension", "The negative log-likelihood bound of an image, per pixel and channel.",
          "bits per dimension"),
     Word("excess loss", "The loss beyond that of the true distribution on the same examples, where the data come from a "

@@ -31,6 +31,8 @@ MEMBERS = {  # every family, its bodies and options
     "transformer experts": {"experts": 4, "biases": True},
     "transformer tied": {"tied": True}, "transformer grouped": {"heads": 4, "kv_heads": 2},
     "recurrent": {}, "recurrent gru": {"cell": "gru", "tied": True}, "recurrent minlstm": {"cell": "minlstm"},
+    "masked": {}, "masked options": {"biases": True, "norm": "layernorm", "activation": "gelu", "positions": "learned"},
+    "masked tied": {"tied": True, "classes": 5}, "masked classes": {"classes": 5},
     "vae": {}, "vae conv": {"body": "conv"}, "vae linear": {"body": "linear", "layers": 2},
     "vae conditioned": {"classes": 5, "caption": 4, "likelihood": "gaussian"},
     "gan": {}, "gan conv": {"body": "conv"}, "gan dcgan": {"body": "dcgan"},
@@ -99,7 +101,7 @@ def test_standard_rates_are_equal():
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_rates_and_epsilons_of_blocks_follow_the_depth(exponent):
     deep = {"base_layers": 2, "depth_exponent": exponent}
-    for cls, layers in (("transformer", 8), ("gan", 8), ("vae", 8), ("recurrent", 8)):
+    for cls, layers in (("transformer", 8), ("gan", 8), ("vae", 8), ("recurrent", 8), ("masked", 8)):
         family = families.find(cls)(width=64, layers=layers, **deep)
         kinds = parametrization.all_kinds(Experiment(family=family))
         shallow = parametrization.all_kinds(Experiment(family=families.find(cls)(width=64, layers=2)))
@@ -114,7 +116,8 @@ def _unstacked(names, shape):
     return tuple((name, size) for name, size in zip(names, shape) if name != "layers")
 
 
-@pytest.mark.parametrize("name", ["transformer", "recurrent", pytest.param("vae", marks=pytest.mark.slow), "gan"])
+@pytest.mark.parametrize("name", ["transformer", "recurrent", "masked", pytest.param("vae", marks=pytest.mark.slow),
+                                  "gan"])
 def test_branches_are_multiplied_where_a_base_is_named(name):
     cls = families.find(name)
     plain, same, deep = (cls(width=32, layers=4, base_layers=base) for base in (0, 4, 2))
@@ -128,7 +131,7 @@ def test_branches_are_multiplied_where_a_base_is_named(name):
             continue
         ratio = np.linalg.norm(c) / np.linalg.norm(a)
         assert ratio == pytest.approx(1, rel=1e-5) or ratio == pytest.approx(2**0.5, rel=1e-5)
-    batch = plain.example_batch(2, jax.random.key(1))
+    batch = {**plain.example_batch(2, jax.random.key(1)), "example": np.arange(2)}
     losses = [float(jax.jit(lambda p, f=f: f.players()[0].loss(p, batch, jax.random.key(2))[0])(params[0]))
               for f in (plain, same, deep)]
     assert losses[0] == losses[1] != losses[2]

@@ -199,6 +199,12 @@ def _deep(width):
 def _weights(encoder_layers):
     """The function from (width, layers) to the number of matrix entries, with so many layers of the encoder, or as many."""
     def weights(width, layers):
-        mlp = 3 * Transformer(width=width).mlp
+        mlp = 3 * _hidden(width)
         return width * ((encoder_layers or layers) * (4 * width + mlp) + layers * (8 * width + mlp))
     return weights
+
+
+@functools.cache
+def _hidden(width):
+    """The hidden units of the MLPs of a default Transformer."""
+    return Transformer(width=width).mlp

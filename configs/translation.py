@@ -5,12 +5,13 @@
     python -m experiments.run --config=configs/translation.py:postfix --workdir=runs/postfix
 
 The sweep has encoder-decoder Transformers of three sizes, with two layers in each half, on five amounts of LibreOffice's
-help, `lohelp/en-de`, with three learning rates each. There are few pairs, so runs go through theirs four times, which costs little beside fresh data
-(Muennighoff et al. 2305.16264), and have dropout and smoothed labels. D counts pairs with repeats, and grows in proportion
-to the unique ones. The question is the exponent of loss - E ~ D^-alpha at every size, which for translation has been found
-between 0.2 and 0.5 (Gordon et al. 2021, "Data and parameter scaling laws for neural machine translation"). The target, of
-three times the parameters and one and a half times the pairs, is forecast before it is trained. BLEU and chrF of greedy
-targets are fitted beside the loss: they rise late, so their laws say less. Run :postfix first, since it needs no package.
+help, `lohelp/en-de`, with three learning rates each. There are few pairs, so runs go through theirs four times, which costs
+little beside fresh data (Muennighoff et al. 2305.16264), and have dropout and smoothed labels. D counts pairs with repeats,
+and grows in proportion to the unique ones. The question is the exponent of loss - E ~ D^-alpha at every size, which for
+translation has been found between 0.2 and 0.5 (Gordon et al. 2021, "Data and parameter scaling laws for neural machine
+translation"). The target, of three times the parameters and one and a half times the pairs, is forecast before it is
+trained. BLEU and chrF of greedy targets are fitted beside the loss: they rise late, so their laws say less. Run :postfix
+first, since it needs no package.
 
 `:postfix` has an exact task with fresh pairs without end, expressions such as a*(b+c) to a b c + *. Its entropy is zero, so
 E should be found near 0, and the share of exact matches says where a model has understood the rule.

@@ -197,6 +197,7 @@ def test_the_ladder_ascends_and_is_near_the_wanted_size():
     assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 25
     assert np.all(np.abs(got / wanted - 1) <= 0.35) and np.all(np.abs(got / wanted - 1)[wanted >= 2e6] <= 0.15)
     assert all(f.heads * f.head_dim == f.width and f.encoder_layers == f.layers for f in families)
+    assert {Seq2Seq.ladder(size, layers=2).layers for size in (2e4, 1e5, 1e6)} == {2}
     base = Seq2Seq(width=512, layers=6)
     assert Seq2Seq.ladder(cost.param_count(base)["non_embedding"]).layers == 6
     deep = Seq2Seq.ladder(1e6, encoder_layers=6)

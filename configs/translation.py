@@ -1,0 +1,65 @@
+"""How translation improves with data: bits per byte of German help pages, given the English ones, against pairs seen.
+
+    apt install libreoffice-help-en-us libreoffice-help-de
+    python -m experiments.run --config=configs/translation.py --workdir=runs/translation
+    python -m experiments.run --config=configs/translation.py:postfix --workdir=runs/postfix
+
+The sweep has encoder-decoder Transformers of three sizes, with two layers in each half, on five amounts of LibreOffice's
+help, `lohelp/en-de`, with three learning rates each. There are few pairs, so runs go through theirs four times, which costs
+little beside fresh data (Muennighoff et al. 2305.16264), and have dropout and smoothed labels. D counts pairs with repeats,
+and grows in proportion to the unique ones. The question is the exponent of loss - E ~ D^-alpha at every size, which for
+translation has been found between 0.2 and 0.5 (Gordon et al. 2021, "Data and parameter scaling laws for neural machine
+translation"). The target, of three times the parameters and one and a half times the pairs, is forecast before it is
+trained. BLEU and chrF of greedy targets are fitted beside the loss: they rise late, so their laws say less. Run :postfix
+first, since it needs no package.
+
+`:postfix` has an exact task with fresh pairs without end, expressions such as a*(b+c) to a b c + *. Its entropy is zero, so
+E should be found near 0, and the share of exact matches says where a model has understood the rule.
+
+Cost, as planned: two CPU cores, about two hours for en-de (45 runs and the target, 2.2e14 FLOPs of the models) and 20
+minutes for :postfix (46 runs, 2.4e13 FLOPs).
+Expect (not run at this size yet): of en-de, a loss that falls at every step in D and, from the second amount on, in N, and
+a BLEU below 10 on the smallest amount. Of postfix, a loss that falls from 0.8 to below 0.1 bits per byte.
+"""
+
+from scaling import experiment
+from scaling.experiment import chain, grid
+
+
+def get_config(task="translation"):
+    config = experiment.config("seq2seq")
+    config.title = "Encoder-decoder Transformers that translate English help pages into German"
+    config.metric, config.beside = "bits_per_byte", ("bleu", "chrf")
+    config.data.update({"name": "lohelp/en-de", "tokenizer": "bpe:2048", "source_length": 64, "length": 64, "batch": 16,
+                        "evaluation_examples": 2048, "samples": 512})
+    config.family.update({"layers": 2, "dropout": 0.1, "label_smoothing": 0.1, "tied": True})
+    config.sizes = (5e4, 1.5e5, 5e5)
+    config.pairs, config.epochs = (1536, 2560, 4096, 6656, 10_752), 4  # different pairs, and how often each is seen
+    config.rates = (2e-3, 4e-3, 8e-3)
+    config.target_size, config.target_pairs = 1.5e6, 16_384
+    if task == "postfix":
+        config.title = "Encoder-decoder Transformers that write expressions in postfix form"
+        config.beside = ("exact",)
+        config.data.update({"name": "postfix", "tokenizer": "bytes", "source_length": 32, "length": 32})
+        config.family.update({"dropout": 0.0, "label_smoothing": 0.0, "tied": False})
+        config.sizes = (2e4, 5e4, 1.5e5)
+        config.pairs, config.epochs = (6144, 10_240, 16_384, 26_624, 43_008), 1
+        config.target_size, config.target_pairs = 3e5, 73_728
+    return config
+
+
+def sweep(config):
+    base = experiment.from_config(config)
+    return chain(*(grid(of_size(config, base, size, pairs), {"optim.learning_rate": list(config.rates)})
+                   for size in config.sizes for pairs in config.pairs))
+
+
+def target(config, learning_rate):
+    base = experiment.from_config(config).replace({"optim.learning_rate": learning_rate})
+    return of_size(config, base, config.target_size, config.target_pairs)
+
+
+def of_size(config, base, size, pairs):
+    """The experiment of a size of the ladder on so many different pairs."""
+    return base.replace({"family": experiment.family_at(config, size), "data.unique_examples": pairs,
+                         "data.examples": config.epochs * pairs})

@@ -28,6 +28,7 @@ def straight_through(logits, gumbel, words, temperature):
 class TextCritic(nnx.Module):
     """Vectors of words [B, length + 1, width] -> logits float32 [B], by blocks in which every word sees every other.
 
+    Half of the first word, which the data give, is added to the second; half, to tell the two apart.
     `embed` makes the vectors. They have length 1, so that longer ones cannot evade a penalty of the gradient by them, which
     also means the same at every width.
     """
@@ -36,9 +37,9 @@ class TextCritic(nnx.Module):
         self.width, dtype = f.critic_sizes[0], jnp.dtype(f.dtype)
         self.family, self.layers = f, layers
         self.table = nn.Table(draw, "vocab", f.vocab, self.width)
-        self.position = nn.Table(draw, "position", f.length + 1, self.width, dtype=dtype)
+        self.position = nn.Table(draw, "position", f.length, self.width, dtype=dtype)
         self.norm = nn.Norm("rmsnorm", "embed", self.width)
-        self.basis = nn.Table(draw, "position", f.length + 1, self.width, std=(f.length + 1) ** -0.5)
+        self.basis = nn.Table(draw, "position", f.length, self.width, std=f.length**-0.5)
         self.score = nn.Linear(draw, {"embed": self.width}, {"logit": 1}, bias=True, scale=self.width**-0.5)
 
     def embed(self, words):
@@ -48,7 +49,8 @@ class TextCritic(nnx.Module):
         return table[words] if jnp.issubdtype(words.dtype, jnp.integer) else nn.product(words, table)
 
     def __call__(self, vectors):
-        x = scaled(vectors, self.width**0.5).astype(self.position.dtype)
+        given, written = vectors[:, :1], vectors[:, 1:]  # so that layouts divide `length` words, as those of other models
+        x = scaled(written.at[:, :1].add(0.5 * given), self.width**0.5).astype(self.position.dtype)
         x = nn.constrain(x + self.position.weight[...].astype(x.dtype)[None], "embed")
         x = _gan_tokens.through_blocks(lambda x, layer: layer(x), x, self.layers, self.family.critic_sizes[1])
         weighted = self.norm(x).astype(jnp.float32) * self.basis.weight[...][None]

@@ -13,7 +13,8 @@ from scaling.fields import DataError
 from scaling.store.files import write_json
 from scaling.store.prepared import find_index, locked
 
-HELD_OUT = 0.05          # the share of examples whose documents are for evaluation
+HELD_OUT = 0.05          # the least share of examples whose documents are for evaluation
+DOCUMENTS, SHARE = 300, 0.2  # that are held out if they are at most that share, since results scatter between documents
 EXAMPLES = 12            # the key of these shuffles; source.py, noise.py, ... have other keys
 VERSION = 1              # of how examples are divided and ordered
 SPLIT = "document"       # the evaluation split
@@ -34,7 +35,7 @@ class Divided(NamedTuple):
 
 
 def hold_out_documents(name: str, found: Iterable[Example], held_out: Iterable[Example] = ()) -> Divided:
-    """Removes duplicates and orders the examples. Without `held_out` ones, documents with about 5% of them are held out.
+    """Removes duplicates and orders the examples. Without `held_out` ones, documents with at least 5% of them are.
 
     An example whose first text is in a training example is left out of evaluation. Raises DataError where nothing is left
     to train or to evaluate on.
@@ -72,8 +73,9 @@ def _held_out_documents(name: str, examples: list[Example]) -> set[str]:
         raise DataError(f"{name} has examples of {len(documents)} documents, and needs two or more, to hold one out for "
                         "evaluation; give more files or pages")
     held, size, wanted = set(), 0, max(1, round(HELD_OUT * len(examples)))
+    least = min(DOCUMENTS, int(SHARE * len(documents)))
     for place in order.permutation(len(documents), EXAMPLES, 0)[:-1]:
-        if size >= wanted:
+        if size >= wanted and len(held) >= least:
             break
         held.add(documents[place])
         size += sizes[documents[place]]

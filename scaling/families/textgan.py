@@ -64,6 +64,7 @@ class TextGAN:
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
     dtype: str = static("float32", choices=DTYPES)
     scan: bool = how(True)  # the generator's layers in a compiled loop, or unrolled
+    unroll: int = how(1, least=1, most=2**20)  # tokens that it writes in one iteration of the compiled loop
     remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what its backward pass recomputes
 
     def __post_init__(self):
@@ -130,7 +131,7 @@ class TextGAN:
 
         logits, state = self.writer.begin(model, first, jnp.ones(len(first), jnp.int32), self.length)
         token = choose(logits, gumbel[:, 0])
-        _, rest = lax.scan(one_more, (token, state), gumbel[:, 1:].swapaxes(0, 1))
+        _, rest = lax.scan(one_more, (token, state), gumbel[:, 1:].swapaxes(0, 1), unroll=self.unroll)
         return jnp.concatenate([first, token[:, None], rest.T], axis=1), gumbel
 
     def evaluate(self, params, batch, key):

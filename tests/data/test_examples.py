@@ -110,7 +110,7 @@ def test_documents_are_held_out_whole():
     found = hold_out_documents("planted", documents(60))
     pages = [{example.document for example in part} for part in (found.train, found.held_out)]
     assert not pages[0] & pages[1] and pages[0] | pages[1] == {f"page {page}" for page in range(60)}
-    assert 0.03 < len(found.held_out) / 360 < 0.1
+    assert 0.1 < len(found.held_out) / 360 <= 0.2  # a fifth of few documents
 
 
 def test_duplicates_go_and_evaluation_has_no_source_of_training():

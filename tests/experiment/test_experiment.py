@@ -93,12 +93,16 @@ def test_the_microbatch_divides_follows_the_cache_and_has_two_examples_at_least(
     assert accumulation.activation_bytes(dataclasses.replace(E.family, layers=8)) > each
 
 
+NEEDED = {"data.dirty": {"data.noise": 0.1}, "data.sample_length": {"data.samples": 64},
+          "data.temperature": {"data.samples": 64}}  # fields that say nothing without others
+
+
 def test_knobs_are_arguments_of_the_program_and_all_other_fields_are_part_of_it():
     for path, (value, kind) in leaves(E).items():
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             continue
         another = value * 2 or {"microbatch": 4}.get(path, 16) if isinstance(value, int) else value / 2 or 0.5
-        base = E.replace({"data.noise": 0.1}) if path == "data.dirty" else E  # which says nothing without noise
+        base = E.replace(NEEDED.get(path, {}))
         other = base.replace({path: another}) if not path.startswith("family") else None
         if other is not None:
             assert (experiments.program_key(other) == experiments.program_key(base)) == (kind == "knob"), path

@@ -15,8 +15,9 @@ from scaling.families._sums import ratio_of
 
 def written(tokens):
     """bool, of the shape of tokens [..., S]: true for the tokens of a text and its end, the first 0, and false after it."""
-    ends = tokens == 0
-    return jnp.cumsum(ends, axis=-1) - ends == 0
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[-1]), tokens.shape)
+    first = jnp.where(tokens == 0, places, tokens.shape[-1]).min(-1, keepdims=True)
+    return places <= first
 
 
 def parts_of(batch):

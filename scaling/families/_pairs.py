@@ -15,24 +15,16 @@ from scaling.families._sums import ratio_of
 
 def written(tokens):
     """bool, of the shape of tokens [..., S]: true for the tokens of a text and its end, the first 0, and false after it."""
-    ends = tokens == 0
-    return jnp.cumsum(ends, axis=-1) - ends == 0
+    # Not by a cumulative sum: XLA fuses that with how a batch is made, and last bits would then depend on the feed.
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[-1]), tokens.shape)
+    first = jnp.where(tokens == 0, places, tokens.shape[-1]).min(-1, keepdims=True)
+    return places <= first
 
 
 def parts_of(batch):
     """(sources [B, S], tokens of targets that are known [B, T], the tokens that follow them [B, T]), all int32."""
     target = batch["target"].astype(jnp.int32)
     return batch["source"].astype(jnp.int32), target[:, :-1], target[:, 1:]
-
-
-def loss_of_places(nats, targets):
-    """(the sum of the nats [B, T] of the tokens and ends of targets [B, T], over all B * T places; metrics).
-
-    The sum is a product with the mask. As a sum of masked numbers it would be fused with how a batch is made, and its last
-    bit would depend on the feed.
-    """
-    loss = jnp.einsum("bt,bt->", nats, written(targets).astype(nats.dtype)) / nats.size
-    return loss, {"loss": loss}
 
 
 def pair_metrics(nats, likeliest, batch):

@@ -13,8 +13,9 @@ from scaling.families import _generate
 from scaling.families._encoder import encoder_layers
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, ladder_arguments
 from scaling.families._ladder import nearest_shape
-from scaling.families._pairs import example_pairs, loss_of_places, pair_metrics, parts_of, smoothed_cross_entropy, written
+from scaling.families._pairs import example_pairs, pair_metrics, parts_of, smoothed_cross_entropy, written
 from scaling.families._seq2seq import EncoderDecoder, TargetBlock
+from scaling.families._text import mean_loss
 from scaling.families.transformer import Transformer
 from scaling.fields import ConfigError, check_fields, convert_fields, how, static
 from scaling.nn import attention, readout, remat
@@ -113,7 +114,7 @@ class Seq2Seq:
         x = network.hidden(source, tokens, (key, batch["example"]) if self.dropout else None)
         nats = (smoothed_cross_entropy(network.logits(x), targets, self.label_smoothing) if self.label_smoothing else
                 network.nats(x, targets))
-        return loss_of_places(nats, targets)
+        return mean_loss(jnp.where(written(targets), nats, 0.0))
 
     def evaluate(self, params, batch, key):
         """The metrics of `scaling.families._pairs.pair_metrics`, without dropout and smoothing. The key is unused."""

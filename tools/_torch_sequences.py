@@ -20,7 +20,8 @@ def make(family):
         return Windows(_torch_text.Transformer(f.vocab, f.length, f.width, f.layers, f.heads, f.mlp))
     if name == "recurrent":
         return Windows(Recurrent(family))
-    return {"hmm": HMM}[name](family) if name == "hmm" else None
+    twins = {"hmm": HMM, "masked": Masked, "seq2seq": Seq2Seq}
+    return twins[name](family) if name in twins else None
 
 
 class Windows(nn.Module):
@@ -105,3 +106,73 @@ class HMM(nn.Module):
             belief = torch.exp(seen - total)
             found.append(-total)
         return torch.cat(found[1:], 1).mean()
+
+
+class Masked(nn.Module):
+    """`scaling.families.masked.Masked` on text: each token is hidden with probability `mask`; only those are read out."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.share, (self.cos, self.sin) = f.mask, _torch_text.angles(f.length, f.head_dim)
+        self.embed, self.norm = nn.Embedding(f.vocab, f.width), nn.RMSNorm(f.width, eps=1e-6)
+        self.mask, self.readout = nn.Parameter(torch.randn(f.width)), nn.Linear(f.width, f.vocab, bias=False)
+        self.blocks = nn.ModuleList(_torch_text.Block(f.width, f.heads, f.mlp, causal=False) for _ in range(f.layers))
+
+    def nats(self, batch):
+        tokens = batch["tokens"][:, 1:]
+        hidden = torch.rand(tokens.shape) < self.share
+        x = torch.where(hidden[..., None], self.mask, self.embed(tokens))
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return functional.cross_entropy(self.readout(self.norm(x[hidden])), tokens[hidden])
+
+
+class CrossBlock(_torch_text.Block):
+    """A block of a decoder, which attends to `encodings` at which `real` is true between its two other branches."""
+
+    def __init__(self, width, heads, mlp):
+        super().__init__(width, heads, mlp)
+        self.cross_norm = nn.RMSNorm(width, eps=1e-6)
+        self.cross_q, self.cross_kv = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
+        self.cross_q_norm, self.cross_k_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
+        self.cross_out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x, cos, sin, encodings, real):
+        self.encodings, self.real = encodings, real
+        return super().forward(x, cos, sin)
+
+    def between(self, x):
+        q = self.cross_q_norm(self.cross_q(self.cross_norm(x)).unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        k, v = self.cross_kv(self.encodings).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, self.cross_k_norm(k), v, self.real)
+        return x + self.cross_out(attended.transpose(1, 2).flatten(2))
+
+
+class Seq2Seq(nn.Module):
+    """`scaling.families.seq2seq.Seq2Seq` with its defaults."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.cos, self.sin = _torch_text.angles(max(f.length, f.source_length), f.head_dim)
+        self.embed, self.readout = nn.Embedding(f.vocab, f.width), nn.Linear(f.width, f.vocab, bias=False)
+        self.norm, self.source_norm = (nn.RMSNorm(f.width, eps=1e-6) for _ in range(2))
+        self.encoder = nn.ModuleList(_torch_text.Block(f.width, f.heads, f.mlp, causal=False)
+                                     for _ in range(f.encoder_layers))
+        self.blocks = nn.ModuleList(CrossBlock(f.width, f.heads, f.mlp) for _ in range(f.layers))
+
+    def nats(self, batch):
+        source, target = batch["source"], batch["target"]
+        real, wanted = _written(source)[:, None, None], _written(target[:, 1:])
+        x, y = self.embed(source), self.embed(target[:, :-1])
+        for block in self.encoder:
+            x = block(x, self.cos[:x.shape[1]], self.sin[:x.shape[1]], real)
+        x = self.source_norm(x)
+        for block in self.blocks:
+            y = block(y, self.cos[:y.shape[1]], self.sin[:y.shape[1]], x, real)
+        nats = functional.cross_entropy(self.readout(self.norm(y)).flatten(0, 1), target[:, 1:].flatten(), reduction="none")
+        return (nats * wanted.flatten()).sum() / nats.numel()
+
+
+def _written(rows):
+    """True for tokens and the 0 that ends them: bool [B, S]."""
+    return torch.arange(rows.shape[1]) <= (rows != 0).sum(1, keepdim=True)

@@ -12,20 +12,35 @@ from torch.nn import functional
 
 
 class Block(nn.Module):
-    def __init__(self, width, heads, mlp):
+    """A pre-norm block on [B, S, width]. One that is not causal sees every token, or those at which `seen` is true, bool
+    [B, 1, 1, S]."""
+
+    def __init__(self, width, heads, mlp, causal=True):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm, self.mlp_norm = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.q_norm, self.k_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
         self.gate_up, self.down = nn.Linear(width, 2 * mlp, bias=False), nn.Linear(mlp, width, bias=False)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, seen=None):
         q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        x = x + self.out(functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(q, k, v, seen, is_causal=self.causal)
+        x = self.between(x + self.out(attended.transpose(1, 2).flatten(2)))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, -1)
         return x + self.down(functional.silu(gate) * up)
+
+    def between(self, x):
+        """What a block with more than two branches does before the last one."""
+        return x
+
+
+def angles(length, size):
+    """Cosines and sines of rotary positions, [length, size / 2] each."""
+    half = size // 2
+    turned = torch.arange(length)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
+    return turned.cos(), turned.sin()
 
 
 def rotate(x, cos, sin):
@@ -42,10 +57,8 @@ class Transformer(nn.Module):
         self.embed, self.norm = nn.Embedding(vocab, width), nn.RMSNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(Block(width, heads, mlp) for _ in range(layers))
         self.readout = nn.Linear(width, vocab, bias=False)
-        half = width // heads // 2
-        angles = torch.arange(length)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, values in zip(("cos", "sin"), angles(length, width // heads)):
+            self.register_buffer(name, values, persistent=False)
         for block in self.blocks:
             for layer, fan_in in ((block.qkv, width), (block.gate_up, width), (block.out, 2 * layers * width),
                                   (block.down, 2 * layers * mlp)):

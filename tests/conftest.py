@@ -1,6 +1,7 @@
 """Tests see eight CPU devices; shapes broadcast by accident are errors; no program is compiled twice."""
 
 import atexit
+import gc
 import importlib.util
 import mmap
 import os
@@ -34,6 +35,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # else this is a worker, or t
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -54,3 +56,16 @@ def pytest_collection_modifyitems(items):
         name = item.path.relative_to(pathlib.Path(__file__).parent).with_suffix("").as_posix()
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
     items.sort(key=place)
+
+
+MAPS = 20_000  # of a process's memory, of which Linux allows 65,530 and a compiled program takes about seven
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Forgets compiled programs between files before a process has so many that the system refuses memory to it."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
+        gc.collect()

@@ -62,8 +62,8 @@ WORDS = (
     Word("target", "The larger run that is forecast, and trained only after the forecast is written. Where two recipes are "
          "compared, it is the compute to which their trend is extrapolated.",
          "target(?: runs?|'s)?"),
-    Word("N", "The number of parameters. Records hold `params_non_embedding`, `params_active` (those that are used at once: "
-         "fewer in mixtures of experts) and `params_total`; each fit says which it uses.", symbol=True),
+    Word("N", "The number of parameters. Records hold `params_non_embedding`, `params_active` (those that are used at "
+         "once: fewer in mixtures of experts) and `params_total`; each fit says which it uses.", symbol=True),
     Word("non-embedding parameters", "All parameters except the tables that turn data into vectors and back; those grow "
          "with the vocabulary and not with the depth of the model.", "non-embedding parameters?"),
     Word("token", "The unit of text that a model reads and predicts: a byte, or a piece of a word.", "tokens?"),

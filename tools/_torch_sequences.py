@@ -137,9 +137,10 @@ class CrossBlock(_torch_text.Block):
         self.cross_q_norm, self.cross_k_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
         self.cross_out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x, cos, sin, encodings, real):
+    def reading(self, encodings, real):
+        """The block, which reads these from now on."""
         self.encodings, self.real = encodings, real
-        return super().forward(x, cos, sin)
+        return self
 
     def between(self, x):
         q = self.cross_q_norm(self.cross_q(self.cross_norm(x)).unflatten(-1, (self.heads, -1))).transpose(1, 2)
@@ -168,7 +169,7 @@ class Seq2Seq(nn.Module):
             x = block(x, self.cos[:x.shape[1]], self.sin[:x.shape[1]], real)
         x = self.source_norm(x)
         for block in self.blocks:
-            y = block(y, self.cos[:y.shape[1]], self.sin[:y.shape[1]], x, real)
+            y = block.reading(x, real)(y, self.cos[:y.shape[1]], self.sin[:y.shape[1]])
         nats = functional.cross_entropy(self.readout(self.norm(y)).flatten(0, 1), target[:, 1:].flatten(), reduction="none")
         return (nats * wanted.flatten()).sum() / nats.numel()
 

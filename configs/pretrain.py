@@ -50,7 +50,7 @@ def get_config(variant="tuned"):
         each.family.update({"layers": 2, "head_dim": 16})
         each.optim.update({"warmup": warmup, "learning_rate": rate})
     if variant in ("tuned", "probe"):
-        takes = {f"model/{name}": f"model/{name}" for name in TAKEN}
+        takes = tuple((f"model/{name}", f"model/{name}") for name in TAKEN)
         config.start = {"experiment": pretraining, "takes": takes}
     if variant in ("probe", "control"):
         config.optim.trainable = "head"

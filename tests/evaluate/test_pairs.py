@@ -123,9 +123,9 @@ def test_wrong_numbers_of_samples_are_refused():
 
 
 def test_the_kind_asks_for_its_judge_only_with_samples():
-    assert find_kind("pairs") is Pairs and Pairs().judge(None) is None and Pairs().judged == ()
+    assert find_kind("pairs") is Pairs and Pairs().judge(None) is None and Pairs().judged() == ()
     data = Pairs(samples=10)
-    assert data.judged == MEASURED_IN_PAIRS and isinstance(data.judge(source_of(sentences(10))), evaluate.PairsJudge)
+    assert data.judged() == MEASURED_IN_PAIRS and isinstance(data.judge(source_of(sentences(10))), evaluate.PairsJudge)
     with pytest.raises(EvaluateError, match="data.samples=10"):
         data.check_judge(source_of(sentences(9)))
     for wrong in ({"samples": 1}, {"samples": 1025}):

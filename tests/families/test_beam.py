@@ -16,7 +16,7 @@ from scaling.families.transformer import Transformer
 VOCAB, STOP, MOST = 4, 2, 3
 FAMILIES = {"transformer": Transformer(vocab=VOCAB, length=12, width=16, layers=2, heads=2),
             "recurrent": Recurrent(vocab=VOCAB, length=12, width=12), "hmm": HMM(vocab=VOCAB, length=12, states=6),
-            "seq2seq": Seq2Seq(vocab=VOCAB, length=12, width=16)}
+            "seq2seq": Seq2Seq(vocab=VOCAB, length=12, width=32)}
 PROMPTS = [[1, 2, 3], [3], [0, 1]]
 
 

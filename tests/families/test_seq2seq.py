@@ -130,7 +130,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
 @pytest.mark.parametrize("names", [["default"], ["apart", "grouped", "deep encoder"]], ids=" ".join)
 def test_samples_are_greedy_end_with_zeros_and_do_not_depend_on_each_other(names):
     family = dataclasses.replace(variant(*names), vocab=5)  # so that many texts end
-    params = jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(5)))  # sharper than at first
+    params = jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(7)))  # sharper than at first
     batch = family.example_batch(12, jax.random.key(1))
     sample = jax.jit(family.sample)
     found = np.asarray(sample(params, batch, jax.random.key(0)))

@@ -70,13 +70,13 @@ def families_but(*slow):
 
 
 # A step knows players and examples; the smallest families of text repeat what the Transformer tests.
-@pytest.fixture(params=families_but("associative", "hmm"))
+@pytest.fixture(params=families_but("associative", "hmm", "masked", "textgan"))
 def e(request):
     return tiny(request.param)
 
 
-# A pack knows players and examples, not families, so the VAE repeats what the GAN tests.
-@pytest.mark.parametrize("e", families_but("vae"), indirect=True)
+# A pack knows players and examples, not families, so some repeat what the Transformer and the GAN test.
+@pytest.mark.parametrize("e", families_but("vae", "masked", "textgan"), indirect=True)
 def test_packed_runs_equal_single_runs(e):
     pack = [e.replace({"seed": s, "optim.learning_rate": r}) for s, r in ((0, 1e-3), (1, 4e-3), (2, 1e-2))]
     losses, state = train_pack(pack, devices=1)
@@ -87,7 +87,7 @@ def test_packed_runs_equal_single_runs(e):
     assert len({float(x) for x in losses[:, -1]}) == 3
 
 
-@pytest.mark.parametrize("e", families_but("vae"), indirect=True)
+@pytest.mark.parametrize("e", families_but("vae", "masked", "textgan"), indirect=True)
 def test_accumulated_gradients_equal_those_of_the_whole_batch_inside_and_outside_a_loop(e):
     small, calls = e.replace({"microbatch": 2}), (1,) * STEPS
     whole, a = train_pack([e], devices=1)
@@ -114,7 +114,7 @@ def devices(e):
 
 
 # Feeds differ between texts and images, and the tests of feeds have both, so models of images repeat it at length.
-@pytest.mark.parametrize("e", families_but("gan", "vae"), indirect=True)
+@pytest.mark.parametrize("e", families_but("gan", "vae", "masked", "textgan"), indirect=True)
 def test_streamed_equals_resident(e, monkeypatch):
     """The two programs give equal bits, though one of them has room for few batches.
 

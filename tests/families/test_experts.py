@@ -270,6 +270,7 @@ def test_microbatches_change_nothing():
 # ------------------------------------------------------------------------------------------------ laws
 
 
+@pytest.mark.slow
 def test_the_law_of_experts_is_fitted_to_records(tmp_path):
     """Records of planted losses, with N of the model with one expert, as Clark et al. count."""
     register_examples()

@@ -100,6 +100,12 @@ def kept_examples(root: pathlib.Path, key: Sequence[str], read: Callable[[], lis
     return [Example(document, tuple(texts)) for document, texts in found["examples"]]
 
 
+def document_numbers(examples: Sequence[Example]) -> np.ndarray:
+    """The number of the document of each example, int32 [examples]; documents are numbered as they appear."""
+    numbers = {document: i for i, document in enumerate(dict.fromkeys(example.document for example in examples))}
+    return np.array([numbers[example.document] for example in examples], np.int32)
+
+
 def padded(tokens: Sequence[np.ndarray], length: int, dtype) -> np.ndarray:
     """Rows [examples, length] of tokens, each with a 0 after its last one, and zeros from there."""
     rows = np.zeros((len(tokens), length), dtype)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from scaling.data import contents, records, tokenizers
-from scaling.data.examples import SPLIT, Divided, Example, hold_out_documents, padded, texts_of
+from scaling.data.examples import SPLIT, Divided, Example, document_numbers, hold_out_documents, padded, texts_of
 from scaling.data.functions import find_packages
 from scaling.data.table import TableSource
 from scaling.fields import DataError, nearest
@@ -60,10 +60,9 @@ def load_labelled(name: str, fields: str = "text,label", tokenizer: str = "bytes
     train, held_out = (_rows(part, found, length, labels) for part in (divided.train, known))
     described = contents.totals(_sizes(divided.train), {SPLIT: _sizes(known)}, left, [
         f"the most common of {len(labels)} classes, {labels[0]}, has {counts[labels[0]] / len(divided.train):.0%} of them"])
-    document = held_out.pop("document")
     del train["document"]
     source = LabelledSource(name, f"{divided.fingerprint} {found.fingerprint} {length} {classes}", train,
-                            {SPLIT: held_out | {"document": document}}, batch, unique_examples, described, found)
+                            {SPLIT: held_out}, batch, unique_examples, described, found)
     source.labels, source.common = tuple(labels), counts[labels[0]] / len(divided.train)
     return source
 
@@ -82,11 +81,10 @@ def _find_labelled(name, fields, classes, root, progress) -> Divided:
 
 def _rows(examples, tokenizer, length, labels):
     tokens = [tokenizer.encode(example.texts[0].replace("\0", ""))[:length - 1] for example in examples]
-    names = {document: i for i, document in enumerate(dict.fromkeys(example.document for example in examples))}
     number = {label: i for i, label in enumerate(labels)}
     return {"text": padded(tokens, length, tokenizer.dtype),
             "label": np.array([number[example.texts[1]] for example in examples], np.int32),
-            "document": np.array([names[example.document] for example in examples], np.int32)}
+            "document": document_numbers(examples)}
 
 
 def _sizes(examples) -> dict:

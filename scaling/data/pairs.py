@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from scaling.data import contents, lohelp, postfix, records, tokenizers
-from scaling.data.examples import SPLIT, Divided, hold_out_documents, padded, texts_of
+from scaling.data.examples import SPLIT, Divided, document_numbers, hold_out_documents, padded, texts_of
 from scaling.data.functions import find_docstrings
 from scaling.data.noise import Corruption
 from scaling.data.order import key as order_key
@@ -90,11 +90,10 @@ def _encoded(examples, tokenizer, source_length, length):
     short = [i for i, (a, b) in enumerate(both) if len(a) < source_length and len(b) < length]
     sources, targets = ([both[i][which] for i in short] for which in (0, 1))
     target = padded([np.concatenate([[0], own]) for own in targets], length + 1, tokenizer.dtype)
-    names = {document: i for i, document in enumerate(dict.fromkeys(examples[i].document for i in short))}
     inside = np.arange(length) <= (target[:, 1:] != 0).sum(1)[:, None]  # the tokens and the one that ends them
     return {"source": padded(sources, source_length, tokenizer.dtype), "target": target,
             "bytes": np.where(inside, tokenizer.bytes_per_token[target[:, 1:]], 0).astype(np.int32),
-            "document": np.array([names[examples[i].document] for i in short], np.int32)}, len(examples) - len(short)
+            "document": document_numbers([examples[i] for i in short])}, len(examples) - len(short)
 
 
 def _sizes(rows) -> dict:

@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from scaling.fields import ConfigError, convert_fields
+from scaling.data.tokenizers import SMALLEST_BPE
+from scaling.fields import ConfigError, convert_fields, shown
 
 FEEDS = ("resident", "streamed")
 MOST = 2**50  # units of data that are counted
@@ -92,6 +93,16 @@ class DataKind:
         if self.seen < self.per_step:
             raise ConfigError(f"data.{self.unit}={self.seen} is less than one step of {self.per_step} {self.unit}; "
                               f"raise data.{self.unit} or lower data.batch")
+
+
+def count_tokens(tokenizer: str) -> int:
+    """The vocabulary of the tokenizer of this name, before it is trained. Raises a ConfigError for another name."""
+    kind, _, size = tokenizer.partition(":")
+    trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
+    if not (tokenizer == "bytes" or trained):
+        raise ConfigError(f"data.tokenizer={shown(tokenizer)} is not known; write bytes, or bpe:<vocabulary size> "
+                          f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096")
+    return int(size) if size else 256
 
 
 def check_noise(noise: float, dirty: float) -> None:

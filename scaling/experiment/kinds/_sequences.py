@@ -3,9 +3,8 @@
 import importlib
 from typing import Any, ClassVar
 
-from scaling.data.tokenizers import SMALLEST_BPE
-from scaling.experiment.kinds._kind import DataKind
-from scaling.fields import ConfigError, DataError, shown
+from scaling.experiment.kinds._kind import DataKind, count_tokens
+from scaling.fields import DataError, shown
 
 OWN = "own:"  # begins the name of a source that is the user's own function
 
@@ -23,12 +22,7 @@ class Sequences(DataKind):
     @property
     def vocab(self) -> int:
         """The number of tokens."""
-        kind, _, size = self.tokenizer.partition(":")
-        trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
-        if not (self.tokenizer == "bytes" or trained):
-            raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} is not known; write bytes, or bpe:<vocabulary size> "
-                              f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096")
-        return int(size) if size else 256
+        return count_tokens(self.tokenizer)
 
     def vocabulary(self, source):
         return f"tokenizer {source.tokenizer.fingerprint}"

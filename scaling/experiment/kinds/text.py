@@ -6,9 +6,8 @@ from typing import ClassVar
 from scaling import data, evaluate
 from scaling.data.blocks import STORAGES
 from scaling.data.known.names import token_teacher
-from scaling.data.tokenizers import SMALLEST_BPE
 from scaling.evaluate.text_judge import FEWEST, MEASURED_CODE, MEASURED_TEXT
-from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise
+from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise, count_tokens
 from scaling.fields import ConfigError, how, knob, shown, static
 
 
@@ -82,12 +81,7 @@ class Text(DataKind):
                 raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} has no text to divide, since data.name="
                                   f"{self.name} gives tokens; leave it out")
             return {"length": self.length, "vocab": teacher.vocab} | teacher.family_fields()
-        kind, _, size = self.tokenizer.partition(":")
-        trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
-        if not (self.tokenizer == "bytes" or trained):
-            raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} is not known; write bytes, or bpe:<vocabulary size> "
-                              f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096")
-        return {"length": self.length, "vocab": int(size) if size else 256}
+        return {"length": self.length, "vocab": count_tokens(self.tokenizer)}
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_text`. Equal arguments give the same source."""

@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 WORDS = "def class return self for in if else not and import from as with yield lambda None True x y z".split()
 
 
-MEASURED = {"seconds", "finished", "git_commit", "versions", "digest"}  # in which two runs of one experiment may differ
+# In these two runs of one experiment may differ.
+MEASURED = {"seconds", "device_seconds", "joules", "finished", "git_commit", "versions", "digest"}
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ FLOPS = {"5m": (4e9, 1.6e10, 6.4e10, 2.56e11), "30m": (1e10, 4e10, 1.6e11, 6.4e1
 WIDTHS = {"5m": {"transformer": (8, 16, 24, 32), "vae": (8, 12, 24, 32), "gan": (8, 8, 12, 24)},
           "30m": {"transformer": (16, 24, 32, 48, 56), "vae": (12, 16, 32, 48, 56), "gan": (8, 12, 16, 24, 32)}}
 SEEDS = 4
-RESOURCES = {"flops": "FLOPs", "seconds": "seconds", "joules": "joules"}  # columns of records, in words
+# Columns of records, in words. Seconds are those in which devices computed, without compilation.
+RESOURCES = {"flops": "FLOPs", "device_seconds": "seconds", "joules": "joules"}
 
 
 def parts(budget):
@@ -33,7 +34,7 @@ def analyse(name: str, part: Trained) -> Finding:
         f": {table['price'].iloc[0]:.1e} FLOPs at {table['flops'].iloc[0]:.0e} FLOPs, and {table['price'].iloc[-1]:.1e} at "
         f"{table['flops'].iloc[-1]:.0e}.")
     if "joules" not in counted:
-        said += " The records hold no joules, since no counter of energy was read."
+        said += " The records hold no joules, since no counter of energy could be read."
     panel = Panel("FLOPs", f"price of a smaller {noun}, as multiples of the first", log_y=True, lines=[
         Line(RESOURCES[column], list(priced["flops"]), list(priced["price"] / priced["price"].iloc[0]))
         for column in counted if (priced := prices(runs, metric, column))["price"].gt(0).all()])
@@ -77,4 +78,5 @@ CLAIM = Claim(
     parts=parts, analyse=analyse, cost={"5m": "48 runs at four amounts of compute, from 4e9 to 3e11 FLOPs",
                                         "30m": "60 runs at five amounts of compute, from 1e10 to 1.3e12 FLOPs"},
     more="Better recipes and chips make one quality cheaper, which is what the published prices in dollars show. They move "
-         "the whole curve, and this claim is about its slope. Seconds of short runs are mostly compilation.")
+         "the whole curve, and this claim is about its slope. Seconds of small models are mostly "
+         "overhead, which grows more slowly than their FLOPs.")

@@ -93,7 +93,7 @@ class Ending:
             **scores, "evaluated": self.evaluated(),
             "diverged": step >= 0, "diverged_step": step if step >= 0 else None, "diverged_because": reason,
             **({"judge": judge.describe()} if judge is not None else {}),
-            "curve": logs.curve_seal(curve, lost), "seconds": segment.seconds / count,
+            "curve": logs.curve_seal(curve, lost), **segment.spent.share(count).as_values(),
             "data_fingerprint": source.fingerprint,
             "experiment": experiments.to_dict(run.experiment), "versions": records.built_with(),
             "git_commit": records.git_commit(),

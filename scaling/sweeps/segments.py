@@ -17,7 +17,7 @@ from scaling.figures import words
 from scaling.results.logs import VALIDATION
 from scaling.store import checkpoint
 from scaling.sweeps import curves, starts, stopping, trunks
-from scaling.sweeps.clock import TRAINING
+from scaling.sweeps.clock import TRAINING, Spent
 from scaling.sweeps.ending import Ending
 from scaling.sweeps.plan import Pack
 from scaling.sweeps.validation import Validation
@@ -35,24 +35,24 @@ class Segment:
         self.first = self.at = 0 if before is None else before.at  # `at` is the last step that the devices were given
         self.seals: list | None = None  # of the logs at the checkpoint that it resumes from
         self.loggers: list | None = None  # None until the first result is read
-        self._runs, self._seconds = runs, 0.0
-        self._resumed: float | None = None  # seconds until the checkpoint that it resumes from
+        self._runs, self._spent = runs, Spent()
+        self._resumed: Spent | None = None  # until the checkpoint that it resumes from
         self._diverged: np.ndarray | None = None
 
     def resume(self, meta: dict, diverged) -> None:
         self.first = self.at = meta["step"]
-        self.seals, self._resumed, self._diverged = meta.get("logs"), meta["seconds"], diverged
+        self.seals, self._resumed, self._diverged = meta.get("logs"), Spent.from_values(meta), diverged
 
-    def read(self, seconds: float, diverged) -> None:
+    def read(self, spent: Spent, diverged) -> None:
         """Adds the result of a call."""
-        self._seconds += seconds
+        self._spent = self._spent.plus(spent)
         self._diverged = diverged
 
     @property
-    def seconds(self) -> float:
-        """Seconds of training from the first step to the last one whose result was read."""
-        until = self._resumed if self._resumed is not None else self.before.seconds if self.before is not None else 0.0
-        return until + self._seconds
+    def spent(self) -> Spent:
+        """What training took from the first step to the last one whose result was read."""
+        until = self._resumed if self._resumed is not None else self.before.spent if self.before is not None else Spent()
+        return until.plus(self._spent)
 
     @property
     def diverged(self) -> np.ndarray:
@@ -166,7 +166,7 @@ class PackTraining:
                 self.later.settle()  # a resumed run would not log the steps before its checkpoint again
                 saved = saved or self.checkpoints(name)
                 own = [experiments.to_dict(e) for e in self.experiments[:self.runs]]
-                meta = {"seconds": segment.seconds, "experiments": own,
+                meta = {**segment.spent.as_values(), "experiments": own,
                         "logs": [logger.seal() for logger in self.open(segment)]}
                 saved.save(segment.at, state, meta, score=self.loss if np.isfinite(self.loss) else None)
                 saved_at = time.monotonic()
@@ -231,11 +231,11 @@ class PackTraining:
     def log_metrics(self, segment, at, steps, metrics, validation, took):
         """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.
 
-        The last point has those of `validation()`, {metric: [runs]}, as well. `took` gives the seconds of the call.
+        The last point has those of `validation()`, {metric: [runs]}, as well. `took` gives what the call took.
         """
         metrics = {k: np.asarray(v)[:self.runs, :steps] for k, v in metrics.items()}
-        segment.read(took.result().seconds, metrics.pop("diverged")[:, -1])
-        self.program.step_seconds = took.result().busy / steps
+        segment.read(took.result(), metrics.pop("diverged")[:, -1])
+        self.program.step_seconds = took.result().device_seconds / steps
         found = validation()
         every, data = self.every, self.pack.experiment.data
         ends = sorted({*range((at // every + 1) * every, at + steps, every), at + steps})

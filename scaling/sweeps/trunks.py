@@ -9,7 +9,7 @@ may pack it with others. Where a state or a curve is missing or damaged, the tru
 
 import os
 import warnings
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from scaling.devices import hosts
 from scaling.figures import words
 from scaling.results import logs
 from scaling.store import checkpoint
+from scaling.sweeps.clock import Spent
 from scaling.training.counts import step_flops
 
 KEEPING = ("auto", "all", "none")  # which trunks are kept
@@ -113,7 +114,7 @@ def _save(training, state, segment):
         folder, curve = _places(training.runner, trunk, step)
         hosts.by_lead(partial(_write_curve, folder, curve, points))
         saved = checkpoint.Checkpoints(folder, keep=1)
-        meta = {"seconds": segment.seconds / len(pack.trunks), "curve": logs.curve_seal(points),
+        meta = {**segment.spent.share(len(pack.trunks)).as_values(), "curve": logs.curve_seal(points),
                 "experiment": experiments.to_dict(trunk.runs[-1].experiment)}
         saved.save(step, jax.tree.map(lambda x, index=index: x[index], state), meta)
         saved.close()
@@ -147,8 +148,9 @@ def begin(training):
         metas.append({**meta, "points": points})
     stack = jax.jit(lambda *runs: jax.tree.map(lambda *x: jnp.stack(x), *runs), out_shardings=training.program.shardings)
     hosts.by_lead(lambda: training.curves.put("trunk", [meta["points"] for meta in metas]))
-    seals, seconds = [meta["curve"] for meta in metas], sum(meta["seconds"] for meta in metas)
-    return stack(*states, *states[-1:] * pack.fillers), {"step": pack.start, "seconds": seconds, "logs": seals}
+    spent = reduce(Spent.plus, map(Spent.from_values, metas))
+    meta = {"step": pack.start, **spent.as_values(), "logs": [meta["curve"] for meta in metas]}
+    return stack(*states, *states[-1:] * pack.fillers), meta
 
 
 def _from_the_start(folder, problem):

@@ -40,25 +40,25 @@ def test_the_runs_of_a_slice_have_equal_compute():
 @pytest.mark.parametrize("part,metric", [("transformer", "bits_per_byte"), ("vae", "bits_per_dim")])
 def test_cost_is_reproduced_by_a_power_of_compute_and_refuted_by_a_constant_price(part, metric):
     table = planned("cost", part)
-    table["seconds"] = table["flops"] / 2e10
+    table["device_seconds"] = table["flops"] / 2e10
     assert most(verdicts("cost", part, lambda t: 1 + 20 * t.flops ** -0.1, metric=metric), REPRODUCED)
     assert most(verdicts("cost", part, lambda t: 3 - 1e-12 * t.flops, noise=1e-4, metric=metric), REFUTED)
 
 
 def test_cost_counts_joules_where_records_have_them():
-    table = planned("cost", "gan").assign(seconds=1.0, fd_infinity_relative=lambda t: t.flops ** -0.4)
+    table = planned("cost", "gan").assign(device_seconds=1.0, fd_infinity_relative=lambda t: t.flops ** -0.4)
     cost = claims.find("cost")
-    without = cost.analyse("gan", Trained(table.assign(seconds=table.flops / 1e10), ""))
-    assert without.estimates.keys() == {"flops", "seconds"} and "hold no joules" in without.said
-    found = cost.analyse("gan", Trained(table.assign(seconds=table.flops / 1e10, joules=table.flops / 1e9), ""))
+    without = cost.analyse("gan", Trained(table.assign(device_seconds=table.flops / 1e10), ""))
+    assert without.estimates.keys() == {"flops", "device_seconds"} and "hold no joules" in without.said
+    found = cost.analyse("gan", Trained(table.assign(device_seconds=table.flops / 1e10, joules=table.flops / 1e9), ""))
     assert found.estimates["joules"].value == pytest.approx(1.4, abs=0.01) and "joules" not in found.said
 
 
 def test_cost_is_undecided_about_seconds_that_do_not_grow():
-    table = planned("cost", "vae").assign(seconds=30.0, bits_per_dim=lambda t: t.flops ** -0.1)
+    table = planned("cost", "vae").assign(device_seconds=30.0, bits_per_dim=lambda t: t.flops ** -0.1)
     cost = claims.find("cost")
     found = cost.analyse("vae", Trained(table, ""))
-    assert cost.rules["seconds"].decide(found.estimates["seconds"]) == UNDECIDED
+    assert cost.rules["device_seconds"].decide(found.estimates["device_seconds"]) == UNDECIDED
 
 
 def module(name):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from launcher import MEASURED
 from sources import SOLVED, ExampleSource, tiny
 
 from scaling import cost, families
@@ -135,7 +136,7 @@ def runs(request, folder):
 def train(workdir, runs, pack=2):
     runner = Runner(files.open_workdir(workdir), TrainingOptions())
     runner.run(runner.plan(runs, pack), Progress(1, silent=True))
-    return {record["fingerprint"]: {k: v for k, v in record.items() if k not in ("seconds", "finished")}
+    return {record["fingerprint"]: {k: v for k, v in record.items() if k not in MEASURED}
             for record in (runner.records.read(name) for name in runner.records.fingerprints())}
 
 

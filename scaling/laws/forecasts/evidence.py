@@ -23,7 +23,8 @@ from scaling.results import records
 from scaling.store import files
 
 SAME = 1e-6  # relative difference below which two numbers are equal: they may be typed with fewer digits
-MEASURED = ("finished", "git_commit", "seconds", "versions")  # fields of a record in which a repeated run may differ
+# Fields of a record in which a repeated run may differ.
+MEASURED = ("finished", "git_commit", "seconds", "device_seconds", "joules", "versions")
 
 
 def json_digest(plain) -> str:

@@ -12,7 +12,7 @@ FLOPS = {"5m": (4e9, 1.6e10, 6.4e10, 2.56e11), "30m": (1e10, 4e10, 1.6e11, 6.4e1
 WIDTHS = {"5m": {"transformer": (8, 16, 24, 32), "vae": (8, 12, 24, 32), "gan": (8, 8, 12, 24)},
           "30m": {"transformer": (16, 24, 32, 48, 56), "vae": (12, 16, 32, 48, 56), "gan": (8, 12, 16, 24, 32)}}
 SEEDS = 4
-# Columns of records, in words. Seconds are those in which devices computed, without compilation.
+# Columns of records, in words. Seconds are those in which devices computed, so compilation does not count.
 RESOURCES = {"flops": "FLOPs", "device_seconds": "seconds", "joules": "joules"}
 
 
@@ -26,7 +26,7 @@ def analyse(name: str, part: Trained) -> Finding:
     runs, metric = part.runs.assign(budget=part.runs["flops"].rank(method="dense")), _recipes.METRICS[name]
     # runs of one size and amount of data have the same FLOPs
     counted = [column for column in RESOURCES if column in runs and (runs[column] > 0).all()]
-    found = {column: statistics.jackknife(runs, lambda some, column=column: exponent(some, metric, column), "seed")
+    found = {RESOURCES[column].lower(): statistics.jackknife(runs, lambda some, column=column: exponent(some, metric, column), "seed")
              for column in counted}
     table = prices(runs, metric, "flops")
     noun = find_metric(metric).unit or find_metric(metric).label
@@ -73,8 +73,8 @@ CLAIM = Claim(
            "Karpathy 2026, nanochat",
     published={"": "loss ~ C^-0.050, so a price that grows as C^1.05; in dollars, the quality of GPT-2 fell from 43,000 in "
                    "2019 to 48 seven years later, by better recipes and chips"},
-    rules={column: Criterion(f"the exponent in compute of the {word} that a further bit costs", low=0.5, why=WHY)
-           for column, word in RESOURCES.items()},
+    rules={word.lower(): Criterion(f"the exponent in compute of the {word} that a further bit costs", low=0.5, why=WHY)
+           for word in RESOURCES.values()},
     parts=parts, analyse=analyse, cost={"5m": "48 runs at four amounts of compute, from 4e9 to 3e11 FLOPs",
                                         "30m": "60 runs at five amounts of compute, from 1e10 to 1.3e12 FLOPs"},
     more="Better recipes and chips make one quality cheaper, which is what the published prices in dollars show. They move "

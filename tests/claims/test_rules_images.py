@@ -49,7 +49,7 @@ def test_cost_counts_joules_where_records_have_them():
     table = planned("cost", "gan").assign(device_seconds=1.0, fd_infinity_relative=lambda t: t.flops ** -0.4)
     cost = claims.find("cost")
     without = cost.analyse("gan", Trained(table.assign(device_seconds=table.flops / 1e10), ""))
-    assert without.estimates.keys() == {"flops", "device_seconds"} and "hold no joules" in without.said
+    assert without.estimates.keys() == {"flops", "seconds"} and "hold no joules" in without.said
     found = cost.analyse("gan", Trained(table.assign(device_seconds=table.flops / 1e10, joules=table.flops / 1e9), ""))
     assert found.estimates["joules"].value == pytest.approx(1.4, abs=0.01) and "joules" not in found.said
 
@@ -58,7 +58,7 @@ def test_cost_is_undecided_about_seconds_that_do_not_grow():
     table = planned("cost", "vae").assign(device_seconds=30.0, bits_per_dim=lambda t: t.flops ** -0.1)
     cost = claims.find("cost")
     found = cost.analyse("vae", Trained(table, ""))
-    assert cost.rules["device_seconds"].decide(found.estimates["device_seconds"]) == UNDECIDED
+    assert cost.rules["seconds"].decide(found.estimates["seconds"]) == UNDECIDED
 
 
 def module(name):

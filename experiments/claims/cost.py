@@ -26,8 +26,8 @@ def analyse(name: str, part: Trained) -> Finding:
     runs, metric = part.runs.assign(budget=part.runs["flops"].rank(method="dense")), _recipes.METRICS[name]
     # runs of one size and amount of data have the same FLOPs
     counted = [column for column in RESOURCES if column in runs and (runs[column] > 0).all()]
-    found = {RESOURCES[column].lower(): statistics.jackknife(runs, lambda some, column=column: exponent(some, metric, column), "seed")
-             for column in counted}
+    found = {RESOURCES[column].lower(): statistics.jackknife(
+        runs, lambda some, column=column: exponent(some, metric, column), "seed") for column in counted}
     table = prices(runs, metric, "flops")
     noun = find_metric(metric).unit or find_metric(metric).label
     said = "The price is that of " + ("a bit" if find_metric(metric).unit else f"a {noun} that is smaller by one") + (

@@ -50,10 +50,11 @@ class Rungs:
         """The run of one width on an amount of data, in whole batches, at the base rate, which the rule has yet to move."""
         sized = config.copy_and_resolve_references()
         sized.family.width = width
-        sized.data.batch = whole_batch(self.batch * (amount / self.least) ** self.grows)
         base = experiment.from_config(sized)
-        whole = round(amount / base.data.per_step) * base.data.per_step
-        return base.replace({base.data.length_knob: whole, "optim.learning_rate": self.rate})
+        batch = whole_batch(self.batch * (amount / self.least) ** self.grows)
+        per_step = batch * base.data.per_example
+        return base.replace({"data.batch": batch, base.data.length_knob: round(amount / per_step) * per_step,
+                             "optim.learning_rate": self.rate})
 
     def run(self, config, width: int, amount: float, **changes) -> Experiment:
         """The run of `at` at the rate of the rule; `changes` do not move the rate."""

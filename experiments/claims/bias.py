@@ -11,8 +11,10 @@ from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained
 
 # A class, on which models are conditioned, and a group, which goes with it. Slant is harder to recognise than weight.
 PAIRS = {"easier": "slant,weight", "harder": "weight,slant"}
-SHARES = {"5m": (0.7, 0.9), "30m": (0.6, 0.7, 0.8, 0.95)}  # of images in which group and class go together
-SIZES = {"5m": {"vae": (24, 32_000), "gan": (16, 16_000)}, "30m": {"vae": (32, 96_000), "gan": (24, 32_000)}}
+SHARES = {"5m": (0.7, 0.9), "30m": (0.6, 0.7, 0.8, 0.95), "2h": (0.6, 0.7, 0.8, 0.95),
+          "gpu": (0.6, 0.7, 0.8, 0.95)}  # of images in which group and class go together
+SIZES = {"5m": {"vae": (24, 32_000), "gan": (16, 16_000)}, "30m": {"vae": (32, 96_000), "gan": (24, 32_000)},
+         "2h": {"vae": (48, 256_000), "gan": (32, 96_000)}, "gpu": {"vae": (192, 2_000_000), "gan": (96, 500_000)}}
 SEEDS, SAMPLES, REAL = 3, 2048, 32_768
 RECIPE = evaluate.Recipe(widths=(16, 32, 64, 128), features=64, batch=128, steps=600)
 
@@ -92,7 +94,8 @@ CLAIM = Claim(
            "harder": Criterion("the same where the group is harder", high=0.0,
                                why="The claim is about the sign alone: bias is not amplified.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "24 runs on digits, two families, two pairs, two shares", "30m": "48 runs with four shares"},
+    cost={"5m": "24 runs on digits, two families, two pairs, two shares", "30m": "48 runs with four shares",
+          "2h": "48 runs of larger models", "gpu": "48 runs of larger models still"},
     more="The source is about classifiers, and here generators are conditioned on the class. The classifier that finds the "
          "group is trained on real images and may err otherwise on samples, which blurs of a VAE would bring towards no "
          "bias. Other pairs of factors are one line of the file.")

@@ -9,7 +9,9 @@ from scaling import evaluate
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 
 SIZES = {"5m": {"vae": ((8, 16, 32), 32_000), "gan": ((8, 12, 24), 16_000)},  # widths, images
-         "30m": {"vae": ((8, 16, 32, 64), 96_000), "gan": ((8, 12, 24, 48), 32_000)}}
+         "30m": {"vae": ((8, 16, 32, 64), 96_000), "gan": ((8, 12, 24, 48), 32_000)},
+         "2h": {"vae": ((8, 16, 32, 64, 96), 256_000), "gan": ((8, 12, 24, 48), 96_000)},
+         "gpu": {"vae": ((16, 32, 64, 128, 256), 2_000_000), "gan": ((16, 32, 64, 128), 500_000)}}
 SEEDS, SAMPLES, REAL, COOL = 3, 2048, 16_384, 0.5  # COOL: the lower of two temperatures
 RECIPE = evaluate.Recipe(widths=(16, 32, 64, 128), features=64, batch=128, steps=200)
 
@@ -110,7 +112,8 @@ CLAIM = Claim(
            "diversity": Criterion("the log ratio of the variance within classes, at half the temperature", high=0.0,
                                   why="The claim is about the sign.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "18 runs on digits, three sizes of each family", "30m": "24 runs on digits, four sizes of each family"},
+    cost={"5m": "18 runs on digits, three sizes of each family", "30m": "24 runs on digits, four sizes of each family",
+          "2h": "27 runs on digits", "gpu": "27 runs on digits, of up to a few million parameters"},
     more="Digits are easy, so that the agreement may reach its ceiling, where neither size nor temperature can raise it: "
          "write --set=data.name=glyphs/letters --set=data.classes=52. Combinations of conditions that were held out are "
          "not tried, since models take one label each.")

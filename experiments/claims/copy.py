@@ -15,10 +15,12 @@ BITS = float(np.log2(VOCAB))
 PUBLISHED = 3.6  # bits for each parameter
 FILLS = (1, 2)  # bits of random strings for each parameter, over what was published
 # widths, passes over the strings at a fill of 1, seeds
-STRINGS = {"5m": ((8, 16, 24), 1000, 3), "30m": ((8, 16, 32), 2000, 4), "2h": ((16, 32, 64), 3000, 4)}
+STRINGS = {"5m": ((8, 16, 24), 1000, 3), "30m": ((8, 16, 32), 2000, 4), "2h": ((16, 32, 64), 3000, 4),
+           "gpu": ((32, 64, 128, 256), 4000, 4)}
 # width, images seen, different images in each step, seeds
 IMAGES = {"5m": (16, 2**13, (16, 64, 256, 1024, 4096), 3), "30m": (24, 2**15, (16, 64, 256, 1024, 4096, 16384), 4),
-          "2h": (32, 2**17, (16, 64, 256, 1024, 4096, 16384), 4)}
+          "2h": (32, 2**17, (16, 64, 256, 1024, 4096, 16384), 4),
+          "gpu": (96, 2**20, (16, 64, 256, 1024, 4096, 16384, 65536), 6)}
 
 
 def parts(budget):
@@ -32,7 +34,7 @@ def parts(budget):
 
 def memoriser(width: int, fill: float, passes: float, seed: int):
     """A run on so many random strings that they hold `fill` times the bits that its parameters should have room for."""
-    family = _recipes.transformer(width, 2**20, data=RANDOM, length=LENGTH).family
+    family = _recipes.transformer(width, 2**26, data=RANDOM, length=LENGTH).family
     room = PUBLISHED * cost.param_count(family)["total"]
     strings = max(16, round(fill * room / (BITS * LENGTH)))
     return _recipes.transformer(width, strings * LENGTH * passes, seed, data=RANDOM, length=LENGTH, **{
@@ -111,6 +113,7 @@ CLAIM = Claim(
     parts=parts, analyse=analyse,
     cost={"5m": "18 runs of 2 to 10 thousand parameters, 15 runs of a GAN of 16 thousand",
           "30m": "24 runs of 2 to 16 thousand parameters, 24 runs of a GAN of 33 thousand",
-          "2h": "24 runs of 5 to 57 thousand parameters, 24 runs of a GAN of 55 thousand"},
+          "2h": "24 runs of 5 to 57 thousand parameters, 24 runs of a GAN of 55 thousand",
+          "gpu": "32 runs of 16 thousand to 0.9 million parameters, 42 runs of a GAN of half a million"},
     more="More passes: a model of so few parameters takes thousands of them until it has learnt what it can. The bits of a "
          "model that stopped early are a lower bound of its room.")

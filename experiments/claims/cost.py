@@ -7,10 +7,13 @@ from experiments.claims import _recipes
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 from scaling.results.metrics import find_metric
 
-FLOPS = {"5m": (4e9, 1.6e10, 6.4e10, 2.56e11), "30m": (1e10, 4e10, 1.6e11, 6.4e11, 1.28e12)}
+FLOPS = {"5m": (4e9, 1.6e10, 6.4e10, 2.56e11), "30m": (1e10, 4e10, 1.6e11, 6.4e11, 1.28e12),
+         "2h": (4e10, 1.6e11, 6.4e11, 2.56e12, 5.12e12), "gpu": (1e12, 4e12, 1.6e13, 6.4e13, 2.56e14)}
 # widths at each of these amounts of compute, so that N and D grow alike
 WIDTHS = {"5m": {"transformer": (8, 16, 24, 32), "vae": (8, 12, 24, 32), "gan": (8, 8, 12, 24)},
-          "30m": {"transformer": (16, 24, 32, 48, 56), "vae": (12, 16, 32, 48, 56), "gan": (8, 12, 16, 24, 32)}}
+          "30m": {"transformer": (16, 24, 32, 48, 56), "vae": (12, 16, 32, 48, 56), "gan": (8, 12, 16, 24, 32)},
+          "2h": {"transformer": (24, 32, 48, 64, 80), "vae": (16, 24, 48, 64, 80), "gan": (12, 16, 24, 32, 48)},
+          "gpu": {"transformer": (56, 80, 128, 256, 448), "vae": (48, 64, 96, 160, 256), "gan": (32, 48, 64, 96, 160)}}
 SEEDS = 4
 # Columns of records, in words. Seconds are those in which devices computed, so compilation does not count.
 RESOURCES = {"flops": "FLOPs", "device_seconds": "seconds", "joules": "joules"}
@@ -76,7 +79,9 @@ CLAIM = Claim(
     rules={word.lower(): Criterion(f"the exponent in compute of the {word} that a further bit costs", low=0.5, why=WHY)
            for word in RESOURCES.values()},
     parts=parts, analyse=analyse, cost={"5m": "48 runs at four amounts of compute, from 4e9 to 3e11 FLOPs",
-                                        "30m": "60 runs at five amounts of compute, from 1e10 to 1.3e12 FLOPs"},
+                                        "30m": "60 runs at five amounts of compute, from 1e10 to 1.3e12 FLOPs",
+                                        "2h": "60 runs, from 4e10 to 5e12 FLOPs",
+                                        "gpu": "60 runs, from 1e12 to 3e14 FLOPs"},
     more="Better recipes and chips make one quality cheaper, which is what the published prices in dollars show. They move "
          "the whole curve, and this claim is about its slope. Seconds of small models are mostly "
          "overhead, which grows more slowly than their FLOPs.")

@@ -12,7 +12,8 @@ from scaling.experiment import Experiment, Optim, Start
 from scaling.families.textgan import TextGAN
 
 # width, bytes of the language model and of the game, seeds
-SIZES = {"5m": (32, 262_144, 32_768, 3), "30m": (48, 1_048_576, 131_072, 5)}
+SIZES = {"5m": (32, 262_144, 32_768, 3), "30m": (48, 1_048_576, 131_072, 5),
+         "2h": (64, 4_194_304, 524_288, 5), "gpu": (256, 33_554_432, 4_194_304, 8)}
 GAMES = {"game": 0.0, "mixed": 1.0}  # the weight of the likelihood beside the game
 TEMPERATURES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 SAMPLES, LENGTH, RATE = 256, 64, 1e-3
@@ -96,6 +97,8 @@ CLAIM = Claim(
            "mixed": Criterion("the same, for the game with the likelihood of the data beside it", high=AHEAD, why=WHY)},
     parts=parts, analyse=analyse,
     cost={"5m": "3 language models of 12 thousand parameters, and 2 games that begin with each (not timed)",
-          "30m": "5 language models of 28 thousand parameters, and 2 games that begin with each (not timed)"},
+          "30m": "5 language models of 28 thousand parameters, and 2 games that begin with each (not timed)",
+          "2h": "5 language models of 49 thousand parameters, and 2 games that begin with each (not timed)",
+          "gpu": "8 language models of 0.8 million parameters, and 2 games that begin with each (not timed)"},
     more="The games begin with the language model and have one learning rate. Longer games, larger discriminators or tuned "
          "rates could lift them. BLEU sees four words in a row, and no meaning.")

@@ -11,7 +11,9 @@ UNITS = {"transformer": "tokens", "vae": "examples", "gan": "examples"}
 EPOCHS = {"transformer": (1, 2, 4, 16, 64), "vae": (1, 2, 4, 16, 64), "gan": (1, 4, 64)}
 # width, tokens or images, seeds
 SIZES = {"5m": {"transformer": (32, 524_288, 6), "vae": (16, 16_384, 4), "gan": (12, 8_192, 8)},
-         "30m": {"transformer": (48, 2_097_152, 6), "vae": (24, 65_536, 6), "gan": (16, 16_384, 16)}}
+         "30m": {"transformer": (48, 2_097_152, 6), "vae": (24, 65_536, 6), "gan": (16, 16_384, 16)},
+         "2h": {"transformer": (64, 8_388_608, 6), "vae": (32, 262_144, 6), "gan": (24, 65_536, 16)},
+         "gpu": {"transformer": (256, 12_582_912, 8), "vae": (128, 2_097_152, 8), "gan": (64, 524_288, 16)}}
 
 
 def parts(budget):
@@ -110,5 +112,7 @@ CLAIM = Claim(
                              why="Three percent of the loss is what a third of the tokens costs, which no one overlooks.")},
     parts=parts, analyse=analyse,
     cost={"5m": "54 runs of a Transformer of 12 thousand parameters, 36 of a VAE of 18, and 32 of a GAN of 12",
-          "30m": "54 runs of a Transformer of 28 thousand parameters, 54 of a VAE of 36, and 64 of a GAN of 19"},
+          "30m": "54 runs of a Transformer of 28 thousand parameters, 54 of a VAE of 36, and 64 of a GAN of 19",
+          "2h": "54 runs of a Transformer of 49 thousand parameters, 54 of a VAE, and 64 of a GAN",
+          "gpu": "72 runs of a Transformer of 0.8 million parameters, 72 of a VAE, and 64 of a GAN"},
     more="Larger models overfit repeats sooner; more epochs or a larger width would make the second number larger.")

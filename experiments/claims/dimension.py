@@ -14,7 +14,8 @@ FACTORS = ("shift_x", "shift_y", "rotation", "size", "shear", "stroke", "contras
 PIXELS = 256
 METRIC = "bits_per_dim"
 DIMENSIONS = (1, 2, 4, 8)
-SIZES = {"5m": ((8, 16, 32), 2**14, 3), "30m": ((8, 12, 24, 48), 2**16, 3), "2h": ((8, 16, 32, 64), 2**17, 4)}  # seeds last
+SIZES = {"5m": ((8, 16, 32), 2**14, 3), "30m": ((8, 12, 24, 48), 2**16, 3), "2h": ((8, 16, 32, 64), 2**17, 4),
+         "gpu": ((16, 32, 64, 128, 256), 2**21, 5)}  # widths, images, seeds
 
 
 def letter_with(dimension: int) -> str:
@@ -83,6 +84,6 @@ CLAIM = Claim(
                                 why="The claim is 4; within a factor of two it would still be of use.")},
     parts=parts, analyse=analyse,
     cost={"5m": "36 runs of 6 to 60 thousand parameters", "30m": "48 runs of 6 to 130 thousand parameters",
-          "2h": "64 runs of 6 to 220 thousand parameters"},
+          "2h": "64 runs of 6 to 220 thousand parameters", "gpu": "100 runs of 18 thousand to 3 million parameters"},
     more="Longer runs: the theory is about models that have learnt all that their parameters allow, and a short run stops "
          "before. The exponent at one dimension, 4, takes data and steps without end to see.")

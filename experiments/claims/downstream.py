@@ -19,7 +19,15 @@ RUNGS = {"5m": {"transformer": (((16, 131_072), (24, 262_144), (32, 393_216), (4
                 "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (20, 24_576), (32, 49_152)), 4)},
          "30m": {"transformer": (((16, 131_072), (24, 262_144), (32, 524_288), (48, 1_048_576), (64, 2_097_152),
                                   (112, 5_242_880)), 4),
-                 "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (24, 32_768), (32, 65_536), (48, 131_072)), 4)}}
+                 "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (24, 32_768), (32, 65_536), (48, 131_072)), 4)},
+         "2h": {"transformer": (((16, 131_072), (24, 262_144), (32, 524_288), (48, 1_048_576), (64, 2_097_152),
+                                 (96, 4_194_304), (160, 8_388_608)), 5),
+                "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (24, 32_768), (32, 65_536), (48, 131_072), (64, 262_144)),
+                        5)},
+         "gpu": {"transformer": (((32, 524_288), (64, 2_097_152), (96, 4_194_304), (128, 8_388_608), (192, 12_582_912),
+                                  (256, 25_165_824), (512, 50_331_648)), 5),
+                 "vae": (((16, 16_384), (32, 65_536), (48, 131_072), (64, 262_144), (96, 524_288), (128, 1_048_576),
+                          (256, 2_097_152)), 5)}}
 HEADS = tuple(f"def {head}:\n    " for head in (
     "add(a, b)", "read(path)", "main()", "test_empty(self)", "__init__(self, name)", "close(self)", "write(self, data)",
     "find(items, key)"))
@@ -115,6 +123,7 @@ CLAIM = Claim(
            "order": Criterion("the rank correlation of the loss and the share that fails, over all runs", low=0.7,
                               why="A loss that forecasts must at least put models in order.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "20 runs of a Transformer, 20 of a VAE that is told the letter", "30m": "24 runs of each"},
+    cost={"5m": "20 runs of a Transformer, 20 of a VAE that is told the letter", "30m": "24 runs of each",
+          "2h": "35 runs of each", "gpu": "35 runs of each, of up to 3 million parameters"},
     more="The law of the loss is a power of compute, and the link from the loss to the metric is that of the "
          "source; both were fixed before the runs. More rungs and a further target would be a harder test.")

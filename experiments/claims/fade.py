@@ -13,7 +13,13 @@ METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim"}
 RUNGS = {"5m": {"transformer": (((16, 131_072), (24, 262_144), (32, 524_288), (48, 1_048_576)), 4),
                 "vae": (((8, 4_096), (12, 8_192), (16, 16_384), (24, 24_576)), 4)},
          "30m": {"transformer": (((16, 262_144), (24, 524_288), (32, 1_048_576), (48, 2_097_152), (64, 4_194_304)), 4),
-                 "vae": (((8, 8_192), (12, 16_384), (16, 32_768), (24, 65_536), (32, 131_072)), 4)}}
+                 "vae": (((8, 8_192), (12, 16_384), (16, 32_768), (24, 65_536), (32, 131_072)), 4)},
+         "2h": {"transformer": (((16, 262_144), (24, 524_288), (32, 1_048_576), (48, 2_097_152), (64, 4_194_304),
+                                 (96, 8_388_608)), 5),
+                "vae": (((8, 8_192), (12, 16_384), (16, 32_768), (24, 65_536), (32, 131_072), (48, 262_144)), 5)},
+         "gpu": {"transformer": (((32, 1_048_576), (64, 4_194_304), (128, 12_582_912), (256, 25_165_824),
+                                  (512, 50_331_648)), 5),
+                 "vae": (((16, 32_768), (32, 131_072), (64, 524_288), (128, 1_048_576), (256, 2_097_152)), 5)}}
 ADAMW = {"transformer": {"optim.name": "adamw", "optim.table_rate": 16.0}, "vae": {"optim.name": "adamw"}}
 # AdamW's rate over Muon's at the smallest and at the largest rung, where configs/recipe_optimiser.py tuned it with seeds
 # 900 and 901 and factors of 2.
@@ -72,7 +78,8 @@ CLAIM = Claim(
            "gain": Criterion("the speed-up at the smallest rung, by the line", low=1.0,
                              why="There must be a gain that can fade.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "32 runs of a Transformer on four rungs, 32 of a VAE", "30m": "40 runs of each, on five rungs"},
+    cost={"5m": "32 runs of a Transformer on four rungs, 32 of a VAE", "30m": "40 runs of each, on five rungs",
+          "2h": "60 runs of each, on six rungs", "gpu": "50 runs of each, on five rungs of up to 3 million parameters"},
     more="Muon's rates are those of the shared recipes. AdamW's are a multiple of them, which pilots with other seeds gave "
          "at the smallest and at the largest rung, a power of the width in between. Rates tuned at every rung would be "
          "stronger evidence, since a base with a poor rate shows a gain that is not there.")

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from scipy import stats
 
-from scaling.claims import LEVEL, Claim, Criterion, Estimate, Finding, Line, Panel, Part, Trained, statistics
+from scaling.claims import BUDGETS, LEVEL, Claim, Criterion, Estimate, Finding, Line, Panel, Part, Trained, statistics
 from scaling.report import forecast_table
 
 RECORD = pathlib.Path(__file__).parents[2] / "docs" / "forecasts.json"
@@ -50,5 +50,5 @@ CLAIM = Claim(
                              why="An interval of 90% that holds three quarters is still of use."),
            "error": Criterion("the median size of the relative error", high=0.03,
                               why="Three percent of the loss is about a third of the compute at this scale.")},
-    parts=parts, analyse=analyse, cost={"5m": "no run: docs/forecasts.json", "30m": "no run: docs/forecasts.json"},
+    parts=parts, analyse=analyse, cost=dict.fromkeys(BUDGETS, "no run: docs/forecasts.json"),
     more="Other designs of the fitted runs, and larger ones: docs/forecasts.md says what the errors come from.")

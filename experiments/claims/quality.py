@@ -12,7 +12,9 @@ METRICS = {"transformer": "bits_per_byte", "vae": "bits_per_dim"}
 AMOUNT = {"transformer": "tokens", "vae": "examples"}
 # width, the least and the largest amount, seeds
 SIZES = {"5m": {"transformer": (32, 2**16, 2**19, 4), "vae": (12, 2**10, 2**13, 3)},
-         "30m": {"transformer": (48, 2**17, 2**21, 5), "vae": (24, 2**11, 2**15, 5)}}
+         "30m": {"transformer": (48, 2**17, 2**21, 5), "vae": (24, 2**11, 2**15, 5)},
+         "2h": {"transformer": (64, 2**18, 2**22, 5), "vae": (32, 2**12, 2**17, 5)},
+         "gpu": {"transformer": (256, 2**20, 2**23, 8), "vae": (128, 2**15, 2**20, 8)}}
 
 
 def parts(budget):
@@ -100,7 +102,9 @@ CLAIM = Claim(
                    "out.")},
     parts=parts, analyse=analyse,
     cost={"5m": "72 runs of 12 thousand parameters on text, 54 runs of a VAE of 11 thousand on letters",
-          "30m": "110 runs of 28 thousand parameters on text, 110 runs of a VAE of 36 thousand on letters"},
+          "30m": "110 runs of 28 thousand parameters on text, 110 runs of a VAE of 36 thousand on letters",
+          "2h": "110 runs of 49 thousand parameters on text, 130 of a VAE of 60 thousand on letters",
+          "gpu": "144 runs of 0.8 million parameters on text, 208 of a VAE of a million on letters"},
     more="Noise that is not uniform, such as text of other languages or wrong captions, and filters that find it only in "
          "part. A model of noisy data expects noise, which costs bits on clean data however much data there are; with that "
          "offset taken off, exponents would differ less.")

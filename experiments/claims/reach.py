@@ -14,7 +14,8 @@ TOKENS = 65_536  # that are evaluated
 COPIES = "repeats:8"  # the data of induction
 WIDE, WIDTH = 48, 32  # of one layer, and of two layers that have about as many parameters
 # widths and tokens of text, tokens of induction, seeds of both
-SIZES = {"5m": ((16, 32, 64), 524_288, 1_048_576, 4), "30m": ((16, 32, 64, 112), 2_097_152, 4_194_304, 5)}
+SIZES = {"5m": ((16, 32, 64), 524_288, 1_048_576, 4), "30m": ((16, 32, 64, 112), 2_097_152, 4_194_304, 5),
+         "2h": ((16, 32, 64, 128), 8_388_608, 16_777_216, 5), "gpu": ((32, 64, 128, 256, 512), 25_165_824, 67_108_864, 8)}
 
 
 def parts(budget):
@@ -97,6 +98,7 @@ CLAIM = Claim(
            "layers": Criterion("the log of the excess loss of two layers over that of one", high=-0.69,
                                why="Copying is learned where less than half of the excess is left.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "12 runs on code, 8 runs on strings that repeat", "30m": "20 runs on code, 10 on strings that repeat"},
+    cost={"5m": "12 runs on code, 8 runs on strings that repeat", "30m": "20 runs on code, 10 on strings that repeat",
+          "2h": "20 runs on code, 10 on strings, longer ones", "gpu": "40 runs on code, 16 on strings"},
     more="Distant context is worth more in longer documents and after longer training. Copying is learned in a phase "
          "change, so that shorter runs would show none. One layer can learn which tokens a string has, not their order.")

@@ -5,8 +5,10 @@ from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained
 
 # FLOPs of each slice, the width of its GANs, the width of its VAEs
 SLICES = {"5m": ((2e10, 8, 16), (8e10, 12, 24), (3.2e11, 24, 40)),
-          "30m": ((5e10, 12, 24), (2e11, 16, 32), (8e11, 32, 48), (3.2e12, 48, 64))}
-SAMPLES = {"5m": 2048, "30m": 4096}
+          "30m": ((5e10, 12, 24), (2e11, 16, 32), (8e11, 32, 48), (3.2e12, 48, 64)),
+          "2h": ((2e11, 16, 32), (8e11, 32, 48), (3.2e12, 48, 64), (1.28e13, 64, 96)),
+          "gpu": ((1e12, 32, 48), (1e13, 48, 96), (1e14, 96, 176), (4e14, 128, 256))}
+SAMPLES = {"5m": 2048, "30m": 4096, "2h": 4096, "gpu": 8192}
 SEEDS = 3
 
 
@@ -46,6 +48,7 @@ CLAIM = Claim(
            "wider": Criterion("the coverage of the VAE less that of the GAN", low=0.0,
                               why="The claim is about the sign alone, since no size was published.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "18 runs in three slices of compute", "30m": "24 runs in four slices of compute"},
+    cost={"5m": "18 runs in three slices of compute", "30m": "24 runs in four slices of compute",
+          "2h": "24 runs in four slices, up to 1.3e13 FLOPs", "gpu": "24 runs in four slices, up to 4e14 FLOPs"},
     more="Coverage counts a real image only where a sample comes close, so a family that draws poor images covers little "
          "even where it draws all kinds. More compute for the VAE, or samples at a lower temperature, could turn the sign.")

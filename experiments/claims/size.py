@@ -10,7 +10,11 @@ from scaling.results.metrics import find_metric
 SIZES = {"5m": {"transformer": ((8, 16, 32, 64), 500_000, 3), "vae": ((8, 16, 32, 56), 8_000, 3),
                 "gan": ((8, 12, 16, 24), 8_000, 6)},
          "30m": {"transformer": ((8, 16, 24, 32, 48, 64, 96), 2_000_000, 3),
-                 "vae": ((8, 12, 16, 24, 32, 48, 72), 32_000, 3), "gan": ((8, 12, 16, 24, 32, 48), 16_000, 6)}}
+                 "vae": ((8, 12, 16, 24, 32, 48, 72), 32_000, 3), "gan": ((8, 12, 16, 24, 32, 48), 16_000, 6)},
+         "2h": {"transformer": ((8, 16, 32, 64, 128), 8_000_000, 3), "vae": ((8, 16, 32, 64, 96), 128_000, 3),
+                "gan": ((8, 12, 16, 24, 32, 48), 64_000, 8)},
+         "gpu": {"transformer": ((32, 64, 128, 256, 512), 40_000_000, 3), "vae": ((16, 32, 64, 128, 256), 2_000_000, 3),
+                 "gan": ((16, 24, 32, 48, 64, 96), 500_000, 8)}}
 
 
 def parts(budget):
@@ -43,5 +47,6 @@ CLAIM = Claim(
            "distance": Criterion("the exponent by which the Fréchet distance falls in N", low=0.1,
                                  why="0.1 is about a quarter of what was published for compute.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "12 runs of a Transformer, 12 of a VAE, 24 of a GAN", "30m": "21 runs, 21, and 36"},
+    cost={"5m": "12 runs of a Transformer, 12 of a VAE, 24 of a GAN", "30m": "21 runs, 21, and 36",
+          "2h": "15 runs, 15, and 48", "gpu": "15 runs, 15, and 48, of up to 3 million parameters"},
     more="With more data, N limits the loss more, and its exponent is larger.")

@@ -9,7 +9,11 @@ SPAN, DIFFERENT = 16, 8  # bytes that must all be right; so many of them differ,
 # (width, tokens) of each rung, about four times the compute of the one before; seeds;
 # first seed: runs of earlier ones were seen, those of 0 to 2 under another rule, and those of 20 to 23 at the first budget
 RUNGS = {"5m": (((8, 65_536), (16, 131_072), (24, 262_144), (40, 524_288), (64, 1_048_576)), 4, 20),
-         "30m": (((8, 65_536), (16, 131_072), (24, 262_144), (40, 524_288), (64, 1_048_576), (112, 2_621_440)), 10, 40)}
+         "30m": (((8, 65_536), (16, 131_072), (24, 262_144), (40, 524_288), (64, 1_048_576), (112, 2_621_440)), 10, 40),
+         "2h": (((8, 65_536), (16, 131_072), (24, 262_144), (40, 524_288), (64, 1_048_576), (112, 2_621_440),
+                 (176, 6_291_456)), 10, 60),
+         "gpu": (((16, 131_072), (32, 524_288), (64, 2_097_152), (128, 8_388_608), (256, 16_777_216), (512, 33_554_432)),
+                 10, 80)}
 TOKENS = 131_072  # that are evaluated
 
 
@@ -77,7 +81,8 @@ CLAIM = Claim(
                                                  "half as in the lower one looks sudden."),
            "continuous": Criterion("the share of the fall of the loss that comes in the upper half", high=0.6,
                                    why="A smooth fall has about one half, and 0.6 leaves room for a bend.")},
-    parts=parts, analyse=analyse, cost={"5m": "20 runs on five rungs of compute", "30m": "60 runs on six rungs of compute"},
+    parts=parts, analyse=analyse, cost={"5m": "20 runs on five rungs of compute", "30m": "60 runs on six rungs of compute",
+                                      "2h": "70 runs on seven rungs", "gpu": "60 runs on six rungs of sixteen times"},
     more="An earlier rule, with spans of spaces among the others and a mean over seeds, left the exact matches undecided: "
          f"0.65 [0.03, 1.27]. Longer spans than {SPAN} bytes look more sudden, and shorter ones less: exact matches are a "
          "product of many probabilities, each of which grows smoothly.")

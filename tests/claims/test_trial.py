@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tiny_study
 
+from experiments import claims
 from scaling import experiment
 from scaling.claims import (
+    BUDGETS,
     REFUTED,
     REPRODUCED,
     UNDECIDED,
@@ -147,3 +149,13 @@ def test_numbers_that_no_run_gives_are_shown_as_such():
     found = {"value": float(np.float64(0.3)), "low": None, "high": None, "verdict": UNDECIDED, "power": None, "runs": 1,
              "note": ""}
     assert "without an interval" in pages._number(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", claims.names())
+def test_every_budget_of_a_claim_has_runs_that_differ_and_says_what_they_are(name):
+    claim = claims.find(name)
+    assert list(claim.cost) == [budget for budget in BUDGETS if budget in claim.cost] and "gpu" in claim.cost
+    for budget in claim.cost:
+        for part in claim.parts(budget).values():
+            assert len({str(run) for run in part.sweep}) == len(part.sweep)

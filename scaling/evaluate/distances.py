@@ -108,7 +108,7 @@ def mmd(real, fake, kernel):
 def _row_means(kernel, x, y):
     """Mean of kernel(x_i, x_j) over j != i, for each i (x and y are the same set)."""
     means = np.empty(len(x))
-    for rows in _blocks(len(x)):
+    for rows in blocks(len(x)):
         values = kernel(x[rows], y)
         np.fill_diagonal(values[:, rows], 0.0)
         means[rows] = values.sum(1, dtype=np.float64) / (len(x) - 1)
@@ -117,7 +117,7 @@ def _row_means(kernel, x, y):
 
 def _cross_means(kernel, x, y):
     over_y, over_x = np.empty(len(x)), np.zeros(len(y))
-    for rows in _blocks(len(x)):
+    for rows in blocks(len(x)):
         values = kernel(x[rows], y)
         over_y[rows] = values.mean(1, dtype=np.float64)
         over_x += values.sum(0, dtype=np.float64) / len(x)
@@ -163,46 +163,11 @@ def median_distance(x, most=1024):
     return float(np.sqrt(np.median(squared_distances(x, x)[np.triu_indices(len(x), 1)])))
 
 
-def radii(x, neighbours=5):
-    """Distance of each row of x [n, d] to its k-th nearest other row: float32 [n]."""
-    x = _centred(x, x)[0]
-    found = np.empty(len(x), np.float32)
-    for rows in _blocks(len(x)):
-        distances = squared_distances(x[rows], x)
-        np.fill_diagonal(distances[:, rows], np.inf)
-        found[rows] = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
-    return np.sqrt(found)
-
-
-def manifolds(real, fake, neighbours=5, real_radii=None, fake_radii=None):
-    """{"precision", "recall", "density", "coverage"} of fake [n, d] against real [m, d].
-
-    A set's manifold is the union of balls around its images; each ball reaches to the image's k-th nearest other image.
-    precision: share of fake images inside the real manifold; recall: share of real images inside the fake one
-    (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1). density: number of real balls around a fake image, over k;
-    coverage: share of real balls that contain a fake image (Naeem et al. 2020, arXiv:2002.09797, eqs. 3, 4). Pass the
-    radii if they are known already.
-    """
-    real_radii = radii(real, neighbours) if real_radii is None else real_radii
-    fake_radii = radii(fake, neighbours) if fake_radii is None else fake_radii
-    real_balls, fake_balls = np.square(real_radii), np.square(fake_radii)
-    real, fake = _centred(real, fake)
-    inside, recalled, covered = np.zeros(len(fake)), np.empty(len(real), bool), np.empty(len(real), bool)
-    for rows in _blocks(len(real)):
-        distances = squared_distances(real[rows], fake)
-        held = distances <= real_balls[rows, None]
-        inside += held.sum(0)
-        covered[rows] = held.any(1)
-        recalled[rows] = (distances <= fake_balls[None, :]).any(1)
-    return {"precision": float((inside > 0).mean()), "recall": float(recalled.mean()),
-            "density": float(inside.mean() / neighbours), "coverage": float(covered.mean())}
-
-
 def nearest_neighbours(x, y):
     """For each row of x [n, d], the distance to the nearest row of y [m, d], float64 [n], and that row's index [n]."""
-    near_x, near_y = _centred(x, y)
+    near_x, near_y = centred(x, y)
     index = np.empty(len(x), int)
-    for rows in _blocks(len(x)):
+    for rows in blocks(len(x)):
         index[rows] = squared_distances(near_x[rows], near_y).argmin(1)
     # The distance of the chosen pair is computed again, since rounding loses a copy's distance of zero above.
     return np.linalg.norm(np.asarray(x, np.float64) - np.asarray(y, np.float64)[index], axis=1), index
@@ -233,7 +198,8 @@ def squared_distances(x, y):
     return np.maximum(distances, 0, out=distances)
 
 
-def _blocks(n):
+def blocks(n):
+    """Slices of at most BLOCK rows that cover n rows."""
     return [slice(start, min(n, start + BLOCK)) for start in range(0, n, BLOCK)]
 
 
@@ -241,7 +207,7 @@ def _single(x):
     return np.ascontiguousarray(x, np.float32)
 
 
-def _centred(x, y):
+def centred(x, y):
     """Both minus the mean of y. Distances stay the same and lose less precision in float32."""
     mean = np.asarray(y, np.float64).mean(0)
     return _single(x - mean), _single(y - mean)

@@ -4,7 +4,7 @@ import functools
 import numpy as np
 
 from scaling import nn
-from scaling.evaluate import critic, distances
+from scaling.evaluate import critic, distances, manifolds
 from scaling.evaluate.features import DataToJudge, find_features
 from scaling.fields import EvaluateError
 
@@ -14,8 +14,8 @@ TRAINING = 2        # training images that are searched for copies, in units of 
 MEMORY = 16         # at most so many training images are given to a memoriser, in the same units
 # The metrics of a judge, and those that a fresh critic adds; the docstring of `Judge.__call__` says what they are.
 FRECHET = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative")
-MEASURED = (*FRECHET, *(f"{name}_se" for name in FRECHET), "kid", "kid_se", "cmmd", "precision", "recall", "density",
-            "coverage", "missed", "sliced_wasserstein", "nearest", "nearest_se", "memorised", "memorised_se")
+ERRORS = (*FRECHET, "kid", *manifolds.METRICS, "missed", "nearest", "memorised")  # those with a standard error
+MEASURED = (*ERRORS, *(f"{name}_se" for name in ERRORS), "cmmd", "sliced_wasserstein")
 MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
 
 
@@ -48,7 +48,7 @@ class Judge:
         self._space = find_features(features, DataToJudge(self._held_out, source.levels, weights, data_dir, progress))
         self._real = self._space(self._reference)
         self._moments = distances.moments(self._real)
-        self._radii = distances.radii(self._real, NEIGHBOURS)
+        self._radii = manifolds.radii(self._real, NEIGHBOURS)
         self._sigma = distances.median_distance(self._real)
         self._near = float(np.quantile(self._nearest(self._held_out), NEARER))
 
@@ -59,7 +59,7 @@ class Judge:
           fd_infinity_relative divide by the trace of the real covariance, because the scale of a space means nothing.
           Their standard errors (`_se`) count the noise of both sets.
         - kid with its standard error kid_se, cmmd: unbiased, near 0 (or below) for equal distributions.
-        - precision, recall, density, coverage, missed = 1 - coverage.
+        - precision, recall, density, coverage, missed = 1 - coverage, with standard errors that count the noise of both.
         - In pixels of [0, 1], in any space: sliced_wasserstein of pixels / sqrt(number of pixels); nearest, the mean
           distance (root mean square over pixels) to the nearest training image; memorised, the share of images nearer
           to a training image than all but 1% of held-out real images are, so 0.01 for a model that copies nothing.
@@ -88,8 +88,9 @@ class Judge:
             each = {name: found[name] + (by_real + by_fake) / (scale if "relative" in name else 1.0) for name in FRECHET}
         found["kid"], found["kid_se"] = distances.kid(self._real, fake)
         found["cmmd"] = distances.cmmd(self._real, fake, self._sigma)
-        found |= distances.manifolds(self._real, fake, NEIGHBOURS, real_radii=self._radii)
-        found["missed"] = 1 - found["coverage"]
+        found |= manifolds.manifolds(self._real, fake, NEIGHBOURS, self._radii)
+        found |= manifolds.manifold_errors(self._real, fake, NEIGHBOURS)
+        found |= {"missed": 1 - found["coverage"], "missed_se": found["coverage_se"]}
         pixels = [self._pixels(x) for x in (self._reference, images)]
         found["sliced_wasserstein"] = distances.sliced_wasserstein(*pixels)
         nearest = self._nearest(images)

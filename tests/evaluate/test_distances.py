@@ -4,7 +4,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from scaling.evaluate import distances
+from scaling.evaluate import distances, manifolds
 
 
 def normal(n, d, seed, mean=0.0, scale=1.0):
@@ -144,9 +144,9 @@ def test_the_standard_error_of_kid_is_the_spread_over_repetitions():
 
 def test_mmd_is_the_same_however_rows_are_blocked(monkeypatch):
     x, y = normal(50, 3, 0), normal(70, 3, 1)
-    want = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest_neighbours(x, y)
+    want = distances.kid(x, y), distances.cmmd(x, y), manifolds.manifolds(x, y), distances.nearest_neighbours(x, y)
     monkeypatch.setattr(distances, "BLOCK", 16)
-    again = distances.kid(x, y), distances.cmmd(x, y), distances.manifolds(x, y), distances.nearest_neighbours(x, y)
+    again = distances.kid(x, y), distances.cmmd(x, y), manifolds.manifolds(x, y), distances.nearest_neighbours(x, y)
     np.testing.assert_allclose(again[0], want[0], rtol=1e-5)
     np.testing.assert_allclose(again[1], want[1], rtol=1e-4)
     assert again[2] == want[2]
@@ -163,44 +163,6 @@ def test_gaussian_mmd_of_gaussians_equals_its_closed_form():
 
     mean, error = simulate(lambda run: distances.cmmd(*pair(run), sigma, scale=1.0), expected)
     assert abs(mean) < 3 * error and error < expected / 20
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_manifolds_equal_those_of_the_library_prdc(seed):
-    prdc = pytest.importorskip("prdc")
-    x, y = normal(300, 8, seed), normal(200, 8, seed + 10, mean=0.3, scale=0.8)
-    want = prdc.compute_prdc(x, y, nearest_k=4)
-    assert distances.manifolds(x, y, neighbours=4) == pytest.approx(want, abs=1e-9)
-
-
-def clusters(n, centres, seed, spread=0.1):
-    rng = np.random.default_rng(seed)
-    return np.eye(8)[rng.choice(centres, n)] * 10 + rng.normal(size=(n, 8)) * spread
-
-
-def test_manifolds_of_sets_that_lack_modes_or_precision():
-    real = clusters(400, range(8), 0)
-    same = distances.manifolds(real, clusters(400, range(8), 1))
-    assert min(same.values()) > 0.8
-    half = distances.manifolds(real, clusters(400, range(4), 2))  # half of the modes, each of them well
-    assert half["precision"] > 0.8 and half["density"] > 0.8
-    assert half["recall"] == pytest.approx(0.5, abs=0.1) and half["coverage"] == pytest.approx(0.5, abs=0.1)
-    noisy = distances.manifolds(real, clusters(400, range(8), 3, spread=2.0))  # all of them, none of them well
-    assert noisy["precision"] < 0.1 and noisy["density"] < 0.1 and noisy["coverage"] < 0.1
-    assert noisy["recall"] > 0.8
-    # A real outlier has a large ball. Precision counts everything inside it, density hardly does.
-    outlier = np.concatenate([real, np.full((1, 8), 30.0)])
-    fooled = distances.manifolds(outlier, np.full((100, 8), 20.0) + normal(100, 8, 4))
-    assert fooled["precision"] > 0.9 and fooled["density"] < 0.5 and fooled["coverage"] < 0.05
-    # Draws from few real images: precise, but between repeated points there is no manifold.
-    draws = np.random.default_rng(0).integers(20, size=400)
-    copies = distances.manifolds(real, clusters(400, range(8), 5)[draws])
-    assert copies["precision"] > 0.8 and copies["recall"] == 0 and copies["coverage"] < 0.3
-
-
-def test_radius_is_the_distance_to_the_kth_other_point():
-    line = np.array([[0.0], [1], [3], [6], [10]])
-    np.testing.assert_allclose(distances.radii(line, 2), [3, 2, 3, 4, 7], rtol=1e-6)
 
 
 def test_nearest_finds_copies_exactly():

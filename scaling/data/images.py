@@ -132,8 +132,9 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
 
     Args:
       name: "glyphs" or "glyphs/<set>" (`scaling.data.glyphs.stream.CONFIGS`), with the factors that vary if not all do,
-        such as "glyphs/letters:rotation,size"; "tfds:<name>[/<config>]"; "images:<file, folder or glob>"
-        (`scaling.data.image_files`); or "teacher[:<fields>]" (`scaling.data.known.raster`).
+        such as "glyphs/letters:rotation,size"; "fashion_mnist[:<folder>]" or "digits" (`scaling.data.packaged`);
+        "tfds:<name>[/<config>]"; "images:<file, folder or glob>" (`scaling.data.image_files`); or "teacher[:<fields>]"
+        (`scaling.data.known.raster`).
       size: pixels of a side, 8 to 64 for glyphs.
       channels: 1 for grey, 3 for RGB.
       levels: the number of values that a pixel can have, 2 to 256.
@@ -175,15 +176,19 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             from scaling.data import folders
             needed = label or "label" * (caption > 0)
             found = folders.find_folder(rest, root, size, channels, resize, crop, needed, progress)
+        elif kind in ("fashion_mnist", "digits"):
+            from scaling.data import packaged
+            needed = label or "label" * (caption > 0)
+            found = packaged.find_packaged(name, root, size, channels, resize, crop, needed, progress)
         elif teacher := image_teacher(name):
             found = teacher.pictures(name, size, channels, levels)
         elif kind.split("/")[0] == "glyphs":
             from scaling.data.glyphs import stream  # matplotlib, which text does without
             found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
-            known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher"]
-            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, tfds:<name>[/<config>], "
-                            "images:<file, folder or glob> or teacher" + did_you_mean(name, known))
+            known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher", "fashion_mnist", "digits"]
+            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, fashion_mnist, digits, "
+                            "tfds:<name>[/<config>], images:<file, folder or glob> or teacher" + did_you_mean(name, known))
     if correlate:
         if name.split("/")[0].partition(":")[0] != "glyphs":
             raise DataError(f"data.correlate={correlate!r} is for glyphs, whose factors are known, and not for {name}; "

@@ -29,6 +29,7 @@ class Recipe:
     """Everything besides the data that determines the network: sizes, steps, and the source that it learns from."""
 
     source: str = "glyphs/letters"
+    label: str = "character"
     widths: tuple[int, ...] = (16, 32, 64, 256)  # of three convolutions and the layer after them
     features: int = 128
     batch: int = 256
@@ -100,12 +101,14 @@ def trained(size, channels, levels, recipe=DEFAULT, data_dir=None, progress=True
         raise EvaluateError(f"the classifier's features need images of 8 pixels or more, not {size}; write "
                             "features='random' or 'pca'")
     source = data.load_images(recipe.source, size=size, channels=channels, levels=levels, batch=recipe.batch,
-                              label="character", data_dir=data_dir, progress=progress)
+                              label=recipe.label, data_dir=data_dir, progress=progress)
     decided = dataclasses.asdict(recipe) | {"data": source.fingerprint, "size": size, "channels": channels,
                                             "levels": levels, "version": VERSION}
+    if recipe.label == DEFAULT.label:
+        del decided["label"]  # keys are those of earlier versions, which had no such field
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
     path = data_directory(data_dir) / "evaluate" / f"classifier-{key}.npz"
-    classes = len(source.classes("character"))
+    classes = len(source.classes(recipe.label))
     make = functools.partial(Classifier, recipe=recipe, size=size, channels=channels, classes=classes)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: axes.drawn(make, jax.random.key(0))))
     with locked(path):
@@ -142,10 +145,10 @@ def _train(make, graph, source, recipe, levels, progress):
     for start in range(0, recipe.steps, chunk):
         carry = steps(carry, arrays, start)
         if bar:
-            bar.update(chunk, f"character classifier, loss {float(carry[2]):.3f}")
+            bar.update(chunk, f"classifier of each {recipe.label}, loss {float(carry[2]):.3f}")
     if bar:
         bar.close()
-    held_out = source.evaluation(source.splits[0], 4096)
+    held_out = source.evaluation(source.splits[0], min(4096, source.pictures.available(source.splits[0])))
     logits = jax.jit(lambda state, x: nnx.merge(graph, state)(nn.levels_to_signed(x, levels)))(carry[0], held_out["image"])
     return carry[0], float((np.asarray(logits).argmax(-1) == held_out["label"]).mean())
 

@@ -1,6 +1,7 @@
 """Feature spaces in which sets of images are compared, and the facts about a space to record beside every number.
 
     classifier        the last pre-activation layer of a character classifier that this package trains
+    labels            the same of a classifier of the data's own labels ("label"), trained on its training images
     random            a fixed untrained network: a check that a result does not come from what a network has learnt
     pca               the first principal components of held-out images: another such check
     inception/RULE    InceptionV3 from the file that FID tools use; RULE is tf1, pytorch-fid or clean-fid;
@@ -68,6 +69,7 @@ class DataToJudge:
     weights: str = ""
     data_dir: str | None = None
     progress: bool = True
+    source: str = ""  # the name of the data
 
     def pixels(self, images):
         """Images as float32 rows [n, H * W * C] in [-1, 1]."""
@@ -122,12 +124,15 @@ def _pca(judged, most=2048):
     return _linear("pca", judged, arrays, lambda a, x: (x - a["mean"]) @ a["axes"], {"explained": explained})
 
 
-def _classifier(judged):
+def _labels(judged):
+    return _classifier(judged, "labels", classifier.Recipe(source=judged.source, label="label"))
+
+
+def _classifier(judged, name="classifier", recipe=classifier.DEFAULT):
     size, channels = judged.examples.shape[2:]
-    network, info = classifier.trained(size, channels, judged.levels, data_dir=judged.data_dir,
-                                       progress=judged.progress)
+    network, info = classifier.trained(size, channels, judged.levels, recipe, judged.data_dir, judged.progress)
     function = jax.jit(functools.partial(_classifier_features, network, judged.levels))
-    return FeatureExtractor("classifier", info["weights"], "none", network.dimension, function,
+    return FeatureExtractor(name, info["weights"], "none", network.dimension, function,
                             notes={"accuracy": info["accuracy"], "recipe": info["recipe"]})
 
 
@@ -171,5 +176,5 @@ def _pretrained(name, judged, network, rule, sha256, official):
                             {"official": sha256 == official if official else None})
 
 
-MAKERS = {"classifier": _classifier, "random": _random, "pca": _pca, "inception": _inception, "dinov2": _dinov2}
+MAKERS = {"classifier": _classifier, "labels": _labels, "random": _random, "pca": _pca, "inception": _inception, "dinov2": _dinov2}
 FEATURES = (*MAKERS, *(f"inception/{rule}" for rule in INCEPTION_RULES))  # every name that `find_features` takes

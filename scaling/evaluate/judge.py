@@ -22,7 +22,9 @@ MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
 def check_judge(source, features="classifier", samples=4096, critic_steps=0, data_dir=None, weights="") -> None:
     """Raises what `Judge` would for these arguments, without training its classifier and without extracting features."""
     held_out = source.evaluation(source.splits[0], 2 * samples)["image"][samples:]
-    if features != "classifier":
+    if features == "labels":
+        source.classes("label")
+    elif features != "classifier":
         find_features(features, DataToJudge(held_out, source.levels, weights, data_dir, progress=False))
 
 
@@ -45,7 +47,8 @@ class Judge:
         held_out = source.evaluation(source.splits[0], 2 * samples)["image"]
         self._reference, self._held_out = held_out[:samples], held_out[samples:]
         self._training = self._images(range(min(source.unique_examples, TRAINING * samples)))
-        self._space = find_features(features, DataToJudge(self._held_out, source.levels, weights, data_dir, progress))
+        self._space = find_features(features, DataToJudge(self._held_out, source.levels, weights, data_dir, progress,
+                                                            source.name))
         self._real = self._space(self._reference)
         self._moments = distances.moments(self._real)
         self._radii = manifolds.radii(self._real, NEIGHBOURS)

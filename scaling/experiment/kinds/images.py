@@ -18,7 +18,7 @@ LEAST_SAMPLES = 16  # a judge needs so many images
 class Images(DataKind):
     """Images of one size. D is counted in examples."""
 
-    name: str = static("glyphs/letters")  # also glyphs/<other sets>, tfds:<name>, images:<file, folder or glob>, teacher
+    name: str = static("glyphs/letters")  # also fashion_mnist, digits, tfds:<name>, images:<files>, teacher
     batch: int = static(64, least=1, most=2**24)  # images per step
     examples: int = knob(2**16, least=1, most=MOST)  # D: images seen; steps = examples / batch
     unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique: the first images of the fixed order; 0 is all

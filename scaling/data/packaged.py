@@ -78,7 +78,7 @@ def _fashion(folder, root):
             pattern = f"{named}-{what}-idx{axes}-ubyte"
             found = [path for path in (folder / f"{pattern}.gz", folder / pattern) if path.exists()]
             if not found:
-                raise DataError(f"{folder} has no {pattern}.gz; write data.name=fashion_mnist:<folder> with the folder of the "
+                raise DataError(f"{folder} has no {pattern}.gz; write data.name=fashion_mnist:<folder> with that of the "
                                 "four IDX files, or install them by `apt-get install dataset-fashion-mnist`")
             files[split, what] = found[0]
 

@@ -3,17 +3,18 @@
     for kind in transformer lstm gru mingru hmm ngram; do
         python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=runs/sequence/$kind --pack=1
     done
-    cd runs/sequence && python -m experiments.report --workdirs=transformer,lstm,gru,mingru,hmm,ngram --output=page
+    cd runs/sequence
+    python -m experiments.report --workdirs=transformer,lstm,gru,mingru,hmm,ngram --output=page
 
 Each kind is a study of its own, whose page has L(N), L(D) and L(C) with fitted exponents and intervals. The last command
 writes one page of all of them: the exponents side by side, the losses at about equal N, at about equal D and at equal FLOPs
-in one figure each, and the loss by position in the context of the largest models. The n-gram model, which is counted, is
-the baseline. Kaplan et al. 2020 (arXiv:2001.08361, figure 7) found that LSTMs stop gaining after about 100 tokens and
+in one figure each, and the loss by position in the context of the largest models. The n-gram model, which is counted,
+is the baseline. Kaplan et al. 2020 (arXiv:2001.08361, figure 7) found that LSTMs stop gaining after about 100 tokens and
 fall behind Transformers; Beck et al. 2024 (xLSTM, arXiv:2405.04517) found recurrences ahead at equal compute.
 
 All that descend have AdamW, two layers, windows of 256 bytes of Python's standard library, and batches of eight windows.
-`experiments/_sequences.py` has the base rate of each kind, which pilots of 64 and 128 steps found, and the rule that carries
-it over amounts of data. `$kind` alone is the full study, with three rates around the base one, more sizes and data;
+`experiments/_sequences.py` has the base rate of each kind, which pilots of 64 and 128 steps found, and the rule that
+carries it over amounts of data. `$kind` alone is the full study, with three rates around the base one, more sizes and data;
 `--config.factors='(0.25,0.5,1,2,4)'` tries others.
 
 Cost of `-quick`, as planned: two CPU cores, under ten minutes for all six; 9 runs of each kind, 5e12 FLOPs of the models.

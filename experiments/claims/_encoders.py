@@ -29,7 +29,7 @@ def classifier(width: int, labels: int, epochs: int = 4, seed: int = 0, layers: 
 
     base: the pretrained encoder that it begins with. trainable: as in `optim.trainable`.
     """
-    kind = "scratch" if base is None else "tuned" if trainable == "all" else "probe"
+    kind = "scratch" if base is None else "probe" if trainable == "head" else "tuned"
     run = _first("labelled", width, layers).replace({
         "data.batch": BATCH, "data.unique_examples": labels, "data.evaluation_examples": EVALUATED,
         "data.examples": max(LEAST_STEPS, labels * epochs // BATCH) * BATCH, "optim.warmup": 8,

@@ -43,7 +43,7 @@ def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]
         "side-compute": PlannedFigure(
             partial(draw_frontiers, studies, palette), f"{label} against training compute, of each family",
             "Tuned runs that no cheaper run of the family beats, by the FLOPs of the model."
-            + (f" Dotted lines are the best of {', '.join(counted)}, which are counted and not trained." if counted else "")),
+            + (f" A dotted line is the best of {', '.join(counted)}, which is counted, not trained." if counted else "")),
         "side-positions": PlannedFigure(
             partial(draw_positions, studies, palette), f"{label} by position in the context, of each family",
             "The largest model of each family, on windows of held-out text. "
@@ -134,7 +134,7 @@ def gain_said(name: str, study: StudyFiles) -> str:
     """What the largest model gains from the last half of its context."""
     found = largest_positions(study)
     before, last = found[-2:] if len(found) > 1 else found * 2
-    size = max(entry[PARAMS] for entry in study.positions)
+    size = max(entry[PARAMS] for entry in study.positions or [])
     return (f"{name} ({count(size)}): {number(before['bits'])} at positions {before['first']} to {before['last']}, "
             f"{number(last['bits'])} at {last['first']} to {last['last']}.")
 

@@ -23,7 +23,8 @@ def predicts_positions(model: RestoredRun) -> bool:
 def loss_by_position(model: RestoredRun, windows: int = WINDOWS) -> list[dict[str, float]]:
     """The bits per byte at positions `first` to `last` of windows, as dictionaries with these and `bits`.
 
-    They have 1, 2, 4, ... positions each, and the last one the rest. A token at position i is predicted from i tokens. Where the data do not know the bytes of tokens, bits are per token.
+    They have 1, 2, 4, ... positions each, and the last one the rest. A token at position i is predicted from i tokens.
+    Where the data do not know the bytes of tokens, bits are per token.
     """
     scored, nats, size = jax.jit(functools.partial(token_nats, model.family)), [], []
     for batch in model.batches():

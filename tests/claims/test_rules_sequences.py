@@ -185,3 +185,4 @@ def test_the_lines_of_translation_differ_in_what_they_are_said_to():
     assert len(runs) == 3 * 5 * 3 and len({run.seed for run in runs}) == 3
     ladder = translation.parts("5m")["bleu"].sweep
     assert {run.data.samples for run in ladder} == {translation.SAMPLES}
+    assert all(run.data.examples <= run.data.unique_examples for run in (*runs, *ladder))  # no pair is seen twice

@@ -12,16 +12,17 @@ from scaling.report import reading, side_by_side
 from scaling.results.records import Records
 
 GRID = [(n, d) for n in (1e4, 1e5) for d in (1e5, 4e5)]
-POSITIONS = [{"first": 1, "last": 1, "bits": 6.0}, {"first": 2, "last": 3, "bits": 4.0}, {"first": 4, "last": 8, "bits": 3.0}]
+POSITIONS = [{"first": first, "last": last, "bits": bits} for first, last, bits in ((1, 1, 6.0), (2, 3, 4.0), (4, 8, 3.0))]
 
 
 def fill_kind(workdir, level, moved=1.0, metric="bits_per_byte", data="pycode/stdlib", solved=False, positions=True):
-    """A study of a kind whose loss is `level` times N^-0.1 D^-0.1 at sizes and amounts of data `moved` from those of GRID."""
+    """A study whose loss is `level` times N^-0.1 D^-0.1 at the sizes and amounts of data of GRID, times `moved`."""
     for i, (n, d) in enumerate(GRID):
         n, d = n * moved, d * moved
         Records(workdir).write({
-            "fingerprint": f"run{i}", "family": "recurrent", "params_non_embedding": n, "tokens_seen": d, "tokens_unique": d,
-            "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0, "role": "sweep", metric: level * (n * d) ** -0.1,
+            "fingerprint": f"run{i}", "family": "recurrent", "params_non_embedding": n, "tokens_seen": d,
+            "tokens_unique": d, "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0, "role": "sweep",
+            metric: level * (n * d) ** -0.1,
             "solved": solved, "experiment": {"data": {"name": data}}, "finished": "2100-01-01T00:00:00+00:00"})
     (workdir / "study.json").write_text(json.dumps({"title": "Kinds", "metric": metric, "unit": "tokens"}))
     if positions:

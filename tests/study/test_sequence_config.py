@@ -23,8 +23,8 @@ def test_the_kinds_meet_at_equal_sizes_and_data():
         assert {_sequences.kind_of(run.family) for run in own} == {kind}
         assert [run.data for run in own] == [run.data for run in base]  # so they see the same windows in the same order
     for own in runs.values():
-        sizes = [(_sequences.non_embedding(run), _sequences.non_embedding(other)) for run, other in zip(own[::3], base[::3])]
-        assert all(0.7 < n / m < 1.4 for n, m in sizes)
+        sizes, wanted = ([_sequences.non_embedding(run) for run in some[::3]] for some in (own, base))
+        assert all(0.7 < n / m < 1.4 for n, m in zip(sizes, wanted, strict=True))
 
 
 def test_rates_fall_with_the_data_and_are_those_of_the_kind():

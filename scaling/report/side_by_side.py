@@ -7,12 +7,13 @@ taken, and the caption says how far apart these are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from scaling.figures.palette import Palette
 from scaling.figures.plot import canvas, finish
@@ -36,14 +37,17 @@ def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]
         "side-params": PlannedFigure(
             partial(draw_beside, studies, palette, PARAMS), f"{label} against parameters, of each family",
             f"Tuned runs on {_range_said(held_at(studies, 'data'))} {unit}."
-            + (f" The parameters of {', '.join(counted)} are counts that are stored." if counted else "")),
+            + (f" The parameters of {', '.join(counted)} are counts that are stored." if counted else "")
+            + slopes_said(studies, line_beside, PARAMS)),
         "side-data": PlannedFigure(
             partial(draw_beside, studies, palette, "data"), f"{label} against training {unit}, of each family",
-            f"Tuned runs of {_range_said(held_at(studies, PARAMS))} non-embedding parameters."),
+            f"Tuned runs of {_range_said(held_at(studies, PARAMS))} non-embedding parameters."
+            + slopes_said(studies, line_beside, "data")),
         "side-compute": PlannedFigure(
             partial(draw_frontiers, studies, palette), f"{label} against training compute, of each family",
             "Tuned runs that no cheaper run of the family beats, by the FLOPs of the model."
-            + (f" A dotted line is the best of {', '.join(counted)}, which is counted, not trained." if counted else "")),
+            + (f" A dotted line is the best of {', '.join(counted)}, which is counted, not trained." if counted else "")
+            + slopes_said({name: study for name, study in studies.items() if not study.solved}, line_frontier, "flops")),
         "side-positions": PlannedFigure(
             partial(draw_positions, studies, palette), f"{label} by position in the context, of each family",
             "The largest model of each family, on windows of held-out text. "
@@ -70,18 +74,51 @@ def held_at(studies: Named, column: str) -> dict[str, float]:
 
 def draw_beside(studies: Named, palette: Palette, along: str) -> Figure:
     """The tuned metric of each study against PARAMS or "data", at about the same level of the other one."""
-    other = "data" if along == PARAMS else PARAMS
     first = next(iter(studies.values()))
     x = "non-embedding parameters" if along == PARAMS else f"training {first.unit.name}"
     figure, axes = canvas(x, first.measure.label)
     ends = []
-    for place, (name, level) in enumerate(held_at(studies, other).items()):
-        study, colour = studies[name], palette.size(place)
-        line = study.cells[study.cells[other] == level].dropna(subset=[study.metric]).sort_values(along)
+    for place, (name, study) in enumerate(studies.items()):
+        line, colour = line_beside(studies, name, along), palette.size(place)
         plots.draw_dots(axes, study, palette, line, along, colour)
         ends.append((line[study.metric].iloc[-1], name, colour))
     finish(axes, ends)
     return figure
+
+
+def line_beside(studies: Named, name: str, along: str) -> pd.DataFrame:
+    """The tuned runs of one study that its line against `along` joins."""
+    study, other = studies[name], "data" if along == PARAMS else PARAMS
+    cells = study.cells[study.cells[other] == held_at(studies, other)[name]]
+    return cells.dropna(subset=[study.metric]).sort_values(along)
+
+
+def line_frontier(studies: Named, name: str, along: str) -> pd.DataFrame:
+    """The tuned runs of one study that its line against FLOPs joins."""
+    del along
+    return frontier_of(studies[name])
+
+
+def slopes_said(studies: Named, line: Callable[[Named, str, str], pd.DataFrame], along: str) -> str:
+    """A sentence with the slope of each study's line in logarithms and its 90% interval; "" without three points."""
+    said = []
+    for name, study in studies.items():
+        points = line(studies, name, along)
+        if (found := slope_of(points[along], points[study.metric])) is not None:
+            value, low, high = (f"{each:.3f}".replace("-", "−") for each in found)
+            said.append(f"{value} [{low}, {high}] ({name})")
+    return f" Slopes in logarithms, with 90% intervals: {', '.join(said)}." if said else ""
+
+
+def slope_of(x, y) -> tuple[float, float, float] | None:
+    """(slope, low, high) of log y against log x, with Student's interval from the distances to the line; None for fewer
+    than three points, or where y is not positive."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 3 or not (y > 0).all():
+        return None
+    found = stats.linregress(np.log(x), np.log(y))
+    half = stats.t.ppf(0.95, len(x) - 2) * found.stderr
+    return float(found.slope), float(found.slope - half), float(found.slope + half)
 
 
 def draw_frontiers(studies: Named, palette: Palette) -> Figure | None:

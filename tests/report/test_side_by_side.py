@@ -76,6 +76,16 @@ def test_lines_hold_the_largest_level_that_all_studies_reach(kinds):
     np.testing.assert_allclose(found[palette.size(0)][:, 0], [1e5, 4e5])
 
 
+def test_slopes_are_said_with_intervals(kinds):
+    assert side_by_side.slope_of([1, 10, 100], [2, 2 * 10**-0.3, 2 * 10**-0.6]) == pytest.approx((-0.3, -0.3, -0.3))
+    value, low, high = side_by_side.slope_of([1, 10, 100], [2, 1.2, 0.6])
+    assert low < value < high and side_by_side.slope_of([1, 10], [2, 1]) is None
+    planned = side_by_side.shared_figures(read(kinds), Palette(range(3), ()))
+    said = planned["side-compute"].caption
+    assert "−0.100 [−0.100, −0.100] (lstm)" in said and "(ngram)" not in said
+    assert "Slopes" not in planned["side-params"].caption  # two sizes show no deviation from a line
+
+
 def test_a_run_that_a_cheaper_one_beats_is_off_the_line_against_compute(kinds):
     study = read(kinds)["lstm"]
     study.cells = study.cells.assign(bits_per_byte=[1.3, 1.0, 1.1, 0.9])  # the third costs more than the second

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from scaling.claims import Trained
-from scaling.families import _text
+from scaling.study.positions import nats_of_windows
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun
 from scaling.sweeps.runner import Runner, TrainingOptions
@@ -34,14 +34,9 @@ def token_scores(run, tokens, together: int = 64):
     return _in_batches(functools.partial(_scored, run.family, run.params), tokens, together)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _nats(family, params, tokens):
-    return (_text.token_nats(family, params, tokens),)
-
-
 def token_nats(run, tokens, together: int = 64) -> np.ndarray:
     """The nats of `token_scores`, of a restored run of any family that predicts text from left to right."""
-    return _in_batches(functools.partial(_nats, run.family, run.params), tokens, together)[0]
+    return _in_batches(lambda some: (nats_of_windows(run.family, run.params, some),), tokens, together)[0]
 
 
 def _in_batches(scored, tokens, together):

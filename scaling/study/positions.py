@@ -20,15 +20,21 @@ def predicts_positions(model: RestoredRun) -> bool:
     return isinstance(model.experiment.data, Text) and hasattr(model.family, "begin")
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def nats_of_windows(family, params, tokens):
+    """`token_nats`, compiled once for a family and a shape."""
+    return token_nats(family, params, tokens)
+
+
 def loss_by_position(model: RestoredRun, windows: int = WINDOWS) -> list[dict[str, float]]:
     """The bits per byte at positions `first` to `last` of windows, as dictionaries with these and `bits`.
 
     They have 1, 2, 4, ... positions each, and the last one the rest. A token at position i is predicted from i tokens.
     Where the data do not know the bytes of tokens, bits are per token.
     """
-    scored, nats, size = jax.jit(functools.partial(token_nats, model.family)), [], []
+    nats, size = [], []
     for batch in model.batches():
-        found = np.asarray(scored(model.params, batch["tokens"]), np.float64)
+        found = np.asarray(nats_of_windows(model.family, model.params, batch["tokens"]), np.float64)
         nats.append(found)
         size.append(np.asarray(batch.get("bytes", np.ones(found.shape)), np.float64))
         if sum(map(len, nats)) >= windows:

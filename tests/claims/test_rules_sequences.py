@@ -71,9 +71,8 @@ def test_recurrences_and_transformers_meet_at_equal_parameters_and_at_equal_flop
     assert flops[0] == pytest.approx(flops[1], rel=0.02) and longer.data.tokens > base.data.tokens
 
 
-@pytest.mark.parametrize("family", ["hmm", "ngram"])  # one with logits, one without
-def test_nats_of_tokens_are_those_of_the_evaluation(family):
-    made = family_of(family).ladder(1e3, length=12, vocab=16)
+def test_nats_of_tokens_are_those_of_the_evaluation():
+    made = family_of("hmm").ladder(1e3, length=12, vocab=16)
     run = type("Run", (), {"family": made, "params": made.init(jax.random.key(0))})
     tokens = np.random.default_rng(0).integers(0, 16, (5, 13))
     found = made.evaluate(run.params, {"tokens": tokens}, jax.random.key(0))
@@ -100,8 +99,8 @@ def on_labels(times, grows, study, noise=0.01, most_labels=4096):
 @pytest.mark.parametrize("times,grows,verdict", [
     (20, 0.38, REPRODUCED), (3, 0.38, REFUTED), (20, -0.38, REFUTED), (10, 0.38, UNDECIDED)])
 def test_pretraining_is_judged_by_the_labels_it_saves_and_their_growth(times, grows, verdict):
-    found = [pretraining.judge(on_labels(times, grows, study)) for study in range(STUDIES)]
-    assert most(decided("pretraining", found), verdict)
+    found = [pretraining.judge(on_labels(times, grows, study)) for study in range(2)]
+    assert decided("pretraining", found) == [verdict] * 2
 
 
 def test_the_exponents_of_the_labels_that_are_saved_are_found():

@@ -1,7 +1,7 @@
 """Which model of text is the best at which size? Six kinds at equal non-embedding parameters on the same bytes.
 
     for kind in transformer lstm gru mingru hmm ngram; do
-        python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=runs/sequence/$kind --pack=1
+        python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=runs/sequence/$kind
     done
     cd runs/sequence
     python -m experiments.report --workdirs=transformer,lstm,gru,mingru,hmm,ngram --output=page

@@ -1,10 +1,10 @@
 """Which model of text is the best at which size? Six kinds at equal non-embedding parameters on the same bytes.
 
+    at=runs/sequence
     for kind in transformer lstm gru mingru hmm ngram; do
-        python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=runs/sequence/$kind
+        python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=$at/$kind
     done
-    cd runs/sequence
-    python -m experiments.report --workdirs=transformer,lstm,gru,mingru,hmm,ngram --output=page
+    python -m experiments.report --workdirs=$at/transformer,$at/lstm,$at/gru,$at/mingru,$at/hmm,$at/ngram --output=$at/page
 
 Each kind is a study of its own, whose page has L(N), L(D) and L(C) with fitted exponents and intervals. The last command
 writes one page of all of them: the exponents side by side, the losses at about equal N, at about equal D and at equal FLOPs

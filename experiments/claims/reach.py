@@ -36,22 +36,9 @@ def analyse(name: str, part: Trained) -> Finding:
     rows = [{"context": context, "bits": bits, "width": record["family.width"], "seed": record["seed"],
              "params": record["params_non_embedding"]}
             for run, (_, record) in zip(runs, part.runs.iterrows(), strict=True)
-            for context, bits in bits_by_context(functools.partial(_scores.token_scores, run), windows).items()]
+            for context, bits in _scores.bits_by_context(functools.partial(_scores.token_nats, run), windows, CONTEXTS,
+                                                         TAIL).items()]
     return judge_reach(pd.DataFrame(rows))
-
-
-def bits_by_context(scored, windows) -> dict[int, float]:
-    """{context: bits per byte of the last TAIL bytes of windows [n, LENGTH + 1], given at least so many bytes before each}.
-
-    scored(windows): the nats of each byte but the first, [n, LENGTH], and anything more. The window is moved to the left,
-    so that what lies too far back falls out, and the model sees it begin there as windows do in training.
-    """
-    found = {}
-    for context in CONTEXTS:
-        cut = windows.shape[1] - 1 - TAIL - context
-        moved = np.concatenate([windows[:, cut:], np.zeros_like(windows[:, :cut])], 1)
-        found[context] = float(scored(moved)[0][:, context:context + TAIL].mean() / np.log(2))
-    return found
 
 
 def judge_reach(table) -> Finding:

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from scaling import nn
 from scaling.families._sums import excess_of, mean_of, ratio_of
 
 
@@ -44,6 +45,15 @@ def likelihood_metrics(nats, likeliest, batch):
         size = batch["bytes"].sum(-1)
         found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
     return found
+
+
+def token_nats(family, params, tokens):
+    """-log p of each token after the first one, given those before it, by a family that predicts text from left to right:
+    integer [B, S+1] -> float32 [B, S]."""
+    if hasattr(family, "nats"):
+        return family.nats(params, tokens)
+    tokens, targets = shifted({"tokens": tokens})
+    return nn.cross_entropy(family.logits(params, tokens), targets)
 
 
 def example_windows(batch_size, length, vocab, key):

@@ -3,7 +3,8 @@
     path = report.write_comparison(["runs/quickstart", "runs/vae", "runs/gan"], "runs/families")
 
 Metrics of different families cannot be compared, but exponents can. So can the reducible part of a metric, which is the
-part above the fitted constant E, once it is divided by its value at the least compute of the family.
+part above the fitted constant E, once it is divided by its value at the least compute of the family. Studies of one metric
+on the same data are also shown in the same figures (`side_by_side`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from scaling.figures.words import (
     short,
     to_error,
 )
-from scaling.report import fitting, page, plots, reading
+from scaling.report import fitting, page, plots, reading, side_by_side
 from scaling.report.abstract import family_name
 from scaling.report.caveats import caveats
 from scaling.report.plots import PlannedFigure
@@ -169,7 +170,10 @@ def comparison_figures(members: list[Member], palette: Palette) -> dict[str, Pla
         "The part of each metric above the fitted constant E, divided by its value at the least compute of the family. "
         "Dashed lines are the law at the best model size for each budget. Dots are tuned runs that no cheaper run beats. "
         "Diamonds are the observed target runs of the forecasts. E is uncertain, which matters most at the right end.")
-    return planned
+    studies = {member.name: member.study for member in members}
+    shared = reading.made_or_said(members[0].study, "studies in one figure",
+                                  lambda _: side_by_side.shared_figures(studies, palette), {})
+    return planned | shared
 
 
 def draw_exponents(members: list[Member], palette: Palette, symbol: str, label: str) -> Figure | None:

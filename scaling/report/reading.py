@@ -21,7 +21,8 @@ from scaling.results import metrics, pairs, planned, records, tuned
 from scaling.store import files
 
 YET = " yet."  # ends the sentence about a file that a later stage of the study will write
-FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine")
+FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine",
+         "positions")
 
 
 @dataclass
@@ -43,6 +44,7 @@ class StudyFiles:
     baselines: dict | None = None
     pictures: list | None = None                            # with their bytes, see pictures.read_pictures
     examine: list | None = None
+    positions: list | None = None
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
     missing: dict[str, str] = field(default_factory=dict)
     others: int = 0                                         # records in the workdir that are not of this study

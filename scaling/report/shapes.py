@@ -40,7 +40,8 @@ SHAPES: dict[str, object] = {
     "samples": [{PARAMS: NUMBER, "text": str, "prompt?": str, "label?": str, "fingerprint?": str}],
     "baselines": {"floor?": {"*": BOUND}, "memoriser?": [{"*": BOUND}], "ngram?": [{"*": BOUND}]},
     "pictures": [{PARAMS: NUMBER, "name": str, "path": str, "fingerprint?": str, "examine?": {"*": NUMBER}}],
-    "examine": [{PARAMS: NUMBER, "metrics": {"*": BOUND}, "label?": str, "fingerprint?": str}]}
+    "examine": [{PARAMS: NUMBER, "metrics": {"*": BOUND}, "label?": str, "fingerprint?": str}],
+    "positions": [{PARAMS: NUMBER, "bits": [{"first": NUMBER, "last": NUMBER, "bits": NUMBER}], "fingerprint?": str}]}
 
 
 def fault(content, shape, where: str = "") -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from scaling.results import metrics, tuned
 from scaling.store import files
 from scaling.study.baselines import compares_with_ngrams, ngram_scores
+from scaling.study.positions import loss_by_position, predicts_positions
 from scaling.study.restore import restore_record
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.training.evaluation import metrics_of
@@ -41,6 +42,7 @@ class Showcase:
         samples.json        text by the smallest and the largest model, for each prompt
         pictures.json       and pictures/*.png, by the model of each size
         examine.json        metrics too costly for every run, of the smallest and the largest model
+        positions.json      the loss by position in the context, of the model of each size, for text
         """
         models = self._models(frame, metric)
         if not models:
@@ -55,6 +57,9 @@ class Showcase:
         if hasattr(family, "examine"):
             self._write("examine", "further metrics of single models", frame, lambda: [
                 _about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends])
+        if predicts_positions(models[0]):
+            self._write("positions", "loss by position", frame, lambda: [
+                _about(model) | {"bits": loss_by_position(model)} for model in models])
 
     def write_baselines(self, experiment, sizes: list[int]) -> None:
         """Writes baselines.json: the scores that the data themselves would get as samples, and those of n-gram models.

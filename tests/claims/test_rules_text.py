@@ -117,15 +117,18 @@ def test_bits_by_context_hide_what_lies_too_far_back():
 
     def scored(tokens):
         seen = np.maximum.accumulate(tokens == 255, 1)[:, :-1]
-        return np.where(seen, 0.0, np.log(2) * 8), None
+        return np.where(seen, 0.0, np.log(2) * 8)
 
-    assert reach.bits_by_context(scored, windows) == {16: 8.0, 32: 8.0, 64: 8.0, 128: 0.0, 224: 0.0}
+    def found(nats):
+        return _scores.bits_by_context(nats, windows, reach.CONTEXTS, reach.TAIL)
+
+    assert found(scored) == {16: 8.0, 32: 8.0, 64: 8.0, 128: 0.0, 224: 0.0}
 
     def position(tokens):  # the byte itself, so that the bytes that are scored can be told
-        return np.log(2) * tokens[:, 1:], None
+        return np.log(2) * tokens[:, 1:]
 
     mean = windows[:, -reach.TAIL:].mean()
-    assert all(abs(bits - mean) < 1e-9 for bits in reach.bits_by_context(position, windows).values())
+    assert all(abs(bits - mean) < 1e-9 for bits in found(position).values())
 
 
 @pytest.mark.parametrize("left,verdict", [(0.1, REPRODUCED), (0.95, REFUTED), (0.5, UNDECIDED)])

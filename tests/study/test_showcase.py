@@ -39,9 +39,20 @@ def of(workdir):
     return {entry["fingerprint"] for entry in files.read_json(workdir / "samples.json")}
 
 
+def check_positions(workdir):
+    """The loss by position in the context, weighted by positions, is that of the evaluation."""
+    [entry] = files.read_json(workdir / "positions.json")
+    model = scaling.restore(workdir, entry["fingerprint"])
+    parts = entry["bits"]
+    assert [(part["first"], part["last"]) for part in parts] == [(1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 32)]
+    whole = sum(part["bits"] * (part["last"] - part["first"] + 1) for part in parts) / model.family.length
+    assert whole == pytest.approx(model.record["bits_per_byte"], rel=1e-5) and parts[0]["bits"] != parts[-1]["bits"]
+
+
 def test_samples_are_of_the_next_best_run_where_parameters_are_lost(workdir):
     table = scaling.load(workdir)
     failed, page = show(workdir)
+    check_positions(workdir)
     best = {table.set_index("fingerprint")["tokens_seen"].idxmax()}
     prompts = [entry["prompt"] for entry in files.read_json(workdir / "samples.json")]
     assert not failed and of(workdir) == best and prompts[:2] == ["a", ""]

@@ -1,0 +1,53 @@
+"""Which model of text is the best at which size? Six kinds at equal non-embedding parameters on the same bytes.
+
+    at=runs/sequence
+    for kind in transformer lstm gru mingru hmm ngram; do
+        python -m experiments.run --config=configs/sequence.py:$kind-quick --workdir=$at/$kind
+    done
+    python -m experiments.report --workdirs=$at/transformer,$at/lstm,$at/gru,$at/mingru,$at/hmm,$at/ngram --output=$at/page
+
+Each kind is a study of its own, whose page has L(N), L(D) and L(C) with fitted exponents and intervals. The last command
+writes one page of all of them: the exponents side by side, the losses at about equal N, at about equal D and at equal FLOPs
+in one figure each, and the loss by position in the context of the largest models. The n-gram model, which is counted,
+is the baseline. Kaplan et al. 2020 (arXiv:2001.08361, figure 7) found that LSTMs stop gaining after about 100 tokens and
+fall behind Transformers; Beck et al. 2024 (xLSTM, arXiv:2405.04517) found recurrences ahead at equal compute.
+
+All that descend have AdamW, two layers, windows of 256 bytes of Python's standard library, and batches of eight windows.
+`experiments/_sequences.py` has the base rate of each kind, which pilots of 64 and 128 steps found, and the rule that
+carries it over amounts of data. `$kind` alone is the full study, with three rates around the base one, more sizes and data;
+`--config.factors='(0.25,0.5,1,2,4)'` tries others.
+
+Cost of `-quick`, as planned: two CPU cores, under ten minutes for all six; 9 runs of each kind, 5e12 FLOPs of the models.
+Of the full study: an H200 or a day of two cores; 96 runs of each kind, 4e15 FLOPs, most in the largest size.
+Expect (not run yet): in pilots with 10 thousand parameters on 131,072 bytes a GRU had 3.35 bits per byte, an LSTM 3.39, a
+minGRU 3.40 and a hidden Markov model 3.51, and Transformers under AdamW more than all of these. Attention should catch up
+with size and with data.
+"""
+
+from experiments._sequences import KINDS, config_of, run_of
+from scaling.experiment import chain, grid
+from scaling.fields import ConfigError, nearest
+
+
+def get_config(variant="transformer"):
+    kind, _, scale = variant.partition("-")
+    if kind not in KINDS or scale not in ("", "quick"):
+        known = [f"{kind}{scale}" for kind in KINDS for scale in ("", "-quick")]
+        raise ConfigError(f"--config=configs/sequence.py:{variant} is no kind of sequence model; {nearest(variant, known)}")
+    config = config_of(kind)
+    config.title = f"Sequence models on the Python standard library: {kind}"
+    config.metric, config.prompts, config.tune = "bits_per_byte", ("def ",), 0.0
+    config.sizes, config.tokens = (1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)
+    config.factors, config.seeds = (0.5, 1.0, 2.0), 1
+    if scale:
+        config.sizes, config.tokens, config.factors = (1e4, 3e4, 1e5), (131_072, 262_144, 524_288), (1.0,)
+    return config
+
+
+def sweep(config):
+    cells = [run_of(config, size, tokens, config.seed) for size in config.sizes for tokens in config.tokens]
+    seeds = [config.seed + number for number in range(config.seeds)]
+    if not cells[0].family.players():  # counts have neither rates nor seeds
+        return cells
+    return chain(*(grid(cell, {"optim.learning_rate": [cell.optim.learning_rate * factor for factor in config.factors],
+                               "seed": seeds}) for cell in cells))

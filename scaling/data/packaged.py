@@ -95,7 +95,7 @@ def _fashion(folder, root):
 
 
 def _digits():
-    """1,797 handwritten digits of 8x8 pixels and 17 levels (UCI; Alpaydin & Kaynak 1998), of which the last are held out."""
+    """1,797 handwritten digits of 8x8 pixels and 17 levels (UCI; Alpaydin & Kaynak 1998). The last ones are held out."""
     try:
         from sklearn import datasets
     except ImportError as error:

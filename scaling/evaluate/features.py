@@ -176,5 +176,6 @@ def _pretrained(name, judged, network, rule, sha256, official):
                             {"official": sha256 == official if official else None})
 
 
-MAKERS = {"classifier": _classifier, "labels": _labels, "random": _random, "pca": _pca, "inception": _inception, "dinov2": _dinov2}
+MAKERS = {"classifier": _classifier, "labels": _labels, "random": _random, "pca": _pca, "inception": _inception,
+          "dinov2": _dinov2}
 FEATURES = (*MAKERS, *(f"inception/{rule}" for rule in INCEPTION_RULES))  # every name that `find_features` takes

@@ -56,10 +56,11 @@ def page(found: Mapping, figure: str | None) -> str:
     if figure:
         lines += [f"![{found['statement']}]({figure})", ""]
     for name, part in found["parts"].items():
-        parts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
+        texts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
                  words.sentence(f"{words.plural(part['diverged'], 'run')} diverged and were left out")
                  if part["diverged"] else ""]
-        lines += [f"**{name}.** {' '.join(text for text in parts if text)}", ""]
+        if said := " ".join(text for text in texts if text):
+            lines += [f"**{name}.** {said}", ""]
     if found["more"]:
         lines += [f"What would change the verdict: {found['more']}", ""]
     cost = found["cost"]

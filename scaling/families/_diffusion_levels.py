@@ -1,6 +1,6 @@
 """What a diffusion model knows of pixels that are integer levels: 0 .. levels - 1, at -1 + 2 level / (levels - 1).
 
-Both functions look at the `REACH` levels to either side of the likeliest one, so they cost the same for 256 levels as for 16.
+Both functions look at the `REACH` levels to either side of the likeliest one, so 256 levels cost as much as 16.
 """
 
 import jax
@@ -29,7 +29,7 @@ def level_nats(image, levels, sigma, noise):
     """Nats [B] of an image of levels, uint8 [B, H, W, C], given z = x + sigma noise.
 
     A level has the likelihood of the noise that it would need, and all levels are alike before that (Kingma et al.
-    2107.00630, equation 13). With sigma an eighth of a level this is less than a thousandth of a nat for each pixel.
+    2107.00630, section 3.3). With sigma an eighth of a level this is less than a thousandth of a nat for each pixel.
     """
     image, scale = image.astype(jnp.float32), 2 / (levels - 1) / sigma
     near, inside = _near(image, levels)

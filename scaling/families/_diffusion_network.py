@@ -21,11 +21,11 @@ FLOOR = 0.25  # the least standard deviation of a pixel's prior, in levels; belo
 class Denoiser(nnx.Module):
     """Noisy images z [B, H, W, C] and their noise levels [B] -> the expected images, float32 [B, H, W, C].
 
-    The network gives every pixel a normal prior, its mean m and its standard deviation s. By Bayes' rule x then has the mean
-    m + c (z - m) with c = s^2 / (s^2 + sigma^2), and the variance c sigma^2. With m = 0 and s = data_std, this c is the
-    skip of EDM's preconditioning (Karras et al. 2206.00364, table 1), from which training starts; what EDM's network adds
-    to it is here the prediction of x that Li & He 2511.13720 find to need no more width than images have structure, where
-    predictions of noise need one unit for each pixel of a patch. The normal is restricted to the levels of the data.
+    The network gives every pixel a normal prior, its mean m, between -1 and 1, and its standard deviation s. By Bayes' rule
+    x then has the mean m + c (z - m) with c = s^2 / (s^2 + sigma^2), and the variance c sigma^2. Training starts near m = 0
+    and s = data_std, where c is the skip of EDM's preconditioning (Karras et al. 2206.00364, table 1). What the network
+    adds is a prediction of x, which needs no more width than images have structure; predictions of noise need a unit for
+    each pixel of a patch (Li & He 2511.13720). The normal is restricted to the levels of the data.
     """
 
     def __init__(self, f, layers, draw):
@@ -50,12 +50,13 @@ class Denoiser(nnx.Module):
         x = through_blocks(lambda x, layer, styles: layer(x, styles), x, self.layers, f.layers, styles)
         prior = nn.unpatch(self.leave(self.norm(x).astype(jnp.float32)), f.patch_size, 2 * f.channels)
         mean, log_std = jnp.split(prior, 2, axis=-1)
+        mean = jnp.tanh(mean)
         variance = jnp.square(f.data_std) * jnp.exp(2 * log_std) + jnp.square(FLOOR * f.step)
         share = variance / (variance + jnp.square(outside))
         return mean_of_levels(mean + share * (z - mean), share * jnp.square(outside), f.levels)
 
     def _known(self, sigma, batch, kept):
-        """float32 [B, features]: cosines of the noise level's place in the range, and the condition, or zeros without it."""
+        """float32 [B, features]: cosines of the noise level's place in the range; and the condition, or zeros for it."""
         f = self.family
         place = jnp.log(sigma / f.lowest) / math.log(f.highest / f.lowest)
         found = jnp.cos(place[:, None] * nn.along(jnp.pi * jnp.arange(NOISE), place[:, None]))

@@ -32,14 +32,15 @@ class Diffusion:
 
     An image x in [-1, 1] becomes z = x + sigma n with standard normal n, at noise levels sigma from an eighth of a level of
     the data to `highest`. A network of patch tokens, whose norms adapt to the noise level and to the label or caption,
-    estimates x; `_diffusion_network.Denoiser` says how it is preconditioned. With `weighting="bound"` training minimises the
-    variational bound itself, in which all levels count alike on a log scale (Kingma et al. 2107.00630). "edm" weighs them as
-    EDM does, mostly those between 0.1 and 1, where what is seen is decided. Both draw levels uniformly in log sigma.
+    estimates x; `_diffusion_network.Denoiser` says how it is preconditioned. Training weighs noise levels as EDM does,
+    mostly those at which shapes are decided. With `weighting="bound"` it minimises the variational bound itself, in which
+    all levels count alike on a log scale (Kingma et al. 2107.00630). Both draw levels uniformly in log sigma, and
+    evaluations always report the bound.
 
     In training the condition is left out for a share `drop` of the images, so that `guidance` can move samples further from
     the unconditional model than the conditional one is (Ho & Salimans 2207.12598); 1 is the conditional model. Samples take
     `steps` noise levels of a `sampler`. With `base_layers`, residual branches are multiplied by
-    (base_layers / layers)^depth_exponent (CompleteP, Dey et al. 2505.01618). What leaves the network starts with std 1/width.
+    (base_layers / layers)^depth_exponent (CompleteP, Dey et al. 2505.01618). The readout starts with std 1/width.
     """
 
     reads: ClassVar[str] = "images"
@@ -54,7 +55,7 @@ class Diffusion:
     patch: int = static(0, least=0, most=4096)  # pixels of a patch's side; 0: 4, or 8 from 64 pixels on
     data_std: float = static(0.5, above=0, most=2)  # of pixels, as the preconditioning starts with it
     highest: float = static(20.0, least=4, most=1000)  # noise level from which samples start
-    weighting: str = static("bound", choices=WEIGHTINGS)
+    weighting: str = static("edm", choices=WEIGHTINGS)
     drop: float = static(0.1, least=0, most=1)  # share of training images without their condition
     guidance: float = static(1.0, least=0, most=100)  # of samples
     sampler: str = static("heun", choices=SAMPLERS)
@@ -68,8 +69,8 @@ class Diffusion:
         convert_fields(self)
         check_fields(self, "family.")
         if self.image_size % self.patch_size:
-            raise ConfigError(f"family.patch={self.patch_size} must divide the {self.image_size} pixels of data.size; write "
-                              f"one of {divisors(self.image_size)}")
+            raise ConfigError(f"family.patch={self.patch_size} must divide the {self.image_size} pixels of data.size; "
+                              f"write one of {divisors(self.image_size)}")
         if self.guidance != 1 and not self.drop:
             raise ConfigError(f"family.guidance={self.guidance} needs a model that knows images without their condition; "
                               "write family.drop=0.1, or family.guidance=1")
@@ -86,7 +87,7 @@ class Diffusion:
         return Depth(self.layers / (self.base_layers or self.layers), self.depth_exponent)
 
     def loss(self, params, batch, key):
-        """Mean nats per dimension of the bound, at one noise level for each image, as `weighting` weighs the levels.
+        """Mean nats per dimension, at one noise level for each image, as `weighting` weighs the levels.
 
         The batch is {"image": uint8 [B, H, W, C], "example": int32 [B]}, with "label" int32 [B] or "caption" int32 [B,
         caption] for conditioned families. The metric "bits_per_dim" is the bound without weights.
@@ -129,14 +130,15 @@ class Diffusion:
     # ---- the bound
 
     def denoise(self, params, batch, kept=None):
-        """The denoiser (z [B, H, W, C], noise levels [B]) -> x, given the conditions of a batch; see `Denoiser.__call__`."""
+        """The denoiser (z [B, H, W, C], noise levels [B]) -> x, given the conditions of a batch; see `Denoiser`."""
         module = nnx.merge(_graphdef(self), params["model"])
         return lambda z, sigma: module(z, sigma, batch, kept)
 
     def denoising(self, denoise, batch, key, stratum=0, strata=1):
         """(noise levels [B] of a part of the range, nats [B] of the whole range as these levels alone tell them)."""
         x, noise = nn.levels_to_signed(batch["image"], self.levels), self._noise(key, batch)
-        sigma = bounds.noise_levels(jax.random.fold_in(key, 1), batch["example"], self.lowest, self.highest, stratum, strata)
+        places, ends = jax.random.fold_in(key, 1), (self.lowest, self.highest)
+        sigma = bounds.noise_levels(places, batch["example"], *ends, stratum, strata)
         nats = bounds.denoising_nats(denoise, x, sigma, noise)
         return sigma, math.log(self.highest / self.lowest) * nats
 

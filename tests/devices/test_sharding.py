@@ -26,6 +26,7 @@ def trained(e, runs, mesh, devices=None):
 
 # What a layout does follows from the names of axes, so most of them are marked slow for all families but one.
 SLOW = [("vae", "data"), ("gan", "fsdp_tensor"), ("vae", "sequence"), ("gan", "sequence"), ("gan", "data"),
+        ("diffusion", "data"), ("diffusion", "sequence"),
         *((name, layout) for name in ("masked", "seq2seq", "textgan") for layout in ("data", "sequence")),
         *((name, layout) for name in FAMILIES if name != "transformer" for layout in (
             "replicated", "fsdp", "tensor", "run"))]

@@ -7,7 +7,8 @@ import pytest
 from coordinates import by_axis, measured, slopes
 
 QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "transformer tied", "transformer experts", "vae conv",
-                                "gan conv", "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru", "textgan", "masked"]
+                                "gan conv", "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru", "textgan",
+                                "masked"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything

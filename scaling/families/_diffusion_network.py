@@ -84,7 +84,7 @@ def denoiser(f, key):
 
 
 @functools.lru_cache(maxsize=256)
-def weights(conditional, pixels):
+def denoiser_weights(conditional, pixels):
     """The parameters beside tables, as a function (width, layers); `pixels` are the values of a patch."""
     known = NOISE + (CONDITION if conditional else 0)
 

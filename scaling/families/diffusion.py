@@ -12,7 +12,7 @@ from flax import nnx
 from scaling import nn
 from scaling.families import _diffusion_bound as bounds
 from scaling.families._diffusion_levels import level_nats
-from scaling.families._diffusion_network import denoiser, weights
+from scaling.families._diffusion_network import denoiser, denoiser_weights
 from scaling.families._diffusion_sample import SAMPLERS, follow, guided, step_levels
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._ladder import nearest_shape
@@ -222,7 +222,7 @@ class Diffusion:
         rounded, as in the Transformer's ladder; at least one. With `layers` given, all rungs have as many."""
         size, overrides = ladder_arguments(cls, size, overrides, SMALLEST, LARGEST)
         given = cls(**overrides)
-        count = weights(given.conditional, given.patch_values)
+        count = denoiser_weights(given.conditional, given.patch_values)
         width, layers = nearest_shape(size, count, _deep, overrides.get("layers"), least=1)
         return cls(**({"width": width, "layers": layers} | overrides))
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scaling import cost
 from scaling.families import _diffusion_bound as bounds
 from scaling.families._diffusion_levels import level_nats, mean_of_levels
-from scaling.families._diffusion_network import weights
+from scaling.families._diffusion_network import denoiser_weights
 from scaling.families._diffusion_sample import follow, guided, step_levels
 from scaling.families.diffusion import Diffusion, edm_weight
 from scaling.fields import ConfigError
@@ -257,7 +257,7 @@ def test_the_ladder_is_near_the_wanted_size_and_its_count_is_that_of_the_paramet
         family = Diffusion.ladder(size)
         assert abs(cost.param_count(family)["non_embedding"] / size - 1) < 0.25
     for family in (TINY, Diffusion(width=16, layers=2, channels=3)):
-        count = weights(family.conditional, family.patch_values)(family.width, family.layers)
+        count = denoiser_weights(family.conditional, family.patch_values)(family.width, family.layers)
         assert cost.param_count(family)["non_embedding"] == count
     assert Diffusion.ladder(1e6, layers=2).layers == 2
 

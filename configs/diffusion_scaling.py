@@ -14,7 +14,8 @@ the samples of every run, as those of the GAN are; a sample costs 31 forward pas
 Cost: the models of `:quick` take 1.2e12 FLOPs, and evaluations half as much again (61 runs in 5 programs); it is meant to
 take five minutes on two CPU cores. Neither variant was run yet.
 Expect: single runs of a pilot had 1.29 bits per dimension (width 12, 16,000 images, 7.5e9 FLOPs) and 1.17 (width 48, 20,000
-images, 1.2e11 FLOPs, at a rate that was too low). At so little compute a VAE has the better bound: 1.06 at 2.0e10 FLOPs.
+images, 1.2e11 FLOPs, at a rate that was too low). At so little compute a VAE has the better bound: width 24 had 1.25 on
+12,000 images (1.9e10 FLOPs), and a VAE of that width 1.06 at 2.0e10. Samples then show strokes, and no letters yet.
 """
 
 from experiments._ladders import DIFFUSION, QUICK_DIFFUSION

@@ -109,5 +109,10 @@ GAN = Rungs(
             "optim.beta2": 0.99, "optim.epsilon": 1e-8, "optim.weight_decay": 0.0, "optim.clip": 0.0, "optim.warmup": 20,
             "optim.ema": 0.99}, least=5_000, batch=8, rate=0.0042, width=16, width_power=-0.6)
 
+DIFFUSION = Rungs(
+    "diffusion", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 2048, "optim.name": "muon", "optim.warmup": 40,
+                  "optim.ema": 0.99}, least=4_000, batch=12, rate=0.008, width=24, horizon=-0.3, width_power=-0.3)
+
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0, horizon=-0.55, width_power=-0.15)
+QUICK_DIFFUSION = dataclasses.replace(DIFFUSION, grows=0.0)
 QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)

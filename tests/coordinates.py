@@ -19,6 +19,7 @@ from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
 OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "masked": "vocab", "vae": "pixels", "gan": "logit",
+           "diffusion": "pixel",
            "textgan": "logit"}
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
@@ -106,6 +107,10 @@ def _forward(family, params, batch, key):
         module = family.module(params)
         outputs, _ = module.decode(batch, family.noise(key, batch), module.encode(batch))
         return [("pixels", outputs)]
+    if name == "diffusion":
+        images = nn.levels_to_signed(batch["image"], family.levels)
+        z, sigma = images + nn.noise(key, batch["example"], images.shape[1:]), jnp.ones(len(images))
+        return [("pixel", family.denoise(params, batch)(z, sigma))]
     if name == "textgan":
         disc = family.critic(params)
         return [("vocab", family.logits(params, batch["tokens"][:, :-1])), ("logit", disc(disc.embed(batch["tokens"])))]

@@ -13,7 +13,8 @@ class TokenBlock(nnx.Module):
 
     Every operation is a matrix product or elementwise, so the layouts of the Transformer shard it. `norm=False` leaves both
     norms out. `scale_out` scales the initial weights of the two matrices that write to the residual stream, and `branch`
-    what they write.
+    what they write. `styles` [B, 4, width] scale and shift what attention reads and then what the MLP reads, so that each
+    example may have a condition (adaptive norms, Peebles & Xie 2212.09748, section 3.2).
     """
 
     def __init__(self, draw, width, heads, mlp, *, scale_out=1.0, branch=1.0, norm=True, dtype=jnp.float32):
@@ -29,7 +30,13 @@ class TokenBlock(nnx.Module):
         self.mlp_norm = nn.Norm("rmsnorm", "embed", width) if norm else None
         self.mlp = nn.Mlp(draw, width, mlp, activation="gelu", bias=True, scale_out=scale_out, dtype=dtype)
 
-    def __call__(self, x):
-        h = x if self.attention_norm is None else self.attention_norm(x)
+    def __call__(self, x, styles=None):
+        scale, shift, mlp_scale, mlp_shift = (None,) * 4 if styles is None else jnp.split(styles, 4, axis=1)
+        h = _adapted(x if self.attention_norm is None else self.attention_norm(x), scale, shift)
         x = x + scaled(self.out(attention.full(self.q(h), self.k(h), self.v(h))), self.branch)
-        return nn.constrain(x + scaled(self.mlp(x if self.mlp_norm is None else self.mlp_norm(x)), self.branch), "embed")
+        h = _adapted(x if self.mlp_norm is None else self.mlp_norm(x), mlp_scale, mlp_shift)
+        return nn.constrain(x + scaled(self.mlp(h), self.branch), "embed")
+
+
+def _adapted(x, scale, shift):
+    return x if scale is None else x * (1 + scale) + shift

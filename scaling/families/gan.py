@@ -13,6 +13,7 @@ from scaling.devices import sharding
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
+from scaling.families._pictures import great_circles
 from scaling.families._sums import mean_of
 from scaling.fields import ConfigError, check_fields, convert_fields, how, shown, static
 from scaling.nn import convolution
@@ -158,11 +159,9 @@ class GAN:
             return images.reshape(rows, columns, *images.shape[1:])
 
         numbers = jnp.arange(rows * columns)
-        a, b = jnp.split(nn.noise(jax.random.fold_in(key, 1), jnp.arange(2 * rows), (self.latent,)), 2)
-        t = jnp.linspace(0.0, jnp.pi / 2, columns)
-        arcs = a[:, None] * jnp.cos(t)[None, :, None] + b[:, None] * jnp.sin(t)[None, :, None]
+        arcs = great_circles(jax.random.fold_in(key, 1), rows, columns, (self.latent,))
         return {"samples": draw(nn.noise(key, numbers, (self.latent,)), numbers),
-                "interpolations": draw(arcs.reshape(-1, self.latent), numbers // columns)}
+                "interpolations": draw(arcs, numbers // columns)}
 
     def broken(self, curve, metrics=None):
         """(step, reason) if training broke down, else None; see `_gan_losses.broken`."""

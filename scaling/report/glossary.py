@@ -134,8 +134,8 @@ WORDS = (
          "bits per dimension"),
     Word("excess loss", "The loss beyond that of the true distribution on the same examples, where the data come from a "
          "source whose entropy is known.", "excess loss(?:es)?"),
-    Word("rate and distortion", "The two parts of the bound of a VAE: the bits that its latents carry, and the bits that"
-         " are then still needed for the pixels.", "distortion"),
+    Word("rate and distortion", "The two parts of the bound of a VAE or a diffusion model: the bits that its latents "
+         "carry, and the bits that are then still needed for the pixels.", "distortion"),
     Word("latents", "The random numbers that a model turns into an image.", "latents?"),
     Word("Fréchet distance", "The distance between real and generated images as Gaussians in a feature space, "
          "extrapolated to infinitely many samples.", r"Fréchet distance(?: \(FD∞?\))?"),

@@ -26,6 +26,7 @@ def trained(e, runs, mesh, devices=None):
 
 # What a layout does follows from the names of axes, so most of them are marked slow for all families but one.
 SLOW = [("vae", "data"), ("gan", "fsdp_tensor"), ("vae", "sequence"), ("gan", "sequence"), ("gan", "data"),
+        ("diffusion", "data"), ("diffusion", "sequence"),
         *((name, layout) for name in ("masked", "seq2seq", "textgan") for layout in ("data", "sequence")),
         *((name, layout) for name in FAMILIES if name != "transformer" for layout in (
             "replicated", "fsdp", "tensor", "run"))]
@@ -45,8 +46,9 @@ def test_eight_devices_equal_one(name, layout):
         np.testing.assert_allclose(many[player][:1], losses, rtol=1e-4 if name == "gan" else 5e-6)
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((state.params, state.opt)))
     whole = sum(x.nbytes for x in jax.tree.leaves((alone.params, alone.opt))) * (8 if layout == "run" else 1)
-    # No layout divides norms, positions and biases, which are a large share of models as small as these.
-    assert held * SHARE.get(layout, 1) < whole * {"vae": 1.5, "gan": 1.25}.get(name, 1.15)
+    # No layout divides norms, positions and biases, which are a large share of models as small as these, and "tensor" does
+    # not divide the maps to styles of the GAN and of diffusion.
+    assert held * SHARE.get(layout, 1) < whole * {"vae": 1.5, "gan": 1.25, "diffusion": 1.25}.get(name, 1.15)
     assert held * SHARE.get(layout, 1) >= whole * 0.999
 
 

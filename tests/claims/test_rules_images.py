@@ -145,3 +145,33 @@ def test_control_is_reproduced_where_every_sign_is_as_claimed():
     assert steered(0.2, 0.05, 0.05) == steered(0.7, -0.1, 0.05) == steered(0.7, 0.1, -0.05) == REFUTED
     assert steered(0.7, 0.1, 0.05, spread=1.3) == REFUTED
     assert steered(0.7, 0.1, 0.0) == UNDECIDED
+
+
+def combined(seen, unseen, studies=4):
+    """The verdicts of `combine` on runs with these shares of right samples."""
+    combine, found = module("combine"), []
+    for study in range(studies):
+        noise = np.random.default_rng(study).normal(0, 0.03, (2, 8))
+        table = pd.DataFrame({"params_non_embedding": np.repeat([1e4, 4e4], 4), "seed": np.tile(range(4), 2),
+                              "seen": seen + noise[0], "unseen": unseen + noise[1]})
+        found.append(combine.CLAIM.decide(combine.judge(table)))
+    return found
+
+
+def test_conditions_combine_where_unseen_combinations_are_drawn_half_as_well():
+    assert most(combined(0.9, 0.8), REPRODUCED) and most(combined(0.9, 0.1), REFUTED)
+    assert most(combined(0.5, 0.45), REFUTED)  # captions say nothing to such a model
+    assert most(combined(0.9, 0.45), UNDECIDED)
+
+
+@pytest.mark.slow
+def test_both_factors_of_samples_are_found(monkeypatch):
+    combine, bias = module("combine"), module("bias")
+    data = experiment.from_config(experiment.config("vae")).replace({
+        "data.name": "glyphs/digits", "data.correlate": combine.PAIR, "data.agree": 1.0,
+        "data.caption": combine.CAPTION}).data
+    gauges = [bias.Gauge(data, factor) for factor in combine.PAIR.split(",")]
+    seen, unseen = (combine.asked(data, agree) for agree in (1.0, 0.0))
+    for drawn, asked, least, most_ in ((seen, seen, 1.0, 1.0), (unseen, unseen, 1.0, 1.0), (seen, unseen, 0.0, 0.6)):
+        monkeypatch.setattr(combine, "draw", lambda run, captions, drawn=drawn: drawn[1])
+        assert least <= combine.share_right(None, gauges, *asked) <= most_

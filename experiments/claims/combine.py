@@ -92,5 +92,5 @@ CLAIM = Claim(
     parts=parts, analyse=analyse,
     cost={"5m": "8 runs of a VAE and 8 of a GAN on digits (not timed)", "30m": "12 runs of each (not timed)",
           "2h": "16 runs of each (not timed)", "gpu": "16 runs of each, of up to a few million parameters"},
-    more="Captions name the styles as fonts do (Bold, Oblique, Italic), and some fonts not at all. Conditions by two labels "
-         "instead of a text, more factors, longer training.")
+    more="Captions name the styles as fonts do (Bold, Oblique, Italic), and some fonts not at all. Conditions by two "
+         "labels instead of a text, more factors, longer training.")

@@ -16,7 +16,7 @@ from scaling.families._diffusion_network import denoiser, denoiser_weights
 from scaling.families._diffusion_sample import SAMPLERS, follow, guided, step_levels
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._ladder import nearest_shape
-from scaling.families._pictures import great_circles
+from scaling.families._pictures import great_circles, random_images
 from scaling.families._sums import excess_of, mean_of
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
@@ -118,14 +118,7 @@ class Diffusion:
                 "loss": mean_of(nats / self.dimensions), **excess_of(nats, batch, jnp.full_like(nats, self.dimensions))}
 
     def example_batch(self, batch_size, key):
-        shape = (batch_size, self.image_size, self.image_size, self.channels)
-        batch = {"image": jax.random.randint(key, shape, 0, self.levels).astype(jnp.uint8),
-                 "example": jnp.arange(batch_size, dtype=jnp.int32)}
-        if self.classes:
-            batch["label"] = jax.random.randint(key, (batch_size,), 0, self.classes)
-        if self.caption:
-            batch["caption"] = jax.random.randint(key, (batch_size, self.caption), 0, 256)
-        return batch
+        return random_images(self, batch_size, key)
 
     # ---- the bound
 

@@ -13,7 +13,7 @@ from scaling.devices import sharding
 from scaling.families import _gan_conv, _gan_dcgan, _gan_ladder, _gan_losses, _gan_tokens
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
 from scaling.families._gan_augment import POLICIES, augment
-from scaling.families._pictures import great_circles
+from scaling.families._pictures import great_circles, random_images
 from scaling.families._sums import mean_of
 from scaling.fields import ConfigError, check_fields, convert_fields, how, shown, static
 from scaling.nn import convolution
@@ -130,14 +130,7 @@ class GAN:
         return {name: mean_of(x) for name, x in found.items()}
 
     def example_batch(self, batch_size, key):
-        shape = (batch_size, self.image_size, self.image_size, self.channels)
-        images = jax.random.randint(key, shape, 0, self.levels).astype(jnp.uint8)
-        batch = {"image": images, "example": jnp.arange(batch_size, dtype=jnp.int32)}
-        if self.classes:
-            batch["label"] = jax.random.randint(key, (batch_size,), 0, self.classes)
-        if self.caption:
-            batch["caption"] = jax.random.randint(key, (batch_size, self.caption), 0, 256)
-        return batch
+        return random_images(self, batch_size, key)
 
     # ---- images
 

@@ -13,6 +13,7 @@ from flax import nnx
 from scaling import nn
 from scaling.families import _vae_examine, _vae_pictures, _vae_sizes
 from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisors, ladder_arguments
+from scaling.families._pictures import random_images
 from scaling.families._sums import excess_of, mean_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
 from scaling.families._vae_network import network
@@ -195,14 +196,7 @@ class VAE:
         return _vae_pictures.draw_pictures(self, params, batch, key)
 
     def example_batch(self, batch_size, key):
-        shape = (batch_size, self.image_size, self.image_size, self.channels)
-        batch = {"image": jax.random.randint(key, shape, 0, self.levels).astype(jnp.uint8),
-                 "example": jnp.arange(batch_size, dtype=jnp.int32)}
-        if self.classes:
-            batch["label"] = jax.random.randint(key, (batch_size,), 0, self.classes)
-        if self.caption:
-            batch["caption"] = jax.random.randint(key, (batch_size, self.caption), 0, 256)
-        return batch
+        return random_images(self, batch_size, key)
 
     @property
     def dimensions(self) -> int:

@@ -226,6 +226,14 @@ def test_the_plan_has_pairs_of_both_optimisers_at_the_same_data():
         assert (muon.family, muon.data, muon.seed) == (adamw.family, adamw.data, adamw.seed)
 
 
+def test_speed_ups_that_bend_have_a_wider_interval():
+    fade, flops = module("fade"), np.array([1e10, 4e10, 1.6e11, 6.4e11, 2.6e12])
+    found = [fade.bent(pd.DataFrame({"flops": flops, "speedup": speedup}), 40) for speedup in (
+        [3.0, 2.0, 1.7, 1.2, 1.0], [1.5, 3.0, 1.2, 2.8, 1.3], [np.nan, np.nan, np.nan, 2.0, 1.0])]
+    assert found[0].high < 0 < found[1].high and found[1].low < 0 and np.isnan(found[2].low)
+    assert [fade.CLAIM.rules["trend"].decide(each) for each in found] == [REPRODUCED, UNDECIDED, UNDECIDED]
+
+
 @pytest.mark.parametrize("name", ["transformer", "vae"])
 def test_fading_is_judged_by_the_slope_of_the_speed_up(name):
     def verdict(first, per_decade, seed):

@@ -8,6 +8,7 @@ import numpy as np
 from scaling.data import contents, records, tokenizers
 from scaling.data.examples import SPLIT, Divided, Example, document_numbers, hold_out_documents, padded, texts_of
 from scaling.data.functions import find_packages
+from scaling.data.noise import Corruption
 from scaling.data.table import TableSource
 from scaling.fields import DataError, nearest
 from scaling.store.prepared import data_directory, preparing
@@ -23,8 +24,8 @@ class LabelledSource(TableSource):
 
 
 def load_labelled(name: str, fields: str = "text,label", tokenizer: str = "bytes", length: int = 128, classes: int = 16,
-                  batch: int = 16, unique_examples: int = 0, data_dir: str | os.PathLike | None = None,
-                  progress: bool = True) -> LabelledSource:
+                  batch: int = 16, unique_examples: int = 0, noise: float = 0.0, dirty: float = 1.0,
+                  data_dir: str | os.PathLike | None = None, progress: bool = True) -> LabelledSource:
     """The source of texts with labels called `name`. A batch is {"text": int32 [batch, length], "label": int32 [batch]}.
 
     A text is its tokens, cut where it is longer than `length` - 1, a 0 that ends it, and zeros. Evaluation also has
@@ -40,12 +41,14 @@ def load_labelled(name: str, fields: str = "text,label", tokenizer: str = "bytes
         there are.
       batch: examples in a (global) batch.
       unique_examples: how many training examples to use, the first ones of the fixed order; 0 for all.
+      noise, dirty: the share of the labels of dirty training examples that are random, and the share of examples that are
+        dirty; see `scaling.data.noise`.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
       progress: whether to show progress bars.
 
     Raises DataError where there are no such texts, or fewer than asked for; DiskFull.
     """
-    root = data_directory(data_dir)
+    root, noisy = data_directory(data_dir), Corruption(noise, dirty)
     with preparing(root):
         divided = _find_labelled(name, records.two_fields(fields), classes, root, progress)
         texts = [Example(example.document, example.texts[:1]) for example in divided.train]
@@ -61,7 +64,8 @@ def load_labelled(name: str, fields: str = "text,label", tokenizer: str = "bytes
     described = contents.totals(_sizes(divided.train), {SPLIT: _sizes(known)}, left, [
         f"the most common of {len(labels)} classes, {labels[0]}, has {counts[labels[0]] / len(divided.train):.0%} of them"])
     del train["document"]
-    source = LabelledSource(name, f"{divided.fingerprint} {found.fingerprint} {length} {classes}", train,
+    train["label"] = noisy.add(train["label"], np.arange(len(train["label"])), 0, len(labels))
+    source = LabelledSource(name, f"{divided.fingerprint} {found.fingerprint} {length} {classes}{noisy.identity}", train,
                             {SPLIT: held_out}, batch, unique_examples, described, found)
     source.labels, source.common = tuple(labels), counts[labels[0]] / len(divided.train)
     return source

@@ -59,7 +59,7 @@ def noisy_loss(t, unit, cost=3.0, bend=0.0, harm=0.0):
     return 6 * worth ** -(0.12 * (1 - bend * noise)) * np.where(mixed, 1 + harm, 1.0) + 0 * t[f"{unit}_unique"]
 
 
-@pytest.mark.parametrize("part,unit", [("transformer", "tokens"), ("vae", "examples")])
+@pytest.mark.parametrize("part,unit", [("transformer", "tokens"), ("vae", "examples"), ("labels", "examples")])
 def test_quality_is_reproduced_where_noise_costs_data_alone_and_dirty_data_harm(part, unit):
     def found(**options):
         return verdicts("quality", part, lambda t: noisy_loss(t, unit, **options), 0.004, quality.METRICS[part])

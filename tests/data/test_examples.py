@@ -217,6 +217,20 @@ def test_labels_of_files_are_numbered_by_how_common_they_are(tmp_path):
         load_labelled(classes=1, length=32, **load)
 
 
+def test_noise_replaces_a_share_of_the_labels_of_dirty_training_examples_and_no_evaluated_one(tmp_path):
+    rows = [{"text": f"text number {i}", "label": f"class {i % 8}"} for i in range(2000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    load = {"name": f"labelled:{tmp_path}/rows.jsonl", "classes": 8, "length": 32, "data_dir": tmp_path / "data",
+            "progress": False}
+    clean, noisy, half = (load_labelled(**load, **noise) for noise in ({}, {"noise": 0.4}, {"noise": 0.4, "dirty": 0.5}))
+    assert len({source.fingerprint for source in (clean, noisy, half)}) == 3
+    for source, share in ((noisy, 0.4), (half, 0.2)):
+        moved = source.arrays()["label"] != clean.arrays()["label"]
+        assert moved.mean() == pytest.approx(share * 7 / 8, abs=0.04)
+        np.testing.assert_array_equal(source.arrays()["text"], clean.arrays()["text"])
+        np.testing.assert_array_equal(source.evaluation("document", 0)["label"], clean.evaluation("document", 0)["label"])
+
+
 def test_a_long_text_is_cut_and_ends(tmp_path):
     rows = [{"text": "x" * 100 + str(i), "label": str(i % 2)} for i in range(60)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

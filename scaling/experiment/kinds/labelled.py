@@ -3,7 +3,7 @@
 import dataclasses
 
 from scaling import data
-from scaling.experiment.kinds._kind import FEEDS, MOST
+from scaling.experiment.kinds._kind import FEEDS, MOST, check_noise
 from scaling.experiment.kinds._sequences import Sequences
 from scaling.fields import how, knob, static
 
@@ -20,9 +20,15 @@ class Labelled(Sequences):
     batch: int = static(16, least=1, most=2**24)  # examples per step
     examples: int = knob(2**14, least=1, most=MOST)  # D: examples seen; steps = examples / batch
     unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique, which is the number of labels; 0 is all
+    noise: float = static(0.0, later=True, least=0, most=1)  # share of training labels that random ones replace
+    dirty: float = static(1.0, later=True, least=0, most=1)  # share of training examples whose labels have the noise
     feed: str = how("resident", choices=FEEDS)
     data_dir: str = how("")
     evaluation_examples: int = static(1024, least=0, most=2**31 - 1)  # examples of each evaluation set; 0 is all
+
+    def check(self):
+        check_noise(self.noise, self.dirty)
+        super().check()
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
@@ -30,7 +36,7 @@ class Labelled(Sequences):
 
     def source_fields(self) -> dict:
         """Arguments of `scaling.data.load_labelled`. Equal arguments give the same source."""
-        names = ("name", "fields", "tokenizer", "length", "classes", "batch", "unique_examples")
+        names = ("name", "fields", "tokenizer", "length", "classes", "batch", "unique_examples", "noise", "dirty")
         return {name: getattr(self, name) for name in names} | {"data_dir": self.data_dir or None}
 
     def _load(self):

@@ -5,15 +5,15 @@
 
 Names of text: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network needed),
   `tfds:<name>[/<config>]` (any TFDS text data set), `text:<file, folder or glob>` (one's own files: plain text in any
-  encoding, JSON lines, Parquet, compressed or not), and teachers, whose entropy is known: `zipf`, `hmm`, `grammar`,
-  `repeats`, with fields such as `zipf:1.5,contexts=4096`.
+  encoding, JSON lines, Parquet, compressed or not), teachers, whose entropy is known: `zipf`, `hmm`, `grammar`, `repeats`,
+  with fields such as `zipf:1.5,contexts=4096`, and `pixels[/<levels>]:<images>` (images as tokens, pixel by pixel).
 
     source = load_images("glyphs/letters", size=16, batch=64)
     source.batch(seed=0, step=3)["image"]          # uint8 [64, 16, 16, 1]
 
 Names of images: `glyphs` and `glyphs/<set>` (an endless stream of rendered characters, from the fonts inside
-  matplotlib), `tfds:<name>[/<config>]` (any TFDS image data set), `images:<file, folder or glob>` (one's own files),
-  `teacher` (images of a few levels, whose entropy is known).
+  matplotlib), `fashion_mnist` and `digits` (from packages), `tfds:<name>[/<config>]` (any TFDS image data set),
+  `images:<file, folder or glob>` (one's own files), `teacher` (images of a few levels, whose entropy is known).
 
     source = load_pairs("docstrings", source_length=256, length=64, batch=16)
     source.batch(seed=0, step=3)["target"]         # int32 [16, 65]

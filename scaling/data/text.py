@@ -6,6 +6,7 @@ from scaling.data import blocks, corpus, tokenizers, windows
 from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
 from scaling.data.noise import Corruption
+from scaling.data.pixels import Pixels, PixelSource, pixels_of
 from scaling.data.source import TextSource
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
@@ -13,10 +14,12 @@ from scaling.store.prepared import data_directory, preparing
 
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
-              field: str = "", storage: str = "mapped", noise: float = 0.0, dirty: float = 1.0) -> TextSource | TokenStream:
+              field: str = "", storage: str = "mapped", noise: float = 0.0,
+              dirty: float = 1.0) -> TextSource | TokenStream | PixelSource:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
-    Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`.
+    Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`. Those of
+    `pixels:<images>` are the pixels of images in raster order; see `scaling.data.pixels`.
 
     Args:
       name: a corpus; `scaling.data` lists the kinds of names.
@@ -44,14 +47,15 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
     if storage not in blocks.STORAGES:
         raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
     noisy = Corruption(noise, dirty)
-    if teacher := token_teacher(name):
+    if numbers := token_teacher(name) or pixels_of(name):
         if noisy:
-            raise DataError(f"data.noise={noise} is for text, and the tokens of {name} are drawn by a teacher; write "
-                            "data.noise=0")
+            raise DataError(f"data.noise={noise} is for text, and {name} has none; write data.noise=0")
         if encoding or field:
             raise DataError(f"data.encoding and data.field say how files of text:... are read, and {name} has none; leave "
                             "them empty")
-        return TokenStream(name, teacher, length, batch, unique_tokens)
+        if isinstance(numbers, Pixels):
+            return PixelSource(name, numbers, length, batch, unique_tokens, data_dir, progress)
+        return TokenStream(name, numbers, length, batch, unique_tokens)
     root = data_directory(data_dir)
     with preparing(root):
         found = corpus.find_corpus(name, root, progress, encoding, field)

@@ -20,7 +20,7 @@ def compares_with_ngrams(experiment) -> bool:
     """Whether n-gram models are a baseline of an experiment: it is on text, and neither one of n-gram models itself nor of
     models of masked tokens, whose bits per byte are those of no likelihood."""
     data = experiment.data
-    return isinstance(data, Text) and data.teacher is None and not isinstance(experiment.family, (Masked, NGram))
+    return isinstance(data, Text) and data.numbers is None and not isinstance(experiment.family, (Masked, NGram))
 
 
 def ngram_scores(runner, experiment, sizes: Iterable[int]) -> list[dict[str, float]]:

@@ -66,7 +66,7 @@ class RestoredRun:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of a run on text. Bytes need no data; others come with the source."""
         data = self.experiment.data
-        return Bytes() if data.tokenizer == Bytes.name and data.teacher is None else self.source.tokenizer
+        return Bytes() if data.tokenizer == Bytes.name and data.numbers is None else self.source.tokenizer
 
     @property
     def generates(self) -> str:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from scaling import data, evaluate
 from scaling.data.blocks import STORAGES
 from scaling.data.known.names import token_teacher
+from scaling.data.pixels import pixels_of, side_of
 from scaling.evaluate.text_judge import FEWEST, MEASURED_CODE, MEASURED_TEXT
 from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise, count_tokens
 from scaling.fields import ConfigError, how, knob, shown, static
@@ -15,7 +16,8 @@ from scaling.fields import ConfigError, how, knob, shown, static
 class Text(DataKind):
     """Text as windows of tokens. D is counted in tokens."""
 
-    name: str = static("pycode/stdlib")  # also pycode/environment, tfds:<name>, text:<files>, zipf, hmm, grammar, repeats
+    # also pycode/environment, tfds:<name>, text:<files>, pixels:<images>, zipf, hmm, grammar, repeats
+    name: str = static("pycode/stdlib")
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
     tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
@@ -38,9 +40,11 @@ class Text(DataKind):
 
     def check(self):
         self.family_fields()
-        if self.noise and self.teacher:
-            raise ConfigError(f"data.noise={self.noise} is for text, and the tokens of data.name={self.name} are drawn by "
-                              "a teacher; write data.noise=0")
+        if pixels_of(self.name):
+            side_of(self.length)
+        if self.noise and self.numbers:
+            raise ConfigError(f"data.noise={self.noise} is for text, and data.name={self.name} has none; write "
+                              "data.noise=0")
         for name, what in (("unique_tokens", "train on"), ("evaluation_tokens", "evaluate on")):
             if 0 < getattr(self, name) < self.length:
                 raise ConfigError(f"data.{name}={getattr(self, name)} is less than one sequence of data.length="
@@ -52,7 +56,7 @@ class Text(DataKind):
     def _check_samples(self):
         if 0 < self.samples < FEWEST:
             raise ConfigError(f"data.samples={self.samples} are too few to judge; write at least {FEWEST}, or 0 for none")
-        if self.samples and self.teacher:
+        if self.samples and self.numbers:
             raise ConfigError(f"data.samples={self.samples} are judged as text, and data.name={self.name} gives tokens "
                               "without text; write data.samples=0")
         if self.sample_length > self.length:
@@ -71,16 +75,21 @@ class Text(DataKind):
     def teacher(self):
         return token_teacher(self.name)
 
+    @property
+    def numbers(self):
+        """What gives tokens that stand for no text: a teacher, or pixels; None for text."""
+        return self.teacher or pixels_of(self.name)
+
     def vocabulary(self, source):
-        return f"tokens of {self.name}" if self.teacher else f"tokenizer {source.tokenizer.fingerprint}"
+        return f"tokens of {self.name}" if self.numbers else f"tokenizer {source.tokenizer.fingerprint}"
 
     def family_fields(self) -> dict:
         """The family's fields that the data determine, so that no config sets them twice."""
-        if teacher := self.teacher:
+        if numbers := self.numbers:
             if self.tokenizer != "bytes":
                 raise ConfigError(f"data.tokenizer={shown(self.tokenizer)} has no text to divide, since data.name="
                                   f"{self.name} gives tokens; leave it out")
-            return {"length": self.length, "vocab": teacher.vocab} | teacher.family_fields()
+            return {"length": self.length, "vocab": numbers.vocab} | numbers.family_fields()
         return {"length": self.length, "vocab": count_tokens(self.tokenizer)}
 
     def source_fields(self) -> dict:

@@ -56,7 +56,7 @@ def at_step(run: RestoredRun, step: int) -> RestoredRun:
 
 
 def kept_of(run: RestoredRun) -> Iterator[KeptStep]:
-    """The checkpoints of earlier steps that are kept of a run. Those of a trunk are of all runs that branch off it later."""
+    """The checkpoints of earlier steps that are kept of a run; those of a trunk are of all runs that leave it later."""
     own, last, shared = _but_length(run.experiment), run.experiment.steps, optim.cooldown_start(run.experiment)
     workdir = run.runner.workdir
     for pattern in ("trunks/*", "checkpoints/*/trunk", f"checkpoints/*/branch-{last}"):

@@ -227,13 +227,13 @@ class RestoredRun:
             batch = numbered({name: np.asarray(x)[first:first + size] for name, x in examples.items()}, first)
             metrics = evaluate(self.params, batch, jax.random.key(0))  # the key of every evaluation
             if "loss" not in metrics:
-                raise RestoreError(f"run {self.fingerprint} is of the family {families.name(self.family)}, which has no loss "
-                                   f"of an example; it evaluates {', '.join(sorted(metrics))}")
+                raise RestoreError(f"run {self.fingerprint} is of the family {families.name(self.family)}, which has no "
+                                   f"loss of an example; it evaluates {', '.join(sorted(metrics))}")
             found.append(np.asarray(metrics["loss"].over / metrics["loss"].under, np.float32))
         return np.concatenate(found)
 
     def logits(self, tokens, source=None) -> np.ndarray:
-        """The logits of the token that follows each of `tokens`, integer [S] or [B, S]: float32 [S, vocab] or [B, S, vocab].
+        """The logits of the token after each of `tokens`, integer [S] or [B, S]: float32 [S, vocab] or [B, S, vocab].
 
         A family that writes a text given another one also takes that, `source`, integer [R] or [B, R]; `tokens` are those
         of the target so far, and begin with 0.

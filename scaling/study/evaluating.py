@@ -32,7 +32,7 @@ def with_data(run: RestoredRun, name: str | None = None, units: int | None = Non
     own, theirs = (each.experiment.data.vocabulary(each) for each in (run, other))
     if own != theirs and own.startswith("tokenizer"):
         raise RestoreError(f"{cannot}, because the tokenizers do not match: the {data.tokenizer} of {data.name} was "
-                           f"trained on that text, and {name} has another; name a run with data.tokenizer=bytes, or its own data")
+                           f"trained on that text, and {name} has another; write {data.name}, or a run on bytes")
     if own != theirs:
         raise RestoreError(f"{cannot}: the model knows {own}, and these data have {theirs}; write other data")
     return other

@@ -69,7 +69,8 @@ def test_an_evaluation_on_the_runs_own_data_is_its_record_and_is_made_once(comma
     status, out, _ = command("--run=N=6e3")
     assert status == 0 and f"exists already, and was not made again: {found['path']}" in out
     shown = next(line for line in out.splitlines() if line.startswith("  bits_per_byte "))
-    assert words.with_error(found["metrics"]["bits_per_byte"], found["metrics"]["bits_per_byte_se"]) in shown and "±" in shown
+    wanted = words.with_error(*(found["metrics"][name] for name in ("bits_per_byte", "bits_per_byte_se")))
+    assert wanted in shown and "±" in wanted
     assert files.epath.Path(found["path"]).read_bytes() == before
     assert {path: path.read_bytes() for path in (text / "records").iterdir()} == records
 
@@ -109,7 +110,8 @@ def test_tokenizers_must_match(text, noise, corpus):
 
 @pytest.mark.parametrize("argv, status, says", [
     (["--units=1"], 1, "--units=1 is less than one sequence"),
-    (["--units=999999999"], 1, "write at most that, or 0 for all"), (["--run=zz"], 1, "there are: "), (["--checkpoint=1"], 1, "only its last step"), (["--data=zip"], 1, "zip"),
+    (["--units=999999999"], 1, "write at most that, or 0 for all"), (["--run=zz"], 1, "there are: "),
+    (["--checkpoint=1"], 1, "only its last step"), (["--data=zip"], 1, "zip"),
     (["--units=-1"], 2, "units"), (["extra"], 2, "unexpected argument 'extra'"), (["--unit=3"], 2, "unit")])
 def test_a_mistake_of_evaluation_is_one_sentence(command, argv, status, says):
     done, out, said = command(*argv)

@@ -1,4 +1,4 @@
-"""`pip install -e .` installs the package; extras add tests, accelerators and Weights & Biases."""
+"""`pip install -e .` installs the package and the command `scaling`; extras add tests, accelerators and more."""
 
 import pathlib
 import tomllib
@@ -18,6 +18,7 @@ setuptools.setup(
     project_urls={"Source": REPOSITORY} if REPOSITORY else {},
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
+    entry_points={"console_scripts": ["scaling = experiments.__main__:main"]},
     package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"]},
     install_requires=[
         "absl-py>=2.1",

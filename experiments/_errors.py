@@ -17,10 +17,12 @@ def expected() -> tuple[type[Exception], ...]:
     from scaling.fields import ConfigError, DataError, EvaluateError
     from scaling.results import logs, records
     from scaling.store import checkpoint, files
+    from scaling.study.prompts import PromptError
     from scaling.study.restored import RestoreError
 
-    return (ConfigError, DataError, EvaluateError, RestoreError, checkpoint.CheckpointError, checkpoint.NoCheckpoint,
-            files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError, records.RecordError)
+    return (ConfigError, DataError, EvaluateError, PromptError, RestoreError, checkpoint.CheckpointError,
+            checkpoint.NoCheckpoint, files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError,
+            records.RecordError)
 
 
 def in_flags(text: str) -> str:

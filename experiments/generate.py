@@ -3,12 +3,16 @@
     python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --tokens=200 --temperature=.8 --top_p=.95
     python -m experiments.generate --workdir=runs/quickstart --run=031f --prompt='import ' --samples=4 --seed=1
     python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --beam=8 --length_penalty=1
-    python -m experiments.generate --workdir=runs/gan --samples=64 --output=grid.png
+    python -m experiments.generate --workdir=runs/translation --source='Where is it?' --beam=4 --json
+    python -m experiments.generate --workdir=runs/gan --run=N=3e5 --samples=64 --label=7 --output=grid.png
 
---run is "best" (the best run of the study, its target included), a fingerprint, or the start of a fingerprint. The family
-of the run decides what it generates. A family of text prints the prompt and its continuation token by token; several
-samples follow each other, each under a line with its number. A family of images writes a grid of them as one PNG, by
-default WORKDIR/generated/<run>-seed<seed>-<samples>.png.
+--run is "best" (the best run of the study, its target included), "N=3e5" (the best of the runs nearest to so many
+non-embedding parameters), a fingerprint, or the start of one. The family of the run decides what it generates. A family of
+text prints the prompt and its continuation token by token; several samples follow each other, each under a line with its
+number. One that writes a text given another one takes that as --source, and prints what it writes alone. --stop ends a text
+before a string, such as $'\\n\\n', and may be repeated. A family of images writes a grid of them as one PNG, by default
+WORKDIR/generated/<run>-seed<seed>-<samples>.png. Without --label (a number or a name) and --caption, image i has those of
+image i of the evaluation data, if the family reads any. --json prints one line of JSON instead, with all texts or the path.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
@@ -20,6 +24,7 @@ Flags can come from the environment, such as SCALING_WORKDIR; the command line w
 be read or cannot do what was asked; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
+import hashlib
 import os
 import sys
 
@@ -34,13 +39,17 @@ from etils import epath  # noqa: E402
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import expected  # noqa: E402
+from scaling import families  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
+from scaling.experiment import Pairs  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
+from scaling.results import tuned  # noqa: E402
 from scaling.store import files  # noqa: E402
+from scaling.study import prompts  # noqa: E402
 from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run generates.")
-_RUN = flags.DEFINE_string("run", "best", "best, the fingerprint of a run, or the start of one that fits one run only.")
+_RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
 _SAMPLES = flags.DEFINE_integer("samples", None, "How many texts or images; by default 1 text or 32 images.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same samples.", 0, 2**31 - 1)
 _PROMPT = flags.DEFINE_string("prompt", None, "Text: what the run continues; empty begins a new document.")
@@ -51,6 +60,11 @@ _TOP_P = flags.DEFINE_float(
     "top_p", 1.0, "Text: sample among the fewest tokens whose probabilities reach p, above 0; 1 is all.", 0.0, 1.0)
 _BEAM = flags.DEFINE_integer("beam", None, "Text: search for a likely text with a beam of so many, in place of samples.", 1)
 _LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "Text, with --beam: above 0 it favours longer texts.", 0.0)
+_SOURCE = flags.DEFINE_string("source", None, "Text given another one, such as a translation: what it is written from.")
+_STOP = flags.DEFINE_multi_string("stop", [], "Text: a string before which a text ends; may be repeated.")
+_LABEL = flags.DEFINE_string("label", None, "Images: the label of all of them, a number or a name that the data have.")
+_CAPTION = flags.DEFINE_string("caption", None, "Images: the caption of all of them.")
+_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, what was asked for, and the texts or the path.")
 _OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
 
 COLUMNS = 8  # images of a row
@@ -79,48 +93,86 @@ def main(argv):
 
 
 def write_texts(run: RestoredRun):
-    if _PROMPT.value is None:
-        raise flags.Error(f"{run} continues text: give it a --prompt")
-    if _OUTPUT.value:
-        raise flags.Error(f"{run} continues text, which is printed: --output is for images")
+    prompt = _given_text(run)
+    for flag, value in ((_OUTPUT, _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
+        if value is not None:
+            raise flags.Error(f"{run} writes text, which is printed: --{flag.name} is for images")
+    stop = (prompts.END, *_STOP.value)
     if _BEAM.value:
-        return write_likely_text(run)
+        return write_likely_text(run, prompt, stop)
     if _LENGTH_PENALTY.present:
         raise flags.Error("--length_penalty is for beam search: add --beam, such as --beam=4")
     samples = _SAMPLES.value or 1
+    options = {"tokens": _TOKENS.value, "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value or None,
+               "top_p": None if _TOP_P.value == 1 else _TOP_P.value, "seed": _SEED.value}
+    if _JSON.value:
+        texts = ["".join(run.stream(prompt, sample=sample, stop=stop, **options)) for sample in range(samples)]
+        return print_json(run, {**_given(), "stop": _STOP.value, **options, "texts": texts})
+    shown = _PROMPT.value or ""
     for sample in range(samples):
-        pieces = run.stream(_PROMPT.value, tokens=_TOKENS.value, temperature=_TEMPERATURE.value, top_k=_TOP_K.value or None,
-                            top_p=None if _TOP_P.value == 1 else _TOP_P.value, seed=_SEED.value, sample=sample)
+        pieces = run.stream(prompt, sample=sample, stop=stop, **options)
         first = next(pieces, "")  # before anything is printed, since the prompt may be refused
         if samples > 1:
             print(f"--- sample {sample + 1} of {samples}")
-        print(_PROMPT.value + first, end="", flush=True)
+        print(shown + first, end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
         print(flush=True)
 
 
-def write_likely_text(run: RestoredRun):
+def _given_text(run: RestoredRun) -> str:
+    """The text that the run reads: --prompt or, where it writes a text given another one, --source."""
+    rewrites = isinstance(run.experiment.data, Pairs)
+    if _SOURCE.value is not None and not rewrites:
+        raise flags.Error(f"{run} continues text: give it a --prompt in place of --source")
+    if _SOURCE.value is not None and _PROMPT.value is not None:
+        raise flags.Error("--source and --prompt are the same here: give one of them")
+    given = _PROMPT.value if _SOURCE.value is None else _SOURCE.value
+    if given is None:
+        raise flags.Error(f"{run} writes a text given another one: give it a --source" if rewrites else
+                          f"{run} continues text: give it a --prompt")
+    return given
+
+
+def _given() -> dict:
+    return {"prompt": _PROMPT.value} if _SOURCE.value is None else {"source": _SOURCE.value}
+
+
+def write_likely_text(run: RestoredRun, prompt: str, stop):
     for flag in (_SAMPLES, _SEED, _TEMPERATURE, _TOP_K, _TOP_P):
         if flag.present:
             raise flags.Error(f"--beam finds one text and draws nothing at random: leave out --{flag.name}")
-    [text] = run.beam_search([_PROMPT.value], tokens=_TOKENS.value, beam=_BEAM.value, length_penalty=_LENGTH_PENALTY.value)
-    print(_PROMPT.value + text, flush=True)
+    options = {"tokens": _TOKENS.value, "beam": _BEAM.value, "length_penalty": _LENGTH_PENALTY.value}
+    texts = run.beam_search([prompt], stop=stop, **options)
+    if _JSON.value:
+        return print_json(run, {**_given(), "stop": _STOP.value, **options, "texts": texts})
+    print((_PROMPT.value or "") + texts[0], flush=True)
 
 
 def write_images(run: RestoredRun):
-    if _PROMPT.value is not None:
-        raise flags.Error(f"{run} draws images: --prompt is for text")
-    samples = _SAMPLES.value or 32
-    name = f"{run.fingerprint}-seed{_SEED.value}-{samples}.png"
+    for flag, value in ((_PROMPT, _PROMPT.value), (_SOURCE, _SOURCE.value), (_STOP, _STOP.value or None)):
+        if value is not None:
+            raise flags.Error(f"{run} draws images: --{flag.name} is for text")
+    samples, asked = _SAMPLES.value or 32, {"label": _LABEL.value, "caption": _CAPTION.value}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    named = f"-{hashlib.sha256(files.dumps(asked).encode()).hexdigest()[:8]}" if asked else ""
+    name = f"{run.fingerprint}-seed{_SEED.value}-{samples}{named}.png"
     path = epath.Path(_OUTPUT.value or epath.Path(_WORKDIR.value) / "generated" / name).expanduser()
-    images = run.sample(samples, _SEED.value)
+    images = run.sample(samples, _SEED.value, **asked)
     columns = min(samples, COLUMNS)
     rows = -(-samples // columns)
     blank = np.full((rows * columns - samples, *images.shape[1:]), run.family.levels // 2, np.uint8)
     grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
     write_once(path, image_grid(grid, run.family.levels))
+    if _JSON.value:
+        return print_json(run, {**asked, "samples": samples, "seed": _SEED.value, "output": os.fspath(path)})
     print(path)
+
+
+def print_json(run: RestoredRun, made: dict):
+    """One line: which run it is, what was asked of it, and what it made."""
+    about = {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
+    print(files.dumps({**about, **made}), flush=True)
 
 
 def write_once(path: epath.Path, content: bytes):

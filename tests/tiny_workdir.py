@@ -7,31 +7,36 @@ from scaling.store.progress import Progress
 from scaling.sweeps.runner import Runner, TrainingOptions
 
 
-def text_workdir(path, corpus, target=True):
+def text_workdir(path, corpus, target=True, options=None):
     """Two Transformers in the sweep and, if asked for, a target, on the text files of the folder `corpus`."""
     base = experiment.from_config(experiment.config("transformer")).replace({
         "data.name": f"text:{corpus}/*.txt", "data.length": 32, "data.batch": 8, "data.tokens": 2560,
         "data.evaluation_tokens": 1024, "optim.warmup": 2, "seed": 3})
     base = base.replace({"family": type(base.family).ladder(5e3, length=32)})
     longer = base.replace({"data.tokens": 5120, "optim.learning_rate": 8e-3})
-    _train(path, grid(base, {"optim.learning_rate": [4e-3, 8e-3]}), longer if target else None)
+    _train(path, grid(base, {"optim.learning_rate": [4e-3, 8e-3]}), longer if target else None, options)
     files.write_json(path / "study.json", {"metric": "bits_per_byte", "unit": "tokens"})
     return path
 
 
 def image_workdir(path):
+    """The run of `image_experiment`."""
+    _train(path, [image_experiment()])
+    return path
+
+
+def image_experiment():
     """One VAE of letters, conditioned on the character, whose samples are judged; the body that compiles fastest."""
     config = experiment.config("vae", **{
         "family.size": 1e4, "family.body": "linear", "family.layers": 1, "family.width": 16, "family.components": 1,
         "data.name": "glyphs/letters", "data.batch": 8, "data.levels": 16, "data.examples": 64,
         "data.evaluation_examples": 64, "data.samples": 128, "data.features": "pca", "data.label": "character",
         "data.classes": 62, "optim.warmup": 2, "optim.ema": 0.9})
-    _train(path, [experiment.from_config(config)])
-    return path
+    return experiment.from_config(config)
 
 
-def _train(path, sweep, target=None):
-    job, progress = Runner(files.open_workdir(path), TrainingOptions()), Progress(1, silent=True)
+def _train(path, sweep, target=None, options=None):
+    job, progress = Runner(files.open_workdir(path), options or TrainingOptions()), Progress(1, silent=True)
     job.run(job.plan(sweep, len(sweep)), progress)
     if target is not None:
         job.run(job.plan([target], 1, "target"), progress)

@@ -1,6 +1,6 @@
-"""Prompts: texts as the tokens that a model continues, and which of them a model can continue."""
+"""Prompts: texts as the tokens that a model continues, which of them a model can continue, and where that ends."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -49,3 +49,32 @@ def check_prompts(prompts: Iterable[str], family, tokenizer: Tokenizer) -> None:
             raise PromptError(f"the prompt {prompt[:40]!r} has {len(encoded)} tokens, and learned positions end at "
                               f"{left + len(encoded)}: shorten it to {left + len(encoded) - 1}, or write "
                               "family.positions=rotary")
+
+
+def split_stops(stop: Sequence[int | str]) -> tuple[list[int], list[str]]:
+    """(the tokens, the strings) before which a text ends. Raises PromptError for an empty string."""
+    strings = [each for each in stop if isinstance(each, str)]
+    if "" in strings:
+        raise PromptError("a text cannot end before the empty string '': leave it out")
+    return [each for each in stop if not isinstance(each, str)], strings
+
+
+def before_stops(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a text up to the first of `stops`, which may begin in one piece and end in another.
+
+    What may be the beginning of a stop is held back until the next piece says whether it is.
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        ends = [place for stop in stops if (place := held.find(stop)) >= 0]
+        if ends:
+            if held[:min(ends)]:
+                yield held[:min(ends)]
+            return
+        kept = max((size for stop in stops for size in range(1, len(stop)) if held.endswith(stop[:size])), default=0)
+        if held[:len(held) - kept]:
+            yield held[:len(held) - kept]
+        held = held[len(held) - kept:]
+    if held:
+        yield held

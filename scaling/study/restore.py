@@ -1,15 +1,18 @@
 """Finding a finished run in a workdir and reading it.
 
-    run = scaling.restore("runs/quickstart")          # the best run; or a fingerprint, or the start of one
+    run = scaling.restore("runs/quickstart")            # the best run; or a fingerprint, or the start of one
+    run = scaling.restore("runs/quickstart", "N=3e5")   # the best of the runs nearest to so many parameters
     texts = run.generate(["def ", "class "], tokens=200, temperature=0.8)
     metrics = run.evaluate()
 
 A run is read from its record and its parameters. Its data are loaded when something first needs them.
 """
 
+import math
 import os
 
 import jax
+import numpy as np
 from etils import epath
 
 from scaling import experiment as experiments
@@ -17,26 +20,31 @@ from scaling.devices import chips
 from scaling.fields import nearest
 from scaling.results import metrics, planned, records, tuned
 from scaling.store import checkpoint, files
+from scaling.study import kept
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.sweeps.runner import Runner, TrainingOptions
 
 
-def restore(workdir, run: str = "best") -> RestoredRun:
-    """A finished run of `workdir`: "best", a fingerprint, or the start of a fingerprint that fits one run only.
+def restore(workdir, run: str = "best", step: int | None = None) -> RestoredRun:
+    """A finished run of `workdir`: "best", "N=3e5", a fingerprint, or the start of a fingerprint that fits one run only.
 
-    The best run is the one with the best value of the study's metric, the target included. Raises RestoreError where
-    there is no such run, or its record or parameters are missing or damaged, and WorkdirError where `workdir` is no
-    directory.
+    The best run is the one with the best value of the study's metric, the target included, and "N=3e5" the best of the runs
+    whose number of non-embedding parameters is nearest to that, by ratio. With `step` the run has the parameters of an
+    earlier step, where a checkpoint of it was kept; see `scaling.study.kept`.
+
+    Raises RestoreError where there is no such run or step, or its record or parameters are missing or damaged, and
+    WorkdirError where `workdir` is no directory.
     """
     chips.leave_absent_tpus_alone()
     runner = Runner(epath.Path(workdir).expanduser(), TrainingOptions())
-    fingerprint = best(runner.workdir) if run == "best" else find_run(runner.records, run)
+    fingerprint = choose_run(runner.records, run)
     try:
         record = runner.records.read(fingerprint)
     except KeyError:
         raise RestoreError(f"the record of {fingerprint} in {_shown(runner)} is damaged; run the study again to "
                            "train it anew") from None
-    return restore_record(runner, record)
+    restored = restore_record(runner, record)
+    return restored if step is None else kept.at_step(restored, step)
 
 
 def restore_record(runner: Runner, record: dict) -> RestoredRun:
@@ -60,10 +68,24 @@ def restore_record(runner: Runner, record: dict) -> RestoredRun:
     return RestoredRun(record, experiment, params, runner)
 
 
-def best(workdir) -> str:
+def choose_run(recorded: records.Records, run: str) -> str:
+    """The fingerprint of the run that `run` names, as in `restore`."""
+    if run == "best":
+        return best(recorded.workdir)
+    if not run.startswith("N="):
+        return find_run(recorded, run)
+    try:
+        size = float(run.removeprefix("N="))
+    except ValueError:
+        size = math.nan
+    return best(recorded.workdir, size)
+
+
+def best(workdir, size: float | None = None) -> str:
     """The fingerprint of the run with the best value of the study's metric, among those that did not diverge.
 
-    The metric is the one in study.json, or, before that is written, the first known one that the records hold.
+    The metric is the one in study.json, or, before that is written, the first known one that the records hold. With `size`
+    only the runs take part whose non-embedding parameters are nearest to it by ratio.
     """
     workdir = epath.Path(workdir).expanduser()
     table, _ = planned.load_planned(workdir)
@@ -81,8 +103,20 @@ def best(workdir) -> str:
     finished = tuned.clean(table, metric).dropna(subset=[metric])
     if finished.empty:
         raise RestoreError(f"every finished run in {os.fspath(workdir)} diverged; name one by its fingerprint")
+    if size is not None:
+        finished = _of_size(finished, size, os.fspath(workdir))
     order = finished.sort_values(metric, ascending=not metrics.find_metric(metric).rises, kind="stable")
     return order["fingerprint"].iloc[0]
+
+
+def _of_size(table, size: float, workdir: str):
+    """The runs of a table whose size, merged as in `tuned.merge_levels`, is nearest to `size`."""
+    sizes = tuned.merge_levels(table[tuned.PARAMS])
+    if not 0 < size < math.inf:
+        there = ", ".join(f"N={float(f'{n:.3g}'):g}" for n in sorted(sizes.dropna().unique()))
+        raise RestoreError(f"N= takes a number of non-embedding parameters above 0; runs in {workdir} have {there}")
+    away = np.abs(np.log(sizes / size))
+    return table[away == away.min()]
 
 
 def find_run(recorded: records.Records, start: str) -> str:
@@ -99,8 +133,8 @@ def find_run(recorded: records.Records, start: str) -> str:
     unfinished = {name.partition("-")[0] for folder in ("params", "logs") for name in _names(recorded.workdir / folder)}
     if start and any(name.startswith(start) for name in unfinished - {*known}):
         raise RestoreError(f"run {start!r} in {workdir} has not finished: it has no record yet")
-    raise RestoreError(f"no finished run in {workdir} is called {start!r}; "
-                       f"{nearest(start, known) if known else 'there is none yet'}")
+    there = f"{nearest(start, known)}; or write best, or N= and a number of parameters" if known else "there is none yet"
+    raise RestoreError(f"no finished run in {workdir} is called {start!r}; {there}")
 
 
 def _names(folder) -> list[str]:

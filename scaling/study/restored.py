@@ -3,7 +3,7 @@
 import codecs
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,13 +12,13 @@ import numpy as np
 
 from scaling import families
 from scaling.data.tokenizers import Bytes, Tokenizer
-from scaling.experiment import Experiment
+from scaling.experiment import Experiment, Pairs, Text
 from scaling.families import _generate
 from scaling.families._beam import beam_search
-from scaling.fields import replace
+from scaling.fields import nearest, replace
 from scaling.figures import words
 from scaling.results import tuned
-from scaling.study.prompts import END, encode_prompt, room_after, what_generates
+from scaling.study.prompts import END, before_stops, encode_prompt, room_after, split_stops, what_generates
 from scaling.sweeps.runner import Runner
 from scaling.training.program import Program
 from scaling.training.step import State, numbered
@@ -38,12 +38,14 @@ class RestoredRun:
     experiment: what determined it; `family` is its family.
     params: {player: parameters}; the averaged ones where the run kept an average.
     runner: finds the data, the judge and the evaluation sets, once for all runs that share it.
+    step: the step that the parameters are of; None is the last one.
     """
 
     record: dict[str, Any]
     experiment: Experiment
     params: Any
     runner: Runner
+    step: int | None = None
 
     def __repr__(self):
         return (f"RestoredRun({self.fingerprint}, {families.name(self.family)} "
@@ -71,57 +73,66 @@ class RestoredRun:
     @property
     def generates(self) -> str:
         """"text" or "images": what the family can generate. RestoreError for a family that generates neither."""
-        return what_generates(self.family) or self._cannot("generate", "text", "images")
+        return what_generates(self.family) or self._cannot("generate", what_generates)
 
     # ---- text
 
     def generate(self, prompts: Sequence[str], *, tokens: int = 200, temperature: float = 1.0, top_k: int | None = None,
-                 top_p: float | None = None, seed: int = 0, stop: Sequence[int] = (END,)) -> list[str]:
+                 top_p: float | None = None, seed: int = 0, stop: Sequence[int | str] = (END,)) -> list[str]:
         """A continuation of each prompt by up to `tokens` tokens, without the prompt.
 
         `temperature`, `top_k` and `top_p` are as in `scaling.families._generate.generate`; temperature 0 always takes the
-        likeliest token. A text ends before the first of the tokens in `stop`, which is by default the end of a document.
-        Text i depends on its prompt, the seed and i, not on the other prompts.
+        likeliest token. A text ends before the first of the tokens and strings in `stop`: by default at the end of a
+        document. Text i depends on its prompt, the seed and i, not on the other prompts.
         """
         if isinstance(prompts, str):
             prompts = [prompts]
         encoded = [self._encode(prompt, tokens, temperature, top_k, top_p) for prompt in prompts]
+        ends, strings = split_stops(stop)
         found = _generate.generate(self.family, self.params, encoded, max_tokens=tokens, temperature=temperature,
-                                   top_k=top_k, top_p=top_p, stop=stop, seed=seed)
-        return [self.tokenizer.decode(text) for text in found]
+                                   top_k=top_k, top_p=top_p, stop=ends, seed=seed)
+        return ["".join(before_stops([self.tokenizer.decode(text)], strings)) for text in found]
 
     def stream(self, prompt: str, *, tokens: int = 200, temperature: float = 1.0, top_k: int | None = None,
-               top_p: float | None = None, seed: int = 0, sample: int = 0, stop: Sequence[int] = (END,)) -> Iterator[str]:
+               top_p: float | None = None, seed: int = 0, sample: int = 0,
+               stop: Sequence[int | str] = (END,)) -> Iterator[str]:
         """Yields the continuation of a prompt piece by piece, as soon as each piece is whole characters.
 
         The pieces together are text number `sample` of `generate([prompt, prompt, ...])` with the same options.
         """
         encoded = self._encode(prompt, tokens, temperature, top_k, top_p)
+        ends, strings = split_stops(stop)
+        drawn = _generate.stream(self.family, self.params, encoded, max_tokens=tokens, temperature=temperature,
+                                 top_k=top_k, top_p=top_p, stop=ends, seed=seed, row=sample)
+        yield from before_stops(self._characters(drawn), strings)
+
+    def _characters(self, tokens) -> Iterator[str]:
+        """The text of tokens, in pieces of whole characters."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token in _generate.stream(self.family, self.params, encoded, max_tokens=tokens, temperature=temperature,
-                                      top_k=top_k, top_p=top_p, stop=stop, seed=seed, row=sample):
+        for token in tokens:
             if piece := decoder.decode(self.tokenizer.to_bytes([token])):
                 yield piece
         if rest := decoder.decode(b"", final=True):
             yield rest
 
     def beam_search(self, prompts: Sequence[str], *, tokens: int = 200, beam: int = 4, length_penalty: float = 0.0,
-                    stop: Sequence[int] = (END,)) -> list[str]:
+                    stop: Sequence[int | str] = (END,)) -> list[str]:
         """A likely continuation of each prompt by up to `tokens` tokens, without the prompt: the best of a beam of texts.
 
         `beam` and `length_penalty` are as in `scaling.families._beam.beam_search`, and `stop` as in `generate`.
         """
+        ends, strings = split_stops(stop)
         encoded = [self._encode(prompt, tokens) for prompt in prompts]
         try:
             found = beam_search(self.family, self.params, encoded, max_tokens=tokens, beam=beam,
-                                length_penalty=length_penalty, stop=stop)
+                                length_penalty=length_penalty, stop=ends)
         except ValueError as error:
             raise RestoreError(str(error)) from None
-        return [self.tokenizer.decode(text) for text in found]
+        return ["".join(before_stops([self.tokenizer.decode(text)], strings)) for text in found]
 
     def _encode(self, prompt, tokens, temperature=1.0, top_k=None, top_p=None):
         if what_generates(self.family) != "text":
-            self._cannot("continue text", "text")
+            self._cannot("continue text", lambda family: what_generates(family) == "text")
         try:
             encoded = encode_prompt(prompt, self.tokenizer)
             _generate.check_request(self.family, [encoded], tokens, temperature, top_k, top_p)
@@ -142,20 +153,22 @@ class RestoredRun:
 
     # ---- images
 
-    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
+    def sample(self, count: int, seed: int = 0, temperature: float = 1.0, *, label: int | str | None = None,
+               caption: str | None = None) -> np.ndarray:
         """`count` images, uint8 [count, H, W, C] with values below `family.levels`.
 
         Image i depends on the seed and on i alone. A conditioned family takes the label or caption of image i of the
-        first evaluation set; see `conditions`. With seed 0 these are the images that the record's distances were measured
-        on. `temperature` multiplies the noise that latents are drawn with; 0 gives the image in the middle.
+        first evaluation set, or `label` (a number, or a name that the data have) and `caption`; see `conditions`. With
+        seed 0 these are the images that the record's distances were measured on. `temperature` multiplies the noise that
+        latents are drawn with; 0 gives the image in the middle.
         """
         if what_generates(self.family) != "images":
-            self._cannot("draw images", "images")
+            self._cannot("draw images", lambda family: what_generates(family) == "images")
         if count < 1:
             raise RestoreError(f"the number of images must be at least 1, not {count}")
         if not 0 <= temperature < math.inf:
             raise RestoreError(f"the temperature must be a number from 0 on, not {temperature}")
-        conditions, options = self.conditions(), {} if temperature == 1 else {"temperature": temperature}
+        conditions, options = self.conditions(label, caption), {} if temperature == 1 else {"temperature": temperature}
         key = jax.random.fold_in(jax.random.key(seed), 1)  # that of `scaling.training.step.sample_batch` for seed 0
         draw, found = jax.jit(self.family.sample), []
         for start in range(0, count, IMAGES_AT_ONCE):
@@ -164,14 +177,92 @@ class RestoredRun:
             found.append(np.asarray(draw(self.params, {**batch, "example": numbers}, key, **options)))
         return np.concatenate(found)[:count]
 
-    def conditions(self) -> dict[str, np.ndarray]:
-        """{"label": [n], "caption": [n, bytes]} of the first evaluation set: what the family is conditioned on."""
+    def conditions(self, label: int | str | None = None, caption: str | None = None) -> dict[str, np.ndarray]:
+        """{"label": int [n], "caption": [n, bytes]}: what the family is conditioned on, as the first evaluation set has it,
+        or one row of what is asked for."""
         batch = jax.eval_shape(lambda: self.family.example_batch(1, jax.random.key(0)))
-        names = batch.keys() - {"image", "example"}
-        if not names:
-            return {}
+        names, asked = batch.keys() - {"image", "example"}, {}
+        for name, value in (("label", label), ("caption", caption)):
+            if value is not None and name not in names:
+                raise RestoreError(f"run {self.fingerprint} draws images without a {name}: leave the {name} out")
+        if label is not None:
+            asked["label"] = np.array([self._label(label)], np.int32)
+        if caption is not None:
+            size = self.family.caption
+            asked["caption"] = np.frombuffer(caption.encode()[:size].ljust(size, b"\0"), np.uint8)[None]
+        if not names - asked.keys():
+            return asked
         first = self.source.evaluation(self.source.splits[0], self.experiment.data.evaluated)
-        return {name: first[name] for name in names}
+        return {name: first[name] for name in names} | asked
+
+    def _label(self, label: int | str) -> int:
+        """The number of a label, given that or its name."""
+        if isinstance(label, str):
+            known = self.source.classes(self.experiment.data.label)
+            if label in known:
+                return known.index(label)
+            if not label.isdecimal():
+                raise RestoreError(f"no label of {self.source.name} is called {label!r}; {nearest(label, known)}")
+        if not 0 <= int(label) < self.family.classes:
+            raise RestoreError(f"the label must be a number from 0 to {self.family.classes - 1}, not {label}")
+        return int(label)
+
+    # ---- numbers
+
+    def loss(self, examples: Mapping[str, Any] | str | Sequence[str] | None = None) -> np.ndarray:
+        """The loss of each example, float32 [n], as the family evaluates it: nats per token of text, or per dimension.
+
+        `examples` are those of an evaluation set of `source`, by default the first one, and numbered as there, because the
+        noise of a VAE depends on the numbers. For a run on text they may also be texts, each of them a document of its own.
+        """
+        if examples is None:
+            examples = next(iter(self.runner.evaluation(self.experiment).values()))
+        if not isinstance(examples, Mapping):
+            texts = [examples] if isinstance(examples, str) else examples
+            return np.concatenate([self.loss({"tokens": self._document(text)[None]}) for text in texts])
+        size = max(1, self.experiment.data.at_once[1] // self.experiment.data.per_example)
+        evaluate, count = jax.jit(self.family.evaluate), len(next(iter(examples.values())))
+        found = []
+        for first in range(0, count, size):
+            batch = numbered({name: np.asarray(x)[first:first + size] for name, x in examples.items()}, first)
+            metrics = evaluate(self.params, batch, jax.random.key(0))  # the key of every evaluation
+            if "loss" not in metrics:
+                raise RestoreError(f"run {self.fingerprint} is of the family {families.name(self.family)}, which has no "
+                                   f"loss of an example; it evaluates {', '.join(sorted(metrics))}")
+            found.append(np.asarray(metrics["loss"].over / metrics["loss"].under, np.float32))
+        return np.concatenate(found)
+
+    def logits(self, tokens, source=None) -> np.ndarray:
+        """The logits of the token after each of `tokens`, integer [S] or [B, S]: float32 [S, vocab] or [B, S, vocab].
+
+        A family that writes a text given another one also takes that, `source`, integer [R] or [B, R]; `tokens` are those
+        of the target so far, and begin with 0.
+        """
+        if not hasattr(self.family, "logits"):
+            self._cannot("give logits", lambda family: hasattr(family, "logits"))
+        tokens = np.asarray(tokens, np.int32)
+        given = [] if source is None else [np.atleast_2d(np.asarray(source, np.int32))]
+        if isinstance(self.experiment.data, Pairs) != bool(given):
+            says = "leave the source out" if given else "give it as source="
+            raise RestoreError(f"a run on {type(self.experiment.data).__name__.lower()} reads tokens "
+                               f"{'alone' if given else 'and the text that they rewrite'}: {says}")
+        for name, each in (("tokens", tokens), ("source", given[0] if given else tokens)):
+            if each.size and not 0 <= each.min() <= each.max() < self.family.vocab:
+                raise RestoreError(f"{name} must be from 0 to {self.family.vocab - 1}, the vocabulary of "
+                                   f"{self.fingerprint}, not {each.min()} to {each.max()}")
+        found = np.asarray(jax.jit(self.family.logits)(self.params, *given, np.atleast_2d(tokens)))
+        return found if tokens.ndim == 2 else found[0]
+
+    def _document(self, text: str) -> np.ndarray:
+        """The tokens of a text after the end of the document before, int32 [n + 1]."""
+        if not isinstance(self.experiment.data, Text):
+            raise RestoreError(f"run {self.fingerprint} is evaluated on examples of {type(self.experiment.data).__name__}: "
+                               "give them as a mapping of arrays, such as run.source.evaluation(split, count)")
+        try:
+            encoded = encode_prompt(text, self.tokenizer)
+        except ValueError as error:
+            raise RestoreError(str(error)) from None
+        return np.concatenate([np.array([END], np.int32), encoded])
 
     # ---- evaluation
 
@@ -192,7 +283,7 @@ class RestoredRun:
         for first in range(0, len(next(iter(examples.values()))), size):
             yield numbered({name: values[first:first + size] for name, values in examples.items()}, first)
 
-    def _cannot(self, what: str, *kinds: str):
-        able = [families.name(family) for family in families.all() if what_generates(family) in kinds]
+    def _cannot(self, what: str, can: Callable[[Any], Any]):
+        able = [families.name(family) for family in families.all() if can(family)]
         raise RestoreError(f"run {self.fingerprint} is of the family {families.name(self.family)}, which cannot {what}; "
                            f"families that can: {', '.join(able) or 'none'}")

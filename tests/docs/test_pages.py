@@ -1,4 +1,5 @@
-"""README.md and docs/: every command on a page has flags that exist, and every name is in the tree.
+"""README.md, AGENTS.md and others beside it, and docs/: every command on a page has flags that exist, and every name is in
+the tree.
 
 test_colab.py runs docs/colab.md, test_snippets.py the Python of the other pages, test_laws_page.py docs/laws.md as a whole,
 and test_launch_printed.py the launchers' commands with --dry_run.
@@ -16,7 +17,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 PATH = re.compile(r"`((?:scaling|tools|experiments|configs|tests|docs)/[\w./]+)`")
@@ -30,10 +31,12 @@ def blocks(page, language):
 
 
 def commands(page):
-    """(module, arguments, variables exported so far) of every `python -m` on the page."""
+    """(module, arguments, variables exported so far) of every `python -m`, and every `scaling COMMAND`, on the page."""
     exported = {}
     for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
         words = shlex.split(line.replace("!python", "python"), comments=True)
+        if words[:1] == ["scaling"] and not words[1].startswith("-"):
+            words[:2] = ["python", "-m", f"experiments.{words[1]}"]
         if words[:1] == ["export"]:
             exported |= dict(word.split("=", 1) for word in words[1:])
         while "-m" in words:

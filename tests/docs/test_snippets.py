@@ -1,4 +1,4 @@
-"""The Python blocks of the README and of docs/architecture.md run and do what the text beside them says."""
+"""The Python blocks of the README and of two other pages run and do what the text beside them says."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from scaling.fields import DataError
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TESTED = {"README.md": ("def load", "scaling.load", "Runs.from_csv", "def sweep"),
-          "docs/architecture.md": ("laws.register",)}
+          "docs/architecture.md": ("laws.register",), "docs/checkpoints.md": ("N=3e5",)}
 
 
 def block(page, word):
@@ -37,6 +37,16 @@ def test_a_workdir_is_a_table_and_its_best_run_continues_a_prompt(tmp_path, corp
     exec(block("README.md", "scaling.load"), namespace)
     assert len(namespace["df"]) == 3 and namespace["run"].fingerprint in set(namespace["df"]["fingerprint"])
     assert capsys.readouterr().out.strip()
+
+
+def test_a_run_of_a_size_gives_texts_losses_and_logits(tmp_path, corpus, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    text_workdir(tmp_path / "runs" / "quickstart", corpus, target=False)
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(block("docs/checkpoints.md", "N=3e5"), namespace)
+    assert namespace["losses"].shape == (32,) and namespace["logits"].shape == (1, 4, 256)
+    assert str(namespace["run"]) in capsys.readouterr().out
 
 
 def test_the_laws_of_the_readme_run(tmp_path, monkeypatch):

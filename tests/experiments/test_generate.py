@@ -1,5 +1,7 @@
 """experiments.generate from the command line, in this process: what it prints, writes and refuses."""
 
+import dataclasses
+import json
 import sys
 
 import matplotlib.image
@@ -10,6 +12,7 @@ from boxed_flags import Box
 from tiny_workdir import image_workdir, text_workdir
 
 import scaling
+from scaling.experiment import Pairs
 from scaling.families.transformer import Transformer
 from scaling.figures.pixels import SCALE
 from scaling.results.records import Records
@@ -90,6 +93,32 @@ def test_a_beam_of_one_is_the_text_of_temperature_zero_and_a_wider_one_that_of_t
     assert command(text, *ask, "--beam=3", "--length_penalty=1") == (0, f"def {wanted}\n", "")
 
 
+def test_json_has_the_texts_that_are_printed_without_it(command, text):
+    ask = ["--run=N=6e3", "--prompt=if ", "--tokens=8", "--seed=4", "--samples=2", "--stop=e", "--stop=zz"]
+    status, out, _ = command(text, *ask, "--json")
+    found, run = json.loads(out), scaling.restore(text)
+    assert status == 0 and out.count("\n") == 1 and found["run"] == run.fingerprint
+    assert (found["prompt"], found["stop"], found["seed"]) == ("if ", ["e", "zz"], 4)
+    assert found["texts"] == run.generate(["if "] * 2, tokens=8, temperature=0.8, seed=4, stop=(0, "e"))
+    assert "".join(found["texts"]).count("e") == 0
+    _, printed, _ = command(text, *ask)
+    assert [part.partition("\n")[2] for part in printed.split("--- sample ")[1:]] == [f"if {t}\n" for t in found["texts"]]
+    _, out, _ = command(text, "--prompt=if ", "--tokens=8", "--beam=1", "--json")
+    assert json.loads(out)["texts"] == run.generate(["if "], tokens=8, temperature=0)
+
+
+def test_a_source_is_rewritten_and_not_shown(command, text, monkeypatch):
+    """A run on pairs is stood in for by one on text: what counts is which words reach it and which are printed."""
+    run = scaling.restore(text)
+    on_pairs = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=Pairs()))
+    monkeypatch.setattr(scaling, "restore", lambda *_: on_pairs)
+    wanted = run.generate(["abc"], tokens=6, temperature=0)[0]
+    assert command(text, "--source=abc", "--tokens=6", "--temperature=0") == (0, f"{wanted}\n", "")
+    found = json.loads(command(text, "--source=abc", "--tokens=6", "--temperature=0", "--json")[1])
+    assert (found["source"], found["texts"]) == ("abc", [wanted]) and "prompt" not in found
+    assert "give it a --source" in command(text)[2] and "give one of them" in command(text, "--source=a", "--prompt=a")[2]
+
+
 def test_any_run_can_be_named(command, text):
     for fingerprint in Records(text).fingerprints():
         status, out, _ = command(text, f"--run={fingerprint[:6]}", "--prompt=x", "--tokens=3")
@@ -105,6 +134,20 @@ def test_images_are_a_grid_in_the_workdir(command, images):
     last = grid[PIXELS + 1:, PIXELS + 1:2 * PIXELS + 1]
     assert abs(last - run.sample(10, seed=2)[9, :, :, 0] / 15).max() < 1 / 255
     assert command(images, "--samples=10", "--seed=2") == (0, f"{path}\n", "")  # the same picture is there already
+
+
+def test_a_label_has_pictures_of_its_own(command, images):
+    run = scaling.restore(images)
+    ask = ["--samples=3", "--label=7"]
+    found = json.loads(command(images, *ask, "--json")[1])
+    assert found["label"] == "7" and found["run"] == run.fingerprint
+    assert command(images, *ask) == (0, f"{found['output']}\n", "")
+    assert command(images, "--samples=3")[1].strip() not in ("", found["output"])
+    grid = matplotlib.image.imread(found["output"])[::SCALE, ::SCALE, 0]
+    wanted = run.sample(3, label="7")[2, :, :, 0] / 15
+    assert abs(grid[:PIXELS, 2 * (PIXELS + 1):] - wanted).max() < 1 / 255
+    status, _, said = command(images, "--caption=a")
+    assert status == 1 and "draws images without a caption" in said and said.count("\n") == 1
 
 
 def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
@@ -126,6 +169,8 @@ def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
     (["--prompt=a", "--beam=2", "--temperature=1"], 2, "leave out --temperature"),
     (["--prompt=a", "--length_penalty=1"], 2, "add --beam"),
     (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
+    (["--prompt=a", "--label=a"], 2, "--label is for images"), (["--source=a"], 2, "--prompt in place of --source"),
+    (["--prompt=a", "--stop="], 1, "empty string"), (["--prompt=a", "--run=N=x"], 1, "have N=6030"),
     (["--prompt=a", "--output=a"], 2, "must end in .png"), (["--promt=a"], 2, "promt")])
 def test_a_mistake_is_one_sentence(command, text, argv, status, says):
     done, out, said = command(text, *argv)
@@ -133,7 +178,7 @@ def test_a_mistake_is_one_sentence(command, text, argv, status, says):
 
 
 def test_a_prompt_for_images_and_a_missing_workdir_are_one_sentence(command, images, tmp_path):
-    assert command(images, "--prompt=a")[0] == 2
+    assert command(images, "--prompt=a")[0] == 2 and command(images, "--stop=a")[0] == 2
     status, _, said = command(tmp_path / "nowhere", "--prompt=a")
     assert status == 1 and "not a directory" in said and said.count("\n") == 1
     (tmp_path / "file").touch()

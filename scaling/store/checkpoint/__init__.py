@@ -14,8 +14,9 @@ from scaling.faces import lazy
 
 if TYPE_CHECKING:
     from scaling.store.checkpoint.manager import Checkpoints
-    from scaling.store.checkpoint.reading import read_checkpoint, restore_params, restore_tree
+    from scaling.store.checkpoint.reading import read_checkpoint, read_meta, restore_params, restore_tree
     from scaling.store.checkpoint.trees import CheckpointError, NoCheckpoint, flatten
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["CheckpointError", "Checkpoints", "NoCheckpoint", "flatten", "read_checkpoint", "restore_params", "restore_tree"]
+__all__ = ["CheckpointError", "Checkpoints", "NoCheckpoint", "flatten", "read_checkpoint", "read_meta",
+           "restore_params", "restore_tree"]

@@ -126,6 +126,11 @@ def read_shape(path, leaf: str) -> list[int] | None:
     return _read_description(path)[0].get(leaf, {}).get("shape")
 
 
+def read_meta(path, step: int) -> dict:
+    """The meta of a step under `path`, the directory given to `Checkpoints`; {} where it cannot be read."""
+    return _read_description(absolute(path) / str(step))[1]
+
+
 def _read_description(path):
     """(leaves, meta, None) of a checkpoint, or ({}, {}, error) when it is torn."""
     try:

@@ -1,0 +1,91 @@
+"""Evaluate a finished run: on its own data, on other data of its kind, or as it was at an earlier step.
+
+    python -m experiments.evaluate --workdir=runs/quickstart
+    python -m experiments.evaluate --workdir=runs/quickstart --run=N=3e5 --data=pycode/environment
+    python -m experiments.evaluate --workdir=runs/quickstart --run=031f --checkpoint=2340 --units=0 --json
+
+--run is "best" (the best run of the study, its target included), "N=3e5" (the best of the runs nearest to so many
+non-embedding parameters), a fingerprint, or the start of one. The metrics are those of the run's family and kind of data,
+printed with their standard errors. Other data must have the tokenizer of the run. --checkpoint takes the parameters of a
+step that is kept, --units so many tokens or examples of each evaluation set; 0 is all.
+
+Each evaluation becomes a file of its own in WORKDIR/evaluations, named after what was evaluated. One that is there is
+printed and not made again. No record changes.
+
+Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the run cannot
+be read or evaluated; 2 for wrong flags. The reason is one sentence on standard error.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from scaling.devices import chips
+
+chips.leave_absent_tpus_alone()  # before JAX starts
+
+from absl import app, flags, logging  # noqa: E402
+
+import scaling  # noqa: E402
+from experiments import _environment  # noqa: E402
+from experiments._errors import expected  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
+from scaling.figures import words  # noqa: E402
+from scaling.results import evaluations, metrics, tuned  # noqa: E402
+from scaling.store import files  # noqa: E402
+from scaling.study import evaluating  # noqa: E402
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is evaluated.")
+_RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
+_DATA = flags.DEFINE_string("data", None, "Other data of the run's kind, as config.data.name; by default its own.")
+_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "An earlier step of the run that is kept; by default the last.", 0)
+_UNITS = flags.DEFINE_integer(
+    "units", None, "Tokens or examples of each evaluation set, 0 for all; by default as many as the run has.", 0)
+_JSON = flags.DEFINE_bool("json", False, "Print the evaluation as one line of JSON.")
+
+
+def main(argv):
+    try:
+        if len(argv) > 1:
+            raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
+        keep_compiled()
+        run = scaling.restore(_WORKDIR.value, _RUN.value, _CHECKPOINT.value)
+        found, there = evaluating.evaluate_run(evaluating.with_data(run, _DATA.value, _UNITS.value))
+        path = os.fspath(evaluations.evaluation_path(run.runner.workdir, found))
+        if _JSON.value:
+            print(files.dumps({**found, "path": path, "existed": there}))
+        else:
+            print(describe(found))
+            print(f"this evaluation exists already, and was not made again: {path}" if there else f"written: {path}")
+    except (flags.Error, *expected()) as error:
+        said = re.sub(r"\bdata\.evaluation_(tokens|examples)=", "--units=", str(error))
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, flags.Error) else 1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def describe(found: Mapping) -> str:
+    """An evaluation as text: what was evaluated, and a line for each metric with its standard error and its meaning."""
+    amount = f"{found['evaluated']:,} {found['unit']}" if found["evaluated"] else f"all {found['unit']}"
+    head = (f"run {found['run']} ({found['family']}, N={words.count(found[tuned.PARAMS])}) at step {found['step']:,} "
+            f"on {found['data']}, {amount} of each evaluation set")
+    values = found["metrics"]
+    rows = [(name, words.with_error(value, values.get(f"{name}_se")), _label(name))
+            for name, value in values.items() if not name.endswith("_se")]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join([head, *(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {label}".rstrip()
+                              for name, value, label in rows)])
+
+
+def _label(name: str) -> str:
+    label = metrics.find_metric(name).label
+    return "" if label == name.replace("_", " ") else label
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("workdir")
+    logging.set_verbosity(logging.WARNING)
+    app.run(main, flags_parser=_environment.parse)

@@ -91,7 +91,8 @@ def judge(name: str, runs) -> Finding:
     points = laws.Runs.from_dataframe(fitted, "loss", compute="flops", x="flops")
     two = laws.two_step(points, "power", "downstream", metric="failed")
     at = float(held["flops"].iloc[0])
-    said = two.predict(at)
+    linked = float(two.predict(at))
+    said = min(1.0, max(0.0, linked))  # as the resamples below: a share, though a link may run away
     forecasts = np.clip(two.bootstrap(500).samples(at, noise=False), 0, 1)  # shares; a link may run away in a resample
     rng, count = np.random.default_rng(0), len(held)
     seen = held["failed"].mean() + rng.standard_t(count - 1, len(forecasts)) * held["failed"].sem()
@@ -104,6 +105,7 @@ def judge(name: str, runs) -> Finding:
     text = (f"{held['failed'].mean():.1%} of the {what} in the largest runs, where {said:.1%} were forecast. The largest "
             f"fitted runs had {fitted.loc[fitted['flops'] == fitted['flops'].max(), 'failed'].mean():.1%}, at "
             f"{at / fitted['flops'].max():.1f} times less compute.")
+    text += f" The link itself ran away to {linked:.0%}." if linked != said else ""
     grid = np.linspace(means["loss"].iloc[0], means["loss"].iloc[-1], 40)
     panel = Panel(find_metric(METRICS[name]).label, "share that fails", log_x=False, lines=[
         Line("measured", list(means["loss"]), list(means["failed"])),

@@ -162,6 +162,14 @@ def test_tasks_are_judged_by_the_error_of_the_forecast(name):
     assert most(found[0.3], REFUTED)
 
 
+def test_a_link_that_runs_away_forecasts_a_share():
+    table = with_failures("vae", 0.0, 0)
+    below = table["loss"] < table.loc[table.flops < table.flops.max(), "loss"].min() * 1.02
+    cliff = table.assign(failed=np.where(below, 0.8, 0.98) - 0.2 * (table.flops == table.flops.max()))
+    found = module("downstream").judge("vae", cliff).estimates["error"]
+    assert -1 <= found.low <= found.high <= 1.1 and abs(found.value) <= 1
+
+
 @pytest.mark.parametrize("text,whole", [
     ("def f(x):\n    return x\n", True), ("def f(x):\n    return x\n    y = (1,", True), ("def f(x):\n    return x", False),
     ("def f(x):\n    return (x\n", False), ("def f(x):\n    if x:\n", False), ("def f(x):\n    \n\n", False),

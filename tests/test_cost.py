@@ -143,7 +143,12 @@ HOW = {"scan": [True, False], "unroll": [1, 4], "remat": ["none", "full", "dots"
        "cross_entropy": ["auto", "whole", "blocks"], "convolution": ["auto", "xla", "products"]}
 
 
-@pytest.mark.parametrize("cls", families.all(), ids=families.name)
+LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion")  # built of blocks that other families have
+
+
+@pytest.mark.parametrize("cls", [
+    pytest.param(cls, marks=[pytest.mark.slow] if families.name(cls) in LIKE_OTHERS else [], id=families.name(cls))
+    for cls in families.all()])
 def test_the_flops_of_a_model_do_not_depend_on_how_it_is_computed(cls):
     family = cls.ladder(cls.sizes()[2])
     names = {f.name for f in dataclasses.fields(family) if f.metadata.get("how")}

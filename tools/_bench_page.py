@@ -75,6 +75,14 @@ Where time goes, by `jax.profiler` and by counting, on the machines above:
   less.
 * **A warm start**: 1.0 s of 2.4 are imports, mostly JAX's, and 1.2 s the plan, which reads and checks the data.
 
+## Time and energy of a run
+
+A record has `seconds`, in which the devices computed for the run or waited for its program, `device_seconds`, in which
+they computed, and `joules`, where a counter of energy could be read: that of NVIDIA's driver (`pip install
+nvidia-ml-py`), or Linux's powercap for CPUs, which root reads, and everyone after `chmod a+r
+/sys/class/powercap/*/energy_uj`. Runs that train side by side have equal shares of each. Jobs of several hosts have no
+`joules`.
+
 ## What is compared
 
 * **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and

@@ -127,7 +127,7 @@ def test_images_of_another_kind_are_refused(judge, change, message):
 
 def test_unknown_spaces_and_missing_files_are_named():
     judged = features.DataToJudge(Blobs().evaluation("iid", 16)["image"])
-    with pytest.raises(ValueError, match="classifier, random, pca, inception, dinov2"):
+    with pytest.raises(ValueError, match="classifier, labels, random, pca, inception, dinov2"):
         features.find_features("vgg", judged)
     with pytest.raises(ValueError, match="tf1, pytorch-fid, clean-fid"):
         features.find_features("inception/area", features.DataToJudge(judged.examples, weights="x.pth"))

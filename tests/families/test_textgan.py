@@ -162,6 +162,7 @@ def test_the_generator_is_the_transformer_of_the_same_sizes(options):
         lambda x: (x.shape, x.dtype), there["model"])
 
 
+@pytest.mark.slow
 def test_a_game_begins_with_a_trained_language_model(tmp_path):
     """With a learning rate of almost zero the likelihood of the generator stays that of the model."""
     base = tiny("transformer", **{"optim.learning_rate": 1e-2})

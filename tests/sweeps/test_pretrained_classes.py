@@ -109,7 +109,8 @@ def test_records_hold_what_is_concluded_of_all_examples_with_standard_errors(who
     assert all(find_metric(name).rises for name in ("accuracy", "macro_f1")) and "calibration_error" in METRICS
 
 
-@pytest.mark.parametrize("share", [0.3, pytest.param(0.8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # as of any run that begins with another one, in test_starts.py
+@pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_sweep_that_is_interrupted_equals_an_uninterrupted_one(whole, tmp_path, monkeypatch, share):
     workdir, plan, runs = whole
     bar = Bar()

@@ -51,6 +51,7 @@ def test_a_curve_has_validations_on_the_way_and_at_the_end_whatever_other_length
         assert [point["step"] for point in points] == sorted({point["step"] for point in points})
 
 
+@pytest.mark.slow
 def test_validations_survive_kills_bit_for_bit_neither_repeated_nor_lost(sweep, curves, tmp_path, monkeypatch):
     rng, calls, after = np.random.default_rng(1), [0], [4]
     write = logs.Logger.write

@@ -69,6 +69,11 @@ class DataKind:
         """The teacher that draws the data and knows their true probabilities, or None; see `scaling.data.known`."""
         return None
 
+    @property
+    def numbers(self) -> Any:
+        """What gives tokens that stand for no text, or None."""
+        return self.teacher
+
     def judge_fields(self) -> dict:
         """Arguments of the judge beside its source, or {} for no judge. Equal arguments give the same judge."""
         return {}

@@ -33,13 +33,13 @@ def parts(budget):
 
 def analyse(name: str, part: Trained) -> Finding:
     del name
-    gauges, rows = None, []
+    gauges, sides, rows = None, {}, []
     for row in part.runs[["fingerprint", "params_non_embedding", "seed"]].to_dict("records"):
         run = scaling.restore(part.workdir, row["fingerprint"])
         data = run.experiment.data
         gauges = gauges or [Gauge(data, factor) for factor in PAIR.split(",")]
-        rows.append(row | {side: share_right(run, gauges, *asked(data, agree))
-                           for side, agree in (("seen", 1.0), ("unseen", 0.0))})
+        sides = sides or {"seen": asked(data, 1.0), "unseen": asked(data, 0.0)}  # all runs have the same data
+        rows.append(row | {side: share_right(run, gauges, *wanted) for side, wanted in sides.items()})
     return judge(pd.DataFrame(rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import NamedTuple
 
@@ -51,8 +51,8 @@ class Clock:
         self.compiling = self.waiting = 0.0  # seconds of idle devices: for a program, and for the host
         self.groups = 0  # of runs that ended
         self._ready = 0.0  # when the devices ended the latest call; 0 before the first one
-        self._energy = energy.counter()
-        self._joules = self._energy()  # when the devices ended the latest call
+        self._energy: Callable[[], float] | None = None  # opened with the first call, since many clocks get none
+        self._joules = 0.0  # when the devices ended the latest call
         self._pool = futures.ThreadPoolExecutor(1, "clock")
 
     def given(self, kind: str, asked: float, result) -> futures.Future:
@@ -60,7 +60,10 @@ class Clock:
 
         The host turned to it at the time `asked`; from then on it waited for the program. Returns what gives `Spent`.
         """
-        return self._pool.submit(self._wait, kind, asked, time.monotonic(), result)
+        if self._energy is None:
+            self._energy = energy.counter()
+            self._joules = self._energy()
+        return self._pool.submit(self._wait, self._energy, kind, asked, time.monotonic(), result)
 
     def shares(self) -> dict[str, float]:
         """Shares of the time: evaluation, waiting for programs, waiting for the host; and its seconds per group of runs."""
@@ -75,7 +78,7 @@ class Clock:
         """What follows until the next call is no part of the sweep."""
         self._pool.submit(setattr, self, "_ready", 0.0)
 
-    def _wait(self, kind, asked, given, result) -> Spent:
+    def _wait(self, counted, kind, asked, given, result) -> Spent:
         jax.block_until_ready(result)
         before, self._ready = self._ready or asked, time.monotonic()
         waited = max(0.0, given - max(asked, before))
@@ -83,5 +86,5 @@ class Clock:
         self.compiling += waited
         self.waiting += max(0.0, asked - before)
         self.seconds[kind] += took
-        joules, self._joules = self._joules, self._energy()
+        joules, self._joules = self._joules, counted()
         return Spent(took + waited, took, self._joules - joules)

@@ -91,9 +91,9 @@ def test_runs_without_noise_keep_their_names_and_wrong_shares_are_refused(load_p
             base.replace({"data.noise": 1.5})
         with pytest.raises(ConfigError, match="data.dirty=0.5 changes nothing without noise"):
             base.replace({"data.dirty": 0.5})
-    with pytest.raises(ConfigError, match="drawn by a teacher"):
+    with pytest.raises(ConfigError, match="data.noise=0.1 is for text, and data.name=hmm has none; write data.noise=0"):
         experiment.from_config(experiment.config()).replace({"data.name": "hmm", "data.noise": 0.1})
-    with pytest.raises(DataError, match="drawn by a teacher"):
+    with pytest.raises(DataError, match="data.noise=0.1 is for text, and hmm has none; write data.noise=0"):
         data.load_text("hmm", noise=0.1)
     with pytest.raises(DataError, match="data.dirty=-1 is out of range; write a share from 0 to 1"):
         load_prose(noise=0.1, dirty=-1)

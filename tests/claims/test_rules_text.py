@@ -153,7 +153,7 @@ def with_failures(name, wrong, seed, noise=0.01):
     return table.assign(loss=loss, failed=failed + wrong * target + rng.normal(0, noise, len(table)))
 
 
-@pytest.mark.parametrize("name", ["transformer", "vae"])
+@pytest.mark.parametrize("name", ["transformer", pytest.param("vae", marks=pytest.mark.slow)])
 def test_tasks_are_judged_by_the_error_of_the_forecast(name):
     judge = module("downstream").judge
     found = {wrong: [decided("downstream", judge(name, with_failures(name, wrong, seed))) for seed in range(3)]

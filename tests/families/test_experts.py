@@ -61,7 +61,8 @@ PLACES = {"ragged": sharding.PlatformPlacement("cpu", plain=True), "dense": Divi
           "accelerator": sharding.PlatformPlacement("gpu")}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["default", "one of many", *(pytest.param(name, marks=pytest.mark.slow) for name in
+                                                             ("all", "gelu with biases"))])
 def test_every_way_to_compute_experts_is_the_same_function(name):
     family = dataclasses.replace(ROUTED, **VARIANTS[name])
     found = loss_and_grads(family, params(family), batch_of())
@@ -99,7 +100,8 @@ def alone(mixture, expert, x):
     return mlp(x[None, None])[0, 0]
 
 
-@pytest.mark.parametrize("changes", [{}, {"activation": "gelu", "biases": True}], ids=str)
+@pytest.mark.parametrize("changes", [pytest.param({}, marks=pytest.mark.slow), {"activation": "gelu", "biases": True}],
+                         ids=str)
 def test_one_expert_is_the_dense_mlp(changes):
     dense = dataclasses.replace(SMALL, mlp=24, **changes)
     one = dataclasses.replace(dense, experts=1, top_k=1)
@@ -247,7 +249,8 @@ def divided_member(layout="data"):
     return e.replace({"family": family, "layout": layout})
 
 
-@pytest.mark.parametrize("layout,mesh", [("data", "expert=4,data=2"), ("data", "expert=8"), ("data", "data=8"),
+@pytest.mark.parametrize("layout,mesh", [("data", "expert=4,data=2"), ("data", "data=8"),
+                                         pytest.param("data", "expert=8", marks=pytest.mark.slow),
                                          ("fsdp_tensor", "expert=2,fsdp=2,tensor=2")])
 def test_experts_on_eight_devices_equal_those_on_one(layout, mesh):
     found, state = trained(divided_member(layout), mesh)

@@ -25,6 +25,11 @@ VARIANTS = {"default": {}, "layernorm": {"norm": "layernorm", "biases": True}, "
             "smooth": {"label_smoothing": 0.1}, "bfloat16": {"dtype": "bfloat16"}}
 
 
+def slow(*names):
+    """A case whose parts other cases have."""
+    return pytest.param(list(names), marks=pytest.mark.slow)
+
+
 def variant(*names):
     return dataclasses.replace(SMALL, **{k: v for name in names for k, v in VARIANTS[name].items()})
 
@@ -52,8 +57,8 @@ def texts(batch):
     return [row[row != 0] for row in np.asarray(batch["source"])]
 
 
-@pytest.mark.parametrize("names", [["default"], ["layernorm", "gelu", "apart"], ["no_qk_norm", "tied", "grouped"],
-                                   ["unrolled", "deep encoder"], ["bfloat16"]], ids=" ".join)
+@pytest.mark.parametrize("names", [["default"], ["layernorm", "gelu", "apart"], slow("no_qk_norm", "tied", "grouped"),
+                                   ["unrolled", "deep encoder"], slow("bfloat16")], ids=" ".join)
 def test_logits_depend_on_the_whole_source_and_on_targets_up_to_their_own_place(names):
     family = variant(*names)
     network, source = family.module(random_params(family)), np.array([[3, 5, 7, 2, 9, 0, 0, 0, 0]])
@@ -72,7 +77,7 @@ def test_logits_depend_on_the_whole_source_and_on_targets_up_to_their_own_place(
     assert encoded[:6, :6].all() and not encoded[:6, 6:].any() and not nothing.any()
 
 
-@pytest.mark.parametrize("names", [["default"], ["smooth", "apart"], ["unrolled"]], ids=" ".join)
+@pytest.mark.parametrize("names", [["default"], slow("smooth", "apart"), slow("unrolled")], ids=" ".join)
 def test_padding_changes_nothing(names):
     """The loss is over places, so the sum of nats is compared."""
     family = variant(*names)
@@ -103,7 +108,7 @@ def test_a_loss_counts_each_token_once_and_evaluation_is_by_token_and_byte():
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["default", "smooth"])
+@pytest.mark.parametrize("name", ["default", pytest.param("smooth", marks=pytest.mark.slow)])
 def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_parts(name):
     family = variant(name)
     params, batch = random_params(family), family.example_batch(8, jax.random.key(1))
@@ -127,7 +132,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
         assert float(jnp.linalg.norm(a - b)) < 0.06 * float(jnp.linalg.norm(b)) + 1e-6
 
 
-@pytest.mark.parametrize("names", [["default"], ["apart", "grouped", "deep encoder"]], ids=" ".join)
+@pytest.mark.parametrize("names", [slow("default"), ["apart", "grouped", "deep encoder"]], ids=" ".join)
 def test_samples_are_greedy_end_with_zeros_and_do_not_depend_on_each_other(names):
     family = dataclasses.replace(variant(*names), vocab=5)  # so that many texts end
     params = jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(7)))  # sharper than at first

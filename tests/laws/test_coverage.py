@@ -50,7 +50,7 @@ def by(*methods, draws=150, profiles=()):
 FEW, FLOOR = 36, 0.75
 
 
-@pytest.mark.parametrize("form", ["chinchilla", "saturating_power"])
+@pytest.mark.parametrize("form", ["chinchilla", pytest.param("saturating_power", marks=pytest.mark.slow)])
 def test_intervals_of_independent_runs_cover_in_a_small_simulation(form):
     profiles = ["alpha"] if form == "saturating_power" else []
     shares = coverage(form, FEW, by("noise", "wild", draws=80, profiles=profiles),

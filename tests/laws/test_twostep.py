@@ -232,6 +232,7 @@ def coverage(studies, draws, method="auto", levels=4, correlation=0.0, clusters=
     return hits / studies
 
 
+@pytest.mark.slow
 def test_intervals_of_two_steps_cover_in_a_small_simulation():
     # Fewer than 29 hits in 40 studies happen once in 260 times if the true coverage is 0.87 (once in 2600 at 0.9).
     # So this test finds gross errors only. The slow test below measures coverage.

@@ -103,6 +103,7 @@ def test_a_study_with_asked_runs_grows_and_never_shrinks(start):
         start(tune=0.25)
 
 
+@pytest.mark.slow
 def test_a_shard_asks_for_nothing_and_the_joining_command_does(start):
     for index in range(2):
         start(tune=0.25).train_shard(index, 2)

@@ -126,6 +126,7 @@ def test_an_interrupt_prints_one_line_and_the_next_command_resumes(finished, sta
     assert kept and kept.items() <= results(workdir).items() and results(workdir) == sweep_of(finished)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_workdir(finished, start, tmp_path):
     both = [start(tmp_path / "shared") for _ in range(2)]
     for process in both:

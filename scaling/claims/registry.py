@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import inspect
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -73,6 +74,26 @@ def read_verdict(workdir: epath.Path) -> dict | None:
 
 def write_verdict(workdir: epath.Path, verdict: dict) -> None:
     files.write_json(workdir / VERDICT, verdict)
+
+
+def compare_verdicts(verdict: Mapping, again: Mapping) -> dict[str, tuple[Mapping, Mapping, bool]]:
+    """{part and number: (estimate then, estimate now, whether their intervals overlap)} of two verdicts on a claim.
+
+    A bound that is None is infinite. Raises ClaimError where the verdicts are on other numbers.
+    """
+    found = {}
+    numbers = [[(part, sorted(held["estimates"])) for part, held in sorted(one["parts"].items())]
+               for one in (verdict, again)]
+    if verdict["id"] != again["id"] or numbers[0] != numbers[1]:
+        raise ClaimError(f"the verdicts on {verdict['id']} and {again['id']} are on other numbers: {numbers[0]} and "
+                         f"{numbers[1]}; take the code of the first one's commit")
+    for part, held in verdict["parts"].items():
+        for name, then in held["estimates"].items():
+            now = again["parts"][part]["estimates"][name]
+            lows, highs = ([infinite if one[end] is None else one[end] for one in (then, now)]
+                           for end, infinite in (("low", -math.inf), ("high", math.inf)))
+            found[f"{part}: {name}"] = then, now, max(lows) <= min(highs)
+    return found
 
 
 def now() -> str:

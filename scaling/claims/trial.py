@@ -7,14 +7,13 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
-import jax
 import pandas as pd
 from etils import epath
 
 from scaling.claims import registry
 from scaling.claims.claim import BUDGETS, Claim, Finding, Panel, Part, Trained, joint_verdict
+from scaling.devices import hosts
 from scaling.fields import ConfigError, leaves, nearest
-from scaling.figures import words
 from scaling.results import records
 from scaling.store import strict_json
 from scaling.study.definition import Definition
@@ -107,7 +106,7 @@ class Trial:
         fixed = ("id", "statement", "source", "published", "rules", "budget", "changes")
         return {name: self.wanted[name] for name in fixed} | {
             "verdict": joint_verdict(part["verdict"] for part in parts.values()), "parts": parts, "more": claim.more,
-            "cost": cost, "date": registry.now(), "machine": _machine(), "command": self.command,
+            "cost": cost, "date": registry.now(), "machine": hosts.machine(), "command": self.command,
             "versions": records.versions(), "git_commit": records.git_commit(),
             "registered": {"hash": held["hash"], "time": held["time"]}}
 
@@ -135,8 +134,3 @@ def _panel_as_values(panel: Panel) -> dict:
     lines = [dataclasses.asdict(line) | {key: [strict_json.finite(number) for number in getattr(line, key)]
                                          for key in ("x", "y", "low", "high")} for line in panel.lines]
     return dataclasses.asdict(panel) | {"lines": lines}
-
-
-def _machine() -> str:
-    """The devices, such as "2 devices (cpu)"."""
-    return f"{words.plural(jax.device_count(), 'device')} ({jax.devices()[0].device_kind})"

@@ -103,6 +103,12 @@ def process_count() -> int:
     return _jax_internals.distributed_state().num_processes if _client() else 1
 
 
+def machine() -> str:
+    """The devices of all processes, such as "2 devices (cpu)"."""
+    count = jax.device_count()
+    return f"{count} device{'s' * (count != 1)} ({jax.devices()[0].device_kind})"
+
+
 def process_index() -> int:
     return _jax_internals.distributed_state().process_id if _client() else 0
 

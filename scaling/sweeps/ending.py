@@ -95,8 +95,8 @@ class Ending:
             **({"judge": judge.describe()} if judge is not None else {}),
             "curve": logs.curve_seal(curve, lost), **segment.spent.share(count).as_values(),
             "data_fingerprint": source.fingerprint,
-            "experiment": experiments.to_dict(run.experiment), "versions": records.built_with(),
-            "git_commit": records.git_commit(),
+            "experiment": experiments.to_dict(run.experiment),
+            "versions": records.built_with() | {"machine": hosts.machine()}, "git_commit": records.git_commit(),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
 
     def evaluated(self) -> int:

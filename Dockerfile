@@ -11,12 +11,12 @@ FROM python:${PYTHON}-slim
 ARG EXTRAS=""
 
 WORKDIR /scaling
-COPY setup.py pyproject.toml README.md LICENSE ./
+COPY setup.py pyproject.toml constraints.txt README.md LICENSE ./
 COPY scaling scaling
 COPY experiments experiments
 COPY configs configs
 COPY tools tools
-RUN pip install --no-cache-dir -e ".${EXTRAS:+[${EXTRAS}]}"
+RUN pip install --no-cache-dir -c constraints.txt -e ".${EXTRAS:+[${EXTRAS}]}"
 
 ENTRYPOINT ["scaling"]
 CMD ["--help"]

@@ -1,4 +1,4 @@
-"""constraints.txt has one version of every package that the package and its tests need, and it is one that setup.py allows."""
+"""constraints.txt has one version of every package that the package and its tests need, which setup.py allows."""
 
 import importlib.metadata
 import pathlib

@@ -15,19 +15,22 @@ WORDS = {"vae": "loss", "gan": "distance"}
 # width, images seen, different images in each step, seeds
 SIZES = {"5m": {"vae": (12, 2**13, (2**7, 2**9, 2**11, 2**13), 3), "gan": (12, 2**13, (2**7, 2**9, 2**11, 2**13), 3)},
          "30m": {"vae": (24, 2**15, (2**7, 2**9, 2**11, 2**13, 2**15), 5),
-                 "gan": (16, 2**15, (2**7, 2**9, 2**11, 2**13, 2**15), 5)},
+                 "gan": (16, 2**15, (2**7, 2**11, 2**15), 12)},
          "2h": {"vae": (32, 2**17, (2**7, 2**9, 2**11, 2**13, 2**15, 2**17), 5),
                 "gan": (24, 2**16, (2**7, 2**9, 2**11, 2**13, 2**16), 8)},
          "gpu": {"vae": (128, 2**20, (2**8, 2**11, 2**14, 2**17, 2**20), 5),
                  "gan": (64, 2**19, (2**8, 2**11, 2**14, 2**17, 2**19), 8)}}
+# Five seeds left the GANs undecided at half an hour: the gain at the fewest images was -0.20 [-0.42, 0.03]. So there are more
+# seeds for fewer amounts of images, and none that was seen.
+FIRST_SEED = {"30m": 20}
 
 
 def parts(budget):
-    found = {}
+    found, first = {}, FIRST_SEED.get(budget, 0)
     for name, (width, seen, amounts, seeds) in SIZES[budget].items():
         found[name] = Part([
             getattr(_recipes, name)(width, seen, seed, **fields, **{"data.unique_examples": amount if amount < seen else 0})
-            for seed in range(seeds) for amount in amounts for fields in ({}, *AUGMENTATIONS[name].values())],
+            for seed in range(first, first + seeds) for amount in amounts for fields in ({}, *AUGMENTATIONS[name].values())],
             METRICS[name])
     return found
 
@@ -87,7 +90,7 @@ CLAIM = Claim(
                               why="Where every image is new, there is nothing to stand in for.")},
     parts=parts, analyse=analyse,
     cost={"5m": "36 runs of a VAE of 11 thousand parameters, 24 runs of a GAN of 9 thousand",
-          "30m": "75 runs of a VAE of 36 thousand parameters, 50 runs of a GAN of 16 thousand",
+          "30m": "75 runs of a VAE of 36 thousand parameters, 72 runs of a GAN of 18 thousand",
           "2h": "90 runs of a VAE of 60 thousand parameters, 80 runs of a GAN of 33 thousand",
           "gpu": "75 runs of a VAE of 0.9 million parameters, 80 runs of a GAN of 0.2 million"},
     more="Longer runs see each image more often, which is what augmentation is for. Other data have other symmetries.")

@@ -20,8 +20,8 @@ SIZES = {"5m": {"vae": (12, 2**13, (2**7, 2**9, 2**11, 2**13), 3), "gan": (12, 2
                 "gan": (24, 2**16, (2**7, 2**9, 2**11, 2**13, 2**16), 8)},
          "gpu": {"vae": (128, 2**20, (2**8, 2**11, 2**14, 2**17, 2**20), 5),
                  "gan": (64, 2**19, (2**8, 2**11, 2**14, 2**17, 2**19), 8)}}
-# Five seeds left the GANs undecided at half an hour: the gain at the fewest images was -0.20 [-0.42, 0.03]. So there are more
-# seeds for fewer amounts of images, and none that was seen.
+# Five seeds left the GANs undecided at half an hour: the gain at the fewest images was -0.20 [-0.42, 0.03]. So there are
+# more seeds for fewer amounts of images, and none that was seen.
 FIRST_SEED = {"30m": 20}
 
 
@@ -30,7 +30,8 @@ def parts(budget):
     for name, (width, seen, amounts, seeds) in SIZES[budget].items():
         found[name] = Part([
             getattr(_recipes, name)(width, seen, seed, **fields, **{"data.unique_examples": amount if amount < seen else 0})
-            for seed in range(first, first + seeds) for amount in amounts for fields in ({}, *AUGMENTATIONS[name].values())],
+            for seed in range(first, first + seeds) for amount in amounts
+            for fields in ({}, *AUGMENTATIONS[name].values())],
             METRICS[name])
     return found
 

@@ -1,8 +1,10 @@
 """Boxes of absl flags. Commands define flags when they are imported, and two commands may use one name, such as --workdir,
 for different flags. Tests that import several commands in one process keep the flags of each in a box."""
 import copy
+import sys
 
 from absl import flags
+from absl.testing import flagsaver
 from array_record.python import array_record_data_source  # noqa: F401  it defines flags that it reads, in a box or outside
 
 
@@ -27,3 +29,16 @@ class Box:
 
 
 RUN = Box()  # for experiments.run and commands that use some of its flags, since a module is imported only once
+
+
+def status_of(box, module, argv, monkeypatch):
+    """The exit status of a command of `experiments` that runs in this process, with its flags in a box."""
+    from experiments import _environment
+    monkeypatch.setattr(sys, "argv", [module.__name__, *argv])
+    with box, flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        try:
+            module.main(_environment.parse(sys.argv))
+        except SystemExit as left:
+            return left.code
+    return 0

@@ -2,12 +2,9 @@
 
 import json
 import random
-import sys
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import Box, status_of
 from tiny_workdir import text_workdir
 
 import scaling
@@ -18,7 +15,7 @@ from scaling.study import evaluating
 from scaling.study.restored import RestoreError
 
 with (BOX := Box()):
-    from experiments import _environment, evaluate
+    from experiments import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +36,7 @@ def noise(tmp_path_factory):
 def command(capsys, monkeypatch, text):
     """Runs the command on the workdir: (exit status, standard output, standard error)."""
     def call(*argv, workdir=text):
-        monkeypatch.setattr(sys, "argv", ["experiments.evaluate", f"--workdir={workdir}", *argv])
-        status = 0
-        with BOX, flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            try:
-                evaluate.main(_environment.parse(sys.argv))
-            except SystemExit as left:
-                status = left.code
-        return status, *capsys.readouterr()
+        return status_of(BOX, evaluate, [f"--workdir={workdir}", *argv], monkeypatch), *capsys.readouterr()
     return call
 
 

@@ -6,9 +6,7 @@ import sys
 
 import matplotlib.image
 import pytest
-from absl import flags
-from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import Box, status_of
 from tiny_workdir import image_workdir, text_workdir
 
 import scaling
@@ -19,7 +17,7 @@ from scaling.results.records import Records
 from scaling.study.restored import RestoredRun
 
 with (BOX := Box()):
-    from experiments import _environment, generate
+    from experiments import generate
 
 PIXELS = 16  # of a side of an image of the workdir
 
@@ -38,15 +36,7 @@ def images(tmp_path_factory):
 def command(capsys, monkeypatch):
     """Runs the command: (exit status, standard output, standard error)."""
     def call(workdir, *argv):
-        monkeypatch.setattr(sys, "argv", ["experiments.generate", f"--workdir={workdir}", *argv])
-        status = 0
-        with BOX, flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            try:
-                generate.main(_environment.parse(sys.argv))
-            except SystemExit as left:
-                status = left.code
-        return status, *capsys.readouterr()
+        return status_of(BOX, generate, [f"--workdir={workdir}", *argv], monkeypatch), *capsys.readouterr()
     return call
 
 

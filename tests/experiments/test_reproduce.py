@@ -2,12 +2,9 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import Box, status_of
 from tiny_workdir import text_workdir
 
 from scaling.claims import ClaimError, registry
@@ -15,7 +12,7 @@ from scaling.results import records
 from scaling.study import reproducing
 
 with (BOX := Box()):
-    from experiments import _environment, reproduce
+    from experiments import reproduce
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +24,7 @@ def study(corpus, tmp_path_factory):
 def command(capsys, monkeypatch):
     """Runs the command: (exit status, standard output, standard error)."""
     def call(record, workdir, *argv):
-        monkeypatch.setattr(sys, "argv", ["experiments.reproduce", f"--record={record}", f"--workdir={workdir}", *argv])
-        status = 0
-        with BOX, flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            try:
-                reproduce.main(_environment.parse(sys.argv))
-            except SystemExit as left:
-                status = left.code
+        status = status_of(BOX, reproduce, [f"--record={record}", f"--workdir={workdir}", *argv], monkeypatch)
         return status, *capsys.readouterr()
     return call
 

@@ -66,6 +66,7 @@ class Service:
         known = [route.path for route in routes]
         self.app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=HANDLERS,
                              middleware=[Middleware(Doors, meters=self.meters, key=key, known=known)])
+        self.app.state.service = self
 
     def _watch(self):
         served = self.engine or self.painter

@@ -48,12 +48,13 @@ class Closed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request, and all of them together, may ask for."""
+    """What one request, and all of them together, may ask for. The time of a step grows with `slots` and, for models that
+    attend, with the sum of `prompt_tokens` and `new_tokens`, whatever texts use of it."""
 
     slots: int = 8  # texts that are written side by side
     queue: int = 256  # texts that wait for a slot
-    prompt_tokens: int = 512
-    new_tokens: int = 512
+    prompt_tokens: int | None = None  # None: as many as the model was trained to see
+    new_tokens: int | None = None  # likewise
     texts: int = 32  # of one request
     seconds: float = 120.0  # of one request, waiting included
 
@@ -131,15 +132,20 @@ class Job:
             self.cancelled = True
 
 
+def _fitted(limits: Limits, family) -> Limits:
+    """Limits that a family can keep, all of them numbers: learned positions end at a length."""
+    longest = _generate.find_longest(family)
+    most = math.inf if longest is None else longest - 1
+    found = {name: int(min(getattr(limits, name) or family.length, most)) for name in ("prompt_tokens", "new_tokens")}
+    return dataclasses.replace(limits, **found)
+
+
 class Engine:
     """Writes texts with one model; see the module. `start` begins, `close` ends, and `submit` may be called by any thread."""
 
     def __init__(self, family, params, tokenizer: Tokenizer, limits: Limits | None = None):
         self.family, self.tokenizer = family, tokenizer
-        self.limits, self.longest = limits or Limits(), _generate.find_longest(family)
-        if self.longest is not None:
-            fits = min(self.limits.prompt_tokens, self.longest - 1), min(self.limits.new_tokens, self.longest - 1)
-            self.limits = dataclasses.replace(self.limits, prompt_tokens=fits[0], new_tokens=fits[1])
+        self.limits = _fitted(limits or Limits(), family)
         self.slots = Slots(family, params, self.limits.slots, self.limits.prompt_tokens, self.limits.new_tokens)
         self.error: BaseException | None = None
         self._running: dict[int, _Text] = {}

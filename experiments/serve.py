@@ -13,7 +13,7 @@ written side by side, and --queue more may wait. Only this machine reaches the s
 what clients must send; give it as SCALING_KEY, because others on this machine see command lines.
 
 --canary is a text whose loss is measured every minute, and whose drift since the start /metrics shows; without it, it is
-the first held-out example of the run's data, if they are here.
+the first held-out example of the run's data, if they are here, and with --canary= there is none.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0 after a signal; 1 when
 the run cannot be read or served; 2 for wrong flags. The reason is one sentence on standard error.
@@ -39,8 +39,8 @@ _PORT = flags.DEFINE_integer("port", 8000, "The port to listen at; 0 takes a fre
 _KEY = flags.DEFINE_string("key", None, "What clients must send as Authorization: Bearer KEY; better given as SCALING_KEY.")
 _SLOTS = flags.DEFINE_integer("slots", 8, "Texts that are written side by side.", 1, 4096)
 _QUEUE = flags.DEFINE_integer("queue", 256, "Texts, or requests for images, that may wait; more get status 429.", 0)
-_PROMPT_TOKENS = flags.DEFINE_integer("prompt_tokens", None, "The most tokens of a prompt; by default the model's length.", 1)
-_NEW_TOKENS = flags.DEFINE_integer("new_tokens", None, "The most tokens of a text; by default the model's length.", 1)
+_PROMPT_TOKENS = flags.DEFINE_integer("prompt_tokens", None, "The most tokens of a prompt; default: the model's length.", 1)
+_NEW_TOKENS = flags.DEFINE_integer("new_tokens", None, "The most tokens of a text; default: the model's length.", 1)
 _TEXTS = flags.DEFINE_integer("texts", 32, "The most texts that a request may ask for.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "The longest that a request for text takes, waiting included.", 0.1)
 _GRACE = flags.DEFINE_float("grace", 30.0, "Seconds that requests have to end after SIGTERM.", 1.0)
@@ -70,7 +70,8 @@ def main(argv):
         bound = server.listen(_HOST.value, _PORT.value)
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         limits = Limits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value, _SECONDS.value)
-        served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=find_canary(run, _CANARY.value))
+        canary = None if _CANARY.value == "" else find_canary(run, _CANARY.value)
+        served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary)
         if not _KEY.value and not server.is_loopback(bound):
             print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
         server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound)}", flush=True), _GRACE.value)

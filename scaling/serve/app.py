@@ -28,8 +28,9 @@ from scaling.study.restored import RestoredRun
 Filter = Callable[[str], str | None]  # a text -> why nobody should read it, or None
 
 
-def make_app(run: RestoredRun, limits: Limits | None = None, *, key: str | None = None, content_filter: Filter | None = None,
-             name: str | None = None, canary: monitoring.Canary | None = None) -> Starlette:
+def make_app(run: RestoredRun, limits: Limits | None = None, *, key: str | None = None,
+             content_filter: Filter | None = None, name: str | None = None,
+             canary: monitoring.Canary | None = None) -> Starlette:
     """The server of a finished run, for any ASGI server.
 
     key: what clients must send as `Authorization: Bearer KEY`; None lets everybody in.

@@ -75,8 +75,9 @@ class Doors:
             if self._may_enter(scope):
                 await self.app(scope, receive, watched)
             else:
-                await error_response(401, "the key is missing or wrong: send it as Authorization: Bearer KEY",
-                                     code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})(scope, receive, watched)
+                refusal = error_response(401, "the key is missing or wrong: send it as Authorization: Bearer KEY",
+                                         code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+                await refusal(scope, receive, watched)
         finally:
             path = scope["path"]
             route = "/v1/models" if path.startswith("/v1/models") else path if path in self.known else "other"

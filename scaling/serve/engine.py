@@ -141,7 +141,7 @@ def _fitted(limits: Limits, family) -> Limits:
 
 
 class Engine:
-    """Writes texts with one model; see the module. `start` begins, `close` ends, and `submit` may be called by any thread."""
+    """Writes texts with one model; see the module. `start` begins, `close` ends, and any thread may call `submit`."""
 
     def __init__(self, family, params, tokenizer: Tokenizer, limits: Limits | None = None):
         self.family, self.tokenizer = family, tokenizer
@@ -190,7 +190,8 @@ class Engine:
         """
         self.check(prompts, options, copies)
         job = Job(options, listener, time.monotonic() + self.limits.seconds)
-        texts = [_Text(job, i * copies + j, prompt, self.tokenizer) for i, prompt in enumerate(prompts) for j in range(copies)]
+        texts = [_Text(job, i * copies + j, prompt, self.tokenizer)
+                 for i, prompt in enumerate(prompts) for j in range(copies)]
         with self._changed:
             if self._closing or self.error:
                 raise Closed("the server is shutting down" if self._closing else f"the engine failed: {self.error}")

@@ -49,13 +49,11 @@ class Painter:
     def read(self, body: Mapping[str, Any]) -> Picture:
         """The request in a JSON object. Raises ServeError."""
         refuse_unknown(body, (*FIELDS, *IGNORED))
-        def is_text(value):
-            return isinstance(value, str)
         take(body, "response_format", "b64_json", lambda value: value == "b64_json", '"b64_json"')
         take(body, "size", "auto", lambda value: value == "auto", '"auto": the data decide it')
-        label = take(body, "label", None, lambda value: is_text(value) or is_whole(0)(value), "a number or a name")
-        caption = take(body, "caption", None, is_text, "a string")
-        prompt = take(body, "prompt", "", is_text, "a string")
+        label = take(body, "label", None, lambda value: _is_text(value) or is_whole(0)(value), "a number or a name")
+        caption = take(body, "caption", None, _is_text, "a string")
+        prompt = take(body, "prompt", "", _is_text, "a string")
         if prompt and "caption" in self.reads:
             caption = prompt if caption is None else caption
         elif prompt and "label" in self.reads:
@@ -71,14 +69,15 @@ class Painter:
             raise QueueFull(max(1, round(self._seconds * self.waiting)))
         self.waiting += 1
         try:
-            async with self._turn:
-                self.waiting, self.running, began = self.waiting - 1, 1, time.monotonic()
-                try:
-                    made = await asyncio.to_thread(self._draw, picture)
-                finally:
-                    self.waiting, self.running, self._seconds = self.waiting + 1, 0, time.monotonic() - began
+            await self._turn.acquire()
         finally:
             self.waiting -= 1
+        self.running, began = 1, time.monotonic()
+        try:
+            made = await asyncio.to_thread(self._draw, picture)
+        finally:
+            self.running, self._seconds = 0, time.monotonic() - began
+            self._turn.release()
         return {"created": int(time.time()), "seed": picture.seed, "data": [{"b64_json": each} for each in made]}
 
     def _draw(self, picture: Picture) -> list[str]:
@@ -87,3 +86,7 @@ class Painter:
         except RestoreError as error:
             raise ServeError(str(error), "caption" if "caption" in str(error) else "label") from None
         return [base64.b64encode(image_grid(image[None, None], self.run.family.levels)).decode() for image in images]
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)

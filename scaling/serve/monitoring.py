@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: requests, tokens, seconds, the queue, the slots, and whether the model is still itself."""
+"""What Prometheus reads at /metrics: requests, tokens, seconds, the queue, the slots, and the drift of the model."""
 
 import logging
 import threading

@@ -1,8 +1,8 @@
 """Slots: a fixed number of texts, each at its own place, that one compiled step makes a token longer.
 
-Any family that has `begin` and `decode` will do. The states of its texts lie in the rows of one state, which `begin` fills a
-row at a time, so that a text begins while others are being written (continuous batching, Yu et al. 2022, "Orca", section
-3). The shapes never change: whatever is in the other rows, the same program computes a row.
+Any family that has `begin` and `decode` will do. The states of its texts lie in the rows of one state, which `begin` fills
+a row at a time, so that a text begins while others are being written (continuous batching, Yu et al. 2022, "Orca",
+section 3). The shapes never change: whatever is in the other rows, the same program computes a row.
 """
 
 import dataclasses

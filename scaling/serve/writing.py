@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -33,8 +33,11 @@ class Writer:
             if reason := self.filter(text):
                 return error_response(400, f"the prompt is refused: {reason}", "prompt", FILTERED)
         began, loop, pieces = time.monotonic(), asyncio.get_running_loop(), asyncio.Queue()
-        job = self.engine.submit(asked.prompts, asked.options, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece),
-                                 copies=asked.copies)
+
+        def listen(piece):  # in the engine's thread
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        job = self.engine.submit(asked.prompts, asked.options, listen, copies=asked.copies)
         self.meters.tokens.labels("prompt").inc(sum(map(len, asked.prompts)))
         written = self._pieces(asked, pieces, began)
         if asked.stream:
@@ -44,7 +47,7 @@ class Writer:
         finally:
             job.cancel()
 
-    async def _pieces(self, asked: Completion, pieces: asyncio.Queue, began: float) -> AsyncIterator[Piece]:
+    async def _pieces(self, asked: Completion, pieces: asyncio.Queue, began: float) -> AsyncGenerator[Piece]:
         """The pieces of all texts until their ends."""
         left, first, count = len(asked.prompts) * asked.copies, True, {}
         try:
@@ -61,7 +64,7 @@ class Writer:
         finally:
             self.meters.tokens.labels("completion").inc(sum(count.values()))
 
-    async def _whole(self, request: Request, asked: Completion, written: AsyncIterator[Piece]) -> Response:
+    async def _whole(self, request: Request, asked: Completion, written: AsyncGenerator[Piece]) -> Response:
         """One JSON object. A client that goes away takes its texts with it."""
         async def collect():
             texts, last = {}, {}
@@ -95,7 +98,7 @@ class Writer:
         usage = count_usage(asked, {index: piece.tokens for index, piece in last.items()})
         return JSONResponse(answer(asked, self.model, choices, usage))
 
-    async def _events(self, asked: Completion, written: AsyncIterator[Piece]) -> AsyncIterator[str]:
+    async def _events(self, asked: Completion, written: AsyncGenerator[Piece]) -> AsyncIterator[str]:
         """Server-sent events, one for each piece."""
         texts, tokens, shut = {}, {}, set()
         async with contextlib.aclosing(written):

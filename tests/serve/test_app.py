@@ -88,7 +88,7 @@ def test_a_stream_adds_up_to_the_whole_text(client, echo):
 
 @pytest.mark.parametrize("changes,status,param,says", [
     ({"prompt": ...}, 400, "prompt", "prompt must be a string"), ({"prompt": [1, 999]}, 400, "prompt", "from 0 to 255"),
-    ({"prompt": []}, 400, "prompt", "prompt must be"), ({"prompt": "x" * 25}, 400, "prompt", "25 tokens; the most here are 24"),
+    ({"prompt": []}, 400, "prompt", "prompt must be"), ({"prompt": "x" * 25}, 400, "prompt", "most here are 24"),
     ({"prompt": ["a", None]}, 400, "prompt", "must be a string or a list"), ({"max_tokens": 25}, 400, "max_tokens", "24"),
     ({"max_tokens": 0}, 400, "max_tokens", "from 1 on"), ({"max_tokens": True}, 400, "max_tokens", "not True"),
     ({"temperature": "hot"}, 400, "temperature", "'hot'"), ({"temperature": -1}, 400, "temperature", "from 0 to 100"),
@@ -112,7 +112,8 @@ def test_fields_that_change_nothing_are_taken(client):
 @pytest.mark.parametrize("content,kind,status,says", [
     (b"{", "application/json", 400, "not JSON"), (b"[]", "application/json", 400, "JSON object"),
     (b'{"prompt": "a", "temperature": NaN}', "application/json", 400, "NaN is no number"),
-    (b'{"prompt": "a"}', "text/plain", 415, "application/json"), (b" " * (1 << 20) + b"{}", "application/json", 413, "bytes"),
+    (b'{"prompt": "a"}', "text/plain", 415, "application/json"),
+    (b" " * (1 << 20) + b"{}", "application/json", 413, "bytes"),
     (b'{"prompt": "\\ud800"}', "application/json", 400, "Unicode"), (b"[" * 10**5, "application/json", 400, "not JSON")])
 def test_a_body_that_is_no_request_is_refused(client, content, kind, status, says):
     answer = client.post("/v1/completions", content=content, headers={"content-type": kind})
@@ -140,8 +141,8 @@ def test_a_full_queue_is_429_with_the_time_to_wait():
 def test_a_request_that_takes_too_long_is_504():
     with client_of(limits=LIMITS.__class__(slots=1, prompt_tokens=8, new_tokens=8, seconds=0)) as client:
         assert ask(client, max_tokens=4).status_code == 504
-        [last] = [json.loads(line.removeprefix("data: ")) for line in ask(client, max_tokens=4, stream=True).text.split("\n\n")
-                  if line]
+        [last] = [json.loads(line.removeprefix("data: "))
+                  for line in ask(client, max_tokens=4, stream=True).text.split("\n\n") if line]
         assert last["error"]["code"] == "timeout"
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 import threading
 
+import jax
 import numpy as np
 import pytest
 from serving import FAMILIES, Heard, engine_of, fresh_params, fresh_run
 
 from scaling.families import _generate
 from scaling.serve.engine import CANCELLED, ERROR, LENGTH, STOP, TIMEOUT, Closed, Options, QueueFull, ServeError
+from scaling.serve.slots import Drawing, Slots
 
 PROMPTS = ["def ", "a", "import numpy as np"]
 
@@ -56,7 +58,6 @@ def test_a_text_does_not_depend_on_who_else_is_served(running, name):
 
 
 def test_rows_of_slots_have_the_same_bits_whatever_is_beside_them():
-    from scaling.serve.slots import Drawing, Slots
     family, drawing = FAMILIES["transformer"], Drawing(temperature=1.0, seed=4)
     states = []
     for neighbours in ([], [(0, [1, 2]), (2, [9] * 20)]):
@@ -74,14 +75,14 @@ def test_rows_of_slots_have_the_same_bits_whatever_is_beside_them():
 def test_each_row_chooses_as_a_text_alone_does():
     rng = np.random.default_rng(0)
     logits = np.round(rng.normal(size=(64, 50)), 1).astype(np.float32)  # with ties
-    keys = _generate.jax.random.split(_generate.jax.random.key(0), 64)
+    keys = jax.random.split(jax.random.key(0), 64)
     ways = [(t, p, k) for t in (0.0, 0.5, 1.3) for p in (None, 0.3, 0.9) for k in (None, 1, 7, 80)]
     ways = [ways[i % len(ways)] for i in range(64)]
-    found = _generate.jax.jit(_generate.choose_each)(
+    found = jax.jit(_generate.choose_each)(
         logits, keys, np.array([t for t, _, _ in ways], np.float32),
-        np.array([1 if p is None else p for _, p, _ in ways], np.float32), np.array([k or 0 for *_, k in ways], np.int32))
-    wanted = [int(_generate._choose(row, key, np.float32(t), np.float32(1 if p is None else p), top_k=k,
-                                    nucleus=p is not None, greedy=t == 0)) for row, key, (t, p, k) in zip(logits, keys, ways)]
+        np.array([p or 1 for _, p, _ in ways], np.float32), np.array([k or 0 for *_, k in ways], np.int32))
+    wanted = [int(_generate._choose(row, key, np.float32(t), np.float32(p or 1), top_k=k, nucleus=p is not None,
+                                    greedy=t == 0)) for row, key, (t, p, k) in zip(logits, keys, ways)]
     assert found.tolist() == wanted
 
 
@@ -200,7 +201,8 @@ def test_nobody_waits_for_an_engine_that_failed(held):
 
 @pytest.mark.parametrize("prompts,copies,options,param", [
     (["a" * 25], 1, {}, "prompt"), (["a"], 1, {"max_tokens": 25}, "max_tokens"), (["a"], 13, {}, "n"), ([], 1, {}, "n"),
-    (["a"], 1, {"stop": ("",)}, "stop"), (["a"], 1, {"temperature": -1.0}, "temperature"), (["a"], 1, {"top_p": 0.0}, "top_p"),
+    (["a"], 1, {"stop": ("",)}, "stop"), (["a"], 1, {"temperature": -1.0}, "temperature"),
+    (["a"], 1, {"top_p": 0.0}, "top_p"),
     (["a"], 1, {"top_k": 0}, "top_k"), (["a"], 1, {"max_tokens": 0}, "max_tokens")])
 def test_what_can_never_be_served_is_refused_by_name(prompts, copies, options, param):
     tokens = [np.frombuffer(prompt.encode(), np.uint8).astype(np.int32) for prompt in prompts]

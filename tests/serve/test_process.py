@@ -1,4 +1,4 @@
-"""The command as a process: it prints its address, serves, notices who leaves, and finishes what runs when it is told to end."""
+"""The command as a process: it prints its address, notices who leaves, and finishes what runs when it is told to end."""
 
 import http.client
 import json
@@ -25,7 +25,8 @@ def workdir(corpus, tmp_path_factory):
 @pytest.fixture
 def server(workdir):
     """(process, port) of a server of one slot."""
-    command = [sys.executable, "-m", "experiments.serve", f"--workdir={workdir}", "--port=0", "--slots=1", "--new_tokens=2000"]
+    command = [sys.executable, "-m", "experiments.serve", f"--workdir={workdir}", "--port=0", "--slots=1",
+               "--new_tokens=2000"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=os.environ | {"SCALING_KEY": "sesame"})
     try:
@@ -105,3 +106,14 @@ def test_the_package_loads_no_web_server():
     code = ("import sys, scaling, scaling.study.restore, scaling.serve.engine; "
             "assert not {'starlette', 'uvicorn', 'prometheus_client'} & {*sys.modules}")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_the_load_test_loses_nothing(workdir, tmp_path):
+    command = [sys.executable, "-m", "tools.bench_serve", f"--workdir={workdir}", "--clients=6", "--requests=12",
+               "--alone=4", "--tokens=8", f"--output={tmp_path / 'serve.json'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "serve.json").read_text())
+    assert [each["requests"] for each in found["ways"].values()] == [12, 4, 4] and found["other_texts"] == 0
+    assert not any(each["lost"] for each in found["ways"].values()) and found["ratio_same_server"] > 0

@@ -56,7 +56,7 @@ def main(argv):
         try:
             from scaling.serve import server
             from scaling.serve.app import make_app
-            from scaling.serve.engine import Limits, ServeError
+            from scaling.serve.engine import ServeError, ServeLimits
             from scaling.serve.monitoring import find_canary
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
@@ -69,7 +69,8 @@ def main(argv):
         keep_compiled()
         bound = server.listen(_HOST.value, _PORT.value)
         run = scaling.restore(_WORKDIR.value, _RUN.value)
-        limits = Limits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value, _SECONDS.value)
+        limits = ServeLimits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value,
+                             _SECONDS.value)
         canary = None if _CANARY.value == "" else find_canary(run, _CANARY.value)
         served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary)
         if not _KEY.value and not server.is_loopback(bound):

@@ -14,13 +14,15 @@ from scaling.families.recurrent import Recurrent
 from scaling.families.seq2seq import Seq2Seq
 from scaling.families.transformer import Transformer
 from scaling.results import tuned
-from scaling.serve.engine import Engine, Limits, Options
+from scaling.results.records import Records
+from scaling.serve.engine import Engine, Options, ServeLimits
+from scaling.store.checkpoint import Checkpoints
 from scaling.study.restored import RestoredRun
 
 FAMILIES = {"transformer": Transformer(length=32, width=16, layers=2, heads=2), "lstm": Recurrent(length=32, width=16),
             "seq2seq": Seq2Seq(source_length=32, length=32, width=16, layers=1),
             "ngram": NGram(length=32, order=3, counts=4096)}
-LIMITS = Limits(slots=3, queue=40, prompt_tokens=24, new_tokens=24, texts=12, seconds=60)
+LIMITS = ServeLimits(slots=3, queue=40, prompt_tokens=24, new_tokens=24, texts=12, seconds=60)
 
 
 @functools.cache
@@ -36,6 +38,15 @@ def fresh_run(family, name="f" * 16) -> RestoredRun:
     return RestoredRun({"fingerprint": name, tuned.PARAMS: 1e4}, base, fresh_params(family), None)
 
 
+def write_run(run: RestoredRun, workdir):
+    """The workdir with a run in it, as training leaves it."""
+    saved = Checkpoints(workdir / "params" / run.fingerprint)
+    saved.save(0, {"params": run.params})
+    saved.close()
+    Records(workdir).write({**run.record, "experiment": experiment.to_dict(run.experiment)})
+    return workdir
+
+
 def image_run() -> RestoredRun:
     """A VAE of letters that was never trained."""
     one = image_experiment()
@@ -44,7 +55,7 @@ def image_run() -> RestoredRun:
 
 def engine_of(family, **limits) -> Engine:
     """An engine that has not started; `limits` replace those of LIMITS."""
-    return Engine(family, fresh_params(family), Bytes(), Limits(**(vars(LIMITS) | limits)))
+    return Engine(family, fresh_params(family), Bytes(), ServeLimits(**(vars(LIMITS) | limits)))
 
 
 class Heard:

@@ -20,7 +20,7 @@ from scaling import families
 from scaling.results import tuned
 from scaling.serve import monitoring
 from scaling.serve.doors import BODY, Doors, error_response, read_body
-from scaling.serve.engine import Closed, Engine, Limits, QueueFull, ServeError
+from scaling.serve.engine import Closed, Engine, QueueFull, ServeError, ServeLimits
 from scaling.serve.images import Painter
 from scaling.serve.writing import Writer
 from scaling.study.restored import RestoredRun
@@ -28,7 +28,7 @@ from scaling.study.restored import RestoredRun
 Filter = Callable[[str], str | None]  # a text -> why nobody should read it, or None
 
 
-def make_app(run: RestoredRun, limits: Limits | None = None, *, key: str | None = None,
+def make_app(run: RestoredRun, limits: ServeLimits | None = None, *, key: str | None = None,
              content_filter: Filter | None = None, name: str | None = None,
              canary: monitoring.Canary | None = None) -> Starlette:
     """The server of a finished run, for any ASGI server.
@@ -41,13 +41,13 @@ def make_app(run: RestoredRun, limits: Limits | None = None, *, key: str | None 
 
     Raises ServeError for a run whose tokens stand for no text, and RestoreError for one that generates nothing.
     """
-    return Service(run, limits or Limits(), key, content_filter, name, canary).app
+    return Service(run, limits or ServeLimits(), key, content_filter, name, canary).app
 
 
 class Service:
     """What the routes share; see `make_app`."""
 
-    def __init__(self, run: RestoredRun, limits: Limits, key, content_filter, name, canary):
+    def __init__(self, run: RestoredRun, limits: ServeLimits, key, content_filter, name, canary):
         self.run, self.filter, self.canary = run, content_filter or (lambda text: None), canary
         self.names = {run.fingerprint, name} - {None}
         self.meters, self.engine, self.painter = monitoring.Meters(), None, None

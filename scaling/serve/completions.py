@@ -41,7 +41,7 @@ class Completion:
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
 
-def take(body: Mapping[str, Any], name: str, default: Any, good: Callable[[Any], bool], what: str) -> Any:
+def take_field(body: Mapping[str, Any], name: str, default: Any, good: Callable[[Any], bool], what: str) -> Any:
     """The field `name` of a request, or its default where it is absent or null. ServeError where it is not `good`."""
     value = body.get(name)
     if value is None:
@@ -70,7 +70,7 @@ def refuse_unknown(body: Mapping[str, Any], known) -> None:
 
 def take_seed(body: Mapping[str, Any]) -> int:
     """The seed of a request, or a new one."""
-    return take(body, "seed", secrets.randbelow(LARGEST_SEED + 1), is_whole(0, LARGEST_SEED),
+    return take_field(body, "seed", secrets.randbelow(LARGEST_SEED + 1), is_whole(0, LARGEST_SEED),
                 f"a whole number from 0 to {LARGEST_SEED}")
 
 
@@ -84,17 +84,17 @@ def read_completion(body: Mapping[str, Any], tokenizer: Tokenizer) -> Completion
     stop = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(stop, list) or len(stop) > MOST_STOPS or not all(isinstance(each, str) for each in stop):
         raise ServeError(f"stop must be a string or a list of at most {MOST_STOPS} strings", "stop")
-    top_p = take(body, "top_p", 1, is_number(0, 1), "a number above 0 and at most 1")
+    top_p = take_field(body, "top_p", 1, is_number(0, 1), "a number above 0 and at most 1")
     options = Options(
-        max_tokens=take(body, "max_tokens", 16, is_whole(1), "a whole number from 1 on"),
-        temperature=take(body, "temperature", 1.0, is_number(0, 100), "a number from 0 to 100"),
-        top_k=take(body, "top_k", 0, is_whole(0, LARGEST_SEED), "a whole number; 0 takes all tokens") or None,
+        max_tokens=take_field(body, "max_tokens", 16, is_whole(1), "a whole number from 1 on"),
+        temperature=take_field(body, "temperature", 1.0, is_number(0, 100), "a number from 0 to 100"),
+        top_k=take_field(body, "top_k", 0, is_whole(0, LARGEST_SEED), "a whole number; 0 takes all tokens") or None,
         top_p=None if top_p == 1 else top_p, seed=take_seed(body), stop=tuple(stop))
     prompts, texts = _read_prompts(body.get("prompt"), tokenizer)
-    flags = {name: take(body, name, False, lambda value: isinstance(value, bool), "true or false")
+    flags = {name: take_field(body, name, False, lambda value: isinstance(value, bool), "true or false")
              for name in ("stream", "echo")}
-    asked = take(body, "stream_options", {}, lambda value: isinstance(value, dict), "an object")
-    return Completion(prompts, texts, options, take(body, "n", 1, is_whole(1), "a whole number from 1 on"), **flags,
+    asked = take_field(body, "stream_options", {}, lambda value: isinstance(value, dict), "an object")
+    return Completion(prompts, texts, options, take_field(body, "n", 1, is_whole(1), "a whole number from 1 on"), **flags,
                       usage=bool(asked.get("include_usage")))
 
 
@@ -138,6 +138,6 @@ def answer(request: Completion, model: str, choices: list[dict], usage: dict | N
     return whole | ({} if usage is None else {"usage": usage})
 
 
-def choice(index: int, text: str, finish: str | None) -> dict:
+def make_choice(index: int, text: str, finish: str | None) -> dict:
     """One text of an answer, or a part of it."""
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}

@@ -47,7 +47,7 @@ class Closed(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class ServeLimits:
     """What one request, and all of them together, may ask for. The time of a step grows with `slots` and, for models that
     attend, with the sum of `prompt_tokens` and `new_tokens`, whatever texts use of it."""
 
@@ -132,7 +132,7 @@ class Job:
             self.cancelled = True
 
 
-def _fitted(limits: Limits, family) -> Limits:
+def _fitted(limits: ServeLimits, family) -> ServeLimits:
     """Limits that a family can keep, all of them numbers: learned positions end at a length."""
     longest = _generate.find_longest(family)
     most = math.inf if longest is None else longest - 1
@@ -143,9 +143,9 @@ def _fitted(limits: Limits, family) -> Limits:
 class Engine:
     """Writes texts with one model; see the module. `start` begins, `close` ends, and any thread may call `submit`."""
 
-    def __init__(self, family, params, tokenizer: Tokenizer, limits: Limits | None = None):
+    def __init__(self, family, params, tokenizer: Tokenizer, limits: ServeLimits | None = None):
         self.family, self.tokenizer = family, tokenizer
-        self.limits = _fitted(limits or Limits(), family)
+        self.limits = _fitted(limits or ServeLimits(), family)
         self.slots = Slots(family, params, self.limits.slots, self.limits.prompt_tokens, self.limits.new_tokens)
         self.error: BaseException | None = None
         self._running: dict[int, _Text] = {}

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from scaling.figures.pixels import image_grid
-from scaling.serve.completions import is_whole, refuse_unknown, take, take_seed
+from scaling.serve.completions import is_whole, refuse_unknown, take_field, take_seed
 from scaling.serve.engine import QueueFull, ServeError
 from scaling.study.restored import RestoredRun, RestoreError
 
@@ -49,18 +49,18 @@ class Painter:
     def read(self, body: Mapping[str, Any]) -> Picture:
         """The request in a JSON object. Raises ServeError."""
         refuse_unknown(body, (*FIELDS, *IGNORED))
-        take(body, "response_format", "b64_json", lambda value: value == "b64_json", '"b64_json"')
-        take(body, "size", "auto", lambda value: value == "auto", '"auto": the data decide it')
-        label = take(body, "label", None, lambda value: _is_text(value) or is_whole(0)(value), "a number or a name")
-        caption = take(body, "caption", None, _is_text, "a string")
-        prompt = take(body, "prompt", "", _is_text, "a string")
+        take_field(body, "response_format", "b64_json", lambda value: value == "b64_json", '"b64_json"')
+        take_field(body, "size", "auto", lambda value: value == "auto", '"auto": the data decide it')
+        label = take_field(body, "label", None, lambda value: _is_text(value) or is_whole(0)(value), "a number or a name")
+        caption = take_field(body, "caption", None, _is_text, "a string")
+        prompt = take_field(body, "prompt", "", _is_text, "a string")
         if prompt and "caption" in self.reads:
             caption = prompt if caption is None else caption
         elif prompt and "label" in self.reads:
             label = prompt if label is None else label
         elif prompt:
             raise ServeError("this model draws without a label or a caption: leave the prompt empty", "prompt")
-        count = take(body, "n", 1, is_whole(1, MOST), f"a whole number from 1 to {MOST}")
+        count = take_field(body, "n", 1, is_whole(1, MOST), f"a whole number from 1 to {MOST}")
         return Picture(count, take_seed(body), label, caption)
 
     async def draw(self, picture: Picture) -> dict:

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from scaling.serve.completions import Completion, answer, choice, count_usage, read_completion
+from scaling.serve.completions import Completion, answer, count_usage, make_choice, read_completion
 from scaling.serve.doors import error_body, error_response
 from scaling.serve.engine import CANCELLED, ERROR, TIMEOUT, Engine, Job, Piece
 from scaling.serve.monitoring import Meters
@@ -94,7 +94,7 @@ class Writer:
         for index, text in sorted(texts.items()):
             refused = self.filter(text) is not None
             finish = FILTERED if refused else last[index].finish
-            choices.append(choice(index, self._echo(asked, index) + ("" if refused else text), finish))
+            choices.append(make_choice(index, self._echo(asked, index) + ("" if refused else text), finish))
         usage = count_usage(asked, {index: piece.tokens for index, piece in last.items()})
         return JSONResponse(answer(asked, self.model, choices, usage))
 
@@ -117,7 +117,7 @@ class Writer:
                     shut.add(piece.index)
                 text = (self._echo(asked, piece.index) if fresh else "") + text
                 if text or finish:
-                    yield _event(answer(asked, self.model, [choice(piece.index, text, finish)]))
+                    yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish)]))
                 if len(shut) == len(asked.prompts) * asked.copies:
                     break
         if asked.usage:

@@ -19,10 +19,11 @@ from scaling.serve.engine import Engine, Options, ServeLimits
 from scaling.store.checkpoint import Checkpoints
 from scaling.study.restored import RestoredRun
 
-FAMILIES = {"transformer": Transformer(length=32, width=16, layers=2, heads=2), "lstm": Recurrent(length=32, width=16),
+FAMILIES = {"transformer": Transformer(length=32, width=16, layers=2, heads=2),
+            "lstm": Recurrent(length=32, width=16, layers=1),
             "seq2seq": Seq2Seq(source_length=32, length=32, width=16, layers=1),
             "ngram": NGram(length=32, order=3, counts=4096)}
-LIMITS = ServeLimits(slots=3, queue=40, prompt_tokens=24, new_tokens=24, texts=12, seconds=60)
+LIMITS = ServeLimits(slots=3, queue=40, prompt_tokens=16, new_tokens=24, texts=12, seconds=60)
 
 
 @functools.cache

@@ -95,13 +95,20 @@ def until(happens, seconds=60):
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path):
-    """And nothing but the command needs it, not even the engine."""
-    code = ("import sys; sys.modules |= dict.fromkeys(['starlette', 'uvicorn', 'prometheus_client']); import runpy; "
-            "import scaling.study.restore, scaling.serve.engine; sys.argv = ['serve', '--workdir=x']; "
+    code = ("import sys, runpy; sys.modules['starlette'] = None; sys.argv = ['serve', '--workdir=x']; "
             "runpy.run_module('experiments.serve', run_name='__main__', alter_sys=True)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].endswith("pip install -e '.[serve]'"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_the_routes_and_the_process_need_the_extra():
+    """So the package, and the engine, do without it."""
+    needs = re.compile(r"^\s*(?:from|import) (?:starlette|uvicorn|prometheus_client)\b", re.MULTILINE)
+    found = {path.stem for path in (ROOT / "scaling").rglob("*.py") if needs.search(path.read_text())}
+    assert found == {"app", "doors", "monitoring", "server", "writing"}
+    around = re.compile(r"^\s*from scaling\.serve\.(?:app|doors|monitoring|server|writing) ", re.MULTILINE)
+    assert {path.stem for path in (ROOT / "scaling").rglob("*.py") if around.search(path.read_text())} <= found
 
 
 @pytest.mark.slow

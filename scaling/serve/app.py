@@ -86,6 +86,8 @@ class Service:
     async def _lifespan(self, app):
         if self.engine:
             self.engine.start()
+        else:
+            self.painter.warm()
         if self.canary:
             self.canary.begin()
         yield

@@ -6,6 +6,7 @@ import tomllib
 import setuptools
 
 REPOSITORY = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["scaling"]["repository"]
+SERVE = ["starlette>=0.46", "uvicorn>=0.34", "prometheus-client>=0.21"]
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbformat>=5.10"]
 
 setuptools.setup(
@@ -19,7 +20,8 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["scaling", "scaling.*", "experiments", "experiments.*"]),
     entry_points={"console_scripts": ["scaling = experiments.__main__:main"]},
-    package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"]},
+    package_data={"scaling": ["py.typed"], "scaling.report": ["*.j2", "*.css", "*.js"],
+                  "scaling.serve": ["*.html"]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5.1",
@@ -51,7 +53,9 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff==0.17.6", "pyrefly==1.5.0",
-                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50", *NOTEBOOKS],
+                 "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50", "httpx>=0.28",
+                 *SERVE, *NOTEBOOKS],
+        "serve": SERVE,
         "notebooks": NOTEBOOKS,
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],

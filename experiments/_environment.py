@@ -19,6 +19,7 @@ from absl import flags
 PREFIX = "SCALING_"
 FOLDER = pathlib.Path(__file__).parent
 OTHERS = ("DATA_DIR", "COMPILATION_CACHE", "REMEMBERED", "TEST_FLAGS", "GOLDEN", "REFERENCE")  # which are no flags
+SECRET = ("key",)  # flags whose values are not shown
 
 
 def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,
@@ -45,7 +46,8 @@ def insert(argv: list[str], prefix: str = PREFIX, folder: pathlib.Path = FOLDER,
     place = 1 + max((typed.get(name.partition(".")[0], 0) for name in words if "." in name), default=0)
     argv[place:place] = found  # overrides must come after their config, and "config" sorts before "config.x"
     if found:
-        print(f"from the environment: {shlex.join(found)}", file=sys.stderr)
+        shown = [f"--{name}=..." if name in SECRET else word for name, word in zip(words, found, strict=True)]
+        print(f"from the environment: {shlex.join(shown)}", file=sys.stderr)
     return found
 
 

@@ -111,6 +111,27 @@ def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
+def choose_each(logits, keys, temperature, top_p, top_k):
+    """A token of each row, int32 [B], from float32 logits [B, vocab], as `choose` takes it, with options of each row's own.
+
+    `keys` are [B], `temperature` and `top_p` float32 [B], and `top_k` int32 [B]. Temperature 0 takes the likeliest token,
+    `top_p` from 1 on and `top_k` 0 leave all tokens. Rows are sorted only where one of them asks for it.
+    """
+    def narrowed(logits, top_p, top_k):
+        ranked = jnp.sort(logits, descending=True)
+        least = jnp.where(top_k > 0, ranked[jnp.clip(top_k, 1, logits.size) - 1], -jnp.inf)
+        logits, ranked = (jnp.where(x >= least, x, -jnp.inf) for x in (logits, ranked))
+        weight = jax.nn.softmax(ranked)
+        least = jnp.where(jnp.cumsum(weight) - weight < top_p, ranked, jnp.inf).min()
+        return jnp.where((logits >= least) | (top_p >= 1), logits, -jnp.inf)
+
+    scaled = logits / jnp.where(temperature > 0, temperature, 1)[:, None]
+    scaled = lax.cond(((top_p < 1) | (top_k > 0)).any(), jax.vmap(narrowed), lambda logits, *_: logits,
+                      scaled, top_p, top_k)
+    drawn = jax.vmap(jax.random.categorical)(keys, scaled)
+    return jnp.where(temperature > 0, drawn, logits.argmax(-1)).astype(jnp.int32)
+
+
 @functools.partial(jax.jit, static_argnames=("family", "capacity"))
 def _begin(family, params, tokens, lengths, capacity):
     return family.begin(params, tokens, lengths, capacity)

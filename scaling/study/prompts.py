@@ -1,5 +1,6 @@
 """Prompts: texts as the tokens that a model continues, which of them a model can continue, and where that ends."""
 
+import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -59,22 +60,63 @@ def split_stops(stop: Sequence[int | str]) -> tuple[list[int], list[str]]:
     return [each for each in stop if not isinstance(each, str)], strings
 
 
-def before_stops(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a text up to the first of `stops`, which may begin in one piece and end in another.
+class BeforeStops:
+    """A text that comes piece by piece, up to the first of `stops`, which may begin in one piece and end in another.
 
-    What may be the beginning of a stop is held back until the next piece says whether it is.
+    What may be the beginning of a stop is held back until the next piece says whether it is. `ended` is true from the
+    first stop on.
     """
-    held = ""
-    for piece in pieces:
-        held += piece
-        ends = [place for stop in stops if (place := held.find(stop)) >= 0]
+
+    def __init__(self, stops: Sequence[str]):
+        self.stops, self.held, self.ended = stops, "", False
+
+    def add(self, piece: str) -> str:
+        """What is certain of the text after one more piece, beyond what was returned before."""
+        if self.ended:
+            return ""
+        held = self.held + piece
+        ends = [place for stop in self.stops if (place := held.find(stop)) >= 0]
         if ends:
-            if held[:min(ends)]:
-                yield held[:min(ends)]
+            self.held, self.ended = "", True
+            return held[:min(ends)]
+        kept = max((size for stop in self.stops for size in range(1, len(stop)) if held.endswith(stop[:size])), default=0)
+        self.held = held[len(held) - kept:]
+        return held[:len(held) - kept]
+
+    def rest(self) -> str:
+        """What was held back, at the end of the last piece."""
+        rest, self.held = self.held, ""
+        return rest
+
+
+def before_stops(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a text up to the first of `stops`; see `BeforeStops`. None is empty."""
+    text = BeforeStops(stops)
+    for piece in pieces:
+        if found := text.add(piece):
+            yield found
+        if text.ended:
             return
-        kept = max((size for stop in stops for size in range(1, len(stop)) if held.endswith(stop[:size])), default=0)
-        if held[:len(held) - kept]:
-            yield held[:len(held) - kept]
-        held = held[len(held) - kept:]
-    if held:
-        yield held
+    if rest := text.rest():
+        yield rest
+
+
+class TextOfTokens:
+    """The text of tokens that come one by one, in pieces of whole characters, up to the first of the strings `stops`."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
+        self.tokenizer, self.text = tokenizer, BeforeStops(stops)
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether a stop has come."""
+        return self.text.ended
+
+    def add(self, token: int) -> str:
+        """What is certain of the text after one more token, beyond what was returned before."""
+        return self.text.add(self.decoder.decode(self.tokenizer.to_bytes([token])))
+
+    def rest(self) -> str:
+        """What was held back, after the last token."""
+        return self.text.add(self.decoder.decode(b"", final=True)) + self.text.rest()

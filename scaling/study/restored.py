@@ -1,7 +1,7 @@
 """A finished run in memory: it continues text or draws images, and evaluates as its record says."""
 
-import codecs
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,15 @@ from scaling.families._beam import beam_search
 from scaling.fields import nearest, replace
 from scaling.figures import words
 from scaling.results import tuned
-from scaling.study.prompts import END, before_stops, encode_prompt, room_after, split_stops, what_generates
+from scaling.study.prompts import (
+    END,
+    TextOfTokens,
+    before_stops,
+    encode_prompt,
+    room_after,
+    split_stops,
+    what_generates,
+)
 from scaling.sweeps.runner import Runner
 from scaling.training.program import Program
 from scaling.training.step import State, numbered
@@ -70,6 +78,11 @@ class RestoredRun:
         data = self.experiment.data
         return Bytes() if data.tokenizer == Bytes.name and data.numbers is None else self.source.tokenizer
 
+    # Compiled functions are kept: `jax.jit` forgets those of a method as soon as the method is not held any more.
+    _draw = functools.cached_property(lambda self: jax.jit(self.family.sample))
+    _evaluate = functools.cached_property(lambda self: jax.jit(self.family.evaluate))
+    _logits = functools.cached_property(lambda self: jax.jit(self.family.logits))
+
     @property
     def generates(self) -> str:
         """"text" or "images": what the family can generate. RestoreError for a family that generates neither."""
@@ -104,15 +117,13 @@ class RestoredRun:
         ends, strings = split_stops(stop)
         drawn = _generate.stream(self.family, self.params, encoded, max_tokens=tokens, temperature=temperature,
                                  top_k=top_k, top_p=top_p, stop=ends, seed=seed, row=sample)
-        yield from before_stops(self._characters(drawn), strings)
-
-    def _characters(self, tokens) -> Iterator[str]:
-        """The text of tokens, in pieces of whole characters."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token in tokens:
-            if piece := decoder.decode(self.tokenizer.to_bytes([token])):
+        text = TextOfTokens(self.tokenizer, strings)
+        for token in drawn:
+            if piece := text.add(token):
                 yield piece
-        if rest := decoder.decode(b"", final=True):
+            if text.ended:
+                return
+        if rest := text.rest():
             yield rest
 
     def beam_search(self, prompts: Sequence[str], *, tokens: int = 200, beam: int = 4, length_penalty: float = 0.0,
@@ -170,7 +181,7 @@ class RestoredRun:
             raise RestoreError(f"the temperature must be a number from 0 on, not {temperature}")
         conditions, options = self.conditions(label, caption), {} if temperature == 1 else {"temperature": temperature}
         key = jax.random.fold_in(jax.random.key(seed), 1)  # that of `scaling.training.step.sample_batch` for seed 0
-        draw, found = jax.jit(self.family.sample), []
+        draw, found = self._draw, []
         for start in range(0, count, IMAGES_AT_ONCE):
             numbers = np.arange(start, start + IMAGES_AT_ONCE, dtype=np.int32)
             batch = {name: values[numbers % len(values)] for name, values in conditions.items()}
@@ -221,7 +232,7 @@ class RestoredRun:
             texts = [examples] if isinstance(examples, str) else examples
             return np.concatenate([self.loss({"tokens": self._document(text)[None]}) for text in texts])
         size = max(1, self.experiment.data.at_once[1] // self.experiment.data.per_example)
-        evaluate, count = jax.jit(self.family.evaluate), len(next(iter(examples.values())))
+        evaluate, count = self._evaluate, len(next(iter(examples.values())))
         found = []
         for first in range(0, count, size):
             batch = numbered({name: np.asarray(x)[first:first + size] for name, x in examples.items()}, first)
@@ -250,7 +261,7 @@ class RestoredRun:
             if each.size and not 0 <= each.min() <= each.max() < self.family.vocab:
                 raise RestoreError(f"{name} must be from 0 to {self.family.vocab - 1}, the vocabulary of "
                                    f"{self.fingerprint}, not {each.min()} to {each.max()}")
-        found = np.asarray(jax.jit(self.family.logits)(self.params, *given, np.atleast_2d(tokens)))
+        found = np.asarray(self._logits(self.params, *given, np.atleast_2d(tokens)))
         return found if tokens.ndim == 2 else found[0]
 
     def _document(self, text: str) -> np.ndarray:

@@ -1,0 +1,90 @@
+"""Serve a finished run over HTTP: an API as OpenAI's clients know it, a page to try it on, and figures for Prometheus.
+
+    python -m experiments.serve --workdir=runs/quickstart
+    python -m experiments.serve --workdir=runs/quickstart --run=N=3e5 --port=0 --slots=16
+    SCALING_KEY=secret python -m experiments.serve --workdir=runs/quickstart --host=0.0.0.0
+
+It needs `pip install -e '.[serve]'`. It prints the address of the page once requests are answered, and serves until SIGTERM
+or Ctrl-C; what is being written then is finished first. docs/serving.md has the routes, the fields and the limits.
+
+--run is "best", "N=3e5" (the best of the runs nearest to so many non-embedding parameters), a fingerprint, or the start of
+one. Runs that write text are served at /v1/completions, runs that draw images at /v1/images/generations. --slots texts are
+written side by side, and --queue more may wait. Only this machine reaches the server unless --host says otherwise. --key is
+what clients must send; give it as SCALING_KEY, because others on this machine see command lines.
+
+--canary is a text whose loss is measured every minute, and whose drift since the start /metrics shows; without it, it is
+the first held-out example of the run's data, if they are here, and with --canary= there is none.
+
+Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0 after a signal; 1 when
+the run cannot be read or served; 2 for wrong flags. The reason is one sentence on standard error.
+"""
+
+import sys
+
+from scaling.devices import chips
+
+chips.leave_absent_tpus_alone()  # before JAX starts
+
+from absl import app, flags, logging  # noqa: E402
+
+import scaling  # noqa: E402
+from experiments import _environment  # noqa: E402
+from experiments._errors import expected  # noqa: E402
+from scaling.devices.compilation import keep_compiled  # noqa: E402
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is served.")
+_RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen at; 0.0.0.0 is every one of this machine.")
+_PORT = flags.DEFINE_integer("port", 8000, "The port to listen at; 0 takes a free one.", 0, 65535)
+_KEY = flags.DEFINE_string("key", None, "What clients must send as Authorization: Bearer KEY; better given as SCALING_KEY.")
+_SLOTS = flags.DEFINE_integer("slots", 8, "Texts that are written side by side.", 1, 4096)
+_QUEUE = flags.DEFINE_integer("queue", 256, "Texts, or requests for images, that may wait; more get status 429.", 0)
+_PROMPT_TOKENS = flags.DEFINE_integer("prompt_tokens", None, "The most tokens of a prompt; default: the model's length.", 1)
+_NEW_TOKENS = flags.DEFINE_integer("new_tokens", None, "The most tokens of a text; default: the model's length.", 1)
+_TEXTS = flags.DEFINE_integer("texts", 32, "The most texts that a request may ask for.", 1)
+_SECONDS = flags.DEFINE_float("seconds", 120.0, "The longest that a request for text takes, waiting included.", 0.1)
+_GRACE = flags.DEFINE_float("grace", 30.0, "Seconds that requests have to end after SIGTERM.", 1.0)
+_CANARY = flags.DEFINE_string("canary", None, "A text whose loss is watched, in place of the first held-out example.")
+
+MISSING = "serving needs starlette, uvicorn and prometheus-client: pip install -e '.[serve]'"
+
+
+def main(argv):
+    try:
+        if len(argv) > 1:
+            raise flags.Error(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        try:
+            from scaling.serve import server
+            from scaling.serve.app import make_app
+            from scaling.serve.engine import ServeError, ServeLimits
+            from scaling.serve.monitoring import find_canary
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
+                raise
+            sys.exit(f"error: {MISSING}")
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        keep_compiled()
+        bound = server.listen(_HOST.value, _PORT.value)
+        run = scaling.restore(_WORKDIR.value, _RUN.value)
+        limits = ServeLimits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value,
+                             _SECONDS.value)
+        canary = None if _CANARY.value == "" else find_canary(run, _CANARY.value)
+        served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary)
+        if not _KEY.value and not server.is_loopback(bound):
+            print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
+        server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound)}", flush=True), _GRACE.value)
+    except (ServeError, *expected()) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("workdir")
+    logging.set_verbosity(logging.WARNING)
+    app.run(main, flags_parser=_environment.parse)

@@ -1,0 +1,86 @@
+"""Decoders in the form that other programs know: without factors between their matrices.
+
+The Transformer here multiplies residual branches by `Depth.branch`, logits by `logit_scale`, and tied embeddings by factors of
+their own on the way in and out. Each is a factor of a linear map, so it can be part of the weights of that map.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import families
+from scaling.exchange.errors import ExchangeError
+from scaling.store import checkpoint
+
+ENDS = ("attention/out", "mlp/down")  # the maps that end the branches of a layer
+EMBED, READOUT = "model/embed/weight", "model/readout/weight"
+
+
+def flat_arrays(params) -> dict[str, np.ndarray]:
+    """{path: array} of the parameters of a run, as host arrays; the paths are those of its checkpoint."""
+    return {path: np.asarray(x) for path, x in checkpoint.flatten(params)[0]}
+
+
+def abstract_arrays(family) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape and type} of the parameters of a family."""
+    return dict(checkpoint.flatten(jax.eval_shape(family.init, jax.random.key(0)))[0])
+
+
+def from_flat(family, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The parameters of a family, given {path: array}. ExchangeError for a path too few or too many, and for another shape
+    or type."""
+    wanted, structure = checkpoint.flatten(jax.eval_shape(family.init, jax.random.key(0)))
+    if (differs := sorted(dict(wanted).keys() ^ arrays.keys())):
+        which = "lack" if differs[0] in dict(wanted) else "also have"
+        raise ExchangeError(f"the arrays {which} {differs[0]!r}, so they are not those of this {families.name(family)}")
+    for path, x in wanted:
+        if (found := arrays[path]).shape != x.shape or found.dtype != x.dtype:
+            raise ExchangeError(f"the array {path!r} is {found.dtype}{list(found.shape)}, and this {families.name(family)} "
+                                f"has {x.dtype}{list(x.shape)}")
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[path]) for path, _ in wanted])
+
+
+def plain_form(family, arrays: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+    """(a Transformer, {path: array}) that compute the same logits without `base_layers` and `logit_scale`.
+
+    With LayerNorm it has biases, of zero where it had none, since no layout leaves them out.
+    Embeddings stay tied where the table that is read equals the one that is multiplied with, which is where `logit_scale` is
+    the width; else the two are apart afterwards.
+    """
+    arrays, branch = dict(arrays), np.float32(family.depth().branch)
+    for end in (f"model/layers/{name}/{part}" for name in ENDS for part in ("weight", "bias")):
+        if end in arrays and branch != 1:
+            arrays[end] = arrays[end] * branch
+    changes = {"base_layers": 0, "depth_exponent": 1.0}
+    if family.norm == "layernorm" and not family.biases:
+        wanted = abstract_arrays(dataclasses.replace(family, biases=True))
+        arrays |= {path: np.zeros(x.shape, x.dtype) for path, x in wanted.items() if path not in arrays}
+        changes["biases"] = True
+    inwards, outwards = _factors(family)
+    if not family.tied:
+        if outwards != 1:
+            arrays[READOUT] = arrays[READOUT] * np.float32(outwards)
+        changes["logit_scale"] = 1.0
+    elif inwards != outwards:
+        table = arrays[EMBED]
+        arrays |= {EMBED: table * np.float32(inwards), READOUT: np.ascontiguousarray(table.T) * np.float32(outwards)}
+        changes |= {"tied": False, "logit_scale": 1.0}
+    return dataclasses.replace(family, **changes), arrays
+
+
+def table_factor(family) -> float:
+    """What a tied table of a family in plain form is multiplied by in both of its uses; 1 for one that is not tied."""
+    return math.sqrt(family.width) if family.tied else 1.0
+
+
+def _factors(family) -> tuple[float, float]:
+    """What embeddings are multiplied by on the way in, and the readout on the way out."""
+    if not family.tied:
+        return 1.0, family.logit_scale
+    root = math.sqrt(family.width)
+    return root, root if family.logit_scale == family.width else family.logit_scale / root

@@ -17,7 +17,7 @@ from scaling.exchange.layouts.gpt2 import GPT2
 from scaling.exchange.layouts.layout import Layout, checked_fields
 from scaling.exchange.layouts.llama import Llama, Mistral, Qwen3
 from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
-from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, from_flat, plain_form, table_factor
+from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, from_flat, plain_family, plain_form, table_factor
 from scaling.exchange.tokens import write_tokenizer
 from scaling.experiment import Text
 from scaling.families.transformer import Transformer
@@ -33,13 +33,14 @@ BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # which olde
 
 
 def find_layout(family) -> Layout:
-    """The layout that holds a family in plain form. ExchangeError, which names the fields that none holds together."""
+    """The layout that holds a family in plain form. ExchangeError, which names the fields that none holds."""
     other = f"; write --format=safetensors, which holds every {families.name(family)}"
     if not isinstance(family, Transformer):
         why = WHY_NOT.get(families.name(family), "it is no decoder Transformer")
         raise ExchangeError(f"no layout of Hugging Face fits the family {families.name(family)}, because {why}{other}")
-    nearest = min(LAYOUTS, key=lambda layout: len(layout.differs(family)))
-    if differs := nearest.differs(family):
+    plain = plain_family(family)
+    nearest = min(LAYOUTS, key=lambda layout: len(layout.differs(plain)))
+    if differs := nearest.differs(plain):
         said = " and ".join(f"family.{name}={getattr(family, name)}" for name in dict.fromkeys(differs))
         raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not){other}")
     return nearest
@@ -50,9 +51,8 @@ def write_huggingface(folder: pathlib.Path, run) -> str:
 
     Weights and the computation there are float32. Raises an ExchangeError for a run that no layout holds.
     """
-    find_layout(run.family)  # before parameters are copied
+    layout = find_layout(run.family)
     family, arrays = plain_form(run.family, flat_arrays(run.params))
-    layout = find_layout(family)
     data = run.experiment.data
     if not isinstance(data, Text) or data.numbers:
         raise ExchangeError(f"run {run.fingerprint} reads {data.name}, which is no text, so it has no tokenizer; write "

@@ -45,32 +45,33 @@ def from_flat(family, arrays: Mapping[str, np.ndarray]) -> Any:
     return jax.tree.unflatten(structure, [jnp.asarray(arrays[path]) for path, _ in wanted])
 
 
-def plain_form(family, arrays: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
-    """(a Transformer, {path: array}) that compute the same logits without `base_layers` and `logit_scale`.
+def plain_family(family):
+    """The Transformer of the same function without `base_layers` and `logit_scale`; see `plain_form`."""
+    inwards, outwards = _factors(family)
+    tied = family.tied and inwards == outwards
+    return dataclasses.replace(family, base_layers=0, depth_exponent=1.0, tied=tied,
+                               logit_scale=family.logit_scale if tied else 1.0,
+                               biases=family.biases or family.norm == "layernorm")
 
-    With LayerNorm it has biases, of zero where it had none, since no layout leaves them out.
+
+def plain_form(family, arrays: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+    """(`plain_family(family)`, {path: array}) that compute the same logits.
+
     Embeddings stay tied where the table that is read equals the one that is multiplied with, which is where `logit_scale` is
-    the width; else the two are apart afterwards.
+    the width; else the two are apart afterwards. With LayerNorm there are biases, of zero where there were none, since no
+    layout leaves them out.
     """
-    arrays, branch = dict(arrays), np.float32(family.depth().branch)
+    plain, arrays, branch = plain_family(family), dict(arrays), np.float32(family.depth().branch)
     for end in (f"model/layers/{name}/{part}" for name in ENDS for part in ("weight", "bias")):
         if end in arrays and branch != 1:
             arrays[end] = arrays[end] * branch
-    changes = {"base_layers": 0, "depth_exponent": 1.0}
-    if family.norm == "layernorm" and not family.biases:
-        wanted = abstract_arrays(dataclasses.replace(family, biases=True))
-        arrays |= {path: np.zeros(x.shape, x.dtype) for path, x in wanted.items() if path not in arrays}
-        changes["biases"] = True
-    inwards, outwards = _factors(family)
-    if not family.tied:
-        if outwards != 1:
-            arrays[READOUT] = arrays[READOUT] * np.float32(outwards)
-        changes["logit_scale"] = 1.0
-    elif inwards != outwards:
+    if not plain.tied:
+        inwards, outwards = map(np.float32, _factors(family))
         table = arrays[EMBED]
-        arrays |= {EMBED: table * np.float32(inwards), READOUT: np.ascontiguousarray(table.T) * np.float32(outwards)}
-        changes |= {"tied": False, "logit_scale": 1.0}
-    return dataclasses.replace(family, **changes), arrays
+        readout = np.ascontiguousarray(table.T) if family.tied else arrays[READOUT]
+        arrays |= {EMBED: table * inwards, READOUT: readout * outwards}
+    zeros = {path: np.zeros(x.shape, x.dtype) for path, x in abstract_arrays(plain).items() if path not in arrays}
+    return plain, zeros | arrays
 
 
 def table_factor(family) -> float:

@@ -49,7 +49,8 @@ class Qwen3Moe(Qwen3):
             raise ExchangeError(f"config.json has norm_topk_prob={config.get('norm_topk_prob')} with num_experts_per_tok="
                                 f"{top_k}, and scaling divides by the sum exactly where there are several: it cannot be "
                                 "imported")
-        return super().fields(config) | {"experts": config["num_experts"], "top_k": top_k,
+        experts = config["num_local_experts"] if "num_local_experts" in config else config["num_experts"]  # newer, older
+        return super().fields(config) | {"experts": experts, "top_k": top_k,
                                          "mlp": config["moe_intermediate_size"]}
 
     def mlp_matches(self):

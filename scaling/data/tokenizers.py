@@ -89,7 +89,7 @@ class BPE(Tokenizer):
         self.state, self._trained = state, Trained.from_str(state)
         byte, number = printed_bytes(), self._trained.get_vocab()
         tokens = sorted(number, key=number.__getitem__)
-        self._numbers = np.arange(1, len(tokens) + 1, dtype=np.int32)  # here, of the tokens of the library
+        self.numbers = np.arange(1, len(tokens) + 1, dtype=np.int32)  # here, of the tokens of the library
         self.strings = (SEPARATOR, *(bytes(byte[c] for c in token) for token in tokens))
         self.name = f"bpe:{self.vocab}"
         self.fingerprint = f"bpe{self.vocab}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
@@ -107,13 +107,13 @@ class BPE(Tokenizer):
         return trained.to_str()
 
     def encode(self, text: str) -> np.ndarray:
-        return self._numbers[np.array(self._trained.encode(text, add_special_tokens=False).ids, np.int32)]
+        return self.numbers[np.array(self._trained.encode(text, add_special_tokens=False).ids, np.int32)]
 
     def pack(self, texts: Sequence[str]) -> np.ndarray:
         parts = []
         for start in range(0, len(texts), 256):          # the library works in parallel on a few megabytes at a time
             for encoded in self._trained.encode_batch_fast(list(texts[start:start + 256]), add_special_tokens=False):
-                parts += [self._numbers[np.array(encoded.ids, np.int32)].astype(self.dtype), np.zeros(1, self.dtype)]
+                parts += [self.numbers[np.array(encoded.ids, np.int32)].astype(self.dtype), np.zeros(1, self.dtype)]
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
 
@@ -121,9 +121,9 @@ class Stored(BPE):
     """Byte-level byte-pair encoding that was trained elsewhere, as the `tokenizer.json` of Hugging Face keeps it.
 
     Its token number `end`, which ends documents there, and its token 0 change places, so that token 0 ends documents here as
-    everywhere. `vocab` is how many tokens there are at least: models often have more rows than their tokenizers tokens, and
-    no text has those. Text is not normalised, and nothing in it counts as a special token, so that it comes back without
-    loss.
+    everywhere: token t there is `numbers[t]` here, and the other way round. There are `vocab` tokens at least: models often
+    have more rows than their tokenizers tokens, and no text has those. Text is not normalised, and nothing in it counts as a
+    special token, so that it comes back without loss.
     """
 
     def __init__(self, state: str, end: int, vocab: int = 0):
@@ -142,8 +142,8 @@ class Stored(BPE):
         found = [strings.get(number, b"") for number in range(size)]
         found[end], found[0] = found[0], SEPARATOR
         self.strings = tuple(found)
-        self._numbers = np.arange(size, dtype=np.int32)
-        self._numbers[[0, end]] = end, 0
+        self.numbers = np.arange(size, dtype=np.int32)
+        self.numbers[[0, end]] = end, 0
         digest = hashlib.sha256(f"{end} {state}".encode()).hexdigest()[:12]
         self.fingerprint = f"bpe{self.vocab}-{digest}"
         self.name = f"{STORED}{self.fingerprint}"

@@ -17,7 +17,7 @@ from scaling.exchange.layouts.gpt2 import GPT2
 from scaling.exchange.layouts.layout import Layout, checked_fields
 from scaling.exchange.layouts.llama import Llama, Mistral, Qwen3
 from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
-from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, from_flat, plain_family, plain_form, table_factor
+from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, plain_family, plain_form, table_factor
 from scaling.exchange.tokens import write_tokenizer
 from scaling.experiment import Text
 from scaling.families.transformer import Transformer
@@ -39,8 +39,9 @@ def find_layout(family) -> Layout:
         why = WHY_NOT.get(families.name(family), "it is no decoder Transformer")
         raise ExchangeError(f"no layout of Hugging Face fits the family {families.name(family)}, because {why}{other}")
     plain = plain_family(family)
-    nearest = min(LAYOUTS, key=lambda layout: len(layout.differs(plain)))
-    if differs := nearest.differs(plain):
+    lacks = {layout: layout.differs(plain) for layout in LAYOUTS}
+    nearest = min(LAYOUTS, key=lambda layout: (len(lacks[layout]), "experts" in lacks[layout]))
+    if differs := lacks[nearest]:
         said = " and ".join(f"family.{name}={getattr(family, name)}" for name in dict.fromkeys(differs))
         raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not){other}")
     return nearest
@@ -74,8 +75,8 @@ def foreign_tensors(layout: Layout, family, arrays: Mapping[str, np.ndarray]) ->
     return {name: tensor for match in layout.matches(family) for name, tensor in match.tensors(arrays)}
 
 
-def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer, Any, dict]:
-    """(the Transformer, its parameters, config.json) of a local checkpoint. Weights become float32.
+def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer, dict[str, np.ndarray], dict]:
+    """(the Transformer, {path: array}, config.json) of a local checkpoint. Weights become float32.
 
     `length` is that of the texts that it reads, by default as many tokens as it was made for, and at most `LONGEST` where
     positions are rotary and the length changes no parameter. Raises an ExchangeError.
@@ -98,7 +99,7 @@ def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer
         family = Transformer(**fields, scan=fields["layers"] > 8)
     except ConfigError as error:
         raise ExchangeError(f"{folder / CONFIG} gives no Transformer of scaling: {error}") from None
-    return family, from_flat(family, _own_arrays(folder, layout, family, longest)), config
+    return family, _own_arrays(folder, layout, family, longest), config
 
 
 LONGEST = 2048  # tokens of a text that an imported model with rotary positions reads, unless more are asked for

@@ -20,6 +20,7 @@ from scaling.data.tokenizers import Bytes, store_tokenizer
 from scaling.exchange.arrays import CONFIG
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.huggingface import read_huggingface
+from scaling.exchange.plain import EMBED, READOUT, from_flat
 from scaling.exchange.tokens import read_tokenizer_of
 from scaling.results import records
 from scaling.store import checkpoint, files
@@ -33,11 +34,12 @@ def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]
     """(the fingerprint of the run that a checkpoint became, whether it was there already).
 
     `source` is a local folder of a Hugging Face checkpoint, or the name of one on the Hub, such as "openai-community/gpt2".
-    `length` is that of the texts that the run reads, see `scaling.exchange.huggingface.read_huggingface`. Raises an
+    `length` is that of the texts that the run reads, see `scaling.exchange.huggingface.read_huggingface`. The tokens are those
+    of the checkpoint, except that the one that ends documents and token 0 change places (`Stored`). Raises an
     ExchangeError for a checkpoint that no Transformer here computes.
     """
     folder = find_folder(source)
-    family, params, config = read_huggingface(folder, length)
+    family, arrays, config = read_huggingface(folder, length)
     tokenizer = read_tokenizer_of(folder, config, family.vocab)
     workdir = files.open_workdir(workdir)
     digest = hashlib.sha256("".join(map(file_digest, sorted(folder.glob("*.safetensors")))).encode()).hexdigest()[:12]
@@ -46,11 +48,13 @@ def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]
     if tokenizer.name != Bytes.name:
         for directory in (data_directory() / "tokenizers", pathlib.Path(os.fspath(workdir)) / "tokenizers"):
             store_tokenizer(tokenizer, directory)
-        named = tokenizer.name
+        named, numbers = tokenizer.name, tokenizer.numbers
+        arrays |= {EMBED: arrays[EMBED][numbers]} | ({} if family.tied else {READOUT: arrays[READOUT][:, numbers]})
     data = experiments.Text(name=f"{PREFIX}{label}@{digest}", tokenizer=named, length=family.length, batch=BATCH,
                             tokens=BATCH * family.length, evaluation_tokens=max(2**16, family.length))
     experiment = experiments.Experiment(family=family, data=data).replace({"optim.warmup": 0})
-    return write_imported(workdir, experiment, params, {"from": source, "model_type": config["model_type"], "digest": digest})
+    about = {"from": source, "model_type": config["model_type"], "digest": digest}
+    return write_imported(workdir, experiment, from_flat(family, arrays), about)
 
 
 def find_folder(source: str) -> pathlib.Path:

@@ -5,6 +5,7 @@ their own on the way in and out. Each is a factor of a linear map, so it can be 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +29,18 @@ def flat_arrays(params) -> dict[str, np.ndarray]:
 
 def abstract_arrays(family) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape and type} of the parameters of a family."""
-    return dict(checkpoint.flatten(jax.eval_shape(family.init, jax.random.key(0)))[0])
+    return dict(_abstract(family)[0])
+
+
+@functools.lru_cache(maxsize=256)
+def _abstract(family):
+    return checkpoint.flatten(jax.eval_shape(family.init, jax.random.key(0)))
 
 
 def from_flat(family, arrays: Mapping[str, np.ndarray]) -> Any:
     """The parameters of a family, given {path: array}. ExchangeError for a path too few or too many, and for another shape
     or type."""
-    wanted, structure = checkpoint.flatten(jax.eval_shape(family.init, jax.random.key(0)))
+    wanted, structure = _abstract(family)
     if (differs := sorted(dict(wanted).keys() ^ arrays.keys())):
         which = "lack" if differs[0] in dict(wanted) else "also have"
         raise ExchangeError(f"the arrays {which} {differs[0]!r}, so they are not those of this {families.name(family)}")

@@ -19,7 +19,7 @@ from scaling import families
 from scaling.devices import sharding
 from scaling.exchange.arrays import CONFIG, described, write_arrays
 from scaling.exchange.errors import ExchangeError
-from scaling.exchange.plain import abstract_arrays
+from scaling.exchange.plain import abstract_arrays, from_flat
 from scaling.store import files
 
 PROGRAM = "program.stablehlo"
@@ -51,14 +51,15 @@ It computes {computes}. {sizes} `config.json` says which experiment the run was.
 def write_program(folder: pathlib.Path, run) -> str:
     """Writes the program of a restored run; returns what it computes, in words. ExchangeError where none can be made."""
     computes, function, shapes = program_of(run)
-    structure = jax.tree.structure(jax.eval_shape(run.family.init, jax.random.key(0)))
-    paths = list(abstract_arrays(run.family))
 
     def program(arrays, inputs):
-        return function(jax.tree.unflatten(structure, [arrays[path] for path in paths]), inputs)
+        return function(from_flat(run.family, arrays), inputs)
 
     exported, sizes = _exported(program, abstract_arrays(run.family), shapes, run.family)
-    (folder / PROGRAM).write_bytes(exported.serialize())
+    try:
+        (folder / PROGRAM).write_bytes(exported.serialize())
+    except ImportError:
+        raise ExchangeError("--format=stablehlo needs a package that is not installed: pip install flatbuffers") from None
     write_arrays(folder, run.params)
     inputs = {name: {"shape": [str(size) for size in x.shape], "dtype": str(x.dtype)} for name, x in sizes.items()}
     files.write_json(folder / CONFIG, {**described(run), "computes": computes, "inputs": inputs,

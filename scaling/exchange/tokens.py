@@ -74,7 +74,9 @@ def _renumbered(tokenizer: Stored) -> tuple[dict, str | None]:
     """(the content of a tokenizer.json with the numbers of tokens that they have here, the token that ends documents)."""
     content, moved = json.loads(tokenizer.state), {0: tokenizer.end, tokenizer.end: 0}
     vocab = content["model"]["vocab"]
-    content["model"]["vocab"] = {token: moved.get(number, number) for token, number in vocab.items()}
+    ended = {each["content"]: each["id"] for each in content.get("added_tokens") or () if each["id"] == tokenizer.end}
+    vocab = {token: moved.get(number, number) for token, number in {**vocab, **ended}.items()}
+    content["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda pair: pair[1]))
     content["added_tokens"] = [{**each, "id": moved.get(each["id"], each["id"])} for each in content.get("added_tokens") or ()]
     content |= {"post_processor": None, "normalizer": None, "truncation": None, "padding": None}
     ends = [each["content"] for each in content["added_tokens"] if each["id"] == 0]

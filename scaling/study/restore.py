@@ -16,8 +16,8 @@ import numpy as np
 from etils import epath
 
 from scaling import experiment as experiments
-from scaling.devices import chips
 from scaling.data.tokenizers import read_stored, store_tokenizer
+from scaling.devices import chips
 from scaling.fields import nearest
 from scaling.results import metrics, planned, records, tuned
 from scaling.store import checkpoint, files

@@ -10,10 +10,11 @@ non-embedding parameters), a fingerprint, or the start of one. --format is
 * hf: a decoder Transformer on text as a checkpoint for AutoModelForCausalLM and AutoTokenizer of `transformers`, in the
   layout of Llama, Mistral, Qwen 3, Mixtral, Qwen 3 with experts, or GPT-2, whichever computes the same;
 * safetensors: any family, all parameters by path, which scaling.exchange.read_exported reads back;
-* stablehlo: a program that jax.export reads, for CPUs, GPUs and TPUs: the logits of a family of text, images, or the loss of
-  each example.
+* stablehlo: a program that jax.export reads, for CPUs, GPUs and TPUs: the logits of a family of text, images, or the loss
+  of each example.
 
---output is a new folder, which appears whole or not at all. One that holds files is refused. --json prints one line of JSON.
+--output is a new folder, which appears whole or not at all. One that holds files is refused. --json prints one line of
+JSON.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the run cannot
 be read or exported; 2 for wrong flags. The reason is one sentence on standard error.

@@ -14,7 +14,8 @@ The run has no metrics of its own, because the text that it was trained on is no
 docs/exchange.md. A checkpoint that was imported already is left alone. --json prints one line of JSON.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the checkpoint
-cannot be read or is not one that a Transformer here computes; 2 for wrong flags. The reason is one sentence on standard error.
+cannot be read or is not one that a Transformer here computes; 2 for wrong flags. The reason is one sentence on standard
+error.
 """
 
 import os
@@ -34,7 +35,7 @@ from scaling.store import files  # noqa: E402
 
 _FROM = flags.DEFINE_string("from", None, "The folder of a checkpoint, or its name on the Hub.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory that gets the run.")
-_LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a text that the run reads; 0 is those that it was made for.", 0, 2**20)
+_LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a text that the run reads; 0 is what it was made for.", 0, 2**20)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, its size, and whether it was there.")
 
 

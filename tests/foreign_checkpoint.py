@@ -46,7 +46,8 @@ def trained_tokenizer(text: str, vocab: int) -> str:
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer, trained.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trained.train_from_iterator([text], trainers.BpeTrainer(vocab_size=vocab, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=vocab, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([text], trainer)
     trained.add_special_tokens([END])
     return trained.to_str()
 

@@ -12,7 +12,7 @@ from tools._diagram import Diagram
 
 FIGURE = pathlib.Path(__file__).parents[1] / "docs" / "figures" / "rooms.svg"
 ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
-         "results", "figures", "laws", "report", "training", "sweeps", "study", "claims", "pods")
+         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "claims", "pods")
 WAY = {  # the stages of a study, from left to right, and what each one makes
     "experiment": ("experiments:", "all that", "determines a run"),
     "sweeps": ("a plan: trunks", "and packs, and", "who trains what"),
@@ -22,9 +22,9 @@ WAY = {  # the stages of a study, from left to right, and what each one makes
     "report": ("one HTML page", "that opens", "offline"),
 }
 BELOW = (  # what the stages use
-    {"families": ("one file a family:", "network, losses, sizes"),
-     "data": ("one file a source:", "batches by seed and step"),
-     "evaluate": ("scores of", "generated images"), "figures": ("plots, colours,", "numbers in words"),
+    {"families": ("a file a family:", "network, losses"), "data": ("a file a source:", "batches by step"),
+     "evaluate": ("scores of", "generated images"), "exchange": ("runs for other", "programs"),
+     "figures": ("plots, colours,", "numbers in words"),
      "claims": ("what is said of", "scale, on trial"), "pods": ("compiles for TPUs", "that are not here")},
     {"nn": ("layers, attention",), "devices": ("layouts, shards,", "hosts"), "store": ("files, checkpoints",),
      "cost.py": ("FLOPs, counted",), "axes.py": ("names of axes",), "fields.py": ("fields, errors",),

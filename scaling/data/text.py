@@ -24,8 +24,8 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
 
     Args:
       name: a corpus; `scaling.data` lists the kinds of names.
-      tokenizer: "bytes"; "bpe:<vocab>", trained on (the first 64 MB of) the training split; or "stored:<name>", that of an imported
-        checkpoint.
+      tokenizer: "bytes"; "bpe:<vocab>", trained on (the first 64 MB of) the training split; or "stored:<name>", that of an
+        imported checkpoint.
       length: tokens predicted per window; a window holds one more.
       batch: windows in a (global) batch.
       unique_tokens: how many training tokens to use: the first ones of the one fixed shuffle, rounded down to whole

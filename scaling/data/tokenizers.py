@@ -120,10 +120,10 @@ class BPE(Tokenizer):
 class Stored(BPE):
     """Byte-level byte-pair encoding that was trained elsewhere, as the `tokenizer.json` of Hugging Face keeps it.
 
-    Its token number `end`, which ends documents there, and its token 0 change places, so that token 0 ends documents here as
-    everywhere: token t there is `numbers[t]` here, and the other way round. There are `vocab` tokens at least: models often
-    have more rows than their tokenizers tokens, and no text has those. Text is not normalised, and nothing in it counts as a
-    special token, so that it comes back without loss.
+    Its token number `end`, which ends documents there, and its token 0 change places, so that token 0 ends documents here
+    as everywhere: token t there is `numbers[t]` here, and the other way round. There are `vocab` tokens at least: models
+    often have more rows than their tokenizers tokens, and no text has those. Text is not normalised, and nothing in it
+    counts as a special token, so that it comes back without loss.
     """
 
     def __init__(self, state: str, end: int, vocab: int = 0):
@@ -178,8 +178,8 @@ def read_stored(path: pathlib.Path) -> Stored:
         found = read_json(path)
         tokenizer = Stored(found["state"], found["end"], found["vocab"])
     except FileNotFoundError:
-        raise DataError(f"data.tokenizer={STORED}{path.stem} is not in {path.parent}: import the checkpoint that it belongs "
-                        "to (experiments.import_checkpoint), or restore a run of the workdir of which it was imported") from None
+        raise DataError(f"data.tokenizer={STORED}{path.stem} is not in {path.parent}: import its checkpoint again "
+                        "(experiments.import_checkpoint), or restore the run of the workdir that it is in") from None
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} is no tokenizer ({error}); delete it, and import its checkpoint again") from None
     if tokenizer.fingerprint != path.stem:

@@ -47,8 +47,8 @@ def write_run(folder: pathlib.Path, run) -> None:
 def read_exported(folder) -> tuple[experiments.Experiment, Any]:
     """(the experiment, its parameters) of a folder that `experiments.export --format=safetensors` wrote.
 
-    The parameters are those of `experiment.family`: `experiment.family.evaluate(params, batch, key)`. Raises an ExchangeError
-    for a folder that holds no such run, and DamagedFile for one that was altered.
+    The parameters are those of `experiment.family`: `experiment.family.evaluate(params, batch, key)`. Raises an
+    ExchangeError for a folder that holds no such run, and DamagedFile for one that was altered.
     """
     folder = pathlib.Path(folder).expanduser()
     try:

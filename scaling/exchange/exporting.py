@@ -16,9 +16,9 @@ def export(run, output, form: str = "hf") -> dict[str, Any]:
     """Writes a restored run into a new folder, and returns what was made: {"output", "format", "files", ...}.
 
     `form` is one of `FORMATS`: "hf", a checkpoint for Hugging Face `transformers`, with "model_type"; "safetensors", all
-    parameters by path, which `read_exported` reads back; "stablehlo", a program that `jax.export` deserialises, with what it
-    "computes". The folder appears whole or not at all. ExchangeError for one that holds files, for a run that the format does
-    not hold, and for an unknown format.
+    parameters by path, which `read_exported` reads back; "stablehlo", a program that `jax.export` deserialises, with what
+    it "computes". The folder appears whole or not at all. ExchangeError for one that holds files, for a run that the format
+    does not hold, and for an unknown format.
     """
     if form not in FORMATS:
         raise ExchangeError(f"--format={form} is not known; {nearest(form, FORMATS)}")

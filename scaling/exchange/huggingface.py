@@ -1,5 +1,5 @@
-"""Decoder Transformers as checkpoints of Hugging Face `transformers`, and such checkpoints as Transformers. Neither torch nor
-`transformers` is needed."""
+"""Decoder Transformers as checkpoints of Hugging Face `transformers`, and such checkpoints as Transformers. Neither torch
+nor `transformers` is needed."""
 
 import json
 import pathlib
@@ -29,7 +29,7 @@ INDEX = "model.safetensors.index.json"
 OURS = "scaling.json"  # which run a checkpoint was
 WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before it",
            "seq2seq": "T5 adds a bias to attention, and this one rotates or has none"}
-BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # which older checkpoints hold, and follow from config.json
+BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # of older checkpoints; they follow from config.json
 
 
 def find_layout(family) -> Layout:
@@ -43,7 +43,8 @@ def find_layout(family) -> Layout:
     nearest = min(LAYOUTS, key=lambda layout: (len(lacks[layout]), "experts" in lacks[layout]))
     if differs := lacks[nearest]:
         said = " and ".join(f"family.{name}={getattr(family, name)}" for name in dict.fromkeys(differs))
-        raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not){other}")
+        raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not)"
+                            f"{other}")
     return nearest
 
 
@@ -85,14 +86,14 @@ def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer
     layout = next((layout for layout in LAYOUTS if layout.model_type == config.get("model_type")), None)
     if layout is None:
         known = ", ".join(layout.model_type for layout in LAYOUTS)
-        raise ExchangeError(f"{folder} is of the type {config.get('model_type')!r}, which no Transformer of scaling computes; "
-                            f"types that can be imported: {known}")
+        raise ExchangeError(f"{folder} is of the type {config.get('model_type')!r}, which no Transformer of scaling "
+                            f"computes; types that can be imported: {known}")
     fields = checked_fields(layout, config, str(folder / CONFIG))
     longest = fields.pop("length", 0) or config.get("max_position_embeddings", LONGEST)
     fields["length"] = length or (longest if fields["positions"] == "learned" else min(longest, LONGEST))
     if length > longest:
-        raise ExchangeError(f"--length={length} is more than the {longest} tokens that {folder} was made for; write at most "
-                            f"{longest}")
+        raise ExchangeError(f"--length={length} is more than the {longest} tokens that {folder} was made for; write at "
+                            f"most {longest}")
     if fields["tied"]:
         fields["logit_scale"] = float(fields["width"])  # so that the table is the same on the way in and out
     try:
@@ -114,10 +115,10 @@ def _own_arrays(folder, layout, family, longest) -> dict[str, np.ndarray]:
     arrays = {}
     for match in layout.matches(family):
         arrays |= match.arrays(tensors.read, whole)
-    if left := tensors.unread():
-        if not (family.tied and left == ["lm_head.weight"]):  # a second copy of a tied table
-            raise ExchangeError(f"{folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: it "
-                                "cannot be imported")
+    copies = ["lm_head.weight"] if family.tied else []  # a second copy of a tied table
+    if left := [name for name in tensors.unread() if name not in copies]:
+        raise ExchangeError(f"{folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: it "
+                            "cannot be imported")
     arrays = {path: x[:shapes[path][0]] if path in cut else x for path, x in arrays.items()}
     return arrays | {EMBED: arrays[EMBED] / np.float32(table_factor(family))}
 

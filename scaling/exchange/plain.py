@@ -1,7 +1,7 @@
 """Decoders in the form that other programs know: without factors between their matrices.
 
-The Transformer here multiplies residual branches by `Depth.branch`, logits by `logit_scale`, and tied embeddings by factors of
-their own on the way in and out. Each is a factor of a linear map, so it can be part of the weights of that map.
+The Transformer here multiplies residual branches by `Depth.branch`, logits by `logit_scale`, and tied embeddings by factors
+of their own on the way in and out. Each is a factor of a linear map, so it can be part of the weights of that map.
 """
 
 import dataclasses
@@ -63,9 +63,9 @@ def plain_family(family):
 def plain_form(family, arrays: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
     """(`plain_family(family)`, {path: array}) that compute the same logits.
 
-    Embeddings stay tied where the table that is read equals the one that is multiplied with, which is where `logit_scale` is
-    the width; else the two are apart afterwards. With LayerNorm there are biases, of zero where there were none, since no
-    layout leaves them out.
+    Embeddings stay tied where the table that is read equals the one that is multiplied with, which is where `logit_scale`
+    is the width; else the two are apart afterwards. With LayerNorm there are biases, of zero where there were none, since
+    no layout leaves them out.
     """
     plain, arrays, branch = plain_family(family), dict(arrays), np.float32(family.depth().branch)
     for end in (f"model/layers/{name}/{part}" for name in ENDS for part in ("weight", "bias")):

@@ -71,8 +71,8 @@ def write_program(folder: pathlib.Path, run) -> str:
 def program_of(run) -> tuple[str, Any, dict[str, tuple[tuple, Any]]]:
     """(what is computed, function of parameters and inputs, {input: (shape, type)}) of a restored run.
 
-    In shapes "b" is the batch size and "s" the number of tokens of a text. A family of text gives logits, one of images draws
-    them, and any other gives the loss of each example.
+    In shapes "b" is the batch size and "s" the number of tokens of a text. A family of text gives logits, one of images
+    draws them, and any other gives the loss of each example.
     """
     family = run.family
     batch = jax.eval_shape(lambda: family.example_batch(1, jax.random.key(0)))
@@ -90,8 +90,8 @@ def program_of(run) -> tuple[str, Any, dict[str, tuple[tuple, Any]]]:
             conditions = {name: x for name, x in given.items() if name != "seed"}
             return family.sample(params, conditions, jax.random.fold_in(jax.random.key(given["seed"]), 1))
 
-        return ("images, uint8 [batch, height, width, channels], of which one depends on the seed and the number of its example "
-                "alone", draw, shapes)
+        return ("images, uint8 [batch, height, width, channels], of which one depends on the seed and the number of its "
+                "example alone", draw, shapes)
 
     def losses(params, given):
         found = family.evaluate(params, given, jax.random.key(0))
@@ -99,8 +99,8 @@ def program_of(run) -> tuple[str, Any, dict[str, tuple[tuple, Any]]]:
 
     if "loss" not in jax.eval_shape(lambda: family.evaluate(family.init(jax.random.key(0)), family.example_batch(
             1, jax.random.key(0)) | {"example": jnp.zeros(1, jnp.int32)}, jax.random.key(0))):
-        raise ExchangeError(f"the family {families.name(family)} has neither logits, images nor a loss of an example, so there "
-                            "is nothing to compute; write --format=safetensors")
+        raise ExchangeError(f"the family {families.name(family)} has neither logits, images nor a loss of an example, so "
+                            "there is nothing to compute; write --format=safetensors")
     return "the loss of each example, float32 [batch], as evaluation has it", losses, shapes
 
 

@@ -29,7 +29,8 @@ def write_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer, length: int) -> 
     elif isinstance(tokenizer, Bytes):  # a byte of 0 ends a document, so no other text stands for that
         content, end = _of_bytes(), None
     else:
-        raise ExchangeError(f"the tokenizer {tokenizer.name} has no form that Hugging Face reads; write --format=safetensors")
+        raise ExchangeError(f"the tokenizer {tokenizer.name} has no form that Hugging Face reads; write "
+                            "--format=safetensors")
     content["decoder"] = content.get("decoder") or _byte_level()
     if end is not None:
         config |= {"eos_token": end, "bos_token": end}
@@ -60,7 +61,8 @@ def _end(folder: pathlib.Path, content: dict, config) -> int:
     beside = folder / BESIDE
     said = json.loads(beside.read_text(encoding="utf-8")).get("eos_token") if beside.exists() else None
     said = said["content"] if isinstance(said, dict) else said
-    numbers = content["model"].get("vocab", {}) | {each["content"]: each["id"] for each in content.get("added_tokens") or ()}
+    added = {each["content"]: each["id"] for each in content.get("added_tokens") or ()}
+    numbers = content["model"].get("vocab", {}) | added
     if said in numbers:
         return numbers[said]
     number = config.get("eos_token_id")
@@ -77,7 +79,8 @@ def _renumbered(tokenizer: Stored) -> tuple[dict, str | None]:
     ended = {each["content"]: each["id"] for each in content.get("added_tokens") or () if each["id"] == tokenizer.end}
     vocab = {token: moved.get(number, number) for token, number in {**vocab, **ended}.items()}
     content["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda pair: pair[1]))
-    content["added_tokens"] = [{**each, "id": moved.get(each["id"], each["id"])} for each in content.get("added_tokens") or ()]
+    added = content.get("added_tokens") or ()
+    content["added_tokens"] = [{**each, "id": moved.get(each["id"], each["id"])} for each in added]
     content |= {"post_processor": None, "normalizer": None, "truncation": None, "padding": None}
     ends = [each["content"] for each in content["added_tokens"] if each["id"] == 0]
     return content, ends[0] if ends else None

@@ -31,8 +31,8 @@ def restore(workdir, run: str = "best", step: int | None = None) -> RestoredRun:
     """A finished run of `workdir`: "best", "N=3e5", a fingerprint, or the start of a fingerprint that fits one run only.
 
     The best run is the one with the best value of the study's metric, the target included, or the only one where no run has
-    it. "N=3e5" is the best of the runs whose number of non-embedding parameters is nearest to that, by ratio. With `step` the
-    run has the parameters of an earlier step, where a checkpoint of it was kept; see `scaling.study.kept`.
+    it. "N=3e5" is the best of the runs whose number of non-embedding parameters is nearest to that, by ratio. With `step`
+    it has the parameters of an earlier step, where a checkpoint of it was kept; see `scaling.study.kept`.
 
     Raises RestoreError where there is no such run or step, or its record or parameters are missing or damaged, and
     WorkdirError where `workdir` is no directory.
@@ -107,8 +107,11 @@ def best(workdir, size: float | None = None) -> str:
         metric = files.read_json(path).get("metric") if path.exists() else next(iter(held), None)
     except ValueError as error:
         raise RestoreError(f"{error}; or name a run by its fingerprint") from None
-    if metric not in table and len(table) == 1 and size is None:  # an imported run has no metric
-        return table["fingerprint"].iloc[0]
+    if metric is None:  # as in a workdir of imported runs
+        if len(table) == 1 and size is None:
+            return table["fingerprint"].iloc[0]
+        raise RestoreError(f"no run in {os.fspath(workdir)} has a metric, as none has that was imported; name one by its "
+                           f"fingerprint: {_some(table['fingerprint'])}")
     if metric not in table:
         raise RestoreError(f"no run in {os.fspath(workdir)} has the study's metric {metric!r}; "
                            f"{nearest(str(metric), held)}")

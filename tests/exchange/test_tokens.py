@@ -49,8 +49,10 @@ def test_token_0_ends_documents_there_too(written):
 def test_a_foreign_tokenizer_has_its_own_numbers_but_for_the_end_and_every_byte():
     theirs, ours = Tokenizer.from_str(STATE), TOKENIZERS["stored"]
     ids = np.array(theirs.encode(TEXT).ids)
-    assert (ours.numbers[ids] == ours.encode(TEXT)).all() and (ours.numbers[ours.numbers] == np.arange(ours.vocab)).all()
+    assert (ours.numbers[ids] == ours.encode(TEXT)).all()
+    assert (ours.numbers[ours.numbers] == np.arange(ours.vocab)).all()
     assert ours.numbers[SIZE] == 0 and ours.strings[0] == SEPARATOR and ours.vocab == SIZE + 7
+    assert ours.bytes_per_token[0] == 1
     assert ours.bytes_per_token[ours.encode(TEXT)].sum() == len(TEXT.encode())
     assert (ours.pack([TEXT, "x"]) == [*ours.encode(TEXT), 0, *ours.encode("x"), 0]).all()
 

@@ -1,5 +1,5 @@
-"""Llama and its kin: rotary positions, RMSNorm and SwiGLU without biases. Mistral adds a window, and Qwen 3 norms of queries
-and keys (Touvron et al. 2302.13971; Jiang et al. 2310.06825; Qwen Team 2505.09388)."""
+"""Llama and its kin: rotary positions, RMSNorm and SwiGLU without biases. Mistral adds a window, and Qwen 3 norms of
+queries and keys (Touvron et al. 2302.13971; Jiang et al. 2310.06825; Qwen Team 2505.09388)."""
 
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.layout import Layout, Match
@@ -50,7 +50,8 @@ class Llama(Layout):
         return found if family.tied else [*found, Match("lm_head.weight", ("readout/weight",), 1)]
 
     def mlp_matches(self) -> list[Match]:
-        return [Match(f"{LAYER}mlp.{name}_proj.weight", (f"layers/mlp/{name}/weight",), 1) for name in ("gate", "up", "down")]
+        return [Match(f"{LAYER}mlp.{name}_proj.weight", (f"layers/mlp/{name}/weight",), 1)
+                for name in ("gate", "up", "down")]
 
 
 class Mistral(Llama):
@@ -67,7 +68,8 @@ class Mistral(Llama):
 
 
 class Qwen3(Llama):
-    """An RMSNorm of each head's queries and keys comes before they are rotated. All of its layers have the window, or none."""
+    """An RMSNorm of each head's queries and keys comes before they are rotated. All of its layers have the window, or
+    none."""
 
     model_type, architecture = "qwen3", "Qwen3ForCausalLM"
     wants = {**Mistral.wants, "qk_norm": True}

@@ -1,8 +1,8 @@
 """Mixtures of experts whose router chooses as `scaling.nn.Experts` does: Mixtral, and Qwen 3 with experts.
 
 The softmax is over all experts, and the probabilities of those that are chosen are divided by their sum. With one expert a
-token, the probability itself multiplies its output, which Qwen's `norm_topk_prob=false` says and Mixtral cannot say (Jiang et
-al. 2401.04088; Qwen Team 2505.09388).
+token, the probability itself multiplies its output, which Qwen's `norm_topk_prob=false` says and Mixtral cannot say (Jiang
+et al. 2401.04088; Qwen Team 2505.09388).
 """
 
 from scaling.exchange.errors import ExchangeError

@@ -14,7 +14,7 @@ from scaling import families
 from scaling.exchange.arrays import CONFIG, WEIGHTS, described
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.gpt2 import GPT2
-from scaling.exchange.layouts.layout import Layout, checked_fields
+from scaling.exchange.layouts.layout import CheckpointLayout, checked_fields
 from scaling.exchange.layouts.llama import Llama, Mistral, Qwen3
 from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
 from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, plain_family, plain_form, table_factor
@@ -24,7 +24,7 @@ from scaling.families.transformer import Transformer
 from scaling.fields import ConfigError
 from scaling.store import files
 
-LAYOUTS: tuple[Layout, ...] = (Llama(), Mistral(), Qwen3(), Mixtral(), Qwen3Moe(), GPT2())
+LAYOUTS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Mixtral(), Qwen3Moe(), GPT2())
 INDEX = "model.safetensors.index.json"
 OURS = "scaling.json"  # which run a checkpoint was
 WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before it",
@@ -32,7 +32,7 @@ WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before
 BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # of older checkpoints; they follow from config.json
 
 
-def find_layout(family) -> Layout:
+def layout_of(family) -> CheckpointLayout:
     """The layout that holds a family in plain form. ExchangeError, which names the fields that none holds."""
     other = f"; write --format=safetensors, which holds every {families.name(family)}"
     if not isinstance(family, Transformer):
@@ -53,7 +53,7 @@ def write_huggingface(folder: pathlib.Path, run) -> str:
 
     Weights and the computation there are float32. Raises an ExchangeError for a run that no layout holds.
     """
-    layout = find_layout(run.family)
+    layout = layout_of(run.family)
     family, arrays = plain_form(run.family, flat_arrays(run.params))
     data = run.experiment.data
     if not isinstance(data, Text) or data.numbers:
@@ -70,7 +70,7 @@ def write_huggingface(folder: pathlib.Path, run) -> str:
     return layout.model_type
 
 
-def foreign_tensors(layout: Layout, family, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def foreign_tensors(layout: CheckpointLayout, family, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{name: tensor} in a layout of the arrays of a family in plain form."""
     arrays = {**arrays, EMBED: arrays[EMBED] * np.float32(table_factor(family))}
     return {name: tensor for match in layout.matches(family) for name, tensor in match.tensors(arrays)}
@@ -82,7 +82,7 @@ def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer
     `length` is that of the texts that it reads, by default as many tokens as it was made for, and at most `LONGEST` where
     positions are rotary and the length changes no parameter. Raises an ExchangeError.
     """
-    config = read_config(folder)
+    config = read_model_config(folder)
     layout = next((layout for layout in LAYOUTS if layout.model_type == config.get("model_type")), None)
     if layout is None:
         known = ", ".join(layout.model_type for layout in LAYOUTS)
@@ -157,7 +157,7 @@ class Tensors:
         return sorted(name for name in self._files.keys() - self._read if not name.endswith(BUFFERS))
 
 
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
+def read_model_config(folder: pathlib.Path) -> dict[str, Any]:
     """The config.json of a local checkpoint; ExchangeError where there is none."""
     try:
         found = files.read_json(folder / CONFIG)

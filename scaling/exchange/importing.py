@@ -38,7 +38,7 @@ def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]
     those of the checkpoint, except that the one that ends documents and token 0 change places (`Stored`). Raises an
     ExchangeError for a checkpoint that no Transformer here computes.
     """
-    folder = find_folder(source)
+    folder = checkpoint_folder(source)
     family, arrays, config = read_huggingface(folder, length)
     tokenizer = read_tokenizer_of(folder, config, family.vocab)
     workdir = files.open_workdir(workdir)
@@ -57,7 +57,7 @@ def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]
     return write_imported(workdir, experiment, from_flat(family, arrays), about)
 
 
-def find_folder(source: str) -> pathlib.Path:
+def checkpoint_folder(source: str) -> pathlib.Path:
     """The local folder of a checkpoint; one of the Hub is fetched by `huggingface_hub`, into its own cache."""
     folder = pathlib.Path(source).expanduser()
     if folder.is_dir():

@@ -53,7 +53,7 @@ def test_layer_norm_without_biases_is_a_gpt2_with_biases_of_zero():
     family = decoder(**GPT2)
     given = flat_arrays(moved_params(family))
     plain, arrays = plain_form(family, given)
-    assert plain.biases and huggingface.find_layout(family).model_type == "gpt2"
+    assert plain.biases and huggingface.layout_of(family).model_type == "gpt2"
     added = {path: x for path, x in arrays.items() if path not in given}
     assert all(path.endswith("bias") and not x.any() for path, x in added.items()) and len(added) == 9
     assert all((arrays[path] == x).all() for path, x in given.items())
@@ -78,7 +78,7 @@ def test_a_field_that_no_layout_has_is_named_with_the_format_that_holds_it(field
 def test_families_that_no_layout_fits_are_refused_with_the_reason(name, tmp_path):
     family = tiny(name).family
     with pytest.raises(ExchangeError, match=rf"the family {name}, because .*; write --format=safetensors"):
-        huggingface.find_layout(family)
+        huggingface.layout_of(family)
 
 
 def changed(folder, **values):

@@ -83,7 +83,7 @@ def test_a_stored_tokenizer_is_found_by_its_name_and_checked(tmp_path):
     path = store_tokenizer(tokenizer, tmp_path)
     again = find_tokenizer(tokenizer.name, tmp_path, "corpus", tuple)
     assert again.strings == tokenizer.strings and count_tokens(tokenizer.name) == tokenizer.vocab
-    with pytest.raises(DataError, match="import the checkpoint"):
+    with pytest.raises(DataError, match="import its checkpoint again"):
         find_tokenizer(tokenizer.name[:-4] + "0000", tmp_path, "corpus", tuple)
     path.rename(path.with_name("bpe300-000000000000.json"))
     with pytest.raises(DataError, match="holds the tokenizer"):

@@ -1,11 +1,11 @@
 """GPT-2: learned positions, LayerNorm, GELU and biases (Radford et al. 2019). Its Conv1D keeps inputs in the rows."""
 
-from scaling.exchange.layouts.layout import Layout, Match
+from scaling.exchange.layouts.layout import CheckpointLayout, Match
 
 LAYER = "transformer.h.{layer}."
 
 
-class GPT2(Layout):
+class GPT2(CheckpointLayout):
     model_type, architecture = "gpt2", "GPT2LMHeadModel"
     wants = {"norm": "layernorm", "positions": "learned", "activation": "gelu", "biases": True, "qk_norm": False,
              "window": False, "experts": False}

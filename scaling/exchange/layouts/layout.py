@@ -66,7 +66,7 @@ class Match(NamedTuple):
         return x.reshape(math.prod(x.shape[:self.inputs]), -1) if self.inputs else x.reshape(-1)
 
 
-class Layout:
+class CheckpointLayout:
     """A kind of checkpoint. Subclasses say what it has."""
 
     model_type: ClassVar[str]
@@ -100,7 +100,7 @@ class Layout:
                                     f"{name}={allowed[0]!r} alone: such a {self.model_type} cannot be imported")
 
 
-def checked_fields(layout: Layout, config: Mapping[str, Any], where: str) -> dict[str, Any]:
+def checked_fields(layout: CheckpointLayout, config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The family's fields of a config.json; ExchangeError where it lacks one or holds what is not computed here."""
     layout.check(config)
     try:

@@ -2,12 +2,12 @@
 queries and keys (Touvron et al. 2302.13971; Jiang et al. 2310.06825; Qwen Team 2505.09388)."""
 
 from scaling.exchange.errors import ExchangeError
-from scaling.exchange.layouts.layout import Layout, Match
+from scaling.exchange.layouts.layout import CheckpointLayout, Match
 
 LAYER = "model.layers.{layer}."
 
 
-class Llama(Layout):
+class Llama(CheckpointLayout):
     model_type, architecture = "llama", "LlamaForCausalLM"
     wants = {"norm": "rmsnorm", "positions": "rotary", "activation": "swiglu", "qk_norm": False, "biases": False,
              "window": False, "experts": False}

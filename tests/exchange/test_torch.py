@@ -17,6 +17,7 @@ from scaling.data.tokenizers import BPE, Bytes, Stored
 from scaling.exchange import huggingface
 from scaling.exchange.plain import from_flat
 from scaling.exchange.tokens import write_tokenizer
+from scaling.families._generate import generate
 
 torch = pytest.importorskip("torch", reason="torch computes the models of transformers")
 transformers = pytest.importorskip("transformers", reason="its models are compared where it is installed")
@@ -76,8 +77,8 @@ def test_tokenizers_and_generation_are_the_same_there(tmp_path):
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     there = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     found = model.generate(**there("the ", return_tensors="pt"), max_new_tokens=12, do_sample=False)
-    [here] = run.generate(["the "], tokens=12, temperature=0)
-    assert found[0, 4:].tolist()[:len(here.encode())] == [*run.tokenizer.encode(here)]
+    [here] = generate(run.family, run.params, [run.tokenizer.encode("the ")], max_tokens=12, temperature=0.0, stop=[0])
+    assert found[0, 4:].tolist()[:len(here)] == np.asarray(here).tolist()
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ setuptools.setup(
         "charset-normalizer>=3",
         "etils[epath]>=1.9",
         "filelock>=3.30",
+        "flatbuffers>=24.3",
         "flax>=0.12",
         "fonttools>=4.43",
         "grain>=0.2.3",
@@ -62,6 +63,7 @@ setuptools.setup(
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "ray": ["ray>=2.50"],
         "wandb": ["wandb>=0.20"],
+        "exchange": ["huggingface_hub>=0.30", "torch>=2.6", "transformers>=4.53"],
         "gcs": ["gcsfs"],
     },
 )

@@ -14,13 +14,14 @@ KEYWORDS = {"budgets": "isoflop_budgets", "tolerance": "isoflop_tolerance", "kee
 def expected() -> tuple[type[Exception], ...]:
     """The kinds of these errors. An `except` clause calls this once there is an error, and their modules load then."""
     from scaling import laws
+    from scaling.exchange import ExchangeError
     from scaling.fields import ConfigError, DataError, EvaluateError
     from scaling.results import logs, records
     from scaling.store import checkpoint, files
     from scaling.study.prompts import PromptError
     from scaling.study.restored import RestoreError
 
-    return (ConfigError, DataError, EvaluateError, PromptError, RestoreError, checkpoint.CheckpointError,
+    return (ConfigError, DataError, EvaluateError, ExchangeError, PromptError, RestoreError, checkpoint.CheckpointError,
             checkpoint.NoCheckpoint, files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError,
             records.RecordError)
 

@@ -57,6 +57,22 @@ def tpu_slice() -> str:
     return drawing.svg()
 
 
+def exchange() -> str:
+    """A checkpoint of others becomes a run, and runs become checkpoints, arrays and programs."""
+    drawing = Diagram(860, 232, "A checkpoint of Hugging Face becomes a run, and a run becomes one of three folders")
+    drawing.box(20, 80, 210, 72, "Hugging Face", "GPT-2, Llama, Qwen 3, ...")
+    drawing.box(350, 80, 160, 72, "a run", "evaluated, sampled,", "fine-tuned", kind="deep")
+    folders = {"hf": "AutoModelForCausalLM", "safetensors": "all arrays, by path", "stablehlo": "a program for jax.export"}
+    for row, (form, line) in enumerate(folders.items()):
+        y = 16 + row * 70
+        drawing.box(620, y, 220, 58, f"--format={form}", line)
+        drawing.arrow((512, 116), (618, y + 29))
+    drawing.arrow((232, 116), (348, 116))
+    drawing.text(290, 104, "import", "note", "middle")
+    drawing.text(540, 84, "export", "note", "middle")
+    return drawing.svg()
+
+
 def starts() -> str:
     """One pretraining, and three runs that begin with its parameters."""
     drawing = Diagram(860, 220, "One run is trained first, and three runs begin with its parameters")
@@ -154,7 +170,7 @@ def colab() -> str:
     return drawing.svg()
 
 
-DIAGRAMS = {"starts.svg": starts, "colab.svg": colab, "packs.svg": packs,
+DIAGRAMS = {"exchange.svg": exchange, "starts.svg": starts, "colab.svg": colab, "packs.svg": packs,
             "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 

@@ -12,7 +12,7 @@ from tools._diagram import Diagram
 
 FIGURE = pathlib.Path(__file__).parents[1] / "docs" / "figures" / "rooms.svg"
 ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
-         "results", "figures", "laws", "report", "training", "sweeps", "study", "serve", "claims", "pods")
+         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "serve", "claims", "pods")
 WAY = {  # the stages of a study, from left to right, and what each one makes
     "experiment": ("experiments:", "all that", "determines a run"),
     "sweeps": ("a plan: trunks", "and packs, and", "who trains what"),
@@ -22,11 +22,11 @@ WAY = {  # the stages of a study, from left to right, and what each one makes
     "report": ("one HTML page", "that opens", "offline"),
 }
 BELOW = (  # what the stages use
-    {"families": ("one file a family:", "network, losses,", "sizes"),
-     "data": ("one file a source:", "batches by seed", "and step"),
-     "evaluate": ("scores of", "generated images"), "figures": ("plots, colours,", "numbers in words"),
-     "serve": ("a run behind", "HTTP"), "claims": ("what is said of", "scale, on trial"),
-     "pods": ("compiles for TPUs", "that are not here")},
+    {"families": ("one file a family:", "network, losses, sizes"),
+     "data": ("one file a source:", "batches by seed and step"),
+     "evaluate": ("scores of generated", "images"), "figures": ("plots, colours,", "numbers in words")},
+    {"exchange": ("runs as checkpoints", "of other programs, and back"), "serve": ("a run behind HTTP",),
+     "claims": ("what is said of scale,", "on trial"), "pods": ("compiles for TPUs", "that are not here")},
     {"nn": ("layers, attention",), "devices": ("layouts, shards,", "hosts"), "store": ("files, checkpoints",),
      "cost.py": ("FLOPs, counted",), "axes.py": ("names of axes",), "fields.py": ("fields, errors",),
      "faces.py": ("lazy imports",)},
@@ -45,7 +45,7 @@ def _mark(name: str) -> str:
 
 def draw() -> str:
     """The picture, as the text of an SVG file."""
-    drawing = Diagram(WIDTH, 470, "From a config file to a report, and the rooms of the package that do it")
+    drawing = Diagram(WIDTH, 536, "From a config file to a report, and the rooms of the package that do it")
     drawing.text(EDGE, 30, "The way of a study", "name")
     width = (WIDTH - 2 * EDGE - len(WAY) * GAP) / (len(WAY) + 1)
     left = [EDGE + i * (width + GAP) for i in range(len(WAY) + 1)]
@@ -64,11 +64,11 @@ def draw() -> str:
     between = (left[2] + left[5] + width) / 2
     drawing.text(between, low - 6, "the target is trained after its forecast is written", "note", "middle")
     drawing.text(EDGE, 262, "What the stages use", "name")
-    for row, y, height in zip(BELOW, (278, 376), (82, 60), strict=True):
+    for row, y, height in zip(BELOW, (278, 360, 442), (66, 66, 60), strict=True):
         width = (WIDTH - 2 * EDGE - (len(row) - 1) * GAP) / len(row)
         for i, (name, lines) in enumerate(row.items()):
             drawing.box(EDGE + i * (width + GAP), y, width, height, name, *lines, mark=_mark(name))
-    drawing.text(EDGE, 458, "A room imports only rooms with a smaller number.", "note")
+    drawing.text(EDGE, 524, "A room imports only rooms with a smaller number.", "note")
     return drawing.svg()
 
 

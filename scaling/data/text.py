@@ -2,7 +2,7 @@
 import functools
 import os
 
-from scaling.data import blocks, corpus, tokenizers, windows
+from scaling.data import blocks, corpus, imported, tokenizers, windows
 from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
 from scaling.data.noise import Corruption
@@ -15,15 +15,17 @@ from scaling.store.prepared import data_directory, preparing
 def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int = 16, unique_tokens: int = 0,
               data_dir: str | os.PathLike | None = None, progress: bool = True, encoding: str = "",
               field: str = "", storage: str = "mapped", noise: float = 0.0,
-              dirty: float = 1.0) -> TextSource | TokenStream | PixelSource:
+              dirty: float = 1.0) -> TextSource | TokenStream | PixelSource | imported.ImportedText:
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`. Those of
-    `pixels:<images>` are the pixels of images in raster order; see `scaling.data.pixels`.
+    `pixels:<images>` are the pixels of images in raster order; see `scaling.data.pixels`. The text of an imported model,
+    `imported:<name>`, is not here: its source has a tokenizer and no examples.
 
     Args:
       name: a corpus; `scaling.data` lists the kinds of names.
-      tokenizer: "bytes", or "bpe:<vocab>", trained on (the first 64 MB of) the training split.
+      tokenizer: "bytes"; "bpe:<vocab>", trained on (the first 64 MB of) the training split; or "stored:<name>", that of an
+        imported checkpoint.
       length: tokens predicted per window; a window holds one more.
       batch: windows in a (global) batch.
       unique_tokens: how many training tokens to use: the first ones of the one fixed shuffle, rounded down to whole
@@ -57,6 +59,9 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
             return PixelSource(name, numbers, length, batch, unique_tokens, data_dir, progress)
         return TokenStream(name, numbers, length, batch, unique_tokens)
     root = data_directory(data_dir)
+    if name.startswith(imported.PREFIX):
+        known = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", name, tuple)
+        return imported.ImportedText(name, known, length, batch)
     with preparing(root):
         found = corpus.find_corpus(name, root, progress, encoding, field)
         tokens = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", found.fingerprint,

@@ -19,7 +19,8 @@ class Decoder(LanguageNetwork):
     """The whole network; `layers` holds its blocks, stacked."""
 
     def __init__(self, f, layers, draw):
-        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, cap=f.logit_cap)
+        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, cap=f.logit_cap,
+                         epsilon=f.norm_epsilon)
 
     def __call__(self, tokens, cache=None):
         """Tokens, integer [B, S], and a cache or None -> float32 logits [B, S, vocab] and the cache with these tokens.
@@ -102,9 +103,9 @@ class DecoderBlock(nnx.Module):
 
     def __init__(self, f, draw):
         scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
-        self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
-        self.attention = Attention(f, draw, scale, f.window)
-        self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
+        self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=f.norm_epsilon)
+        self.attention = Attention(f, draw, scale, f.window, f.norm_epsilon, f.rope_base)
+        self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=f.norm_epsilon)
         kw = dict(activation=f.activation, bias=f.biases, scale_out=scale, dtype=jnp.dtype(f.dtype))
         self.routed = f.experts > 0
         self.mlp = (nn.Experts(draw, f.width, f.mlp, f.experts, f.top_k, **kw) if self.routed else
@@ -135,8 +136,8 @@ class Attention(nnx.Module):
     """Causal self-attention within the last `window` tokens (0: all) and within a document, with a key-value cache when it
     generates."""
 
-    def __init__(self, f, draw, scale_out, window=0):
-        self.family, self.window = f, window
+    def __init__(self, f, draw, scale_out, window=0, epsilon=1e-6, base=10_000.0):
+        self.family, self.window, self.base = f, window, base
         embed, head_dim = {"embed": f.width}, {"head_dim": f.head_dim}
         heads, kv_heads = {"heads": f.heads} | head_dim, {"kv_heads": f.kv_heads} | head_dim
         kw = dict(bias=f.biases, dtype=jnp.dtype(f.dtype))
@@ -144,8 +145,8 @@ class Attention(nnx.Module):
         self.k = nn.Linear(draw, embed, kv_heads, **kw)
         self.v = nn.Linear(draw, embed, kv_heads, **kw)
         self.out = nn.Linear(draw, heads, embed, scale=scale_out, **kw)
-        self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
-        self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
+        self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
+        self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
 
     def __call__(self, x, positions, kv=None, first=None):
         f, inside = self.family, positions if first is None else positions - first
@@ -153,7 +154,7 @@ class Attention(nnx.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if f.positions == "rotary":
-            q, k = nn.rotate(q, inside), nn.rotate(k, inside)
+            q, k = nn.rotate(q, inside, self.base), nn.rotate(k, inside, self.base)
         if kv is None:
             return self.out(attention.causal(q, k, v, f.attention, self.window, first)), None
         k, v = _write(kv[0], k, positions[:, 0]), _write(kv[1], v, positions[:, 0])

@@ -14,13 +14,14 @@ class LanguageNetwork(nnx.Module):
     sqrt(width) on the way in and by 1/sqrt(width) on the way out. Logits are capped by `nn.capped`.
     """
 
-    def __init__(self, f, layers, draw, *, positions=False, bias=False, cap=0.0, reads_out=True):
+    def __init__(self, f, layers, draw, *, positions=False, bias=False, cap=0.0, reads_out=True,
+                 epsilon=1e-6):
         dtype = jnp.dtype(f.dtype)
         self.family, self.layers, self.cap = f, layers, cap
         std = f.width**-0.5 if f.tied else 1.0
         self.embed = nn.Table(draw, axes.TIED if f.tied else "vocab", f.vocab, f.width, std=std, dtype=dtype)
         self.position = nn.Table(draw, "position", f.length, f.width, std=0.1, dtype=dtype) if positions else None
-        self.norm = nn.Norm(f.norm, "embed", f.width, bias=bias)
+        self.norm = nn.Norm(f.norm, "embed", f.width, bias=bias, epsilon=epsilon)
         self.readout = (None if f.tied or not reads_out else
                         nn.Linear(draw, {"embed": f.width}, {"vocab": f.vocab}, scale=f.width**-0.5,
                                   dtype=dtype))

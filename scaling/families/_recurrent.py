@@ -83,7 +83,7 @@ class RecurrentCell(nnx.Module):
             log_keep, log_new = SCANS[self.family.cell][0](*jnp.unstack(gates.astype(jnp.float32), axis=2))
             return (jnp.exp(recurrence.linear_scan(log_keep, log_new, before and jnp.log(before[0]))),)
         step, _, states = STEPS[self.family.cell]
-        before = before or (jnp.zeros((len(x), self.family.width)),) * states
+        before = before or (jnp.zeros((x.shape[0], self.family.width)),) * states
         weight = self.recurrent.weight[...].astype(gates.dtype)
         weight = sharding.activation(weight, "state_in", "gates", "state")  # gathered once, and not in every step
         bias = None if self.recurrent.bias is None else self.recurrent.bias[...]

@@ -157,7 +157,7 @@ class Diffusion:
 
     def draw(self, params, batch, noise):
         """Images uint8 [B, H, W, C] from standard normals [B, H, W, C] and the conditions of a batch."""
-        with_condition, without = (self.denoise(params, batch, kept) for kept in (None, jnp.zeros(len(noise))))
+        with_condition, without = (self.denoise(params, batch, kept) for kept in (None, jnp.zeros(noise.shape[0])))
         denoise = guided(with_condition, without, self.guidance if self.conditional else 1.0)
         x = follow(denoise, self.highest * noise, step_levels(self.steps, self.lowest, self.highest), self.sampler)
         return nn.signed_to_levels(x, self.levels)

@@ -117,10 +117,10 @@ class Chain(nnx.Module):
         before the first token, softmax(start) without it.
         """
         if before is None:
-            before = jnp.broadcast_to(jax.nn.softmax(self.start[...])[None], (len(tokens), self.family.states))
+            before = jnp.broadcast_to(jax.nn.softmax(self.start[...])[None], (tokens.shape[0], self.family.states))
         emit = jax.nn.log_softmax(self.emit[...]).T  # [vocab, states]
         emitted = sharding.activation(emit[tokens], "batch", "step", "states")
-        states = before, jnp.zeros((len(tokens), 1))
+        states = before, jnp.zeros((tokens.shape[0], 1))
         beliefs, nats = recurrence.recur(_observed, emitted, self.moves(), None, states, self.family.unroll)
         return beliefs, nats[..., 0]
 

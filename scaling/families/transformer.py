@@ -80,6 +80,8 @@ class Transformer:
     top_k: int = static(2, later=True, least=1, most=2**10, meaning="the experts of a token")
     expert_balance: float = static(0.01, later=True, least=0, most=1e6, meaning="the coefficient of the loss of balance")
     router_z_loss: float = static(0.0, later=True, least=0, most=1e6)  # 1e-3 in ST-MoE
+    norm_epsilon: float = static(1e-6, later=True, above=0, below=1)  # what norms add to the mean square
+    rope_base: float = static(10_000.0, later=True, above=1, most=1e12)  # of the wavelengths of rotary positions
     dtype: str = static("float32", choices=DTYPES)
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
@@ -104,12 +106,14 @@ class Transformer:
         if self.heads % self.kv_heads:
             raise ConfigError(f"family.kv_heads={self.kv_heads} must divide family.heads={self.heads}; write one of "
                               f"{divisors(self.heads)}")
+        if self.positions == "learned" and self.rope_base != 10_000:
+            raise ConfigError(f"family.rope_base={self.rope_base} changes nothing with family.positions=learned; leave it "
+                              "out, or write family.positions=rotary")
         if self.positions == "rotary" and self.head_dim % 2:
             named = "head_dim" if given["head_dim"] or not given["heads"] else "heads"
             raise ConfigError(f"family.{named}={getattr(self, named)} with family.width={self.width} gives heads of "
                               f"{self.head_dim} dimensions, which must be even for rotary positions; write another number, "
                               "or family.positions=learned")
-
         if not attention.narrows(self.attention, self.window, self.document_masking):
             narrow = "document_masking=True" if self.document_masking else f"window={self.window}"
             raise ConfigError(f"family.attention={self.attention!r} does not serve family.{narrow}; write "

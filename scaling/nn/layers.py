@@ -150,12 +150,16 @@ class Table(nnx.Module):
         return rows[index]
 
 
-@_recomputed
 def rotate(x, positions, base=10_000.0):
     """Rotary positions (Su et al. 2021, eq. 34) with halves in place of pairs: x [B, S, heads, d], positions [B or 1, S].
 
     The dot product of two rotated vectors depends only on the difference of their positions.
     """
+    return _rotated(x, positions, base)
+
+
+@functools.partial(_recomputed, static_argnums=(2,))
+def _rotated(x, positions, base):
     half = x.shape[-1] // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]

@@ -46,6 +46,9 @@ def evaluate_run(run: RestoredRun) -> tuple[dict[str, Any], bool]:
     "versions", "git_commit", "finished"}.
     """
     experiment, workdir = run.experiment, run.runner.workdir
+    if not run.source.splits:
+        raise RestoreError(f"run {run.fingerprint} was trained elsewhere, on text that is not here; name other data, such "
+                           "as --data=pycode/stdlib")
     what = {"run": run.fingerprint, "step": experiment.steps if run.step is None else run.step,
             "data_fingerprint": run.source.fingerprint, "evaluated": experiment.data.evaluated}
     there = evaluations.read_evaluation(workdir, what)

@@ -32,7 +32,8 @@ def describe_data(plans, runner) -> list[str]:
         source = runner.source(experiments[0])
         for line in source.summary() if hasattr(source, "summary") else [f"data: {source.name}"]:
             said[line] = None
-        said[f"  {repeats(experiments, runner)}"] = None
+        if source.splits:  # an imported model was trained elsewhere
+            said[f"  {repeats(experiments, runner)}"] = None
     return list(said)
 
 

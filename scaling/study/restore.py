@@ -16,10 +16,12 @@ import numpy as np
 from etils import epath
 
 from scaling import experiment as experiments
+from scaling.data.tokenizers import read_stored, store_tokenizer
 from scaling.devices import chips
 from scaling.fields import nearest
 from scaling.results import metrics, planned, records, tuned
 from scaling.store import checkpoint, files
+from scaling.store.prepared import data_directory
 from scaling.study import kept
 from scaling.study.restored import RestoredRun, RestoreError
 from scaling.sweeps.runner import Runner, TrainingOptions
@@ -28,9 +30,9 @@ from scaling.sweeps.runner import Runner, TrainingOptions
 def restore(workdir, run: str = "best", step: int | None = None) -> RestoredRun:
     """A finished run of `workdir`: "best", "N=3e5", a fingerprint, or the start of a fingerprint that fits one run only.
 
-    The best run is the one with the best value of the study's metric, the target included, and "N=3e5" the best of the runs
-    whose number of non-embedding parameters is nearest to that, by ratio. With `step` the run has the parameters of an
-    earlier step, where a checkpoint of it was kept; see `scaling.study.kept`.
+    The best run is the one with the best value of the study's metric, the target included, or the only one where no run has
+    it. "N=3e5" is the best of the runs whose number of non-embedding parameters is nearest to that, by ratio. With `step`
+    it has the parameters of an earlier step, where a checkpoint of it was kept; see `scaling.study.kept`.
 
     Raises RestoreError where there is no such run or step, or its record or parameters are missing or damaged, and
     WorkdirError where `workdir` is no directory.
@@ -60,12 +62,20 @@ def restore_record(runner: Runner, record: dict) -> RestoredRun:
              "the run anew")
     if not path.is_dir():
         raise RestoreError(f"the parameters of {fingerprint} are missing: there is no directory {os.fspath(path)}; {again}")
+    _bring_tokenizer(runner.workdir, experiment.data)
     abstract = {"params": jax.eval_shape(experiment.family.init, jax.random.key(0))}
     try:
         params = checkpoint.restore_tree(path, abstract)[0]["params"]
     except (checkpoint.CheckpointError, checkpoint.NoCheckpoint) as error:
         raise RestoreError(f"the parameters of {fingerprint} cannot be read: {error}; {again}") from None
     return RestoredRun(record, experiment, params, runner)
+
+
+def _bring_tokenizer(workdir, data) -> None:
+    """Puts the tokenizer of an imported run, of which its workdir has a copy, where data are prepared."""
+    kept = [path for path in (workdir / "tokenizers").glob("*.json") if path.stem in getattr(data, "tokenizer", "")]
+    for path in kept:
+        store_tokenizer(read_stored(path), data_directory(data.data_dir or None) / "tokenizers")
 
 
 def choose_run(recorded: records.Records, run: str) -> str:
@@ -97,6 +107,11 @@ def best(workdir, size: float | None = None) -> str:
         metric = files.read_json(path).get("metric") if path.exists() else next(iter(held), None)
     except ValueError as error:
         raise RestoreError(f"{error}; or name a run by its fingerprint") from None
+    if metric is None:  # as in a workdir of imported runs
+        if len(table) == 1 and size is None:
+            return table["fingerprint"].iloc[0]
+        raise RestoreError(f"no run in {os.fspath(workdir)} has a metric, as none has that was imported; name one by its "
+                           f"fingerprint: {_some(table['fingerprint'])}")
     if metric not in table:
         raise RestoreError(f"no run in {os.fspath(workdir)} has the study's metric {metric!r}; "
                            f"{nearest(str(metric), held)}")

@@ -57,10 +57,11 @@ def about_base(runner, run: Run, flops: float) -> dict:
     """What the record of a run says about the run that it begins with; {} for one that begins with fresh parameters.
 
     "start" holds N, D and C of that run, and of the one that it begins with itself. "flops_cumulative" are those of all of
-    them and the `flops` of the run.
+    them and the `flops` of the run, or None where one was trained elsewhere.
     """
     if not run.stands_on:
         return {}
     base = runner.records.read(run.stands_on)
     kept = {name: value for name, value in base.items() if name in OF_BASE or name.endswith(("_seen", "_unique"))}
-    return {"start": kept, "flops_cumulative": flops + base.get("flops_cumulative", base["flops"])}
+    before = base.get("flops_cumulative", base["flops"])
+    return {"start": kept, "flops_cumulative": None if before is None else flops + before}

@@ -1,12 +1,14 @@
 """What all kinds of data share: D, steps, and what a source of the kind gives."""
 
+import re
 from typing import Any, ClassVar
 
-from scaling.data.tokenizers import SMALLEST_BPE
+from scaling.data.tokenizers import SMALLEST_BPE, STORED
 from scaling.fields import ConfigError, convert_fields, shown
 
 FEEDS = ("resident", "streamed")
 MOST = 2**50  # units of data that are counted
+_STORED = re.compile(rf"{STORED}bpe(\d{{1,8}})-[0-9a-f]{{12}}")  # the name of a tokenizer that was imported
 
 
 class DataKind:
@@ -102,11 +104,13 @@ class DataKind:
 
 def count_tokens(tokenizer: str) -> int:
     """The vocabulary of the tokenizer of this name, before it is trained. Raises a ConfigError for another name."""
+    if stored := _STORED.fullmatch(tokenizer):
+        return int(stored[1])
     kind, _, size = tokenizer.partition(":")
     trained = kind == "bpe" and size.isdecimal() and SMALLEST_BPE <= int(size[:9]) <= 2**20
     if not (tokenizer == "bytes" or trained):
-        raise ConfigError(f"data.tokenizer={shown(tokenizer)} is not known; write bytes, or bpe:<vocabulary size> "
-                          f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096")
+        raise ConfigError(f"data.tokenizer={shown(tokenizer)} is not known; write bytes, bpe:<vocabulary size> "
+                          f"with a size from {SMALLEST_BPE} to {2**20}, such as bpe:4096, or that of an imported run")
     return int(size) if size else 256
 
 

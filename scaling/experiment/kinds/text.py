@@ -20,7 +20,7 @@ class Text(DataKind):
     name: str = static("pycode/stdlib")
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
-    tokenizer: str = static("bytes")  # or bpe:<vocabulary size>
+    tokenizer: str = static("bytes")  # or bpe:<vocabulary size>, or stored:<name>, that of an imported run
     length: int = static(128, least=1, most=2**20)  # predicted tokens per sequence
     batch: int = static(8, least=1, most=2**24)  # sequences per step
     tokens: int = knob(2**19, least=1, most=MOST)  # D: tokens seen; steps = tokens / (batch * length)

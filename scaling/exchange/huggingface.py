@@ -1,0 +1,168 @@
+"""Decoder Transformers as checkpoints of Hugging Face `transformers`, and such checkpoints as Transformers. Neither torch
+nor `transformers` is needed."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from scaling import families
+from scaling.exchange.arrays import CONFIG, WEIGHTS, described
+from scaling.exchange.errors import ExchangeError
+from scaling.exchange.layouts.gpt2 import GPT2
+from scaling.exchange.layouts.layout import CheckpointLayout, checked_fields
+from scaling.exchange.layouts.llama import Llama, Mistral, Qwen3
+from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
+from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, plain_family, plain_form, table_factor
+from scaling.exchange.tokens import write_tokenizer
+from scaling.experiment import Text
+from scaling.families.transformer import Transformer
+from scaling.fields import ConfigError
+from scaling.store import files
+
+LAYOUTS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Mixtral(), Qwen3Moe(), GPT2())
+INDEX = "model.safetensors.index.json"
+OURS = "scaling.json"  # which run a checkpoint was
+WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before it",
+           "seq2seq": "T5 adds a bias to attention, and this one rotates or has none"}
+BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # of older checkpoints; they follow from config.json
+
+
+def layout_of(family) -> CheckpointLayout:
+    """The layout that holds a family in plain form. ExchangeError, which names the fields that none holds."""
+    other = f"; write --format=safetensors, which holds every {families.name(family)}"
+    if not isinstance(family, Transformer):
+        why = WHY_NOT.get(families.name(family), "it is no decoder Transformer")
+        raise ExchangeError(f"no layout of Hugging Face fits the family {families.name(family)}, because {why}{other}")
+    plain = plain_family(family)
+    lacks = {layout: layout.differs(plain) for layout in LAYOUTS}
+    nearest = min(LAYOUTS, key=lambda layout: (len(lacks[layout]), "experts" in lacks[layout]))
+    if differs := lacks[nearest]:
+        said = " and ".join(f"family.{name}={getattr(family, name)}" for name in dict.fromkeys(differs))
+        raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not)"
+                            f"{other}")
+    return nearest
+
+
+def write_huggingface(folder: pathlib.Path, run) -> str:
+    """Writes a restored run as a checkpoint for `AutoModelForCausalLM` and `AutoTokenizer`; returns its model type.
+
+    Weights and the computation there are float32. Raises an ExchangeError for a run that no layout holds.
+    """
+    layout = layout_of(run.family)
+    family, arrays = plain_form(run.family, flat_arrays(run.params))
+    data = run.experiment.data
+    if not isinstance(data, Text) or data.numbers:
+        raise ExchangeError(f"run {run.fingerprint} reads {data.name}, which is no text, so it has no tokenizer; write "
+                            "--format=safetensors")
+    write_tokenizer(folder, run.tokenizer, family.length)
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = {"architectures": [layout.architecture], "model_type": layout.model_type, **layout.config(family), **ends,
+              "vocab_size": family.vocab, "tie_word_embeddings": family.tied, "dtype": "float32", "use_cache": True}
+    save_file(foreign_tensors(layout, family, arrays), folder / WEIGHTS, metadata={"format": "pt"})
+    for name, content in ((CONFIG, config), ("generation_config.json", {**ends, "do_sample": True})):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    files.write_json(folder / OURS, described(run))
+    return layout.model_type
+
+
+def foreign_tensors(layout: CheckpointLayout, family, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{name: tensor} in a layout of the arrays of a family in plain form."""
+    arrays = {**arrays, EMBED: arrays[EMBED] * np.float32(table_factor(family))}
+    return {name: tensor for match in layout.matches(family) for name, tensor in match.tensors(arrays)}
+
+
+def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer, dict[str, np.ndarray], dict]:
+    """(the Transformer, {path: array}, config.json) of a local checkpoint. Weights become float32.
+
+    `length` is that of the texts that it reads, by default as many tokens as it was made for, and at most `LONGEST` where
+    positions are rotary and the length changes no parameter. Raises an ExchangeError.
+    """
+    config = read_model_config(folder)
+    layout = next((layout for layout in LAYOUTS if layout.model_type == config.get("model_type")), None)
+    if layout is None:
+        known = ", ".join(layout.model_type for layout in LAYOUTS)
+        raise ExchangeError(f"{folder} is of the type {config.get('model_type')!r}, which no Transformer of scaling "
+                            f"computes; types that can be imported: {known}")
+    fields = checked_fields(layout, config, str(folder / CONFIG))
+    longest = fields.pop("length", 0) or config.get("max_position_embeddings", LONGEST)
+    fields["length"] = length or (longest if fields["positions"] == "learned" else min(longest, LONGEST))
+    if length > longest:
+        raise ExchangeError(f"--length={length} is more than the {longest} tokens that {folder} was made for; write at "
+                            f"most {longest}")
+    if fields["tied"]:
+        fields["logit_scale"] = float(fields["width"])  # so that the table is the same on the way in and out
+    try:
+        family = Transformer(**fields, scan=fields["layers"] > 8)
+    except ConfigError as error:
+        raise ExchangeError(f"{folder / CONFIG} gives no Transformer of scaling: {error}") from None
+    return family, _own_arrays(folder, layout, family, longest), config
+
+
+LONGEST = 2048  # tokens of a text that an imported model with rotary positions reads, unless more are asked for
+
+
+def _own_arrays(folder, layout, family, longest) -> dict[str, np.ndarray]:
+    """{path: array} of a family from the tensors of a checkpoint. Learned positions after the first ones are left out."""
+    tensors = Tensors(folder)
+    shapes = {path: x.shape for path, x in abstract_arrays(family).items()}
+    cut = {"model/position/weight": longest} if "model/position/weight" in shapes else {}
+    whole = {path: (cut.get(path, shape[0]), *shape[1:]) for path, shape in shapes.items() if shape}
+    arrays = {}
+    for match in layout.matches(family):
+        arrays |= match.arrays(tensors.read, whole)
+    copies = ["lm_head.weight"] if family.tied else []  # a second copy of a tied table
+    if left := [name for name in tensors.unread() if name not in copies]:
+        raise ExchangeError(f"{folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: it "
+                            "cannot be imported")
+    arrays = {path: x[:shapes[path][0]] if path in cut else x for path, x in arrays.items()}
+    return arrays | {EMBED: arrays[EMBED] / np.float32(table_factor(family))}
+
+
+class Tensors:
+    """The tensors of a checkpoint in one safetensors file or several, each read when it is asked for."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._read = folder, set()
+        try:
+            if (folder / INDEX).exists():
+                self._files = dict(files.read_json(folder / INDEX)["weight_map"])
+            elif (folder / WEIGHTS).exists():
+                with safe_open(folder / WEIGHTS, framework="np") as file:
+                    self._files = dict.fromkeys(file.keys(), WEIGHTS)
+            else:
+                raise ExchangeError(f"{folder} has no {WEIGHTS}: save it by save_pretrained(..., safe_serialization=True)")
+        except SafetensorError as error:
+            raise ExchangeError(f"{folder / WEIGHTS} cannot be read ({error}); restore it") from None
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor as float32. Checkpoints of a model without its head lack the first part of names."""
+        found = next((each for each in (name, name.partition(".")[2]) if each in self._files), None)
+        if found is None:
+            raise ExchangeError(f"{self._folder} lacks the tensor {name}")
+        self._read.add(found)
+        path = self._folder / self._files[found]
+        try:
+            with safe_open(path, framework="np") as file:
+                return file.get_tensor(found).astype(np.float32)
+        except (FileNotFoundError, SafetensorError) as error:
+            raise ExchangeError(f"{path} cannot be read ({error}); restore it") from None
+
+    def unread(self) -> list[str]:
+        """The names of tensors that nobody asked for, without buffers."""
+        return sorted(name for name in self._files.keys() - self._read if not name.endswith(BUFFERS))
+
+
+def read_model_config(folder: pathlib.Path) -> dict[str, Any]:
+    """The config.json of a local checkpoint; ExchangeError where there is none."""
+    try:
+        found = files.read_json(folder / CONFIG)
+    except FileNotFoundError:
+        raise ExchangeError(f"{folder} has no {CONFIG}; write the folder of a Hugging Face checkpoint") from None
+    if not isinstance(found, dict):
+        raise ExchangeError(f"{folder / CONFIG} is no object of JSON; restore it")
+    return found

@@ -73,6 +73,33 @@ def exchange() -> str:
     return drawing.svg()
 
 
+def serving() -> str:
+    """Requests wait in a queue for slots, and one compiled step writes a token of each slot."""
+    drawing = Diagram(860, 200, "Requests wait for slots, and one compiled step writes one token in each slot")
+    drawing.box(20, 64, 150, 72, "clients", "completions, images,", "the page at /")
+    drawing.box(230, 64, 130, 72, "queue", "429 when full,", "408 when too late")
+    for row, text in enumerate(("a text", "a text", "free")):
+        drawing.box(420, 16 + row * 58, 150, 48, f"slot {row}", text, kind="deep")
+        drawing.arrow((362, 100), (418, 40 + row * 58))
+        drawing.arrow((572, 40 + row * 58), (648, 100))
+    drawing.box(650, 64, 190, 72, "one compiled step", "a token for each slot,", "each row on its own")
+    drawing.arrow((172, 100), (228, 100))
+    return drawing.svg()
+
+
+def reproducing() -> str:
+    """A record names all that determines a run, which is trained again and compared."""
+    drawing = Diagram(860, 150, "A record determines a run, which is trained again elsewhere and compared with the record")
+    drawing.box(20, 30, 190, 90, "a record", "experiment, data,", "versions, machine,", "commit, metrics")
+    drawing.box(330, 30, 190, 90, "the same run", "elsewhere, with this code", "or that of the commit", kind="deep")
+    drawing.box(640, 30, 200, 90, "agrees, or differs", "by more than rounding does:", "exit status 0 or 3")
+    drawing.arrow((212, 75), (328, 75))
+    drawing.arrow((522, 75), (638, 75))
+    drawing.text(270, 64, "checks the data", "note", "middle")
+    drawing.text(580, 64, "compares", "note", "middle")
+    return drawing.svg()
+
+
 def starts() -> str:
     """One pretraining, and three runs that begin with its parameters."""
     drawing = Diagram(860, 220, "One run is trained first, and three runs begin with its parameters")
@@ -170,7 +197,8 @@ def colab() -> str:
     return drawing.svg()
 
 
-DIAGRAMS = {"exchange.svg": exchange, "starts.svg": starts, "colab.svg": colab, "packs.svg": packs,
+DIAGRAMS = {"exchange.svg": exchange, "reproducing.svg": reproducing, "serving.svg": serving, "starts.svg": starts,
+            "colab.svg": colab, "packs.svg": packs,
             "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 

@@ -77,7 +77,7 @@ def serving() -> str:
     """Requests wait in a queue for slots, and one compiled step writes a token of each slot."""
     drawing = Diagram(860, 200, "Requests wait for slots, and one compiled step writes one token in each slot")
     drawing.box(20, 64, 150, 72, "clients", "completions, images,", "the page at /")
-    drawing.box(230, 64, 130, 72, "queue", "429 when full,", "408 when too late")
+    drawing.box(230, 64, 130, 72, "queue", "429 when full,", "504 when too late")
     for row, text in enumerate(("a text", "a text", "free")):
         drawing.box(420, 16 + row * 58, 150, 48, f"slot {row}", text, kind="deep")
         drawing.arrow((362, 100), (418, 40 + row * 58))

@@ -95,6 +95,7 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
 
 
 LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion")  # built of blocks that other families have
+LONG = (*LIKE_OTHERS, "vae")
 
 
 @pytest.mark.parametrize("cls", [
@@ -149,7 +150,7 @@ HOW = {"scan": [True, False], "unroll": [1, 4], "remat": ["none", "full", "dots"
 
 
 @pytest.mark.parametrize("cls", [
-    pytest.param(cls, marks=[pytest.mark.slow] if families.name(cls) in LIKE_OTHERS else [], id=families.name(cls))
+    pytest.param(cls, marks=[pytest.mark.slow] if families.name(cls) in LONG else [], id=families.name(cls))
     for cls in families.all()])
 def test_the_flops_of_a_model_do_not_depend_on_how_it_is_computed(cls):
     family = cls.ladder(cls.sizes()[2])

@@ -51,6 +51,7 @@ def test_wrong_sizes_and_levels_are_refused_before_anything_is_made(name, length
     assert pixels_of("text:pixels/4") is None
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_pixels_in_bits_per_dimension(tmp_path):
     e = experiment.from_config(experiment.config("transformer", **{
         "data.name": "pixels/4:teacher", "data.length": 64, "data.batch": 8, "data.tokens": 64 * 8 * 60, "family.width": 16,

@@ -72,6 +72,7 @@ def test_what_is_not_known_stays_so():
     assert Spent.from_values(Spent(1.0, 2.0, 3.0).as_values()) == Spent(1.0, 2.0, 3.0)
 
 
+@pytest.mark.slow
 def test_records_have_seconds_of_the_devices_and_joules_where_they_are_counted(tmp_path, monkeypatch):
     used = iter(range(10**6))
     monkeypatch.setattr(energy, "counter", lambda: lambda: float(next(used)))

@@ -20,7 +20,9 @@ FAMILIES = {"transformer": Transformer(vocab=VOCAB, length=12, width=16, layers=
 PROMPTS = [[1, 2, 3], [3], [0, 1]]
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
+# Two of the four are fast: test_seq2seq.py also compares a beam of one with greedy texts.
+@pytest.fixture(params=["transformer", "recurrent", *(pytest.param(name, marks=pytest.mark.slow) for name in
+                                                      ("hmm", "seq2seq"))], scope="module")
 def writer(request):
     family = FAMILIES[request.param]
     return family, jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(4)))  # sharper than at first

@@ -196,10 +196,10 @@ def test_the_first_loss_is_that_of_a_uniform_guess(names):
 
 
 def test_the_ladder_ascends_and_is_near_the_wanted_size():
-    wanted = np.geomspace(7e3, 1e11, 30)
+    wanted = np.geomspace(7e3, 1e11, 15)
     families = [Seq2Seq.ladder(size) for size in wanted]
     got = np.array([cost.param_count(family)["non_embedding"] for family in families])  # allocates nothing
-    assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 25
+    assert np.all(np.diff(got) >= 0) and len(np.unique(got)) >= 13
     assert np.all(np.abs(got / wanted - 1) <= 0.35) and np.all(np.abs(got / wanted - 1)[wanted >= 2e6] <= 0.15)
     assert all(f.heads * f.head_dim == f.width and f.encoder_layers == f.layers for f in families)
     assert {Seq2Seq.ladder(size, layers=2).layers for size in (2e4, 1e5, 1e6)} == {2}

@@ -14,6 +14,8 @@ import pytest
 from launcher import ROOT
 from serving import FAMILIES, fresh_run, write_run
 
+pytestmark = pytest.mark.slow  # test_app.py has the same routes in this process
+
 LONG = {"prompt": "a", "max_tokens": 2000, "temperature": 0, "stream": True}  # the likeliest token is never the end
 
 

@@ -11,7 +11,7 @@ from scaling.study import configs
 PATH = f"{pathlib.Path(__file__).parents[2]}/configs/forecasts.py"
 MODULE = configs.load_config(PATH)
 # Plans of one family differ in their data alone, apart from those of Transformers.
-QUICK = ("transformer-pycode", "transformer-hmm")
+QUICK = ("transformer-hmm",)
 GROUPS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in MODULE.PLANS]
 
 

@@ -57,7 +57,8 @@ def test_a_study_leaves_records_a_fit_a_checked_forecast_and_a_report(finished):
     frame = records.load_records(finished)
     assert len(frame) == 17 and (frame["role"] == "target").sum() == 1 and not frame["diverged"].any()
     needed = ["family", "family.width", "params_total", "params_non_embedding", "tokens_seen", "tokens_unique", "flops",
-              "flops_6nd", "learning_rate", "seed", "bits_per_byte", "seconds", "versions.jax", "data_fingerprint"]
+              "flops_6nd", "learning_rate", "seed", "bits_per_byte", "seconds", "device_seconds",
+              "versions.jax", "versions.machine", "data_fingerprint"]
     assert frame[needed].notna().all().all()
     assert (frame["bits_per_byte"] < 8).all() and frame["bits_per_byte"].nunique() == 17
     forecast = json.loads((finished / "forecast.json").read_text())
@@ -258,6 +259,7 @@ def test_a_command_whose_output_nobody_reads_ends_well(start, tmp_path):
     assert process.returncode == 0 and "Traceback" not in err and "BrokenPipe" not in err, err[-3000:]
 
 
+@pytest.mark.slow
 def test_a_fork_has_the_bits_of_the_study_and_a_forecast_of_its_own(finished, start, tmp_path):
     workdir = tmp_path / "forked"
     out, _ = finish(start(workdir, f"--fork={finished}"))

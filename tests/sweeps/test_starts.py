@@ -156,7 +156,8 @@ def test_frozen_parameters_keep_the_bits_of_the_run_that_they_are_from(whole):
     assert (found["layers"]["mlp"]["up"]["weight"] != base["layers"]["mlp"]["up"]["weight"]).any()
 
 
-@pytest.mark.parametrize("share", [0.1, 0.6])  # in the run that the others stand on, and in one of those
+# In the run that the others stand on, and in one of those.
+@pytest.mark.parametrize("share", [0.1, pytest.param(0.6, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_interrupted_anywhere_equals_an_uninterrupted_one(whole, tmp_path, monkeypatch, share):
     one = runner(tmp_path)
     plan, bar = one.plan(SWEEP, 2), Bar()

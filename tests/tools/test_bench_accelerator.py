@@ -78,6 +78,7 @@ def test_kernels_losses_and_rematerialisations_are_compared(small):
     assert plain["flops"] == full["flops"] and plain["donated"] and full["how"] == {"remat": "full"}
 
 
+@pytest.mark.slow
 def test_a_piece_that_runs_out_of_memory_dies_or_takes_too_long_is_reported_and_the_rest_go_on(tmp_path):
     break_them = """
 import os, time

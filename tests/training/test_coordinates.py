@@ -59,7 +59,7 @@ def test_coordinates_do_not_change_with_the_width(name, optimiser):
         assert max(slopes({width: values[what] for width, values in found.items()}).values(), default=0) < BAND
 
 
-@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("optimiser", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", QUICK)
 def test_the_standard_parametrisation_fails_the_check(name, optimiser):
     found = widths(name, optimiser, **{"optim.parametrization": "standard"})

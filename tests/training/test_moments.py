@@ -25,6 +25,7 @@ def test_first_moments_take_half_of_their_memory(optimiser):
     assert cost.nbytes(held["float32"]) - cost.nbytes(held["bfloat16"]) == cost.nbytes(low)
 
 
+@pytest.mark.slow
 def test_training_is_nearly_that_of_float32():
     losses = []
     for e in (of("float32"), of("bfloat16")):

@@ -29,8 +29,8 @@ def nats_of_windows(family, params, tokens):
 def loss_by_position(model: RestoredRun, windows: int = WINDOWS) -> list[dict[str, float]]:
     """The bits per byte at positions `first` to `last` of windows, as dictionaries with these and `bits`.
 
-    They have 1, 2, 4, ... positions each, and the last one the rest. A token at position i is predicted from i tokens.
-    Where the data do not know the bytes of tokens, bits are per token.
+    The positions are those of `doubling_bins`. A token at position i is predicted from i tokens. Where the data do not
+    know the bytes of tokens, bits are per token.
     """
     nats, size = [], []
     for batch in model.batches():
@@ -40,6 +40,17 @@ def loss_by_position(model: RestoredRun, windows: int = WINDOWS) -> list[dict[st
         if sum(map(len, nats)) >= windows:
             break
     bits, bytes_ = np.concatenate(nats)[:windows].sum(0) / math.log(2), np.concatenate(size)[:windows].sum(0)
-    ends = sorted({len(bits), *(2**i - 1 for i in range(1, int(math.log2(len(bits) + 1)) + 1))})
-    return [{"first": first + 1, "last": last, "bits": float(bits[first:last].sum() / bytes_[first:last].sum())}
-            for first, last in zip([0, *ends], ends)]
+    return [{"first": first, "last": last, "bits": float(bits[first - 1:last].sum() / bytes_[first - 1:last].sum())}
+            for first, last in doubling_bins(len(bits))]
+
+
+def doubling_bins(count: int) -> list[tuple[int, int]]:
+    """(first, last) of bins of 1, 2, 4, ... positions, which cover those from 1 to `count`.
+
+    The rest is a bin of its own, or a part of the one before where that has more than twice as many: the loss at few
+    positions has a large error.
+    """
+    ends = [2**i - 1 for i in range(1, int(math.log2(count + 1)) + 1)]
+    if (rest := count - ends[-1]) > 0:
+        ends = [*ends, count] if 2 * rest >= ends[-1] - ends[-1] // 2 else [*ends[:-1], count]
+    return [(first + 1, last) for first, last in zip([0, *ends], ends)]

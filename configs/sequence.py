@@ -23,7 +23,7 @@ Expect of `-quick` (one seed; bits per byte of the largest models, 1e5 parameter
 LSTM 2.57, minGRU 2.72, Transformer 2.75, HMM 2.90. The GRU is the best that descends and the Transformer is behind all
 three recurrences in all nine cells; it is ahead of the HMM on 524,288 bytes alone. Slopes in log FLOPs are -0.080 [-0.099,
 -0.061] for the Transformer, -0.081 for the LSTM, -0.087 for the GRU, -0.068 for the minGRU and -0.048 for the HMM: at these
-sizes no curves cross but those with the HMM. No model gains from context beyond 64 bytes. The runs are short (64 to 256
+sizes no curves cross but those with the HMM. No model gains from context beyond 32 bytes. The runs are short (64 to 256
 steps), so that the fitted laws are of little worth.
 """
 

@@ -13,8 +13,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # MkDocs imports this file alone
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed
 
-from mkdocs.structure.files import File  # noqa: E402
-
 from tools import _docs_links, _reference_api, _reference_commands, _reference_fields  # noqa: E402
 
 
@@ -40,6 +38,8 @@ def on_config(config):
 
 def on_files(files, config):
     """Adds the generated pages."""
+    from mkdocs.structure.files import File  # here, so that tests make the pages without MkDocs
+
     for path, text in generated().items():
         files.append(File.generated(config, path, content=text))
     return files

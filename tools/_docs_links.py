@@ -11,7 +11,8 @@ import re
 import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
-HOMES = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "AGENTS.md": "agents.md"}
+HOMES = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md",
+         "AGENTS.md": "agents.md"}
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|//|#", re.IGNORECASE)  # of what lies elsewhere, or on the same page
 CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$|(`+)(?!`).+?(?<!`)\2(?!`)", re.MULTILINE | re.DOTALL)
 WORDS = r"(?:[^\[\]]|!?\[[^\[\]]*\]\([^()\s]*\))*"  # of a link, which may be a figure

@@ -32,7 +32,8 @@ def api_page(face: str, names: list[str], others: dict[str, list[str]]) -> str:
 
     Modules, classes and functions are shown by mkdocstrings; other names with their values.
     """
-    parts = [f"# {face}\n\n::: {face}\n    options: {{members: false, show_root_heading: false, show_root_toc_entry: false}}\n"]
+    own = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
+    parts = [f"# {face}\n\n::: {face}\n    options: {own}\n"]
     for name in names:
         full = f"{face}.{name}"
         value = pkgutil.resolve_name(full)

@@ -44,8 +44,9 @@ def command_paths(root: pathlib.Path = ROOT) -> dict[str, pathlib.Path]:
 def command_flags(root: pathlib.Path = ROOT) -> dict[str, list[dict[str, str]]]:
     """{module: its flags, each {"name", "default", "help"}} of every command."""
     taking = [name for name, path in command_paths(root).items() if TAKES_FLAGS.search(path.read_text(encoding="utf-8"))]
-    done = subprocess.run([sys.executable, "-m", "tools._reference_commands"], input=json.dumps(taking), cwd=root, text=True,
-                          capture_output=True, env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)})
+    done = subprocess.run([sys.executable, "-m", "tools._reference_commands"], input=json.dumps(taking), text=True,
+                          cwd=root, env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)},
+                          capture_output=True)
     read = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     if missing := [name for name in taking if name not in read]:
         raise RuntimeError(f"the flags of {', '.join(missing)} could not be read: {done.stderr[-2000:]}")

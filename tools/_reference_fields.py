@@ -22,10 +22,33 @@ from scaling.fields import Limits
 
 EFFECTS = {"plain": "changes the program", "knob": "can be swept in one program", "how": "does not change results"}
 OF_STUDY = "changes no run"
-BY_SIZE = "by `family.size`"
+BY_SIZE, BY_DATA = "by the size", "by the data"
 HEAD = "| field | values | default | meaning | a change of it |\n| --- | --- | --- | --- | --- |\n"
 GROUPS = {"family": "[a family](families.md)", "data": "[a kind of data](data.md)", "optim": "[its fields](#the-optimiser)",
           "start": "None, or the fields of [`Start`](api/experiment.md)"}  # of an experiment, instead of numbers and texts
+
+OF_STUDIES = """\
+# Fields of a study
+
+A config has every field of an experiment and of the study around it. Each is a flag: `--config.optim.weight_decay=0.05`
+overrides what the file says. A field that *changes the program* makes another compiled program. One that *can be swept
+in one program* is an argument of the program, so that runs which differ in it train side by side. One that *does not
+change results* says how they are computed. Other fields, such as `config.widths` of the quickstart, are those of one
+config file, and stand in that file.
+"""
+OF_DATA = """\
+# Fields of data
+
+A family reads one kind of data, or several. Where it reads several, and the config is not for the first,
+`config.data.kind` says which.
+"""
+OF_FAMILIES = """\
+# Fields of families
+
+`config.family.name` is the family, and `config.family.size` the number of parameters that its ladder aims at, such as
+`1e5`. A field whose default is *by the size* follows from `config.family.size`, and a value of yours overrides it. A
+field *by the data* has the value that the data ask for, and is no flag.
+"""
 
 
 def kinds() -> tuple[type, ...]:
@@ -91,38 +114,27 @@ def family_rows(cls) -> list[str]:
     defaults = {name: BY_SIZE if value is None else f"`{_written(value)}`" for name, value in of_config.items()
                 if name not in ("name", "size")}
     defaults |= {f.name: f"`{_written(f.default)}`" for f in dataclasses.fields(cls) if f.metadata.get("also")}
-    return rows(cls, "family.", defaults | dict.fromkeys(given, "by the data"))
+    return rows(cls, "family.", defaults | dict.fromkeys(given, BY_DATA))
 
 
 def experiment_page() -> str:
     """The page of the fields of a study, of an experiment and of its optimiser."""
     return "".join([
-        "# Fields of a study\n\n"
-        "A config has every field of an experiment and of the study around it. Each is a flag: `--config.optim.weight_decay=0.05`"
-        " overrides what the file says. A field that *changes the program* makes another compiled program. One that *can be"
-        " swept in one program* is an argument of the program, so that runs which differ in it train side by side. One that"
-        " *does not change results* says how they are computed. Other fields, such as `config.sizes` of the quickstart, are"
-        " those of one config file, and stand in that file.\n\n"
-        "## The study\n\n", HEAD, *rows(StudyFields, "", effect=OF_STUDY),
+        OF_STUDIES, "\n## The study\n\n", HEAD, *rows(StudyFields, "", effect=OF_STUDY),
         "\n## The experiment\n\n", prose_of(experiment.Experiment), HEAD, *rows(experiment.Experiment, ""),
-        "\n## The optimiser\n\n", prose_of(experiment.Optim), HEAD, *rows(experiment.Optim, "optim."),
-    ])
+        "\n## The optimiser\n\n", prose_of(experiment.Optim), HEAD, *rows(experiment.Optim, "optim.")])
 
 
 def data_page() -> str:
     """The page of the fields of all kinds of data."""
-    return "# Fields of data\n\nA family reads one kind of data, or several. `config.data.kind` says which, where a family reads" \
-           " several and the config is not for the first.\n\n" + "\n".join(
-               f"## {cls.__name__.lower()}\n\n{prose_of(cls)}{HEAD}{''.join(rows(cls, 'data.'))}" for cls in kinds())
+    return "\n".join([OF_DATA, *(f"## {cls.__name__.lower()}\n\n{prose_of(cls)}{HEAD}{''.join(rows(cls, 'data.'))}"
+                                for cls in kinds())])
 
 
 def families_page() -> str:
     """The page of the fields of all families."""
-    return "# Fields of families\n\n`config.family.name` is the family, and `config.family.size` the number of parameters that its" \
-           " ladder aims at, such as `1e5`. A field whose default is *by `family.size`* follows from the size, and a value" \
-           " of yours overrides it. A field *by the data* has the value that the data ask for, and is no flag.\n\n" + "\n".join(
-               f"## {families.name(cls)}\n\nIt reads {' or '.join(families.reads(cls))}.\n\n{prose_of(cls)}{HEAD}"
-               f"{''.join(family_rows(cls))}" for cls in families.all())
+    return "\n".join([OF_FAMILIES, *(f"## {families.name(cls)}\n\nIt reads {' or '.join(families.reads(cls))}.\n\n"
+                                    f"{prose_of(cls)}{HEAD}{''.join(family_rows(cls))}" for cls in families.all())])
 
 
 def prose_of(cls) -> str:

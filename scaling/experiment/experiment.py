@@ -75,7 +75,7 @@ class Optim:
 class Experiment:
     """One run: a family at one size, its data, its optimisation, its seed, and the run that it begins with."""
 
-    family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))  # the model, at one size
+    family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))  # at one size
     data: Any = Text()  # the kind that the family reads
     optim: Optim = Optim()  # how its parameters are found
     seed: int = knob(0, least=0, most=SEEDS - 1)  # of the initialisation, the order of the data and all noise

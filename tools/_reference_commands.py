@@ -21,12 +21,13 @@ from typing import NoReturn
 from absl import app, flags
 
 from experiments.__main__ import commands
-from tools._reference_fields import prose
+from tools._reference_fields import code, prose
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEAD = "| flag | default | meaning |\n| --- | --- | --- |\n"
 TAKES_FLAGS = re.compile(r"\bDEFINE_\w+\(|adopt_module_key_flags|ArgumentParser\(")
-LOADED = ("scaling.study.study", "scaling.laws.figures.plots", "scaling.report")  # what most commands import
+LOADED = ("pandas", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "scaling.study.study", "scaling.study.two_studies",
+          "scaling.claims.trial", "scaling.claims.statistics", "scaling.laws.figures.plots")  # what several commands import
 
 
 def command_paths(root: pathlib.Path = ROOT) -> dict[str, pathlib.Path]:
@@ -67,7 +68,8 @@ def _section(module: str, path: pathlib.Path, found: list[dict[str, str]]) -> st
     room, _, name = module.partition(".")
     title = f"scaling {name}" if room == "experiments" else f"python -m {module}"
     doc = prose(_blocks(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""), cell=False)
-    table = "".join(f"| `--{each['name']}` | {_default(each['default'])} | {prose(each['help'])} |\n" for each in found)
+    table = "".join(f"| `--{each['name']}` | {each['default'] and code(each['default'])} | {prose(each['help'])} |\n"
+                    for each in found)
     return f"\n## {title}\n\n{doc}\n" + (f"\n{HEAD}{table}" if found else "\nIt has no flags.\n")
 
 
@@ -76,10 +78,6 @@ def _blocks(doc: str) -> str:
     blocks = doc.split("\n\n")
     return "\n\n".join(textwrap.indent(block, "    ") if all(line.startswith("  ") for line in block.splitlines())
                        and not block.startswith("    ") else block for block in blocks)
-
-
-def _default(text: str) -> str:
-    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
 
 
 # ---------------------------------------------------------------------------- in the processes that read flags

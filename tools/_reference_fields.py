@@ -84,7 +84,7 @@ def values(f) -> str:
     """The type of a field with its range or its choices, as Markdown."""
     limits = f.metadata.get("limits", Limits())
     if limits.choices:
-        return ", ".join(f"`{_written(choice)}`" for choice in limits.choices)
+        return ", ".join(map(code, limits.choices))
     given = typing.get_args(f.type) if isinstance(f.type, types.UnionType) else (f.type,)
     names = " or ".join("None" if kind is types.NoneType else f"{getattr(kind, '__name__', kind)}" for kind in given)
     return f"{names} {_powers(limits.text)}".strip()
@@ -100,7 +100,7 @@ def rows(cls, prefix: str, defaults=types.MappingProxyType({}), effect: str = ""
     for f in dataclasses.fields(cls):
         kind = "knob" if f.metadata.get("knob") else "how" if f.metadata.get("how") else "plain"
         group = GROUPS.get(f.name) if cls is experiment.Experiment else None
-        default = "" if group else defaults.get(f.name, f"`{_written(f.default)}`")
+        default = "" if group else defaults.get(f.name, code(f.default))
         found.append(f"| `--config.{prefix}{f.name}` | {group or values(f)} | {default} | "
                      f"{prose(meaning(cls, f, said[f.name]))} | {effect or EFFECTS[kind]} |\n")
     return found
@@ -111,9 +111,9 @@ def family_rows(cls) -> list[str]:
     read = [experiment.find_kind(kind)() for kind in families.reads(cls)]
     given = {name for data in read for name in data.family_fields()}
     of_config = experiment.config(families.name(cls)).family
-    defaults = {name: BY_SIZE if value is None else f"`{_written(value)}`" for name, value in of_config.items()
+    defaults = {name: BY_SIZE if value is None else code(value) for name, value in of_config.items()
                 if name not in ("name", "size")}
-    defaults |= {f.name: f"`{_written(f.default)}`" for f in dataclasses.fields(cls) if f.metadata.get("also")}
+    defaults |= {f.name: code(f.default) for f in dataclasses.fields(cls) if f.metadata.get("also")}
     return rows(cls, "family.", defaults | dict.fromkeys(given, BY_DATA))
 
 
@@ -150,9 +150,10 @@ def prose(text: str, cell: bool = True) -> str:
                    for part in kept) if cell else "".join(kept)
 
 
-def _written(value) -> str:
-    """A value as it is written on the command line."""
-    return str(value) if value != "" and type(value) is not tuple else repr(value)
+def code(value) -> str:
+    """A value as it is written on the command line, in the code font of a cell of a table."""
+    text = str(value) if value != "" and type(value) is not tuple else repr(value)
+    return f"`{text}`".replace("|", r"\|")
 
 
 def _powers(text: str) -> str:

@@ -26,8 +26,8 @@ from tools._reference_fields import code, prose
 ROOT = pathlib.Path(__file__).parents[1]
 HEAD = "| flag | default | meaning |\n| --- | --- | --- |\n"
 TAKES_FLAGS = re.compile(r"\bDEFINE_\w+\(|adopt_module_key_flags|ArgumentParser\(")
-LOADED = ("pandas", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "scaling.study.study", "scaling.study.two_studies",
-          "scaling.claims.trial", "scaling.claims.statistics", "scaling.laws.figures.plots")  # what several commands import
+LOADED = ("pandas", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "scaling.study.study",  # what several import
+          "scaling.study.two_studies", "scaling.claims.trial", "scaling.claims.statistics", "scaling.laws.figures.plots")
 
 
 def command_paths(root: pathlib.Path = ROOT) -> dict[str, pathlib.Path]:

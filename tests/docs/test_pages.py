@@ -59,7 +59,9 @@ for module, argv, exported in json.load(sys.stdin):
             print("refused:", module, argv, flush=True)
         continue
     os.environ |= exported
-    source = pathlib.Path(*module.split(".")).with_suffix(".py").read_text()
+    path = pathlib.Path(*module.split("."))
+    module = f"{module}.__main__" if path.is_dir() else module
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     if "import argparse" in source:
         assert all(f'"{word.partition("=")[0]}"' in source for word in argv if word.startswith("--")), argv
         os._exit(0)

@@ -58,6 +58,7 @@ setuptools.setup(
                  *SERVE, *NOTEBOOKS],
         "serve": SERVE,
         "notebooks": NOTEBOOKS,
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.28", *NOTEBOOKS],
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],

@@ -48,19 +48,19 @@ class Optim:
     learning_rate: float = knob(4e-3, above=0)  # the peak, at base_width; see scaling.experiment.parametrization
     table_rate: float = knob(1.0, least=0)  # learning rate of lookup tables (axis "vocab" first) over that of the others
     weight_decay: float = knob(0.1, least=0)  # decoupled, of matrices; 0 is none
-    beta1: float = knob(0.9, least=0, below=1)
-    beta2: float = knob(0.95, least=0, below=1)
-    epsilon: float = knob(1e-10, above=0)
+    beta1: float = knob(0.9, least=0, below=1)  # decay of the first moments
+    beta2: float = knob(0.95, least=0, below=1)  # decay of the second moments
+    epsilon: float = knob(1e-10, above=0)  # what is added to the roots of the second moments
     clip: float = knob(1.0, least=0)  # global gradient norm; 0 is off
     skip: float = knob(0.0, least=0)  # steps of larger gradient norm are skipped (Child 2011.10650, table 7); 0 is off
-    schedule: str = static("wsd", choices=SCHEDULES)
+    schedule: str = static("wsd", choices=SCHEDULES)  # after the warmup: constant and a cooldown, a cosine, or constant
     warmup: int = knob(32, least=0, most=2**24, meaning="a number of steps")
     cooldown: float = knob(0.2, least=0, most=1, meaning="a share of all steps, not a number of steps")  # wsd
     floor: float = knob(0.0, least=0, most=1, meaning="the last learning rate as a share of the peak")  # wsd, cosine
     parametrization: str = static("mup", choices=PARAMETRIZATIONS)  # mup: rates follow roles and widths
-    base_width: int = static(64, least=1, most=2**20)
+    base_width: int = static(64, least=1, most=2**20)  # the width at which rates were tuned
     moments: str = static("float32", later=True, choices=TYPES)  # type of first moments; see training.precision
-    second_moments: str = static("float32", later=True, choices=TYPES)
+    second_moments: str = static("float32", later=True, choices=TYPES)  # type of second moments
     parameters: str = static("float32", later=True, choices=TYPES)  # what losses see; the optimiser moves float32 ones
     reduction: str = static("auto", later=True, choices=("auto", *TYPES))  # of gradients over devices that divide batches
     ema: float = static(0.0, least=0, below=1, meaning="the decay of averaged weights")  # after 10/(1-ema) steps
@@ -75,10 +75,10 @@ class Optim:
 class Experiment:
     """One run: a family at one size, its data, its optimisation, its seed, and the run that it begins with."""
 
-    family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))
+    family: Any = dataclasses.field(default_factory=lambda: families.find("transformer").ladder(1e4))  # at one size
     data: Any = Text()  # the kind that the family reads
-    optim: Optim = Optim()
-    seed: int = knob(0, least=0, most=SEEDS - 1)
+    optim: Optim = Optim()  # how its parameters are found
+    seed: int = knob(0, least=0, most=SEEDS - 1)  # of the initialisation, the order of the data and all noise
     start: Start | None = dataclasses.field(default=None, metadata={"apart": True})  # None begins with fresh parameters
     microbatch: int = how(0, least=0)  # sequences per accumulated gradient on one device; 0 chooses
     layout: str = how("data", choices=tuple(LAYOUTS))  # how parameters lie on the mesh; see scaling.devices.layouts
@@ -154,17 +154,28 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 # ------------------------------------------------------------------------------------------- configs
 
 
+@dataclasses.dataclass(frozen=True)
+class StudyFields:
+    """What a config says of its study, beside the fields of an experiment. No run depends on these."""
+
+    title: str = ""  # of the report
+    metric: str = ""  # of the records, which is fitted and forecast
+    beside: tuple = ()  # other metrics that the law is fitted to
+    law: str = "best"  # the name of a law, or a rule that chooses one by its held-out error: best or stacked
+    prompts: tuple = ()  # texts that models of text continue in the report
+    stop_early: str = ""  # the rule by which learning rates are given up, such as median; empty is none
+    tune: float = 0.25  # share of the sweep's FLOPs for which cells whose best rate is at the edge ask for more rates
+    fit_edges: bool = False  # whether cells that are still at the edge are fitted, which are otherwise left out
+    target_seeds: int = 1  # seeds of the target, whose mean the forecast is compared with
+
+
 def config(family: str = "transformer", kind: str = "", **changes) -> "config_dict.ConfigDict":
     """A config with every field of an experiment, so that flags can override all of them.
 
     A family that reads several kinds of data gets a config for the one called `kind`, or else for the first.
 
     `config.family.size` goes to the family's ladder. Fields that the ladder sets are empty (None), and so is `remat`; a
-    value there overrides the ladder. The config also has the fields of a study: its title, the metric to fit and forecast,
-    other metrics to fit beside it, the law (its name, or a rule that chooses it by held-out error: "best" or "stacked"),
-    prompts for text, and the rule by which learning rates are stopped early. With `tune`, cells whose best learning rate is
-    at the edge of those tried ask for more rates, for at most that share of the sweep's FLOPs. A cell that is still at the
-    edge is left out of the fit, unless `fit_edges` is true. The target is trained with `target_seeds` seeds.
+    value there overrides the ladder. The config also has the fields of a study, which are those of `StudyFields`.
 
     `config.start` is None. For runs that begin with another one it is {"experiment": a config like this, "takes": {}}, as
     the fields of `Start` are.
@@ -181,11 +192,9 @@ def config(family: str = "transformer", kind: str = "", **changes) -> "config_di
         wanted = object if f.metadata.get("also") else type(small[f.name])  # several types spell the values of such a field
         sizes[f.name] = config_dict.placeholder(wanted) if laddered or wanted is object else small[f.name]
     rest = {**fields(Experiment()), "data": data}
-    study = {"title": "", "metric": "", "beside": (), "law": "best", "prompts": (), "stop_early": "",
-             "tune": 0.25, "fit_edges": False, "target_seeds": 1}
     rest = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in rest.items() if k != "family"}
     rest["data"] |= said_kind(cls, data)
-    out = config_dict.ConfigDict({"family": sizes, **study, **rest})
+    out = config_dict.ConfigDict({"family": sizes, **fields(StudyFields()), **rest})
     out.update_from_flattened_dict(changes)
     return out
 

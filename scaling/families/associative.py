@@ -30,10 +30,10 @@ class Associative:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**31 - 1)
-    length: int = static(1, least=1, most=2**20)
+    vocab: int = static(256, least=1, most=2**31 - 1)  # tokens that there are; the data say it
+    length: int = static(1, least=1, most=2**20)  # tokens of a sequence; the data say it
     answers: int = static(0, least=0, most=2**20)  # tokens that are predicted, the first ones; 0 is all
-    width: int = static(64, least=1, most=2**24)
+    width: int = static(64, least=1, most=2**24)  # dimensions of an embedding
 
     def __post_init__(self):
         convert_fields(self)

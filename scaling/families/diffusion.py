@@ -45,25 +45,25 @@ class Diffusion:
 
     reads: ClassVar[str] = "images"
 
-    image_size: int = static(16, least=1, most=4096)
-    channels: int = static(1, least=1, most=64)
-    levels: int = static(256, least=2, most=256)
+    image_size: int = static(16, least=1, most=4096)  # pixels of a side; the data say it
+    channels: int = static(1, least=1, most=64)  # of a pixel; the data say it
+    levels: int = static(256, least=2, most=256)  # values of a pixel; the data say it
     classes: int = static(0, least=0, most=2**24)  # of batch["label"]; 0: no label
     caption: int = static(0, least=0, most=2**16)  # bytes of batch["caption"]; 0: no caption
-    width: int = static(64, least=1, most=2**16)
-    layers: int = static(3, least=1, most=MOST_LAYERS)
+    width: int = static(64, least=1, most=2**16)  # of the residual stream
+    layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of attention and MLP
     patch: int = static(0, least=0, most=4096)  # pixels of a patch's side; 0: 4, or 8 from 64 pixels on
     data_std: float = static(0.5, above=0, most=2)  # of pixels, as the preconditioning starts with it
     highest: float = static(20.0, least=4, most=1000)  # noise level from which samples start
-    weighting: str = static("edm", choices=WEIGHTINGS)
+    weighting: str = static("edm", choices=WEIGHTINGS)  # of noise levels: as EDM has it, or the variational bound
     drop: float = static(0.1, least=0, most=1)  # share of training images without their condition
     guidance: float = static(1.0, least=0, most=100)  # of samples
-    sampler: str = static("heun", choices=SAMPLERS)
+    sampler: str = static("heun", choices=SAMPLERS)  # of the differential equation of samples
     steps: int = static(16, least=2, most=1024)  # noise levels of a sample
     strata: int = static(4, least=1, most=4096)  # noise levels at which the bound of an image is evaluated
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
 
     def __post_init__(self):
         convert_fields(self)

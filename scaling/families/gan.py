@@ -40,21 +40,21 @@ class GAN:
 
     reads: ClassVar[str] = "images"
 
-    image_size: int = static(16, least=8, most=4096)
-    channels: int = static(1, least=1, most=64)
-    levels: int = static(256, least=2, most=256)
+    image_size: int = static(16, least=8, most=4096)  # pixels of a side; the data say it
+    channels: int = static(1, least=1, most=64)  # of a pixel; the data say it
+    levels: int = static(256, least=2, most=256)  # values of a pixel; the data say it
     classes: int = static(0, least=0, most=2**24)  # of batch["label"]; 0: no label
     caption: int = static(0, least=0, most=2**16)  # bytes of batch["caption"]; 0: no caption
-    body: str = static("tokens", choices=tuple(BODIES))
+    body: str = static("tokens", choices=tuple(BODIES))  # patches and attention, R3GAN's residual blocks, or the DCGAN
     width: int = static(32, least=1, most=2**16)  # tokens: of the residual stream; conv, dcgan: channels at full resolution
     layers: int = static(2, least=1, most=MOST_LAYERS)  # tokens: blocks; conv: blocks at each resolution; dcgan: always one
     critic_width: int = static(0, least=0, most=2**16)  # 0: as the generator's
     critic_layers: int = static(0, least=0, most=MOST_LAYERS)  # 0: as the generator's
-    latent: int = static(64, least=1, most=2**20)
+    latent: int = static(64, least=1, most=2**20)  # numbers that an image is drawn from
     patch: int = static(0, least=0, most=4096)  # tokens: pixels of a patch's side; 0: 4, or 8 from 64 pixels on
     groups: int = static(1, least=1, most=2**16)  # conv: of the 3x3 convolutions; grouped ones are slow on CPU
     expansion: int = static(1, least=1, most=64)  # conv: middle channels over outer ones (R3GAN: 2, with groups)
-    loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))
+    loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))  # of the game, see _gan_losses
     gamma: float = static(0.3, least=0)  # weight of R1 and R2; 0: none. On letters of 16 pixels 0.3 and 1 are as good
     penalise: str = static("both", choices=("both", "real", "fake"))  # "real": R1 alone; "fake": R2 alone
     base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
@@ -62,7 +62,7 @@ class GAN:
     disc_steps: int = static(1, least=1, most=64)  # updates of the discriminator for each update of the generator
     augment: str = static("")  # "translation,colour,cutout" or some of them (DiffAugment)
     augment_probability: float = static(1.0, least=0, most=1)  # of each policy and image; an adaptive one would be state
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     convolution: str = how("auto", choices=convolution.IMPLEMENTATIONS)  # lax.conv, or products of shifted images
 
     def __post_init__(self):

@@ -33,9 +33,9 @@ class HMM:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**24)
-    length: int = static(256, least=1, most=2**20)
-    states: int = static(64, least=1, most=2**16)
+    vocab: int = static(256, least=1, most=2**24)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
+    states: int = static(64, least=1, most=2**16)  # hidden states
     unroll: int = how(1, least=1, most=2**20)  # steps of one iteration of the compiled loop
 
     def __post_init__(self):

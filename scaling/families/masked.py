@@ -47,28 +47,28 @@ class Masked:
 
     reads: ClassVar[tuple[str, ...]] = ("text", "labelled")
 
-    vocab: int = static(256, least=1, most=2**23)
-    length: int = static(256, least=1, most=2**20)
+    vocab: int = static(256, least=1, most=2**23)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
     classes: int = static(0, least=0, most=2**20)  # of labels; 0: tokens are masked
-    width: int = static(64, least=1, most=2**20)
-    layers: int = static(3, least=1, most=MOST_LAYERS)
-    heads: int | None = static(None, least=1, most=2**16)
-    head_dim: int | None = static(None, least=1, most=2**20)
-    mlp: int | None = static(None, least=1, most=2**22)
+    width: int = static(64, least=1, most=2**20)  # of the residual stream
+    layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of attention and MLP
+    heads: int | None = static(None, least=1, most=2**16)  # of attention; None: by the width
+    head_dim: int | None = static(None, least=1, most=2**20)  # of queries, keys and values; None: width / heads
+    mlp: int | None = static(None, least=1, most=2**22)  # hidden units; None: by the width
     mask: float = static(0.15, above=0, below=1, meaning="the share of tokens that are masked in training")
     replace: str = static("bert", choices=("bert", "all"))  # "bert": 80% hidden, 10% random, 10% kept; "all": all hidden
-    pooling: str = static("mean", choices=("mean", "first"))
+    pooling: str = static("mean", choices=("mean", "first"))  # of a text: over all positions, or the first one
     dropout: float = static(0.0, least=0, below=1)  # of embeddings and of what every branch writes
-    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
-    positions: str = static("rotary", choices=("rotary", "learned"))
-    activation: str = static("swiglu", choices=("swiglu", "gelu"))
-    qk_norm: bool = static(True)
-    tied: bool = static(False)
-    biases: bool = static(False)
-    logit_scale: float = static(1.0, above=0)
+    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))  # of the input of every branch, and of the readout
+    positions: str = static("rotary", choices=("rotary", "learned"))  # rotated queries and keys, or a table of vectors
+    activation: str = static("swiglu", choices=("swiglu", "gelu"))  # of the MLP
+    qk_norm: bool = static(True)  # queries and keys are normalised
+    tied: bool = static(False)  # the table of embeddings is the readout as well
+    biases: bool = static(False)  # of linear maps and norms
+    logit_scale: float = static(1.0, above=0)  # what logits are multiplied by
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
     scan: bool = how(True)  # layers in a compiled loop, or unrolled
     remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what the backward pass recomputes

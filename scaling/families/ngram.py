@@ -51,11 +51,11 @@ class NGram:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**24)
-    length: int = static(256, least=1, most=2**20)
+    vocab: int = static(256, least=1, most=2**24)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
     order: int | None = static(None, least=1, most=MOST_ORDER)  # None: by the rule of `ladder`
     counts: int = static(2**16, least=1, most=LARGEST, meaning="the number of n-grams that are stored")
-    smoothing: str = static("modified", choices=counting.SMOOTHING)
+    smoothing: str = static("modified", choices=counting.SMOOTHING)  # which counts and which discounts
 
     def __post_init__(self):
         convert_fields(self)

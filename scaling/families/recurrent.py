@@ -39,18 +39,18 @@ class Recurrent:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**24)
-    length: int = static(256, least=1, most=2**20)
-    width: int = static(64, least=1, most=2**20)
-    layers: int = static(2, least=1, most=MOST_LAYERS)
-    cell: str = static("lstm", choices=(*STEPS, *SCANS))
-    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
-    tied: bool = static(False)
-    dropout: float = static(0.0, least=0, below=1)
-    logit_scale: float = static(1.0, above=0)
+    vocab: int = static(256, least=1, most=2**24)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
+    width: int = static(64, least=1, most=2**20)  # of the residual stream and of the states
+    layers: int = static(2, least=1, most=MOST_LAYERS)  # recurrent blocks
+    cell: str = static("lstm", choices=(*STEPS, *SCANS))  # of the two last, all steps are one parallel scan
+    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))  # of the input of every branch, and of the readout
+    tied: bool = static(False)  # the table of embeddings is the readout as well
+    dropout: float = static(0.0, least=0, below=1)  # share of embeddings and of what branches write that training drops
+    logit_scale: float = static(1.0, above=0)  # what logits are multiplied by
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
     scan: bool = how(True)  # layers in a compiled loop, or unrolled
     unroll: int = how(1, least=1, most=2**20)  # steps of an LSTM or GRU in one iteration of the compiled loop

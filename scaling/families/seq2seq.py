@@ -43,28 +43,28 @@ class Seq2Seq:
     positions: ClassVar[str] = "rotary"  # of attention within a text
     longest: ClassVar[None] = None  # targets of any length, given sources of any length
 
-    vocab: int = static(256, least=2, most=2**24)
-    source_length: int = static(64, least=2, most=2**20)
-    length: int = static(64, least=2, most=2**20)
-    width: int = static(64, least=1, most=2**20)
-    layers: int = static(2, least=1, most=MOST_LAYERS)
+    vocab: int = static(256, least=2, most=2**24)  # tokens that there are; the data say it
+    source_length: int = static(64, least=2, most=2**20)  # tokens of a source; the data say it
+    length: int = static(64, least=2, most=2**20)  # tokens of a sequence; the data say it
+    width: int = static(64, least=1, most=2**20)  # of the residual stream
+    layers: int = static(2, least=1, most=MOST_LAYERS)  # blocks of the decoder
     encoder_layers: int | None = static(None, least=1, most=MOST_LAYERS)  # None: as many as `layers`
-    heads: int | None = static(None, least=1, most=2**16)
+    heads: int | None = static(None, least=1, most=2**16)  # of attention; None: by the width
     kv_heads: int | None = static(None, least=1, most=2**16)  # None: as many as heads, which is multi-head attention
-    head_dim: int | None = static(None, least=1, most=2**20)
-    mlp: int | None = static(None, least=1, most=2**22)
-    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
-    activation: str = static("swiglu", choices=("swiglu", "gelu"))
-    qk_norm: bool = static(True)
-    shared: bool = static(True)
-    tied: bool = static(False)
-    biases: bool = static(False)
-    dropout: float = static(0.0, least=0, below=1)
+    head_dim: int | None = static(None, least=1, most=2**20)  # of queries, keys and values; None: width / heads
+    mlp: int | None = static(None, least=1, most=2**22)  # hidden units; None: by the width
+    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))  # of the input of every branch, and of the readout
+    activation: str = static("swiglu", choices=("swiglu", "gelu"))  # of the MLP
+    qk_norm: bool = static(True)  # queries and keys are normalised
+    shared: bool = static(True)  # one table embeds sources and targets
+    tied: bool = static(False)  # the table of targets is the readout as well
+    biases: bool = static(False)  # of linear maps and norms
+    dropout: float = static(0.0, least=0, below=1)  # share of embeddings and of what branches write that training drops
     label_smoothing: float = static(0.0, least=0, below=1)  # Vaswani et al., section 5.4, have 0.1
-    logit_scale: float = static(1.0, above=0)
+    logit_scale: float = static(1.0, above=0)  # what logits are multiplied by
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel of causal attention
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, as smoothed labels need, or of blocks
     scan: bool = how(True)  # layers in a compiled loop, or unrolled

@@ -44,17 +44,17 @@ class TextGAN:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**24)
-    length: int = static(256, least=1, most=2**20)
-    width: int = static(64, least=1, most=2**20)
-    layers: int = static(3, least=1, most=MOST_LAYERS)
+    vocab: int = static(256, least=1, most=2**24)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
+    width: int = static(64, least=1, most=2**20)  # of the residual stream of the generator
+    layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of the generator
     heads: int = static(0, least=0, most=2**16)  # of the generator; 0: as many as a Transformer of this width has
     head_dim: int = static(0, least=0, most=2**20)  # of the generator; 0: width / heads
     positions: str = static("rotary", choices=("rotary", "learned"))  # of the generator
     tied: bool = static(False)  # of the generator
     critic_width: int = static(0, least=0, most=2**16)  # 0: as the generator's
     critic_layers: int = static(0, least=0, most=MOST_LAYERS)  # 0: as the generator's
-    loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))
+    loss: str = static("relativistic", choices=tuple(_gan_losses.GAMES))  # of the game, see _gan_losses
     gamma: float = static(1.0, least=0)  # weight of R1 and R2; 0: none. On eight tokens 0.3 taught less
     penalise: str = static("both", choices=("both", "real", "fake"))  # "real": R1 alone; "fake": R2 alone
     gumbel: float = static(1.0, above=0, most=1e3, meaning="the temperature of the softmax that gradients pass")
@@ -62,7 +62,7 @@ class TextGAN:
     disc_steps: int = static(1, least=1, most=64)  # updates of the discriminator for each update of the generator
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     scan: bool = how(True)  # the generator's layers in a compiled loop, or unrolled
     unroll: int = how(1, least=1, most=2**20)  # tokens that it writes in one iteration of the compiled loop
     remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what its backward pass recomputes

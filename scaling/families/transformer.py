@@ -54,35 +54,35 @@ class Transformer:
 
     reads: ClassVar[str] = "text"
 
-    vocab: int = static(256, least=1, most=2**24)
-    length: int = static(256, least=1, most=2**20)
-    width: int = static(64, least=1, most=2**20)
-    layers: int = static(3, least=1, most=MOST_LAYERS)
-    heads: int | None = static(None, least=1, most=2**16)
+    vocab: int = static(256, least=1, most=2**24)  # tokens that there are; the data say it
+    length: int = static(256, least=1, most=2**20)  # tokens of a sequence; the data say it
+    width: int = static(64, least=1, most=2**20)  # of the residual stream
+    layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of attention and MLP
+    heads: int | None = static(None, least=1, most=2**16)  # of attention; None: by the width
     kv_heads: int | None = static(None, least=1, most=2**16)  # None: as many as heads, which is multi-head attention
-    head_dim: int | None = static(None, least=1, most=2**20)
+    head_dim: int | None = static(None, least=1, most=2**20)  # of queries, keys and values; None: width / heads
     mlp: int | None = static(None, least=1, most=2**22)  # hidden units, of one expert where there are experts
-    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))
-    positions: str = static("rotary", choices=("rotary", "learned"))
-    activation: str = static("swiglu", choices=("swiglu", "gelu"))
+    norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))  # of the input of every branch, and of the readout
+    positions: str = static("rotary", choices=("rotary", "learned"))  # rotated queries and keys, or a table of vectors
+    activation: str = static("swiglu", choices=("swiglu", "gelu"))  # of the MLP
     qk_norm: bool = static(True)  # one learning rate serves more sizes, Wortsman et al. 2023
-    tied: bool = static(False)
-    biases: bool = static(False)
-    logit_scale: float = static(1.0, above=0)
+    tied: bool = static(False)  # the table of embeddings is the readout as well
+    biases: bool = static(False)  # of linear maps and norms
+    logit_scale: float = static(1.0, above=0)  # what logits are multiplied by
     base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dropout: float = static(0.0, later=True, least=0, below=1)
+    dropout: float = static(0.0, later=True, least=0, below=1)  # of embeddings and of what every branch writes
     z_loss: float = static(0.0, later=True, least=0, most=1e6, meaning="the coefficient of the mean square of log Z")
     logit_cap: float = static(0.0, later=True, least=0, most=1e6, meaning="what logits stay below, or 0")
     window: int = static(0, later=True, least=0, most=2**20, meaning="the tokens that a token sees, or 0 for all")
-    document_masking: bool = static(False, later=True)
+    document_masking: bool = static(False, later=True)  # tokens see their own document alone
     experts: int = static(0, later=True, least=0, most=2**14, meaning="the MLPs that share a layer's tokens, or 0")
     top_k: int = static(2, later=True, least=1, most=2**10, meaning="the experts of a token")
     expert_balance: float = static(0.01, later=True, least=0, most=1e6, meaning="the coefficient of the loss of balance")
     router_z_loss: float = static(0.0, later=True, least=0, most=1e6)  # 1e-3 in ST-MoE
     norm_epsilon: float = static(1e-6, later=True, above=0, below=1)  # what norms add to the mean square
     rope_base: float = static(10_000.0, later=True, above=1, most=1e12)  # of the wavelengths of rotary positions
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
     scan: bool = how(True)  # layers in a compiled loop, or unrolled

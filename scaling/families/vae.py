@@ -48,29 +48,29 @@ class VAE:
     Sizes at 0 and an empty schedule are derived; see the properties.
     """
 
-    image_size: int = static(16, least=1, most=4096)
-    channels: int = static(1, least=1, most=64)
-    levels: int = static(256, least=2, most=256)
-    classes: int = static(0, least=0, most=2**24)
-    caption: int = static(0, least=0, most=2**16)
-    body: str = static("tokens", choices=BODIES)
-    width: int = static(64, least=1, most=2**16)
+    image_size: int = static(16, least=1, most=4096)  # pixels of a side; the data say it
+    channels: int = static(1, least=1, most=64)  # of a pixel; the data say it
+    levels: int = static(256, least=2, most=256)  # values of a pixel; the data say it
+    classes: int = static(0, least=0, most=2**24)  # of batch["label"]; 0: no label
+    caption: int = static(0, least=0, most=2**16)  # bytes of batch["caption"]; 0: no caption
+    body: str = static("tokens", choices=BODIES)  # grids of patches, grids of pixels, or one patch
+    width: int = static(64, least=1, most=2**16)  # of the residual stream
     layers: int = static(3, least=1, most=MOST_LAYERS)  # blocks of the decoder
     plain: bool = static(False)  # latents in the first block only: one latent vector for each image
     schedule: str = static("")  # as in VDVAE: "1x2,4x4" is 2 stochastic blocks on 1x1, 4 on 4x4; "4d2" has no latents
     patch: int = static(0, least=0, most=4096)  # pixels per side of a cell of the finest grid
     latents: int = static(0, least=0, most=2**16)  # channels per cell in each stochastic block
-    heads: int = static(0, least=0, most=2**16)
+    heads: int = static(0, least=0, most=2**16)  # of attention; 0: by the width
     mlp: int = static(0, least=0, most=2**20)  # hidden units of a token block
     bottleneck: float = static(0.25, above=0, most=64)  # channels of the 3x3 convolutions, as a share of the width
-    likelihood: str = static("logistic", choices=tuple(LIKELIHOODS))
+    likelihood: str = static("logistic", choices=tuple(LIKELIHOODS))  # of the pixels, given the latents
     components: int = static(0, least=0, most=4096)  # of the mixture of logistics
     beta: float = static(1.0, least=0)  # weight of the KL in the loss
     free_bits: float = static(0.0, least=0)  # KL of each stochastic block and image below this many bits costs the same
     warmup: int = static(0, least=0, most=2**24)  # steps over which the weight of the KL rises from zero
     base_layers: int = static(0, later=True, least=0, most=MOST_LAYERS, meaning="the blocks at which rates were tuned")
     depth_exponent: float = static(1.0, later=True, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
-    dtype: str = static("float32", choices=DTYPES)
+    dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     convolution: str = how("auto", choices=convolution.IMPLEMENTATIONS)  # lax.conv, or products of shifted images
     scan: bool = how(False)  # loop over the blocks of a stage: compiles faster, and on CPU runs slower
     remat: str = how("none", also=remat.BOOLS, choices=remat.NAMES)  # what the backward pass recomputes

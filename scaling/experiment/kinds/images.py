@@ -36,8 +36,8 @@ class Images(DataKind):
     shift: int = static(0, least=0, most=4096)  # augmentation: move each image by up to this many pixels
     noise: float = static(0.0, later=True, least=0, most=1)  # share of training pixels that random values replace
     dirty: float = static(1.0, later=True, least=0, most=1)  # share of training images that have the noise
-    feed: str = how("resident", choices=FEEDS)
-    data_dir: str = how("")
+    feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
+    data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_examples: int = static(4096, least=1, most=2**31 - 1)  # images of each evaluation set
     samples: int = static(0, least=0, most=2**24)  # generated images from which distances are estimated; 0 is none
     features: str = static("classifier", choices=FEATURES)  # the feature space of the distances, see scaling.evaluate

@@ -22,8 +22,8 @@ class Labelled(Sequences):
     unique_examples: int = static(0, least=0, most=2**31 - 1)  # D unique, which is the number of labels; 0 is all
     noise: float = static(0.0, later=True, least=0, most=1)  # share of training labels that random ones replace
     dirty: float = static(1.0, later=True, least=0, most=1)  # share of training examples whose labels have the noise
-    feed: str = how("resident", choices=FEEDS)
-    data_dir: str = how("")
+    feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
+    data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_examples: int = static(1024, least=0, most=2**31 - 1)  # examples of each evaluation set; 0 is all
 
     def check(self):

@@ -27,8 +27,8 @@ class Pairs(Sequences):
     noise: float = static(0.0, least=0, most=1)  # share of the training targets, or of their tokens, that are wrong
     dirty: float = static(1.0, least=0, most=1)  # share of training pairs whose tokens have the noise
     noises: str = static("tokens", choices=NOISES)  # random tokens, or the target of another pair
-    feed: str = how("resident", choices=FEEDS)
-    data_dir: str = how("")
+    feed: str = how("resident", choices=FEEDS)  # "resident" on the device, or "streamed" from disk
+    data_dir: str = how("")  # where built data sets are stored; empty is the default of scaling.data
     evaluation_examples: int = static(1024, least=0, most=2**31 - 1)  # pairs of each evaluation set; 0 is all
     samples: int = static(0, least=0, most=2**24)  # targets that are written and scored by BLEU and chrF; 0 is none
 

@@ -58,7 +58,8 @@ setuptools.setup(
                  *SERVE, *NOTEBOOKS],
         "serve": SERVE,
         "notebooks": NOTEBOOKS,
-        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.28", *NOTEBOOKS],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.28",
+                 "ruff==0.17.6", *NOTEBOOKS],  # which formats signatures; tools import the others
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],

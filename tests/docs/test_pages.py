@@ -51,8 +51,10 @@ def commands(page):
 # Each command line is parsed in a process of its own, because two commands may define flags of the same name.
 PARSE = """
 import importlib, json, os, pathlib, sys
-import scaling.study.study, scaling.laws.figures.plots, scaling.report
 from absl import app, flags
+from tools._reference_commands import LOADED
+for name in LOADED:
+    importlib.import_module(name)
 for module, argv, exported in json.load(sys.stdin):
     if os.fork():
         if os.wait()[1]:

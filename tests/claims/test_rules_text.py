@@ -60,7 +60,8 @@ def test_the_size_of_a_vae_and_of_a_gan_is_judged_alike():
         assert most(verdicts("size", part, lambda t: power(t, 0.0), noise, metric), REFUTED)
 
 
-@pytest.mark.parametrize("part,metric,noise", [("vae", "bits_per_dim", 0.002), ("gan", "fd_infinity_relative", 0.08)])
+@pytest.mark.parametrize("part,metric,noise", [
+    ("vae", "bits_per_dim", 0.002), pytest.param("gan", "fd_infinity_relative", 0.08, marks=pytest.mark.slow)])
 def test_repeats_of_images_are_judged_by_what_four_epochs_and_64_bring(part, metric, noise):
     power = 0.2 if part == "vae" else 0.6
 

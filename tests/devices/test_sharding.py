@@ -25,9 +25,8 @@ def trained(e, runs, mesh, devices=None):
 
 
 # What a layout does follows from the names of axes, which layouts.txt holds for all families. So one family has all
-# layouts, and families of two texts and of a recurrence have the one that divides most. test_evaluation.py has images.
-FAST = [*(("transformer", layout) for layout in MESHES),
-        *((name, "fsdp_tensor") for name in ("seq2seq", "recurrent"))]
+# layouts, and one of two texts has the one that divides most. test_evaluation.py has images.
+FAST = [*(("transformer", layout) for layout in MESHES if layout != "replicated"), ("seq2seq", "fsdp_tensor")]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[] if (name, layout) in FAST else [pytest.mark.slow])
          for name in FAMILIES for layout in MESHES]
 

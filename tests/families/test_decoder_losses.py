@@ -104,7 +104,7 @@ def test_every_branch_and_the_embedding_have_masks_of_their_own(monkeypatch):
 # --------------------------------------------------------------------------------- z-loss and capped logits
 
 
-@pytest.mark.parametrize("way", ["whole", "blocks"])
+@pytest.mark.parametrize("way", ["whole", pytest.param("blocks", marks=pytest.mark.slow)])
 def test_the_z_loss_is_differentiated_and_not_reported(way):
     plain, penalised = (dataclasses.replace(SMALL, cross_entropy=way, z_loss=z) for z in (0.0, 0.3))
     log_sums = jax.nn.logsumexp(SMALL.logits(params(), batch_of()["tokens"][:, :-1]), axis=-1)

@@ -59,7 +59,7 @@ def test_a_token_sees_the_last_tokens_of_every_layer_and_no_older_one(way, windo
     assert np.array_equal(dependence(family, params(family), places + 1), wanted)
 
 
-@pytest.mark.parametrize("window", [100, 129, 300])
+@pytest.mark.parametrize("window", [129, *(pytest.param(window, marks=pytest.mark.slow) for window in (100, 300))])
 def test_blocks_of_queries_on_cpu_equal_the_library_with_a_window(window):
     """512 positions are four blocks, the last of which skip the first keys."""
     family = Transformer(vocab=31, length=512, width=16, layers=1, heads=2, window=window)

@@ -249,7 +249,8 @@ def divided_member(layout="data"):
     return e.replace({"family": family, "layout": layout})
 
 
-@pytest.mark.parametrize("layout,mesh", [("data", "expert=4,data=2"), ("data", "data=8"),
+@pytest.mark.parametrize("layout,mesh", [("data", "expert=4,data=2"),
+                                         pytest.param("data", "data=8", marks=pytest.mark.slow),
                                          pytest.param("data", "expert=8", marks=pytest.mark.slow),
                                          ("fsdp_tensor", "expert=2,fsdp=2,tensor=2")])
 def test_experts_on_eight_devices_equal_those_on_one(layout, mesh):

@@ -79,7 +79,9 @@ def test_the_cache_or_the_state_changes_nothing(name, temperature):
     assert len({tuple(row) for row in want}) == 3
 
 
-@pytest.mark.parametrize("name,temperature", [*zip(VARIANTS, [1.0] * 8), ("default", 0.0), ("lstm", 0.5)])
+@pytest.mark.parametrize("name,temperature", [("default", 0.0), ("lstm", 0.5), *(
+    pytest.param(name, 1.0, marks=[pytest.mark.slow] if name in ("default", "tied", "experts") else []) for name in
+    [*VARIANTS][:8])])
 def test_windows_to_judge_are_what_is_generated_after_the_same_first_tokens(name, temperature):
     family = VARIANTS[name]
     batch = {"tokens": np.arange(3 * 33, dtype=np.uint8).reshape(3, 33) % 40, "example": jnp.arange(3)}

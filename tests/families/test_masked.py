@@ -128,7 +128,8 @@ def test_ways_to_run_are_the_same_function(family, names):
     assert_same(loss_and_grads(variant(names, family), params, batch, key), loss_and_grads(family, params, batch, key))
 
 
-@pytest.mark.parametrize("names", ["default", "first", "layernorm tied", "bfloat16 remat"])
+@pytest.mark.parametrize("names", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "first", "layernorm tied", "bfloat16 remat"))])
 def test_padding_changes_nothing(names):
     """Neither the metrics nor any gradient depend on how far a text is padded, and no gradient reaches the padding."""
     long = dataclasses.replace(variant(names, CLASSES), length=20)

@@ -116,11 +116,13 @@ def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_parts(name):
     assert_same(jax.tree.map(lambda *x: sum(x) / 4, *parts), loss_and_grads(family, params, batch))
 
 
+@pytest.mark.slow
 def test_ways_to_run_are_the_same_function():
     batch, params = SMALL.example_batch(4, jax.random.key(1)), random_params(SMALL)
     assert_same(loss_and_grads(variant("unrolled"), params, batch), loss_and_grads(SMALL, params, batch))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_and_logits():
     low, batch = variant("bfloat16"), SMALL.example_batch(16, jax.random.key(1))
     params = jax.jit(low.init)(jax.random.key(0))

@@ -220,7 +220,7 @@ def test_blocks_in_a_loop_equal_unrolled_and_recomputed_blocks():
     jax.tree.map(functools.partial(assert_allclose, rtol=1e-3, atol=1e-5), a, b)
 
 
-@pytest.mark.parametrize("body", ["tokens", "conv"])
+@pytest.mark.parametrize("body", ["tokens", pytest.param("conv", marks=pytest.mark.slow)])
 def test_a_few_steps_lower_the_loss(body):
     f = dataclasses.replace(BODIES[body], schedule="2x1")
     e = experiments.Experiment(family=f, data=Images(batch=16)).replace({"optim.warmup": 4, "optim.learning_rate": 1e-2})

@@ -113,6 +113,7 @@ def test_a_shard_asks_for_nothing_and_the_joining_command_does(start):
     assert len(read(job, "study")["bracketing"]["runs"]) == 3
 
 
+@pytest.mark.slow
 def test_a_fork_copies_what_was_asked_for(start, tmp_path):
     start(tune=0.25).go()
     forked = start("forked", fork=tmp_path / "runs", tune=0.25)

@@ -46,7 +46,7 @@ def worst(found, what, aggregate=lambda sizes: sizes):
     return max(each.items(), key=lambda item: abs(item[1]))
 
 
-@pytest.mark.parametrize("optimiser", RATES)
+@pytest.mark.parametrize("optimiser", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_coordinates_do_not_change_with_the_width(name, optimiser):
     found = widths(name, optimiser)

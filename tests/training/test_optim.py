@@ -34,7 +34,7 @@ def test_schedules_warm_up_never_exceed_the_peak_and_end_low(name):
     assert float(rate[-1]) == pytest.approx(peak) if name == "constant" else 0 <= float(rate[-1]) < 0.12 * peak
 
 
-@pytest.mark.parametrize("changes", [{"family.disc_steps": 2}, {"optim.skip": 1e-9}])
+@pytest.mark.parametrize("changes", [{"family.disc_steps": 2}, pytest.param({"optim.skip": 1e-9}, marks=pytest.mark.slow)])
 def test_schedules_go_by_the_step_of_the_run(changes):
     """Whether a player moves twice in a step, or never, each update has the rate of the step."""
     e = tiny("gan", **{"optim.warmup": 8, **changes})

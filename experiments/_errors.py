@@ -37,6 +37,20 @@ def in_flags(text: str) -> str:
 
 
 @contextlib.contextmanager
+def in_one_sentence() -> Generator[None, None, None]:
+    """Ends a command that trains nothing: with one sentence, and status 1 for an error that a user can mend, 2 for wrong
+    flags and 130 for Ctrl-C."""
+    try:
+        yield
+    except (flags.Error, *expected()) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, flags.Error) else 1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
 def ending_well(here: bool = True) -> Generator[None, None, None]:
     """Ends a command that trains: with one sentence and status 1 for an error that a user can mend, with 75 ("start me
     again") for SIGTERM, and with 130 for Ctrl-C. here: whether this process trains, and no cluster."""

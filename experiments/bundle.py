@@ -13,12 +13,11 @@ bundle cannot be read or written; 2 for wrong flags.
 """
 
 import os
-import sys
 
 from absl import app, flags, logging
 
 from experiments import _environment
-from experiments._errors import expected
+from experiments._errors import in_one_sentence
 from scaling.store import strict_json
 from scaling.study import bundle
 
@@ -30,7 +29,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print what bundle.json says as one lin
 
 
 def main(argv):
-    try:
+    with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         if (_OUTPUT.value is None) == (_BUNDLE.value is None):
@@ -44,9 +43,6 @@ def main(argv):
         weights = "with" if about["weights"] else "without"
         print(strict_json.dumps(about) if _JSON.value else
               f"{about['runs']} runs in {len(about['files'])} files, {weights} parameters\n{done}")
-    except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ Flags can come from the environment, such as SCALING_WORKDIR; the command line w
 be read or exported; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
-import sys
 
 from scaling.devices import chips
 
@@ -30,7 +29,7 @@ from absl import app, flags, logging  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from experiments._errors import expected  # noqa: E402
+from experiments._errors import in_one_sentence  # noqa: E402
 from scaling import exchange, families  # noqa: E402
 from scaling.exchange.folders import check_new  # noqa: E402
 from scaling.results import tuned  # noqa: E402
@@ -44,7 +43,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, the f
 
 
 def main(argv):
-    try:
+    with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         check_new(_OUTPUT.value)
@@ -56,12 +55,6 @@ def main(argv):
         else:
             kind = made.get("model_type") or made.get("computes") or "all parameters by path"
             print(f"{run} as {made['format']} ({kind}) in {made['output']}: {', '.join(made['files'])}")
-    except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ error.
 """
 
 import os
-import sys
 
 from scaling.devices import chips
 
@@ -28,7 +27,7 @@ chips.leave_absent_tpus_alone()  # before JAX starts
 from absl import app, flags, logging  # noqa: E402
 
 from experiments import _environment  # noqa: E402
-from experiments._errors import expected  # noqa: E402
+from experiments._errors import in_one_sentence  # noqa: E402
 from scaling import exchange  # noqa: E402
 from scaling.results import records, tuned  # noqa: E402
 from scaling.store import files  # noqa: E402
@@ -40,7 +39,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, its s
 
 
 def main(argv):
-    try:
+    with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         fingerprint, there = exchange.import_checkpoint(_FROM.value, _WORKDIR.value, _LENGTH.value)
@@ -52,12 +51,6 @@ def main(argv):
         else:
             said = "was imported already as" if there else "is now"
             print(f"{_FROM.value} {said} run {fingerprint} (transformer N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
-    except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class DecoderBlock(nnx.Module):
         self.mlp = (nn.Experts(draw, f.width, f.mlp, f.experts, f.top_k, **kw) if self.routed else
                     nn.Mlp(draw, f.width, f.mlp, **kw))
 
-    def __call__(self, x, positions, kv, first, dropped):
+    def __call__(self, x, positions, kv=None, first=None, dropped=lambda branch, y: y):
         """(x [B, S, width], (keys and values, routing)). `dropped(branch, y)` drops from what branch 0 or 1 writes."""
         attended, kv = self.attention(self.attention_norm(x), positions, kv, first)
         x = x + scaled(dropped(0, attended), self.branch)

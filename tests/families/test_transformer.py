@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from numpy.testing import assert_allclose
 
 from scaling import axes, cost
@@ -205,3 +206,14 @@ def test_the_ladder_takes_overrides_and_refuses_sizes_out_of_its_range():
 def test_impossible_sizes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Transformer(**wrong)
+
+
+def test_blocks_that_are_opened_one_by_one_make_the_network():
+    """As those do who look into a checkpoint: see experiments/notebooks/checkpoints.py."""
+    network, tokens = SMALL.module(random_params(SMALL)), SMALL.example_batch(3, jax.random.key(1))["tokens"]
+    graph, stacked = nnx.split(network.layers)
+    positions = jnp.arange(tokens.shape[1])[None]
+    x = network.embed_at(tokens, positions)
+    for layer in range(SMALL.layers):
+        x = nnx.merge(graph, jax.tree.map(lambda weights, layer=layer: weights[layer], stacked))(x, positions)[0]
+    assert_allclose(x, network.hidden(tokens), rtol=1e-5, atol=1e-5)

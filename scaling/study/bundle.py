@@ -21,6 +21,7 @@ from etils import epath
 
 from scaling.results import records
 from scaling.store import files, leftovers, strict_json
+from scaling.store.prepared import file_digest
 
 ABOUT = "bundle.json"
 LEFT_OUT = ("checkpoints", "locks", "logs", "trunks")  # what only training needs
@@ -42,7 +43,7 @@ def pack(workdir, path, weights: bool = False) -> dict:
         raise BundleError(f"{os.fspath(workdir)} holds no runs: there is no folder records/; name the workdir of a study")
     table, chosen = records.load_records(workdir), dict(sorted(_chosen(workdir, weights)))
     about = {"format": FORMAT, "weights": weights, "runs": len(table),
-             "files": {name: _digest(file.open("rb")) for name, file in chosen.items()},
+             "files": {name: file_digest(file) for name, file in chosen.items()},
              "commits": sorted({str(x) for x in table["git_commit"].dropna()}) if "git_commit" in table else [],
              "versions": {name.removeprefix("versions."): sorted({str(x) for x in table[name].dropna()})
                           for name in table if name.startswith("versions.")},
@@ -88,7 +89,7 @@ def _checked_contents(archive: zipfile.ZipFile) -> dict:
     for name, digest in digests.items():
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise BundleError(f"has a file outside of its folder, {name}; do not trust it")
-        if name not in there or _digest(archive.open(name)) != digest:
+        if name not in there or _digest(archive, name) != digest:
             raise BundleError(f"is damaged: {name} is missing or was changed; get the bundle again")
     if more := sorted(there - digests.keys()):
         raise BundleError(f"has a file that does not belong to it, {more[0]}; get the bundle again")
@@ -136,6 +137,6 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _digest(file) -> str:
-    with file:
+def _digest(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

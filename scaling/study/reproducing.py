@@ -14,7 +14,6 @@ half a percent between processors, and those of two players by more.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 
@@ -57,13 +56,11 @@ def read_result(path) -> dict:
     """
     path = epath.Path(path).expanduser()
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        found = files.loads_line(path.read_bytes().splitlines()[-1]) if path.suffix == ".jsonl" else files.read_json(path)
+    except (OSError, IndexError) as error:
         raise NotReproducible(f"{os.fspath(path)} cannot be read: {error}") from None
-    try:
-        found = json.loads(text.splitlines()[-1] if path.suffix == ".jsonl" and text else text)
-    except json.JSONDecodeError as error:
-        raise NotReproducible(f"{os.fspath(path)} is no JSON: {error}") from None
+    except files.DamagedFile as error:
+        raise NotReproducible(f"{os.fspath(path)} is no JSON, or was altered: {error}") from None
     if not isinstance(found, dict) or not ("experiment" in found or "rules" in found):
         raise NotReproducible(f"{os.fspath(path)} is neither the record of a run nor the verdict on a claim; name a file "
                               "of WORKDIR/records, or one of docs/claims")

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from absl import flags
 
@@ -37,13 +37,13 @@ def in_flags(text: str) -> str:
 
 
 @contextlib.contextmanager
-def in_one_sentence() -> Generator[None, None, None]:
+def in_one_sentence(said: Callable[[str], str] = str) -> Generator[None, None, None]:
     """Ends a command that trains nothing: with one sentence, and status 1 for an error that a user can mend, 2 for wrong
-    flags and 130 for Ctrl-C."""
+    flags and 130 for Ctrl-C. `said` gives the sentence as this command says it."""
     try:
         yield
     except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {said(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else 1)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)

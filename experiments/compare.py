@@ -33,7 +33,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from experiments._config_flags import refuse_unknown
-from experiments._errors import ending_well, expected, in_flags
+from experiments._errors import ending_well, in_flags, in_one_sentence
 from scaling import laws
 from scaling.store import files
 
@@ -66,7 +66,7 @@ ONLY = {"recipes": "points", "compute": "points", "where": "points", "dry_run": 
 
 
 def main(argv):
-    try:
+    with in_one_sentence(in_flags):
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: options start with --")
         way = _way()
@@ -79,9 +79,6 @@ def main(argv):
         print(found, flush=True)
         if output := _OUTPUT.value or (_WORKDIR.value if way == "base" else None):
             _write(found, epath.Path(output).expanduser())
-    except (flags.Error, *expected()) as error:
-        print(f"error: {in_flags(str(error))}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
 
 
 def _way() -> str:

@@ -16,9 +16,9 @@ Flags can come from the environment, such as SCALING_WORKDIR; the command line w
 be read or evaluated; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
+import functools
 import os
 import re
-import sys
 from collections.abc import Mapping
 
 from scaling.devices import chips
@@ -29,7 +29,7 @@ from absl import app, flags, logging  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from experiments._errors import expected  # noqa: E402
+from experiments._errors import in_one_sentence  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures import words  # noqa: E402
 from scaling.results import evaluations, metrics, tuned  # noqa: E402
@@ -46,7 +46,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print the evaluation as one line of JS
 
 
 def main(argv):
-    try:
+    with in_one_sentence(functools.partial(re.sub, r"\bdata\.evaluation_(tokens|examples)=", "--units=")):
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         keep_compiled()
@@ -58,13 +58,6 @@ def main(argv):
         else:
             print(describe(found))
             print(f"this evaluation exists already, and was not made again: {path}" if there else f"written: {path}")
-    except (flags.Error, *expected()) as error:
-        said = re.sub(r"\bdata\.evaluation_(tokens|examples)=", "--units=", str(error))
-        print(f"error: {said}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
 
 
 def describe(found: Mapping) -> str:

@@ -38,7 +38,7 @@ from etils import epath  # noqa: E402
 
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
-from experiments._errors import expected  # noqa: E402
+from experiments._errors import in_one_sentence  # noqa: E402
 from scaling import families  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.experiment import Pairs  # noqa: E402
@@ -71,25 +71,20 @@ COLUMNS = 8  # images of a row
 
 
 def main(argv):
-    try:
+    with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
         if _OUTPUT.value and not _OUTPUT.value.endswith(".png"):
             raise flags.Error(f"--output={_OUTPUT.value} must end in .png")
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
-        if run.generates == "text":
-            write_texts(run)
-        else:
-            write_images(run)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
+        try:
+            if run.generates == "text":
+                write_texts(run)
+            else:
+                write_images(run)
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python flushes into nothing at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_texts(run: RestoredRun):

@@ -8,12 +8,11 @@ pages are made from the files in the workdirs: nothing is trained, fitted or mea
 that is still running. Any flag can come from the environment, such as SCALING_WORKDIR; the command line wins.
 """
 
-import sys
 
 from absl import app, flags
 
 from experiments import _environment
-from experiments._errors import expected
+from experiments._errors import in_one_sentence
 from scaling import report
 from scaling.store import files
 
@@ -23,7 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for the page of --work
 
 
 def main(argv):
-    try:
+    with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: name studies by --workdir or --workdirs")
         if (_WORKDIR.value is None) == (not _WORKDIRS.value):
@@ -37,9 +36,6 @@ def main(argv):
         else:
             path = report.write_comparison(_WORKDIRS.value, files.open_workdir(_OUTPUT.value))
         print(f"report: {path}")
-    except (flags.Error, *expected()) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, flags.Error) else 1)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ def test_the_kinds_meet_at_equal_sizes_and_data():
         assert all(0.7 < n / m < 1.4 for n, m in zip(sizes, wanted, strict=True))
 
 
-def test_rates_fall_with_the_data_and_are_those_of_the_kind():
+def test_rates_and_batches_go_with_the_data_by_the_rule_of_the_kind():
     for kind, found in _sequences.KINDS.items():
-        if found.rate:
-            rates = {run.data.tokens: run.optim.learning_rate for run in sweep(kind)[:3]}
-            assert rates[_sequences.LEAST] == pytest.approx(found.rate) and list(rates.values()) == sorted(
-                rates.values(), reverse=True) and rates[131_072] == pytest.approx(found.rate * 2**0.3, rel=0.01)
+        runs = sweep(kind)[:3]
+        assert [run.data.batch for run in runs] == [2, _sequences.BATCH, 6]  # whole pairs near the root of the data
+        for run in runs if found.rate else ():
+            of_data, of_batch = run.data.tokens / _sequences.LEAST, run.data.batch / _sequences.BATCH
+            assert run.optim.learning_rate == pytest.approx(found.rate * of_data**-0.3 * of_batch**0.5, rel=0.01)
 
 
 @pytest.mark.parametrize("variant", ["lstn", "lstm-fast", "quick"])

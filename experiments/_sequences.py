@@ -15,8 +15,8 @@ grows with its square root. N-gram models are counted, and have no rate. Bits pe
     mingru       0.008 2.561  0.016 2.524  0.032 2.567  0.064 2.626
     hmm          0.2   3.159  0.4   3.079  0.8   3.031  1.6   3.086
 
-In batches of eight windows, which leave 192 steps for 512, the Transformer has 2.634 and the LSTM 2.529; with AdamW 3.047 and
-2.932. Short runs with AdamW say more of the optimiser than of the models.
+In batches of eight windows, which leave 192 steps for 512, the Transformer has 2.634 and the LSTM 2.529; with AdamW 3.047
+and 2.932. Short runs with AdamW say more of the optimiser than of the models.
 """
 
 import dataclasses

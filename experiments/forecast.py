@@ -25,7 +25,7 @@ or --workdir say where it is. If the log was changed or is gone, the verdict is 
 
 uses the tuned runs of a study by experiments.run. --target names inputs of the law or columns of the table.
 With --law=best or --law=stacked the law is chosen by its error on held-out runs, and the interval is made of
-the fitted parameters, the noise of a run, the spread of the laws that these runs do not tell apart, and a factor
+the fitted parameters, the noise of a run, the spread of the laws that these runs do not refute, and a factor
 that makes it hold the held-out runs.
 
     python -m experiments.forecast --points=points.csv --y=loss --link=downstream --metric=error \\

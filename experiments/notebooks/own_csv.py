@@ -129,7 +129,7 @@ print(chosen)
 # ## A forecast
 #
 # What loss will a model of two billion parameters have after 200 billion tokens? The interval has three parts: the
-# parameters of the law, the noise of one run, and the spread of the laws that the back-test could not tell apart.
+# parameters of the law, the noise of one run, and the spread of the laws that the runs do not refute.
 
 # %%
 TARGET = {"N": 2e9, "D": 2e11}

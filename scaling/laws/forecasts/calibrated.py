@@ -95,8 +95,8 @@ class Calibrated:
     def parts(self, **at) -> dict:
         """How large each part of the interval at one point is, as standard deviations in the space of the residuals.
 
-        parameters: of the fitted law; noise: of one run; evaluation; forms: the spread of the laws that the back-test
-        cannot tell apart. total is of their sum, times factor. predicted {law: value} has every law that was fitted.
+        parameters: of the fitted law; noise: of one run; evaluation; forms: the spread of the laws that the fitted
+        runs do not refute. total is of their sum, times factor. predicted {law: value} has every law that was fitted.
         """
         logs, _ = input_logs(self.fit.form, (), at)
         log, _, drawn = self._drawn(logs)

@@ -8,9 +8,10 @@ Tashman 2000). "best" takes the law of lowest held-out error, and among laws tha
 without those that the fitted runs refute (see `compare`). "stacked" averages the predictions of all others. A name takes
 that law whatever its error is.
 
-No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: the laws
-that it cannot tell apart, whose spread is a part of the interval, and the factor by which intervals have to be wider to
-hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018).
+No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: weights of
+all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have to
+be wider to hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018). A law that
+is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread.
 """
 from __future__ import annotations
 
@@ -44,10 +45,11 @@ class Selection:
     """The choice of a law, and what the back-test says about its intervals.
 
     rule: a rule of RULES, or the name of a law. law: the law of most weight. weights {law: share} of the laws whose mean
-    is the prediction. spread {law: share}: weights of the laws that the back-test cannot tell apart. factor: by which
-    intervals are widened. tested: the number of predictions of held-out runs behind it (of a run below several cuts,
-    several). covered: the share of them that intervals of the factor 1 hold, and those of `factor`; NaN without any. fits:
-    every law that was fitted to all runs. comparison: None where no runs could be held out.
+    is the prediction. spread {law: share}: weights of the laws that the fitted runs do not refute, by `stacking`; the law
+    that was chosen or named has the largest. factor: by which intervals are widened. tested: the number of predictions of
+    held-out runs behind it (of a run below several cuts, several). covered: the share of them that intervals of the factor
+    1 hold, and those of `factor`; NaN without any. fits: every law that was fitted to all runs. comparison: None where no
+    runs could be held out.
     """
     rule: str
     law: str
@@ -170,14 +172,13 @@ def rolling_cuts(values: np.ndarray, quantiles: Sequence[float] = CUTS) -> list[
 
 def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, notes: Sequence[str] = ()) -> Selection:
     """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level."""
-    points, tied = compared.holdout.points, list(compared.table.law[compared.table.tied])
-    if rule == "stacked":
-        weights = stacking(points[points.law.isin(compared.table.law[~compared.table.refuted])])
-        spread = weights
-    else:
-        weights = {compared.best if rule == "best" else rule: 1.0}
-        near = tied if next(iter(weights)) in tied else [*tied, *weights]
-        spread = dict.fromkeys(near, 1 / len(near))
+    points = compared.holdout.points
+    standing = list(compared.table.law[~compared.table.refuted])
+    named = [] if rule == "stacked" else [compared.best if rule == "best" else rule]
+    spread = stacking(points[points.law.isin([*standing, *named])])
+    spread |= dict.fromkeys(named, max(spread.values()))
+    spread = {name: weight / sum(spread.values()) for name, weight in spread.items()}
+    weights = dict.fromkeys(named, 1.0) or spread
     z = standardised(points, weights, spread, level)
     factor, usual = calibration(np.abs(z), level)
     return Selection(rule, max(weights, key=weights.__getitem__), weights, spread, factor, len(z),

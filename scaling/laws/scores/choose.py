@@ -9,9 +9,9 @@ without those that the fitted runs refute (see `compare`). "stacked" averages th
 that law whatever its error is.
 
 No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: weights of
-all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have to
-be wider to hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018). A law that
-is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread.
+all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have
+to be wider to hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018). A law
+that is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained
 from scaling.experiment import Experiment, RateRule
 
 # Pairs, batch and rate that the rule begins with. Pilots of one run each on 8,192 pairs, in bits per byte: in batches of 4,
-# Muon has 0.53 at a rate of 0.00125, 0.12 at 0.0025, 0.045 to 0.049 at 0.005, 0.077 at 0.01 and 0.44 at 0.02, and AdamW 0.29;
+# Muon has 0.53 at a rate of 0.00125, 0.12 at 0.0025, 0.045 or 0.049 at 0.005, 0.08 at 0.01 0.44 at 0.02, and AdamW 0.29;
 # in batches of 16, Muon has 0.27 and AdamW 1.35 at the best of three rates. On 1,024 pairs 0.009 is the best rate of Muon.
 LEAST, BATCH, RATE = 8192, 4, 5.5e-3
 SAMPLES = 256  # targets of a run that BLEU judges

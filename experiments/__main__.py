@@ -15,7 +15,7 @@ import pathlib
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
-FIRST = ("run", "watch", "fit", "forecast", "report", "generate", "evaluate", "serve", "export", "import_checkpoint",
+FIRST = ("run", "fit", "forecast", "report", "watch", "generate", "evaluate", "serve", "export", "import_checkpoint",
          "plan", "compare", "claims")  # the others follow
 
 

@@ -51,7 +51,7 @@ def show():
     from scaling.store import files
     from scaling.study import watching
     sight = watching.Watcher(_WORKDIR.value, wait=True).look()
-    print(files.dumps(watching.as_json(sight)) if _JSON.value else watching.describe(sight))
+    print(files.dumps(watching.as_json(sight)) if _JSON.value else watching.describe_sight(sight))
 
 
 def serve():

@@ -35,7 +35,8 @@ async function refresh() {
     }
     asleep.hidden = true;
   } catch (error) {
-    asleep.textContent = `What is shown is old: ${error.message.slice(0, 300)}`;
+    const says = error instanceof TypeError ? "the command that watches does not answer" : error.message.slice(0, 300);
+    asleep.textContent = `What is shown is old: ${says}`;
     asleep.hidden = false;
   }
   setTimeout(refresh, every);

@@ -1,7 +1,7 @@
 """A study at this moment, for whoever watches it from outside: its runs, its figures, and the law so far.
 
     sight = Watcher("runs/quickstart").look()
-    print(describe(sight))
+    print(describe_sight(sight))
 
 The workdir is only read.
 """
@@ -157,7 +157,7 @@ def law_lines(sight: Sight) -> list[str]:
     return [sight.note, f"{fit.get('formula') or fit['form']}: {', '.join(rows)}{error}"]
 
 
-def describe(sight: Sight) -> str:
+def describe_sight(sight: Sight) -> str:
     """A look as text for a terminal."""
     unit = sight.study.unit.name
     lines = [f"{sight.title} ({sight.workdir})", headline(sight.now), time_left(sight.now), "",

@@ -52,6 +52,7 @@ class Study:
             options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
             self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
         belonging.check_usable(self.workdir)
+        preflight.check_profile(options, self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
         self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)

@@ -80,7 +80,8 @@ class _Fits:
     """The law of the runs that have finished, as the study itself would fit it, made in a thread of its own."""
 
     def __init__(self):
-        self._pool, self._work = futures.ThreadPoolExecutor(1, "fit"), None
+        self._pool = futures.ThreadPoolExecutor(1, "fit")
+        self._work: futures.Future | None = None
         self._key: frozenset | None = None  # the runs whose law is being fitted, or was last
         self._made: tuple[dict | None, str] = (None, "")
         self._again = 0.0
@@ -102,7 +103,7 @@ class _Fits:
         if self._work is not None and (wait or self._work.done()):
             self._work.result()
         fit, note = self._made
-        fresh = self._key == key and self._work.done()
+        fresh = self._key == key and self._work is not None and self._work.done()
         return fit, note if fresh else f"{note} The law of the runs there are now is being fitted.".strip()
 
     def _make(self, study, cells, law):

@@ -17,6 +17,7 @@ import jax
 
 from scaling.devices import hosts
 from scaling.figures import words
+from scaling.training.program import Program
 
 SLOWEST = 5  # operations that are printed
 CONTROL = re.compile(r"(while|call|conditional|tuple|async-|end: )")  # they hold other operations, or none
@@ -32,13 +33,14 @@ class Operation(NamedTuple):
     where: str    # in our code, "" where neither the trace nor the program says it
 
 
-class Profile:
+class StepTrace:
     """Traces `steps` steps of training into `folder`, once. Process 0 of a job traces; the others keep the same calls."""
 
     def __init__(self, steps: int, folder):
         self.left, self.folder = steps, folder
-        self._warm, self._tracing, self._say, self._program = False, False, print, None
-        self._traced = 0
+        self._warm, self._tracing, self._traced = False, False, 0
+        self._say: Callable[[str], None] = print
+        self._program: Program | None = None
 
     def most(self, steps: int, every: int) -> int:
         """At most so many steps are in the next call, of `steps` that it would have. Calls end at multiples of `every`."""
@@ -53,7 +55,7 @@ class Profile:
                 options.python_tracer_level = 0  # operations are what is asked for, and a trace of Python is large
                 jax.profiler.start_trace(os.fspath(self.folder), profiler_options=options)
 
-    def end(self, steps: int, result: jax.Array, program, say: Callable[[str], None]) -> None:
+    def end(self, steps: int, result: jax.Array, program: Program, say: Callable[[str], None]) -> None:
         """After each call of so many steps: waits for its `result` where something begins or ends, and ends the trace."""
         if self.left <= 0:
             return
@@ -69,7 +71,7 @@ class Profile:
 
     def close(self) -> None:
         """Ends a trace that is under way, and says what was slow. Training may have ended before all steps were traced."""
-        if not self._tracing:
+        if not self._tracing or self._program is None:
             return
         self.left, self._tracing = 0, False
         if hosts.is_lead():

@@ -77,7 +77,7 @@ class Runner:
         self.programs, self.later, self.clock = Programs(self), Later(), Clock()
         self.claims: set = set()  # of packs that have not ended
         self.planned: list = []  # the runs of the plan that is being trained
-        self.profile = profiling.Profile(options.profile, self.workdir / "profile")
+        self.profile = profiling.StepTrace(options.profile, self.workdir / "profile")
 
     def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
         """Every run of the plan has a record when this returns, whichever process trained it.

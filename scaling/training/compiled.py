@@ -58,7 +58,7 @@ class Compiled:
         found = []
         for compiled in [*self._read, *self._kept]:
             with contextlib.suppress(Exception):  # not every backend gives the text of a program that it read from disk
-                found.append(compiled.as_text())
+                found.append(compiled.as_text() or "")
         return found
 
     @property

@@ -35,7 +35,7 @@ def measured_rates(records: pd.DataFrame) -> dict[tuple[str, str], dict[float, f
     return found
 
 
-def nearest_rate(sizes: Mapping[float, float], params: float) -> float | None:
-    """The rate of the size that is nearest to `params` in {N: FLOP/s}, or None where none is within a factor of `NEAR`."""
+def nearest_rate(sizes: Mapping[float, float], params: float, within: float = NEAR) -> float | None:
+    """The rate of the size that is nearest to `params` in {N: FLOP/s}, or None where none is `within` this factor."""
     near = min(sizes, key=lambda size: abs(math.log(size / params)), default=None)
-    return None if near is None or not 1 / NEAR <= near / params <= NEAR else sizes[near]
+    return None if near is None or not 1 / within <= near / params <= within else sizes[near]

@@ -6,6 +6,7 @@ Whether a run is alive is told by its log, which grows, and not by processes, wh
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -113,8 +114,12 @@ def find_underway(table: pd.DataFrame, study: Mapping, targets: Iterable[str], u
         if points:
             curves[name] = points
     found.sort(key=lambda run: (STATES.index(run.state), run.params or 0, run.data or 0, run.learning_rate or 0))
-    alive = {(listed.get(run.fingerprint) or {}).get("pack", run.fingerprint) for run in found if run.state == "running"}
-    return Underway(found, curves, *_left(listed, ended, read, table, study, len(alive)))
+    running = [run for run in found if run.state == "running"]
+    # A run of which only the evaluation is left waits beside the next one: its process trains that one already.
+    in_training = {(listed.get(run.fingerprint) or {}).get("pack", run.fingerprint) for run in running
+                   if run.steps is None or (run.step or 0) < run.steps}
+    alive = max(len(in_training), min(1, len(running)))
+    return Underway(found, curves, *_left(listed, ended, read, table, study, alive))
 
 
 def _listed(study: Mapping, targets: list[str]) -> dict[str, dict]:
@@ -173,25 +178,26 @@ def _left(listed, ended, read, table, study, alive) -> tuple[float | None, float
     for name, about in listed.items():
         trunks.setdefault(about["trunk"], []).append((name, about))
     done = total = seconds = 0.0
-    unknown = False
+    far = False
     for runs in trunks.values():
         steps, took = _steps(runs, ended, read)
         each = float(runs[0][1]["flops_executed_per_step"])
         total, done = total + steps * each, done + took * each
-        rate = nearest_rate(rates, runs[0][1][PARAMS]) if took < steps else 1.0
-        unknown = unknown or rate is None
-        seconds += 0.0 if rate is None else (steps - took) * each / rate
+        if took < steps and rates:
+            far = far or nearest_rate(rates, runs[0][1][PARAMS]) is None
+            seconds += (steps - took) * each / nearest_rate(rates, runs[0][1][PARAMS], math.inf)
     share = done / total if total else None
     if share is None or share >= 1:
         return share, 0.0 if share else None, ""
     several = "" if alive else ", once training goes on"
     several = f", with {alive} groups of runs in training at a time" if alive > 1 else several
-    if not unknown:
-        return share, seconds / max(1, alive), f"at the rate of the runs that have finished here{several}"
+    if rates:
+        of = ", some of which are of quite other sizes" if far else ""
+        return share, seconds / max(1, alive), f"at the rate of the runs that have finished here{of}{several}"
     expected = (study.get("plan") or {}).get("seconds")
     if expected is None:
-        return share, None, "no time can be told before a run of this size has finished"
-    return share, expected * (1 - share) / max(1, alive), f"as planned, since no run of some sizes has finished{several}"
+        return share, None, "no time can be told before a run has finished"
+    return share, expected * (1 - share) / max(1, alive), f"as planned, since no run has finished yet{several}"
 
 
 def _steps(runs, ended, read) -> tuple[float, float]:

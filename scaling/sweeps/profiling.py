@@ -140,17 +140,29 @@ def _places(programs: Iterable[str]) -> dict[str, str]:
                      re.findall(r"^(\d+) {file_name_id=(\d+) .*?\bline=(\d+)", text, re.M)}
         frames = {key: (place, above) for key, place, above in
                   re.findall(r"^(\d+) {file_location_id=(\d+)(?: parent_frame_id=(\d+))?", text, re.M)}
-        inside: dict[str, str] = {}  # {computation: where its first operation comes from}
-        computation = ""
-        for line in text.splitlines():
-            if begins := re.match(r"(?:ENTRY )?%(\S+) \(", line):
-                computation = begins[1]
-            elif one := re.match(r" +(?:ROOT )?%(\S+) = ", line):
-                called = re.search(r"calls=%([\w.-]+)", line)
-                place = _place(line, frames, locations) or inside.get(called[1] if called else "", "")
-                found.setdefault(one[1], place)
-                inside[computation] = inside.get(computation) or place
+        said = _said(text, lambda line, of=(frames, locations): _place(line, *of))
+        found = said | found
     return found
+
+
+def _said(text: str, place_of: Callable[[str], str]) -> dict[str, str]:
+    """{operation: its place or, where XLA has dropped that, its kind and shape and the place of what reads its result}."""
+    computation, places, readers = "", {}, {}
+    kinds: dict[str, str] = {}  # {operation: its kind and shape}
+    inside: dict[str, tuple[str, str]] = {}  # {computation: (place, kind and shape) of its last operation, its result}
+    for line in text.splitlines():
+        if begins := re.match(r"(?:ENTRY )?%(\S+) \(", line):
+            computation = begins[1]
+        elif one := re.match(r" +(?:ROOT )?%(\S+) = (\w+\[[\d,]*\])\S* ([\w-]+)\(([^)]*)\)", line):
+            name, shape, kind, operands = one.groups()
+            called = re.search(r"calls=%([\w.-]+)", line)
+            of = inside.get(called[1] if called else "", ("", f"{kind} {shape}"))
+            places[name], kinds[name] = place_of(line) or of[0], of[1]
+            inside[computation] = places[name], kinds[name]
+            for operand in re.findall(r"%([\w.-]+)", operands) if places[name] else ():
+                readers.setdefault(operand, places[name])
+    return {name: place or ", read by ".join(filter(None, [kinds[name], readers.get(name)]))
+            for name, place in places.items()}
 
 
 def _place(line: str, frames, locations) -> str:

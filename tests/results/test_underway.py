@@ -59,9 +59,12 @@ def test_the_work_that_is_done_grows_with_every_line_and_ends_at_all_of_it(begun
     log = copy / "logs" / f"{runs['running'][1]['fingerprint']}-trunk.jsonl"
     logs = underway.Logs(copy)
     before = look(copy, logs)
+    branch = copy / "logs" / f"{runs['running'][0]['fingerprint']}-branch-64.jsonl"
+    branch.write_text(json.dumps({"step": 64, "tokens": 64 * 4096, "loss": 1.0}) + "\n")  # whose process goes on elsewhere
+    assert "2 groups" not in look(copy).basis
     log.write_text(log.read_text() + json.dumps({"step": 40, "tokens": 40 * 4096, "loss": 1.0}) + "\n")
     after = look(copy, logs)
-    assert before.share == now.share < after.share and after.seconds_left < before.seconds_left
+    assert before.share == now.share < after.share and after.seconds_left / 2 < before.seconds_left
     begin(copy, finished=lambda run: True)
     ended = look(copy)
     assert (ended.share, ended.seconds_left, ended.curves) == (1, 0, {}) and ended.count("finished") == 46

@@ -15,8 +15,8 @@ import pathlib
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
-FIRST = ("run", "fit", "forecast", "report", "generate", "evaluate", "serve", "export", "import_checkpoint", "plan",
-         "compare", "claims")  # the others follow
+FIRST = ("run", "fit", "forecast", "report", "watch", "generate", "evaluate", "serve", "export", "import_checkpoint",
+         "plan", "compare", "claims")  # the others follow
 
 
 def commands(folder: pathlib.Path = FOLDER) -> dict[str, str]:

@@ -17,13 +17,14 @@ def expected() -> tuple[type[Exception], ...]:
     from scaling.exchange import ExchangeError
     from scaling.fields import ConfigError, DataError, EvaluateError
     from scaling.results import logs, records
+    from scaling.serve.errors import ServeError
     from scaling.store import checkpoint, files
     from scaling.study.prompts import PromptError
     from scaling.study.restored import RestoreError
 
     return (ConfigError, DataError, EvaluateError, ExchangeError, PromptError, RestoreError, checkpoint.CheckpointError,
             checkpoint.NoCheckpoint, files.DamagedFile, files.DiskFull, files.WorkdirError, laws.LawError, logs.LogError,
-            records.RecordError)
+            records.RecordError, ServeError)
 
 
 def in_flags(text: str) -> str:

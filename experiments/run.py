@@ -50,6 +50,7 @@ _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tens
 _WRITERS = flags.DEFINE_list("writers", ["jsonl"], "Where metrics are written: jsonl (always), tensorboard, wandb.")
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 30.0, "Seconds of training between two checkpoints.", 0.0)
 _LOG_EVERY = flags.DEFINE_integer("log_every", 4, "The steps that one point of a training curve averages.", 1)
+_PROFILE = flags.DEFINE_integer("profile", 0, "Steps of the first run that are traced for xprof, after compilation.", 0)
 _SHARD = flags.DEFINE_string("shard", "", "i/n with i from 0 on: train only part i of n parts of the sweep.")
 _EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where packs train: in this process or on Ray.")
 _RAY = flags.DEFINE_string("ray_address", "auto", "auto (a running Ray cluster, else a new one here), local, or host:port.")
@@ -104,7 +105,7 @@ def train():
     options = runner.TrainingOptions(
         checkpoint_seconds=_CHECKPOINT.value, log_every=_LOG_EVERY.value, writers=tuple(_WRITERS.value),
         mesh=_MESH.value, keep_checkpoints=_KEEP.value, keep_best=_BEST.value, keep_trunks=_TRUNKS.value,
-        executor=executor)
+        executor=executor, profile=_PROFILE.value)
     command = "python -m experiments.run " + " ".join(map(shlex.quote, sys.argv[1:]))
     pack = _PACK.value or (executor.pack if executor else 0)
     job = Study(configs.define_study(module, _CONFIG.value), _WORKDIR.value, options, pack, command,
@@ -120,6 +121,9 @@ def train():
             job.train_shard(*_shard(_SHARD.value))
         else:
             job.go()
+        if job.runner.profile.missed:
+            print("nothing was traced, since no step was left to train after the first call of a program; --profile needs "
+                  "a workdir with runs that are not finished", file=sys.stderr)
 
 
 def start():

@@ -56,7 +56,7 @@ def main(argv):
         try:
             from scaling.serve import server
             from scaling.serve.app import make_app
-            from scaling.serve.engine import ServeError, ServeLimits
+            from scaling.serve.engine import ServeLimits
             from scaling.serve.monitoring import find_canary
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
@@ -76,7 +76,7 @@ def main(argv):
         if not _KEY.value and not server.is_loopback(bound):
             print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
         server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound)}", flush=True), _GRACE.value)
-    except (ServeError, *expected()) as error:
+    except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

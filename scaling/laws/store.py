@@ -22,11 +22,12 @@ from scaling.store import files
 KEPT = ("flops", "fingerprint")  # columns of the runs that are saved besides those that the law uses
 
 
-def fit_content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9) -> dict:
+def fit_content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None, level: float = 0.9,
+                selection: Selection | None = None, exponents: Exponents | None = None) -> dict:
     """The content of fit.json.
 
     frontier: a table of `laws.frontier`. Its columns are renamed to those of the runs, and the interval of the loss to lo
-    and hi.
+    and hi. selection: how the law was chosen. exponents: of the best size, in two ways.
     """
     columns = fit.runs.columns
     used = [columns[role] for role in (*fit.form.inputs, "y") if role in columns]
@@ -43,6 +44,10 @@ def fit_content(fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame 
     if frontier is not None:
         names = {"params": columns.get("N", "N"), "data": columns.get("D", "D"), "loss_low": "lo", "loss_high": "hi"}
         out["frontier"] = frontier.rename(columns=names).to_dict("records")
+    if selection is not None:
+        out["selection"] = selection.to_json(brief=True)
+    if exponents is not None:
+        out["exponents"] = exponents.to_json()
     return out
 
 
@@ -83,15 +88,8 @@ def settings_of_study(path, metric: str | None = None) -> dict:
 
 def save_fit(path, fit: Fit, boot: Bootstrap | None = None, frontier: pd.DataFrame | None = None,
              level: float = 0.9, selection: Selection | None = None, exponents: Exponents | None = None) -> dict:
-    """Write fit.json atomically, replacing an older one, and return its content.
-
-    selection: how the law was chosen. exponents: of the best size, in two ways.
-    """
-    written = fit_content(fit, boot, frontier, level)
-    if selection is not None:
-        written["selection"] = selection.to_json(brief=True)
-    if exponents is not None:
-        written["exponents"] = exponents.to_json()
+    """Write fit.json atomically, replacing an older one, and return its content, see `fit_content`."""
+    written = fit_content(fit, boot, frontier, level, selection, exponents)
     files.write_json(path, written)
     return written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -21,19 +22,26 @@ def curve_of_run(path, unit: metrics.Unit, seen: float, seal: dict | None = None
     if not path.exists():
         return None, f"{name} is missing" if seal is not None else ""
     found, problem = logs.examine_curve(path, seal)
-    points = []
+    curve, whole = curve_of_points(found, unit)
+    if not whole:
+        problem = problem or f"{name} has points without numbers"
+    if problem:
+        return curve, problem.replace(os.fspath(path), name)
+    short = curve is None or (seen > 0 and len(curve) > 3 and curve["data"].iloc[-1] < SHORT * seen)
+    return curve, f"{name} is cut off before the end of its run" if short and seal is None else ""
+
+
+def curve_of_points(found: Iterable[Mapping], unit: metrics.Unit) -> tuple[pd.DataFrame | None, bool]:
+    """(the columns of `curve_of_run` from points of a curve, None without any; whether all points have numbers)."""
+    points, whole = [], True
     for point in found:
         try:
             kept = {name: float(point[name]) for name in point if _shown(name) and point[name] is not None}
             points.append({"data": float(point[unit.name]), **kept})
         except (ValueError, TypeError, KeyError):
-            problem = problem or f"{name} has points without numbers"
+            whole = False
     curve = pd.DataFrame(points)
-    curve = curve.sort_values("data") if len(curve.columns) > 1 else None
-    if problem:
-        return curve, problem.replace(os.fspath(path), name)
-    short = curve is None or (seen > 0 and len(curve) > 3 and curve["data"].iloc[-1] < SHORT * seen)
-    return curve, f"{name} is cut off before the end of its run" if short and seal is None else ""
+    return curve.sort_values("data") if len(curve.columns) > 1 else None, whole
 
 
 def _shown(name: str) -> bool:

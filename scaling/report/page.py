@@ -15,19 +15,20 @@ from scaling.report import glossary
 from scaling.store import files
 
 
-def render_page(template: str, palette: Palette, drawn: dict[str, dict], nouns: tuple[str, str], **content) -> str:
+def render_page(template: str, palette: Palette, drawn: dict[str, dict], nouns: tuple[str, str], script: str = "sort.js",
+                **content) -> str:
     """The page as text. `drawn` are the figures, as `plots.draw_all` returns them; `content` is for the template.
 
     Words are linked where they first appear, and explained in a glossary at the end. nouns: what the page calls the unit of
-    data and the metric, such as ("tokens", "loss").
+    data and the metric, such as ("tokens", "loss"). script: the file of the page's script.
 
     The content security policy of the page refuses every request, and every script but the page's own, whatever a
     sample or a title contains. All content is also escaped.
     """
-    script = _text("sort.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code = _text(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     text = _environment().get_template(template).render(
-        palette=palette, figures=drawn, style=_text("style.css"), script=script, script_digest=digest,
+        palette=palette, figures=drawn, style=_text("style.css"), script=code, script_digest=digest,
         **content)
     head, opening, rest = text.partition("<main>")
     main, closing, tail = rest.rpartition("</main>")

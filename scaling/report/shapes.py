@@ -17,6 +17,7 @@ SHAPES: dict[str, object] = {
         "title?": str, "metric?": str, "unit?": str, "family?": str, "law?": str, "command?": str, "git_commit?": str,
         "beside?": [str], "config?": ({"*": object}, str), "versions?": {"*": object}, "seconds?": NUMBER, "mfu?": NUMBER,
         "matmul_flops_per_second?": NUMBER, "hardware_utilisation?": NUMBER, "runs?": [str], "target?": object,
+        "planned?": {"*": {"*": object}},
         "bracketing?": {"runs?": [str], "budget?": NUMBER, "spent?": NUMBER},
         "failed?": ({"*": str}, [str]), "data?": [{"name?": str, "fingerprint?": str, "contents?": {"*": object}}],
         "plan?": {"runs?": NUMBER, "programs?": NUMBER, "flops?": NUMBER, "flops_executed?": NUMBER, "seconds?": NUMBER}},

@@ -8,24 +8,18 @@ writes `workdir/curves/<fingerprint>.jsonl`, one line {"step", metrics...} per c
 `workdir/tensorboard/<fingerprint>/`.
 """
 import hashlib
-import logging
 import os
 import time
-import uuid
 import warnings
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from scaling.results.writers import WRITERS, LogError, TensorBoard, Wandb
 from scaling.store import files
 
 VALIDATION = "validation/"  # begins the names of metrics on evaluation data in the points of a curve
-WRITERS = ("jsonl", "tensorboard", "wandb")
-
-
-class LogError(ValueError):
-    """A log writer that does not exist or is not installed."""
 
 
 class Logger:
@@ -50,9 +44,9 @@ class Logger:
         self._lines = lines(path, resume_step, seal)
         self._writers: list[Any] = [self._lines]
         if "tensorboard" in writers:
-            self._writers.append(_TensorBoard(workdir / "tensorboard" / name, resume_step))
+            self._writers.append(TensorBoard(workdir / "tensorboard" / name, resume_step))
         if "wandb" in writers:
-            self._writers.append(_Wandb(workdir, name, config))
+            self._writers.append(Wandb(workdir, name, config))
 
     def write(self, step: int, metrics: dict) -> None:
         """Logs `metrics`, a dict from name to number or 0-d array. Other JSON values reach only the JSON lines."""
@@ -223,46 +217,3 @@ class _RewrittenLines:
 
     def close(self):
         self._flush()
-
-
-class _TensorBoard:
-    """Event files through tensorboardX. They only grow, so `purge_step` tells TensorBoard which steps to hide."""
-
-    def __init__(self, path, resume_step):
-        from tensorboardX import SummaryWriter
-        with files.disk_full(path):
-            # File names have a resolution of one second. Without the suffix a quick restart would overwrite the file.
-            self._writer = SummaryWriter(os.fspath(path), purge_step=resume_step, flush_secs=30,
-                                         filename_suffix=f".{uuid.uuid4().hex[:8]}")
-        # tensorboardX would print a warning at every step of a diverged run.
-        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
-
-    def write(self, step, metrics):
-        for name, value in metrics.items():
-            if isinstance(value, (bool, int, float)):
-                self._writer.add_scalar(name, float(value), step)
-
-    def close(self):
-        self._writer.close()
-
-
-class _Wandb:
-    """One W&B run per name and workdir, in the group of the workdir. A restart continues the same W&B run."""
-
-    def __init__(self, workdir, name, config):
-        try:
-            import wandb
-        except ImportError:
-            raise LogError("the log writer 'wandb' is not installed: `pip install wandb`, "
-                           "or leave it out of the writers") from None
-        where = os.fspath(workdir if not files.is_local(workdir) else workdir.resolve())
-        identity = hashlib.sha256(f"{where}\n{name}".encode()).hexdigest()[:16]
-        self._run = wandb.init(project="scaling", group=workdir.name, name=name, id=identity, resume="allow",
-                               config=config, reinit="create_new",
-                               dir=where if files.is_local(workdir) else None)
-
-    def write(self, step, metrics):
-        self._run.log({k: v for k, v in metrics.items() if isinstance(v, (bool, int, float))}, step=step)
-
-    def close(self):
-        self._run.finish()

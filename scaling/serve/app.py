@@ -20,7 +20,8 @@ from scaling import families
 from scaling.results import tuned
 from scaling.serve import monitoring
 from scaling.serve.doors import BODY, Doors, error_response, read_body
-from scaling.serve.engine import Closed, Engine, QueueFull, ServeError, ServeLimits
+from scaling.serve.engine import Closed, Engine, QueueFull, ServeLimits
+from scaling.serve.errors import ServeError
 from scaling.serve.images import Painter
 from scaling.serve.writing import Writer
 from scaling.study.restored import RestoredRun

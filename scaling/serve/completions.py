@@ -15,7 +15,8 @@ import numpy as np
 
 from scaling.data.tokenizers import Tokenizer
 from scaling.fields import nearest
-from scaling.serve.engine import Options, ServeError
+from scaling.serve.engine import Options
+from scaling.serve.errors import ServeError
 from scaling.study.prompts import PromptError, encode_prompt
 
 LARGEST_SEED = 2**31 - 1

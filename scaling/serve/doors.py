@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scaling.serve.engine import ServeError
+from scaling.serve.errors import ServeError
 from scaling.serve.monitoring import Meters
 
 BODY = 1 << 20  # bytes of a request

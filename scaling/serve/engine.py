@@ -19,19 +19,12 @@ import numpy as np
 
 from scaling.data.tokenizers import Tokenizer
 from scaling.families import _generate
+from scaling.serve.errors import ServeError
 from scaling.serve.slots import Drawing, Slots
 from scaling.study.prompts import END, TextOfTokens
 
 STOP, LENGTH, TIMEOUT, ERROR, CANCELLED = "stop", "length", "timeout", "error", "cancelled"  # why a text ends
 REMEMBERED = 64  # texts whose durations say how long a full queue takes
-
-
-class ServeError(ValueError):
-    """What cannot be served; the message says why, and `param` names the field of the request that is wrong, if one is."""
-
-    def __init__(self, message: str, param: str | None = None):
-        super().__init__(message)
-        self.param = param
 
 
 class QueueFull(Exception):

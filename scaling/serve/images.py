@@ -16,7 +16,8 @@ import jax
 
 from scaling.figures.pixels import image_grid
 from scaling.serve.completions import is_whole, refuse_unknown, take_field, take_seed
-from scaling.serve.engine import QueueFull, ServeError
+from scaling.serve.engine import QueueFull
+from scaling.serve.errors import ServeError
 from scaling.study.restored import RestoredRun, RestoreError
 
 FIELDS = ("model", "prompt", "n", "response_format", "size", "seed", "label", "caption")

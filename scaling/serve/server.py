@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from scaling.serve.engine import ServeError
+from scaling.serve.errors import ServeError
 
 CONNECTIONS = 1024  # at a time; more are answered with 503 at once
 

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -105,26 +105,31 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
 def enter(workdir: epath.Path, now: dict, about: dict) -> None:
     """Writes study.json before anything is trained, or compares the study with the one that is there.
 
-    about: what is recorded beside the definition, such as the command. The history says when the study grew.
+    about: what is recorded beside the definition, such as the command, and what `list_runs` says under "planned". The
+    history says when the study grew.
     """
     with _alone(workdir):
         said, before = admit(workdir, now), read_study_file(workdir) or {}
-        if before.get("runs") and not said:
+        planned = {**(before.get("planned") or {}), **(about.get("planned") or {})}
+        if before.get("runs") and not said and planned == (before.get("planned") or {}):
             return
+        about = {**about, "planned": planned} if planned else about
         line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "changes": said}
         history = [*(before.get("history") or []), *([line] if said else [])]
         both = _with_asked({**before, **now, **about}, set(now["runs"]), asked_runs(before))
         files.write_json(workdir / FILE, {**both, **({"history": history} if history else {})})
 
 
-def enter_asked(workdir: epath.Path, runs: Iterable[str], about: dict) -> None:
+def enter_asked(workdir: epath.Path, runs: Mapping[str, dict], about: dict) -> None:
     """Lists runs that the cells of the sweep asked for as planned ones, before they are trained (see `bracketing`).
 
-    about: what is recorded beside them, such as the budget. Runs of earlier commands stay.
+    runs: what `list_runs` says of them. about: what is recorded beside them, such as the budget. Runs of earlier commands
+    stay.
     """
     with _alone(workdir):
         before = read_study_file(workdir) or {}
-        after = _with_asked({**before, "bracketing": {**(before.get("bracketing") or {}), **about}}, _sweep(before),
+        after = _with_asked({**before, "bracketing": {**(before.get("bracketing") or {}), **about},
+                             "planned": {**(before.get("planned") or {}), **runs}}, _sweep(before),
                             asked_runs(before) | set(runs))
         if after != before:
             files.write_json(workdir / FILE, after)

@@ -20,7 +20,7 @@ from scaling.figures import words
 from scaling.results import records, tuned
 from scaling.results.tuned import PARAMS
 from scaling.store.progress import Progress
-from scaling.study import belonging, fork
+from scaling.study import belonging, fork, listed
 from scaling.sweeps.plan import Pack, Plan, Run, Trunk
 from scaling.sweeps.runner import Runner
 from scaling.training.counts import counts
@@ -153,8 +153,8 @@ class Bracketing:
             self.runner.run(found.plan, progress, then=then)
 
     def _enter(self, found: Round, older: Runner | None) -> None:
-        names = [run.fingerprint for run in found.plan.runs]
-        belonging.enter_asked(self.runner.records.workdir, names, {"budget": self.budget, "spent": found.spent})
+        runs = listed.list_runs([found.plan])
+        belonging.enter_asked(self.runner.records.workdir, runs, {"budget": self.budget, "spent": found.spent})
         if older is not None:
             fork.copy_shared(older, self.runner, found.plan)
 

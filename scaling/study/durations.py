@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scaling import families
 from scaling.figures import words
+from scaling.results.speeds import measured_rates, nearest_rate
 from scaling.results.tuned import PARAMS
 from scaling.training.counts import counts
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 SHARES = {("transformer", ""): 0.33, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
           ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5}
 UNMEASURED = 0.05  # of all others
-NEAR = 4.0  # runs of the same family and body say how fast a size is within this factor of their own
 
 
 def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) -> tuple[float, str]:
@@ -28,7 +26,7 @@ def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) ->
 
     `matmul_rate` is that of matrix products here, in FLOP/s. `records` are those of the workdir, None where it has none. A
     pack takes the rate of finished runs of its family, body and size; where there are none, of the nearest size within a
-    factor of `NEAR`; where there are none either, the share of `matmul_rate` that is known of its family and body.
+    factor of `speeds.NEAR`; where there are none either, the share of `matmul_rate` that is known of its family and body.
     """
     measured = {} if records is None else measured_rates(records)
     seconds, seconds_measured, assumed = 0.0, 0.0, set()
@@ -52,27 +50,6 @@ def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) ->
     return seconds, " and ".join(parts)
 
 
-def measured_rates(records: pd.DataFrame) -> dict[tuple[str, str], dict[float, float]]:
-    """{(family, body): {N: FLOP/s}} of the finished runs of a workdir: executed FLOPs over seconds, of all runs of a size.
-
-    Runs that diverged stopped early, so they say nothing.
-    """
-    import pandas as pd
-
-    if not {"family", "seconds", "flops_executed", PARAMS} <= set(records):
-        return {}
-    body = records["family.body"] if "family.body" in records else pd.Series("", records.index)
-    numbers = ("seconds", "flops_executed", PARAMS)
-    table = pd.DataFrame({name: pd.to_numeric(records[name], errors="coerce") for name in numbers})
-    table = table.assign(family=records["family"].astype(str), body=body.where(body.notna(), ""))
-    ended = ~records["diverged"].fillna(False).astype(bool) if "diverged" in records else True
-    table = table[ended & (table["seconds"] > 0) & (table["flops_executed"] > 0) & (table[PARAMS] > 0)]
-    found: dict = {}
-    for (family, body, size), runs in table.groupby(["family", "body", PARAMS]):
-        found.setdefault((family, body), {})[float(size)] = runs["flops_executed"].sum() / runs["seconds"].sum()
-    return found
-
-
 def _kind(experiment) -> tuple[str, str]:
     """(family, body) of an experiment; "" for families without bodies."""
     return families.name(experiment.family), getattr(experiment.family, "body", "")
@@ -80,7 +57,4 @@ def _kind(experiment) -> tuple[str, str]:
 
 def _nearest(measured, experiment) -> float | None:
     """The measured rate of the size nearest to the experiment's, or None where none is near."""
-    sizes = measured.get(_kind(experiment), {})
-    here = counts(experiment, 0)[PARAMS]
-    near = min(sizes, key=lambda size: abs(np.log(size / here)), default=None)
-    return None if near is None or not 1 / NEAR <= near / here <= NEAR else sizes[near]
+    return nearest_rate(measured.get(_kind(experiment), {}), counts(experiment, 0)[PARAMS])

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from scaling import laws
-from scaling.results import seeds
+from scaling.results import edges, seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,22 @@ def law_of(law: str, forecast: epath.Path) -> str:
     except laws.LawError:
         return law  # whoever compares the forecast says what is wrong with it
     return law if "chosen" in written else written["form"]
+
+
+def with_edges(runs: pd.DataFrame, cells: pd.DataFrame, law: str, fit_edges: bool) -> pd.DataFrame:
+    """`cells`, the tuned cells of `runs`, with a column `left_out` that says which the fit leaves out; see
+    `edges.left_out`."""
+    form = laws.FORMS.get(law, laws.FORMS["chinchilla"])
+    return cells.assign(left_out=edges.left_out(runs, cells, len(form.free), fit_edges))
+
+
+def points_of(cells: pd.DataFrame, metric: str, unit: str) -> laws.Runs:
+    """The cells of `with_edges` as runs for a fit, with the names of N, D, C and the metric in the records, and the size of
+    each."""
+    source = {"kind": "workdir", "runs": len(cells)}
+    return laws.Runs.from_dataframe(
+        cells.assign(**{seeds.SIZE: seeds.size_labels(cells)}), metric, params="params_non_embedding",
+        data=f"{unit}_seen", compute="flops", unique=f"{unit}_unique", source=source).without_edges(cells["left_out"])
 
 
 def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None,

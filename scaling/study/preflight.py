@@ -13,6 +13,7 @@ from scaling.devices.divisibility import check_divisible
 from scaling.devices.layouts import make_mesh, parse_mesh
 from scaling.fields import ConfigError, DataError, leaves, nearest
 from scaling.results import logs
+from scaling.store import files
 from scaling.study import checks
 from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
@@ -48,6 +49,16 @@ def check_settings(definition: Definition, options: TrainingOptions) -> list[str
     if "wandb" in options.writers and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--writers=wandb needs a package that is not installed: pip install wandb, or leave it out")
     return said
+
+
+def check_profile(options: TrainingOptions, workdir) -> None:
+    """Refuses a trace that nobody would write."""
+    if options.profile and options.executor is not None:
+        raise ConfigError("--profile traces this process, and an executor trains in others; leave out --executor, or "
+                          "--profile")
+    if options.profile and not files.is_local(workdir):
+        raise ConfigError(f"--profile writes a trace into the workdir, which must be a local folder, not {workdir}; name "
+                          "one with --workdir, or leave out --profile")
 
 
 def _check_tuning(definition: Definition) -> None:

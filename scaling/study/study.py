@@ -18,10 +18,10 @@ from scaling import laws, report
 from scaling.devices import hosts
 from scaling.devices.layouts import runs_at_once
 from scaling.devices.speed import known_matmul_rate, matmul_rate
-from scaling.results import edges, planned, records, seeds, tuned
+from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.study import belonging, judging, overview, preflight, recipe, showcase
+from scaling.study import belonging, judging, listed, overview, preflight, recipe, showcase
 from scaling.study import fork as forks
 from scaling.study.bracketing import Bracketing
 from scaling.study.definition import Definition
@@ -52,6 +52,7 @@ class Study:
             options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
             self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
         belonging.check_usable(self.workdir)
+        preflight.check_profile(options, self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)
         self.older = None if not fork else runner.Runner(epath.Path(fork).expanduser(), options)
@@ -134,7 +135,8 @@ class Study:
     def _begin(self):
         files.open_workdir(self.workdir)
         about = {"command": self.command, "plan": overview.estimate(self.plans, self.rate),
-                 "versions": records.built_with(), "git_commit": records.git_commit()}
+                 "versions": records.built_with(), "git_commit": records.git_commit(),
+                 "planned": files.loads(files.dumps(listed.list_runs(self.plans)))}
         if self.definition.stop_early:
             about["stop_early"] = stopping.SENTENCE
         if self.older is not None:
@@ -195,16 +197,7 @@ class Study:
         asked |= {run.fingerprint for run in self.plan.runs}
         runs = planned.with_asked_roles(frame[frame["fingerprint"].isin(asked)], asked)
         cells = tuned.tuned_cells(runs, metric)
-        form = laws.FORMS.get(self.definition.law, laws.FORMS["chinchilla"])
-        return runs, cells.assign(left_out=edges.left_out(runs, cells, len(form.free), self.definition.fit_edges))
-
-    def points(self, cells, metric) -> laws.Runs:
-        """The cells as runs for a fit, with the names of N, D, C and the metric in the records, and the size of each."""
-        source = {"kind": "workdir", "runs": len(cells)}
-        return laws.Runs.from_dataframe(
-            cells.assign(**{seeds.SIZE: seeds.size_labels(cells)}), metric, params="params_non_embedding",
-            data=self.data_column, compute="flops", unique=f"{self.unit}_unique",
-            source=source).without_edges(cells["left_out"])
+        return runs, judging.with_edges(runs, cells, self.definition.law, self.definition.fit_edges)
 
     def fit(self, say):
         """The law of the tuned runs with the error of its forecasts, also written to fit.json; None for too few runs."""
@@ -214,7 +207,7 @@ class Study:
         goal = None if self.goal is None else self.goal.runs[0].experiment
         try:
             law = judging.law_of(self.definition.law, self.forecasting.path)
-            points = self.points(cells, self.definition.metric)
+            points = judging.points_of(cells, self.definition.metric, self.unit)
             judged = judging.judge(points, law, runs, cells, goal, self.definition.target_seeds)
         except laws.LawError as error:
             say(f"no fit: {error}")
@@ -238,7 +231,7 @@ class Study:
         """Fits the same law to other metrics of the same runs, and writes fits/<metric>.json."""
         for metric in self.definition.beside:
             try:
-                fit = laws.fit(self.points(cells, metric), law, **judging.HOW)
+                fit = laws.fit(judging.points_of(cells, metric, self.unit), law, **judging.HOW)
                 laws.save_fit(self.workdir / "fits" / f"{metric}.json", fit, laws.bootstrap(fit))
             except laws.LawError as error:
                 say(f"no fit of {metric}: {error}")

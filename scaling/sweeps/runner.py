@@ -23,7 +23,7 @@ from scaling import experiment as experiments
 from scaling.devices import exits, hosts
 from scaling.results import records
 from scaling.store import locks
-from scaling.sweeps import scoring, segments, stopping, trunks
+from scaling.sweeps import profiling, scoring, segments, stopping, trunks
 from scaling.sweeps.clock import Clock
 from scaling.sweeps.later import Later
 from scaling.sweeps.plan import Pack, Plan, make_plan
@@ -61,6 +61,7 @@ class TrainingOptions:
     stop_early: stopping.StopRule | None = None
     compile_ahead: bool = True  # in other threads, the next program while this one trains; False compiles at the first call
     executor: PlanExecutor | None = None  # None trains in this process
+    profile: int = 0  # steps that are traced, see scaling.sweeps.profiling
 
 
 class Runner:
@@ -76,6 +77,7 @@ class Runner:
         self.programs, self.later, self.clock = Programs(self), Later(), Clock()
         self.claims: set = set()  # of packs that have not ended
         self.planned: list = []  # the runs of the plan that is being trained
+        self.profile = profiling.StepTrace(options.profile, self.workdir / "profile")
 
     def run(self, plan: Plan, progress: ProgressBar, then: Plan | None = None):
         """Every run of the plan has a record when this returns, whichever process trained it.
@@ -126,6 +128,7 @@ class Runner:
             self.programs.stop()
             raise
         finally:
+            self.profile.close()
             self.clock.pause()
             self._release(self.claims)
 

@@ -179,7 +179,9 @@ class PackTraining:
     def call(self, segment, state, spans, steps):
         """The state after `steps` more steps. Until the devices are there, the host does what was left for later."""
         asked, self.asked = self.asked or time.monotonic(), None
+        self.runner.profile.begin()
         state, metrics = self.program.advance(state, self.experiments, spans, steps)
+        self.runner.profile.end(steps, metrics["diverged"], self.program, self.progress.print)
         took = self.clock.given(TRAINING, asked, metrics["diverged"])
         validation = self.validation.evaluating(state, segment.at + steps, segment.span)
         self.later.after_call(lambda: not took.done())
@@ -226,7 +228,8 @@ class PackTraining:
         every, step_seconds = self.every, self.program.step_seconds
         wanted = every if step_seconds is None else int(CALL_SECONDS / max(step_seconds, 1e-9))
         wanted = max(every, min(wanted, self.program.steps_per_call))
-        return min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at
+        return self.runner.profile.most(
+            min(stop, (at + wanted) // every * every, *self.validation.steps_after(at)) - at, every)
 
     def log_metrics(self, segment, at, steps, metrics, validation, took):
         """Logs the metrics of a call that began at step `at`. Points are means up to each multiple of `log_every`.

@@ -53,6 +53,14 @@ class Compiled:
         if self._begun:
             self._traced.wait()
 
+    def texts(self) -> list[str]:
+        """What was compiled ahead, as the text of XLA. [] where nothing was, or where XLA does not give it."""
+        found = []
+        for compiled in [*self._read, *self._kept]:
+            with contextlib.suppress(Exception):  # not every backend gives the text of a program that it read from disk
+                found.append(compiled.as_text() or "")
+        return found
+
     @property
     def ready(self) -> bool:
         """Whether a call would not wait for a compilation that is under way."""

@@ -1,14 +1,12 @@
 """The log of a resumed run equals the log of an uninterrupted run, in every writer."""
-import struct
 import sys
-import types
 import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
-from tensorboardX.proto.event_pb2 import Event
+from log_writers import events, fake_wandb
 
 from scaling.results import logs
 from scaling.store import files
@@ -94,16 +92,6 @@ def test_an_object_store_gets_the_whole_log_on_close(tmp_path, monkeypatch):
     assert len(logs.read_curve(tmp_path / "now.jsonl")) == 1  # and from time to time before it is closed
 
 
-def events(directory):
-    """All TensorBoard events under a directory: records of [length, crc of it, content, crc of it]."""
-    for path in sorted(directory.iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            yield Event.FromString(data[12:12 + length])
-            data = data[16 + length:]
-
-
 def test_tensorboard_reads_the_same_numbers(tmp_path):
     with logs.Logger(tmp_path, "run", writers=("tensorboard",), resume_step=0) as log:
         for step in range(4):
@@ -127,19 +115,7 @@ def test_tensorboard_is_told_which_steps_a_resumed_run_drops(tmp_path):
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A stand-in that records what is called."""
-    module = types.ModuleType("wandb")
-    module.runs = []
-
-    def init(**options):
-        run = types.SimpleNamespace(options=options, logged=[], finished=False)
-        run.log = lambda metrics, step: run.logged.append((step, metrics))
-        run.finish = lambda: setattr(run, "finished", True)
-        module.runs.append(run)
-        return run
-    module.init = init
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    return module
+    return fake_wandb(monkeypatch)
 
 
 def test_wandb_gets_the_numbers_and_a_restarted_run_keeps_its_identity(tmp_path, wandb):

@@ -9,7 +9,8 @@ import pytest
 from serving import FAMILIES, Heard, engine_of, fresh_params, fresh_run
 
 from scaling.families import _generate
-from scaling.serve.engine import CANCELLED, ERROR, LENGTH, STOP, TIMEOUT, Closed, Options, QueueFull, ServeError
+from scaling.serve.engine import CANCELLED, ERROR, LENGTH, STOP, TIMEOUT, Closed, Options, QueueFull
+from scaling.serve.errors import ServeError
 from scaling.serve.slots import Drawing, Slots
 
 PROMPTS = ["def ", "a", "import numpy"]

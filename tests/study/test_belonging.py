@@ -77,8 +77,8 @@ def test_a_study_may_grow_and_its_history_says_so(defined, workdir, grown, regis
 
 def test_runs_that_cells_asked_for_are_planned_and_stay(defined, workdir):
     enter(workdir, first := defined(), {})
-    enter_asked(workdir, ["a5ed", "a5ed2"], {"budget": 4.0, "spent": 2.0})
-    enter_asked(workdir, ["a5ed"], {"budget": 4.0, "spent": 1.0})
+    enter_asked(workdir, {"a5ed": {}, "a5ed2": {}}, {"budget": 4.0, "spent": 2.0})
+    enter_asked(workdir, {"a5ed": {}}, {"budget": 4.0, "spent": 1.0})
     found = json.loads((workdir / "study.json").read_text())
     assert set(found["runs"]) == {*first["runs"], "a5ed", "a5ed2"} and found["bracketing"]["runs"] == ["a5ed", "a5ed2"]
     assert admit(workdir, defined()) == []  # they are no runs of the sweep that it lost

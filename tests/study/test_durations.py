@@ -5,7 +5,8 @@ import pytest
 from sources import tiny
 
 from scaling.experiment import grid
-from scaling.study.durations import SHARES, expected_seconds, measured_rates
+from scaling.results.speeds import measured_rates
+from scaling.study.durations import SHARES, expected_seconds
 from scaling.sweeps.plan import make_plan
 from scaling.training.counts import counts
 

@@ -73,6 +73,19 @@ def test_a_study_leaves_records_a_fit_a_checked_forecast_and_a_report(finished):
     assert not list((finished / "checkpoints").glob("*/*/*"))
 
 
+def test_study_json_lists_every_run_with_the_logs_that_its_curve_is_joined_from(finished):
+    listed = files.read_json(finished / "study.json")["planned"]
+    frame = records.load_records(finished).set_index("fingerprint")
+    assert {name for name, about in listed.items() if about["role"] == "sweep"} == {*frame.index[frame["role"] == "sweep"]}
+    logs = {path.stem for path in (finished / "logs").iterdir()}
+    for name, run in frame[frame["role"] == "sweep"].iterrows():
+        about = listed[name]
+        assert {f"{about['trunk']}-trunk", f"{about['trunk']}-branch-{about['steps']}"} <= logs
+        assert (about["params_non_embedding"], about["tokens_seen"], about["learning_rate"], about["steps"]) == (
+            run["params_non_embedding"], run["tokens_seen"], run["learning_rate"], run["steps"])
+        assert about["steps"] * about["flops_executed_per_step"] == run["flops_executed"]
+
+
 def test_more_training_helps_in_every_tuned_comparison_of_the_shortest_and_longest_runs(finished):
     frame = records.load_records(finished)
     best = frame[frame["role"] == "sweep"].groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].min().unstack()

@@ -57,9 +57,9 @@ def choice(study: StudyFiles) -> list[str]:
     if refuted := [row["law"].replace("_", " ") for row in chosen.get("table") or [] if row.get("refuted")]:
         said.append(f"The fitted runs refute {listing(refuted)}: residuals are larger than those of the law that fits "
                     "best, by more than chance.")
-    tied = [name.replace("_", " ") for name in chosen.get("spread") or {}]
-    if len(tied) > 1:
-        said.append(f"These runs do not tell {listing(tied)} apart, and their spread is a part of the interval.")
+    standing = [name.replace("_", " ") for name in chosen.get("spread") or {}]
+    if len(standing) > 1:
+        said.append(f"The spread of {listing(standing)} is a part of the interval.")
     return said + [f"{note[0].upper()}{note[1:]}." for note in chosen.get("notes") or []]
 
 

@@ -35,7 +35,7 @@ def test_xpk_reads_the_commands_of_a_workload_and_of_the_page(cloud):
     assert (found.num_slices, found.restart_on_exit_codes, found.max_restarts, found.flex) == (2, "75", "100", True)
     assert found.command.startswith("pip install") and parser.parse_args(delete[1:]).workload == "scaling"
     page = (ROOT / "docs" / "pods.md").read_text().replace("\\\n", " ")
-    for line in re.findall(r"^xpk .*", page, re.M):
+    for line in re.findall(r"^xpk (?:cluster|workload) .*", page, re.M):
         parser.parse_args(line.split()[1:])
 
 

@@ -1,10 +1,10 @@
 """Learning rates that a sampler of optuna (Akiba et al. 1907.10902) proposes for a cell whose best rate is bracketed.
 
-A proposal lies between the neighbours of the best rate. It is a function of the name of the sampler, of the cell, and of
-the losses at the rates that it has tried, in order: a study of optuna is made from these in memory, asked again for all
-that it proposed before, and told what became of it. So there is no storage beside the records. After a kill, in another
-process and in a later command the same rates are proposed. Another version of optuna may propose others, so study.json
-names the version.
+A proposal lies between the neighbours of the best rate, or a little beyond where these are close. It is a function of the
+name of the sampler, of the cell, and of the losses at the rates that it has tried, in order: a study of optuna is made from
+these in memory, asked again for all that it proposed before, and told what became of it. So there is no storage beside the
+records. After a kill, in another process and in a later command the same rates are proposed. Another version of optuna may
+propose others, so study.json names the version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,6 +23,7 @@ GRID = "grid"
 SAMPLERS = (GRID, "optuna", "optuna:tpe", "optuna:cmaes")  # optuna alone is optuna:tpe
 NEEDS = {"optuna:tpe": ("optuna",), "optuna:cmaes": ("optuna", "cmaes")}
 CLOSE = 1.05  # a cell is done where the neighbours of its best rate are within this factor of it
+APART = 1.1  # neighbours of the best rate that are nearer than this factor do not bound the next proposal
 DIGITS = 4  # of a proposed rate, so that rounding elsewhere changes no name
 WORST = 1e30  # the loss of a rate that diverged, since samplers want finite ones
 
@@ -52,11 +52,10 @@ class Sampler(NamedTuple):
         import optuna  # an extra, which takes most of a second to import
 
         losses = {rate: min(loss, WORST) for rate, loss in grid.items()}
-        best = min(losses, key=lambda rate: (losses[rate], rate))
         with warnings.catch_warnings(), _quietly(optuna):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             space = _space(losses)
-            study = optuna.create_study(sampler=self._build(optuna, cell, best, space))
+            study = optuna.create_study(sampler=self._build(optuna, cell))
             for rate in sorted(rate for rate in losses if space[0] <= rate <= space[1]):
                 study.add_trial(optuna.trial.create_trial(
                     params={"rate": rate}, distributions={"rate": _between(optuna, space)}, value=losses[rate]))
@@ -75,10 +74,10 @@ class Sampler(NamedTuple):
         """Whether the space shrinks to the neighbours of the best rate; CMA-ES keeps its covariance in one space."""
         return self.full_name == "optuna:tpe"
 
-    def _build(self, optuna, cell: str, best: float, space: tuple[float, float]):
+    def _build(self, optuna, cell: str):
         seed = int.from_bytes(hashlib.sha256(f"{self.full_name} {cell}".encode()).digest()[:4], "big")
         if self.full_name == "optuna:cmaes":
-            return optuna.samplers.CmaEsSampler(seed=seed, x0={"rate": best}, sigma0=math.log(space[1] / space[0]) / 4)
+            return optuna.samplers.CmaEsSampler(seed=seed)  # it begins in the middle of the space
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
 
 
@@ -105,15 +104,16 @@ def check_sampler(name: str, trials: int, share: float) -> None:
 
 
 def _space(losses: Mapping[float, float]) -> tuple[float, float]:
-    """The neighbours of the best rate."""
-    rates = sorted(losses)
-    at = min(range(len(rates)), key=lambda i: (losses[rates[i]], rates[i]))
-    return rates[max(at - 1, 0)], rates[min(at + 1, len(rates) - 1)]
+    """The neighbours of the best rate that are `APART` from it: noise between close ones may not shut out a better one."""
+    best = min(losses, key=lambda rate: (losses[rate], rate))
+    below, above = [r for r in losses if r <= best / APART], [r for r in losses if r >= best * APART]
+    return max(below, default=min(losses)), min(above, default=max(losses))
 
 
 def _is_close(losses: Mapping[float, float]) -> bool:
-    (low, high), best = _space(losses), min(losses, key=lambda rate: (losses[rate], rate))
-    return max(best / low, high / best) <= CLOSE
+    """Whether the best rate has two neighbours within `CLOSE`."""
+    best = min(losses, key=lambda rate: (losses[rate], rate))
+    return (any(best / CLOSE <= rate < best for rate in losses) and any(best < rate <= best * CLOSE for rate in losses))
 
 
 def _between(optuna, space: tuple[float, float]):

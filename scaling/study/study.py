@@ -48,8 +48,9 @@ class Study:
         targets = definition.targets(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
         if definition.stop_early:
-            self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.describe_rule(definition.stop_early)}"]
-            options = halving.options_of(definition.stop_early, definition.metric, options)
+            rule = definition.stop_early
+            self.notes = [*self.notes, f"stop_early={rule}: {stopping.describe_rule(rule)}"]
+            options = halving.options_of(rule, definition.metric, options)
         belonging.check_usable(self.workdir)
         self.runner = runner.Runner(self.workdir, options)
         self.forecasting = Forecasting(self.workdir, self.runner)

@@ -47,8 +47,8 @@ def survivors(found: dict[float, float], rates, part: int) -> set[float]:
 
 def neighbours(best: float, rates) -> set[float]:
     """The rates next below and above `best`, and `best` itself where it is one of `rates`."""
-    below, above = [r for r in rates if r < best], [r for r in rates if r > best]
-    return {rate for rate in (max(below, default=None), min(above, default=None), best) if rate in rates}
+    near = [max((r for r in rates if r < best), default=best), best, min((r for r in rates if r > best), default=best)]
+    return {rate for rate in near if rate in rates}
 
 
 def options_of(rule: str, metric: str, options: TrainingOptions) -> TrainingOptions:

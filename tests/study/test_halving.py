@@ -12,7 +12,7 @@ import tiny_study
 from launcher import results
 from planted_runner import METRIC, Bar, Killed, PlantedRunner
 
-from scaling import experiment
+from scaling import experiment, laws
 from scaling.experiment import grid
 from scaling.results import records, tuned
 from scaling.study import halving
@@ -102,6 +102,8 @@ def test_curves_that_do_not_cross_never_lose_their_best_rate(sweep_of, seed, par
     stopped = table[table["stopped_because"] != ""]
     assert len(stopped) >= 8 and stopped[METRIC].isna().all() and not stopped["diverged"].any()
     assert len(runner.trained) == len(table) - len(stopped)
+    fitted = laws.Runs.from_workdir(runner.workdir, metric=METRIC).frame["fingerprint"]  # what a fit takes
+    assert len(fitted) and not set(fitted) & set(stopped["fingerprint"])
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])

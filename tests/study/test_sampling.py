@@ -162,7 +162,7 @@ def test_tuning_that_is_killed_after_any_run_proposes_the_same_rates(tuning, whi
     found.train(Bar())
     assert len(whole.trained) == 2 * len(TOKENS) * 2
     for _ in whole.trained:
-        runner, again = tuning("killed", which=which, left=7)  # another process
+        runner, again = tuning("killed", which=which, left=8)  # another process
         try:
             again.train(Bar())
             break

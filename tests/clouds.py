@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PLACE = ["--zone=us-west4-a", "--project=my-project"]
 TPU = ["tpu_vm", "--accelerator=v5e-16", *PLACE]
 GKE = ["gke", "--accelerator=v5e-16", "--cluster=tpus", *PLACE]
+SKY = ["skypilot", "--accelerator=H100:8", "--nodes=2"]
 SLURM = ["slurm", "--nodes=2", "--gpus=4"]
 RUN = ["python", "-m", "experiments.run", "--config=configs/quickstart.py", "--workdir=gs://mine/sweep"]
 HOSTILE = ["two words", "it's", '"both" \'kinds\'', "$(touch pwned)", "`touch pwned`", "$HOME", "$$(HOME)",

@@ -34,11 +34,12 @@ class Bar:
 class PlantedRunner(Runner):
     """The loss of a run is a Chinchilla surface times a parabola in log learning rate about `best(N, D)`.
 
-    Rates above `diverges` diverge. `left` is how many runs are finished before the process is killed; None is all.
+    A `surface(N, D, rate)` takes its place where there is one. Rates above `diverges` diverge. `left` is how many runs are
+    finished before the process is killed; None is all.
     """
 
     best = staticmethod(lambda n, d: 6e-3)
-    diverges, left = float("inf"), None
+    diverges, left, surface = float("inf"), None, None
 
     def __init__(self, workdir, options=None):
         super().__init__(workdir, options or TrainingOptions())
@@ -58,6 +59,7 @@ class PlantedRunner(Runner):
         n, d = made["params_non_embedding"], made["tokens_seen"]
         loss = (1 + 20 * n ** -0.3 + 60 * d ** -0.5) * (1 + 0.05 * np.log(rate / self.best(n, d)) ** 2)
         loss *= np.exp(0.0005 * np.sin(n + 3 * d + 7 * e.seed))
+        loss = self.surface(n, d, rate) if self.surface is not None else loss
         bad = rate > self.diverges
         return {"fingerprint": run.fingerprint, "role": run.role, "family": "transformer", **made, "learning_rate": rate,
                 "weight_decay": e.optim.weight_decay, "seed": e.seed, METRIC: None if bad else float(loss), "diverged": bad,

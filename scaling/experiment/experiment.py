@@ -163,8 +163,10 @@ class StudyFields:
     beside: tuple = ()  # other metrics that the law is fitted to
     law: str = "best"  # the name of a law, or a rule that chooses one by its held-out error: best or stacked
     prompts: tuple = ()  # texts that models of text continue in the report
-    stop_early: str = ""  # the rule by which learning rates are given up, such as median; empty is none
+    stop_early: str = ""  # the rule by which learning rates are given up: median, halving or halving:3; empty is none
     tune: float = 0.25  # share of the sweep's FLOPs for which cells whose best rate is at the edge ask for more rates
+    tune_sampler: str = "grid"  # what bracketed cells ask in that budget: nothing (grid), optuna:tpe or optuna:cmaes
+    tune_trials: int = 8  # the most rates that a cell asks of a sampler
     fit_edges: bool = False  # whether cells that are still at the edge are fitted, which are otherwise left out
     target_seeds: int = 1  # seeds of the target, whose mean the forecast is compared with
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from scaling.figures.words import count, listing, percent, plural, short
+from scaling.figures.words import count, listing, percent, plural, power, short
 from scaling.report import tuning
 from scaling.report.evaluation import too_coarse
 from scaling.report.provenance import judges
@@ -101,7 +101,11 @@ def _lost_runs(study: StudyFiles) -> Iterator[str]:
         yield (f"Every run at {count(size)} parameters and {count(data)} {study.unit.name} diverged, so the fit has no "
                "point there.")
     if stopped := int((runs["stopped_because"] != "").sum()):
-        yield f"{stopped} of {plural(len(runs), 'run')} were stopped early because shorter runs of their rate were poor."
+        about = (study.study or {}).get("stopping") or {}
+        saved = (f" This saved {power(about['saved'])} of the {power(about['of'])} FLOPs of the sweep's models."
+                 if about.get("runs") == stopped else "")
+        yield (f"{stopped} of {plural(len(runs), 'run')} {'was' if stopped == 1 else 'were'} stopped early because shorter "
+               f"runs of their rate were poor. No fit takes them.{saved}")
     unmeasured = runs[~runs["diverged"] & runs[study.metric].isna() & (runs["stopped_because"] == "")]
     if len(unmeasured) == len(runs) and len(runs):
         yield f"The {noun} was not measured in any run, so there is nothing to compare or to fit by it."

@@ -18,7 +18,8 @@ SHAPES: dict[str, object] = {
         "beside?": [str], "config?": ({"*": object}, str), "versions?": {"*": object}, "seconds?": NUMBER, "mfu?": NUMBER,
         "matmul_flops_per_second?": NUMBER, "hardware_utilisation?": NUMBER, "runs?": [str], "target?": object,
         "planned?": {"*": {"*": object}},
-        "bracketing?": {"runs?": [str], "budget?": NUMBER, "spent?": NUMBER},
+        "bracketing?": {"runs?": [str], "budget?": NUMBER, "spent?": NUMBER, "sampler?": {"*": object}},
+        "stopping?": {"runs": NUMBER, "saved": NUMBER, "of": NUMBER},
         "failed?": ({"*": str}, [str]), "data?": [{"name?": str, "fingerprint?": str, "contents?": {"*": object}}],
         "plan?": {"runs?": NUMBER, "programs?": NUMBER, "flops?": NUMBER, "flops_executed?": NUMBER, "seconds?": NUMBER}},
     "fit": {

@@ -59,6 +59,10 @@ def asked_for(study: StudyFiles) -> str:
         share = config.get("tune") if isinstance(config, dict) else None
         of = f" that tune={share:g} allows" if isinstance(share, (int, float)) else ""
         cost = f" They cost {power(about['spent'])} of the {power(about['budget'])} FLOPs{of}."
+    if sampler := about.get("sampler"):
+        return ("Cells asked for more learning rates: those at an edge for the next one, and bracketed ones for what "
+                f"{sampler.get('name')} (optuna {sampler.get('version')}) proposed between the neighbours of their best: "
+                f"{asked} beyond the sweep.{cost}")
     return f"Cells whose best learning rate was at the edge asked for the next rates: {asked} beyond the sweep.{cost}"
 
 

@@ -69,6 +69,10 @@ class Records:
         """Adds the record of a run that was stopped early, which has no results."""
         atomic_write(self._stopped(record["fingerprint"]), files.dumps_line(record))
 
+    def go_on(self, fingerprint) -> None:
+        """Takes back that a run was stopped early, so that it is trained to its end."""
+        self._stopped(fingerprint).unlink(missing_ok=True)
+
     def stopped(self) -> list[dict]:
         """The whole records of runs that were stopped early and have not been trained to their end since."""
         folder = self.workdir / "stopped"

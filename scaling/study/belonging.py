@@ -26,7 +26,8 @@ from scaling.sweeps.runner import Runner
 
 FILE = "study.json"
 NOMINAL_RATE = 1e-3  # of a target whose rate is not known yet: any rate has the same cost
-HARMLESS = ("title", "prompts", "beside", "tune", "fit_edges")  # fields of a config that change no result
+# Fields of a config that change no result.
+HARMLESS = ("title", "prompts", "beside", "tune", "tune_sampler", "tune_trials", "fit_edges")
 SHOWN = 4  # differences that a refusal lists
 
 

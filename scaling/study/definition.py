@@ -19,6 +19,8 @@ class Definition:
     beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
     stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
     tune: float = 0.0  # share of the sweep's FLOPs for which cells ask for more rates; see scaling.study.bracketing
+    tune_sampler: str = "grid"  # what bracketed cells ask for rates within that share; see scaling.study.sampling
+    tune_trials: int = 8  # the most rates that a cell asks of a sampler
     fits: bool = True  # whether a law is fitted; what trains for another purpose is told nothing of laws
     fit_edges: bool = False  # whether cells whose best learning rate is at the edge are fitted
     target_seeds: int = 1  # of the target, whose mean the forecast is compared with

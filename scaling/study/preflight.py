@@ -17,6 +17,7 @@ from scaling.store import files
 from scaling.study import checks
 from scaling.study.definition import Definition
 from scaling.study.prompts import PromptError, check_prompts, what_generates
+from scaling.study.sampling import check_sampler
 from scaling.sweeps import stopping
 from scaling.sweeps.plan import Plan
 from scaling.sweeps.runner import Runner, TrainingOptions
@@ -29,8 +30,12 @@ MOST_SEEDS = 1000  # of a target
 def check_settings(definition: Definition, options: TrainingOptions) -> list[str]:
     """Refuses settings that no data are needed to judge. Returns sentences about what the study will not have."""
     said = checks.check_study(definition)
-    if definition.stop_early not in stopping.RULES:
-        raise ConfigError(f"stop_early={definition.stop_early!r} is no rule; write median, or leave it empty for none")
+    if definition.stop_early and stopping.parse_rule(definition.stop_early) is None:
+        raise ConfigError(f"stop_early={definition.stop_early!r} is no rule; write median, halving, or halving:3 to keep a "
+                          "third (up to halving:9), or leave it empty for none")
+    if definition.stop_early.startswith(stopping.HALVING) and options.keep_trunks == "none":
+        raise ConfigError(f"stop_early={definition.stop_early!r} goes on from the trunks of shorter runs; leave out "
+                          "--keep_trunks=none, or write stop_early=median")
     if definition.stop_early and options.executor is not None:
         raise ConfigError(f"stop_early={definition.stop_early!r} compares packs that train in turn, and an executor trains "
                           "them at once; leave out --executor, or stop_early")
@@ -66,6 +71,7 @@ def _check_tuning(definition: Definition) -> None:
     if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not 0 <= tune <= MOST_TUNED:
         raise ConfigError(f"tune={tune!r} must be a share of the sweep's FLOPs from 0 to {MOST_TUNED}, not a percentage; "
                           "write 0.25 for a quarter, or 0 for none")
+    check_sampler(definition.tune_sampler, definition.tune_trials, tune)
     if not isinstance(edges, bool):
         raise ConfigError(f"fit_edges={edges!r} must be True or False: whether the fit takes cells whose best learning "
                           "rate is at the edge of those tried")

@@ -5,7 +5,6 @@ Every stage reads and writes files in the workdir, so a study can be interrupted
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ from scaling.devices.speed import known_matmul_rate, matmul_rate
 from scaling.results import planned, records, tuned
 from scaling.store import files
 from scaling.store.progress import Progress
-from scaling.study import belonging, judging, listed, overview, preflight, recipe, showcase
+from scaling.study import belonging, halving, judging, listed, overview, preflight, recipe, sampling, showcase
 from scaling.study import fork as forks
 from scaling.study.bracketing import Bracketing
 from scaling.study.definition import Definition
@@ -49,8 +48,9 @@ class Study:
         targets = definition.targets(belonging.NOMINAL_RATE)
         self.notes = preflight.check_settings(definition, options)
         if definition.stop_early:
-            options = dataclasses.replace(options, stop_early=stopping.StopRule(definition.stop_early, definition.metric))
-            self.notes = [*self.notes, f"stop_early={definition.stop_early}: {stopping.SENTENCE}"]
+            rule = definition.stop_early
+            self.notes = [*self.notes, f"stop_early={rule}: {stopping.describe_rule(rule)}"]
+            options = halving.options_of(rule, definition.metric, options)
         belonging.check_usable(self.workdir)
         preflight.check_profile(options, self.workdir)
         self.runner = runner.Runner(self.workdir, options)
@@ -80,7 +80,9 @@ class Study:
         return known or runs_at_once(jax.device_count(), mesh, experiment.layout)
 
     def _bracketing(self) -> Bracketing:
-        return Bracketing(self.runner, self.plan, self.definition.metric, self.definition.tune, self.pack or self._width)
+        sampler = sampling.sampler(self.definition.tune_sampler, self.definition.tune_trials)
+        return Bracketing(self.runner, self.plan, self.definition.metric, self.definition.tune, self.pack or self._width,
+                          sampler)
 
     def prepare(self, measure: str = "auto") -> None:
         """Begins to compile the first program, and measures what runs fastest here (see `scaling.sweeps.measuring`).
@@ -111,6 +113,7 @@ class Study:
 
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
+        halving.check_whole(self.definition.stop_early)
         plan = self.plan.with_bases(self.plan.packs[index::count])
         if not plan.packs:  # as in an array of more jobs than there are packs
             packs = len(self.plan.packs)
@@ -123,10 +126,16 @@ class Study:
     def train(self, plan: Plan | None = None) -> None:
         """Trains the runs of the sweep, or those of a part of its plan, that are not finished, and does nothing else."""
         self.begin()
-        plan = self.plan if plan is None else plan
-        with self._progress([plan]) as progress:
-            self.runner.run(plan, progress)
+        with self._progress([plan or self.plan]) as progress:
+            if plan is None:
+                self._train_sweep(progress)
+            else:
+                self.runner.run(plan, progress)
         hosts.barrier("end")  # no process may leave while others still need it
+
+    def _train_sweep(self, progress, then: Plan | None = None) -> None:
+        rule, metric = self.definition.stop_early, self.definition.metric
+        halving.train_sweep(rule, self.runner, self.plan, metric, self.pack or self._width, progress, then)
 
     def begin(self):
         """Creates the workdir, and writes into study.json which study it belongs to. Copies runs of an earlier study."""
@@ -138,7 +147,7 @@ class Study:
                  "versions": records.built_with(), "git_commit": records.git_commit(),
                  "planned": files.loads(files.dumps(listed.list_runs(self.plans)))}
         if self.definition.stop_early:
-            about["stop_early"] = stopping.SENTENCE
+            about["stop_early"] = stopping.describe_rule(self.definition.stop_early)
         if self.older is not None:
             about["forked_from"] = forks.full_path(self.older.workdir)
         belonging.enter(self.workdir, self.about, about)
@@ -153,7 +162,7 @@ class Study:
         """
         self.begin()
         with self._progress(self.plans) as progress:
-            self.runner.run(self.plan, progress, then=self.goal)
+            self._train_sweep(progress, then=self.goal)
             self._bracketing().train(progress, self.goal, self.older)
             target = hosts.by_lead(lambda: self.fit_and_forecast(progress.print))
             if target is not None:
@@ -261,6 +270,7 @@ class Study:
                 **self.runner.clock.shares()}
         if not flops:  # nothing was left to train, so the measurements of an earlier command stay
             took = {k: before.get(k, v) for k, v in took.items()}
+        took |= halving.saved(self.runner, self.plan, before)
         belonging.add_measured(self.workdir, self.about, {
             "command": self.command, "plan": overview.estimate(self.plans, self.rate), "versions": records.built_with(),
             "git_commit": records.git_commit(), "failed": failed, **took})

@@ -12,7 +12,9 @@ from scaling import experiment as experiments
 from scaling.experiment import grid
 from scaling.results import records, tuned
 from scaling.study import belonging
-from scaling.study.bracketing import NEAR, Bracketing, flops_of, next_rate
+from scaling.study.asks import NEAR, next_rate
+from scaling.study.bracketing import Bracketing
+from scaling.study.budget import flops_of
 from scaling.study.definition import Definition
 from scaling.sweeps.plan import make_plan
 

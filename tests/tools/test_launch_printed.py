@@ -44,6 +44,14 @@ def test_shapes_and_git_sources_are_passed_on(cloud):
     assert "https://example.org/me/scaling.git feature/x" in " ".join(install)
 
 
+def test_a_slice_of_flex_start_waits_in_the_queue_and_says_how_long_it_runs(cloud):
+    text = printed(cloud, *TPU, "--capacity=flex_start", "--max_run_duration=7d", "--steps=create,delete")
+    create, describe, delete = commands(text)
+    assert create[:6] == ["gcloud", "alpha", "compute", "tpus", "queued-resources", "create"]
+    assert {"--provisioning-model=flex-start", "--max-run-duration=7d"} <= set(create)
+    assert "alpha" not in describe + delete
+
+
 def test_variables_are_passed_on_but_not_those_of_this_machine(cloud):
     text = printed(cloud, *TPU, "--steps=run", "--env=XLA_FLAGS=--a --b", "--env=TOKEN", TOKEN="x y",
                    SCALING_DATA_DIR="gs://d", SCALING_CONFIG__OPTIM__NAME="muon", JAX_PLATFORMS="cpu", JAX_DEBUG_NANS="1")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from clouds import GKE, PLACE, ROOT, RUN, SLURM, TPU
+from clouds import GKE, PLACE, ROOT, RUN, SKY, SLURM, TPU
 
 MISTAKES = [
     (["tpu_vm", *PLACE], "--accelerator is needed"),
@@ -21,6 +21,16 @@ MISTAKES = [
     ([*TPU, "--create_option=spot"], "--create_option"), ([*TPU, "--env=1X=2"], "--env"),
     ([*TPU, "--env=NOT_SET_HERE"], "not set"), ([*TPU, "--max_restarts=-1"], "max_restarts"),
     ([*TPU, "--acelerator=v5e-4"], "acelerator"), ([*TPU, "--accelerator=tpu7x-128"], "tools.launch.gke"),
+    ([*TPU, "--capacity=flex_start"], "--max_run_duration, such as 10h"), ([*TPU, "--max_run_duration=2h"], "flex_start"),
+    ([*TPU, "--capacity=flex_start", "--noqueue", "--max_run_duration=2h"], "leave out --noqueue"),
+    ([*TPU, "--capacity=flex_start", "--max_run_duration=8d"], "at most 7 days"),
+    ([*TPU, "--capacity=flex_start", "--max_run_duration=long"], "10h"),
+    (["skypilot"], "v5e-16 for a TPU slice"), ([*SKY, "--accelerator=v5e-16"], "--nodes"), ([*SKY, "--nodes=0"], "--nodes"),
+    (["skypilot", "--accelerator=v5p:4x4x8"], "write --accelerator=v5p-256"),
+    (["skypilot", "--accelerator=H100"], "is not a slice"),
+    (["skypilot", "--accelerator=tpu7x-128"], "tools.launch.gke"), ([*SKY, "--infra=GCP"], "gcp/us-west4"),
+    ([*SKY, "--extras=gpu;ls"], "--extras"), ([*SKY, "--runtime_version=x"], "--runtime_version"),
+    ([*SKY, "--max_restarts=3"], "does not count"), ([*SKY, "--sky_option=fast"], "--sky_option"),
     ([*GKE, "--name=" + "a" * 41], "40"), ([*GKE, "--cluster=C"], "--cluster"),
     ([*GKE, "--accelerator=v5e-4"], "v5e-8"), ([*GKE, "--docker_image=a b"], "--docker_image"),
     ([*GKE, "--extras=tpu;ls"], "--extras"), ([*GKE, "--slices=0"], "--slices"),
@@ -58,7 +68,8 @@ def test_a_mistake_is_one_sentence_and_prints_no_command():
 
 
 @pytest.mark.parametrize("argv, binary, how", [
-    ([*TPU, "--steps=run"], "gcloud", "cloud.google.com/sdk"), (GKE, "xpk", "pip install xpk"),
+    ([*TPU, "--steps=run"], "gcloud", "cloud.google.com/sdk"), (GKE, "xpk", "pip install 'xpk>=0.15'"),
+    (SKY, "sky", "pip install 'skypilot>=0.11.2'"),
     (SLURM, "sbatch", "login node")])
 def test_a_missing_binary_is_named_with_the_way_to_get_it(cloud, argv, binary, how):
     done = cloud.launch(*argv, "--", *RUN)

@@ -26,7 +26,8 @@ INSTALLED_BY = {
     "gcloud": "install the Google Cloud CLI from https://cloud.google.com/sdk/docs/install",
     "git": "install git",
     "kubectl": "gcloud components install kubectl",
-    "xpk": "pip install xpk",
+    "xpk": "pip install 'xpk>=0.15'",  # the first one with all slices of accelerators.py and --restart-on-exit-codes
+    "sky": "pip install 'skypilot>=0.11.2'",  # the first one with recover_on_exit_codes
     "sbatch": "run this on a login node of a SLURM cluster",
     "scancel": "run this on a login node of a SLURM cluster",
     "tail": "install coreutils",

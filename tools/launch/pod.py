@@ -25,6 +25,7 @@ class Pod(NamedTuple):
     queued: bool
     options: tuple[str, ...]  # of the create command: capacity, and options of the user
     place: tuple[str, ...]  # --zone and --project
+    flex: bool = False  # whether the options ask for flex-start
     poll: float = 30.0  # seconds between two checks of the state
 
     def _gcloud(self, group: str, verb: str, *rest: str, track: tuple[str, ...] = ()) -> list[str]:
@@ -38,6 +39,7 @@ class Pod(NamedTuple):
         shape, track = [f"--accelerator-type={self.part.accelerator_type}"], ()
         if self.part.topology:  # the --type of released gcloud commands stops at v4
             shape = [f"--type={self.part.of.cloud}", f"--topology={self.part.topology}"]
+        if self.part.topology or self.flex:  # --provisioning-model is no option of the released command
             track = ("alpha",)
         if not self.queued:
             nodes = [f"--version={self.runtime}"]

@@ -33,14 +33,18 @@ from tools.launch import accelerators, common, remote, shell
 from tools.launch import pod as pods
 
 STEPS = ("create", "install", "run", "logs", "delete")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LONGEST = 7  # days of flex-start: docs.cloud.google.com/tpu/docs/request-using-flex-start
 
 _ACCELERATOR = flags.DEFINE_string("accelerator", None, "The slice: v5e-16, v6e-8, v5p-32, v5p:4x4x8.")
 _SLICES = flags.DEFINE_integer("slices", 1, "The number of slices, joined over the data centre network.")
 _ZONE = flags.DEFINE_string("zone", None, "A zone that has such TPUs and quota for them.")
 _PROJECT = flags.DEFINE_string("project", None, "The Google Cloud project.")
 _RUNTIME = flags.DEFINE_string("runtime_version", "", "The TPU software version; empty is the default of the generation.")
-_CAPACITY = flags.DEFINE_enum("capacity", "on_demand", ["on_demand", "spot", "reserved"],
-                              "How the slice is paid for; a spot slice may be preempted.")
+_CAPACITY = flags.DEFINE_enum("capacity", "on_demand", ["on_demand", "spot", "reserved", "flex_start"],
+                              "How the slice is paid for. A spot slice may be preempted; one of flex-start waits in the "
+                              "queue until it is there for all of --max_run_duration, and is gone after it.")
+_DURATION = flags.DEFINE_string("max_run_duration", "", "How long a slice of flex-start runs, at most seven days: 10h.")
 _QUEUE = flags.DEFINE_bool("queue", True, "Wait for the slice in the queue, as a queued resource.")
 _CREATE_OPTIONS = flags.DEFINE_multi_string("create_option", [], "Another option of gcloud's create.")
 _SOURCE = flags.DEFINE_string("source", ".", "A checkout of this package, or https://.../repo.git@branch.")
@@ -60,14 +64,33 @@ def pod_from_flags() -> pods.Pod:
         raise common.LaunchError(f"--slices={_SLICES.value} is too few; write 1 or more")
     if _SLICES.value > 1 and not _QUEUE.value:
         raise common.LaunchError(f"--slices={_SLICES.value} needs a queued resource; leave out --noqueue")
-    capacity = [] if _CAPACITY.value == "on_demand" else [f"--{_CAPACITY.value}"]
     return pods.Pod(
         name=common.check_name(common.NAME.value), part=part, slices=_SLICES.value,
         runtime=accelerators.check_runtime(part, _RUNTIME.value), queued=_QUEUE.value,
-        options=(*capacity, *common.check_options("create_option", _CREATE_OPTIONS.value)),
+        flex=_CAPACITY.value == "flex_start",
+        options=(*capacity(), *common.check_options("create_option", _CREATE_OPTIONS.value)),
         place=(f"--zone={common.check_zone(_ZONE.value)}",
                f"--project={common.check_project(_PROJECT.value)}"),
         poll=_POLL.value)
+
+
+def capacity() -> list[str]:
+    """The options of gcloud that say how the slice is paid for."""
+    flex = _CAPACITY.value == "flex_start"
+    if _DURATION.value and not flex:
+        raise common.LaunchError(f"--max_run_duration={_DURATION.value} needs --capacity=flex_start; other slices run "
+                                 "until they are deleted or preempted")
+    if not flex:
+        return [] if _CAPACITY.value == "on_demand" else [f"--{_CAPACITY.value}"]
+    if not _QUEUE.value:
+        raise common.LaunchError("--capacity=flex_start waits in the queue; leave out --noqueue")
+    if not _DURATION.value:
+        raise common.LaunchError("--capacity=flex_start needs --max_run_duration, such as 10h")
+    duration = common.matches("--max_run_duration", _DURATION.value, r"[1-9]\d{0,4}[smhd]", "10h")
+    if int(duration[:-1]) * SECONDS[duration[-1]] > LONGEST * SECONDS["d"]:
+        raise common.LaunchError(f"--max_run_duration={duration} is too long: flex-start gives a slice for at most "
+                                 f"{LONGEST} days; write 7d, and the launcher asks for another slice when it is over")
+    return ["--provisioning-model=flex-start", f"--max-run-duration={duration}"]
 
 
 def run_everywhere(argv: list[str]) -> int:

@@ -52,6 +52,18 @@ def loss_and_grads(family, params, batch, key):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def loss_of(family, params, batch, key):
+    return family.loss(params, batch, key)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_chances(family, params, tokens, masked):
+    """Of every token at every position, where those marked in `masked` are hidden."""
+    module = family.module(params)
+    return jax.nn.log_softmax(module.logits(module.read(tokens, masked)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(family, params, batch, key):
     return family.evaluate(params, batch, key)
 
@@ -61,7 +73,8 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
         assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("names", ["default", "layernorm learned gelu", "no_qk_norm tied remat unrolled", "bfloat16"])
+@pytest.mark.parametrize("names", ["default", "no_qk_norm tied remat unrolled", *(
+    pytest.param(names, marks=pytest.mark.slow) for names in ("layernorm learned gelu", "bfloat16"))])
 def test_every_position_sees_every_token_that_is_not_masked_and_no_masked_one(names):
     """By the gradient of logits by the table, of which each token here has a row of its own."""
     family = variant(names)
@@ -81,7 +94,8 @@ def test_every_position_sees_every_token_that_is_not_masked_and_no_masked_one(na
     assert (depends[:, 1:13] == want[None]).all() and not depends[:, [0, *range(13, 31)]].any()
 
 
-@pytest.mark.parametrize("names", ["default", "tied learned", "bfloat16"])
+@pytest.mark.parametrize("names", ["tied learned", *(
+    pytest.param(names, marks=pytest.mark.slow) for names in ("default", "bfloat16"))])
 def test_a_masked_token_changes_no_prediction_at_all(names):
     family = variant(names)
     module, places = family.module(random_params(family)), jnp.array([[3, 7]])
@@ -116,13 +130,16 @@ def test_the_shares_of_masks_are_those_of_the_recipe(mask, replace, words, maske
 def test_training_draws_other_masks_for_every_key_and_bert_differs_from_all():
     half = dataclasses.replace(SMALL, mask=0.5)
     params, batch = random_params(SMALL), batch_of(SMALL, 4)
-    losses = {float(loss_and_grads(family, params, batch, jax.random.key(seed))[0])
+    losses = {float(loss_of(family, params, batch, jax.random.key(seed)))
               for family in (half, dataclasses.replace(half, replace="all")) for seed in (0, 1)}
     assert len(losses) == 4
 
 
-@pytest.mark.parametrize("names", ["unrolled", "remat", "blocks"])
-@pytest.mark.parametrize("family", [SMALL, CLASSES], ids=["text", "labelled"])
+@pytest.mark.parametrize("family,names", [
+    pytest.param(family, names, id=f"{kind}-{names}", marks=[] if quick else [pytest.mark.slow])
+    for kind, family, names, quick in (
+        ("text", SMALL, "unrolled blocks", True), ("labelled", CLASSES, "remat", True), ("text", SMALL, "unrolled", False),
+        ("text", SMALL, "remat", False), ("text", SMALL, "blocks", False), ("labelled", CLASSES, "unrolled", False))])
 def test_ways_to_run_are_the_same_function(family, names):
     params, batch, key = random_params(family), batch_of(family, 4), jax.random.key(2)
     assert_same(loss_and_grads(variant(names, family), params, batch, key), loss_and_grads(family, params, batch, key))
@@ -162,27 +179,33 @@ def test_evaluation_is_deterministic_paired_and_independent_of_batches_and_of_ho
     for other in (variant("all"), dataclasses.replace(SMALL, mask=0.5, dropout=0.5)):
         assert_same(evaluate(other, params, batch, key), whole, rtol=0, atol=0)
     places = chosen_places(key, batch["example"], SMALL.length, EVALUATED)
-    targets = jnp.take_along_axis(batch["tokens"][:, 1:], places, 1)
-    module = SMALL.module(params)
-    chances = jax.nn.log_softmax(module.logits(module.read_at(batch["tokens"][:, 1:], places)))
-    nats = -jnp.take_along_axis(chances, targets[..., None], -1)[..., 0].sum(-1)
+    targets = np.take_along_axis(np.asarray(batch["tokens"][:, 1:]), np.asarray(places), 1)
+
+    @jax.jit
+    def chances_at(params):
+        module = SMALL.module(params)
+        return jax.nn.log_softmax(module.logits(module.read_at(batch["tokens"][:, 1:], places)))
+
+    nats = -np.take_along_axis(np.asarray(chances_at(params)), targets[..., None], -1)[..., 0].sum(-1)
     assert_allclose(whole["loss"].over, nats / places.shape[1], rtol=1e-4)
     assert_allclose(whole["bits_per_byte"].over, nats / math.log(2), rtol=1e-4)
-    assert_allclose(whole["bits_per_byte"].under, jnp.take_along_axis(batch["bytes"], places, 1).sum(-1))
+    assert_allclose(whole["bits_per_byte"].under,
+                    np.take_along_axis(np.asarray(batch["bytes"]), np.asarray(places), 1).sum(-1))
     assert set(means(whole)) == {f"{name}{end}" for name in ("loss", "accuracy", "bits_per_byte") for end in ("", "_se")}
     assert "bits_per_byte" not in evaluate(SMALL, params, {k: batch[k] for k in ("tokens", "example")}, key)
 
 
 def test_the_exact_pseudo_likelihood_masks_each_token_alone():
     family, params = SMALL, random_params(SMALL)
-    batch, module = batch_of(family, 4), family.module(params)
+    batch = batch_of(family, 4)
     found = jax.jit(family.examine)(params, batch, jax.random.key(0))
-    tokens = batch["tokens"][:EXAMINED, 1:]
+    tokens = np.asarray(batch["tokens"][:EXAMINED, 1:])
     wanted = []
     for place in range(family.length):
-        masked = jnp.zeros(tokens.shape, bool).at[:, place].set(True)
-        chances = jax.nn.log_softmax(module.logits(module.read(tokens, masked)))[:, place]
-        wanted.append(-jnp.take_along_axis(chances, tokens[:, place, None], 1)[:, 0])
+        masked = np.zeros(tokens.shape, bool)
+        masked[:, place] = True
+        chances = np.asarray(log_chances(family, params, tokens, masked))[:, place]
+        wanted.append(-np.take_along_axis(chances, tokens[:, place, None], 1)[:, 0])
     nats = np.stack(wanted).sum(0)
     assert_allclose(found["pseudo_bits_per_byte"].over, nats / math.log(2), rtol=1e-4)
     assert_allclose(found["pseudo_bits_per_byte"].under, [family.length] * EXAMINED)
@@ -193,13 +216,14 @@ def test_the_exact_pseudo_likelihood_masks_each_token_alone():
 def test_dropout_depends_on_the_key_and_the_example_and_is_off_in_evaluation():
     family = dataclasses.replace(CLASSES, dropout=0.3)
     params, batch, key = random_params(family), batch_of(family, 2), jax.random.key(0)
-    losses = [float(loss_and_grads(family, params, b, k)[0]) for b, k in (
+    losses = [float(loss_of(family, params, b, k)) for b, k in (
         (batch, key), (batch, key), (batch, jax.random.key(1)), ({**batch, "example": jnp.array([5, 6])}, key))]
     assert losses[0] == losses[1] and len(set(losses)) == 3
     assert_same(evaluate(family, params, batch, key), evaluate(CLASSES, params, batch, key), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", [SMALL, CLASSES, variant("tied"), variant("tied", CLASSES), variant("first", CLASSES)])
+@pytest.mark.parametrize("family", [SMALL, CLASSES, variant("tied"), *(
+    pytest.param(variant(name, CLASSES), marks=pytest.mark.slow) for name in ("tied", "first"))])
 def test_the_first_loss_is_that_of_a_uniform_guess(family):
     family = dataclasses.replace(family, width=128, heads=None, head_dim=None, mlp=None)
     loss, _ = jax.jit(lambda key: family.loss(family.init(key), batch_of(family, 32), key))(jax.random.key(0))

@@ -10,8 +10,11 @@ import shutil
 import tempfile
 
 # Most of a test's time is compilation, and three quarters of that are optimisation by LLVM and by the emitters
-# of fusions; the graph that XLA chooses stays the same. `test_study.py` runs with all that users' programs get.
-CHEAP = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}
+# of fusions; the graph that XLA chooses stays the same. LLVM gets each program as one module, since a third of the rest
+# went into cutting programs as small as those of tests into parts to compile in parallel. `test_study.py` runs with all
+# that users' programs get.
+CHEAP = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false",
+         "xla_cpu_parallel_codegen_split_count": "1"}
 
 
 def known(flag):

@@ -90,10 +90,23 @@ def by_axis(sizes: dict[str, float]) -> dict[str, float]:
 def activations(family, params, batch):
     """[(name of the last axis, array)] of a forward pass of every network of a family, its layers unrolled."""
     batch = {**batch, "example": jnp.arange(BATCH), "step": jnp.zeros(BATCH, jnp.int32)}
-    recording, key = Recording(), jax.random.key(5)
-    with sharding.placed(recording), jax.disable_jit():
-        outputs = _forward(family, params, batch, key)
-    return [(name, np.asarray(x, np.float32)) for name, x in (*recording.found, *outputs)]
+    forward, names = _recorded(family)
+    return [(name, np.asarray(x, np.float32)) for x, name in zip(forward(params, batch), names)]
+
+
+@functools.lru_cache(maxsize=2)
+def _recorded(family):
+    """(a compiled function of parameters and a batch that returns all activations, their names once it was called)."""
+    names = []
+
+    def forward(params, batch):
+        recording = Recording()
+        with sharding.placed(recording), jax.disable_jit():  # within a program this unrolls its loops, and no more
+            outputs = _forward(family, params, batch, jax.random.key(5))
+        found = [*recording.found, *outputs]
+        names[:] = [name for name, _ in found]
+        return [x for _, x in found]
+    return jax.jit(forward), names
 
 
 def _forward(family, params, batch, key):

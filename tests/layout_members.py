@@ -26,5 +26,5 @@ def member(name, layout):
 
 def language_model(layout, batch):
     """A Transformer whose sizes make the traffic of each layout easy to tell."""
-    family = families.find("transformer").ladder(1e5, length=24, vocab=64, scan=False)
+    family = families.find("transformer").ladder(1e5, layers=2, length=24, vocab=64, scan=False)
     return experiments.Experiment(family=family, layout=layout).replace({"data.length": 24, "data.batch": batch})

@@ -73,9 +73,9 @@ def test_recurrences_and_transformers_meet_at_equal_parameters_and_at_equal_flop
 
 def test_nats_of_tokens_are_those_of_the_evaluation():
     made = family_of("hmm").ladder(1e3, length=12, vocab=16)
-    run = type("Run", (), {"family": made, "params": made.init(jax.random.key(0))})
+    run = type("Run", (), {"family": made, "params": jax.jit(made.init)(jax.random.key(0))})
     tokens = np.random.default_rng(0).integers(0, 16, (5, 13))
-    found = made.evaluate(run.params, {"tokens": tokens}, jax.random.key(0))
+    found = jax.jit(made.evaluate)(run.params, {"tokens": tokens}, jax.random.key(0))
     np.testing.assert_allclose(_scores.token_nats(run, tokens, together=3).mean(-1), found["loss"].over, rtol=1e-5)
 
 

@@ -207,11 +207,11 @@ def test_exact_matches_need_every_byte_of_a_span():
 
 def test_scores_of_tokens_are_those_of_the_evaluation_in_any_number():
     family = family_of("transformer").ladder(5e3, length=12, vocab=16)
-    params = family.init(jax.random.key(0))
+    params = jax.jit(family.init)(jax.random.key(0))
     run = type("Run", (), {"family": family, "params": params})
     tokens = np.random.default_rng(0).integers(0, 16, (5, 13))
     nats, right = _scores.token_scores(run, tokens, together=3)
-    found = family.evaluate(params, {"tokens": tokens}, jax.random.key(0))
+    found = jax.jit(family.evaluate)(params, {"tokens": tokens}, jax.random.key(0))
     np.testing.assert_allclose(nats.mean(-1), found["loss"].over, rtol=1e-5)
     np.testing.assert_allclose(right.mean(-1), found["accuracy"].over, rtol=1e-6)
 

@@ -14,19 +14,30 @@ from scaling.training.step import TRUNK
 SHARE = {"run": 8, "fsdp": 4, "tensor": 2, "fsdp_tensor": 4, "sequence": 4}  # devices that share the state
 STEPS = 20
 ONE = {}  # the result of one device, by family
+PROGRAMS = {}
+
+
+def program_of(e, runs, mesh, devices=None):
+    """A program that tests share, on all devices or on the first ones."""
+    key = e, runs, mesh, devices
+    if key not in PROGRAMS:
+        source = ExampleSource(e.family, e.data.batch)
+        PROGRAMS[key] = Program(e, source, runs, mesh, 32, devices and jax.devices()[:devices])
+    return PROGRAMS[key]
 
 
 def trained(e, runs, mesh, devices=None):
     """({player's loss: values [runs, STEPS]}, the last state)."""
-    program = Program(e, ExampleSource(e.family, e.data.batch), runs, mesh, 32, devices)
+    program = program_of(e, runs, mesh, devices)
     pack = [e.replace({"seed": seed}) for seed in range(runs)]
     state, metrics = program.advance(program.init(pack), pack, [TRUNK] * runs, STEPS)
     return {k: np.asarray(v)[:, :STEPS] for k, v in metrics.items() if k.endswith("loss")}, state
 
 
-# What a layout does follows from the names of axes, which layouts.txt holds for all families. So one family has all
-# layouts, and one of two texts has the one that divides most. test_evaluation.py has images.
-FAST = [*(("transformer", layout) for layout in MESHES if layout != "replicated"), ("seq2seq", "fsdp_tensor")]
+# What a layout does follows from the names of axes, which layouts.txt holds for all families. So one family has all layouts
+# but those that are parts of another, and one of two texts has the one that divides most. test_evaluation.py has images.
+FAST = [*(("transformer", layout) for layout in MESHES if layout not in ("replicated", "tensor")),
+        ("seq2seq", "fsdp_tensor")]
 CASES = [pytest.param(name, layout, id=f"{name}-{layout}", marks=[] if (name, layout) in FAST else [pytest.mark.slow])
          for name in FAMILIES for layout in MESHES]
 
@@ -37,7 +48,7 @@ def test_eight_devices_equal_one(name, layout):
     e = member(name, layout)
     many, state = trained(e, 8 if layout == "run" else 1, MESHES[layout])
     if e.family not in ONE:
-        ONE[e.family] = trained(e.replace({"layout": "data"}), 1, "", jax.devices()[:1])
+        ONE[e.family] = trained(e.replace({"layout": "data"}), 1, "", 1)
     one, alone = ONE[e.family]
     for player, losses in one.items():  # a two-player game amplifies rounding errors
         np.testing.assert_allclose(many[player][:1], losses, rtol=1e-4 if name == "gan" else 5e-6)
@@ -66,8 +77,7 @@ def test_sums_of_gradients_on_each_device_equal_those_of_whole_batches(layout):
 def test_runs_resume_under_another_layout_and_on_other_devices(tmp_path, name):
     def program(layout, devices=None):
         e = member(name, layout)
-        mesh = MESHES[layout] if devices is None else ""
-        return e, Program(e, ExampleSource(e.family, e.data.batch), 1, mesh, 8, devices and jax.devices()[:devices])
+        return e, program_of(e, 1, MESHES[layout] if devices is None else "", devices)
 
     def losses(e, run, state, steps):
         state, metrics = run.advance(state, [e], [TRUNK], steps)

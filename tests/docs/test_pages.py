@@ -48,43 +48,59 @@ def commands(page):
             words = argv[stop:]
 
 
-# Each command line is parsed in a process of its own, because two commands may define flags of the same name.
+# Each module is imported in a process of its own, because two commands may define flags of the same name, and each command
+# line is parsed in a child of that process.
 PARSE = """
 import importlib, json, os, pathlib, sys
 from absl import app, flags
 from tools._reference_commands import LOADED
-for name in LOADED:
-    importlib.import_module(name)
-for module, argv, exported in json.load(sys.stdin):
+
+def in_a_child(task, *about):
     if os.fork():
         if os.wait()[1]:
-            print("refused:", module, argv, flush=True)
-        continue
-    os.environ |= exported
-    path = pathlib.Path(*module.split("."))
-    module = f"{module}.__main__" if path.is_dir() else module
-    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    if "import argparse" in source:
-        assert all(f'"{word.partition("=")[0]}"' in source for word in argv if word.startswith("--")), argv
+            print("refused:", *about, flush=True)
+    else:
+        task()
         os._exit(0)
-    sys.argv = [module, *argv]
-    importlib.import_module(module)
-    app.define_help_flags()
-    if module.startswith("experiments."):
+
+def parse(name, argv, exported):
+    os.environ |= exported
+    sys.argv = [name, *argv]
+    if name.startswith("experiments."):
         from experiments import _environment
         _environment.insert(sys.argv)
     left = flags.FLAGS(sys.argv)
     assert len(left) == 1, left
-    os._exit(0)
+
+def parse_all(module, lines):
+    path = pathlib.Path(*module.split("."))
+    name = f"{module}.__main__" if path.is_dir() else module
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    if "import argparse" in source:
+        for argv, _ in lines:
+            assert all(f'"{word.partition("=")[0]}"' in source for word in argv if word.startswith("--")), argv
+        return
+    sys.argv = [name]
+    importlib.import_module(name)
+    app.define_help_flags()
+    for argv, exported in lines:
+        in_a_child(lambda: parse(name, argv, exported), module, argv)
+
+for name in LOADED:
+    importlib.import_module(name)
+for module, lines in json.load(sys.stdin).items():
+    in_a_child(lambda: parse_all(module, lines), module)
 """
 
 
 def test_the_flags_of_every_command_exist():
-    found = [(module, argv, exported) for page in PAGES for module, argv, exported in commands(page)
-             if module.split(".")[0] in ("experiments", "tools") and not module.startswith("tools.launch")]
-    for _, argv, _ in found:  # these configs would be written by an earlier command, or by the reader
-        argv[:] = ["--config=configs/quickstart.py" if TO_COME.fullmatch(word) else word
-                   for word in argv if word != "--help"]
+    found = {}  # {module: [(arguments, variables)]}
+    for page in PAGES:
+        for module, argv, exported in commands(page):
+            if module.split(".")[0] in ("experiments", "tools") and not module.startswith("tools.launch"):
+                # These configs would be written by an earlier command, or by the reader.
+                found.setdefault(module, []).append((["--config=configs/quickstart.py" if TO_COME.fullmatch(word) else word
+                                                      for word in argv if word != "--help"], exported))
     done = subprocess.run([sys.executable, "-c", PARSE], input=json.dumps(found), cwd=ROOT, text=True, capture_output=True,
                           env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr

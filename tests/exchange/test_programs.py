@@ -44,12 +44,12 @@ def test_a_decoder_gives_its_logits_for_any_batch_and_length_as_the_readme_in_th
 def test_a_family_without_logits_gives_the_loss_of_each_example(tmp_path):
     experiment = tiny("ngram")
     family = experiment.family
-    params = family.init(jax.random.key(0))
+    params = jax.jit(family.init)(jax.random.key(0))
     made = exchange.export(held_run(family, params, experiment.data), tmp_path, "stablehlo")
     assert made["computes"].startswith("the loss of each example")
     program, stored = read(tmp_path)
     given = family.example_batch(3, jax.random.key(1)) | {"example": jnp.arange(3, dtype=jnp.int32)}
-    own = family.evaluate(params, given, jax.random.key(0))["loss"]
+    own = jax.jit(family.evaluate)(params, given, jax.random.key(0))["loss"]
     np.testing.assert_allclose(program.call(stored, given), own.over / own.under, atol=1e-5)
     assert files.read_json(tmp_path / "config.json")["inputs"]["tokens"] == {"shape": ["b", "17"], "dtype": "int32"}
 

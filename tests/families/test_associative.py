@@ -24,7 +24,7 @@ def test_embeddings_are_fixed_unit_vectors_that_are_almost_orthogonal():
 def test_the_first_loss_is_that_of_a_uniform_guess_and_the_loss_is_convex():
     family = Associative(vocab=50, answers=8, width=16)
     batch = {"tokens": jnp.stack([jnp.arange(40) + 8, jnp.arange(40) % 8], -1)}
-    start = family.init(jax.random.key(0))
+    start = jax.jit(family.init)(jax.random.key(0))
     loss = jax.jit(lambda params: family.loss(params, batch, None)[0])
     assert abs(float(loss(start)) - np.log(8)) < 0.02
     ends = [jax.tree.map(lambda x, i=i: x + jax.random.normal(jax.random.key(i), x.shape), start) for i in (1, 2)]

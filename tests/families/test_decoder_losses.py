@@ -22,12 +22,18 @@ DROPPED = dataclasses.replace(SMALL, dropout=0.4)
 def params():
     """Parameters without special values, so that every branch writes something."""
     leaves, treedef = jax.tree.flatten(jax.jit(SMALL.init)(jax.random.key(0)))
-    return jax.tree.unflatten(treedef, [x + 0.2 * jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape)
-                                        for i, x in enumerate(leaves)])
+    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, [jnp.asarray(np.asarray(x) + 0.2 * n) for x, n in zip(leaves, noise)])
+
+
+@functools.cache
+def drawn(size):
+    with jax.ensure_compile_time_eval():  # also where a test is traced
+        return SMALL.example_batch(size, jax.random.key(1))
 
 
 def batch_of(size=4):
-    return SMALL.example_batch(size, jax.random.key(1)) | {"example": jnp.arange(size)}
+    return drawn(size) | {"example": jnp.arange(size)}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -38,6 +44,11 @@ def loss_and_grads(family, params, batch, key):
 @functools.partial(jax.jit, static_argnums=0)
 def evaluated(family, batch):
     return family.evaluate(params(), batch, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(family, tokens):
+    return family.logits(params(), tokens)
 
 
 def assert_same(a, b, **tolerance):
@@ -82,23 +93,31 @@ def test_no_dropout_is_the_program_without_randomness(how):
 def test_dropout_keeps_the_mean_of_what_is_written():
     """Where the branches write nothing, what leaves the last layer is what the embeddings wrote."""
     family = dataclasses.replace(DROPPED, layers=1)
-    module = family.module(jax.jit(family.init)(jax.random.key(0)))
     tokens, examples = batch_of(2)["tokens"][:, :-1], jnp.arange(2)
-    module.layers.attention.out.weight[...] *= 0  # the two branches write nothing: the embeddings are left
-    module.layers.mlp.down.weight[...] *= 0
-    keys = jax.random.split(jax.random.key(5), 4000)
-    found = jax.lax.map(lambda key: module.hidden(tokens, (key, examples)), keys, batch_size=400)
-    whole = module.hidden(tokens)
+
+    @jax.jit
+    def hidden(keys):
+        module = family.module(family.init(jax.random.key(0)))
+        module.layers.attention.out.weight[...] *= 0  # the two branches write nothing: the embeddings are left
+        module.layers.mlp.down.weight[...] *= 0
+        found = jax.lax.map(lambda key: module.hidden(tokens, (key, examples)), keys, batch_size=400)
+        return found, module.hidden(tokens)
+    found, whole = hidden(jax.random.split(jax.random.key(5), 4000))
     assert_allclose(found.mean(0), whole, atol=5 * 0.82 * float(jnp.abs(whole).max()) / 4000**0.5)
     assert set(np.unique(np.round(np.asarray(found[:20]) / np.asarray(whole), 3))) == {0.0, np.float32(1.667)}
 
 
 def test_every_branch_and_the_embedding_have_masks_of_their_own(monkeypatch):
     keys, plain = [], nn.dropout
-    monkeypatch.setattr(nn, "dropout", lambda x, rate, key, examples: keys.append(key) or plain(x, rate, key, examples))
-    with jax.disable_jit():
-        DROPPED.loss(params(), batch_of(2), jax.random.key(0))
-    assert len(np.unique(np.stack([jax.random.key_data(key) for key in keys]), axis=0)) == 1 + 2 * SMALL.layers
+
+    def noted(x, rate, key, examples):
+        jax.debug.callback(keys.append, jax.random.key_data(key))
+        return plain(x, rate, key, examples)
+
+    monkeypatch.setattr(nn, "dropout", noted)
+    jax.jit(lambda key: DROPPED.loss(params(), batch_of(2), key)[0])(jax.random.key(0)).block_until_ready()
+    jax.effects_barrier()
+    assert len(np.unique(np.stack(keys), axis=0)) == len(keys) == 1 + 2 * SMALL.layers
 
 
 # --------------------------------------------------------------------------------- z-loss and capped logits
@@ -107,7 +126,7 @@ def test_every_branch_and_the_embedding_have_masks_of_their_own(monkeypatch):
 @pytest.mark.parametrize("way", ["whole", pytest.param("blocks", marks=pytest.mark.slow)])
 def test_the_z_loss_is_differentiated_and_not_reported(way):
     plain, penalised = (dataclasses.replace(SMALL, cross_entropy=way, z_loss=z) for z in (0.0, 0.3))
-    log_sums = jax.nn.logsumexp(SMALL.logits(params(), batch_of()["tokens"][:, :-1]), axis=-1)
+    log_sums = jax.nn.logsumexp(logits_of(SMALL, batch_of()["tokens"][:, :-1]), axis=-1)
     (loss, metrics), _ = loss_and_grads(plain, params(), batch_of(), None)
     (total, found), grads = loss_and_grads(penalised, params(), batch_of(), None)
     assert set(metrics) == {"loss"} and set(found) == {"loss", "z_loss"}
@@ -123,10 +142,12 @@ def test_the_z_loss_is_differentiated_and_not_reported(way):
 
 
 def test_training_reports_the_loss_without_its_penalties():
+    of_family = tiny("transformer").replace({"family": SMALL})
+    state = jax.jit(lambda: init_state(of_family))()  # the same with a z-loss
+
     def step(family):
-        e = tiny("transformer").replace({"family": family})
-        state = jax.jit(lambda: init_state(e))()
-        return jax.jit(lambda s: train_step(e, TRUNK, s, family.example_batch(8, jax.random.key(2))))(state)
+        e = of_family.replace({"family": family})
+        return jax.jit(lambda s: train_step(e, TRUNK, s, batch_of(8)))(state)
 
     (plain, metrics), (moved, found) = (step(dataclasses.replace(SMALL, z_loss=z)) for z in (0.0, 0.5))
     assert_allclose(found["loss"], metrics["loss"], rtol=1e-6)
@@ -134,12 +155,15 @@ def test_training_reports_the_loss_without_its_penalties():
     assert any(bool((a != b).any()) for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(moved.params)))
 
 
-@pytest.mark.parametrize("changes", [{"logit_cap": 1.5}, {"logit_cap": 2.0, "z_loss": 0.2, "logit_scale": 0.5},
-                                     {"z_loss": 0.2, "tied": True}], ids=str)
+CAPPED = {"logit_cap": 2.0, "z_loss": 0.2, "logit_scale": 0.5}
+
+
+@pytest.mark.parametrize("changes", [CAPPED | {"tied": True}, *(pytest.param(some, marks=pytest.mark.slow) for some in (
+    {"logit_cap": 1.5}, CAPPED, {"z_loss": 0.2, "tied": True}))], ids=str)
 def test_blocks_of_the_vocabulary_give_the_same_loss_and_gradients(changes):
     family = dataclasses.replace(SMALL, **changes)
-    start = jax.tree.map(lambda x: x + 0.2 * jnp.sin(7.0 * jnp.arange(x.size)).reshape(x.shape),
-                         family.init(jax.random.key(0)))
+    start = jax.tree.map(lambda x: x + 0.2 * np.sin(7.0 * np.arange(x.size, dtype=np.float32)).reshape(x.shape),
+                         jax.jit(family.init)(jax.random.key(0)))
     ways = [dataclasses.replace(family, cross_entropy=way) for way in ("whole", "blocks")]
     one, other = (loss_and_grads(f, start, batch_of(), None) for f in ways)
     assert_same(one, other, rtol=1e-4, atol=1e-5)
@@ -149,7 +173,7 @@ def test_blocks_of_the_vocabulary_give_the_same_loss_and_gradients(changes):
 
 def test_capped_logits_stay_below_the_cap_and_small_ones_stay_as_they_are():
     tokens = batch_of()["tokens"][:, :-1]
-    plain, close, wide = (dataclasses.replace(SMALL, logit_cap=cap).logits(params(), tokens) for cap in (0.0, 0.5, 1e4))
+    plain, close, wide = (logits_of(dataclasses.replace(SMALL, logit_cap=cap), tokens) for cap in (0.0, 0.5, 1e4))
     assert float(jnp.abs(plain).max()) > 0.5 > float(jnp.abs(close).max())
     assert_allclose(close, 0.5 * np.tanh(np.asarray(plain) / 0.5), rtol=1e-5, atol=1e-6)
     assert_allclose(wide, plain, rtol=1e-4, atol=1e-5)

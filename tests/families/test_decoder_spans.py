@@ -25,8 +25,8 @@ PACKED = np.array([[5, 6, 0, 7, 8, 9, 1, 2, 0, 0, 3, 4, 5, 6, 7, 8],
 @functools.cache
 def params(family):
     leaves, treedef = jax.tree.flatten(jax.jit(family.init)(jax.random.key(0)))
-    return jax.tree.unflatten(treedef, [x + 0.3 * jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape)
-                                        for i, x in enumerate(leaves)])
+    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, [jnp.asarray(np.asarray(x) + 0.3 * n) for x, n in zip(leaves, noise)])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -49,8 +49,15 @@ def dependence(family, params, tokens):
 # --------------------------------------------------------------------------------------------- window
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("window,layers", [(1, 2), (3, 1), (3, 2), (15, 1), (16, 1)])
+def slow(changes):
+    """A case whose parts other cases have."""
+    return pytest.param(changes, marks=pytest.mark.slow)
+
+
+# Every way to compute attention has one window, and one way has those at the edges too.
+@pytest.mark.parametrize("way,window,layers", [
+    pytest.param(way, *case, marks=[] if case == (3, 2) or way == "cpu" and fast else [pytest.mark.slow])
+    for way in WAYS for case, fast in (((1, 2), True), ((3, 1), False), ((3, 2), True), ((15, 1), True), ((16, 1), False))])
 def test_a_token_sees_the_last_tokens_of_every_layer_and_no_older_one(way, window, layers):
     family = dataclasses.replace(SMALL, window=window, layers=layers, **WAYS[way])
     places = np.arange(SMALL.length)
@@ -74,7 +81,7 @@ def test_blocks_of_queries_on_cpu_equal_the_library_with_a_window(window):
     assert found[0][0] != found[2][0]
 
 
-@pytest.mark.parametrize("window", [1, 4, 16, 40])
+@pytest.mark.parametrize("window", [slow(1), 4, slow(16), slow(40)])
 def test_a_cache_gives_the_logits_of_the_whole_text(window):
     family = dataclasses.replace(SMALL, window=window, length=32)
     assert_cached(family, np.random.default_rng(1).integers(1, 31, (2, 20)))
@@ -120,7 +127,8 @@ def pieces(row):
     return [(start, stop) for start, stop in zip([0, *ends], ends) if start < stop]
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": "xla"}, {"positions": "learned"}, {"window": 3}], ids=str)
+@pytest.mark.parametrize("changes", [{"attention": "xla"}, {"positions": "learned", "window": 3}, slow({}), slow(
+    {"positions": "learned"}), slow({"window": 3})], ids=str)
 def test_a_document_inside_a_window_has_the_logits_that_it_has_alone(changes):
     family = dataclasses.replace(DOCUMENTS, **changes)
     packed = logits_of(family, params(family), PACKED)
@@ -140,7 +148,7 @@ def test_places_begin_anew_after_each_token_that_ends_a_document():
     assert later.tolist() == [[4, 4, 12, 12]]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["cpu", "xla", slow("unrolled")])
 def test_gradients_do_not_cross_documents(way):
     family = dataclasses.replace(DOCUMENTS, **WAYS[way])
     for row in PACKED:
@@ -150,7 +158,8 @@ def test_gradients_do_not_cross_documents(way):
         assert np.array_equal(dependence(family, params(family), row), wanted)
 
 
-@pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"window": 3}], ids=str)
+@pytest.mark.parametrize("changes", [{"positions": "learned", "window": 3}, slow({}), slow({"positions": "learned"}),
+                                     slow({"window": 3})], ids=str)
 def test_a_cache_with_documents_gives_the_logits_of_the_whole_text(changes):
     assert_cached(dataclasses.replace(DOCUMENTS, **changes), PACKED)
 

@@ -40,11 +40,12 @@ def cases():
 CASES = cases()
 
 
+@functools.cache
 def noisy(family):
     """Parameters away from their start."""
     leaves, treedef = jax.tree.flatten(jax.jit(family.init)(jax.random.key(0)))
-    noise = [jnp.sin(7.0 * jnp.arange(x.size) + i).reshape(x.shape) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [x + 0.3 * n for x, n in zip(leaves, noise)])
+    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, [jnp.asarray(np.asarray(x) + 0.3 * n) for x, n in zip(leaves, noise)])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -164,7 +164,8 @@ def test_wrong_fields_are_refused_by_name(field, value):
 # ---- training
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", [pytest.param(body, marks=[pytest.mark.slow] if body == "conv" else [])  # as dcgan
+                                  for body in BODIES])
 def test_the_players_of_every_body_learn_from_each_other(body):
     family = small(body=body)
     white = jnp.full((8, 8, 8, 1), 255, jnp.uint8)  # the one image to learn

@@ -24,7 +24,7 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11]]
 @functools.cache
 def params(family):
     """Sharper than at initialisation, so that samples depend on what came before."""
-    return jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(0)))
+    return jax.jit(lambda key: jax.tree.map(lambda x: 3 * x, family.init(key)))(jax.random.key(0))
 
 
 def continuations(family=FAMILY, prompts=PROMPTS, max_tokens=12, **options):
@@ -70,8 +70,14 @@ def test_every_family_that_continues_text_is_here():
     assert {type(family) for family in VARIANTS.values()} == able
 
 
-@pytest.mark.parametrize("name,temperature", zip(VARIANTS, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
-                                                 strict=True))
+def case(name, temperature, *fast):
+    """Parameters of a test that is slow where fast variants have all parts of this one."""
+    return pytest.param(name, temperature, marks=[] if name in fast else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize("name,temperature", [
+    case(name, 0.0 if name in ("learned", "gru") else 1.0, "learned", "tied", "experts", "lstm", "minlstm", "hmm",
+         "seq2seq tied") for name in VARIANTS])
 def test_the_cache_or_the_state_changes_nothing(name, temperature):
     family = VARIANTS[name]
     want = without_cache(family, PROMPTS, 12, temperature)
@@ -80,8 +86,7 @@ def test_the_cache_or_the_state_changes_nothing(name, temperature):
 
 
 @pytest.mark.parametrize("name,temperature", [("default", 0.0), ("lstm", 0.5), *(
-    pytest.param(name, 1.0, marks=[pytest.mark.slow] if name in ("default", "tied", "experts") else []) for name in
-    [*VARIANTS][:8])])
+    case(name, 1.0, "learned", "hmm") for name in [*VARIANTS][:8])])
 def test_windows_to_judge_are_what_is_generated_after_the_same_first_tokens(name, temperature):
     family = VARIANTS[name]
     batch = {"tokens": np.arange(3 * 33, dtype=np.uint8).reshape(3, 33) % 40, "example": jnp.arange(3)}
@@ -126,7 +131,8 @@ def test_a_text_longer_than_the_context_sees_the_last_tokens_only():
                          ids=["recurrent", "hmm"])
 def test_a_state_has_no_capacity_and_remembers_what_is_longer_than_the_context(family):
     long = [[7] * 30 + [5], [9] * 30 + [5]]
-    start = [state for _, state in (family.begin(params(family), jnp.array([row]), jnp.array([31]), n) for row, n in
+    begin = jax.jit(family.begin, static_argnums=3)
+    start = [state for _, state in (begin(params(family), np.array([row]), np.array([31]), n) for row, n in
                                     zip(long, (31, 10**6)))]
     assert jax.tree.map(jnp.shape, start[0]) == jax.tree.map(jnp.shape, start[1])
     assert any(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, start)))

@@ -12,13 +12,12 @@ from numpy.testing import assert_allclose
 
 from scaling import cost
 from scaling.experiment import Labelled, Start, Text, config, from_config, taken
-from scaling.families._classes import conclude_classes
 from scaling.families._masked import bert_words, chosen_places, real_tokens
 from scaling.families.masked import EVALUATED, EXAMINED, Masked
 from scaling.fields import ConfigError
 from scaling.study.baselines import compares_with_ngrams
 from scaling.study.checks import _check_family_fields, _evaluated
-from scaling.training.evaluation import means, metrics_of
+from scaling.training.evaluation import means
 
 SMALL = Masked(vocab=31, length=12, width=16, layers=2, heads=2)
 CLASSES = dataclasses.replace(SMALL, classes=5)
@@ -52,6 +51,18 @@ def loss_and_grads(family, params, batch, key):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def loss_of(family, params, batch, key):
+    return family.loss(params, batch, key)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_chances(family, params, tokens, masked):
+    """Of every token at every position, where those marked in `masked` are hidden."""
+    module = family.module(params)
+    return jax.nn.log_softmax(module.logits(module.read(tokens, masked)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(family, params, batch, key):
     return family.evaluate(params, batch, key)
 
@@ -61,7 +72,8 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
         assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("names", ["default", "layernorm learned gelu", "no_qk_norm tied remat unrolled", "bfloat16"])
+@pytest.mark.parametrize("names", ["default", "no_qk_norm tied remat unrolled", *(
+    pytest.param(names, marks=pytest.mark.slow) for names in ("layernorm learned gelu", "bfloat16"))])
 def test_every_position_sees_every_token_that_is_not_masked_and_no_masked_one(names):
     """By the gradient of logits by the table, of which each token here has a row of its own."""
     family = variant(names)
@@ -81,7 +93,8 @@ def test_every_position_sees_every_token_that_is_not_masked_and_no_masked_one(na
     assert (depends[:, 1:13] == want[None]).all() and not depends[:, [0, *range(13, 31)]].any()
 
 
-@pytest.mark.parametrize("names", ["default", "tied learned", "bfloat16"])
+@pytest.mark.parametrize("names", ["tied learned", *(
+    pytest.param(names, marks=pytest.mark.slow) for names in ("default", "bfloat16"))])
 def test_a_masked_token_changes_no_prediction_at_all(names):
     family = variant(names)
     module, places = family.module(random_params(family)), jnp.array([[3, 7]])
@@ -116,13 +129,16 @@ def test_the_shares_of_masks_are_those_of_the_recipe(mask, replace, words, maske
 def test_training_draws_other_masks_for_every_key_and_bert_differs_from_all():
     half = dataclasses.replace(SMALL, mask=0.5)
     params, batch = random_params(SMALL), batch_of(SMALL, 4)
-    losses = {float(loss_and_grads(family, params, batch, jax.random.key(seed))[0])
+    losses = {float(loss_of(family, params, batch, jax.random.key(seed)))
               for family in (half, dataclasses.replace(half, replace="all")) for seed in (0, 1)}
     assert len(losses) == 4
 
 
-@pytest.mark.parametrize("names", ["unrolled", "remat", "blocks"])
-@pytest.mark.parametrize("family", [SMALL, CLASSES], ids=["text", "labelled"])
+@pytest.mark.parametrize("family,names", [
+    pytest.param(family, names, id=f"{kind}-{names}", marks=[] if quick else [pytest.mark.slow])
+    for kind, family, names, quick in (
+        ("text", SMALL, "unrolled blocks", True), ("labelled", CLASSES, "remat", True), ("text", SMALL, "unrolled", False),
+        ("text", SMALL, "remat", False), ("text", SMALL, "blocks", False), ("labelled", CLASSES, "unrolled", False))])
 def test_ways_to_run_are_the_same_function(family, names):
     params, batch, key = random_params(family), batch_of(family, 4), jax.random.key(2)
     assert_same(loss_and_grads(variant(names, family), params, batch, key), loss_and_grads(family, params, batch, key))
@@ -162,27 +178,33 @@ def test_evaluation_is_deterministic_paired_and_independent_of_batches_and_of_ho
     for other in (variant("all"), dataclasses.replace(SMALL, mask=0.5, dropout=0.5)):
         assert_same(evaluate(other, params, batch, key), whole, rtol=0, atol=0)
     places = chosen_places(key, batch["example"], SMALL.length, EVALUATED)
-    targets = jnp.take_along_axis(batch["tokens"][:, 1:], places, 1)
-    module = SMALL.module(params)
-    chances = jax.nn.log_softmax(module.logits(module.read_at(batch["tokens"][:, 1:], places)))
-    nats = -jnp.take_along_axis(chances, targets[..., None], -1)[..., 0].sum(-1)
+    targets = np.take_along_axis(np.asarray(batch["tokens"][:, 1:]), np.asarray(places), 1)
+
+    @jax.jit
+    def chances_at(params):
+        module = SMALL.module(params)
+        return jax.nn.log_softmax(module.logits(module.read_at(batch["tokens"][:, 1:], places)))
+
+    nats = -np.take_along_axis(np.asarray(chances_at(params)), targets[..., None], -1)[..., 0].sum(-1)
     assert_allclose(whole["loss"].over, nats / places.shape[1], rtol=1e-4)
     assert_allclose(whole["bits_per_byte"].over, nats / math.log(2), rtol=1e-4)
-    assert_allclose(whole["bits_per_byte"].under, jnp.take_along_axis(batch["bytes"], places, 1).sum(-1))
+    assert_allclose(whole["bits_per_byte"].under,
+                    np.take_along_axis(np.asarray(batch["bytes"]), np.asarray(places), 1).sum(-1))
     assert set(means(whole)) == {f"{name}{end}" for name in ("loss", "accuracy", "bits_per_byte") for end in ("", "_se")}
     assert "bits_per_byte" not in evaluate(SMALL, params, {k: batch[k] for k in ("tokens", "example")}, key)
 
 
 def test_the_exact_pseudo_likelihood_masks_each_token_alone():
     family, params = SMALL, random_params(SMALL)
-    batch, module = batch_of(family, 4), family.module(params)
+    batch = batch_of(family, 4)
     found = jax.jit(family.examine)(params, batch, jax.random.key(0))
-    tokens = batch["tokens"][:EXAMINED, 1:]
+    tokens = np.asarray(batch["tokens"][:EXAMINED, 1:])
     wanted = []
     for place in range(family.length):
-        masked = jnp.zeros(tokens.shape, bool).at[:, place].set(True)
-        chances = jax.nn.log_softmax(module.logits(module.read(tokens, masked)))[:, place]
-        wanted.append(-jnp.take_along_axis(chances, tokens[:, place, None], 1)[:, 0])
+        masked = np.zeros(tokens.shape, bool)
+        masked[:, place] = True
+        chances = np.asarray(log_chances(family, params, tokens, masked))[:, place]
+        wanted.append(-np.take_along_axis(chances, tokens[:, place, None], 1)[:, 0])
     nats = np.stack(wanted).sum(0)
     assert_allclose(found["pseudo_bits_per_byte"].over, nats / math.log(2), rtol=1e-4)
     assert_allclose(found["pseudo_bits_per_byte"].under, [family.length] * EXAMINED)
@@ -193,73 +215,18 @@ def test_the_exact_pseudo_likelihood_masks_each_token_alone():
 def test_dropout_depends_on_the_key_and_the_example_and_is_off_in_evaluation():
     family = dataclasses.replace(CLASSES, dropout=0.3)
     params, batch, key = random_params(family), batch_of(family, 2), jax.random.key(0)
-    losses = [float(loss_and_grads(family, params, b, k)[0]) for b, k in (
+    losses = [float(loss_of(family, params, b, k)) for b, k in (
         (batch, key), (batch, key), (batch, jax.random.key(1)), ({**batch, "example": jnp.array([5, 6])}, key))]
     assert losses[0] == losses[1] and len(set(losses)) == 3
     assert_same(evaluate(family, params, batch, key), evaluate(CLASSES, params, batch, key), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", [SMALL, CLASSES, variant("tied"), variant("tied", CLASSES), variant("first", CLASSES)])
+@pytest.mark.parametrize("family", [SMALL, CLASSES, variant("tied"), *(
+    pytest.param(variant(name, CLASSES), marks=pytest.mark.slow) for name in ("tied", "first"))])
 def test_the_first_loss_is_that_of_a_uniform_guess(family):
     family = dataclasses.replace(family, width=128, heads=None, head_dim=None, mlp=None)
     loss, _ = jax.jit(lambda key: family.loss(family.init(key), batch_of(family, 32), key))(jax.random.key(0))
     assert abs(float(loss) - math.log(family.classes or family.vocab)) < 0.2
-
-
-def reference_f1(label, predicted):
-    scores = []
-    for c in set(label) | set(predicted):
-        right = sum((label == c) & (predicted == c))
-        scores.append(2 * right / (sum(label == c) + sum(predicted == c)))
-    return np.mean(scores)
-
-
-def reference_ece(right, confidence):
-    total = 0.0
-    for b in range(15):
-        inside = (confidence >= b / 15) & ((confidence < (b + 1) / 15) | (b == 14))
-        if inside.any():
-            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    return total
-
-
-def classified(seed, runs=2, count=300, classes=6):
-    rng = np.random.default_rng(seed)
-    label = np.broadcast_to(rng.integers(0, classes - 1, count) ** 2 // (classes - 2), (runs, count))
-    predicted = np.where(rng.random((runs, count)) < 0.6, label, rng.integers(0, classes, (runs, count)))
-    return {"_label": label, "_predicted": predicted, "_confidence": rng.random((runs, count)).astype(np.float32)}
-
-
-def test_what_is_concluded_of_classes_is_what_the_definitions_say_with_the_error_of_a_jackknife():
-    found = classified(0)
-    rows = {name: (value, influence) for name, (value, influence) in conclude_classes(found).items()}
-    for run in range(2):
-        label, predicted, confidence = (found[name][run] for name in ("_label", "_predicted", "_confidence"))
-        assert_allclose(rows["macro_f1"][0][run], reference_f1(label, predicted), rtol=1e-12)
-        assert_allclose(rows["calibration_error"][0][run], reference_ece(label == predicted, confidence), rtol=1e-6)
-        assert_allclose([rows[name][1][run].sum() for name in rows], [0, 0], atol=1e-12)
-        left_out = [reference_f1(np.delete(label, i), np.delete(predicted, i)) for i in range(len(label))]
-        jackknife = np.sqrt((len(label) - 1) * np.var(left_out))
-        error = metrics_of(CLASSES, found)["macro_f1_se"][run]
-        assert abs(error / jackknife - 1) < 0.03
-    draws = [metrics_of(CLASSES, classified(seed)) for seed in range(1, 200)]  # and of data drawn again
-    spread = np.std([draw["macro_f1"][0] for draw in draws])
-    assert abs(np.mean([draw["macro_f1_se"][0] for draw in draws]) / spread - 1) < 0.2
-    spread = np.std([draw["calibration_error"][0] for draw in draws])
-    assert abs(np.mean([draw["calibration_error_se"][0] for draw in draws]) / spread - 1) < 0.3
-
-
-def test_conclusions_stand_a_diverged_run_and_examples_of_one_class_and_know_clusters():
-    found = classified(0)
-    found["_confidence"] = np.stack([np.full(300, np.nan), found["_confidence"][1]])
-    values = metrics_of(CLASSES, found)
-    assert np.isnan(values["calibration_error"][0]) and np.isfinite(values["calibration_error"][1])
-    one = {"_label": np.zeros(9, int), "_predicted": np.zeros(9, int), "_confidence": np.ones(9)}
-    values = metrics_of(CLASSES, one)
-    assert values["macro_f1"] == 1 and values["calibration_error"] == 0 and values["macro_f1_se"] == 0
-    twice = {name: np.repeat(x, 2, -1) for name, x in classified(0).items()}
-    together = metrics_of(CLASSES, twice, np.repeat(np.arange(300), 2))
-    assert_allclose(together["macro_f1_se"], metrics_of(CLASSES, classified(0))["macro_f1_se"], rtol=1e-9)
 
 
 def test_the_mode_follows_the_data():

@@ -27,6 +27,11 @@ def random_params(family):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def loss_of(family, params, batch, key):
+    return family.loss(params, batch, key)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def loss_and_grads(family, params, batch, key=None):
     return jax.value_and_grad(lambda p: family.loss(p, batch, key)[0])(params)
 
@@ -63,7 +68,7 @@ def test_ways_to_run_are_the_same_function(cell):
     assert_same(loss_and_grads(other, params, batch), loss_and_grads(plain, params, batch))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mingru"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("mingru", marks=pytest.mark.slow)])
 def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters_states_and_logits(cell):
     plain = dataclasses.replace(SMALL, cell=cell, width=32)
     low = dataclasses.replace(plain, dtype="bfloat16")
@@ -93,7 +98,7 @@ def test_the_equations_are_those_of_torch(name):
     theirs.load_state_dict({"weight_ih_l0": rows(cell.inputs.weight), "weight_hh_l0": rows(cell.recurrent.weight),
                             "bias_ih_l0": flat(cell.inputs.bias), "bias_hh_l0": second})
     x = np.random.default_rng(0).normal(size=(2, 20, family.width)).astype(np.float32)
-    states, (wanted, last) = cell(jnp.asarray(x)), theirs(torch.from_numpy(x))
+    states, (wanted, last) = jax.jit(lambda cell, x: cell(x))(cell, jnp.asarray(x)), theirs(torch.from_numpy(x))
     assert_allclose(states[0], wanted.detach(), atol=2e-6)
     for ours, state in zip(states, last if name == "lstm" else [last], strict=True):
         assert_allclose(ours[:, -1], state[0].detach(), atol=2e-6)
@@ -114,7 +119,7 @@ def test_dropout_depends_on_the_key_and_the_number_of_an_example_and_not_on_the_
     batch |= {"example": jnp.arange(4)}
 
     def of(rows, key):
-        return float(loss_and_grads(family, params, {name: x[rows] for name, x in batch.items()}, jax.random.key(key))[0])
+        return float(loss_of(family, params, {name: x[rows] for name, x in batch.items()}, jax.random.key(key)))
 
     whole = of(slice(None), 0)
     assert whole == pytest.approx((of(slice(2), 0) + of(slice(2, 4), 0)) / 2, rel=1e-5) and whole != of(slice(None), 1)
@@ -129,7 +134,8 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert len({row.tobytes() for row in np.asarray(dropped)}) == 40
 
 
-@pytest.mark.parametrize("changes", [{}, {"cell": "mingru", "width": 64}, {"tied": True, "width": 64}], ids=str)
+@pytest.mark.parametrize("changes", [pytest.param({}, marks=pytest.mark.slow), {"cell": "mingru", "width": 64},
+                                     {"tied": True, "width": 64}], ids=str)
 def test_the_first_loss_is_that_of_a_uniform_guess(changes):
     family = dataclasses.replace(SMALL, vocab=256, **changes)
     batch = family.example_batch(32, jax.random.key(1))

@@ -102,8 +102,12 @@ BLOCKS = dataclasses.replace(SMALL, cross_entropy="blocks")
 @pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_family_has_the_same_loss_gradients_and_evaluation_either_way(tied):
     ways = [dataclasses.replace(f, tied=tied, cross_entropy=f.cross_entropy) for f in (SMALL, BLOCKS)]
-    params, batch = ways[0].init(jax.random.key(0)), SMALL.example_batch(4, jax.random.key(1))
-    params = jax.tree.map(lambda x: x + 0.3 * jnp.sin(7.0 * jnp.arange(x.size)).reshape(x.shape), params)
+    batch = SMALL.example_batch(4, jax.random.key(1))
+
+    @jax.jit
+    def start(key):
+        return jax.tree.map(lambda x: x + 0.3 * jnp.sin(7.0 * jnp.arange(x.size)).reshape(x.shape), ways[0].init(key))
+    params = start(jax.random.key(0))
 
     def results(f):
         loss = jax.value_and_grad(lambda p: f.loss(p, batch, None)[0])

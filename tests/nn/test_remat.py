@@ -24,7 +24,7 @@ def gradients(family, params, batch):
 @pytest.mark.parametrize("name", [name if name in ("dots_no_batch", "attention") else
                                   pytest.param(name, marks=pytest.mark.slow) for name in HERE[1:]])
 def test_every_policy_has_the_loss_and_gradients_of_none(name):
-    params, batch = SMALL.init(jax.random.key(0)), SMALL.example_batch(2, jax.random.key(1))
+    params, batch = jax.jit(SMALL.init)(jax.random.key(0)), SMALL.example_batch(2, jax.random.key(1))
     found = gradients(dataclasses.replace(SMALL, remat=name), params, batch)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(gradients(SMALL, params, batch)), strict=True):
         assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -53,6 +53,8 @@ def test_cells_that_stay_at_the_edge_are_left_out_and_said(start, capsys):
     text = words_of(job.workdir).text
     assert said in capsys.readouterr().err and said in text and "In 3 of 12 sweeps of the learning rate" in text
     assert "asked for the next rates" not in text and "bracketing" not in read(job, "study")
+    runs = laws.Runs.from_workdir(job.workdir)  # a table of the workdir takes the same cells
+    assert sorted(runs.frame["fingerprint"]) == sorted(point["fingerprint"] for point in fit["points"])
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -66,7 +68,7 @@ def test_cells_at_the_edge_stay_in_where_that_is_asked_or_needed(start, change, 
     assert said in capsys.readouterr().err and said in words_of(job.workdir).text
 
 
-def test_asked_runs_belong_to_the_study_and_are_fitted(start, capsys):
+def test_asked_runs_belong_to_the_study_and_are_fitted_and_it_grows_and_never_shrinks(start, capsys):
     job = start(tune=0.25)
     assert "tune=0.25: cells whose best learning rate is at the edge" in job.describe()
     job.go()
@@ -85,12 +87,6 @@ def test_asked_runs_belong_to_the_study_and_are_fitted(start, capsys):
     again.go()
     assert not again.runner.trained and read(again, "study")["runs"] == about["runs"]
     assert all(path.read_bytes() == content for path, content in before.items())
-
-
-def test_a_study_with_asked_runs_grows_and_never_shrinks(start):
-    job = start(tune=0.25)
-    job.go()
-    about = read(job, "study")
     off = start()  # without tune, what was asked for still counts
     off.go()
     assert not off.runner.trained and len(read(off)["points"]) == 12
@@ -119,10 +115,3 @@ def test_a_fork_copies_what_was_asked_for(start, tmp_path):
     forked = start("forked", fork=tmp_path / "runs", tune=0.25)
     forked.go()
     assert [run.role for run in forked.runner.trained] == ["target"]
-
-
-def test_a_table_of_the_workdir_takes_the_same_cells(start):
-    job = start()
-    job.go()
-    runs = laws.Runs.from_workdir(job.workdir)
-    assert sorted(runs.frame["fingerprint"]) == sorted(point["fingerprint"] for point in read(job)["points"])

@@ -139,7 +139,7 @@ def test_a_text_that_is_rewritten_has_logits_given_its_source():
     family = Seq2Seq(source_length=8, length=8, width=8, layers=1)
     data = experiment.Pairs(source_length=8, length=8)
     whole = experiment.Experiment(family, data)
-    run = RestoredRun({"fingerprint": "f"}, whole, family.init(jax.random.key(0)), None)
+    run = RestoredRun({"fingerprint": "f"}, whole, jax.jit(family.init)(jax.random.key(0)), None)
     assert run.logits([0, 5], source=[7, 8, 0]).shape == (2, 256)
     assert (run.logits([0, 5], source=[7, 8, 0]) != run.logits([0, 5], source=[9, 8, 0])).any()
     for ask, says in [(lambda: run.logits([0, 5]), "give it as source="), (lambda: run.loss("abc"), "examples of Pairs"),

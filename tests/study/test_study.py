@@ -195,24 +195,18 @@ def test_only_the_run_of_a_torn_record_is_trained_again(finished, start, tmp_pat
     assert results(workdir) == results(finished)
 
 
-REFUSED = [
+REFUSED = [  # of each way to be refused one; test_preflight.py has the others
     (["--config.optim.weight_decy=0.1"], 2, "--config.optim.weight_decay"),
     (["--config.lenght=3"], 2, "--config.data.length"),
     (["--config.data.batch=7"], 1, "data.batch=8"),
     (["--config.data.name=text:/nowhere/*.txt"], 1, "/nowhere/*.txt"),
     (["--config.data.name=pycode/stdlb"], 1, "pycode/stdlib"),
     (["--config.optim.schedule='wds'"], 1, "wsd"),
-    (["--config.optim.name='adamv'"], 1, "adamw"),
-    (["--config.layout='tensr'"], 1, "tensor"),
     (["--mesh=data=3"], 1, "3"),
     (["--shard=2/2"], 2, "must be i/n with 0 <= i < n"),
-    (["--config.microbatch=3"], 1, "microbatch"),
-    (["--config.data.evaluation_tokens=100000000"], 1, "100,000,000"),
     (["--config.data.name=text:{room}/empty.txt"], 1, "empty.txt"),
     (["--workdir={room}/file"], 1, "is a file"),
     (["--fork={room}/nowhere"], 1, "is not a directory"),
-    (["--writers=foo"], 1, "--writers=foo"),
-    (["--mesh=foo"], 1, "mesh axis 'foo'"),
     (["--pack=-1"], 2, "pack"),
     (["--keep_checkpoints=0"], 2, "keep_checkpoints"),
     (["--log_every=0"], 2, "log_every"),
@@ -220,7 +214,10 @@ REFUSED = [
 ]
 STARTS = """
 import json, os, runpy, sys
+from experiments import _config_flags, _environment
+from scaling import experiment
 from scaling.study import study  # imports most modules once, for all the processes
+experiment.from_config(experiment.config("transformer", **{"family.size": 5e3}))  # and finds the ladder of sizes once
 for flags, said in json.load(sys.stdin):
     if not os.fork():
         for stream in (1, 2):

@@ -70,9 +70,10 @@ def only(*fast):
 
 
 # A step knows players and examples, not families. So one family of text and one of images try each property alone, and the
-# others try all of them at once, those built of the same blocks among the slow tests.
+# others try all of them at once: a game of two players, a model that is no network and one with states are among the fast
+# tests, and those built of the same blocks among the slow ones.
 ALONE = ("transformer", "vae")
-AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name in ("textgan", "seq2seq", "masked") else [])
+AT_ONCE = [pytest.param(name, marks=[] if name in ("gan", "hmm", "recurrent") else [pytest.mark.slow])
            for name in FAMILIES if name not in ALONE]
 
 
@@ -193,6 +194,7 @@ def test_convolutions_of_xla_and_nothing_else_are_kept_out_of_compiled_loops_on_
     assert int(state.step[0]) == 3 and metrics["disc/loss"].shape == (1, 3)
 
 
+@pytest.mark.parametrize("e", only("transformer"), indirect=True)
 def test_a_diverged_run_stops_moving_and_leaves_its_neighbours_alone(e):
     bad = replace(e, {"optim.learning_rate": float("nan")})
     other, third = e.replace({"seed": 1}), e.replace({"seed": 2})
@@ -228,8 +230,11 @@ def test_every_player_updates_its_own_subtree(e):
 @pytest.mark.parametrize("e", only("transformer", "gan"), indirect=True)
 def test_a_player_with_too_large_a_gradient_does_not_move_and_the_run_continues(e):
     pack = [e, e.replace({"optim.skip": 1e-9}), e.replace({"optim.skip": 1e9})]
-    _, state = train_pack(pack, devices=1)
-    close(pick(state.params, 1), pick(program_of(e, 3, devices=1).init(pack).params, 1), 1e-6)
+    if len(e.family.players()) > 1:  # one after another, by the program of the test above, which compiles slowly
+        state = jax.tree.map(lambda *x: np.concatenate(x), *(train_pack([one], devices=1)[1] for one in pack))
+    else:
+        _, state = train_pack(pack, devices=1)
+    close(pick(state.params, 1), pick(program_of(e, devices=1).init([e]).params, 0), 1e-6)
     close(pick(state.params, 2), pick(state.params, 0), 0)
     assert (state.diverged == -1).all() and (state.step == STEPS).all()
 
@@ -261,6 +266,7 @@ def test_the_averaged_weights_are_evaluated():
     close(evaluated(e, states[-1], examples), evaluated(e, swapped, examples), 1e-6)
 
 
+@pytest.mark.parametrize("e", only("transformer"), indirect=True)
 def test_evaluation_is_the_mean_over_batches(e):
     state = pick(program_of(e, devices=1).init([e]), 0)
     source = ExampleSource(e.family, e.data.batch)

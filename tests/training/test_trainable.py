@@ -39,10 +39,15 @@ def plain():
     return train([E])
 
 
+@functools.cache
+def fresh(family):
+    return quick(family.init)(jax.random.key(0))
+
+
 def trains(family, rule):
     """Whether all players of a family have such a part; each that has none says so in one sentence."""
     said = []
-    for own in family.init(jax.random.key(0)).values():
+    for own in fresh(family).values():
         try:
             axes.trainable_part(own, rule)
         except ConfigError as error:
@@ -90,7 +95,7 @@ def test_frozen_parameters_keep_their_bits_and_have_no_state(name):
 
 def test_what_head_and_last_mean_follows_from_the_names_of_axes():
     deep = families.find("transformer")(vocab=32, length=16, width=16, layers=3)
-    head, last = (entries(deep.init(jax.random.key(0))["model"], rule) for rule in ("head", "last:2"))
+    head, last = (entries(fresh(deep)["model"], rule) for rule in ("head", "last:2"))
     assert {path.split("'")[1] for path, (_, trained) in head.items() if trained.any()} == {"readout"}
     assert {path.split("'")[1] for path, (_, trained) in last.items() if trained.any()} == {"readout", "layers"}
     _, trained = next(value for path, value in last.items() if "up" in path)

@@ -21,14 +21,15 @@ DROPPED = dataclasses.replace(SMALL, dropout=0.4)
 @functools.cache
 def params():
     """Parameters without special values, so that every branch writes something."""
-    leaves, treedef = jax.tree.flatten(jax.jit(SMALL.init)(jax.random.key(0)))
-    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [jnp.asarray(np.asarray(x) + 0.2 * n) for x, n in zip(leaves, noise)])
+    with jax.ensure_compile_time_eval():  # also where a test is traced
+        leaves, treedef = jax.tree.flatten(jax.jit(SMALL.init)(jax.random.key(0)))
+        noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
+        return jax.tree.unflatten(treedef, [jnp.asarray(np.asarray(x) + 0.2 * n) for x, n in zip(leaves, noise)])
 
 
 @functools.cache
 def drawn(size):
-    with jax.ensure_compile_time_eval():  # also where a test is traced
+    with jax.ensure_compile_time_eval():
         return SMALL.example_batch(size, jax.random.key(1))
 
 

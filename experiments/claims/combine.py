@@ -90,7 +90,7 @@ CLAIM = Claim(
                                  why="A model that knows only the combinations of training has 0, and one to which the "
                                      "factors are separate has 1.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "8 runs of a VAE and 8 of a GAN on digits (not timed)", "30m": "12 runs of each (not timed)",
+    cost={"5m": "8 runs of a VAE and 8 of a GAN on digits", "30m": "12 runs of each (not timed)",
           "2h": "16 runs of each (not timed)", "gpu": "16 runs of each, of up to a few million parameters"},
     more="Captions name the styles as fonts do (Bold, Oblique, Italic), and some fonts not at all. Conditions by two "
          "labels instead of a text, more factors, longer training.")

@@ -124,7 +124,7 @@ CLAIM = Claim(
                                 high=0.01, why="One percent of the loss is about what a tenth more data brings at this "
                                                "scale.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "27 runs: Transformers and LSTMs of 8 to 100 thousand parameters, these also at equal FLOPs (not timed)",
+    cost={"5m": "27 runs: Transformers and LSTMs of 8 to 100 thousand parameters, these also at equal FLOPs",
           "30m": "111 runs: GRUs, minGRUs, hidden Markov and n-gram models too (not timed)"},
     more="Larger models on more data, and longer windows. 100 tokens of the source are about 400 bytes, so a plateau from "
          "96 bytes to 224 says more than the source does. A first trial had AdamW and 192 steps, where the gap was -0.112 "

@@ -112,7 +112,7 @@ CLAIM = Claim(
                ("error", "1 - BLEU / 100 minus its forecast in two steps, through the loss"),
                ("order", "the rank correlation of the loss and 1 - BLEU / 100, over all runs"))}},
     parts=parts, analyse=analyse,
-    cost={"5m": "45 runs on 1 to 16 thousand pairs, and 20 whose targets BLEU judges (not timed)",
+    cost={"5m": "45 runs on 1 to 16 thousand pairs, and 20 whose targets BLEU judges",
           "30m": "72 runs on 2 to 66 thousand pairs, and 24 whose targets BLEU judges (not timed)"},
     more="Languages: --set=data.name=lohelp/en-de takes LibreOffice's help where its packages are installed. Postfix is an "
          "exact task without noise of its own, so its loss may fall faster once a model has understood the rule.")

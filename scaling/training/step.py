@@ -103,6 +103,8 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
         prefix = "" if alone else f"{name}/"
         found = {"loss": value, **aux, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
         metrics |= {f"{prefix}{k}": v for k, v in found.items()}
+    if hasattr(experiment.family, "settle"):
+        moving |= experiment.family.settle(moving, batch, jax.random.fold_in(key, len(players)))
     if experiment.optim.ema:
         taken = state.step.astype(jnp.float32)
         decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # low at first, to forget the initial weights

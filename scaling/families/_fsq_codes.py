@@ -1,7 +1,7 @@
 """Codes of `scaling.families.fsq`: finite scalar quantisation, and a codebook that follows what it quantises.
 
-A token is a vector z [..., channels] of the encoder. Its code is a number below `codes`, and its value is the vector that the
-decoder reads in place of z.
+A token is a vector z [..., channels] of the encoder. Its code is a number below `codes`, and its value is the vector that
+the decoder reads in place of z.
 """
 
 import math
@@ -28,8 +28,8 @@ def parse_levels(text: str) -> tuple[int, ...]:
                           "channel, from 2 to 256, such as 8,5,5,5")
     found = tuple(int(part) for part in parts)
     if math.prod(found) > MOST_CODES:
-        raise ConfigError(f"family.code_levels={shown(text)} gives {math.prod(found)} codes, and there may be {MOST_CODES}; "
-                          "write fewer channels or levels")
+        raise ConfigError(f"family.code_levels={shown(text)} gives {math.prod(found)} codes, and there may be {MOST_CODES};"
+                          " write fewer channels or levels")
     return found
 
 
@@ -40,8 +40,8 @@ def scalar_quantised(z, levels):
     """(codes int32 [...], values float32 [..., channels]) of z (Mentzer et al. 2309.15505, section 3.1).
 
     tanh(z) is rounded to the nearest of `levels[i]` values that divide [-1, 1] evenly in channel i. For odd numbers that is
-    the paper's rule; even ones are centred too, so that no shift is needed. The gradient of a value is that of tanh(z), as if
-    rounding were the identity (straight-through, Bengio et al. 1308.3432).
+    the paper's rule; even ones are centred too, so that no shift is needed. The gradient of a value is that of tanh(z), as
+    if rounding were the identity (straight-through, Bengio et al. 1308.3432).
     """
     soft = jnp.tanh(z.astype(jnp.float32))
     steps = _steps(levels, soft)
@@ -100,9 +100,10 @@ def vector_quantised(z, codebook):
 def moved_codebook(codebook, z, step, key):
     """The codebook after a step on the vectors z [n, channels] of its batch; `step` counts from 0.
 
-    A vector becomes the running mean of what is assigned to it (van den Oord et al., appendix A.1). The running means forget
-    fast at first, and so begin as k-means. A code that is hardly used is restarted at a random z of the batch (Dhariwal et al.
-    2005.00341, section 3.1). No code was used before the first step, so it starts all of them there, as k-means does.
+    A vector becomes the running mean of what is assigned to it (van den Oord et al., appendix A.1). The running means
+    forget fast at first, and so begin as k-means. A code that is hardly used is restarted at a random z of the batch
+    (Dhariwal et al. 2005.00341, section 3.1). No code was used before the first step, so it starts all of them there, as
+    k-means does.
     """
     vectors, usage = codebook["vectors"][...], codebook["usage"][...]
     chosen = jax.nn.one_hot(nearest_codes(z, codebook), len(usage), dtype=jnp.float32)

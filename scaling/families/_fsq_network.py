@@ -15,7 +15,7 @@ MLP = 4  # hidden units of a block over its width, as in the blocks of the GAN
 
 class Autoencoder(nnx.Module):
     """Images -> a vector for each patch, and vectors -> what the likelihood of the pixels takes. In both halves every token
-    sees every other."""
+    sees every other. All vectors start at zero: codes that are random at first cost more of the training than they give."""
 
     def __init__(self, f, down, up, draw):
         kw, embed, code = dict(bias=True, dtype=jnp.dtype(f.dtype)), {"embed": f.width}, {"latents": f.code_channels}
@@ -23,7 +23,7 @@ class Autoencoder(nnx.Module):
         self.enter = nn.Linear(draw, {"pixels": f.channels * f.cell**2}, embed, **kw)
         self.seen = nn.Table(draw, "position", f.tokens, f.width, dtype=kw["dtype"])
         self.norm = nn.Norm("rmsnorm", "embed", f.width)
-        self.narrow = nn.Linear(draw, embed, code, **kw)
+        self.narrow = nn.Linear(draw, embed, code, scale=0.0, **kw)
         self.widen = nn.Linear(draw, code, embed, **kw)
         self.drawn = nn.Table(draw, "position", f.tokens, f.width, dtype=kw["dtype"])
         self.readout = Readout(f, draw)

@@ -99,9 +99,8 @@ class Logistic:
         logits, means, _, coefficients = _mixture(outputs, channels)
         weights, values = jax.nn.softmax(logits), []
         for c in range(channels):
-            each = jnp.clip(means[..., c, :] + _shift(coefficients, values), -1, 1)
-            values.append((weights * each).sum(-1, keepdims=True))
-        return jnp.concatenate(values, -1)
+            values.append(jnp.clip(means[..., c, :] + _shift(coefficients, values), -1, 1))
+        return jnp.stack([(weights * each).sum(-1) for each in values], -1)
 
 
 def _mixture(outputs, channels):

@@ -29,9 +29,10 @@ COLUMNS = 8  # of the picture of reconstructions
 class FSQ:
     """Sizes of an autoencoder with discrete codes, after Mentzer et al. 2309.15505 (finite scalar quantisation).
 
-    The encoder reads an image as patches, through blocks of attention and MLP, and writes a vector of a few channels for each.
-    A quantiser makes a code of the vector, a whole number, and the decoder mirrors the encoder: it reads the values of the
-    codes, and predicts the pixels. It knows no label or caption, so that one tokenizer serves all models of its images.
+    The encoder reads an image as patches, through blocks of attention and MLP, and writes a vector of a few channels for
+    each. A quantiser makes a code of the vector, a whole number, and the decoder mirrors the encoder: it reads the values
+    of the codes, and predicts the pixels. It knows no label or caption, so that one tokenizer serves all models of its
+    images.
 
     Quantisers: "fsq" rounds tanh of each channel to one of its `code_levels`, and nothing of it is learned. "vq" takes the
     nearest vector of a codebook (van den Oord et al. 1711.00937) of as many codes, or `codebook`. The codebook begins as
@@ -43,8 +44,8 @@ class FSQ:
     the bits of an image, which compares with that of a VAE.
 
     Matrices start normal with std 1/sqrt(fan_in); those that write to the residual stream have 1/sqrt(2 layers) of that, or
-    1/sqrt(2 base_layers). With `base_layers`, branches are multiplied by (base_layers / layers)^depth_exponent (CompleteP, Dey
-    et al. 2505.01618). The readout has std 1/width.
+    1/sqrt(2 base_layers). With `base_layers`, branches are multiplied by (base_layers / layers)^depth_exponent (CompleteP,
+    Dey et al. 2505.01618). The readout has std 1/width, and the map to the vectors starts at zero.
     """
 
     reads: ClassVar[str] = "images"
@@ -117,9 +118,9 @@ class FSQ:
 
     def evaluate(self, params, batch, key):
         """For each image, "bits_per_dim", its parts "rate" (of codes that are all as likely) and "distortion" in bits per
-        dimension, "loss" (the distortion in nats per dimension), and "mse", the mean squared error of the reconstruction, of
-        pixels between 0 and 1. Of all images together, "codes_used", "code_entropy" and "code_perplexity" (`_fsq_codes`).
-        Given {"nats": float [B]}, what the true distribution gives each image, also "excess", as for the VAE."""
+        dimension, "loss" (the distortion in nats per dimension), and "mse", the mean squared error of the expected pixels,
+        between 0 and 1. Of all images together, "codes_used", "code_entropy" and "code_perplexity" (`_fsq_codes`). Given
+        {"nats": float [B]}, what the true distribution gives each image, also "excess", as for the VAE."""
         del key
         module = self.module(params)
         codes, values = self.quantised(params, module.encode(batch["image"]))
@@ -128,8 +129,8 @@ class FSQ:
         rate = jnp.full_like(nats, self.rate * self.dimensions * math.log(2))
         apart = nn.levels_to_signed(batch["image"], self.levels) - self.mean(outputs)
         return {"bits_per_dim": self.bits(nats + rate), "rate": self.bits(rate), "distortion": self.bits(nats),
-                "loss": mean_of(nats / self.dimensions), "mse": mean_of(jnp.square(apart / 2).mean((1, 2, 3))), "_codes": codes,
-                **excess_of(nats + rate, batch, jnp.full_like(nats, self.dimensions))}
+                "loss": mean_of(nats / self.dimensions), "mse": mean_of(jnp.square(apart / 2).mean((1, 2, 3))),
+                "_codes": codes, **excess_of(nats + rate, batch, jnp.full_like(nats, self.dimensions))}
 
     def conclude(self, found):
         return _fsq_codes.conclude_usage(found["_codes"], self.codes)
@@ -160,8 +161,8 @@ class FSQ:
         return nn.signed_to_levels(self.mean(self.module(params).decode(values)), self.levels)
 
     def quantised(self, params, vectors):
-        """(codes int32 [B, tokens], values float32 [B, tokens, channels]) of vectors of the encoder, which have the shape of
-        the values. The gradient by values goes straight through to the vectors."""
+        """(codes int32 [B, tokens], values float32 [B, tokens, channels]) of vectors of the encoder, of the shape of the
+        values. The gradient by values goes straight through to the vectors."""
         if self.quantiser == "fsq":
             return _fsq_codes.scalar_quantised(vectors, _fsq_codes.parse_levels(self.code_levels))
         return _fsq_codes.vector_quantised(vectors, params["codebook"])

@@ -12,8 +12,11 @@ that run is trained. The distortion is fitted, in bits per dimension, and the me
 have the bound on the bits of an image and how many codes are used. `:quick` fits runs of a third of the compute, with a
 batch of 12 throughout, and `:rates` is its pilot. `--config.family.quantiser=vq` learns a codebook in place of rounding.
 
-Cost: COST
-Expect: EXPECT
+Cost: the models of `:quick` take 1.2e12 FLOPs, as the diffusion models do (47 runs in 5 programs); it is meant to take
+less than five minutes on two CPU cores. Neither variant was run yet.
+Expect: one run before the study, with two blocks on each side (width 24, 8,000 images, 667 steps), had a distortion of
+0.874 and a bound of 1.31 bits per dimension, a mean squared error of 0.0129, and used all codes, with a perplexity of 61.
+A VAE of that width has a bound of 1.06: its latents have a prior, and codes that are all as likely have none.
 """
 
 from experiments._ladders import FSQ, QUICK_FSQ

@@ -152,6 +152,12 @@ class FSQ:
         """Images uint8 [B, H, W, C] -> codes int32 [B, tokens], row by row, each below `codes`."""
         return self.quantised(params, self.module(params).encode(images))[0]
 
+    def codes_and_nats(self, params, batch):
+        """(codes int32 [B, tokens], nats float32 [B] of the pixels given the codes) of the images of a batch."""
+        module = self.module(params)
+        codes, values = self.quantised(params, module.encode(batch["image"]))
+        return codes, self.distortion(module.decode(values), batch)
+
     def decode_codes(self, params, codes):
         """Codes, integer [B, tokens] -> images uint8 [B, H, W, C], the means of the pixels."""
         if self.quantiser == "fsq":

@@ -71,6 +71,7 @@ METRICS: dict[str, Metric] = {
     "rate": _bits("rate", "bits per dimension", "rate"),
     "distortion": _bits("distortion", "bits per dimension", "distortion"),
     "mse": Metric("mean squared error", "error"),
+    "code_bits": _bits("codes", "bits per image", "bits of the codes"),
     "code_entropy": _bits("codes by their frequency", "bits per image", "entropy of the codes"),
     "code_perplexity": Metric("perplexity of the codes", "perplexity", rises=True),
     "codes_used": Metric("share of codes used", "share of codes used", rises=True),

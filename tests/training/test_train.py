@@ -72,7 +72,7 @@ def only(*fast):
 # A step knows players and examples, not families. So one family of text and one of images try each property alone, and the
 # others try all of them at once, those built of the same blocks among the slow tests.
 ALONE = ("transformer", "vae")
-AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name in ("textgan", "seq2seq", "masked", "fsq") else [])
+AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name in ("textgan", "seq2seq", "masked", "fsq", "coded") else [])
            for name in FAMILIES if name not in ALONE]
 
 

@@ -175,7 +175,7 @@ class FSQ:
 
     def distortion(self, outputs, batch):
         """Nats [B] of the pixels, given the outputs of the decoder."""
-        return -LIKELIHOODS[self.likelihood].log_prob(outputs, batch["image"], self.levels).sum((1, 2))
+        return -LIKELIHOODS[self.likelihood].log_prob(outputs, batch["image"], self.levels, None).sum((1, 2))
 
     def mean(self, outputs):
         """The expected pixels, float32 [B, H, W, C] from -1 to 1."""

@@ -10,6 +10,7 @@ MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,d
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
 SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},
                  "gan": {"layers": 1, "width": 64}, "diffusion": {"layers": 1, "width": 64},
+                 "fsq": {"layers": 1, "width": 64}, "coded": {},
                  "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
                  "hmm": {"length": 16, "vocab": 32, "states": 64},
@@ -20,7 +21,8 @@ SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width"
 def member(name, layout):
     """An experiment with a small member of a family. It has two heads, so that every layout can divide it."""
     e = tiny(name)
-    family = type(e.family).ladder(1e5, **e.data.family_fields() | SMALL_MEMBERS[name])
+    read = {field: value for field, value in e.data.family_fields().items() if hasattr(e.family, field)}
+    family = type(e.family).ladder(1e5, **read | SMALL_MEMBERS[name])
     return e.replace({"family": family, "layout": layout})
 
 

@@ -90,6 +90,9 @@ class Family(Protocol):
     * `examine(params, batch, key)`: metrics as from `evaluate`, but too costly for every run. The report shows them for the
       best run of the smallest size and of the largest size.
     * `depth(player)`: the `Depth` of a player's network; without it learning rates do not depend on depth.
+    * `settle(params, batch, key)`: {name: parameters} of what no player moves but every step does, such as a codebook,
+      after the players moved. It sees the whole batch, with "example" and "step". They are part of the state, and are
+      averaged where the parameters are.
     * `broken(curve, metrics)`: (step, reason) if the training curve, {metric: array over its points}, or the final metrics
       show that training broke down although all numbers are finite, else None.
     """

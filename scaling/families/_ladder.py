@@ -5,19 +5,19 @@ import functools
 STEPS = ((4, 128), (8, 256), (16, 512), (64, 1024), (128, 4096), (256, 32768))  # a step, up to this width
 
 
-def nearest_shape(size, weights, rule, layers=None, least: int = 2) -> tuple[int, int]:
+def nearest_shape(size, weights, rule, layers=None, least: int = 2, start: int = 16) -> tuple[int, int]:
     """(width, layers) of the rung whose parameters are nearest to `size`, as a ratio.
 
-    `weights(width, layers)` counts parameters, and `rule(width)` is the wanted number of layers, `least` at least.
-    Rungs have the number nearest to it, or within 10% of it: rungs that leave the rule bend a law. With `layers` given, all
-    rungs have as many.
+    `weights(width, layers)` counts parameters, and `rule(width)` is the wanted number of layers, `least` at least. Widths
+    begin at `start`. Rungs have the number nearest to the wanted one, or within 10% of it: rungs that leave the rule bend a
+    law. With `layers` given, all rungs have as many.
     """
-    return min(_rungs(weights, rule, layers, least), key=lambda rung: abs(weights(*rung) / size - 1))
+    return min(_rungs(weights, rule, layers, least, start), key=lambda rung: abs(weights(*rung) / size - 1))
 
 
 @functools.lru_cache(maxsize=64)
-def _rungs(weights, rule, layers, least):
-    rungs, start = [], 16
+def _rungs(weights, rule, layers, least, start):
+    rungs = []
     for unit, stop in STEPS:
         for width in range(start, stop, unit):
             wanted = max(float(least), rule(width))

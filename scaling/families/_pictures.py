@@ -20,8 +20,8 @@ def random_images(family, batch_size, key):
     shape = (batch_size, family.image_size, family.image_size, family.channels)
     batch = {"image": jax.random.randint(key, shape, 0, family.levels).astype(jnp.uint8),
              "example": jnp.arange(batch_size, dtype=jnp.int32)}
-    if family.classes:
+    if getattr(family, "classes", 0):
         batch["label"] = jax.random.randint(key, (batch_size,), 0, family.classes)
-    if family.caption:
+    if getattr(family, "caption", 0):
         batch["caption"] = jax.random.randint(key, (batch_size, family.caption), 0, 256)
     return batch

@@ -2,7 +2,8 @@
 
 Each is a class with `outputs(family)`, the number of decoder outputs for one pixel; `initial(family)`, their values before
 training; `log_prob(outputs, image, levels, noise)`, nats [B, H, W] of each pixel with all its channels; and
-`sample(outputs, levels, noise)`, an image. Outputs are float32 [B, H, W, n], images uint8 [B, H, W, C], `noise` is uniform
+`sample(outputs, levels, noise)`, an image. Those of levels also have `mean(outputs, channels)`, the expected pixels between
+-1 and 1, float32 [B, H, W, C]. Outputs are float32 [B, H, W, n], images uint8 [B, H, W, C], `noise` is uniform
 [B, H, W, C + 1]. Level v is centred on -1 + 2 v / (L - 1), as in PixelCNN++.
 """
 
@@ -92,6 +93,15 @@ class Logistic:
             values.append(nn.levels_to_signed(images[-1], levels)[..., None])
         return jnp.stack(images, -1)
 
+    @staticmethod
+    def mean(outputs, channels):
+        """That of each component is cut at the ends of the range, where the tails belong to the last level."""
+        logits, means, _, coefficients = _mixture(outputs, channels)
+        weights, values = jax.nn.softmax(logits), []
+        for c in range(channels):
+            values.append(jnp.clip(means[..., c, :] + _shift(coefficients, values), -1, 1))
+        return jnp.stack([(weights * each).sum(-1) for each in values], -1)
+
 
 def _mixture(outputs, channels):
     """Outputs [..., n] -> logits [..., k]; means, log scales [..., C, k]; coefficients [..., C (C - 1) / 2, k]."""
@@ -122,6 +132,10 @@ class Bernoulli:
     @staticmethod
     def log_prob(outputs, image, levels, noise=None):
         return log_sigmoid(jnp.where(image > 0, outputs, -outputs)).sum(-1)
+
+    @staticmethod
+    def mean(outputs, channels):
+        return 2 * jax.nn.sigmoid(outputs) - 1
 
     @staticmethod
     def sample(outputs, levels, noise):

@@ -17,7 +17,7 @@ from scaling.report import verdict as verdicts
 from scaling.report.reading import StudyFiles
 from scaling.results.tuned import PARAMS
 
-FAMILIES = {"vae": "VAE", "gan": "GAN", "diffusion": "diffusion model", "ngram": "n-gram"}
+FAMILIES = {"vae": "VAE", "gan": "GAN", "diffusion": "diffusion model", "fsq": "tokenizer", "ngram": "n-gram"}
 
 
 def family_name(study: StudyFiles) -> str:

@@ -136,6 +136,8 @@ WORDS = (
          "source whose entropy is known.", "excess loss(?:es)?"),
     Word("rate and distortion", "The two parts of the bound of a VAE or a diffusion model: the bits that its latents "
          "carry, and the bits that are then still needed for the pixels.", "distortion"),
+    Word("codes", "The whole numbers that a tokenizer makes of an image. Their perplexity is the number of equally "
+         "frequent codes that would have the same entropy.", "perplexity of the codes|codes used"),
     Word("latents", "The random numbers that a model turns into an image.", "latents?"),
     Word("Fréchet distance", "The distance between real and generated images as Gaussians in a feature space, "
          "extrapolated to infinitely many samples.", r"Fréchet distance(?: \(FD∞?\))?"),

@@ -70,6 +70,11 @@ METRICS: dict[str, Metric] = {
     "excess": Metric("excess loss (bits)", "excess loss", "bits of excess loss"),
     "rate": _bits("rate", "bits per dimension", "rate"),
     "distortion": _bits("distortion", "bits per dimension", "distortion"),
+    "mse": Metric("mean squared error", "error"),
+    "code_bits": _bits("codes", "bits per image", "bits of the codes"),
+    "code_entropy": _bits("codes by their frequency", "bits per image", "entropy of the codes"),
+    "code_perplexity": Metric("perplexity of the codes", "perplexity", rises=True),
+    "codes_used": Metric("share of codes used", "share of codes used", rises=True),
     "fd": Metric("Fréchet distance (FD)", DISTANCE),
     "fd_relative": Metric("relative Fréchet distance (FD)", DISTANCE),
     "fd_infinity": Metric("Fréchet distance (FD∞)", DISTANCE),  # FD at infinitely many samples, extrapolated

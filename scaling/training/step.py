@@ -103,12 +103,17 @@ def train_step(experiment, span: Span, state: State, batch, accumulation_steps: 
         prefix = "" if alone else f"{name}/"
         found = {"loss": value, **aux, "grad_norm": norm, "skipped": 1 - jnp.float32(moves)}
         metrics |= {f"{prefix}{k}": v for k, v in found.items()}
+    settled = {}
+    if hasattr(experiment.family, "settle"):
+        settled = experiment.family.settle(moving, batch, jax.random.fold_in(key, len(players)))
+        moving |= settled
     if experiment.optim.ema:
         taken = state.step.astype(jnp.float32)
         decay = jnp.minimum(experiment.optim.ema, (1 + taken) / (10 + taken))  # low at first, to forget the initial weights
         ema = optax.incremental_update(moving, ema, 1 - decay)
+        changing = {*opt, *settled}  # the average of what nothing moves would lose its bits to rounding
         ema = {name: axes.with_trainable_part(moving[name], axes.trainable_part(own, rule), rule)
-               for name, own in ema.items()}
+               if name in changing else moving[name] for name, own in ema.items()}
     metrics["learning_rate"] = optim.schedule(experiment, span)(state.step)
     keep = partial(_choose, finite)
     diverged = jnp.where(finite | (state.diverged >= 0), state.diverged, state.step)

@@ -69,7 +69,8 @@ def traceable(e):
 @given(data=st.data())
 def test_hostile_values_give_an_experiment_that_can_be_traced_or_one_sentence(name, data):
     e = tiny(name, **({"data.size": 8} if families.find(name).reads == "images" else {}))
-    paths = data.draw(st.lists(st.sampled_from(sorted(leaves(e))), min_size=1, max_size=2, unique=True))
+    own = sorted(path for path in leaves(e) if path.count(".") < 2)  # those of parts of a family are of other families
+    paths = data.draw(st.lists(st.sampled_from(own), min_size=1, max_size=2, unique=True))
     changes = {path: data.draw(hostile(path, type(e.family), leaves(e)[path][0])) for path in paths}
     by_sweep = data.draw(st.booleans())
     try:

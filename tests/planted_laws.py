@@ -1,4 +1,6 @@
 """Planted parameters of every law, runs that follow them, and the properties that every law must have."""
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,10 +52,15 @@ def comes_back(name):
         assert law.params == pytest.approx(PLANTED[name], rel=2e-3)
 
 
+@functools.cache
+def noisy_fit(name):
+    """The fit to noisy runs that several properties are about."""
+    return laws.fit(planted(name, noise=0.004, seed=3), name, delta=0.005)
+
+
 def beats_the_truth(name):
     """A fit to noisy runs has no higher objective than the truth, and predicts nearly the same."""
-    points = planted(name, noise=0.004, seed=3)
-    law = laws.fit(points, name, delta=0.005)
+    points, law = planted(name, noise=0.004, seed=3), noisy_fit(name)
     clean = planted(name, seed=3)["y"]
     truth = law.spec.value(law.spec.residuals(points["y"], clean))
     assert law.objective <= truth
@@ -63,7 +70,7 @@ def beats_the_truth(name):
 
 def refits_to_itself(name):
     """Refits start from the optimum of the fit, and scale with the losses."""
-    law = laws.fit(planted(name, noise=0.004, seed=3), name, loss="mse_log")
+    law = noisy_fit(name)
     again = refit(law, np.stack([law.y, 1.01 * law.y]), law.weights)
     assert again.objective == pytest.approx(law.objective, rel=0.05 if name in LOOSE else 1e-6)
     np.testing.assert_allclose(law.form.predict(again.vectors, law.logs), [law.predicted, 1.01 * law.predicted],
@@ -94,11 +101,16 @@ def has_its_derivatives(name, loss):
     np.testing.assert_allclose(expected, hessian.T, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@functools.cache
+def fit_in_first_units(name):
+    """The fit that fits in other units are compared with."""
+    return laws.fit(planted(name, noise=0.003, n=40), name, delta=0.004, starts=24)
+
+
 def knows_no_units(name, unit, y):
     """Other units of the loss, and of inputs that the law has no unit of, change no prediction."""
-    form = get_form(name)
+    form, law = get_form(name), fit_in_first_units(name)
     points = planted(name, noise=0.003, n=40)
-    law = laws.fit(points, name, delta=0.004, starts=24)
     inputs = form.inputs if form.centred is None else form.centred
     moved = laws.fit(points.assign(y=points["y"] * y, **{i: points[i] * unit for i in inputs}), name, delta=0.004,
                      starts=24)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -83,6 +84,17 @@ def curve(run, rng):
             for i, (t, x) in enumerate(zip(tokens, loss))]
 
 
+@functools.cache
+def fitted():
+    """(fit, bootstrap, frontier) of the study of text, which are the same in every workdir."""
+    alive = pd.DataFrame([run for run in sweep() if not run["diverged"]])
+    points = alive.loc[alive.groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].idxmin()]
+    fit = laws.fit(laws.Runs.from_dataframe(points, "bits_per_byte"))
+    boot = laws.bootstrap(fit, draws=60)
+    budgets = np.geomspace(alive["flops"].min(), 1.3 * record(*TARGET, 0.003, 1.0)["flops"], 12)
+    return fit, boot, laws.frontier(fit, budgets, boot=boot)
+
+
 def fill(workdir, without=(), off=1.004, scored=True):
     """Writes a whole study to `workdir`, except for the parts named in `without`, and returns its records.
 
@@ -92,13 +104,9 @@ def fill(workdir, without=(), off=1.004, scored=True):
     runs = sweep()
     target = record(*TARGET, 0.003, surface(*TARGET) * off, role="target")
     target["finished"] = "2100-01-01T00:00:00+00:00"
-    alive = pd.DataFrame([run for run in runs if not run["diverged"]])
-    points = alive.loc[alive.groupby(["params_non_embedding", "tokens_seen"])["bits_per_byte"].idxmin()]
-    fit = laws.fit(laws.Runs.from_dataframe(points, "bits_per_byte"))
-    boot = laws.bootstrap(fit, draws=60)
-    budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
+    fit, boot, frontier = fitted()
     if "fit" not in without:
-        laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
+        laws.save_fit(workdir / "fit.json", fit, boot, frontier)
     if "forecast" not in without:
         known = laws.record_hashes(runs)
         wanted = {key: target[key] for key in ("params_non_embedding", "tokens_seen", "flops", "fingerprint")}
@@ -186,24 +194,31 @@ def picture(rows=4, columns=8, size=16, seed=0):
     return buffer.getvalue()
 
 
+@functools.cache
+def fitted_images():
+    """((fit, bootstrap, frontier), (fit, bootstrap) of KID) of the study of images, the same in every workdir."""
+    alive = pd.DataFrame([run for run in image_sweep() if not run["diverged"]])
+    points = alive[alive["learning_rate"] == 4e-3].groupby(["params_non_embedding", "examples_seen"]).agg(
+        {"fd_infinity": "min", "flops": "first", "fingerprint": "first"}).reset_index()
+    fit = laws.fit(laws.Runs.from_dataframe(points, "fd_infinity"), delta="noise")
+    boot = laws.bootstrap(fit, draws=60)
+    budgets = np.geomspace(alive["flops"].min(), 1.3 * image_record(*GAN_TARGET, 3e-3, 1.0)["flops"], 12)
+    kid = laws.fit(laws.Runs.from_dataframe(points.assign(kid=points["fd_infinity"] ** 0.5), "kid"))
+    return (fit, boot, laws.frontier(fit, budgets, boot=boot)), (kid, laws.bootstrap(kid, draws=60))
+
+
 def fill_images(workdir, without=()):
     """Writes a study of images to `workdir`, except for the parts named in `without`, and returns its
     records."""
     runs = image_sweep()
     target = image_record(*GAN_TARGET, 3e-3, distance(*GAN_TARGET) * 1.01, role="target")
     target["finished"] = "2100-01-01T00:00:00+00:00"
-    alive = pd.DataFrame([run for run in runs if not run["diverged"]])
-    points = alive[alive["learning_rate"] == 4e-3].groupby(["params_non_embedding", "examples_seen"]).agg(
-        {"fd_infinity": "min", "flops": "first", "fingerprint": "first"}).reset_index()
-    fit = laws.fit(laws.Runs.from_dataframe(points, "fd_infinity"), delta="noise")
-    boot = laws.bootstrap(fit, draws=60)
-    budgets = np.geomspace(alive["flops"].min(), 1.3 * target["flops"], 12)
+    (fit, boot, frontier), kid = fitted_images()
     about = {name: target[name] for name in ("params_non_embedding", "examples_seen", "flops", "fingerprint")}
     known = laws.record_hashes(runs)
     if "fit" not in without:
-        laws.save_fit(workdir / "fit.json", fit, boot, laws.frontier(fit, budgets, boot=boot))
-        kid = laws.fit(laws.Runs.from_dataframe(points.assign(kid=points["fd_infinity"] ** 0.5), "kid"))
-        laws.save_fit(workdir / "fits" / "kid.json", kid, laws.bootstrap(kid, draws=60))
+        laws.save_fit(workdir / "fit.json", fit, boot, frontier)
+        laws.save_fit(workdir / "fits" / "kid.json", *kid)
     if "forecast" not in without:
         laws.forecast.write(workdir / "forecast.json", fit, boot, about, known)
         laws.forecast.check(workdir / "forecast.json", target["fd_infinity"], known)

@@ -1,9 +1,9 @@
 """experiments.forecast_table trains the studies of a config in turn, and the fitted runs of a group once."""
 
 import pytest
-from boxed_flags import Box
+from boxed_flags import TABLE
 
-with Box():
+with TABLE:
     from experiments import forecast_table
 
 CONFIG = """

@@ -120,33 +120,43 @@ def test_a_forecast_is_never_overwritten(made):
     assert path.read_bytes() == before and there(path.parent) == ["forecast.json", "forecasts.jsonl"]
 
 
-WRITER = """
+# One process imports and fits, and each writer is a process that it forks.
+WRITERS = """
 import os, sys, time
 sys.path.insert(0, "tests")
 from planted_forecast import fitted
 from scaling import laws
+
+def write(path, data):
+    open(f"{path}.{data}", "w").close()
+    while not os.path.exists(f"{path}.go"):
+        time.sleep(0.001)
+    try:
+        said = laws.forecast.write(path, *fitted(), {"N": 1e10, "D": float(data)})["hash"]
+    except laws.LawError as error:
+        said = str(error)
+    os.write(1, f"{said}\\n".encode())  # in one piece, since the writers share a pipe
+
 fitted()
-open(f"{sys.argv[1]}.{sys.argv[2]}", "w").close()
-while not os.path.exists(f"{sys.argv[1]}.go"):
-    time.sleep(0.001)
-try:
-    content = laws.forecast.write(sys.argv[1], *fitted(), {"N": 1e10, "D": float(sys.argv[2])})
-    print(content["hash"])
-except laws.LawError as error:
-    print(error)
+path, *names = sys.argv[1:]
+for name in names:
+    if not os.fork():
+        write(path, name)
+        os._exit(0)
+sys.exit(any(os.waitstatus_to_exitcode(os.wait()[1]) for _ in names))
 """
 
 
 def test_of_two_processes_that_write_one_forecast_one_wins(tmp_path):
     path = tmp_path / "forecast.json"
     names = ["1e11", "2e11"]
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name], cwd=ROOT, text=True,
-                                stdout=subprocess.PIPE) for name in names]
+    writers = subprocess.Popen([sys.executable, "-c", WRITERS, path, *names], cwd=ROOT, text=True, stdout=subprocess.PIPE)
     while not all(os.path.exists(f"{path}.{name}") for name in names):
-        assert all(writer.poll() is None for writer in writers)
+        assert writers.poll() is None
         time.sleep(0.01)
     Path(f"{path}.go").touch()
-    said = [writer.communicate()[0].strip() for writer in writers]
+    said = writers.communicate()[0].splitlines()
+    assert writers.returncode == 0 and len(said) == 2
     lost = [text for text in said if "never overwritten" in text]
     assert len(lost) == 1 and forecast.read(path)["hash"] in said
 

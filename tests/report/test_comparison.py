@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from absl.testing import flagsaver
-from boxed_flags import Box
+from boxed_flags import Box, status_of
 from report_page import Page
 from report_study import fill, fill_images
 
@@ -153,16 +150,14 @@ def test_a_wrong_command_is_one_sentence(given, said, code, capsys, tmp_path, mo
     assert err.startswith("error: ") and err.count("\n") == 1 and said in err
 
 
-def test_the_command_writes_both_kinds_and_refuses_unknown_flags(workdirs, tmp_path):
-    def call(*flags):
-        return subprocess.run([sys.executable, "-m", "experiments.report", *flags], capture_output=True,
-                              text=True, cwd=pathlib.Path(command.__file__).parent.parent)
+def test_the_command_writes_both_kinds_and_refuses_unknown_flags(workdirs, tmp_path, monkeypatch, capsys):
+    def call(*argv):
+        return status_of(BOX, command, argv, monkeypatch), *capsys.readouterr()
 
-    done = call(f"--workdirs={workdirs[0]},{workdirs[1]}", f"--output={tmp_path}/families")
-    assert done.returncode == 0 and f"{tmp_path}/families/index.html" in done.stdout
+    status, out, _ = call(f"--workdirs={workdirs[0]},{workdirs[1]}", f"--output={tmp_path}/families")
+    assert status == 0 and f"{tmp_path}/families/index.html" in out
     assert (tmp_path / "families" / "index.html").exists()
     Records(tmp_path / "study").write({"fingerprint": "a", "fd": 1.0})
-    done = call(f"--workdir={tmp_path}/study")
-    assert done.returncode == 0 and (tmp_path / "study" / "report" / "index.html").exists()
-    wrong = call("--workdr=x")
-    assert wrong.returncode == 2 and wrong.stderr.startswith("error:") and "workdir" in wrong.stderr
+    assert call(f"--workdir={tmp_path}/study")[0] == 0 and (tmp_path / "study" / "report" / "index.html").exists()
+    status, _, said = call("--workdr=x")
+    assert status == 2 and said.startswith("error:") and "workdir" in said

@@ -1,18 +1,17 @@
 """The table of forecasts: entries of workdirs, kept for ever, and what is counted and said of them."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from launcher import ROOT
+from boxed_flags import TABLE, status_of
 from planted_forecast import RECORDS, TARGET, fitted, surface
 
 from scaling import laws
 from scaling.report import forecast_table
 
-COMMAND = [sys.executable, "-m", "experiments.forecast_table"]
+with TABLE:
+    from experiments import forecast_table as command
 
 
 def study(folder, factor=1.0, scored=True, size=1e10):
@@ -94,17 +93,18 @@ def test_forecasts_at_one_ratio_stand_beside_each_other():
     assert places[3] == 30.0 and places[1] == pytest.approx(10.0)
 
 
-def test_the_command_records_and_writes_a_page(workdir, tmp_path):
+def test_the_command_records_and_writes_a_page(workdir, tmp_path, monkeypatch, capsys):
+    def call(*argv):
+        return status_of(TABLE, command, argv, monkeypatch), capsys.readouterr().err
+
     page, record = tmp_path / "page.md", tmp_path / "record.json"
     page.write_text("before\n<!-- forecasts -->\nold\n<!-- end -->\nafter\n")
-    command = [*COMMAND, f"--workdir={workdir}", f"--record={record}", f"--page={page}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert call(f"--workdir={workdir}", f"--record={record}", f"--page={page}") == (0, "")
     text, kept = page.read_text(), json.loads(record.read_text())
     assert text.startswith("before\n") and text.endswith("<!-- end -->\nafter\n") and "old" not in text
     assert len(kept) == 3 and (tmp_path / "figures" / "forecasts.png").exists()
     assert text.count("| transformer-zipf-") == 3 and "not trained yet" in text
-    empty = subprocess.run([*COMMAND, f"--record={record}", f"--page={page}"], cwd=ROOT, capture_output=True, text=True)
-    assert empty.returncode == 0 and page.read_text() == text  # what is recorded needs no workdir
-    wrong = subprocess.run([*COMMAND, f"--record={record}", f"--page={record}"], cwd=ROOT, capture_output=True, text=True)
-    assert wrong.returncode == 1 and wrong.stderr.startswith("error: --page=") and "Traceback" not in wrong.stderr
+    assert call(f"--record={record}", f"--page={page}")[0] == 0
+    assert page.read_text() == text  # what is recorded needs no workdir
+    status, said = call(f"--record={record}", f"--page={record}")
+    assert status == 1 and said.startswith("error: --page=") and said.count("\n") == 1

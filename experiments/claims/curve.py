@@ -96,7 +96,7 @@ CLAIM = Claim(
                              why=WHY),
            "mixed": Criterion("the same, for the game with the likelihood of the data beside it", high=AHEAD, why=WHY)},
     parts=parts, analyse=analyse,
-    cost={"5m": "3 language models of 12 thousand parameters, and 2 games that begin with each (not timed)",
+    cost={"5m": "3 language models of 12 thousand parameters, and 2 games that begin with each",
           "30m": "5 language models of 28 thousand parameters, and 2 games that begin with each (not timed)",
           "2h": "5 language models of 49 thousand parameters, and 2 games that begin with each (not timed)",
           "gpu": "8 language models of 0.8 million parameters, and 2 games that begin with each (not timed)"},

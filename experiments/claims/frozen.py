@@ -60,7 +60,7 @@ CLAIM = Claim(
            "gain": Criterion("what fine-tuning all layers adds to the accuracy from scratch", low=0.0,
                              why="Where pretraining brings nothing, which layers keep it says nothing.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "20 runs on 512 labels, of which 16 begin with 4 encoders of 4 layers (not timed)",
+    cost={"5m": "20 runs on 512 labels, of which 16 begin with 4 encoders of 4 layers",
           "30m": "25 runs on 4096 labels, of which 20 begin with 5 encoders of 8 layers (not timed)"},
     more="Partly frozen encoders have the learning rate of whole ones, and heads alone have another; neither was tuned. "
          "The source's scores are ratios of a metric whose chance level is not subtracted, and so is this one.")

@@ -8,9 +8,22 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SERVER = """
-import json, os, sys
+import gc, json, os, sys, traceback
 {before}
 from experiments import _points, {name} as command
+
+def status():
+    try:
+        _points.run(command.main)
+    except SystemExit as left:
+        if left.code is None or isinstance(left.code, int):
+            return left.code or 0
+        print(left.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    return 1
+
+gc.freeze()
 for line in sys.stdin:
     arguments, folder = json.loads(line)
     child = os.fork()
@@ -19,8 +32,10 @@ for line in sys.stdin:
         for number, name in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.argv = ["{name}", *arguments]
-        _points.run(command.main)
-        os._exit(0)
+        code = status()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # at once, since taking down a Python with so many modules takes as long as a call
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from html import escape
 from html.parser import HTMLParser
+from unittest import mock
 
+from scaling.figures import svg
 from scaling.report import reading, study_page
 
 
@@ -62,3 +65,12 @@ def page_of(workdir):
     study = reading.read_study(workdir)
     palette = study_page.study_palette(study)
     return study_page.study_html(study, palette, study_page.draw_figures(study, palette, png=False))
+
+
+def sketch_of(workdir):
+    """The page of one study whose figures are drawn but not rendered, which takes most of the time that PNGs leave.
+
+    It is for tests of which figures there are, and of what their captions say.
+    """
+    with mock.patch.object(svg, "to_svg", lambda figure, palette, name, title: f'<svg aria-label="{escape(title)}"></svg>'):
+        return page_of(workdir)

@@ -24,7 +24,9 @@ def repeated(t, worth):
     return 1 + 14 * tokens ** -0.2
 
 
-def test_data_is_reproduced_where_four_epochs_are_free_and_64_are_not():
+def test_data_is_reproduced_where_four_epochs_are_free_and_64_are_not(monkeypatch):
+    # R_D*, which takes most of the time, is said and not judged; the next test is about it.
+    monkeypatch.setattr(sys.modules[claims.find("data").analyse.__module__], "worth", lambda runs: 1.0)
     assert most(verdicts("data", "transformer", lambda t: repeated(t, 15.4)), REPRODUCED)
     assert most(verdicts("data", "transformer", lambda t: repeated(t, 0.5)), REFUTED)  # four epochs cost much
     assert most(verdicts("data", "transformer", lambda t: repeated(t, 1e6)), REFUTED)  # no repeat costs anything

@@ -51,8 +51,9 @@ def commands(page):
 # Each module is imported in a process of its own, because two commands may define flags of the same name, and each command
 # line is parsed in a child of that process.
 PARSE = """
-import importlib, json, os, pathlib, sys
+import gc, importlib, json, os, pathlib, sys
 from absl import app, flags
+from scaling import families
 from tools._reference_commands import LOADED
 
 def in_a_child(task, *about):
@@ -88,6 +89,8 @@ def parse_all(module, lines):
 
 for name in LOADED:
     importlib.import_module(name)
+families.all()  # which configs import
+gc.freeze()
 for module, lines in json.load(sys.stdin).items():
     in_a_child(lambda: parse_all(module, lines), module)
 """
@@ -99,8 +102,11 @@ def test_the_flags_of_every_command_exist():
         for module, argv, exported in commands(page):
             if module.split(".")[0] in ("experiments", "tools") and not module.startswith("tools.launch"):
                 # These configs would be written by an earlier command, or by the reader.
-                found.setdefault(module, []).append((["--config=configs/quickstart.py" if TO_COME.fullmatch(word) else word
-                                                      for word in argv if word != "--help"], exported))
+                line = ["--config=configs/quickstart.py" if TO_COME.fullmatch(word) else word
+                        for word in argv if word != "--help"], exported
+                lines = found.setdefault(module, [])
+                if line not in lines:  # pages repeat commands
+                    lines.append(line)
     done = subprocess.run([sys.executable, "-c", PARSE], input=json.dumps(found), cwd=ROOT, text=True, capture_output=True,
                           env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr

@@ -5,7 +5,9 @@ from forked_command import forked
 
 @pytest.fixture(scope="module")
 def fit_server():
-    with forked("fit") as call:
+    # The modules that the command imports late, which take more time than a fit, are imported once.
+    with forked("fit", "import scipy.optimize, scipy.stats\nfrom scaling.results import tuned\n"
+                       "from scaling.laws.figures import plots") as call:
         yield call
 
 

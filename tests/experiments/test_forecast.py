@@ -30,8 +30,8 @@ def table():
 @pytest.fixture(scope="module")
 def server():
     """The command in a Python that cannot import JAX, with the modules that it imports late."""
-    with forked("forecast", "sys.modules['jax'] = None\nfrom scaling.laws.figures import forecasts\n"
-                            "from scaling.results import tuned") as call:
+    with forked("forecast", "sys.modules['jax'] = None\nimport scipy.optimize, scipy.stats\n"
+                            "from scaling.laws.figures import forecasts\nfrom scaling.results import tuned") as call:
         yield call
 
 

@@ -53,8 +53,9 @@ def test_of_mistuned_sizes_95_percent_are_flagged_and_of_tuned_ones_at_most_five
     assert min(found.values()) >= 0.95 and wrongly <= 0.05
 
 
-# The same sizes as above, so that laws and curves are shared; the slow test judges all.
-@pytest.mark.parametrize("judged", [SIZES[-1], SIZES[1]])
+# The fast sizes are those of the test above, which share its laws and curves.
+@pytest.mark.parametrize("judged", [SIZES[-1], SIZES[1],
+                                    *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[::2])])
 def test_a_tuned_size_is_hardly_ever_flagged(judged):
     assert flagged(judged) <= 0.05
 

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from report_page import Page, page_of
+from report_page import Page, page_of, words_of
 from report_study import GAN_DATA, GAN_SIZES, GAN_TARGET, fill, fill_images, image_record, picture
 
 from scaling.figures import words
@@ -156,14 +156,14 @@ def test_diverged_runs_are_counted_and_explained(workdir, text, tmp_path):
     assert found["reasons"] == ["The discriminator won: 6 runs"]
     assert "Diverged runs: 6 of 68 runs" in Page(text).text
     Records(tmp_path).write(image_record(1_000, 4_096, 0.01, 0.1))
-    assert sections.diverged_table(reading.read_study(tmp_path)) is None and "Diverged runs:" not in page_of(tmp_path)
+    assert sections.diverged_table(reading.read_study(tmp_path)) is None and "Diverged runs:" not in words_of(tmp_path).text
 
 
 def test_samples_judged_in_two_ways_get_a_warning(tmp_path):
     for seed, name in enumerate(("classifier", "pca")):
         run = image_record(1_000, 4_096, 0.01, 0.1, seed)
         Records(tmp_path).write(run | {"judge": {**run["judge"], "name": name}})
-        said = "judged in 2 different ways" in Page(page_of(tmp_path)).text
+        said = "judged in 2 different ways" in words_of(tmp_path).text
         assert said == (seed == 1)
 
 

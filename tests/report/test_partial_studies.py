@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from report_page import Page, page_of
+from report_page import Page, page_of, sketch_of, words_of
 from report_study import DATA, SIZES, fill, sweep
 
 from scaling import report
@@ -26,7 +26,7 @@ FIGURES = ["verdict", "compute", "params", "data", "residuals", "learning-rate",
 ])
 def test_a_missing_part_is_named_and_the_rest_is_there(tmp_path, without, said, lost):
     fill(tmp_path, without=(without,))
-    page = Page(page_of(tmp_path))
+    page = Page(sketch_of(tmp_path))
     assert set(SECTIONS) <= set(page.ids) and said in page.text
     assert {name for name in FIGURES if f"figure-{name}" not in page.ids} == set(lost)
 
@@ -41,7 +41,7 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "fit.json").write_text('{"form": "chinch')
     curve_file = next((tmp_path / "curves").iterdir())
     curve_file.write_text(curve_file.read_text() + '\n{"step": 9, "tok')
-    assert "fit.json is not valid JSON" in Page(page_of(tmp_path)).text
+    assert "fit.json is not valid JSON" in words_of(tmp_path).text
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

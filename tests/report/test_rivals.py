@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from report_page import Page, page_of, words_of
+from report_page import Page, sketch_of, words_of
 from report_study import TARGET, fill, record, surface
 
 from scaling import laws
@@ -64,7 +64,7 @@ def test_curves_are_drawn_over_their_ends_and_their_distance_is_said(judged):
     study = read_study(workdir)
     assert 0 < collapsing.collapse_of(study).apart < 0.2
     assert "of the loss above E away from those of the other sizes" in " ".join(collapsing.collapse_sentences(study))
-    assert "figure-collapse" in Page(page_of(workdir)).ids
+    assert "figure-collapse" in Page(sketch_of(workdir)).ids
 
 
 def test_a_mistuned_run_is_named(judged, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from report_page import Page, page_of
+from report_page import Page, sketch_of
 from report_study import DATA, LAW, SIZES, fill, record, surface
 
 from scaling.figures import words
@@ -61,7 +61,7 @@ def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_named(tmp_path, best, 
         Records(tmp_path).write(record(5_000, 4_096, rate, 2.0 + (i != best)))
     [row] = tuned.learning_rates(read_study(tmp_path).runs, "bits_per_byte").to_dict("records")
     assert row["edge"] == edge and row["best"] == (0.001, 0.01, 0.1)[best]
-    said = Page(page_of(tmp_path)).text
+    said = Page(sketch_of(tmp_path)).text
     sides = [side for side in ("lowest", "highest") if f"is the {side} one tried" in said]
     assert sides == ([edge] if edge else [])
 
@@ -71,7 +71,7 @@ def test_the_caption_of_the_learning_rates_holds_the_planted_ones(complete):
     rates = tuned.learning_rates(study.runs, study.metric).sort_values(["params_non_embedding", "data"])
     best = rates.groupby("params_non_embedding")["best"].last()
     first, last = best[SIZES[0]], best[SIZES[-1]]
-    text = Page(page_of(complete[0])).text
+    text = Page(sketch_of(complete[0])).text
     assert "In 16 of 16 sweeps, the rates on both sides" in text
     assert f"{words.short(first)} at 5.2k parameters and {words.short(last)} at 393k parameters" in text
 

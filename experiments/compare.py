@@ -122,7 +122,7 @@ def _train() -> bool:
         print(f"{name}: {study.describe()}\n", flush=True)
     if _DRY_RUN.value:
         return False
-    exits.listen_for_sigterm()
+    exits.listen_for_signals()
     for study in studies:
         study.go()
     print()

@@ -61,7 +61,7 @@ def main(argv):
             print("".join(f"{name}: {then} in the record, {now} here\n" for name, (then, now) in differs.items())
                   or "versions, machine and commit are those of the record", flush=True)
         keep_compiled()
-        exits.listen_for_sigterm()
+        exits.listen_for_signals()
         agrees, found, said = (again_claim if "rules" in record else again_run)(record)
         print(files.dumps({"differences": differs, "agrees": agrees, **found}) if _JSON.value else said)
         if not agrees:

@@ -116,7 +116,7 @@ def train():
     if executor:
         print(executor.describe(), flush=True)
     if not _DRY_RUN.value:
-        exits.listen_for_sigterm()
+        exits.listen_for_signals()
         if _SHARD.value:
             job.train_shard(*_shard(_SHARD.value))
         else:

@@ -105,7 +105,7 @@ def main(argv):
             list_claims()
         if _RUN.value:
             keep_compiled()
-            exits.listen_for_sigterm()
+            exits.listen_for_signals()
             try_claims(_RUN.value)
         if _REPORT.value:
             report()

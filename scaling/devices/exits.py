@@ -5,6 +5,7 @@ calls abort() in every other process, which prints a page of C++ frames. Collect
 errors of their own. Whichever comes first, this module prints the same sentence.
 """
 
+import _thread
 import contextlib
 import ctypes
 import os
@@ -25,13 +26,29 @@ class Preempted(Exception):
 _sigterm_arrived = False
 
 
-def listen_for_sigterm() -> None:
-    """From now on SIGTERM only sets `preempted`, and a second SIGTERM ends the process. Call it in the main thread."""
+def listen_for_signals() -> None:
+    """From now on SIGTERM only sets `preempted`, and a second SIGTERM ends the process; and no interrupt is lost, see
+    `keep_interrupts`. Call it in the main thread."""
+    keep_interrupts()
     def note(number, frame):
         global _sigterm_arrived
         _sigterm_arrived = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, note)
+
+
+def keep_interrupts() -> None:
+    """From now on a Ctrl-C that Python raises where nobody can see it, such as in a callback of the garbage collector (JAX
+    has one), is raised in the main thread a moment later. Python only prints it otherwise, and goes on."""
+    before = sys.unraisablehook
+
+    def again(found):
+        if not issubclass(found.exc_type, KeyboardInterrupt):
+            return before(found)
+        timer = threading.Timer(0.05, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+    sys.unraisablehook = again
 
 
 def preempted() -> bool:

@@ -48,7 +48,7 @@ class Trainer:
     """The actor. `train` runs in one of its threads, and `report` answers from another."""
 
     def __init__(self, device: str, devices: int, workdir, options: runners.TrainingOptions):
-        exits.listen_for_sigterm()  # Ray runs only the constructor in the main thread, which signal handlers need
+        exits.listen_for_signals()  # Ray runs only the constructor in the main thread, which signal handlers need
         self.device, self.devices = device, devices
         self.runner = runners.Runner(workdir, options)
         self.progress, self.stopping = ProgressReport(), False

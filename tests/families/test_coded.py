@@ -1,13 +1,13 @@
 """Models of the codes of images: the tokenizer that they take, bits that add up, samples, conditions."""
 
 import dataclasses
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lively import call, lively, once
 from numpy.testing import assert_allclose, assert_array_equal
 from sources import tiny
 
@@ -21,26 +21,11 @@ from scaling.results import records
 from scaling.store import checkpoint
 from scaling.store.progress import Progress
 from scaling.sweeps.runner import Runner, TrainingOptions
-from scaling.training.program import options_for_one_call
 
 KEY = jax.random.key(5)
 TOKENIZER = FSQ(image_size=8, levels=16, width=8, layers=1, code_levels="3,2")
 TINY = Coded.ladder(5e3, image_size=8, levels=16, classes=3, tokenizer=TOKENIZER)
 BATCH = TINY.example_batch(8, KEY)
-once = functools.partial(jax.jit, compiler_options=options_for_one_call())  # most of a test's time is compilation
-
-
-@functools.cache
-def lively(family):
-    """Parameters away from their start."""
-    leaves, treedef = jax.tree.flatten(once(family.init)(jax.random.key(0)))
-    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [x + 0.3 * n for x, n in zip(leaves, noise)])
-
-
-@functools.partial(once, static_argnums=(0, 1))
-def call(family, method, *args):
-    return getattr(family, method)(*args)
 
 
 def standing_on(base, size=5e3, **fields):

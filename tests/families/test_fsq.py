@@ -1,7 +1,6 @@
 """The tokenizer of images: codes and their levels, gradients that go straight through, codebooks, training, sizes."""
 
 import dataclasses
-import functools
 import itertools
 import math
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lively import call, lively, once
 from numpy.testing import assert_allclose, assert_array_equal
 from sources import ExampleSource, tiny
 
@@ -20,27 +20,13 @@ from scaling.families.fsq import FSQ
 from scaling.fields import ConfigError
 from scaling.store import checkpoint
 from scaling.training.evaluation import metrics_of
-from scaling.training.program import Program, options_for_one_call
+from scaling.training.program import Program
 from scaling.training.step import TRUNK
 
 KEY = jax.random.key(5)
 TINY = FSQ(image_size=8, levels=16, width=8, layers=1, code_levels="4,3")
 VQ = dataclasses.replace(TINY, quantiser="vq", codebook=6, code_width=3)
 BATCH = TINY.example_batch(8, KEY) | {"step": jnp.zeros(8, jnp.int32)}  # of all tests, which share programs
-once = functools.partial(jax.jit, compiler_options=options_for_one_call())  # most of a test's time is compilation
-
-
-@functools.cache
-def lively(family):
-    """Parameters away from their start."""
-    leaves, treedef = jax.tree.flatten(once(family.init)(jax.random.key(0)))
-    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [x + 0.3 * n for x, n in zip(leaves, noise)])
-
-
-@functools.partial(once, static_argnums=(0, 1))
-def call(family, method, *args):
-    return getattr(family, method)(*args)
 
 
 # ---- finite scalar quantisation

@@ -99,7 +99,7 @@ CLAIM = Claim(
            "size": Criterion("the exponent in N of the labels that pretraining adds", low=0.0,
                              why="The published exponent is 0.38; larger models should gain more.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "54 runs on 64 to 2048 labels; 18 begin with 9 encoders of 6 to 25 thousand parameters, not timed",
+    cost={"5m": "54 runs on 64 to 2048 labels; 18 begin with 9 encoders of 6 to 25 thousand parameters",
           "30m": "128 runs on 64 to 16,384 labels; 48 begin with 16 encoders of 6 to 100 thousand parameters, not timed"},
     more="More text, other text than that of the evaluated functions, and larger encoders. Runs from scratch and those "
          "that are pretrained have one learning rate each.")

@@ -11,11 +11,11 @@ once = functools.partial(jax.jit, compiler_options=options_for_one_call())  # mo
 
 
 @functools.cache
-def lively(family):
+def lively(family, scale=0.3):
     """Parameters away from their start, where many a term is zero."""
     leaves, treedef = jax.tree.flatten(once(family.init)(jax.random.key(0)))
     noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [x + 0.3 * n for x, n in zip(leaves, noise)])
+    return jax.tree.unflatten(treedef, [x + scale * n for x, n in zip(leaves, noise)])
 
 
 @functools.partial(once, static_argnums=(0, 1))

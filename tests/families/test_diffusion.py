@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lively import lively as lively_at
+from lively import once
 from numpy.testing import assert_allclose
 
 from scaling import cost
@@ -17,21 +19,12 @@ from scaling.families._diffusion_network import denoiser_weights
 from scaling.families._diffusion_sample import follow, guided, step_levels
 from scaling.families.diffusion import Diffusion, edm_weight
 from scaling.fields import ConfigError
-from scaling.training.program import options_for_one_call
 
 KEY = jax.random.key(5)
 TINY = Diffusion(image_size=8, levels=16, width=8, layers=1, classes=4, caption=3, steps=3, strata=2)
 BOUND = dataclasses.replace(TINY, weighting="bound", drop=0.0)
 BATCH = TINY.example_batch(8, KEY)  # of all tests, which share programs
-once = functools.partial(jax.jit, compiler_options=options_for_one_call())  # most of a test's time is compilation
-
-
-@functools.cache
-def lively(family):
-    """Parameters away from their start."""
-    leaves, treedef = jax.tree.flatten(once(family.init)(jax.random.key(0)))
-    noise = [np.sin(7.0 * np.arange(x.size) + i).reshape(x.shape).astype(np.float32) for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(treedef, [x + 0.2 * n for x, n in zip(leaves, noise)])
+lively = functools.partial(lively_at, scale=0.2)
 
 
 @functools.partial(once, static_argnums=(0, 1))

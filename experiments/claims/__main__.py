@@ -58,8 +58,7 @@ def list_claims() -> None:
 
 
 def trial(name: str) -> Trial:
-    given = [word for word in sys.argv[1:] if not word.startswith("--workdir=")]  # records are read on other machines
-    command = f"python -m experiments.claims {shlex.join(given)} --workdir=runs/claims"
+    command = f"python -m experiments.claims {shlex.join(sys.argv[1:])}"
     return Trial(claims.find(name), _BUDGET.value, pathlib.Path(_WORKDIR.value) / name, TrainingOptions(),
                  parse_changes(_SET.value), _PARTS.value, _PACK.value, command)
 

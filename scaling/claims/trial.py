@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -106,9 +107,14 @@ class Trial:
         fixed = ("id", "statement", "source", "published", "rules", "budget", "changes")
         return {name: self.wanted[name] for name in fixed} | {
             "verdict": joint_verdict(part["verdict"] for part in parts.values()), "parts": parts, "more": claim.more,
-            "cost": cost, "date": registry.now(), "machine": hosts.machine(), "command": self.command,
+            "cost": cost, "date": registry.now(), "machine": hosts.machine(), "command": self._portable_command(),
             "versions": records.versions(), "git_commit": records.git_commit(),
             "registered": {"hash": held["hash"], "time": held["time"]}}
+
+    def _portable_command(self) -> str:
+        """The command with another --workdir, since verdicts are read on other machines."""
+        folder = re.escape(os.fspath(self.workdir.parent))
+        return re.sub(rf"(--workdir[= ]){folder}(?=[\s/']|$)", r"\1runs/claims", self.command)
 
 
 def _changed(part: Part, changes: Mapping) -> Part:

@@ -75,6 +75,12 @@ def test_what_is_printed_of_the_runs_of_a_claim_says_nothing_of_a_law(tried):
     assert "2 runs in" in said and "law" not in said
 
 
+@pytest.mark.parametrize("given", ["--workdir={at} --run=more", "--run=more --workdir {at}", "'--workdir={at}'"])
+def test_a_verdict_names_no_folder_of_the_machine_that_decided_it(tried, tmp_path, given):
+    trial = tried(command=given.format(at=tmp_path))
+    assert trial._portable_command() == given.format(at="runs/claims") and str(tmp_path) in trial.command
+
+
 def test_a_rule_that_decides_nothing_and_a_claim_without_one_are_refused(claim):
     for bounds in ((), (1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ConfigError, match="decides nothing"):

@@ -84,15 +84,19 @@ def _drawn(study: StudyFiles, palette: Palette, figures: Mapping[str, plots.Plan
 
 def _with_running(study: StudyFiles, now: Underway) -> StudyFiles:
     """The study with its runs that have no result as further cells, and with training losses as the only curves."""
-    curves = {name: curve.drop(columns=[c for c in curve if str(c).startswith(logs.VALIDATION)])
-              for name, curve in study.curves.items()}
+    curves = {name: _of_training(curve) for name, curve in study.curves.items()}
     rows = []
     for run in now.runs:
         curve, _ = curve_of_points(now.curves.get(run.fingerprint, ()), study.unit)
         if curve is not None and run.params is not None:
-            curves[run.fingerprint] = curve.drop(columns=[c for c in curve if str(c).startswith(logs.VALIDATION)])
+            curves[run.fingerprint] = _of_training(curve)
             rows.append({PARAMS: run.params, "data": run.data, "fingerprint": run.fingerprint})
     columns = [PARAMS, "data", "fingerprint"]
     known = [table for table in (study.cells[columns], pd.DataFrame(rows, columns=columns)) if len(table)]
     cells = pd.concat(known, ignore_index=True) if known else study.cells[columns]
     return dataclasses.replace(study, cells=cells, curves=curves)
+
+
+def _of_training(curve: pd.DataFrame) -> pd.DataFrame:
+    """The curve without its losses on evaluation data."""
+    return curve.drop(columns=[name for name in curve if str(name).startswith(logs.VALIDATION)])

@@ -79,20 +79,22 @@ def find_proposals(table, metric: str, runs: Mapping[str, Experiment], sampler: 
     """
     cells = tuned.tuned_cells(table, metric)
     brackets, alike, found = tuned.bracketing(table, cells), by_rate(runs), []
-    losses = (-1 if metrics.find_metric(metric).rises else 1) * table.set_index("fingerprint")[metric]
-    losses = losses.mask(table.set_index("fingerprint")["diverged"], math.inf)
+    by_name, waiting = table.set_index("fingerprint"), set(waiting)
+    losses = (-1 if metrics.find_metric(metric).rises else 1) * by_name[metric]
+    losses = losses.mask(by_name["diverged"], math.inf)
     for index, (size, data, best, _, edge) in zip(brackets.index, brackets.itertuples(index=False)):
-        if edge or (size, data) in set(waiting):
+        if edge or (size, data) in waiting:
             continue
         one = runs[cells.loc[index, "fingerprint"]]
-        tried = {rate: float(losses.reindex(names).mean()) for rate, names in alike[any_rate(one)].items()}
-        before = sampled.get(any_rate(one), [])
+        cell = any_rate(one)
+        tried = {rate: float(losses.reindex(names).mean()) for rate, names in alike[cell].items()}
+        before = sampled.get(cell, [])
         grid = {rate: loss for rate, loss in tried.items() if rate not in before and not math.isnan(loss)}
         if len(grid) < 3 or any(math.isnan(tried[rate]) for rate in before):
             continue  # a rate was stopped early, or was not measured
-        rate = sampler.propose(fingerprint(any_rate(one), ""), grid, [(rate, tried[rate]) for rate in before])
+        rate = sampler.propose(fingerprint(cell, ""), grid, [(rate, tried[rate]) for rate in before])
         if rate is not None:
-            seeds = alike[any_rate(one)][one.optim.learning_rate]
+            seeds = alike[cell][one.optim.learning_rate]
             found.append(Ask(float(size), float(data), BETWEEN, float(best), rate, tuple(seeds)))
     return found
 

@@ -16,7 +16,7 @@ from scaling.store import files
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV and its kin, JSON, Parquet.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study by experiments.run.")
-_LAW = flags.DEFINE_string("law", None, "The law's form; list to list them; best or stacked to choose by held-out error. "
+_LAW = flags.DEFINE_string("law", None, "The law's form; list to list them; best, stacked or median are rules. "
                           "By default chinchilla, or the study's.")
 _FORM = flags.DEFINE_string("form", None, "Python file with a law of your own; --law names one of several.")
 _Y = flags.DEFINE_string("y", None, "Column of the metric, or an expression in columns: '1 - acc'. Columns that are not "

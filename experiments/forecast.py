@@ -24,7 +24,8 @@ or --workdir say where it is. If the log was changed or is gone, the verdict is 
     python -m experiments.forecast --workdir=runs/quickstart --target='N=3e6,D=1e8' --output=forecast.json
 
 uses the tuned runs of a study by experiments.run. --target names inputs of the law or columns of the table.
-With --law=best or --law=stacked the law is chosen by its error on held-out runs, and the interval is made of
+With --law=best the law is chosen by its error on held-out runs, --law=stacked takes the mean of all laws by
+that error, and --law=median their median. The interval is made of
 the fitted parameters, the noise of a run, the spread of the laws that these runs do not refute, and a factor
 that makes it hold the held-out runs.
 

@@ -34,7 +34,7 @@ TRUTHS: dict[str, Callable] = {  # of sizes and data as multiples of the smalles
     "power mean, q = 1.5": lambda n, d: 1.39 + ((0.65 * n ** -0.39) ** 1.5 + (0.65 * d ** -0.53) ** 1.5) ** (1 / 1.5),
     "kaplan": lambda n, d: 2.1 * (n ** (-0.1 / 0.13) + d ** -1.0) ** 0.13,
     "bounded": lambda n, d: 1.39 + (lambda h: 4.0 * h / (1 + h))(0.17 * n ** -0.42 + 0.16 * d ** -0.57)}
-RULES = ("chinchilla", "best", "stacked")
+RULES = ("chinchilla", "best", "stacked", "median")
 ENOUGH, MOST = 12, 8  # runs of a group that are fitted in all, and below the first cut: six parameters and two more
 
 _STUDIES = flags.DEFINE_integer("studies", 40, "Simulated studies for each truth.", lower_bound=1)

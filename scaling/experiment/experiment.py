@@ -161,7 +161,7 @@ class StudyFields:
     title: str = ""  # of the report
     metric: str = ""  # of the records, which is fitted and forecast
     beside: tuple = ()  # other metrics that the law is fitted to
-    law: str = "best"  # the name of a law, or a rule that chooses one by its held-out error: best or stacked
+    law: str = "best"  # the name of a law, or a rule that chooses one by its held-out error: best, stacked or median
     prompts: tuple = ()  # texts that models of text continue in the report
     stop_early: str = ""  # the rule by which learning rates are given up: median, halving or halving:3; empty is none
     tune: float = 0.25  # share of the sweep's FLOPs for which cells whose best rate is at the edge ask for more rates

@@ -43,7 +43,9 @@ def choice(study: StudyFiles) -> list[str]:
     law, rule = chosen["law"].replace("_", " "), chosen["rule"]
     how = {"best": "the rule “best”: lowest error on held-out runs, ties to fewer parameters",
            "stacked": "the rule “stacked”: the mean of all laws, weighted by their error on held-out runs, in which it "
-                      "weighs most"}
+                      "weighs most",
+           "median": "the rule “median”: the forecast is the median of all laws, of which it has the lowest error on "
+                     "held-out runs"}
     said = [f"The law {law} was chosen by {how[rule]}." if rule in how else f"The law {law} was named before the runs."]
     before, after = (chosen.get("covered") or [None, None])[:2]
     if chosen.get("tested") and before is not None:

@@ -68,6 +68,36 @@ def test_a_stacked_prediction_is_the_weighted_mean(picked):
     assert grid.shape == (2,) and boot.fit.predicted.shape == boot.fit.y.shape
 
 
+@pytest.fixture(scope="module")
+def middle():
+    points = judge_rules.simulated("additive", 3)
+    found = laws.choose_law(points, "median", ("chinchilla", "kaplan", "tied_chinchilla", "interaction"), cluster="trunk",
+                            delta="noise")
+    return found, laws.calibrate(found, 500, cluster="trunk")
+
+
+def test_a_median_is_that_of_all_laws_at_each_point_and_its_draws_are_around_it(middle):
+    chosen, boot = middle
+    assert len(chosen.weights) == 4 and chosen.law == chosen.comparison.table.law.iloc[0]
+    grid = {"N": np.array([1e4, 1e5, 1e6]), "D": np.array([1e6, 1e7, 1e8])}
+    values = np.median([np.log(fit.predict(**grid)) for fit in chosen.fits.values()], axis=0)
+    np.testing.assert_allclose(boot.fit.predict(**grid), np.exp(values))
+    assert len({float(fit.predict(**AT)) for fit in chosen.fits.values()}) > 2 and boot.fit.predicted.shape == boot.fit.y.shape
+    own, single = boot.samples(**AT), boot.leading.samples(**AT)
+    assert np.median(np.log(own)) == pytest.approx(np.log(boot.fit.predict(**AT)), abs=0.3 * np.log(single).std())
+    low, high = boot.predict(**AT)
+    assert low < boot.fit.predict(**AT) < high
+
+
+def test_one_law_that_runs_away_moves_a_mean_and_not_a_median(middle):
+    chosen, boot = middle
+    ends = {name: np.log(fit.predict(**AT)) for name, fit in chosen.fits.items()}
+    away = max(ends, key=ends.get)
+    wild = ends | {away: ends[away] + 10}
+    assert chosen.together(wild) == pytest.approx(chosen.together(ends))
+    assert dataclasses.replace(chosen, rule="stacked").together(wild) > chosen.together(wild) + 2
+
+
 def test_a_forecast_says_how_large_each_part_is_and_is_scored_like_any_other(picked, tmp_path):
     boot = laws.calibrate(picked, 300, cluster="trunk")
     content = laws.forecast.write(tmp_path / "forecast.json", boot.fit, boot, AT)
@@ -78,9 +108,10 @@ def test_a_forecast_says_how_large_each_part_is_and_is_scored_like_any_other(pic
     assert result["inside"] and laws.forecast.verify(tmp_path / "forecast.json").ok
 
 
-def test_a_stacked_forecast_is_written_and_checked(picked, tmp_path):
+@pytest.mark.parametrize("rule", ["stacked", "median"])
+def test_a_forecast_of_several_laws_is_written_and_checked(rule, picked, tmp_path):
     weights = {"chinchilla": 0.7, "kaplan": 0.3}
-    boot = laws.calibrate(changed(picked, law="chinchilla", weights=weights, spread=weights, rule="stacked"), 200)
+    boot = laws.calibrate(changed(picked, law="chinchilla", weights=weights, spread=weights, rule=rule), 200)
     content = laws.forecast.write(tmp_path / "forecast.json", boot.fit, boot, AT)
     assert content["predicted"] == pytest.approx(boot.fit.predict(**AT)) and content["form"] == "chinchilla"
     assert content["ray"]["values"][48] == pytest.approx(content["predicted"])  # at once the compute of the target

@@ -72,10 +72,14 @@ def test_standardised_errors_are_those_of_a_calculation_by_hand():
     rows = [{"law": law, "cut": 1.0, "row": row, "observed": 2.0, "predicted": 2.0 * np.exp(error),
              "low": 2.0 * np.exp(error - usual * own), "high": 2.0 * np.exp(error + usual * own)}
             for law, error, own in (("a", 0.03, 0.01), ("b", 0.01, 0.02)) for row in range(2)]
-    best = choosing.standardised(pd.DataFrame(rows), {"a": 1.0}, {"a": 0.5, "b": 0.5}, 0.9)
+    best = choosing.standardised(pd.DataFrame(rows), "best", {"a": 1.0}, {"a": 0.5, "b": 0.5}, 0.9)
     assert best == pytest.approx(np.full(2, -0.03 / np.sqrt(0.01 ** 2 + 0.5 * 0.02 ** 2)))
-    mean = choosing.standardised(pd.DataFrame(rows), {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, 0.9)
+    both = {"a": 0.5, "b": 0.5}
+    mean = choosing.standardised(pd.DataFrame(rows), "stacked", both, both, 0.9)
     assert mean == pytest.approx(np.full(2, -0.02 / np.sqrt(0.5 * 0.01 ** 2 + 0.5 * 0.02 ** 2 + 0.01 ** 2)))
+    rows += [row | {"law": "c", "predicted": 2.0 * np.exp(0.9)} for row in rows[:2]]  # far away, with the interval of "a"
+    middle = choosing.standardised(pd.DataFrame(rows), "median", dict.fromkeys("abc", 1 / 3), both, 0.9)
+    assert middle == pytest.approx(np.full(2, -0.03 / np.sqrt((2 * 0.01 ** 2 + 0.02 ** 2) / 3 + 0.5 * 0.02 ** 2)))
 
 
 def test_laws_with_too_many_parameters_are_left_out_and_too_few_runs_are_not_scored():

@@ -9,7 +9,7 @@ A `Calibrated` stands in the place of a `Bootstrap` wherever a forecast is made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,18 +24,24 @@ HALF = (0.158655, 0.841345)  # quantiles of a normal variable one standard devia
 
 @dataclass(frozen=True, eq=False)
 class Stacked(Fit):
-    """The fit of the law of most weight, whose predictions are the weighted mean of several laws (in logarithms)."""
-    members: tuple[tuple[float, Fit], ...] = ()
+    """The fit of the leading law of a selection, whose predictions are the mean or the median of several laws."""
+    selection: Selection | None = None
 
     def predict(self, *inputs, **named):
         logs, shape = input_logs(self.form, inputs, named)
-        value = _mean([(weight, one.form.predict(one.vector[None], _inputs(one, self, logs))[0])
-                       for weight, one in self.members]).reshape(shape)
+        value = self._together(lambda one: one.form.predict(one.vector[None], _inputs(one, self, logs))[0]).reshape(shape)
         return float(value) if shape == () else value
 
     @property
     def predicted(self) -> np.ndarray:
-        return _mean([(weight, one.predicted) for weight, one in self.members])
+        return self._together(lambda one: one.predicted)
+
+    def _together(self, of: Callable[[Fit], np.ndarray]) -> np.ndarray:
+        """What the laws that have a weight say together, in logarithms where all are positive."""
+        values = {name: of(self.selection.fits[name]) for name in self.selection.weights}
+        if all((each > 0).all() for each in values.values()):
+            return np.exp(self.selection.together({name: np.log(each) for name, each in values.items()}))
+        return self.selection.together(values)
 
 
 def _inputs(one: Fit, of: Fit, logs: np.ndarray) -> np.ndarray:
@@ -43,19 +49,11 @@ def _inputs(one: Fit, of: Fit, logs: np.ndarray) -> np.ndarray:
     return logs[[of.form.inputs.index(name) for name in one.form.inputs]]
 
 
-def _mean(members) -> np.ndarray:
-    """The weighted mean of predictions, of their logarithms where all are positive."""
-    weights, values = np.array([weight for weight, _ in members]), np.stack([each for _, each in members])
-    if (values > 0).all():
-        return np.exp(np.average(np.log(values), axis=0, weights=weights))
-    return np.average(values, axis=0, weights=weights)
-
-
 @dataclass(frozen=True, eq=False)
 class Calibrated:
     """The predictive distribution of a run, in place of the Bootstrap of its law.
 
-    boots {law: Bootstrap} of the laws that are averaged. seed_noise: the variance that a run of one seed has beyond the
+    boots {law: Bootstrap} of the laws that make the prediction. seed_noise: the variance that a run of one seed has beyond the
     noise of the fitted points, which may be means over seeds. evaluation: the standard deviation that the target's result
     has because it is evaluated on other examples than the fitted runs. Both are in the space of the residuals.
     """
@@ -121,10 +119,11 @@ class Calibrated:
         log = self.fit.spec.space != "linear" and all((values > 0).all() for values in [*ends.values(), *refits.values()])
         if log:
             ends, refits = ({name: np.log(values) for name, values in each.items()} for each in (ends, refits))
-        centre = np.sum([weight * ends[name] for name, weight in chosen.weights.items()], axis=0)
+        centre = chosen.together(ends)
         names, shares = list(chosen.weights), np.array(list(chosen.weights.values()))
         which = rng.choice(len(names), draws, p=shares / shares.sum())
-        moved = np.stack([refits[name] - ends[name] for name in names])[which, np.arange(draws)]
+        moved = (chosen.together(refits) - centre if chosen.rule == "median" else
+                 np.stack([refits[name] - ends[name] for name in names])[which, np.arange(draws)])
         noise = np.stack([self.boots[name].noise[:draws] for name in names])[which, np.arange(draws)]
         noise = np.sqrt(noise ** 2 + self.seed_noise) * rng.standard_normal(draws)
         others, shares = list(chosen.spread), np.array(list(chosen.spread.values()))
@@ -148,7 +147,7 @@ def calibrate(chosen: Selection, draws: int = 1000, cluster: str | None = None, 
     fit = chosen.fit
     if len(chosen.weights) > 1:
         plain = {each.name: getattr(fit, each.name) for each in dataclasses.fields(Fit)}
-        fit = Stacked(**plain, members=tuple((weight, chosen.fits[name]) for name, weight in chosen.weights.items()))
+        fit = Stacked(**plain, selection=chosen)
     notes = [] if chosen.comparison is not None else [Diagnostic(
         "No runs could be held out, so the interval is not calibrated on any.", "not-calibrated")]
     return Calibrated(fit, boots, chosen, seed_noise, evaluation, seed, tuple(notes))

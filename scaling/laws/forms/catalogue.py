@@ -15,7 +15,7 @@ from scaling.laws.forms.form import Amplitude, Form, LawError, Parameter
 FORMS: dict[str, Form] = {}                      # every registered law by its name
 FAMILIES: dict[str, Callable[[int], Form]] = {}  # prefix of a name -> the form of a number: bnsl3 has three breaks
 
-RULES = ("best", "stacked")                      # what may stand for a name where a rule chooses the law, see `choose_law`
+RULES = ("best", "stacked", "median")            # what may stand for a name where a rule chooses the law, see `choose_law`
 EXPONENT = (0.01, 4.0)  # below 0.01 a power over any measurable range is a constant; above 4 it is a step
 E, A, B = Amplitude("E"), Amplitude("A"), Amplitude("B")
 

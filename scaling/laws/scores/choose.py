@@ -1,12 +1,13 @@
 """Which law a forecast is made by: a rule that is written down before the runs, over laws scored on held-out runs.
 
-    chosen = choose_law(runs, "best")          # or "stacked", or the name of a law
+    chosen = choose_law(runs, "best")          # or "stacked", "median", or the name of a law
     print(chosen.law, chosen.weights, chosen.factor)
 
 Every law is fitted to the runs below each of several cuts in compute and predicts the runs above ("rolling origin";
 Tashman 2000). "best" takes the law of lowest held-out error, and among laws that tie with it the one of fewest parameters,
-without those that the fitted runs refute (see `compare`). "stacked" averages the predictions of all others. A name takes
-that law whatever its error is.
+without those that the fitted runs refute (see `compare`). "stacked" averages the predictions of all others. "median" takes
+the median of the predictions of all laws, refuted ones too: laws err to both sides, and it needs no weights, which a
+back-test of few cuts cannot give (Clemen 1989; Stock and Watson 2004). A name takes that law whatever its error is.
 
 No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: weights of
 all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have
@@ -37,6 +38,7 @@ CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)       # quantiles of compute that the runs are 
 SPARE = 2                              # runs more than parameters that a law needs below the first cut
 HELD = 4                               # runs above the first cut without which nothing is said about laws
 LEAST = 0.01                           # times the largest weight: laws of less are left out of a mean
+MEANS = ("stacked", "median")          # rules by which several laws make the prediction
 DRAWS = 60                             # refits behind each interval of a held-out run
 
 
@@ -44,12 +46,12 @@ DRAWS = 60                             # refits behind each interval of a held-o
 class Selection:
     """The choice of a law, and what the back-test says about its intervals.
 
-    rule: a rule of RULES, or the name of a law. law: the law of most weight. weights {law: share} of the laws whose mean
-    is the prediction. spread {law: share}: weights of the laws that the fitted runs do not refute, by `stacking`; the law
-    that was chosen or named has the largest. factor: by which intervals are widened. tested: the number of predictions of
-    held-out runs behind it (of a run below several cuts, several). covered: the share of them that intervals of the factor
-    1 hold, and those of `factor`; NaN without any. fits: every law that was fitted to all runs. comparison: None where no
-    runs could be held out.
+    rule: a rule of RULES, or the name of a law. law: the law of most weight in the mean, or the one of lowest held-out
+    error behind a median. weights {law: share} of the laws whose mean, or median, is the prediction. spread {law: share}:
+    weights of the laws that the fitted runs do not refute, by `stacking`; the law that was chosen or named has the
+    largest. factor: by which intervals are widened. tested: the number of predictions of held-out runs behind it (of a run
+    below several cuts, several). covered: the share of them that intervals of the factor 1 hold, and those of `factor`; NaN
+    without any. fits: every law that was fitted to all runs. comparison: None where no runs could be held out.
     """
     rule: str
     law: str
@@ -66,6 +68,10 @@ class Selection:
     @property
     def fit(self) -> Fit:
         return self.fits[self.law]
+
+    def together(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        """The prediction from those of the laws that have a weight: their mean, or under "median" their median."""
+        return combine(self.rule, self.weights, values)
 
     def table(self) -> pd.DataFrame:
         """One row a law, best first: its scores (see `Comparison`), and its weight in the prediction."""
@@ -101,7 +107,9 @@ class Selection:
         if self.comparison is None:
             return [f"The law is {self.law}: no runs could be held out, so that intervals are not calibrated.", *self.notes]
         how = {"best": "has the lowest held-out error, or ties with it and has fewer parameters",
-               "stacked": "has the largest weight in the mean of all laws"}.get(self.rule, "was named before the runs")
+               "stacked": "has the largest weight in the mean of all laws",
+               "median": "has the lowest held-out error of the laws whose median is the forecast"}.get(
+                   self.rule, "was named before the runs")
         before, after = self.covered
         widened = (f"are {self.factor:.3g} times as wide, and then hold {after:.0%}" if self.factor > 1
                    else "are not widened")
@@ -174,16 +182,24 @@ def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, not
     """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level."""
     points = compared.holdout.points
     standing = list(compared.table.law[~compared.table.refuted])
-    named = [] if rule == "stacked" else [compared.best if rule == "best" else rule]
+    named = [] if rule in MEANS else [compared.best if rule == "best" else rule]
     spread = stacking(points[points.law.isin([*standing, *named])])
     spread |= dict.fromkeys(named, max(spread.values()))
     spread = {name: weight / sum(spread.values()) for name, weight in spread.items()}
-    weights = dict.fromkeys(named, 1.0) or spread
-    z = standardised(points, weights, spread, level)
+    every = dict.fromkeys(compared.table.law, 1 / len(compared.table))  # best first, so that the leading law is the best
+    weights = dict.fromkeys(named, 1.0) or (every if rule == "median" else spread)
+    z = standardised(points, rule, weights, spread, level)
     factor, usual = calibration(np.abs(z), level)
     return Selection(rule, max(weights, key=weights.__getitem__), weights, spread, factor, len(z),
                      (float(np.mean(np.abs(z) <= usual)), float(np.mean(np.abs(z) <= factor * usual))), level,
                      compared.fits, compared, list(notes))
+
+
+def combine(rule: str, weights: dict[str, float], values: dict[str, np.ndarray]) -> np.ndarray:
+    """The mean of the values {law: any shape} by weights of sum 1, or their median under the rule "median"."""
+    if rule == "median":
+        return np.median([values[name] for name in weights], axis=0)
+    return np.sum([weight * values[name] for name, weight in weights.items()], axis=0)
 
 
 def stacking(points: pd.DataFrame) -> dict[str, float]:
@@ -199,7 +215,8 @@ def stacking(points: pd.DataFrame) -> dict[str, float]:
     return {str(law): float(weight) for law, weight in (kept / kept.sum()).items()}
 
 
-def standardised(points: pd.DataFrame, weights: dict[str, float], spread: dict[str, float], level: float) -> np.ndarray:
+def standardised(points: pd.DataFrame, rule: str, weights: dict[str, float], spread: dict[str, float],
+                 level: float) -> np.ndarray:
     """The errors of held-out predictions over the standard deviations that were given for them, [cuts x held-out runs].
 
     points: `Holdout.points` with intervals. The deviation has the uncertainty of the laws, the noise of a run, and the
@@ -210,7 +227,7 @@ def standardised(points: pd.DataFrame, weights: dict[str, float], spread: dict[s
                              for name in ("predicted", "low", "high", "observed")})
     table = space.assign(own=(space.high - space.low) / (2 * usual_quantile(level))).pivot(
         index=["cut", "row"], columns="law", values=["predicted", "own", "observed"])
-    centre = sum(weight * table["predicted", law] for law, weight in weights.items())
+    centre = combine(rule, weights, {law: table["predicted", law] for law in weights})
     variance = sum(weight * table["own", law] ** 2 for law, weight in weights.items())
     variance += sum(weight * (table["predicted", law] - centre) ** 2 for law, weight in spread.items())
     return ((table["observed"].iloc[:, 0] - centre) / np.sqrt(variance)).to_numpy()

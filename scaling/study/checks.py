@@ -87,8 +87,8 @@ def _check_law(definition, target) -> list[str]:
     try:
         form = laws.get_form("chinchilla" if definition.law in laws.RULES else definition.law)
     except (laws.LawError, TypeError) as error:
-        raise ConfigError(f"law={definition.law!r} is no law: {error}. The rules {' and '.join(laws.RULES)} choose one by "
-                          "its error on held-out runs") from None
+        raise ConfigError(f"law={definition.law!r} is no law: {error}. Or write one of the rules "
+                          f"{', '.join(laws.RULES)}, which go by what held-out runs say") from None
     if unknown := [name for name in form.inputs if name not in INPUTS]:
         fitting = [name for name, known in laws.FORMS.items() if set(known.inputs) <= set(INPUTS)]
         raise ConfigError(f"law={form.name!r} takes {', '.join(unknown)}, which a study does not measure; write one of "

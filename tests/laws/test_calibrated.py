@@ -82,7 +82,8 @@ def test_a_median_is_that_of_all_laws_at_each_point_and_its_draws_are_around_it(
     grid = {"N": np.array([1e4, 1e5, 1e6]), "D": np.array([1e6, 1e7, 1e8])}
     values = np.median([np.log(fit.predict(**grid)) for fit in chosen.fits.values()], axis=0)
     np.testing.assert_allclose(boot.fit.predict(**grid), np.exp(values))
-    assert len({float(fit.predict(**AT)) for fit in chosen.fits.values()}) > 2 and boot.fit.predicted.shape == boot.fit.y.shape
+    assert len({float(fit.predict(**AT)) for fit in chosen.fits.values()}) > 2
+    assert boot.fit.predicted.shape == boot.fit.y.shape
     own, single = boot.samples(**AT), boot.leading.samples(**AT)
     assert np.median(np.log(own)) == pytest.approx(np.log(boot.fit.predict(**AT)), abs=0.3 * np.log(single).std())
     low, high = boot.predict(**AT)

@@ -53,9 +53,9 @@ def _inputs(one: Fit, of: Fit, logs: np.ndarray) -> np.ndarray:
 class Calibrated:
     """The predictive distribution of a run, in place of the Bootstrap of its law.
 
-    boots {law: Bootstrap} of the laws that make the prediction. seed_noise: the variance that a run of one seed has beyond the
-    noise of the fitted points, which may be means over seeds. evaluation: the standard deviation that the target's result
-    has because it is evaluated on other examples than the fitted runs. Both are in the space of the residuals.
+    boots {law: Bootstrap} of the laws that make the prediction. seed_noise: the variance that a run of one seed has beyond
+    the noise of the fitted points, which may be means over seeds. evaluation: the standard deviation that the target's
+    result has because it is evaluated on other examples than the fitted runs. Both are in the space of the residuals.
     """
     fit: Fit
     boots: dict[str, Bootstrap]

@@ -62,9 +62,9 @@ TRANSFORMERS = {
 }
 
 PLANS = {
-    "transformer-pycode": Plan(title="Byte-level Transformers on Python code", metric="bits_per_byte", seed=100,
+    "transformer-pycode": Plan(title="Byte-level Transformers on Python code", metric="bits_per_byte", seed=200,
                                targets=((64, 2_650_000), (88, 4_600_000), (112, 10_000_000), (160, 15_500_000)),
-                               law="stacked", **TRANSFORMERS),
+                               law="median", **TRANSFORMERS),
     "transformer-hmm": Plan(title="Transformers on the tokens of a hidden Markov chain", metric="loss",
                             targets=((64, 2_290_000), (88, 3_830_000), (112, 8_140_000), (160, 12_410_000)),
                             fields={"data.name": "hmm:64"}, **TRANSFORMERS),

@@ -191,7 +191,7 @@ def test_dimension_is_reproduced_by_4_over_d():
         return verdicts("dimension", "vae", loss, 0.01, dimension.METRIC)
 
     assert most(found(lambda d: 4 / d), REPRODUCED)
-    assert most(found(lambda d: 0.2 + 0 * d), REFUTED)  # one exponent, whatever the data
+    assert most(found(lambda d: 1.2 + 0 * d), REFUTED)  # one exponent, whatever the data; on average as claimed
     assert most(found(lambda d: 0.4 / d), REFUTED)  # it falls as 1/d, and is a tenth of 4/d
 
 

@@ -65,9 +65,9 @@ def page(found: Mapping, figure: str | None) -> str:
     if figure:
         lines += [f"![{found['statement']}]({figure})", "", CAPTION, ""]
     for name, part in found["parts"].items():
-        texts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
-                 words.sentence(f"{words.plural(part['diverged'], 'run')} diverged and were left out")
-                 if part["diverged"] else ""]
+        notes = dict.fromkeys(estimate["note"] for estimate in part["estimates"].values())
+        texts = [part["said"], *(note for note in notes if note not in part["said"]),
+                 f"{words.plural(part['diverged'], 'run')} diverged and left no number." if part["diverged"] else ""]
         if said := " ".join(text for text in texts if text):
             lines += [f"**{name}.** {said}", ""]
     if found["more"]:
@@ -156,9 +156,10 @@ def _number(estimate: Mapping) -> str:
 
 
 def _region(rule: Mapping) -> str:
-    if rule["high"] is None:
-        return f"above {rule['low']:g}"
-    return f"below {rule['high']:g}" if rule["low"] is None else f"from {rule['low']:g} to {rule['high']:g}"
+    low, high = (None if rule[end] is None else words.short(rule[end]) for end in ("low", "high"))
+    if high is None:
+        return f"above {low}"
+    return f"below {high}" if low is None else f"from {low} to {high}"
 
 
 def _power(estimate: Mapping) -> str:

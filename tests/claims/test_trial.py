@@ -152,16 +152,17 @@ def test_wrong_budgets_parts_and_fields_are_refused_and_nothing_is_created(tried
 
 
 def test_rows_of_a_page_say_once_what_was_published_of_their_part():
-    number = {"value": 0.3, "low": 0.2, "high": 0.4, "verdict": REPRODUCED, "power": 0.1, "runs": 3, "note": ""}
+    number = {"value": 0.3, "low": 0.2, "high": 0.4, "verdict": REPRODUCED, "power": 0.1, "runs": 3, "note": "Noted."}
     rule = {"quantity": "a number", "low": 0.0, "high": None, "why": ""}
     found = {"id": "more", "statement": "More.", "budget": "5m", "machine": "one", "date": "2026-01-01", "source": "All",
              "verdict": REPRODUCED, "published": {"vae": "one half"}, "rules": {"a": rule, "b": rule}, "more": "",
              "changes": {"data.name": "x"}, "cost": {"runs": 1, "flops": 1.0, "seconds": 1.0}, "versions": {},
              "registered": {"time": "now", "hash": "0"}, "git_commit": None,
-             "parts": {"vae": {"estimates": {"a": number, "b": number}, "said": "", "diverged": 0}}}
+             "parts": {"vae": {"estimates": {"a": number, "b": number}, "said": "Well.", "diverged": 1}}}
     rows = [line for line in pages.page(found, None).splitlines() if "a number" in line and line.startswith("|")]
     assert [row.split(" | ")[:2] for row in rows] == [["| vae", "one half"], ["| ", ""]]
     assert "changes={'data.name': 'x'})" in pages.page(found, None)
+    assert "**vae.** Well. Noted. 1 run diverged and left no number.\n" in pages.page(found, None)
 
 
 def test_the_table_shows_the_number_that_decided_a_part():

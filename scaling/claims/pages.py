@@ -19,6 +19,14 @@ from scaling.store import files
 MARKS = "<!-- claims -->", "<!-- end of claims -->"
 WIDE = 46  # characters of a line above a panel
 COMMAND = "python -m experiments.claims --run={id} --budget={budget} --workdir=runs/claims"
+CELL = """from experiments import claims
+from scaling.claims import Trial, pages
+from scaling.sweeps.runner import TrainingOptions
+
+trial = Trial(claims.find("{id}"), "{budget}", "runs/claims/{id}", TrainingOptions(){given})
+print(pages.verdict_table([trial.run()]))"""
+CAPTION = "Points are measured, most are means over seeds, and bars are intervals. A dashed line is a law or a reference."
+WIDEST = 1000  # factor that a panel may span on a linear axis
 
 
 def read_verdicts(folder: pathlib.Path) -> list[dict]:
@@ -30,7 +38,7 @@ def verdict_table(verdicts: Sequence[Mapping], pages: str = "docs/claims") -> st
     """The table of claims in Markdown: claim, what was published, what came out here, the verdict, the command."""
     lines = ["| claim | published | ours | verdict | command |", "| --- | --- | --- | --- | --- |"]
     for found in verdicts:
-        ours = "<br>".join(f"{name}: {_first(found, part)}" for name, part in found["parts"].items())
+        ours = "<br>".join(f"{name}: {_numbers(found, part)}" for name, part in found["parts"].items())
         published = "<br>".join(f"{name}: {said}" if name else said for name, said in found["published"].items())
         lines.append(f"| [{found['statement']}]({pages}/{found['id']}.md) | {published} | {ours} | "
                      f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']}` |")
@@ -41,31 +49,35 @@ def page(found: Mapping, figure: str | None) -> str:
     """The page of a claim in Markdown. figure: the address of its figure from the page."""
     lines = [f"# {found['statement']}", "", f"{_bold(found['verdict'].capitalize())} with the budget of {found['budget']}, "
              f"on {found['machine']}, {found['date'][:10]}.", "", f"Who says so: {found['source']}", "",
-             "| part | number | published | ours | the claim holds | verdict | decided from |",
+             "| part | published | number | ours | the claim holds | verdict | decided from |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
     for name, part in found["parts"].items():
-        published = found["published"].get(name, found["published"].get("", ""))
+        first = name, found["published"].get(name, found["published"].get("", ""))  # which all rows of the part share
         for rule, estimate in part["estimates"].items():
-            lines.append(f"| {name} | {found['rules'][rule]['quantity']} | {published} | {_number(estimate)} | "
+            lines.append(f"| {first[0]} | {first[1]} | {found['rules'][rule]['quantity']} | {_number(estimate)} | "
                          f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} | {_power(estimate)} |")
+            first = "", ""
     lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
               "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" "
               "says how far from a bound a number has to lie for such runs to decide.", ""]
     for rule in found["rules"].values():
         lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
     if figure:
-        lines += [f"![{found['statement']}]({figure})", ""]
+        lines += [f"![{found['statement']}]({figure})", "", CAPTION, ""]
     for name, part in found["parts"].items():
-        texts = [part["said"], *(estimate["note"] for estimate in part["estimates"].values()),
-                 words.sentence(f"{words.plural(part['diverged'], 'run')} diverged and were left out")
-                 if part["diverged"] else ""]
+        notes = dict.fromkeys(estimate["note"] for estimate in part["estimates"].values())
+        texts = [part["said"], *(note for note in notes if note not in part["said"]),
+                 f"{words.plural(part['diverged'], 'run')} diverged and left no number." if part["diverged"] else ""]
         if said := " ".join(text for text in texts if text):
             lines += [f"**{name}.** {said}", ""]
     if found["more"]:
         lines += [f"What would change the verdict: {found['more']}", ""]
     cost = found["cost"]
     changed = "".join(f" --set={name}={value}" for name, value in found["changes"].items())
-    lines += ["Run it again:", "", "```bash", COMMAND.format(**found) + changed, "```", "",
+    given = f", changes={dict(found['changes'])!r}" if found["changes"] else ""
+    lines += ["Run it again, in a checkout of the repository:", "", "```bash", COMMAND.format(**found) + changed, "```", "",
+              "The same as a cell of a notebook ([in Colab](../colab.md#studies-by-command)):", "", "```python",
+              CELL.format(**found, given=given), "```", "",
               f"The rules were registered on {found['registered']['time']} before the first run (hash "
               f"`{found['registered']['hash'][:12]}`). {words.plural(cost['runs'], 'run')}, {cost['flops']:.2g} FLOPs of "
               f"the models, {words.duration(cost['seconds'])} of training; commit "
@@ -95,7 +107,8 @@ def draw_panels(found: Mapping) -> Figure | None:
             else:
                 axes.plot(line["x"], line["y"], color=colour, linewidth=1.2, linestyle="--")
             ends.append((line["y"][-1], line["name"], colour))
-        plot.finish(axes, ends, log_y=panel["log_y"])
+        measured = [y for line in panel["lines"] if line["dots"] for y in line["y"] if y is not None]
+        plot.finish(axes, ends, log_y=panel["log_y"] or 0 < WIDEST * min(measured) < max(measured))
     return figure
 
 
@@ -125,10 +138,13 @@ def _bold(verdict: str) -> str:
     return f"**{verdict}**" if verdict.lower() in (REPRODUCED, REFUTED) else verdict
 
 
-def _first(found: Mapping, part: Mapping) -> str:
-    """The first number of a part, with its verdict where parts differ."""
-    number = _number(next(iter(part["estimates"].values())))
-    return number if part["verdict"] == found["verdict"] else f"{number} ({part['verdict']})"
+def _numbers(found: Mapping, part: Mapping) -> str:
+    """The first number of a part, the one that has the part's verdict if that is another one, and that verdict where parts
+    differ."""
+    first, *_ = part["estimates"].values()
+    deciding = next(each for each in part["estimates"].values() if each["verdict"] == part["verdict"])
+    numbers = _number(first) + ("" if deciding is first else f", decided by {_number(deciding)}")
+    return numbers if part["verdict"] == found["verdict"] else f"{numbers} ({part['verdict']})"
 
 
 def _number(estimate: Mapping) -> str:
@@ -140,9 +156,10 @@ def _number(estimate: Mapping) -> str:
 
 
 def _region(rule: Mapping) -> str:
-    if rule["high"] is None:
-        return f"above {rule['low']:g}"
-    return f"below {rule['high']:g}" if rule["low"] is None else f"from {rule['low']:g} to {rule['high']:g}"
+    low, high = (None if rule[end] is None else words.short(rule[end]) for end in ("low", "high"))
+    if high is None:
+        return f"above {low}"
+    return f"below {high}" if low is None else f"from {low} to {high}"
 
 
 def _power(estimate: Mapping) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments import claims
 from scaling import cost, families
-from scaling.claims import Trained
+from scaling.claims import REFUTED, Trained
 from scaling.training import counts
 
 NOISE = 0.004  # of log loss, that of a short run
@@ -38,6 +38,11 @@ def verdicts(name, part, loss, studies=4, noise=NOISE, metric="bits_per_byte"):
         records = table.assign(**{metric: np.exp(np.log(loss(table)) + moved)})
         found.append(claim.decide(claim.analyse(part, Trained(records, ""))))
     return found
+
+
+def refuting(name, finding):
+    """The rules that refute a claim by a finding."""
+    return {rule for rule, found in finding.estimates.items() if claims.find(name).rules[rule].decide(found) == REFUTED}
 
 
 def most(found, verdict):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from claims.planted import most, planned, verdicts
+from claims.planted import most, planned, refuting, verdicts
 
 from experiments import claims
 from scaling import experiment
@@ -43,6 +43,19 @@ def test_cost_is_reproduced_by_a_power_of_compute_and_refuted_by_a_constant_pric
     table["device_seconds"] = table["flops"] / 2e10
     assert most(verdicts("cost", part, lambda t: 1 + 20 * t.flops ** -0.1, metric=metric), REPRODUCED)
     assert most(verdicts("cost", part, lambda t: 3 - 1e-12 * t.flops, noise=1e-4, metric=metric), REFUTED)
+
+
+@pytest.mark.parametrize("flat", ["", "flops", "seconds", "joules"])
+def test_each_price_of_cost_is_judged_alone(flat):
+    """A resource is `flat` where it grows by as much for each step of the distance, which is a constant price."""
+    table = planned("cost", "gan")
+    table = table.assign(fd_infinity_relative=3 - 1e-12 * table.flops if flat == "flops" else 1e4 * table.flops ** -0.4)
+    grows = table.flops ** 2.0 / 1e20 if flat == "flops" else table.flops / 1e9
+    table = table.assign(**{name: 10 - table.fd_infinity_relative if flat == rule else grows
+                            for name, rule in (("device_seconds", "seconds"), ("joules", "joules"))})
+    found = claims.find("cost").analyse("gan", Trained(table, ""))
+    assert refuting("cost", found) == {flat} - {""} and len(found.estimates) == 3
+    assert flat or claims.find("cost").decide(found) == REPRODUCED
 
 
 def test_cost_counts_joules_where_records_have_them():
@@ -130,21 +143,23 @@ def test_control_measures_real_images_as_real_and_random_labels_as_chance(monkey
     assert random["agrees"] < 0.2 and random["taught"] < 0.3
 
 
-def steered(agrees, grows, cooler, spread=0.7):
-    """The verdict of `control` on runs of three sizes with these numbers."""
+def steered(agrees, grows, cooler, spread=0.7, taught=0.7):
+    """The finding of `control` on runs of three sizes with these numbers."""
     control, rng = module("control"), np.random.default_rng(0)
     rows = [{"params_non_embedding": size, "seed": seed, "agrees": agrees + grows * step + rng.normal(0, 0.01),
-             "taught": agrees + rng.normal(0, 0.01), "spread": spread + rng.normal(0, 0.01)}
+             "taught": taught + rng.normal(0, 0.01), "spread": spread + rng.normal(0, 0.01)}
             for step, size in enumerate((1e4, 1e5, 1e6)) for seed in range(3)]
     table = pd.DataFrame(rows).assign(cool=lambda t: t["agrees"] + cooler + rng.normal(0, 0.01, len(t)))
-    return control.CLAIM.decide(control.judge(table))
+    return control.judge(table)
 
 
 def test_control_is_reproduced_where_every_sign_is_as_claimed():
-    assert steered(0.7, 0.1, 0.05) == REPRODUCED
-    assert steered(0.2, 0.05, 0.05) == steered(0.7, -0.1, 0.05) == steered(0.7, 0.1, -0.05) == REFUTED
-    assert steered(0.7, 0.1, 0.05, spread=1.3) == REFUTED
-    assert steered(0.7, 0.1, 0.0) == UNDECIDED
+    decide = claims.find("control").decide
+    assert decide(steered(0.7, 0.1, 0.05)) == REPRODUCED and decide(steered(0.7, 0.1, 0.0)) == UNDECIDED
+    for rule, found in {"agrees": steered(0.2, 0.05, 0.05), "taught": steered(0.7, 0.1, 0.05, taught=0.2),
+                        "grows": steered(0.9, -0.1, 0.05), "quality": steered(0.7, 0.1, -0.05),
+                        "diversity": steered(0.7, 0.1, 0.05, spread=1.3)}.items():
+        assert refuting("control", found) == {rule} and decide(found) == REFUTED
 
 
 def combined(seen, unseen, studies=4):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from claims.planted import most
+from claims.planted import most, refuting
 
 from experiments import _sequences, claims
 from experiments.claims import _encoders, _scores, frozen, pretraining, recurrence, translation
@@ -23,14 +23,15 @@ def decided(name, findings):
 # ---- recurrence
 
 
-def by_kind(gap, widens, late, study, noise=0.004):
+def by_kind(gap, widens, late, study, noise=0.004, dearer=0.01):
     """Transformers and LSTMs of three sizes, which differ in log loss by `gap` in the largest and by `widens` less for each
-    factor of e; LSTMs gain `late` of the log loss from 96 bytes of context to 224. At equal FLOPs the gap is 0.01 less."""
+    factor of e; LSTMs gain `late` of the log loss from 96 bytes of context to 224. `dearer`: less of a gap at equal FLOPs.
+    """
     rng, rows = np.random.default_rng(study), []
     for n in (1e4, 3e4, 1e5):
         own = gap - widens * np.log(1e5 / n)
         for seed in range(3):
-            for kind, tokens, above in (("transformer", 1e6, 0.0), ("lstm", 1e6, own), ("lstm", 1.4e6, own - 0.01)):
+            for kind, tokens, above in (("transformer", 1e6, 0.0), ("lstm", 1e6, own), ("lstm", 1.4e6, own - dearer)):
                 loss = 10 * n ** -0.12 * np.exp(above + rng.normal(0, noise))
                 gained = {at: loss * np.exp(-(late if kind == "lstm" else 0.03) * np.log(at / 96) / np.log(224 / 96)
                                             + rng.normal(0, noise / 4)) for at in recurrence.CONTEXTS}
@@ -45,6 +46,12 @@ def by_kind(gap, widens, late, study, noise=0.004):
 def test_recurrence_is_judged_by_the_gap_its_growth_and_the_plateau(gap, widens, late, verdict):
     found = [recurrence.judge(by_kind(gap, widens, late, study)) for study in range(STUDIES)]
     assert most(decided("recurrence", found), verdict)
+
+
+@pytest.mark.parametrize("gap,dearer,rule", [(0.08, 0.13, "compute"), (-0.05, -0.13, "gap")])
+def test_recurrence_is_judged_at_equal_tokens_and_at_equal_flops_alike(gap, dearer, rule):
+    found = [recurrence.judge(by_kind(gap, 0.03, 0.001, study, dearer=dearer)) for study in range(STUDIES)]
+    assert [refuting("recurrence", each) for each in found] == [{rule}] * STUDIES
 
 
 def test_the_size_at_which_recurrences_fall_behind_is_found():
@@ -162,6 +169,13 @@ def by_pairs(power, deep, noisy, study, noise=0.01):
 def test_translation_is_judged_by_the_exponent_and_by_what_moves_it(power, deep, noisy, verdict):
     found = [translation.judge(by_pairs(power, deep, noisy, study)) for study in range(STUDIES)]
     assert most(decided("translation", found), verdict)
+
+
+def test_bleu_that_goes_its_own_way_is_in_no_order():
+    rng, flops = np.random.default_rng(0), np.repeat(1e9 * 4.0 ** np.arange(5), 4)
+    runs = pd.DataFrame({"flops": flops, "bits_per_byte": 1.2 * (flops / 1e9) ** -0.25 * np.exp(rng.normal(0, 0.003, 20)),
+                         "bleu": 50 + rng.normal(0, 1.0, 20)})
+    assert refuting("translation", translation.judge_bleu(runs)) == {"order"}
 
 
 @pytest.mark.parametrize("wrong,verdict", [(0.0, REPRODUCED), (-0.3, REFUTED)])

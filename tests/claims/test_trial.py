@@ -1,7 +1,9 @@
 """A claim is tried once, by the rule that was registered before its runs."""
 
 import dataclasses
+import functools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -91,10 +93,10 @@ def test_a_rule_that_decides_nothing_and_a_claim_without_one_are_refused(claim):
         claim.decide(Finding({"other": Estimate(1, 0, 2, 3)}))
 
 
-def test_rules_are_registered_before_the_runs_and_the_verdict_stands(tried, claim, tmp_path, capsys):
-    said = []
+def test_rules_are_registered_before_the_runs_and_the_verdict_stands(tried, claim, tmp_path, capsys, monkeypatch):
+    said, workdir = [], tmp_path / "runs" / "claims" / "more"
+    tried = functools.partial(tried, workdir=workdir)
     verdict = tried().run(said.append)
-    workdir = tmp_path / "more"
     assert verdict["verdict"] == REPRODUCED and verdict["cost"]["runs"] == 2 and verdict["cost"]["flops"] > 0
     registered = json.loads((workdir / "registered.json").read_text())
     assert registered["time"] <= verdict["date"] and registered["hash"] == verdict["registered"]["hash"]
@@ -110,6 +112,11 @@ def test_rules_are_registered_before_the_runs_and_the_verdict_stands(tried, clai
     text = pages.page(verdict, "figure.png")
     for words in ("# More tokens are better.", "Everyone", "**reproduced**", "above 0", "Other data.", "--run=more"):
         assert words in text
+    [cell] = re.findall("^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(claims, "find", lambda name: claim if name == "more" else None)
+    exec(cell, {})  # which finds the verdict
+    assert pages.verdict_table([verdict]) in capsys.readouterr().out
     assert pages.write([verdict], tmp_path / "docs")[0].read_text().count("](../figures/claims/more.png)") == 1
     assert (tmp_path / "docs" / "figures" / "claims" / "more.png").stat().st_size > 5000
     readme = f"# A package\n\n{pages.MARKS[0]}\nold\n{pages.MARKS[1]}\n\nThe end.\n"
@@ -142,6 +149,30 @@ def test_wrong_budgets_parts_and_fields_are_refused_and_nothing_is_created(tried
         parse_changes(["data.name"])
     assert parse_changes(["data.tokens=4096", "data.name=a=b"]) == {"data.tokens": 4096, "data.name": "a=b"}
     assert not (tmp_path / "more").exists()
+
+
+def test_rows_of_a_page_say_once_what_was_published_of_their_part():
+    number = {"value": 0.3, "low": 0.2, "high": 0.4, "verdict": REPRODUCED, "power": 0.1, "runs": 3, "note": "Noted."}
+    rule = {"quantity": "a number", "low": 0.0, "high": None, "why": ""}
+    found = {"id": "more", "statement": "More.", "budget": "5m", "machine": "one", "date": "2026-01-01", "source": "All",
+             "verdict": REPRODUCED, "published": {"vae": "one half"}, "rules": {"a": rule, "b": rule}, "more": "",
+             "changes": {"data.name": "x"}, "cost": {"runs": 1, "flops": 1.0, "seconds": 1.0}, "versions": {},
+             "registered": {"time": "now", "hash": "0"}, "git_commit": None,
+             "parts": {"vae": {"estimates": {"a": number, "b": number}, "said": "Well.", "diverged": 1}}}
+    rows = [line for line in pages.page(found, None).splitlines() if "a number" in line and line.startswith("|")]
+    assert [row.split(" | ")[:2] for row in rows] == [["| vae", "one half"], ["| ", ""]]
+    assert "changes={'data.name': 'x'})" in pages.page(found, None)
+    assert "**vae.** Well. Noted. 1 run diverged and left no number.\n" in pages.page(found, None)
+
+
+def test_the_table_shows_the_number_that_decided_a_part():
+    held, open_ = ({"value": value, "low": value - 0.1, "high": value + 0.1, "verdict": verdict}
+                   for value, verdict in ((0.7, REPRODUCED), (0.4, UNDECIDED)))
+    parts = {"vae": {"verdict": UNDECIDED, "estimates": {"a": held, "b": open_}},
+             "gan": {"verdict": REPRODUCED, "estimates": {"a": held}}}
+    table = pages.verdict_table([{"statement": "More.", "id": "more", "published": {}, "parts": parts, "budget": "5m",
+                                  "verdict": UNDECIDED}])
+    assert "vae: 0.70 [0.60, 0.80], decided by 0.40 [0.30, 0.50]<br>gan: 0.70 [0.60, 0.80] (reproduced) |" in table
 
 
 def test_a_change_reaches_the_runs_and_the_verdict(tried):

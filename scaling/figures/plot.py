@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from scaling.figures import palette, svg, words
 from scaling.figures.palette import Palette
@@ -122,8 +122,23 @@ def _y_ticks(axes: Axes, log_y: bool) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.amount(value)))
+    axes.yaxis.set_major_formatter(Amounts())
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+class Amounts(Formatter):
+    """Numbers on an axis as `words.amount` has them, with more digits where two ticks would look the same."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        return words.amount(value)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        said = [self(value) for value in values]
+        if len(set(said)) == len(said):
+            return said
+        step = np.diff(np.unique(np.asarray(values, float))).min(initial=np.inf)
+        digits = next((n for n in range(15) if all(abs(round(value, n) - value) < step / 50 for value in values)), 15)
+        return [f"{value:,.{digits}f}" for value in values]
 
 
 def spread_labels(heights: Sequence[float], gap: float) -> list[float]:

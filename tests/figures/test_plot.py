@@ -18,3 +18,12 @@ def test_labels_keep_their_order_and_a_gap_and_move_no_more_than_needed(heights)
     assert np.mean(moved) == pytest.approx(np.mean(heights))
     if len(heights) < 2 or np.diff(heights).min() >= gap:
         np.testing.assert_allclose(moved, heights)
+
+
+@pytest.mark.parametrize(("values", "texts"), [
+    ([1.050, 1.055, 1.060, 1.065], ["1.050", "1.055", "1.060", "1.065"]),
+    ([1.0500, 1.0525, 1.0550], ["1.0500", "1.0525", "1.0550"]),
+    ([12_310_000, 12_320_000, 12_330_000], ["12,310,000", "12,320,000", "12,330,000"]),
+    ([1.0, 2.0, 5.0], ["1", "2", "5"])])
+def test_no_two_ticks_of_an_axis_look_the_same(values, texts):
+    assert plot.Amounts().format_ticks(values) == texts

@@ -8,7 +8,7 @@
 non-embedding parameters), a fingerprint, or the start of one. --format is
 
 * hf: a decoder Transformer on text as a checkpoint for AutoModelForCausalLM and AutoTokenizer of `transformers`, in the
-  layout of Llama, Mistral, Qwen 3, Mixtral, Qwen 3 with experts, or GPT-2, whichever computes the same;
+  layout of Llama, Mistral, Qwen 2 or 3, Mixtral, Qwen 3 with experts, GPT-2, or GPT-NeoX, whichever computes the same;
 * safetensors: any family, all parameters by path, which scaling.exchange.read_exported reads back;
 * stablehlo: a program that jax.export reads, for CPUs, GPUs and TPUs: the logits of a family of text, images, or the loss
   of each example;

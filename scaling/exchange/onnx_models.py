@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ def _convert(to_onnx, function, params, inputs, path):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Hides the warnings of the converter about shapes that it does not know, which `onnxruntime` finds for itself."""
     logger = logging.getLogger("onnx_ir")
     before = logger.level

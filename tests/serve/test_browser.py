@@ -12,9 +12,11 @@ import time
 import pytest
 import uvicorn
 from report_study import SIZES, fill, fill_images
-from serving import FAMILIES, LIMITS, fresh_run, image_run
+from serving import FAMILIES, LIMITS, fresh_run
+from tiny_workdir import image_workdir
 from underway_study import begin
 
+import scaling
 from scaling import report
 from scaling.serve.app import make_app
 from scaling.serve.live_app import make_live_app
@@ -115,10 +117,10 @@ def test_the_model_answers_a_click(browser, width):
         fits(browser, width)
 
 
-def test_images_are_drawn_on_a_click(browser):
-    with served(make_app(image_run(), LIMITS)) as url:
+def test_images_are_drawn_on_a_click(browser, tmp_path):
+    with served(make_app(scaling.restore(image_workdir(tmp_path)), LIMITS)) as url:
         look(browser, url, WIDTHS[0], "return document.getElementById('go').textContent === 'Draw'")
-        browser.find_element("id", "prompt").send_keys("7")
+        browser.find_element("id", "prompt").send_keys("A")
         browser.execute_script("document.getElementById('n').value = 3")
         browser.find_element("id", "go").click()
         until(lambda: len(browser.find_elements("css selector", "#out img")) == 3)

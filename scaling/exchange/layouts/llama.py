@@ -2,6 +2,8 @@
 window, Qwen 2 biases of queries, keys and values, and Qwen 3 norms of queries and keys (Touvron et al. 2302.13971; Llama
 Team 2407.21783; Jiang et al. 2310.06825; Qwen Team 2407.10671, 2505.09388)."""
 
+from typing import ClassVar
+
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.layout import CheckpointLayout, Match
 from scaling.exchange.layouts.rope import read_rope, write_rope
@@ -14,7 +16,7 @@ class Llama(CheckpointLayout):
     wants = {"norm": "rmsnorm", "positions": "rotary", "activation": "swiglu", "qk_norm": False, "biases": False,
              "window": False, "experts": False}
     varies = ("rope_scaling", "attention_biases")
-    biases = ("none", "all")  # those of attention that there may be, without and with attention_bias in config.json
+    biases: ClassVar[tuple[str, ...]] = ("none", "all")  # those of attention that there may be, without and with attention_bias in config.json
     fixed = {"hidden_act": ("silu", "swish"), "mlp_bias": (False, None)}
 
     def differs(self, family):

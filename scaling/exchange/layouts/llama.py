@@ -16,7 +16,7 @@ class Llama(CheckpointLayout):
     wants = {"norm": "rmsnorm", "positions": "rotary", "activation": "swiglu", "qk_norm": False, "biases": False,
              "window": False, "experts": False}
     varies = ("rope_scaling", "attention_biases")
-    biases: ClassVar[tuple[str, ...]] = ("none", "all")  # those of attention that there may be, without and with attention_bias in config.json
+    biases: ClassVar[tuple[str, ...]] = ("none", "all")  # of attention, without and with attention_bias in config.json
     fixed = {"hidden_act": ("silu", "swish"), "mlp_bias": (False, None)}
 
     def differs(self, family):

@@ -1,5 +1,6 @@
 """Checkpoints of one device and of many are read by orbax alone, as docs/checkpoints.md says, on one device and on many."""
 
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -11,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from packaging.version import Version
 
 from scaling.store.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 BLOCKS = [code for code in re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/checkpoints.md").read_text(), re.M | re.S)
           if "orbax" in code]
+NEW = Version(importlib.metadata.version("orbax-checkpoint")) >= Version("0.12")  # as the page says of its second way
+READ = BLOCKS if NEW else BLOCKS[:1]
 SAVED = {"params/model/weight": np.arange(32, dtype=np.float32).reshape(8, 4), "params/model/scale": np.ones(3, np.float32)}
 
 
@@ -49,18 +53,19 @@ def test_the_page_has_both_ways():
 @pytest.mark.parametrize("saved", ["one", "many"])
 def test_a_process_of_many_devices_reads_the_arrays(saved, folders, monkeypatch):
     monkeypatch.chdir(folders[saved])
-    for code in BLOCKS:
+    for code in READ:
         namespace = {}
         exec(code, namespace)
         check(namespace)
-    assert namespace["meta"]["experiment"] == {"family": {"name": "transformer"}} and namespace["meta"]["step"] == 2340
+    if NEW:
+        assert namespace["meta"]["experiment"] == {"family": {"name": "transformer"}} and namespace["meta"]["step"] == 2340
 
 
 def test_a_process_of_one_device_reads_the_arrays_without_this_package(folders):
-    code = "\n".join(line for folder in folders.values() for line in ("import os", f"os.chdir({str(folder)!r})", *BLOCKS))
-    code += "\nimport sys\nassert len(jax.devices()) == 1 and 'scaling' not in sys.modules"
+    code = "\n".join(line for folder in folders.values() for line in ("import os", f"os.chdir({str(folder)!r})", *READ))
+    code += "\nimport jax, sys\nassert len(jax.devices()) == 1 and 'scaling' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": ""})
     assert done.returncode == 0, done.stderr
     shapes = str({path: x.shape for path, x in sorted(SAVED.items())})
-    assert done.stdout.splitlines() == [shapes, f"transformer {shapes}"] * 2
+    assert done.stdout.splitlines() == [shapes, f"transformer {shapes}"][:len(READ)] * 2

@@ -68,6 +68,7 @@ setuptools.setup(
         "tune": TUNE,
         "wandb": ["wandb>=0.20"],
         "exchange": ["huggingface_hub>=0.30", "torch>=2.6", "transformers>=4.53"],
+        "onnx": ["jax2onnx>=0.17", "onnxruntime>=1.24"],
         "gcs": ["gcsfs"],
     },
 )

@@ -1,4 +1,4 @@
-"""Export a finished run for other programs: Hugging Face, safetensors or StableHLO.
+"""Export a finished run for other programs: Hugging Face, safetensors, StableHLO or ONNX.
 
     python -m experiments.export --workdir=runs/quickstart --format=hf --output=quickstart_hf
     python -m experiments.export --workdir=runs/gan --run=N=3e5 --format=safetensors --output=gan
@@ -8,10 +8,12 @@
 non-embedding parameters), a fingerprint, or the start of one. --format is
 
 * hf: a decoder Transformer on text as a checkpoint for AutoModelForCausalLM and AutoTokenizer of `transformers`, in the
-  layout of Llama, Mistral, Qwen 3, Mixtral, Qwen 3 with experts, or GPT-2, whichever computes the same;
+  layout of Llama, Mistral, Qwen 2 or 3, Mixtral, Qwen 3 with experts, GPT-2, or GPT-NeoX, whichever computes the same;
 * safetensors: any family, all parameters by path, which scaling.exchange.read_exported reads back;
 * stablehlo: a program that jax.export reads, for CPUs, GPUs and TPUs: the logits of a family of text, images, or the loss
-  of each example.
+  of each example;
+* onnx: the same as a model for onnxruntime, with `pip install 'scaling[onnx]'`. The batch size is free and the length of a
+  text is that of the run. What the converter jax2onnx does not compute alike is refused.
 
 --output is a new folder, which appears whole or not at all. One that holds files is refused. --json prints one line of
 JSON.

@@ -17,6 +17,8 @@ image i of the evaluation data, if the family reads any. --json prints one line 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
 
+--interactive takes every line of standard input in place of --prompt or --source, and writes after each, until Ctrl-D.
+
 --beam=k searches for one likely text and draws nothing: after each token it keeps the k texts of the highest score,
 log p / ((5 + n) / 6)^length_penalty for n new tokens.
 
@@ -64,6 +66,7 @@ _SOURCE = flags.DEFINE_string("source", None, "Text given another one, such as a
 _STOP = flags.DEFINE_multi_string("stop", [], "Text: a string before which a text ends; may be repeated.")
 _LABEL = flags.DEFINE_string("label", None, "Images: the label of all of them, a number or a name that the data have.")
 _CAPTION = flags.DEFINE_string("caption", None, "Images: the caption of all of them.")
+_INTERACTIVE = flags.DEFINE_bool("interactive", False, "Text: write after every line of standard input, until it ends.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, what was asked for, and the texts or the path.")
 _OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
 
@@ -88,13 +91,36 @@ def main(argv):
 
 
 def write_texts(run: RestoredRun):
-    prompt = _given_text(run)
+    if not _INTERACTIVE.value:
+        write_after(run, _given_text(run), {name: value for name, value in _given().items() if value is not None})
+    elif _PROMPT.value is not None or _SOURCE.value is not None:
+        raise flags.Error("--interactive reads prompts from standard input: leave out --prompt and --source")
+    else:
+        converse(run)
+
+
+def converse(run: RestoredRun):
+    """Writes after every line of standard input. A line that the run cannot read does not end it."""
+    name = "source" if isinstance(run.experiment.data, Pairs) else "prompt"
+    while True:
+        if sys.stdin.isatty():
+            print(f"{name}> ", end="", file=sys.stderr, flush=True)
+        if not (line := sys.stdin.readline()):
+            return
+        try:
+            write_after(run, line.rstrip("\r\n"), {name: line.rstrip("\r\n")})
+        except (prompts.PromptError, RestoreError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def write_after(run: RestoredRun, prompt: str, given: dict):
+    """Writes the texts after one prompt, or from one source, as the flags say; `given` names it in JSON."""
     for flag, value in ((_OUTPUT, _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
         if value is not None:
             raise flags.Error(f"{run} writes text, which is printed: --{flag.name} is for images")
     stop = (prompts.END, *_STOP.value)
     if _BEAM.value:
-        return write_likely_text(run, prompt, stop)
+        return write_likely_text(run, prompt, stop, given)
     if _LENGTH_PENALTY.present:
         raise flags.Error("--length_penalty is for beam search: add --beam, such as --beam=4")
     samples = _SAMPLES.value or 1
@@ -102,8 +128,8 @@ def write_texts(run: RestoredRun):
                "top_p": None if _TOP_P.value == 1 else _TOP_P.value, "seed": _SEED.value}
     if _JSON.value:
         texts = ["".join(run.stream(prompt, sample=sample, stop=stop, **options)) for sample in range(samples)]
-        return print_json(run, {**_given(), "stop": _STOP.value, **options, "texts": texts})
-    shown = _PROMPT.value or ""
+        return print_json(run, {**given, "stop": _STOP.value, **options, "texts": texts})
+    shown = given.get("prompt", "")
     for sample in range(samples):
         pieces = run.stream(prompt, sample=sample, stop=stop, **options)
         first = next(pieces, "")  # before anything is printed, since the prompt may be refused
@@ -133,19 +159,20 @@ def _given() -> dict:
     return {"prompt": _PROMPT.value} if _SOURCE.value is None else {"source": _SOURCE.value}
 
 
-def write_likely_text(run: RestoredRun, prompt: str, stop):
+def write_likely_text(run: RestoredRun, prompt: str, stop, given: dict):
     for flag in (_SAMPLES, _SEED, _TEMPERATURE, _TOP_K, _TOP_P):
         if flag.present:
             raise flags.Error(f"--beam finds one text and draws nothing at random: leave out --{flag.name}")
     options = {"tokens": _TOKENS.value, "beam": _BEAM.value, "length_penalty": _LENGTH_PENALTY.value}
     texts = run.beam_search([prompt], stop=stop, **options)
     if _JSON.value:
-        return print_json(run, {**_given(), "stop": _STOP.value, **options, "texts": texts})
-    print((_PROMPT.value or "") + texts[0], flush=True)
+        return print_json(run, {**given, "stop": _STOP.value, **options, "texts": texts})
+    print(given.get("prompt", "") + texts[0], flush=True)
 
 
 def write_images(run: RestoredRun):
-    for flag, value in ((_PROMPT, _PROMPT.value), (_SOURCE, _SOURCE.value), (_STOP, _STOP.value or None)):
+    for flag, value in ((_PROMPT, _PROMPT.value), (_SOURCE, _SOURCE.value), (_STOP, _STOP.value or None),
+                        (_INTERACTIVE, _INTERACTIVE.value or None)):
         if value is not None:
             raise flags.Error(f"{run} draws images: --{flag.name} is for text")
     samples, asked = _SAMPLES.value or 32, {"label": _LABEL.value, "caption": _CAPTION.value}

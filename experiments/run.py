@@ -19,22 +19,17 @@ others end with status 75.
 import shlex
 import sys
 
-from scaling.devices.layouts import one_cpu_device_per_core
+from scaling.devices.cores import one_cpu_device_per_core
 
-one_cpu_device_per_core()  # before JAX starts
+one_cpu_device_per_core()  # before JAX starts, which is not imported for --help
 
-import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from experiments._config_flags import refuse_unknown  # noqa: E402
 from experiments._errors import ending_well  # noqa: E402
-from scaling.devices import exits, hosts  # noqa: E402
-from scaling.devices.compilation import keep_compiled  # noqa: E402
+from scaling.devices import exits  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
-from scaling.study import configs  # noqa: E402
-from scaling.study.study import Study  # noqa: E402
-from scaling.sweeps import runner, trunks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; its docstring says what it costs and shows.",
                                           lock_config=True)
@@ -60,8 +55,8 @@ _RAY_CPUS = flags.DEFINE_integer("ray_cpus", 1, "The cores of a Ray actor, besid
 _RETRIES = flags.DEFINE_integer("max_retries", 3, "How often Ray trains a pack again after its actor died.", lower_bound=0)
 _KEEP = flags.DEFINE_integer("keep_checkpoints", 2, "How many of the newest checkpoints of an unfinished pack are kept.", 1)
 _BEST = flags.DEFINE_integer("keep_best", 0, "How many checkpoints of lowest loss are kept, also of finished packs.", 0)
-_TRUNKS = flags.DEFINE_enum("keep_trunks", "auto", trunks.KEEPING, "Whose last states are kept, for longer runs of later "
-                            "commands: trunks of three runs or more (auto), all, or none.")
+_TRUNKS = flags.DEFINE_enum("keep_trunks", "auto", ["auto", "all", "none"], "Whose last states are kept, for longer runs "
+                            "of later commands: trunks of three runs or more (auto), all, or none.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0 in a job of several processes.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "The number of processes of the job.")
 _PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0 on.")
@@ -83,6 +78,7 @@ def ray_executor():
         from scaling.sweeps.ray.executor import RayExecutor, RayOptions
     except ModuleNotFoundError as error:
         raise ConfigError(f"--executor=ray: {error}; pip install 'scaling[ray]'") from None
+    import jax
     jax.config.update("jax_platforms", "cpu")
     options = RayOptions(_RAY.value, _RAY_DEVICE.value, _RAY_DEVICES.value, _RAY_CPUS.value, _RETRIES.value)
     return RayExecutor(options, _MESH.value)
@@ -97,6 +93,15 @@ def main(argv):
 
 def train():
     """Trains and concludes the study that the flags name, or describes it with --dry_run."""
+    import jax
+
+    from scaling.devices import hosts
+    from scaling.devices.compilation import keep_compiled
+    from scaling.study import configs
+    from scaling.study.study import Study
+    from scaling.sweeps import runner
+
+    jax.config.update("jax_numpy_rank_promotion", "raise")
     executor = ray_executor() if _EXECUTOR.value == "ray" else None
     if executor is None:
         hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -130,7 +135,6 @@ def start():
     """Runs the command."""
     flags.mark_flags_as_required(["config", "workdir"])
     logging.set_verbosity(logging.WARNING)
-    jax.config.update("jax_numpy_rank_promotion", "raise")
     app.run(main, flags_parser=refuse_unknown)
 
 

@@ -10,7 +10,8 @@ or Ctrl-C; what is being written then is finished first. docs/serving.md has the
 --run is "best", "N=3e5" (the best of the runs nearest to so many non-embedding parameters), a fingerprint, or the start of
 one. Runs that write text are served at /v1/completions, runs that draw images at /v1/images/generations. --slots texts are
 written side by side, and --queue more may wait. Only this machine reaches the server unless --host says otherwise. --key is
-what clients must send; give it as SCALING_KEY, because others on this machine see command lines.
+what clients must send; give it as SCALING_KEY, because others on this machine see command lines. --tls_cert and --tls_key
+are the files of a certificate and of its key, with which the server speaks HTTPS.
 
 --canary is a text whose loss is measured every minute, and whose drift since the start /metrics shows; without it, it is
 the first held-out example of the run's data, if they are here, and with --canary= there is none.
@@ -44,6 +45,8 @@ _NEW_TOKENS = flags.DEFINE_integer("new_tokens", None, "The most tokens of a tex
 _TEXTS = flags.DEFINE_integer("texts", 32, "The most texts that a request may ask for.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "The longest that a request for text takes, waiting included.", 0.1)
 _GRACE = flags.DEFINE_float("grace", 30.0, "Seconds that requests have to end after SIGTERM.", 1.0)
+_TLS_CERT = flags.DEFINE_string("tls_cert", None, "A certificate in PEM, with which the server speaks HTTPS.")
+_TLS_KEY = flags.DEFINE_string("tls_key", None, "The file of the key of --tls_cert.")
 _CANARY = flags.DEFINE_string("canary", None, "A text whose loss is watched, in place of the first held-out example.")
 
 MISSING = "serving needs starlette, uvicorn and prometheus-client: pip install -e '.[serve]'"
@@ -53,6 +56,8 @@ def main(argv):
     try:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        if (_TLS_CERT.value is None) != (_TLS_KEY.value is None):
+            raise flags.Error("--tls_cert and --tls_key go together; write both, or neither")
         try:
             from scaling.serve import server
             from scaling.serve.app import make_app
@@ -67,6 +72,9 @@ def main(argv):
         sys.exit(2)
     try:
         keep_compiled()
+        tls = _TLS_CERT.value and (_TLS_CERT.value, _TLS_KEY.value)
+        if tls:
+            server.check_certificate(*tls)
         bound = server.listen(_HOST.value, _PORT.value)
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         limits = ServeLimits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value,
@@ -75,7 +83,8 @@ def main(argv):
         served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary)
         if not _KEY.value and not server.is_loopback(bound):
             print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
-        server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound)}", flush=True), _GRACE.value)
+        server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound, bool(tls))}", flush=True),
+                     _GRACE.value, tls)
     except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

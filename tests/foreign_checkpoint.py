@@ -13,12 +13,15 @@ from scaling.study.restored import RestoredRun
 
 END = "<|endoftext|>"
 GPT2 = {"norm": "layernorm", "positions": "learned", "activation": "gelu", "qk_norm": False}
+NEOX = GPT2 | {"positions": "rotary", "activation": "exact_gelu", "heads": 2, "biases": True}
 LAYOUTS = {  # a member of each layout, with what it folds into its weights
     "llama": {"qk_norm": False, "tied": True, "logit_scale": 1.7, "base_layers": 1, "kv_heads": 1, "heads": 2},
     "mistral": {"qk_norm": False, "window": 5, "head_dim": 12, "rope_base": 5e5, "norm_epsilon": 1e-5},
     "qwen3": {"logit_scale": 0.5, "base_layers": 1, "depth_exponent": 0.5, "window": 5},
     "mixtral": {"qk_norm": False, "experts": 3, "window": 5, "base_layers": 1},
     "qwen3_moe": {"experts": 3, "top_k": 1, "tied": True, "logit_scale": 32.0},
+    "qwen2": {"qk_norm": False, "attention_biases": "qkv", "rope_scaling": "linear:4", "base_layers": 1},
+    "gpt_neox": NEOX | {"rope_share": 0.25, "parallel": True, "base_layers": 1, "norm_epsilon": 1e-5},
     "gpt2": GPT2 | {"biases": True, "tied": True, "logit_scale": 32.0, "base_layers": 1, "norm_epsilon": 1e-5}}
 
 

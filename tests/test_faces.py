@@ -8,10 +8,12 @@ import pytest
 from test_structure import FACES
 
 HEAVY = {"jax", "flax", "optax", "orbax", "pandas", "pyarrow", "scipy", "matplotlib", "PIL", "jinja2", "tensorflow",
-         "tensorflow_datasets", "grain", "tokenizers", "ray", "wandb"}
+         "tensorflow_datasets", "grain", "tokenizers", "ray", "wandb", "starlette", "uvicorn", "torch", "transformers",
+         "jax2onnx", "onnxruntime"}
+TRAINING = {"jax", "flax", "optax"}
 NEEDED = {"scaling": set(), "scaling.laws": set(), "scaling.report": set(), "scaling.results.records": set(),
-          "experiments.report": set(), "experiments.fit": {"pandas", "pyarrow"},
-          "experiments.run": {"jax", "flax", "optax"}, "experiments.generate": {"jax", "flax", "optax"}}
+          "experiments.report": set(), "experiments.fit": {"pandas", "pyarrow"}, "experiments.run": set(),
+          "scaling.study.study": TRAINING, "experiments.generate": TRAINING, "experiments.export": TRAINING}
 
 
 @pytest.mark.parametrize("module", NEEDED)

@@ -9,14 +9,13 @@ operation of a model would have to say how it treats a contraction over a divide
 
 import dataclasses
 import math
-import os
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from scaling.devices import chips
+from scaling.devices.cores import one_cpu_device_per_core as one_cpu_device_per_core  # notebooks find it here
 from scaling.fields import ConfigError, nearest
 
 MESH_AXES = ("run", "data", "fsdp", "expert", "sequence", "tensor")  # outermost first: neighbours in `tensor` are nearest
@@ -50,21 +49,6 @@ LAYOUTS = {
     "run": Layout({}, {}, "run"),  # every device trains its own runs
     "replicated": Layout({}, {}, "data"),  # every device does all the work; for comparison with other layouts
 }
-
-
-def one_cpu_device_per_core():
-    """Set XLA to one single-threaded CPU device per core. Call it before JAX starts. Accelerators are not affected.
-
-    A mesh of such devices keeps every core busy even when matrices are small. One device with many threads does not.
-    """
-    chips.leave_absent_tpus_alone()
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" not in flags:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        flags += f" --xla_force_host_platform_device_count={cores}"
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        flags += " --xla_cpu_multi_thread_eigen=false"
-    os.environ["XLA_FLAGS"] = flags.strip()
 
 
 # -------------------------------------------------------------------------------------------- meshes

@@ -2,6 +2,7 @@
 
     exchange.export(scaling.restore("runs/quickstart"), "quickstart_hf", "hf")    # AutoModelForCausalLM.from_pretrained
     exchange.export(scaling.restore("runs/vae"), "vae", "safetensors")            # and every other family
+    exchange.export(scaling.restore("runs/quickstart"), "quickstart_onnx", "onnx")
     experiment, params = exchange.read_exported("vae")
     exchange.import_checkpoint("gpt2_folder", "runs/gpt2")                        # then scaling.restore("runs/gpt2")
 

@@ -15,8 +15,9 @@ from scaling.exchange.arrays import CONFIG, WEIGHTS, described
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.gpt2 import GPT2
 from scaling.exchange.layouts.layout import CheckpointLayout, checked_fields
-from scaling.exchange.layouts.llama import Llama, Mistral, Qwen3
+from scaling.exchange.layouts.llama import Llama, Mistral, Qwen2, Qwen3
 from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
+from scaling.exchange.layouts.neox import NeoX
 from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, plain_family, plain_form, table_factor
 from scaling.exchange.tokens import write_tokenizer
 from scaling.experiment import Text
@@ -24,12 +25,13 @@ from scaling.families.transformer import Transformer
 from scaling.fields import ConfigError
 from scaling.store import files
 
-LAYOUTS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Mixtral(), Qwen3Moe(), GPT2())
+LAYOUTS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Qwen2(), Mixtral(), Qwen3Moe(), GPT2(), NeoX())
 INDEX = "model.safetensors.index.json"
 OURS = "scaling.json"  # which run a checkpoint was
 WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before it",
            "seq2seq": "T5 adds a bias to attention, and this one rotates or has none"}
-BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")  # of older checkpoints; they follow from config.json
+BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias")  # of older
+# checkpoints; they follow from config.json
 
 
 def layout_of(family) -> CheckpointLayout:
@@ -115,7 +117,7 @@ def _own_arrays(folder, layout, family, longest) -> dict[str, np.ndarray]:
     arrays = {}
     for match in layout.matches(family):
         arrays |= match.arrays(tensors.read, whole)
-    copies = ["lm_head.weight"] if family.tied else []  # a second copy of a tied table
+    copies = ["lm_head.weight", "embed_out.weight"] if family.tied else []  # a second copy of a tied table
     if left := [name for name in tensors.unread() if name not in copies]:
         raise ExchangeError(f"{folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: it "
                             "cannot be imported")

@@ -55,9 +55,10 @@ def plain_family(family):
     """The Transformer of the same function without `base_layers` and `logit_scale`; see `plain_form`."""
     inwards, outwards = _factors(family)
     tied = family.tied and inwards == outwards
+    biases = family.biases or family.norm == "layernorm"
     return dataclasses.replace(family, base_layers=0, depth_exponent=1.0, tied=tied,
                                logit_scale=family.logit_scale if tied else 1.0,
-                               biases=family.biases or family.norm == "layernorm")
+                               biases=biases, attention_biases="none" if biases else family.attention_biases)
 
 
 def plain_form(family, arrays: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:

@@ -107,7 +107,7 @@ def program_of(run) -> tuple[str, Any, dict[str, tuple[tuple, Any]]]:
 def _exported(program, arrays, shapes, family):
     """(the exported program, {input: shape and type}) with as many sizes open as the family allows."""
     errors = []
-    for sizes in _sizes(family, any("s" in shape for shape, _ in shapes.values())):
+    for sizes in open_sizes(family, any("s" in shape for shape, _ in shapes.values())):
         inputs = {name: jax.ShapeDtypeStruct(tuple(sizes.get(size, size) for size in shape), dtype)
                   for name, (shape, dtype) in shapes.items()}
         try:
@@ -119,10 +119,10 @@ def _exported(program, arrays, shapes, family):
                         "--format=safetensors") from errors[-1]
 
 
-def _sizes(family, text: bool) -> Iterator[dict[str, Any]]:
-    """Sizes to try: all open, the batch size open, none open."""
+def open_sizes(family, length_too: bool) -> Iterator[dict[str, Any]]:
+    """Sizes to try: all open, if `length_too`, the batch size open, none open. Each is {"b": batch, "s": tokens}."""
     longest = getattr(family, "longest", None)
-    if text:
+    if length_too:
         batch, length = jax_export.symbolic_shape("b, s", constraints=["s >= 1", *([f"s <= {longest}"] if longest else [])])
         yield {"b": batch, "s": length}
     length = getattr(family, "length", 1)

@@ -98,24 +98,24 @@ def document_starts(tokens, places, before=None):
 
 
 class DecoderBlock(nnx.Module):
-    """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of `Transformer.depth`.
-    With experts, these are in the place of the MLP."""
+    """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of `Transformer.depth`. In
+    a parallel one both branches read the same x. With experts, these are in the place of the MLP."""
 
     def __init__(self, f, draw):
         scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
         self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=f.norm_epsilon)
-        self.attention = Attention(f, draw, scale, f.window, f.norm_epsilon, f.rope_base)
+        self.attention = Attention(f, draw, scale, f.window, f.norm_epsilon, rotary_of(f), f.attention_biases)
         self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=f.norm_epsilon)
         kw = dict(activation=f.activation, bias=f.biases, scale_out=scale, dtype=jnp.dtype(f.dtype))
-        self.routed = f.experts > 0
+        self.routed, self.parallel = f.experts > 0, f.parallel
         self.mlp = (nn.Experts(draw, f.width, f.mlp, f.experts, f.top_k, **kw) if self.routed else
                     nn.Mlp(draw, f.width, f.mlp, **kw))
 
     def __call__(self, x, positions, kv=None, first=None, dropped=lambda branch, y: y):
         """(x [B, S, width], (keys and values, routing)). `dropped(branch, y)` drops from what branch 0 or 1 writes."""
         attended, kv = self.attention(self.attention_norm(x), positions, kv, first)
-        x = x + scaled(dropped(0, attended), self.branch)
-        written = self.mlp(self.mlp_norm(x))
+        before, x = x, x + scaled(dropped(0, attended), self.branch)
+        written = self.mlp(self.mlp_norm(before if self.parallel else x))
         written, routing = written if self.routed else (written, None)
         return nn.constrain(x + scaled(dropped(1, written), self.branch), "embed"), (kv, routing)
 
@@ -132,19 +132,43 @@ def check_experts(f):
                                   f"family.{name}={default}")
 
 
+def rotary_of(f) -> nn.Rotary:
+    """How a family turns queries and keys."""
+    return nn.Rotary(f.rope_base, f.rope_share, f.rope_scaling)
+
+
+def check_rotary(f):
+    """Raise a ConfigError for fields of rotary positions that cannot be, or that change nothing."""
+    turned = rotary_of(f).turned(f.head_dim)
+    if f.positions == "learned":
+        for name, default in (("rope_base", 10_000), ("rope_share", 1), ("rope_scaling", "")):
+            if getattr(f, name) != default:
+                raise ConfigError(f"family.{name}={getattr(f, name)} changes nothing with family.positions=learned; leave "
+                                  "it out, or write family.positions=rotary")
+    elif turned % 2 or not turned:
+        raise ConfigError(f"family.rope_share={f.rope_share} rotates {turned} of the {f.head_dim} dimensions of a head, "
+                          f"which must be an even number from 2 on; write {(turned + turned % 2 or 2) / f.head_dim}")
+    try:
+        nn.read_scaling(f.rope_scaling)
+    except ValueError:
+        raise ConfigError(f"family.rope_scaling={f.rope_scaling} is not known; write linear:FACTOR, or "
+                          "llama3:FACTOR,LOW,HIGH,LENGTH, such as llama3:8,1,4,8192") from None
+
+
 class Attention(nnx.Module):
     """Causal self-attention within the last `window` tokens (0: all) and within a document, with a key-value cache when it
-    generates."""
+    generates. `biases` are of queries, keys and values ("qkv"), of what is written as well ("all"), or as `f.biases` says
+    ("none")."""
 
-    def __init__(self, f, draw, scale_out, window=0, epsilon=1e-6, base=10_000.0):
-        self.family, self.window, self.base = f, window, base
+    def __init__(self, f, draw, scale_out, window=0, epsilon=1e-6, rotary=None, biases="none"):
+        self.family, self.window, self.rotary = f, window, rotary
         embed, head_dim = {"embed": f.width}, {"head_dim": f.head_dim}
         heads, kv_heads = {"heads": f.heads} | head_dim, {"kv_heads": f.kv_heads} | head_dim
-        kw = dict(bias=f.biases, dtype=jnp.dtype(f.dtype))
+        kw = dict(bias=f.biases or biases != "none", dtype=jnp.dtype(f.dtype))
         self.q = nn.Linear(draw, embed, heads, **kw)
         self.k = nn.Linear(draw, embed, kv_heads, **kw)
         self.v = nn.Linear(draw, embed, kv_heads, **kw)
-        self.out = nn.Linear(draw, heads, embed, scale=scale_out, **kw)
+        self.out = nn.Linear(draw, heads, embed, scale=scale_out, **kw | {"bias": f.biases or biases == "all"})
         self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
         self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
 
@@ -154,7 +178,7 @@ class Attention(nnx.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if f.positions == "rotary":
-            q, k = nn.rotate(q, inside, self.base), nn.rotate(k, inside, self.base)
+            q, k = nn.rotate(q, inside, self.rotary), nn.rotate(k, inside, self.rotary)
         if kv is None:
             return self.out(attention.causal(q, k, v, f.attention, self.window, first)), None
         k, v = _write(kv[0], k, positions[:, 0]), _write(kv[1], v, positions[:, 0])

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import axes
-from scaling.families._decoder import Decoder, DecoderBlock, check_experts, document_starts, init_cache
+from scaling.families._decoder import Decoder, DecoderBlock, check_experts, check_rotary, document_starts, init_cache
 from scaling.families._family import DTYPES, MOST_LAYERS, UNROLLED, Depth, Player, divisors, ladder_arguments
 from scaling.families._generate import sample_windows
 from scaling.families._ladder import nearest_shape
 from scaling.families._text import example_windows, likelihood_metrics, mean_loss, shifted, with_penalties
 from scaling.fields import ConfigError, check_fields, convert_fields, fields, how, static
-from scaling.nn import attention, readout, remat
+from scaling.nn import ACTIVATIONS, attention, readout, remat
 
 SMALLEST, LARGEST = 4e3, 2e11  # parameters of the ladder
 
@@ -46,6 +46,9 @@ class Transformer:
     2004.05150, section 3.1). With `document_masking`, tokens see their own document alone, and positions begin anew in each
     (Llama 3, 2407.21783, section 3.2). Token 0 ends a document.
 
+    With `parallel`, attention and MLP of a layer read the same activations (Wang & Komatsuzaki 2021, GPT-J; PaLM, section
+    2). `rope_share` and `rope_scaling` are those of `scaling.nn.rotary`.
+
     With `experts`, the MLP of every layer is as many MLPs, of which each token uses `top_k`; see `scaling.nn.experts`. To
     what training minimises, every layer adds `expert_balance` times its loss of balance and `router_z_loss` times its
     router z-loss. Training shows their means over layers as the metrics "balance", 1 at best, and "router_z", and the share
@@ -64,7 +67,7 @@ class Transformer:
     mlp: int | None = static(None, least=1, most=2**22)  # hidden units, of one expert where there are experts
     norm: str = static("rmsnorm", choices=("rmsnorm", "layernorm"))  # of the input of every branch, and of the readout
     positions: str = static("rotary", choices=("rotary", "learned"))  # rotated queries and keys, or a table of vectors
-    activation: str = static("swiglu", choices=("swiglu", "gelu"))  # of the MLP
+    activation: str = static("swiglu", choices=ACTIVATIONS)  # of the MLP
     qk_norm: bool = static(True)  # one learning rate serves more sizes, Wortsman et al. 2023
     tied: bool = static(False)  # the table of embeddings is the readout as well
     biases: bool = static(False)  # of linear maps and norms
@@ -82,6 +85,10 @@ class Transformer:
     router_z_loss: float = static(0.0, later=True, least=0, most=1e6)  # 1e-3 in ST-MoE
     norm_epsilon: float = static(1e-6, later=True, above=0, below=1)  # what norms add to the mean square
     rope_base: float = static(10_000.0, later=True, above=1, most=1e12)  # of the wavelengths of rotary positions
+    rope_share: float = static(1.0, later=True, above=0, most=1)  # of each head, its first part, that is rotated
+    rope_scaling: str = static("", later=True, meaning="of wavelengths, such as linear:4 or llama3:8,1,4,8192")
+    parallel: bool = static(False, later=True)  # attention and MLP of a layer read the same
+    attention_biases: str = static("none", later=True, choices=("none", "qkv", "all"))  # where there are no other biases
     dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     attention: str = how("auto", choices=attention.IMPLEMENTATIONS)  # which kernel
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
@@ -106,9 +113,6 @@ class Transformer:
         if self.heads % self.kv_heads:
             raise ConfigError(f"family.kv_heads={self.kv_heads} must divide family.heads={self.heads}; write one of "
                               f"{divisors(self.heads)}")
-        if self.positions == "learned" and self.rope_base != 10_000:
-            raise ConfigError(f"family.rope_base={self.rope_base} changes nothing with family.positions=learned; leave it "
-                              "out, or write family.positions=rotary")
         if self.positions == "rotary" and self.head_dim % 2:
             named = "head_dim" if given["head_dim"] or not given["heads"] else "heads"
             raise ConfigError(f"family.{named}={getattr(self, named)} with family.width={self.width} gives heads of "
@@ -119,7 +123,11 @@ class Transformer:
             raise ConfigError(f"family.attention={self.attention!r} does not serve family.{narrow}; write "
                               "family.attention=auto")
 
+        if self.biases and self.attention_biases != "none":
+            raise ConfigError(f"family.attention_biases={self.attention_biases} changes nothing with family.biases=True; "
+                              "leave one of them out")
         check_experts(self)
+        check_rotary(self)
 
     def init(self, key):
         return {"model": nnx.state(_decoder(self, key))}
@@ -231,7 +239,7 @@ def _heads(width):
 def _mlp(width, activation):
     """4 widths, or 8/3 for SwiGLU (Shazeer 2020: equal parameters), rounded down to a multiple of 8, or of 128 from width
     512."""
-    hidden, unit = (4 * width if activation == "gelu" else 8 * width // 3), 8 if width < 512 else 128
+    hidden, unit = (8 * width // 3 if activation == "swiglu" else 4 * width), 8 if width < 512 else 128
     return max(unit, hidden // unit * unit)
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from scaling.nn.convolution import Conv, Upsampling
     from scaling.nn.experts import Experts
     from scaling.nn.layers import (
+        ACTIVATIONS,
         Linear,
         Mlp,
         Norm,
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
         noise,
         patches,
         product,
-        rotate,
         unpatch,
         upsample,
     )
     from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
+    from scaling.nn.rotary import Rotary, read_scaling, rotate
     from scaling.nn.stack import through_layers
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["Conv", "Experts", "Linear", "Mlp", "Norm", "Table", "Upsampling", "along", "capped", "constrain",
-           "cross_entropy", "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums", "noise",
-           "patches", "product", "rotate", "signed_to_levels", "through_layers", "unpatch", "upsample"]
+__all__ = ["ACTIVATIONS", "Conv", "Experts", "Linear", "Mlp", "Norm", "Rotary", "Table", "Upsampling", "along", "capped",
+           "constrain", "cross_entropy", "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums",
+           "noise", "patches", "product", "read_scaling", "rotate", "signed_to_levels", "through_layers", "unpatch",
+           "upsample"]

@@ -35,7 +35,7 @@ class Experts(nnx.Module):
     """
 
     def __init__(self, draw, width, hidden, experts, top_k, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
-        self.dtype, self.top_k = dtype, top_k
+        self.dtype, self.top_k, self.exact = dtype, top_k, activation == "exact_gelu"
         outer, inner = {"embed": width}, {"mlp": hidden}
         self.router = Linear(draw, outer, {"choices": experts}, scale=width**-0.5)  # so that all experts begin likely
         self.up = ExpertMaps(draw, experts, outer, inner, bias=bias)
@@ -79,7 +79,7 @@ class Experts(nnx.Module):
     def _mlp(self, multiply, x):
         """The MLP of each row's expert, where `multiply(maps, x)` is a product of each row with its expert's map."""
         up = multiply(self.up, x)
-        return multiply(self.down, hidden_units(up, self.gate and multiply(self.gate, x)))
+        return multiply(self.down, hidden_units(up, self.gate and multiply(self.gate, x), self.exact))
 
 
 class ExpertMaps(nnx.Module):

@@ -1,4 +1,4 @@
-"""Building blocks: linear maps, norms, embeddings, MLPs, rotary positions, patches, noise, cross-entropy.
+"""Building blocks: linear maps, norms, embeddings, MLPs, patches, noise, cross-entropy.
 
 Modules are `nnx.Module`s used as immutable trees: they hold parameters with named axes and no other state. Their
 constructors take `draw(shape)`, a source of standard normals (see `scaling.axes.drawn`). Parameters are float32; `dtype`
@@ -115,18 +115,23 @@ def _swiglu(gate, up):
     return jax.nn.silu(gate) * up
 
 
+ACTIVATIONS = ("swiglu", "gelu", "exact_gelu")  # of MLPs; the second approximates the third by tanh, as in GPT-2
 _gelu = _recomputed(jax.nn.gelu)
+_exact_gelu = _recomputed(functools.partial(jax.nn.gelu, approximate=False))
 
 
-def hidden_units(up, gate=None):
-    """GELU of `up`, or SwiGLU of `up` with a gate."""
-    return _gelu(up) if gate is None else _swiglu(gate, up)
+def hidden_units(up, gate=None, exact=False):
+    """GELU of `up`, approximate or exact, or SwiGLU of `up` with a gate."""
+    if gate is not None:
+        return _swiglu(gate, up)
+    return _exact_gelu(up) if exact else _gelu(up)
 
 
 class Mlp(nnx.Module):
     """Two layers with GELU (Hendrycks & Gimpel 2016) or SwiGLU (Shazeer 2020, eq. 6), which has one matrix more."""
 
     def __init__(self, draw, width, hidden, *, activation, bias=False, scale_out=1.0, dtype=jnp.float32):
+        self.exact = activation == "exact_gelu"
         outer, inner, kw = {"embed": width}, {"mlp": hidden}, dict(bias=bias, dtype=dtype)
         self.up = Linear(draw, outer, inner, **kw)
         self.gate = Linear(draw, outer, inner, **kw) if activation == "swiglu" else None
@@ -134,7 +139,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x):
         up = self.up(x)
-        return self.down(hidden_units(up, self.gate and self.gate(x)))
+        return self.down(hidden_units(up, self.gate and self.gate(x), self.exact))
 
 
 class Table(nnx.Module):
@@ -148,24 +153,6 @@ class Table(nnx.Module):
         # Without this constraint XLA would gather the looked-up rows.
         rows = sharding.activation(self.weight[...].astype(self.dtype), self.axis, "embed")
         return rows[index]
-
-
-def rotate(x, positions, base=10_000.0):
-    """Rotary positions (Su et al. 2021, eq. 34) with halves in place of pairs: x [B, S, heads, d], positions [B or 1, S].
-
-    The dot product of two rotated vectors depends only on the difference of their positions.
-    """
-    return _rotated(x, positions, base)
-
-
-@functools.partial(_recomputed, static_argnums=(2,))
-def _rotated(x, positions, base):
-    half = x.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 def noise(key, examples, shape, kind="normal"):

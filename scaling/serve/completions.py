@@ -4,6 +4,7 @@ The fields are those of https://platform.openai.com/docs/api-reference/completio
 here cannot honour are refused rather than ignored.
 """
 
+import codecs
 import dataclasses
 import math
 import secrets
@@ -17,13 +18,14 @@ from scaling.data.tokenizers import Tokenizer
 from scaling.fields import nearest
 from scaling.serve.engine import Options
 from scaling.serve.errors import ServeError
+from scaling.serve.slots import LIKELIEST, Chance
 from scaling.study.prompts import PromptError, encode_prompt
 
 LARGEST_SEED = 2**31 - 1
 MOST_STOPS = 16
 IGNORED = ("user",)  # it is about the caller, not about the text
 REFUSED = {  # {field: what it may be all the same}
-    "suffix": (None, ""), "logprobs": (None,), "logit_bias": (None, {}), "presence_penalty": (None, 0),
+    "suffix": (None, ""), "logit_bias": (None, {}), "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0), "best_of": (None, 1)}
 
 
@@ -90,17 +92,20 @@ def read_completion(body: Mapping[str, Any], tokenizer: Tokenizer) -> Completion
         max_tokens=take_field(body, "max_tokens", 16, is_whole(1), "a whole number from 1 on"),
         temperature=take_field(body, "temperature", 1.0, is_number(0, 100), "a number from 0 to 100"),
         top_k=take_field(body, "top_k", 0, is_whole(0, LARGEST_SEED), "a whole number; 0 takes all tokens") or None,
-        top_p=None if top_p == 1 else top_p, seed=take_seed(body), stop=tuple(stop))
+        top_p=None if top_p == 1 else top_p, seed=take_seed(body), stop=tuple(stop),
+        logprobs=take_field(body, "logprobs", None, is_whole(0, LIKELIEST), f"a whole number from 0 to {LIKELIEST}"))
     prompts, texts = _read_prompts(body.get("prompt"), tokenizer)
     flags = {name: take_field(body, name, False, lambda value: isinstance(value, bool), "true or false")
              for name in ("stream", "echo")}
+    if flags["echo"] and options.logprobs is not None:
+        raise ServeError("logprobs are of tokens that are written, not of the prompt: leave out echo or logprobs", "echo")
     asked = take_field(body, "stream_options", {}, lambda value: isinstance(value, dict), "an object")
     return Completion(prompts, texts, options, take_field(body, "n", 1, is_whole(1), "a whole number from 1 on"), **flags,
                       usage=bool(asked.get("include_usage")))
 
 
 FIELDS = ("model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "stream",
-          "stream_options", "echo")
+          "stream_options", "echo", "logprobs")
 
 
 def _read_prompts(prompt: Any, tokenizer: Tokenizer) -> tuple[list[np.ndarray], list[str]]:
@@ -139,6 +144,37 @@ def answer(request: Completion, model: str, choices: list[dict], usage: dict | N
     return whole | ({} if usage is None else {"usage": usage})
 
 
-def make_choice(index: int, text: str, finish: str | None) -> dict:
+def make_choice(index: int, text: str, finish: str | None, logprobs: dict | None = None) -> dict:
     """One text of an answer, or a part of it."""
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+class LogProbs:
+    """How probable the tokens of one text were, in the lists that clients read."""
+
+    def __init__(self, tokenizer: Tokenizer, most: int):
+        self._tokenizer, self._most, self._length, self._waiting = tokenizer, most, 0, []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, chance: Chance) -> None:
+        """One more token of the text."""
+        self._waiting.append((self._length, chance))
+        self._length += len(self._decoder.decode(self._tokenizer.to_bytes([chance.token])))
+
+    def take(self, length: int) -> dict[str, list]:
+        """Of the tokens that begin within the first `length` characters and were not taken before."""
+        found = [(offset, chance) for offset, chance in self._waiting if offset < length]
+        self._waiting = self._waiting[len(found):]
+        tops = [dict([*chance.likeliest[:self._most], (chance.token, chance.nats)]) for _, chance in found]
+        return {"tokens": [self._word(chance.token) for _, chance in found],
+                "token_logprobs": [chance.nats for _, chance in found],
+                "top_logprobs": [{self._word(token): nats for token, nats in top.items()} for top in tops],
+                "text_offset": [offset for offset, _ in found]}
+
+    def _word(self, token: int) -> str:
+        """The text of a token, or its bytes where they are no whole characters."""
+        own = self._tokenizer.to_bytes([token])
+        try:
+            return own.decode("utf-8")
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in own)

@@ -20,7 +20,7 @@ import numpy as np
 from scaling.data.tokenizers import Tokenizer
 from scaling.families import _generate
 from scaling.serve.errors import ServeError
-from scaling.serve.slots import Drawing, Slots
+from scaling.serve.slots import Chance, Drawing, Slots
 from scaling.study.prompts import END, TextOfTokens
 
 STOP, LENGTH, TIMEOUT, ERROR, CANCELLED = "stop", "length", "timeout", "error", "cancelled"  # why a text ends
@@ -62,17 +62,19 @@ class Options:
     top_p: float | None = None
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None  # of how many tokens at each place a client hears how probable they were; None: of none
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
     """More of text number `index`: `text`, which may be empty, after `tokens` tokens of it. `finish` says why it ends here,
-    and is None before its end."""
+    and is None before its end. `chance` is that of its last token, where the request asks for it."""
 
     index: int
     text: str
     tokens: int
     finish: str | None = None
+    chance: Chance | None = None
 
 
 class _Text:
@@ -83,8 +85,8 @@ class _Text:
         self.began = 0.0  # seconds of the monotonic clock, when it got its slot
         self.written = TextOfTokens(tokenizer, job.options.stop)
 
-    def add(self, token: int) -> bool:
-        """Tells the listener of one more token. Whether the text ends with it."""
+    def add(self, token: int, chance: Chance | None = None) -> bool:
+        """Tells the listener of one more token, and of its chance. Whether the text ends with it."""
         if token == END:
             self.end(STOP)
             return True
@@ -94,7 +96,7 @@ class _Text:
         if finish == LENGTH:
             piece += self.written.rest()
             finish = STOP if self.written.ended else LENGTH
-        self.job.tell(Piece(self.index, piece, self.tokens, finish))
+        self.job.tell(Piece(self.index, piece, self.tokens, finish, chance))
         return finish is not None
 
     def end(self, why: str) -> None:
@@ -259,7 +261,7 @@ class Engine:
         return left
 
     def _after_token(self, slot: int, text: _Text, token: int) -> None:
-        if text.add(token):
+        if text.add(token, None if text.job.options.logprobs is None else self.slots.chance(slot)):
             with self._changed:
                 del self._running[slot]
             self._durations.append(time.monotonic() - text.began)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -24,10 +25,19 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def url_of(bound: socket.socket) -> str:
+def url_of(bound: socket.socket, encrypted: bool = False) -> str:
     """The address of a socket, for a browser."""
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http{'s' if encrypted else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def check_certificate(certificate: str, key: str) -> None:
+    """Raises ServeError for files that are no certificate in PEM with its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:  # those of ssl too
+        raise ServeError(f"--tls_cert={certificate} with --tls_key={key} is no certificate in PEM with its key "
+                         f"({error.strerror or error}); write the paths of both") from None
 
 
 def is_loopback(bound: socket.socket) -> bool:
@@ -36,8 +46,10 @@ def is_loopback(bound: socket.socket) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
-def serve(app, bound: socket.socket, ready: Callable[[], None], grace: float = 30.0) -> None:
-    """Serves until SIGTERM or SIGINT. `ready` is called when requests are answered.
+def serve(app, bound: socket.socket, ready: Callable[[], None], grace: float = 30.0,
+          tls: tuple[str, str] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT. `ready` is called when requests are answered. `tls` has the files of a certificate
+    and of its key.
 
     A signal closes the socket, so that new requests are refused, and what runs or waits has `grace` seconds to end. A
     second SIGINT does not wait.
@@ -50,8 +62,9 @@ def serve(app, bound: socket.socket, ready: Callable[[], None], grace: float = 3
 
     for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at its end, when all is done already
         signal.signal(each, lambda number, frame: None)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on",
-                            limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=max(1, round(grace)),
+    certificate, key = tls or (None, None)
+    config = uvicorn.Config(app, ssl_certfile=certificate, ssl_keyfile=key, log_level="warning", access_log=False,
+                            lifespan="on", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=max(1, round(grace)),
                             server_header=False)
     server = Server(config)
     server.run(sockets=[bound])

@@ -7,6 +7,7 @@ section 3). The shapes never change: whatever is in the other rows, the same pro
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax import lax
 from scaling.families import _generate
 
 NARROWEST = 16  # tokens; prompts are padded to a power of two from here on
+LIKELIEST = 5  # tokens of which a text can be told how probable they were
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,14 @@ class Drawing:
     top_p: float | None = None
     seed: int = 0
     row: int = 0
+
+
+class Chance(NamedTuple):
+    """How probable a token was, in nats below certainty: the model's own probabilities, before temperature and cuts."""
+
+    token: int
+    nats: float
+    likeliest: tuple[tuple[int, float], ...]  # (token, nats) of the `LIKELIEST`, from the most probable on
 
 
 class Slots:
@@ -55,11 +65,17 @@ class Slots:
         self._board = _stepped(self.family, self.params, self._board)
         return np.asarray(self._board["token"])
 
+    def chance(self, slot: int) -> Chance:
+        """How probable the last token of a slot was. Only texts that ask for it cost the time."""
+        token, nats, tokens, values = map(np.asarray, _read(self._board["logits"], self._board["token"], np.int32(slot)))
+        return Chance(int(token), float(nats), tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
+
     def warm(self) -> None:
         """Compiles all that will ever run, so that no text waits for it."""
         for width in self.widths:
             self.begin(0, np.zeros(width, np.int32), Drawing())
         self.step()
+        self.chance(0)
 
 
 def _widths(family, params, prompt_tokens, capacity):
@@ -87,6 +103,9 @@ def _empty(family, params, count, width, capacity):
     """The arrays of `count` slots: the state, the last token and the number of tokens of each, and how they are drawn."""
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), _abstract(family, params, count, width, capacity))
     numbers = {name: jnp.zeros(count, jnp.int32) for name in ("token", "step", "top_k")}
+    logits = jax.eval_shape(lambda params: family.begin(params, jnp.zeros((count, width), jnp.int32),
+                                                        jnp.ones(count, jnp.int32), capacity)[0], params)
+    numbers["logits"] = jnp.zeros(logits.shape, logits.dtype)
     return {"state": state, "key": jax.random.split(jax.random.key(0), count), "temperature": jnp.ones(count),
             "top_p": jnp.ones(count)} | numbers
 
@@ -102,7 +121,7 @@ def _begun(family, params, board, slot, tokens, length, key, options, capacity):
     """The slots with a text in one of them, whose first token is drawn."""
     logits, state = family.begin(params, tokens, length, capacity)
     row = {"key": key[None], "step": jnp.zeros(1, jnp.int32)} | {name: x[None] for name, x in options.items()}
-    row["token"] = _chosen(logits, row)
+    row |= {"token": _chosen(logits, row), "logits": logits}
     axes = {"state": _row_axes(family, params, tokens.shape[1], capacity)} | dict.fromkeys(row, 0)
     return jax.tree.map(lambda all_, one, axis: lax.dynamic_update_slice_in_dim(all_, one, slot, axis),
                         board, {"state": state} | row, axes)
@@ -112,5 +131,13 @@ def _begun(family, params, board, slot, tokens, length, key, options, capacity):
 def _stepped(family, params, board):
     """The slots after one more token of each."""
     logits, state = family.decode(params, board["state"], board["token"])
-    board = board | {"state": state, "step": board["step"] + 1}
+    board = board | {"state": state, "step": board["step"] + 1, "logits": logits}
     return board | {"token": _chosen(logits, board)}
+
+
+@jax.jit
+def _read(logits, tokens, slot):
+    """(token, its nats, the likeliest tokens, theirs) of a slot."""
+    nats = jax.nn.log_softmax(logits[slot].astype(jnp.float32))
+    values, likeliest = lax.top_k(nats, min(LIKELIEST, nats.size))
+    return tokens[slot], nats[tokens[slot]], likeliest, values

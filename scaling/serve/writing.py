@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from scaling.serve.completions import Completion, answer, count_usage, make_choice, read_completion
+from scaling.serve.completions import Completion, LogProbs, answer, count_usage, make_choice, read_completion
 from scaling.serve.doors import error_body, error_response
 from scaling.serve.engine import CANCELLED, ERROR, TIMEOUT, Engine, Job, Piece
 from scaling.serve.monitoring import Meters
@@ -66,11 +66,14 @@ class Writer:
 
     async def _whole(self, request: Request, asked: Completion, written: AsyncGenerator[Piece]) -> Response:
         """One JSON object. A client that goes away takes its texts with it."""
+        chances = {}
+
         async def collect():
             texts, last = {}, {}
             async with contextlib.aclosing(written):
                 async for piece in written:
                     texts[piece.index] = texts.get(piece.index, "") + piece.text
+                    self._learn(asked, chances, piece)
                     last[piece.index] = piece
                     if piece.finish in FAILURES:
                         break
@@ -94,13 +97,14 @@ class Writer:
         for index, text in sorted(texts.items()):
             refused = self.filter(text) is not None
             finish = FILTERED if refused else last[index].finish
-            choices.append(make_choice(index, self._echo(asked, index) + ("" if refused else text), finish))
+            logprobs = chances[index].take(len(text)) if index in chances and not refused else None
+            choices.append(make_choice(index, self._echo(asked, index) + ("" if refused else text), finish, logprobs))
         usage = count_usage(asked, {index: piece.tokens for index, piece in last.items()})
         return JSONResponse(answer(asked, self.model, choices, usage))
 
     async def _events(self, asked: Completion, written: AsyncGenerator[Piece]) -> AsyncIterator[str]:
         """Server-sent events, one for each piece."""
-        texts, tokens, shut = {}, {}, set()
+        texts, tokens, shut, chances = {}, {}, set(), {}
         async with contextlib.aclosing(written):
             async for piece in written:
                 if piece.finish in FAILURES:
@@ -112,17 +116,25 @@ class Writer:
                 fresh = piece.index not in texts
                 texts[piece.index] = texts.get(piece.index, "") + piece.text
                 tokens[piece.index], text, finish = piece.tokens, piece.text, piece.finish
+                self._learn(asked, chances, piece)
                 if piece.text and self.filter(texts[piece.index]) is not None:
                     text, finish = "", FILTERED
                     shut.add(piece.index)
                 text = (self._echo(asked, piece.index) if fresh else "") + text
                 if text or finish:
-                    yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish)]))
+                    shown = piece.index in chances and piece.index not in shut
+                    logprobs = chances[piece.index].take(len(texts[piece.index])) if shown else None
+                    yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish, logprobs)]))
                 if len(shut) == len(asked.prompts) * asked.copies:
                     break
         if asked.usage:
             yield _event(answer(asked, self.model, [], count_usage(asked, tokens)))
         yield "data: [DONE]\n\n"
+
+    def _learn(self, asked: Completion, chances: dict[int, LogProbs], piece: Piece) -> None:
+        if piece.chance is not None:
+            found = chances.setdefault(piece.index, LogProbs(self.engine.tokenizer, asked.options.logprobs or 0))
+            found.add(piece.chance)
 
     def _echo(self, asked: Completion, index: int) -> str:
         return asked.texts[index // asked.copies] if asked.echo else ""

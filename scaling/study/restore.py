@@ -108,10 +108,11 @@ def best(workdir, size: float | None = None) -> str:
     except ValueError as error:
         raise RestoreError(f"{error}; or name a run by its fingerprint") from None
     if metric is None:  # as in a workdir of imported runs
-        if len(table) == 1 and size is None:
-            return table["fingerprint"].iloc[0]
+        near = table if size is None else _of_size(table, size, os.fspath(workdir))
+        if len(near) == 1:
+            return near["fingerprint"].iloc[0]
         raise RestoreError(f"no run in {os.fspath(workdir)} has a metric, as none has that was imported; name one by its "
-                           f"fingerprint: {_some(table['fingerprint'])}")
+                           f"fingerprint: {_some(near['fingerprint'])}")
     if metric not in table:
         raise RestoreError(f"no run in {os.fspath(workdir)} has the study's metric {metric!r}; "
                            f"{nearest(str(metric), held)}")

@@ -1,4 +1,7 @@
-"""The Python blocks of the README and of two other pages run and do what the text beside them says."""
+"""The Python blocks of the README and of two other pages run and do what the text beside them says.
+
+tests/store/test_checkpoint_plain.py runs the two that read checkpoints by orbax alone.
+"""
 
 import pathlib
 import re
@@ -10,7 +13,7 @@ from tiny_workdir import text_workdir
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TESTED = {"README.md": ("scaling.load", "Runs.from_csv", "def sweep"),
-          "docs/checkpoints.md": ("N=3e5",), "docs/start.md": ("scaling.restore",)}
+          "docs/checkpoints.md": ("N=3e5", "PyTreeCheckpointer", "v1.load("), "docs/start.md": ("scaling.restore",)}
 
 
 def block(page, word):

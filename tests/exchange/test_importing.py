@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from foreign_checkpoint import END, GPT2, decoder, held_run, moved_params, write_foreign
+from foreign_checkpoint import END, GPT2, NEOX, decoder, held_run, moved_params, write_foreign
 from safetensors.numpy import load_file, save_file
 
 import scaling
 from scaling import exchange
 from scaling.exchange import ExchangeError, importing
 from scaling.fields import DataError
+from scaling.results.records import Records
 from scaling.study import evaluating
+from scaling.study.restore import choose_run
 from scaling.study.restored import RestoreError
 
 TEXT = "the law of the loss, and the loss of the law; " * 8
@@ -92,6 +94,22 @@ def test_other_weights_make_another_run(imported, tmp_path, monkeypatch):
     weights["transformer.ln_f.bias"] += 1
     save_file(weights, tmp_path / "hf" / "model.safetensors")
     assert exchange.import_checkpoint(str(tmp_path / "hf"), tmp_path / "runs")[0] != run.fingerprint
+
+
+def test_the_one_run_of_the_nearest_size_is_found_without_a_metric_and_several_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+    runs = {}
+    for width, seed in ((16, "a"), (32, "b"), (32, "c")):
+        write_foreign(tmp_path / seed, TEXT + seed, **NEOX | {"rope_share": 0.25, "width": width}, layers=1)
+        runs[seed] = exchange.import_checkpoint(str(tmp_path / seed), tmp_path / "runs")[0]
+        if seed == "b":
+            assert choose_run(Records(tmp_path / "runs"), "N=1e5") == runs["b"]
+    assert choose_run(Records(tmp_path / "runs"), "N=1e3") == runs["a"]
+    several = rf"name one by its fingerprint: ({runs['b']}, {runs['c']}|{runs['c']}, {runs['b']})$"
+    with pytest.raises(RestoreError, match=several):
+        choose_run(Records(tmp_path / "runs"), "N=1e5")
+    with pytest.raises(RestoreError, match=f"name one by its fingerprint: .*{runs['a']}"):
+        choose_run(Records(tmp_path / "runs"), "best")
 
 
 def test_names_of_the_hub_need_a_package_and_folders_a_config(tmp_path, monkeypatch):

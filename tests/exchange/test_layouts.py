@@ -61,8 +61,10 @@ def test_layer_norm_without_biases_is_a_gpt2_with_biases_of_zero():
 
 REFUSED = {"logit_cap": {"logit_cap": 30.0}, "document_masking": {"document_masking": True},
            "positions": {"positions": "learned"}, "biases": {"biases": True}, "activation": {"activation": "gelu"},
-           "norm": {"norm": "layernorm", "positions": "rotary", "qk_norm": False}, "window": GPT2 | {"window": 4},
+           "norm": {"norm": "layernorm", "kv_heads": 1, "heads": 2, "window": 4}, "window": GPT2 | {"window": 4},
            "kv_heads": GPT2 | {"heads": 2, "kv_heads": 1}, "head_dim": GPT2 | {"heads": 2, "head_dim": 8},
+           "parallel": {"parallel": True}, "rope_share": {"rope_share": 0.5},
+           "attention_biases": {"attention_biases": "qkv"},
            "top_k": {"experts": 4, "top_k": 1, "qk_norm": False}}
 
 
@@ -87,10 +89,13 @@ def changed(folder, **values):
 
 
 @pytest.mark.parametrize("values, says", [
-    ({"model_type": "gpt_neox"}, "of the type 'gpt_neox'.*can be imported: llama"),
+    ({"model_type": "opt"}, "of the type 'opt'.*can be imported: llama"),
     ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
-    ({"attention_bias": True}, "attention_bias=True"),
-    ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "'llama3'"),
+    ({"attention_bias": True}, "lacks the tensor model.layers.0.self_attn.q_proj.bias"),
+    ({"mlp_bias": True}, "mlp_bias=True"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "'yarn'.*computes default, dynamic, linear, llama3 alone"),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0,
+                       "original_max_position_embeddings": 8}}, "rope_scaling=llama3:8,4,1,8 is not known"),
     ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
     ({"num_key_value_heads": 3}, "kv_heads=3 must divide"),
     ({"intermediate_size": 40}, r"mlp.gate_proj.weight has the shape \[80, 32\], and config.json asks for \[40, 32\]"),

@@ -9,7 +9,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from foreign_checkpoint import END, GPT2, LAYOUTS, decoder, held_run, trained_tokenizer
+from foreign_checkpoint import END, GPT2, LAYOUTS, NEOX, decoder, held_run, trained_tokenizer
 
 import scaling
 from scaling import exchange
@@ -24,7 +24,10 @@ transformers = pytest.importorskip("transformers", reason="its models are compar
 
 TOLERANCE = 1e-5  # of logits of order 1
 TOKENS = np.random.default_rng(0).integers(0, 256, (2, 16))
-MORE = {"qwen3 whole": {}, "gpt2 without biases": GPT2, "qwen3_moe two": {"experts": 3},
+LLAMA3 = {"rope_scaling": "llama3:8,1,4,32", "rope_base": 100.0}  # with pairs in each of its three bands
+MORE = {"qwen3 whole": {"attention_biases": "all"}, "llama 3": {"qk_norm": False} | LLAMA3,
+        "gpt_neox in turn": NEOX | {"activation": "gelu", "tied": True, "logit_scale": 32.0} | LLAMA3,
+        "gpt2 without biases": GPT2, "qwen3_moe two": {"experts": 3},
         "gpt2 untied": GPT2 | {"biases": True, "tied": True, "logit_scale": 3.0}}
 
 
@@ -86,6 +89,13 @@ def test_tokenizers_and_generation_are_the_same_there(tmp_path):
     ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}),
     ("Llama", {"rms_norm_eps": 1e-5, "tie_word_embeddings": True,
                "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    ("Llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0,
+                                   "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}),
+    ("Llama", {"attention_bias": True, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}),
+    ("Mistral", {"sliding_window": 5, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+    ("Qwen2", {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    ("GPTNeoX", {}), ("GPTNeoX", {"use_parallel_residual": False, "hidden_act": "gelu_fast",
+                                  "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
     ("Qwen3", {"head_dim": 24, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}})])
 def test_a_model_that_transformers_made_is_imported(kind, fields, tmp_path, monkeypatch):
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
@@ -94,6 +104,8 @@ def test_a_model_that_transformers_made_is_imported(kind, fields, tmp_path, monk
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token=END)
     sizes = {} if kind == "GPT2" else {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2,
                                        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    if kind == "GPTNeoX":
+        sizes["intermediate_size"] = 128
     config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer) + 5, **sizes, **fields)
     model = getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(config)
     with torch.no_grad():

@@ -67,8 +67,8 @@ def test_what_cannot_be_is_one_sentence_with_its_status(command, text, tmp_path)
     (tmp_path / "full" / "file").write_text("mine")
     for module, argv, wanted, says in (
             (export, (f"--workdir={text}", f"--output={tmp_path / 'full'}"), 1, "never overwritten"),
-            (export, (f"--workdir={text}", f"--output={tmp_path / 'new'}", "--run=N=3e5"), 1, "by its fingerprint: "),
-            (export, (f"--workdir={text}", f"--output={tmp_path / 'new'}", "--format=onnx"), 2, "hf|safetensors|"),
+            (export, (f"--workdir={text}", f"--output={tmp_path / 'new'}", "--run=N=none"), 1, "a number of non-embedding"),
+            (export, (f"--workdir={text}", f"--output={tmp_path / 'new'}", "--format=tflite"), 2, "hf|safetensors|"),
             (export, (f"--workdir={text}", f"--output={tmp_path / 'new'}", "more"), 2, "takes flags only"),
             (import_checkpoint, (f"--from={tmp_path / 'full'}", f"--workdir={tmp_path / 'new'}"), 1, "has no config.json"),
             (import_checkpoint, (f"--from={tmp_path}/no/such", f"--workdir={tmp_path / 'new'}"), 1, "is no folder")):

@@ -1,6 +1,7 @@
 """experiments.generate from the command line, in this process: what it prints, writes and refuses."""
 
 import dataclasses
+import io
 import json
 import sys
 
@@ -97,6 +98,18 @@ def test_json_has_the_texts_that_are_printed_without_it(command, text):
     assert json.loads(out)["texts"] == run.generate(["if "], tokens=8, temperature=0)
 
 
+def test_lines_of_standard_input_are_prompts_and_a_wrong_one_ends_nothing(command, text, monkeypatch):
+    asked = ["--interactive", "--tokens=6", "--temperature=0"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("def \n\ud800\n\nclass "))
+    status, out, said = command(text, *asked)
+    wanted = scaling.restore(text).generate(["def ", "", "class "], tokens=6, temperature=0)
+    assert (status, out) == (0, "".join(f"{a}{b}\n" for a, b in zip(["def ", "", "class "], wanted, strict=True)))
+    assert said.startswith("error: ") and said.count("\n") == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO("def \nclass \n"))
+    lines = [json.loads(line) for line in command(text, *asked, "--json")[1].splitlines()]
+    assert [(line["prompt"], *line["texts"]) for line in lines] == [("def ", wanted[0]), ("class ", wanted[2])]
+
+
 def test_a_source_is_rewritten_and_not_shown(command, text, monkeypatch):
     """A run on pairs is stood in for by one on text: what counts is which words reach it and which are printed."""
     run = scaling.restore(text)
@@ -160,6 +173,7 @@ def test_a_picture_is_never_replaced_by_another(command, images, tmp_path):
     (["--prompt=a", "--length_penalty=1"], 2, "add --beam"),
     (["--prompt=a", "--output=a.png"], 2, "--output is for images"),
     (["--prompt=a", "--label=a"], 2, "--label is for images"), (["--source=a"], 2, "--prompt in place of --source"),
+    (["--interactive", "--prompt=a"], 2, "leave out --prompt"),
     (["--prompt=a", "--stop="], 1, "empty string"), (["--prompt=a", "--run=N=x"], 1, "have N=6030"),
     (["--prompt=a", "--output=a"], 2, "must end in .png"), (["--promt=a"], 2, "promt")])
 def test_a_mistake_is_one_sentence(command, text, argv, status, says):

@@ -61,7 +61,8 @@ VARIANTS = {"default": FAMILY, "learned": dataclasses.replace(FAMILY, positions=
             "minlstm": Recurrent(vocab=40, length=32, width=16, cell="minlstm"), "hmm": HMM(vocab=40, length=32, states=8),
             "seq2seq": Seq2Seq(vocab=40, length=32, width=16), "seq2seq tied": Seq2Seq(
                 vocab=40, length=32, width=32, heads=2, kv_heads=1, shared=False, tied=True, scan=False, encoder_layers=1),
-            "textgan": TextGAN(vocab=40, length=32, width=16, layers=1, heads=2)}
+            "textgan": TextGAN(vocab=40, length=32, width=16, layers=1, heads=2), "parallel": dataclasses.replace(
+                FAMILY, parallel=True, rope_share=0.5, rope_scaling="llama3:8,1,4,16", attention_biases="all", layers=1)}
 
 
 def test_every_family_that_continues_text_is_here():

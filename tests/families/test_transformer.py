@@ -21,6 +21,7 @@ VARIANTS = {
     "grouped": {"kv_heads": 1}, "remat": {"remat": True}, "unrolled": {"scan": False},
     "scaled": {"logit_scale": 0.5}, "xla": {"attention": "xla"}, "bfloat16": {"dtype": "bfloat16"},
     "experts": {"experts": 4, "mlp": 24}, "capped": {"logit_cap": 5.0},
+    "parallel": {"parallel": True, "rope_share": 0.5, "rope_scaling": "llama3:8,1,4,12", "attention_biases": "qkv"},
 }
 
 
@@ -52,7 +53,7 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
 
 
 @pytest.mark.parametrize("names", ["layernorm learned gelu remat unrolled xla", "no_qk_norm tied grouped scaled",
-                                   "experts capped", *(pytest.param(name, marks=pytest.mark.slow) for name in
+                                   "experts capped parallel", *(pytest.param(name, marks=pytest.mark.slow) for name in
                                                        ("default", "bfloat16"))])  # every variant, several at once
 def test_each_logit_depends_on_its_own_token_and_all_earlier_ones_and_no_later_one(names):
     family = dataclasses.replace(SMALL, **{k: v for name in names.split() for k, v in VARIANTS[name].items()})
@@ -206,6 +207,11 @@ def test_the_ladder_takes_overrides_and_refuses_sizes_out_of_its_range():
 @pytest.mark.parametrize("wrong,message", [
     ({"norm": "batchnorm"}, "norm='batchnorm' is not known"), ({"heads": 4, "kv_heads": 3}, "must divide"),
     ({"layers": 0}, "from 1 to"), ({"width": 18, "heads": 2, "head_dim": 9}, "even for rotary"),
+    ({"head_dim": 24, "rope_share": 0.3}, "rotates 7 of the 24 .*; write 0.3333333333333333$"),
+    ({"head_dim": 24, "rope_share": 0.01}, "rotates 0 of the 24 .*; write 0.0833"),
+    ({"rope_scaling": "yarn:4"}, "yarn:4 is not"), ({"rope_scaling": "llama3:8,4,1,64"}, "is not known"),
+    ({"biases": True, "attention_biases": "qkv"}, "changes nothing with"),
+    ({"positions": "learned", "rope_share": 0.5}, "rope_share=0.5 changes nothing"),
 ])
 def test_impossible_sizes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

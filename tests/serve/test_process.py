@@ -4,12 +4,15 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 
+import httpx
 import pytest
 from launcher import ROOT
 from serving import FAMILIES, fresh_run, write_run
@@ -39,6 +42,38 @@ def server(workdir):
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """(the file of a certificate of localhost, that of its key)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    files = [str(tmp_path_factory.mktemp("tls") / name) for name in ("cert.pem", "key.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0],
+                    "-keyout", files[1]], check=True, capture_output=True)
+    return files
+
+
+def test_a_certificate_makes_https_and_what_is_none_is_refused(workdir, certificate):
+    command = [sys.executable, "-m", "experiments.serve", f"--workdir={workdir}", "--port=0", "--slots=1", "--run=ffff",
+               "--canary=", f"--tls_cert={certificate[0]}"]
+    process = subprocess.Popen([*command, f"--tls_key={certificate[1]}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"served at (https://127\.0\.0\.1:\d+)$", process.stdout.readline())[1]
+        trusted = httpx.Client(verify=ssl.create_default_context(cafile=certificate[0]))
+        answer = trusted.post(f"{url}/v1/completions", json={"prompt": "a", "max_tokens": 2, "logprobs": 1})
+        assert answer.status_code == 200 and len(answer.json()["choices"][0]["logprobs"]["tokens"]) == 2
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http"))
+    finally:
+        process.kill()
+        process.communicate()
+    for wrong, status, says in (([], 2, "go together"), (["--tls_key=/no/such"], 1, "no certificate in PEM with its key"),
+                                ([f"--tls_key={certificate[0]}"], 1, "no certificate in PEM with its key")):
+        done = subprocess.run([*command, *wrong], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (status, "") and says in done.stderr and done.stderr.count("\n") == 1
 
 
 def send(port, path, body=None):

@@ -6,15 +6,17 @@
 import pytest
 from coordinates import by_axis, measured, slopes
 
-QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "fsq", "transformer tied", "transformer experts", "vae conv",
-                                "gan conv", "gan dcgan", "recurrent", "recurrent gru", "recurrent mingru", "textgan",
-                                "masked"]
+QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "fsq", "transformer tied", "transformer experts",
+                                "transformer parallel", "vae conv", "gan conv", "gan dcgan", "recurrent", "recurrent gru",
+                                "recurrent mingru", "textgan", "masked"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
 # The changes of these at 16 are a third larger than at 32, and level off from there on. Those of fsq jump with what is
 # rounded to another level, so that slopes over a factor of four scatter by as much as the band.
 WIDTHS = {"recurrent gru": (32, 64, 128), "textgan": (32, 64, 128), "fsq": (16, 32, 64, 128, 256)}
+PARALLEL = {"family.parallel": True, "family.rope_share": 0.5, "family.attention_biases": "all",
+            "family.activation": "exact_gelu"}
 
 
 def wide(name, width, **changes):
@@ -23,13 +25,14 @@ def wide(name, width, **changes):
     if family == "transformer":
         own |= {"family.heads": None, "family.kv_heads": None, "family.mlp": None, "family.head_dim": 16,
                 "family.tied": body == "tied", "family.experts": 4 * (body == "experts")}
+        own |= PARALLEL if body == "parallel" else {}
     if family == "masked":
         own |= {"family.heads": None, "family.mlp": None, "family.head_dim": 16}
     return own | ({"family.head_dim": 16} if family == "textgan" else {})
 
 
 def measure(name, optimiser, changes):
-    name = name.replace(" tied", "").replace(" experts", "")
+    name = name.replace(" tied", "").replace(" experts", "").replace(" parallel", "")
     return measured(name, optimiser, RATES[optimiser], tuple(sorted(changes.items(), key=lambda item: item[0])))
 
 

@@ -1,34 +1,29 @@
 """GPT-2: learned positions, LayerNorm, GELU and biases (Radford et al. 2019). Its Conv1D keeps inputs in the rows."""
 
-from scaling.exchange.layouts.layout import CheckpointLayout, Match
+from scaling.exchange.layouts.layout import GELU, GeluLayout, Match
 
 LAYER = "transformer.h.{layer}."
 
 
-class GPT2(CheckpointLayout):
+class GPT2(GeluLayout):
     model_type, architecture = "gpt2", "GPT2LMHeadModel"
-    wants = {"norm": "layernorm", "positions": "learned", "activation": "gelu", "biases": True, "qk_norm": False,
-             "window": False, "experts": False}
-    fixed = {"activation_function": ("gelu_new", "gelu_pytorch_tanh"), "scale_attn_weights": (True,),
+    wants = {"norm": "layernorm", "positions": "learned", "biases": True, "qk_norm": False, "window": False,
+             "experts": False}
+    fixed = {"activation_function": tuple(GELU), "scale_attn_weights": (True,),
              "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,)}
-
-    def differs(self, family):
-        found = super().differs(family)
-        if family.kv_heads != family.heads:
-            found.append("kv_heads")
-        return found + ([] if family.heads * family.head_dim == family.width else ["head_dim"])
 
     def config(self, family):
         return {"n_embd": family.width, "n_inner": family.mlp, "n_layer": family.layers, "n_head": family.heads,
-                "n_positions": family.length, "activation_function": "gelu_new", "layer_norm_epsilon": family.norm_epsilon,
+                "n_positions": family.length, "activation_function": self.activation(family),
+                "layer_norm_epsilon": family.norm_epsilon,
                 "embd_pdrop": family.dropout, "resid_pdrop": family.dropout, "attn_pdrop": 0.0}
 
     def fields(self, config):
-        own = {name: value for name, value in self.wants.items() if name not in ("window", "experts")}
         width, heads = config["n_embd"], config["n_head"]
-        return own | {"vocab": config["vocab_size"], "length": config["n_positions"], "width": width, "heads": heads,
+        return self.own() | {"vocab": config["vocab_size"], "length": config["n_positions"], "width": width, "heads": heads,
                       "layers": config["n_layer"], "mlp": config.get("n_inner") or 4 * width,
                       "norm_epsilon": config.get("layer_norm_epsilon", 1e-5),
+                      "activation": GELU[config.get("activation_function", "gelu_new")],
                       "tied": config.get("tie_word_embeddings", True)}
 
     def matches(self, family):

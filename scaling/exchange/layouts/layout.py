@@ -9,7 +9,9 @@ import numpy as np
 from scaling.exchange.errors import ExchangeError
 from scaling.fields import ConfigError
 
-NOWHERE = ("logit_cap", "document_masking")  # fields that no layout has
+PLAIN = {"logit_cap": 0, "document_masking": False, "rope_share": 1, "rope_scaling": "", "parallel": False,
+         "attention_biases": "none"}  # fields that few layouts have, or none, and their values in the others
+GELU = {"gelu": "exact_gelu", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu"}  # {there: here}
 
 
 class Match(NamedTuple):
@@ -19,12 +21,14 @@ class Match(NamedTuple):
     ours: paths of arrays under "model/", joined along their outputs.
     inputs: how many axes of an array, after those of layers and experts, are inputs of the map; 0 for a vector.
     rows: whether the rows of the tensor are outputs, as in torch's Linear, and not inputs.
+    by_head: whether the outputs of each head come together, so that those of `ours` alternate.
     """
 
     theirs: str
     ours: tuple[str, ...]
     inputs: int = 0
     rows: bool = True
+    by_head: bool = False
 
     def paths(self) -> list[str]:
         return [f"model/{path}" for path in self.ours]
@@ -41,7 +45,10 @@ class Match(NamedTuple):
         own = [arrays[path] for path in self.paths()]
         for index in np.ndindex(self.leading(own[0].shape)):
             parts = [self._matrix(x[index]) for x in own]
+            if self.by_head:
+                parts = [part.reshape(*part.shape[:-1], *x[index].shape[-2:]) for part, x in zip(parts, own, strict=True)]
             joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+            joined = joined.reshape(*joined.shape[:-2], -1) if self.by_head else joined
             yield self.named(index), np.ascontiguousarray(joined.T if self.inputs and self.rows else joined)
 
     def arrays(self, read: Callable[[str], np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -57,6 +64,9 @@ class Match(NamedTuple):
                 raise ExchangeError(f"the tensor {self.named(index)} has the shape {list(tensor.shape)}, and config.json "
                                     f"asks for {list(wanted[::-1] if self.rows else wanted)}")
             tensor = tensor.T if self.inputs and self.rows else tensor
+            if self.by_head:
+                *_, heads, size = next(iter(own.values())).shape
+                tensor, widths = tensor.reshape(*tensor.shape[:-1], heads, -1), [size] * len(own)
             for x, part in zip(own.values(), np.split(tensor, np.cumsum(widths)[:-1], axis=-1), strict=True):
                 x[index] = part.reshape(x[index].shape)
         return own
@@ -72,13 +82,18 @@ class CheckpointLayout:
     model_type: ClassVar[str]
     architecture: ClassVar[str]
     wants: ClassVar[Mapping[str, Any]]  # the family's fields that all its models share; experts and window: whether any
+    varies: ClassVar[tuple[str, ...]] = ()  # those of PLAIN and `wants` of which it has every value
     fixed: ClassVar[Mapping[str, tuple]]  # values of config.json of which a model here computes nothing else
 
     def differs(self, family) -> list[str]:
         """The family's fields that the layout does not have."""
         shown = {"experts": family.experts > 0, "window": family.window > 0}
-        return [name for name in (*NOWHERE, *self.wants)
-                if shown.get(name, getattr(family, name)) != self.wants.get(name, 0)]
+        return [name for name, value in {**PLAIN, **self.wants}.items()
+                if name not in self.varies and shown.get(name, getattr(family, name)) != value]
+
+    def own(self) -> dict[str, Any]:
+        """The fields of a family that follow from the layout alone."""
+        return {name: value for name, value in self.wants.items() if name not in ("window", "experts", *self.varies)}
 
     def config(self, family) -> dict[str, Any]:
         """The content of config.json of a family in plain form, without what all layouts share."""
@@ -98,6 +113,19 @@ class CheckpointLayout:
             if name in config and config[name] not in allowed:
                 raise ExchangeError(f"config.json has {name}={config[name]!r}, and the Transformer of scaling computes "
                                     f"{name}={allowed[0]!r} alone: such a {self.model_type} cannot be imported")
+
+
+class GeluLayout(CheckpointLayout):
+    """A layout of models with GELU, exact or approximate, and as many keys as queries, which fill the width."""
+
+    def differs(self, family):
+        return super().differs(family) + [name for name, fits in (
+            ("activation", family.activation in GELU.values()), ("kv_heads", family.kv_heads == family.heads),
+            ("head_dim", family.heads * family.head_dim == family.width)) if not fits]
+
+    def activation(self, family) -> str:
+        """What config.json calls the activation of a family."""
+        return "gelu" if family.activation == "exact_gelu" else "gelu_new"
 
 
 def checked_fields(layout: CheckpointLayout, config: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Llama and its kin: rotary positions, RMSNorm and SwiGLU without biases. Mistral adds a window, and Qwen 3 norms of
-queries and keys (Touvron et al. 2302.13971; Jiang et al. 2310.06825; Qwen Team 2505.09388)."""
+"""Llama and its kin: rotary positions, RMSNorm and SwiGLU, without biases or with those of attention. Mistral adds a
+window, Qwen 2 biases of queries, keys and values, and Qwen 3 norms of queries and keys (Touvron et al. 2302.13971; Llama
+Team 2407.21783; Jiang et al. 2310.06825; Qwen Team 2407.10671, 2505.09388)."""
+
+from typing import ClassVar
 
 from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.layout import CheckpointLayout, Match
+from scaling.exchange.layouts.rope import read_rope, write_rope
 
 LAYER = "model.layers.{layer}."
 
@@ -11,23 +15,28 @@ class Llama(CheckpointLayout):
     model_type, architecture = "llama", "LlamaForCausalLM"
     wants = {"norm": "rmsnorm", "positions": "rotary", "activation": "swiglu", "qk_norm": False, "biases": False,
              "window": False, "experts": False}
-    fixed = {"hidden_act": ("silu", "swish"), "attention_bias": (False, None), "mlp_bias": (False, None)}
+    varies = ("rope_scaling", "attention_biases")
+    biases: ClassVar[tuple[str, ...]] = ("none", "all")  # of attention, without and with attention_bias in config.json
+    fixed = {"hidden_act": ("silu", "swish"), "mlp_bias": (False, None)}
+
+    def differs(self, family):
+        return super().differs(family) + ([] if family.attention_biases in self.biases else ["attention_biases"])
 
     def config(self, family):
         return {"hidden_size": family.width, "intermediate_size": family.mlp, "num_hidden_layers": family.layers,
                 "num_attention_heads": family.heads, "num_key_value_heads": family.kv_heads, "head_dim": family.head_dim,
                 "hidden_act": "silu", "max_position_embeddings": family.length, "rms_norm_eps": family.norm_epsilon,
-                "rope_theta": family.rope_base, "attention_bias": False, "attention_dropout": 0.0}
+                "rope_theta": family.rope_base, **write_rope(family), "attention_bias": family.attention_biases != "none",
+                "attention_dropout": 0.0}
 
     def fields(self, config):
         heads = config["num_attention_heads"]
-        own = {name: value for name, value in self.wants.items() if name not in ("window", "experts")}
-        return own | {
+        return self.own() | read_rope(config) | {
             "vocab": config["vocab_size"], "width": config["hidden_size"], "mlp": config["intermediate_size"],
             "layers": config["num_hidden_layers"], "heads": heads, "kv_heads": config.get("num_key_value_heads") or heads,
             "head_dim": config.get("head_dim") or config["hidden_size"] // heads, "norm_epsilon": config["rms_norm_eps"],
-            "rope_base": _rope_base(config), "tied": bool(config.get("tie_word_embeddings")),
-            "window": self.window(config)}
+            "attention_biases": self.biases[-1 if config.get("attention_bias") else 0],
+            "tied": bool(config.get("tie_word_embeddings")), "window": self.window(config)}
 
     def window(self, config) -> int:
         """The tokens that a token sees, or 0 for all."""
@@ -45,6 +54,9 @@ class Llama(CheckpointLayout):
                  vector("input_layernorm", "attention_norm"), vector("post_attention_layernorm", "mlp_norm"),
                  *(linear(f"self_attn.{name}_proj", f"attention/{name}") for name in "qkv"),
                  linear("self_attn.o_proj", "attention/out", 2), *self.mlp_matches()]
+        biased = {"none": (), "qkv": "qkv", "all": "qkvo"}[family.attention_biases]
+        found += [Match(f"{LAYER}self_attn.{name}_proj.bias", (f"layers/attention/{'out' if name == 'o' else name}/bias",))
+                  for name in biased]
         if family.qk_norm:
             found += [vector(f"self_attn.{name}_norm", f"attention/{name}_norm") for name in "qk"]
         return found if family.tied else [*found, Match("lm_head.weight", ("readout/weight",), 1)]
@@ -59,6 +71,7 @@ class Mistral(Llama):
 
     model_type, architecture = "mistral", "MistralForCausalLM"
     wants = {name: value for name, value in Llama.wants.items() if name != "window"}
+    biases = ("none",)
 
     def config(self, family):
         return super().config(family) | {"sliding_window": family.window or None}
@@ -92,15 +105,9 @@ class Qwen3(Llama):
         return window if kinds[0] == "sliding_attention" else 0
 
 
-def _rope_base(config) -> float:
-    """The base of rotary positions, which newer files keep in rope_parameters. ExchangeError for those that are scaled."""
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ExchangeError(f"config.json has rotary positions of the type {kind!r} (rope_parameters or rope_scaling), and "
-                            "scaling computes 'default' alone: it cannot be imported")
-    share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if share not in (1.0, None):
-        raise ExchangeError(f"config.json rotates a part of each head alone (partial_rotary_factor={share}), which scaling "
-                            "does not compute: it cannot be imported")
-    return float(rope.get("rope_theta", config.get("rope_theta", 10_000.0)))
+class Qwen2(Qwen3):
+    """Biases of queries, keys and values are in the place of norms."""
+
+    model_type, architecture = "qwen2", "Qwen2ForCausalLM"
+    wants = Mistral.wants
+    biases = ("qkv",)

@@ -1,9 +1,9 @@
 """Attacks on classifiers of images: the worst image within a radius of each image, as well as it can be found.
 
-An attack looks for a perturbation of at most `reach` in every value (the l-infinity norm) of images that stay in [-1, 1]. A
-classifier is a function `logits` from images float32 [B, H, W, C] to float32 [B, classes]. No example sees another one, so
-that an attack is the same in any batch. The best image of an attack is kept, and the clean one is the first, so that no loss
-falls under attack, and more steps and restarts never make an attack weaker.
+An attack looks for a perturbation of at most `reach` in every value (the l-infinity norm) of images that stay in [-1, 1].
+A classifier is a function `logits` from images float32 [B, H, W, C] to float32 [B, classes]. No example sees another one,
+so that an attack is the same in any batch. The best image of an attack is kept, and the clean one is the first, so that no
+loss falls under attack, and more steps and restarts never make an attack weaker.
 """
 
 import functools
@@ -37,7 +37,7 @@ def margin(logits, labels):
 
 
 def looked_at(logits, labels, objective="loss"):
-    """A function of images that gives the `Attacked` of no attack, by the nats of the label or by the `margin`."""
+    """A function of images that gives the `Attacked` of no attack. Its objective is the label's nats, or the margin."""
     def look(images):
         found = logits(images)
         nats, gap = nn.cross_entropy(found, labels), margin(found, labels)
@@ -60,7 +60,7 @@ def within(x, images, reach):
 
 
 def ascend(look, images, start, reach, steps: int, step: float, adapts: bool = False) -> Attacked:
-    """Projected gradient ascent in signs (PGD, Madry et al. 1706.06083, section 2.1) from `start`, for `steps` steps of `step`
+    """Projected gradient ascent in signs (PGD, Madry et al. 1706.06083, section 2.1) from `start`: `steps` steps of `step`
     in every value.
 
     With `adapts`, images that no step improved for `PATIENCE` steps go back to the best one and halve their step, as
@@ -91,8 +91,8 @@ def ascend(look, images, start, reach, steps: int, step: float, adapts: bool = F
             x, signs = (jnp.where(nn.along(stuck, x, 0), a, b) for a, b in ((best.images, x), (kept, signs)))
         return within(x + nn.along(sizes, x, 0) * signs, images, reach), sizes, waited, best, kept
 
-    first = (within(start, images, reach), jnp.full(len(images), step, jnp.float32), jnp.zeros(len(images), jnp.int32), best,
-             jnp.zeros_like(images))
+    first = (within(start, images, reach), jnp.full(len(images), step, jnp.float32), jnp.zeros(len(images), jnp.int32),
+             best, jnp.zeros_like(images))
     x, _, _, best, _ = jax.lax.fori_loop(0, steps, move, first)
     return better(best, look(x))
 

@@ -28,20 +28,20 @@ ROWS, COLUMNS = 4, 8  # of the pictures of attacked images
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Sizes of a Vision Transformer (Dosovitskiy et al. 2010.11929) that tells the class of an image, with the blocks of the
-    GAN and of diffusion models, and of the attacks that it is trained and evaluated with.
+    """Sizes of a Vision Transformer (Dosovitskiy et al. 2010.11929) that tells the class of an image, with the blocks of
+    the GAN and of diffusion models, and of the attacks that it is trained and evaluated with.
 
     Training with a `radius` minimises the nats of the label on attacked images (Madry et al. 1706.06083, equation 2.1). The
     attack starts at random within the radius, takes `steps` gradient steps of `step_size` times the radius, and the best
-    image that it saw counts. A radius of 0 is plain training. Radii are shares of the range of a pixel, so that 8/255 is the
-    usual one of CIFAR-10, and they bound the change of every value (the l-infinity norm).
+    image that it saw counts. A radius of 0 is plain training. Radii are shares of the range of a pixel, so that 8/255 is
+    the usual one of CIFAR-10, and they bound the change of every value (the l-infinity norm).
 
     Evaluations attack every image within `test_radius` by two attacks, each from `test_restarts` starts (see
-    `scaling.families._attacks.strongest`), and an image counts as wrong where any of them changes its class.
+    `scaling.families._attacks.strongest`), and an image counts as wrong where any of them gives it another class.
 
-    The head is a linear map of the mean over patches, with std 1/width. Matrices start normal with std 1/sqrt(fan_in); those
-    that write to the residual stream have 1/sqrt(2 layers) of that, or 1/sqrt(2 base_layers). With `base_layers`, branches
-    are multiplied by (base_layers / layers)^depth_exponent (CompleteP, Dey et al. 2505.01618).
+    The head is a linear map of the mean over patches, with std 1/width. Matrices start normal with std 1/sqrt(fan_in);
+    those that write to the residual stream have 1/sqrt(2 layers) of that, or 1/sqrt(2 base_layers). With `base_layers`,
+    branches are multiplied by (base_layers / layers)^depth_exponent (CompleteP, Dey et al. 2505.01618).
     """
 
     reads: ClassVar[str] = "classified"
@@ -90,9 +90,9 @@ class Classifier:
         return mean_loss(nn.cross_entropy(self.logits(params, images), labels))
 
     def evaluate(self, params, batch, key):
-        """For each image "loss" (nats), "accuracy", "error", and "robust_loss" and "robust_error": the most nats, and whether
-        the class is wrong, on any image that the attacks tried; by `conclude` also "macro_f1" and "calibration_error", of
-        images without attack. Without a radius the robust ones are those without attack."""
+        """For each image "loss" (nats), "accuracy", "error", and "robust_loss" and "robust_error": the most nats, and
+        whether the class is wrong, on any image that the attacks tried; by `conclude` also "macro_f1" and
+        "calibration_error", of clean images. Without a radius the robust ones are those of clean images too."""
         images, labels = self._read(batch)
         found = class_numbers(self.logits(params, images), labels)
         found["error"] = mean_of(1 - found["accuracy"].over)
@@ -195,8 +195,9 @@ class Network(nnx.Module):
         self.head = nn.Linear(draw, {"embed": width}, {"vocab": f.classes}, scale=width**-0.5)
 
     def __call__(self, images):
-        x = self.enter(nn.patches(images, self.family.patch_size)) + self.position.weight[...].astype(self.position.dtype)[None]
-        x = through_blocks(lambda x, layer: layer(x), nn.constrain(x, "embed"), self.layers, self.family.layers)
+        x = self.enter(nn.patches(images, self.family.patch_size))
+        x = nn.constrain(x + self.position.weight[...].astype(x.dtype)[None], "embed")
+        x = through_blocks(lambda x, layer: layer(x), x, self.layers, self.family.layers)
         pooled = nn.constrain(self.norm(x).astype(jnp.float32).mean(1), "embed")
         return nn.constrain(self.head(pooled).astype(jnp.float32), "vocab")
 

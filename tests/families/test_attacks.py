@@ -1,4 +1,4 @@
-"""Attacks on classifiers: bounds, closed forms, and that more effort is never weaker; and masked gradients that are found."""
+"""Attacks on classifiers: bounds, closed forms, that more effort is never weaker, and masked gradients that are found."""
 
 import functools
 
@@ -59,8 +59,8 @@ def two_classes(images):
 
 
 def worst_margins(logits, labels, reach):
-    """The largest margin of the linear classifier within the reach: that of each other class plus reach times the l1 norm of
-    the difference of weights (Goodfellow et al. 1412.6572, section 5), where no pixel is at the end of its range."""
+    """The largest margin of the linear classifier within the reach: that of each other class plus reach times the l1 norm
+    of the difference of weights (Goodfellow et al. 1412.6572, section 5), where no pixel is at the end of its range."""
     weights, found = np.asarray(WEIGHTS)[:, :logits.shape[1]], []
     for row, label in zip(np.asarray(logits), np.asarray(labels), strict=True):
         gaps = row - row[label] + reach * np.abs(weights - weights[:, [label]]).sum(0)

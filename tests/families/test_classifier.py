@@ -1,4 +1,4 @@
-"""The classifier of images: its losses and metrics, training on attacked images, labels that are few or wrong, and sizes."""
+"""The classifier of images: its losses and metrics, training on attacked images, what attacks cost, and sizes."""
 
 import dataclasses
 import functools
@@ -122,8 +122,9 @@ class Planted(ExampleSource):
 def test_training_on_attacked_images_lowers_the_robust_error_and_costs_clean_error():
     found = {}
     for radius in (0.0, 0.1):
-        e = tiny("classifier", **{"data.batch": 32, "data.size": 8, "data.classes": 2, "optim.learning_rate": 0.01,
-                                  "optim.name": "muon", "family.width": 16, "family.radius": radius, "family.test_radius": 0.1})
+        e = tiny("classifier", **{"data.batch": 32, "data.size": 8, "data.classes": 2, "optim.name": "muon",
+                                  "optim.learning_rate": 0.01, "family.width": 16, "family.radius": radius,
+                                  "family.test_radius": 0.1})
         program = Program(e, Planted(e.family, 32), 1, steps_per_call=25, devices=jax.devices()[:1])
         state, _ = program.advance(program.init([e]), [e], [TRUNK], 150)
         metrics = program.evaluate(state, Planted(e.family, 1024).batch(0, 10**6))
@@ -141,9 +142,10 @@ def test_rungs_have_about_the_sizes_that_were_asked_for():
     assert widths == sorted(set(widths)) and Classifier.ladder(1e5, layers=2).layers == 2
 
 
-@pytest.mark.parametrize("fields,said", [({"radius": -0.1}, "family.radius"), ({"radius": 1.5}, "family.radius"),
-                                         ({"steps": 0}, "family.steps"), ({"patch": 3}, "family.patch=3 must divide"),
-                                         ({"classes": 1}, "family.classes"), ({"test_restarts": 0}, "family.test_restarts")])
+@pytest.mark.parametrize("fields,said", [
+    ({"radius": -0.1}, "family.radius"), ({"radius": 1.5}, "family.radius"), ({"steps": 0}, "family.steps"),
+    ({"patch": 3}, "family.patch=3 must divide"), ({"classes": 1}, "family.classes"),
+    ({"test_restarts": 0}, "family.test_restarts")])
 def test_values_that_cannot_be_are_refused(fields, said):
     with pytest.raises(ConfigError, match=said):
         Classifier(**fields)

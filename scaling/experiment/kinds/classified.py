@@ -10,9 +10,9 @@ from scaling.fields import ConfigError, static
 class Classified(Images):
     """Images with one of a number of classes. D is counted in examples, and `unique_examples` is the number of labels.
 
-    The fields are those of images. Here `label` is the one to be told and not a condition, and `noise` replaces labels unless
-    `noises` says otherwise. Evaluations leave out a split of values of the label that training never shows: a class that is
-    held out cannot be told.
+    The fields are those of images. Here `label` is the one to be told and not a condition, and `noise` replaces labels
+    unless `noises` says otherwise. Evaluations leave out a split of values of the label that training never shows: a class
+    that is held out cannot be told.
     """
 
     label: str = static("character")  # to be told: character, font, slant, ..., a TFDS feature, "label" of other sets

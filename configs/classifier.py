@@ -6,14 +6,14 @@
 
 from experiments._ladders import CLASSIFIER, QUICK_CLASSIFIER
 
-CORNERS = ((12, 8_000), (32, 8_000), (12, 32_000), (24, 16_000))  # widths and images of a pilot
+CORNERS = ((12, 8_000), (32, 8_000), (12, 24_000), (24, 32_000))  # widths and images of a pilot
 
 
 def get_config(scale="full"):
     config = CLASSIFIER.config()
     config.quick, config.corners = False, ()
     config.title = "Classifiers of rendered digits under attack"
-    config.metric, config.beside, config.law = "robust_error", ("error",), "bounded"
+    config.metric, config.beside, config.law = "robust_error", ("robust_loss",), "bounded"
     config.widths = (12, 16, 24, 32, 48, 64)
     config.amounts = (8_000, 16_000, 32_000, 64_000, 128_000, 256_000)  # images
     config.widest = (64, 48, 32, 24, 16, 12)  # the largest width of each amount
@@ -22,11 +22,11 @@ def get_config(scale="full"):
     if scale in ("quick", "rates"):
         config.quick = True
         config.corners = CORNERS if scale == "rates" else ()
-        config.data.evaluation_examples = 512
-        config.amounts = (6_000, 9_000, 14_000, 21_000, 32_000)
+        config.data.evaluation_examples, config.family.test_steps = 512, 6
+        config.amounts = (6_000, 10_000, 16_000, 26_000, 40_000)
         config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 16, 12)
-        config.seeds = (2, 2, 2, 1, 1)
-        config.target_width, config.target_amount = 24, 48_000
+        config.seeds = (2, 2, 1, 1, 1)
+        config.target_width, config.target_amount = 32, 64_000
     return config
 
 

@@ -125,6 +125,6 @@ CLAIM = Claim(
     cost={"5m": "24 runs of 2 to 10 thousand parameters on rendered digits, half of them trained on attacked images",
           "30m": "40 runs of 2 to 29 thousand parameters", "2h": "48 runs of 2 to 51 thousand parameters",
           "gpu": "48 runs of 3 thousand to 1.8 million parameters"},
-    more="Errors near chance follow no power law, and a plateau shows only over several powers of ten in compute. Attacks of "
+    more="Errors near chance follow no power law, and a plateau shows only over powers of ten in compute. Attacks of "
          "more steps would find more errors. Attacked images may belong to another class, which is what the source finds "
          "behind its plateau.")

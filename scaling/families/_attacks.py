@@ -54,7 +54,7 @@ def better(one, other):
                     jnp.maximum(one.margin, other.margin), one.wrong | other.wrong)
 
 
-def within(x, images, reach):
+def projected(x, images, reach):
     """x brought into the ball around images, and into the range of pixels."""
     return jnp.clip(x, jnp.maximum(images - reach, -1), jnp.minimum(images + reach, 1))
 
@@ -69,7 +69,7 @@ def ascend(look, images, start, reach, steps: int, step: float, adapts: bool = F
     """
     best = look(images)
     if not steps:
-        return better(best, look(within(start, images, reach)))
+        return better(best, look(projected(start, images, reach)))
 
     def uphill(x):
         def total(x):
@@ -89,9 +89,9 @@ def ascend(look, images, start, reach, steps: int, step: float, adapts: bool = F
             stuck = waited >= PATIENCE
             sizes, waited = jnp.where(stuck, sizes / 2, sizes), jnp.where(stuck, 0, waited)
             x, signs = (jnp.where(nn.along(stuck, x, 0), a, b) for a, b in ((best.images, x), (kept, signs)))
-        return within(x + nn.along(sizes, x, 0) * signs, images, reach), sizes, waited, best, kept
+        return projected(x + nn.along(sizes, x, 0) * signs, images, reach), sizes, waited, best, kept
 
-    first = (within(start, images, reach), jnp.full(len(images), step, jnp.float32), jnp.zeros(len(images), jnp.int32),
+    first = (projected(start, images, reach), jnp.full(len(images), step, jnp.float32), jnp.zeros(len(images), jnp.int32),
              best, jnp.zeros_like(images))
     x, _, _, best, _ = jax.lax.fori_loop(0, steps, move, first)
     return better(best, look(x))
@@ -136,10 +136,10 @@ def search(logits, images, labels, examples, key, reach, queries: int) -> Attack
                      for axis, size in ((0, height), (1, width)))
         inside = ((rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side))[..., None]
         new = images + reach * signs(own, (1, 1, channels))
-        return better(found, look(within(jnp.where(inside, new, found.images), images, reach)))
+        return better(found, look(projected(jnp.where(inside, new, found.images), images, reach)))
 
     striped = images + reach * signs(key, (1, width, channels))
-    return jax.lax.fori_loop(0, queries, query, better(look(images), look(within(striped, images, reach))))
+    return jax.lax.fori_loop(0, queries, query, better(look(images), look(projected(striped, images, reach))))
 
 
 def masking_signs(logits, images, labels, examples, key, reach, steps: int, restarts: int, queries: int):

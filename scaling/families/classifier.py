@@ -183,7 +183,7 @@ class Classifier:
         return tuple(5e3 * 10 ** (i / 2) for i in range(9)) + (1e8,)
 
 
-class Network(nnx.Module):
+class TokenClassifier(nnx.Module):
     """Images float32 [B, H, W, C] from -1 to 1 -> float32 logits [B, classes]."""
 
     def __init__(self, f, layers, draw):
@@ -205,7 +205,7 @@ class Network(nnx.Module):
 def _network(f, key):
     rest, blocks = jax.random.split(key)
     layers = stack_blocks(f, "model", f.width, jax.random.split(blocks, f.layers))
-    return axes.drawn(functools.partial(Network, f, layers), rest)
+    return axes.drawn(functools.partial(TokenClassifier, f, layers), rest)
 
 
 def _deep(width):

@@ -14,12 +14,12 @@ from sources import tiny
 
 from scaling import experiment as experiments
 from scaling import families
-from scaling.experiment import Classified, Experiment, Images, Optim, Text, chain, grid, zipped
+from scaling.experiment import Experiment, Images, Optim, Text, chain, grid, zipped
 from scaling.fields import ConfigError, leaves, python_value
 from scaling.store import files
 
 E = tiny("transformer")
-CLASSES = (Experiment, Optim, Text, Images, Classified, *families.all())
+CLASSES = (Experiment, Optim, Text, Images, *families.all())
 PARTS = ("family", "data", "optim", "start")
 DECLARED = [(cls, f) for cls in CLASSES for f in dataclasses.fields(cls) if f.name not in PARTS]
 

@@ -82,6 +82,7 @@ def test_metrics_are_those_of_the_definitions_and_no_attack_improves_them():
                     [found[name] for name in ("loss", "calibration_error")], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_check_of_the_attacks_and_pictures_of_attacked_images():
     params = lively(ROBUST)
     batch = BATCH | {"example": jnp.arange(16)}

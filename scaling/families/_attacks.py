@@ -155,8 +155,8 @@ def masking_signs(logits, images, labels, examples, key, reach, steps: int, rest
             "boundless_error": suite(reach=2.0).wrong.astype(jnp.float32)}
 
 
-def gradients_are_masked(masked: float, boundless: float, count: int) -> bool:
-    """Whether means of `masking_signs` over `count` images say so: more masked images, or more that withstand an attack
-    without bounds, than the 2% that few steps leave, by three standard errors."""
+def gradients_are_masked(masked, boundless, count: int):
+    """Whether means of `masking_signs` over `count` images, floats or arrays, say so: more masked images, or more that
+    withstand an attack without bounds, than the 2% that few steps leave, by three standard errors."""
     allowed = 0.02 + 3 * math.sqrt(0.02 * 0.98 / count)
-    return masked > allowed or 1 - boundless > allowed
+    return (masked > allowed) | (1 - boundless > allowed)

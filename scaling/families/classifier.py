@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scaling import axes, nn
@@ -15,7 +16,7 @@ from scaling.families._family import DTYPES, MOST_LAYERS, Depth, Player, divisor
 from scaling.families._gan_tokens import stack_blocks, through_blocks
 from scaling.families._ladder import nearest_shape
 from scaling.families._pictures import random_images
-from scaling.families._sums import mean_of
+from scaling.families._sums import Whole, mean_of
 from scaling.families._text import mean_loss
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
@@ -102,8 +103,14 @@ class Classifier:
         return found | {"robust_loss": mean_of(worst.loss), "robust_error": mean_of(worst.wrong)}
 
     def conclude(self, found):
-        """The metrics of `scaling.families._classes.conclude_classes`, of what `evaluate` found."""
-        return conclude_classes(found) if "_label" in found else {}
+        """Of what `evaluate` found the metrics of `scaling.families._classes.conclude_classes`; of what `examine` found
+        "gradients_mislead", 1 where `scaling.families._attacks.gradients_are_masked`, so that robust errors are too low."""
+        concluded = conclude_classes(found) if "_label" in found else {}
+        if "masked_gradients" in found:
+            masked, boundless = (np.asarray(found[name].over) for name in ("masked_gradients", "boundless_error"))
+            flag = attacks.gradients_are_masked(masked.mean(-1), boundless.mean(-1), masked.shape[-1])
+            concluded["gradients_mislead"] = Whole(np.asarray(flag, np.float64))
+        return concluded
 
     def examine(self, params, batch, key):
         """Whether the attacks can be believed: `scaling.families._attacks.masking_signs`, and "patient_error", the robust

@@ -115,6 +115,7 @@ METRICS: dict[str, Metric] = {
     "patient_error": Metric("robust error by longer attacks", "robust error"),
     "search_error": Metric("robust error by random search", "robust error"),
     "masked_gradients": Metric("share that random search alone fools", "share"),
+    "gradients_mislead": Metric("gradients mislead the attacks (1 is yes)", "share"),
     "boundless_error": Metric("robust error without bounds", "robust error", rises=True),
     "macro_f1": Metric("macro-F1", "macro-F1", rises=True),
     "calibration_error": Metric("expected calibration error", "calibration error"),

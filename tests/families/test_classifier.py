@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sources import ExampleSource, tiny
 
 from scaling import cost, nn
+from scaling.families._sums import Each
 from scaling.families.classifier import Classifier
 from scaling.fields import ConfigError
 from scaling.training.counts import step_flops
@@ -90,7 +91,11 @@ def test_the_check_of_the_attacks_and_pictures_of_attacked_images():
     robust = metrics_of(ROBUST, call(ROBUST, "evaluate", params, batch, KEY))["robust_error"]
     assert found["patient_error"] >= robust and found["boundless_error"] >= robust
     assert found["search_error"] <= robust + found["masked_gradients"] + 1e-6
-    assert PLAIN.examine(params, batch, KEY) == {}
+    assert found["gradients_mislead"] == 0 and PLAIN.examine(params, batch, KEY) == {}
+    fooled, not_fooled = np.ones((2, 400)), np.zeros((2, 400))
+    for masked, boundless, misled in ((not_fooled, fooled, 0), (fooled, fooled, 1), (not_fooled, not_fooled, 1)):
+        signs = {"masked_gradients": Each(masked, fooled), "boundless_error": Each(boundless, fooled)}
+        assert_array_equal(ROBUST.conclude(signs)["gradients_mislead"].value, [misled, misled])
     drawn = call(ROBUST, "pictures", params, batch, KEY)
     apart = np.abs(drawn["attacked"].astype(int) - drawn["images"].astype(int))
     assert drawn["images"].shape == (4, 8, 8, 8, 1) and 0 < apart.max() <= 2  # 0.1 of 15 levels, rounded

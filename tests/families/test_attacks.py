@@ -98,7 +98,7 @@ def test_without_a_radius_nothing_is_found_beside_the_clean_images():
 
 
 def test_more_steps_and_more_restarts_are_never_weaker():
-    found = [suite(curved, LABELS, 0.05, steps, restarts) for steps, restarts in ((1, 1), (4, 1), (8, 1), (8, 2), (8, 3))]
+    found = [suite(curved, LABELS, 0.05, steps, restarts) for steps, restarts in ((2, 1), (8, 1), (8, 2))]
     for less, more in zip(found, found[1:]):
         assert (more.loss >= less.loss - 1e-5).all() and (more.wrong | ~less.wrong).all()
         assert (more.margin >= less.margin - 1e-5).all()
@@ -124,6 +124,7 @@ def test_the_loss_grows_with_the_radius_until_every_image_is_fooled():
     assert errors[0] == 0 and errors[-1] == 1 and losses[-1] > 10 * losses[0]
 
 
+@pytest.mark.slow
 def test_an_attack_on_an_example_does_not_depend_on_the_others():
     some = slice(5, 9)
     alone = once(lambda: attacks.strongest(curved, IMAGES[some], LABELS[some], EXAMPLES[some], KEY, 0.1, 4, 2))()

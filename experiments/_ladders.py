@@ -118,7 +118,13 @@ FSQ = Rungs(  # at the rates of the VAE, but for the horizon of its short runs; 
             "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99},
     least=4_000, batch=12, rate=0.012, width=24, width_power=-0.33)
 
+CLASSIFIER = Rungs(  # of ten digits, trained and attacked within a twentieth of the range of a pixel
+    "classifier", {**IMAGES, "data.name": "glyphs/digits", "data.classes": 10, "family.layers": 1, "family.radius": 0.05,
+                   "family.steps": 2, "data.evaluation_examples": 2048, "optim.name": "muon", "optim.warmup": 40,
+                   "optim.ema": 0.99}, least=8_000, batch=32, rate=0.025, width=24, horizon=-0.35)
+
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0, horizon=-0.55, width_power=-0.15)
 QUICK_DIFFUSION = dataclasses.replace(DIFFUSION, grows=0.0)
 QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, horizon=-0.55, width_power=-0.15)
+QUICK_CLASSIFIER = dataclasses.replace(CLASSIFIER, grows=0.0)
 QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)

@@ -19,7 +19,7 @@ from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
 OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "masked": "vocab", "vae": "pixels", "gan": "logit",
-           "diffusion": "pixel", "fsq": "pixels", "textgan": "logit"}
+           "diffusion": "pixel", "fsq": "pixels", "classifier": "vocab", "textgan": "logit"}
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
 
@@ -123,6 +123,8 @@ def _forward(family, params, batch, key):
         images = nn.levels_to_signed(batch["image"], family.levels)
         z, sigma = images + nn.noise(key, batch["example"], images.shape[1:]), jnp.ones(len(images))
         return [("pixel", family.denoise(params, batch)(z, sigma))]
+    if name == "classifier":
+        return [("vocab", family.logits(params, nn.levels_to_signed(batch["image"], family.levels)))]
     if name == "fsq":
         module = family.module(params)  # without rounding, whose jumps say nothing of the sizes of activations
         return [("pixels", module.decode(jnp.tanh(module.encode(batch["image"]))))]

@@ -13,6 +13,7 @@ MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,d
           "fsdp_tensor": "fsdp=2,data=2,tensor=2", "sequence": "sequence=2,fsdp=2,data=2"}
 SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},
                  "gan": {"layers": 1, "width": 64}, "diffusion": {"layers": 1, "width": 64},
+                 "classifier": {"layers": 1, "width": 64, "classes": 16, "radius": 0.05, "steps": 2},
                  "fsq": {"layers": 1, "width": 64}, "coded": {"tokenizer": FSQ(width=64, layers=1, code_levels="5,3")},
                  "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},

@@ -57,7 +57,15 @@ def kinds() -> tuple[type, ...]:
 
 
 def comments(cls) -> dict[str, str]:
-    """{field of a dataclass: the comment behind its declaration, or alone on the line above; "" for none}."""
+    """{field of a dataclass: the comment behind its declaration, or alone on the line above; "" for none}, inherited ones
+    included."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        found |= _own_comments(base) if "__dataclass_fields__" in vars(base) else {}
+    return found
+
+
+def _own_comments(cls) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(cls))
     said = {token.start[0]: (token.string.lstrip("# "), not token.line[:token.start[1]].strip())
             for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT}

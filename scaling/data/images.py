@@ -31,11 +31,12 @@ class ImageSource(Feed):
     """
 
     def __init__(self, pictures, levels: int, batch: int, unique_examples: int, label: str, classes: int,
-                 caption: int, flip: bool, shift: int, noise: Corruption = CLEAN):
+                 caption: int, flip: bool, shift: int, noise: Corruption = CLEAN, noises: str = "pixels"):
         self.pictures, self.name, self.splits = pictures, pictures.name, pictures.splits
         self.size, self.channels, self.levels = pictures.size, pictures.channels, levels
         self.label, self.caption, self.flip, self.shift, self.noise = label, caption, flip, shift, noise
-        described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}{noise.identity}"
+        self.noises, of = noises, f" of {label}" if noise and noises == "label" else ""
+        described = f"{pictures.fingerprint} {self.size} {self.channels} {levels} {flip} {shift}{noise.identity}{of}"
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
         if unique_examples > pictures.count:
             raise DataError(f"data.unique_examples={unique_examples:,} is more than the {pictures.count:,} "
@@ -49,7 +50,7 @@ class ImageSource(Feed):
             raise DataError(f"data.classes={classes} without a label; write data.label= as well, or data.classes=0")
         self.unique_examples = unique_examples or pictures.count
         super().__init__(self.unique_examples, batch, TOGETHER // self.size ** 2)
-        self._tables = pictures.tables(label, caption)
+        self._tables, self._values = pictures.tables(label, caption), len(self.classes(label)) if label else 0
         self.entropy = getattr(pictures, "entropy", None)
         self.contents = {**pictures.contents, "units": self.unique_examples, "unit": "examples"}
 
@@ -65,7 +66,8 @@ class ImageSource(Feed):
     def _batch(self, tables, seed, step, rows, xp=np) -> dict:
         index = self._indices(seed, step, rows, xp)
         found = self.pictures.read(tables, index, "train", xp)
-        found["image"] = self.noise.add(found["image"], index, 0, 256, xp)
+        replaced, count = ("label", self._values) if self.noises == "label" else ("image", 256)
+        found[replaced] = self.noise.add(found[replaced], index, 0, count, xp)
         if self.flip or self.shift:              # differently each time that an image is seen
             key = order.key(MOVES, seed, step, rows, xp=xp)
             found["image"] = transforms.move(found["image"], key, self.flip, self.shift, xp)
@@ -127,7 +129,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
                 unique_examples: int = 0, label: str = "", classes: int = 0, caption: int = 0,
                 resize: str = "area", crop: str = "center", flip: bool = False, shift: int = 0,
                 data_dir: str | os.PathLike | None = None, progress: bool = True, noise: float = 0.0,
-                dirty: float = 1.0, correlate: str = "", agree: float = 0.5) -> ImageSource:
+                dirty: float = 1.0, correlate: str = "", agree: float = 0.5, noises: str = "pixels") -> ImageSource:
     """The source of images called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Args:
@@ -148,7 +150,7 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
       resize, crop: how images of TFDS and files are brought to `size`, see `scaling.data.transforms`.
       flip, shift: augmentation in training: mirroring, and moving by up to `shift` pixels.
       noise, dirty: the share of the values of a dirty training image that are replaced by random ones, and the share of
-        images that are dirty; see `scaling.data.noise`.
+        images that are dirty; see `scaling.data.noise`. noises: "pixels", or "label" for the share of labels.
       correlate, agree: a class and a style of glyphs, such as "weight,size", and the share of images in which they agree;
         see `scaling.data.glyphs.correlated`.
       data_dir: default $SCALING_DATA_DIR, else ~/.cache/scaling/data.
@@ -164,6 +166,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             raise DataError(f"data.{field}={value} is out of range; write {least} to {most}")
     if channels not in (1, 3):
         raise DataError(f"data.channels={channels} is not possible; write 1 for grey or 3 for RGB")
+    if noises not in ("pixels", *["label"] * bool(label)):
+        raise DataError(f"data.noises={noises!r} is not possible; write pixels, or label where data.label= names one")
     transforms.check_name("resize", resize, transforms.RESIZES)
     transforms.check_name("crop", crop, transforms.CROPS)
     root, noisy = data_directory(data_dir), Corruption(noise, dirty)
@@ -195,4 +199,4 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
                             "write data.name=glyphs/letters, or leave it out")
         from scaling.data.glyphs.correlated import CorrelatedStream
         found = CorrelatedStream(found, correlate, agree)
-    return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift, noisy)
+    return ImageSource(found, levels, batch, unique_examples, label, classes, caption, flip, shift, noisy, noises)

@@ -38,7 +38,7 @@ class Recipe:
     weight_decay: float = 1e-2
 
 
-class Classifier(nnx.Module):
+class LabelNetwork(nnx.Module):
     """Images [n, size, size, channels] in [-1, 1] -> logits [n, classes].
 
     Three convolutions and two layers. The first convolution covers three sixteenths of each side at any image size,
@@ -109,7 +109,7 @@ def trained(size, channels, levels, recipe=DEFAULT, data_dir=None, progress=True
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
     path = data_directory(data_dir) / "evaluate" / f"classifier-{key}.npz"
     classes = len(source.classes(recipe.label))
-    make = functools.partial(Classifier, recipe=recipe, size=size, channels=channels, classes=classes)
+    make = functools.partial(LabelNetwork, recipe=recipe, size=size, channels=channels, classes=classes)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: axes.drawn(make, jax.random.key(0))))
     with locked(path):
         if not path.exists():
@@ -157,11 +157,11 @@ def _train(make, graph, source, recipe, levels, progress):
 class Labeller:
     """A trained classifier of images of `levels` values."""
 
-    network: Classifier
+    network: LabelNetwork
     levels: int
 
     def features(self, images) -> np.ndarray:
-        """float32 [n, dimension] of uint8 images [n, size, size, channels]; see `Classifier.features`."""
+        """float32 [n, dimension] of uint8 images [n, size, size, channels]; see `LabelNetwork.features`."""
         return self._in_parts(_features, images)
 
     def predict(self, images) -> np.ndarray:
@@ -199,7 +199,7 @@ def train_labeller(images, labels, classes: int, levels: int, recipe: Recipe = D
 
 @functools.partial(jax.jit, static_argnames=("recipe", "classes", "levels"))
 def _fit(images, labels, rows, seed, recipe, classes, levels):
-    make = functools.partial(Classifier, recipe=recipe, size=images.shape[1], channels=images.shape[3], classes=classes)
+    make = functools.partial(LabelNetwork, recipe=recipe, size=images.shape[1], channels=images.shape[3], classes=classes)
     graph, state = nnx.split(axes.drawn(make, jax.random.key(seed)))
     optimiser, loss = _optimiser(recipe), functools.partial(_loss, graph, levels)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         to_dict,
     )
     from scaling.experiment.kinds._discovery import determined, find_kind, kind_read
+    from scaling.experiment.kinds.classified import Classified
     from scaling.experiment.kinds.images import Images
     from scaling.experiment.kinds.labelled import Labelled
     from scaling.experiment.kinds.pairs import Pairs
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from scaling.experiment.validation import validate
 
 __getattr__, __dir__ = lazy(__name__)
-__all__ = ["PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Experiment", "Images", "Labelled", "Optim", "Pairs",
-           "RateRule", "Start", "Text", "bases", "by_rule", "chain", "config", "determined", "family_at", "fingerprint",
-           "find_kind", "from_config", "from_dict", "grid", "kind_read", "knobs", "made_from", "program_key",
+__all__ = ["PARAMETRIZATIONS", "RESULTS_VERSION", "SCHEDULES", "Classified", "Experiment", "Images", "Labelled", "Optim",
+           "Pairs", "RateRule", "Start", "Text", "bases", "by_rule", "chain", "config", "determined", "family_at",
+           "fingerprint", "find_kind", "from_config", "from_dict", "grid", "kind_read", "knobs", "made_from", "program_key",
            "results_version", "taken", "takes_vocabulary", "to_dict", "validate", "where", "zipped"]

@@ -130,6 +130,8 @@ WORDS = (
          "ones.", "macro-F1"),
     Word("calibration error", "How far the share of right answers is from the confidence of the model, on average over "
          "15 bins of confidence (the expected calibration error).", "(?:expected )?calibration error"),
+    Word("robust error", "The share of images that get a wrong class somewhere within a radius of them, as far as several "
+         "attacks by gradients find it. The robust loss is the largest that they find.", "robust (?:error|loss)"),
     Word("bits per dimension", "The negative log-likelihood bound of an image, per pixel and channel.",
          "bits per dimension"),
     Word("excess loss", "The loss beyond that of the true distribution on the same examples, where the data come from a "

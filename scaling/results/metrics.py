@@ -108,6 +108,15 @@ METRICS: dict[str, Metric] = {
     "pseudo_loss": Metric("pseudo-likelihood (nats per token)"),
     "loss": Metric("loss"),
     "accuracy": Metric("accuracy", "accuracy", rises=True),
+    "error": Metric("classification error", "error"),
+    # by the worst of several attacks on each image, and what tells whether they can be believed
+    "robust_loss": Metric("robust loss", "robust loss"),
+    "robust_error": Metric("robust error", "robust error"),
+    "patient_error": Metric("robust error by longer attacks", "robust error"),
+    "search_error": Metric("robust error by random search", "robust error"),
+    "masked_gradients": Metric("share that random search alone fools", "share"),
+    "gradients_mislead": Metric("gradients mislead the attacks (1 is yes)", "share"),
+    "boundless_error": Metric("robust error without bounds", "robust error", rises=True),
     "macro_f1": Metric("macro-F1", "macro-F1", rises=True),
     "calibration_error": Metric("expected calibration error", "calibration error"),
 }

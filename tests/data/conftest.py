@@ -8,12 +8,16 @@ from scaling.data.glyphs import fonts, masters
 
 
 @pytest.fixture(scope="session")
-def load_glyphs(tmp_path_factory):
-    """`load_images` with a small batch and one data directory."""
-    root = tmp_path_factory.mktemp("glyphs")
+def glyph_root(tmp_path_factory):
+    """The data directory of the glyphs that tests share."""
+    return tmp_path_factory.mktemp("glyphs")
 
+
+@pytest.fixture(scope="session")
+def load_glyphs(glyph_root):
+    """`load_images` with a small batch and one data directory."""
     def load(name="glyphs/letters", **options):
-        return data.load_images(name, progress=False, **{"batch": 8, "data_dir": root, **options})
+        return data.load_images(name, progress=False, **{"batch": 8, "data_dir": glyph_root, **options})
 
     return load
 

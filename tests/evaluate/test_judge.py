@@ -192,7 +192,7 @@ def test_a_labeller_learns_any_labels_and_refuses_others():
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (28, 1), (64, 3)])
 def test_the_classifier_takes_any_size(size, channels):
     def make(draw):
-        return classifier.Classifier(draw, classifier.Recipe(), size, channels, 52)
+        return classifier.LabelNetwork(draw, classifier.Recipe(), size, channels, 52)
 
     network = axes.drawn(make, jax.random.key(0))
     found = jax.eval_shape(network, jax.ShapeDtypeStruct((2, size, size, channels), np.float32))

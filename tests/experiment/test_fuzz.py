@@ -68,7 +68,7 @@ def traceable(e):
 @settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_hostile_values_give_an_experiment_that_can_be_traced_or_one_sentence(name, data):
-    e = tiny(name, **({"data.size": 8} if families.find(name).reads == "images" else {}))
+    e = tiny(name, **({"data.size": 8} if families.find(name).reads in ("images", "classified") else {}))
     own = sorted(path for path in leaves(e) if path.count(".") < 2)  # those of parts of a family are of other families
     paths = data.draw(st.lists(st.sampled_from(own), min_size=1, max_size=2, unique=True))
     changes = {path: data.draw(hostile(path, type(e.family), leaves(e)[path][0])) for path in paths}

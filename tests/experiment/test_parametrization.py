@@ -35,7 +35,7 @@ MEMBERS = {  # every family, its bodies and options
     "masked tied": {"tied": True, "classes": 5}, "masked classes": {"classes": 5},
     "vae": {}, "vae conv": {"body": "conv"}, "vae linear": {"body": "linear", "layers": 2},
     "vae conditioned": {"classes": 5, "caption": 4, "likelihood": "gaussian"},
-    "gan": {}, "gan conv": {"body": "conv"}, "gan dcgan": {"body": "dcgan"},
+    "classifier": {}, "gan": {}, "gan conv": {"body": "conv"}, "gan dcgan": {"body": "dcgan"},
     "gan conditioned": {"classes": 5, "caption": 4}}
 
 

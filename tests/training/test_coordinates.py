@@ -6,7 +6,7 @@
 import pytest
 from coordinates import by_axis, measured, slopes
 
-QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "fsq", "transformer tied", "transformer experts",
+QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "fsq", "classifier", "transformer tied", "transformer experts",
                                 "transformer parallel", "vae conv", "gan conv", "gan dcgan", "recurrent", "recurrent gru",
                                 "recurrent mingru", "textgan", "masked"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -72,8 +72,8 @@ def test_the_standard_parametrisation_fails_the_check(name, optimiser):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", RATES)
-@pytest.mark.parametrize("name", ["transformer", "vae", "gan", "diffusion", "fsq", "gan conv", "recurrent", "textgan",
-                                  "masked"])
+@pytest.mark.parametrize("name", ["transformer", "vae", "gan", "diffusion", "fsq", "classifier", "gan conv", "recurrent",
+                                  "textgan", "masked"])
 @pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
     if name == "gan conv" and exponent != 1:

@@ -4,8 +4,9 @@
     python -m experiments.run --config=configs/recipe_width.py:muon --workdir=runs/width-muon
     python -m tools.draw_recipes --workdirs=runs/width,runs/width-muon --along=width
 
-Cost: two CPU cores; about two minutes for widths 16 to 64 of 256 steps (four under Muon); the whole config was not run yet.
-Expect: see docs/recipes.md, which says what was measured.
+Cost: one CPU core, half an hour for either optimiser (5.4e13 FLOPs of the models, most of them at width 256).
+Expect, under Muon: the best rate falls from .026 at width 16 to .017 at width 256, by less than the factor of 2 between
+neighbouring rates. See docs/recipes.md.
 """
 
 from scaling import experiment
@@ -17,7 +18,7 @@ def get_config(optimiser="adamw"):
     config.title, config.metric = "Learning rates over width", "bits_per_byte"
     config.optim.name, config.optim.warmup = optimiser, 20
     config.family.update({"head_dim": 16, "scan": False, "layers": 3})
-    config.data.update({"length": 128, "batch": 8, "evaluation_tokens": 65_536, "tokens": 512 * 1024})
+    config.data.update({"length": 128, "batch": 8, "evaluation_tokens": 65_536, "tokens": 256 * 1024})
     config.widths = (16, 32, 64, 128, 256)
     config.learning_rates = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
     return config

@@ -113,12 +113,12 @@ DIFFUSION = Rungs(
     "diffusion", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 2048, "optim.name": "muon", "optim.warmup": 40,
                   "optim.ema": 0.99}, least=4_000, batch=12, rate=0.008, width=24, horizon=-0.3, width_power=-0.3)
 
-FSQ = Rungs(  # at the rates of the VAE, but for the horizon of its short runs; no pilot was run
+FSQ = Rungs(  # at the rates of the VAE; only the short runs of QUICK_FSQ had a pilot
     "fsq", {**IMAGES, "family.layers": 1, "family.code_levels": "5,5,5", "data.evaluation_examples": 2048,
             "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99},
     least=4_000, batch=12, rate=0.012, width=24, width_power=-0.33)
 
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0, horizon=-0.55, width_power=-0.15)
 QUICK_DIFFUSION = dataclasses.replace(DIFFUSION, grows=0.0)
-QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, horizon=-0.55, width_power=-0.15)
+QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, rate=0.0095, horizon=-0.42, width_power=-0.15)
 QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)

@@ -37,10 +37,10 @@ def get_config(scale="full"):
     if scale in ("quick", "rates"):
         config.quick = True
         config.corners = CORNERS if scale == "rates" else ()
-        config.amounts = (4_000, 6_000, 9_000, 14_000, 21_000, 32_000)
-        config.widths, config.widest = (12, 20, 32, 48), (48, 48, 32, 32, 20, 12)
-        config.seeds = (4, 3, 2, 2, 2, 2)
-        config.target_width, config.target_amount = 40, 96_000
+        config.amounts = (3_000, 4_200, 6_000, 8_500, 12_000, 17_000)
+        config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 24, 16, 12)
+        config.seeds = (3, 2, 2, 2, 2, 2)
+        config.target_width, config.target_amount = 32, 50_000
     return config
 
 

@@ -14,6 +14,7 @@ MESHES = {"replicated": "data=8", "data": "data=8", "run": "", "fsdp": "fsdp=4,d
 SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width": 64}, "vae": {"layers": 2, "width": 64},
                  "gan": {"layers": 1, "width": 64}, "diffusion": {"layers": 1, "width": 64},
                  "fsq": {"layers": 1, "width": 64}, "coded": {"tokenizer": FSQ(width=64, layers=1, code_levels="5,3")},
+                 "multimodal": {"tokenizer": FSQ(width=64, layers=1, code_levels="7,2"), "caption": 8},
                  "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
                  "hmm": {"length": 16, "vocab": 32, "states": 64},

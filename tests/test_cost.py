@@ -94,7 +94,8 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
     assert abs(cost.flops(step, params) / xla_flops(step, params) - 1) < 0.05
 
 
-LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion", "fsq", "coded")  # built of blocks that other families have
+# Those built of blocks that other families have.
+LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion", "fsq", "coded", "multimodal")
 LONG = (*LIKE_OTHERS, "vae")
 
 

@@ -153,7 +153,7 @@ FSQ = Rungs(  # at the rates of the VAE; only the short runs of QUICK_FSQ had a 
 CODED = StandingRungs(
     "coded", {**IMAGES, "data.label": "character", "data.classes": 52, "data.evaluation_examples": 1024,
               "optim.name": "muon", "optim.warmup": 20, "optim.ema": 0.99},
-    least=3_000, batch=12, grows=0.0, rate=0.012, width=24, width_power=-0.3)
+    least=3_000, batch=12, grows=0.0, rate=0.029, width=24, width_power=-0.2)
 
 MULTIMODAL = StandingRungs(
     "multimodal", {**IMAGES, "data.caption": 24, "data.evaluation_examples": 512, "optim.name": "muon",

@@ -12,15 +12,15 @@ that run is trained. The distortion is fitted, in bits per dimension, and the me
 have the bound on the bits of an image and how many codes are used. `:quick` fits runs of a quarter of the compute, with a
 batch of 12 throughout, and `:rates` is its pilot. `--config.family.quantiser=vq` learns a codebook in place of rounding.
 
-Cost: `:quick` took 2 minutes 44 seconds of one CPU core, compilation included (36 runs in 5 programs, 4.2e11 FLOPs of the
+Cost: `:quick` took 2 minutes 44 seconds of one CPU core, compilation included (39 runs in 5 programs, 4.2e11 FLOPs of the
 models). The rest was not run yet.
 Expect of `:quick`: the distortion falls from 1.05 bits per dimension (width 12, 3,000 images) to 0.86 (width 12, 17,000
 images) and 0.917 (width 32, 4,200 images), and the mean squared error from 0.020 to 0.013. The forecast for width 32 on
 50,000 images, at 9.7 times the compute, was 0.717 [0.635, 0.818], and 0.755 was observed, 5% above. All 125 codes are used
 there, with a perplexity of 73. alpha (0.08) and beta (0.37) are hardly determined by so few sizes. Reconstructions of the
-target are letters that a person reads, with blurred strokes; those of the smallest widths are blots for m, w and g. The bound
-of the target is 1.19, where a VAE of width 24 had 1.06 with fewer FLOPs (2.0e10): its latents have a prior, and codes that
-are all as likely have none (configs/coded_scaling.py adds one).
+target are letters that a person reads, with blurred strokes; those of the smallest widths are blots for m, w and g. The
+bound of the target is 1.19, where a VAE of width 24 had 1.06 with fewer FLOPs (2.0e10): its latents have a prior, and codes
+that are all as likely have none (configs/coded_scaling.py adds one).
 """
 
 from experiments._ladders import FSQ, QUICK_FSQ

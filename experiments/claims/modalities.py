@@ -35,10 +35,10 @@ def analyse(name: str, part: Trained) -> Finding:
     change = (wide.iloc[:, -1] - wide.iloc[:, 0]).groupby("seed").mean()
     found["competition"] = statistics.mean(change.to_numpy())
     means = both.groupby("params_non_embedding")["image_information"].mean()
-    sides = gaps.groupby(["modality", "params_non_embedding"])["gap"].mean()
+    sides = gaps.groupby(["modality", "params_non_embedding"])["gap"].mean().reset_index()
     said = "One model of both has " + ", ".join(
         f"{'a higher' if gap > 0 else 'a lower'} loss of {name}s by {abs(gap):.1%} at {size:,.0f} parameters"
-        for (name, size), gap in sides.items()) + " than one of that modality alone that saw the same pairs."
+        for name, size, gap in sides.itertuples(index=False)) + " than one of that modality alone that saw the same pairs."
     return Finding(found, Panel("parameters", "bits that a caption tells about its image",
                                 [Line("image information", list(means.index), list(means))]), said)
 

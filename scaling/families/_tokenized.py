@@ -18,10 +18,10 @@ class Tokenized:
     The tokenizer is part of the state, but no player moves it and N leaves it out: its arrays are buffers here.
     """
 
-    def _settle_tokenizer(self: Any):
-        """Makes the tokenizer a member of its family that sees the images of the data."""
+    def _seeing(self: Any) -> FSQ:
+        """The tokenizer as a member of its family that sees the images of the data."""
         seen = {"image_size": self.image_size, "channels": self.channels, "levels": self.levels}
-        object.__setattr__(self, "tokenizer", dataclasses.replace(self._member("tokenizer", FSQ), **seen))
+        return dataclasses.replace(self._member("tokenizer", FSQ), **seen)
 
     def _member(self: Any, name, cls):
         """The field as a member of a family, also where it is a mapping, as records hold it."""

@@ -56,7 +56,7 @@ class Coded(Tokenized):
     def __post_init__(self):
         convert_fields(self)
         check_fields(self, "family.")
-        self._settle_tokenizer()
+        object.__setattr__(self, "tokenizer", self._seeing())
         model = self._member("model", find(self.prior))
         read = {"vocab": self.tokenizer.codes + max(1, self.classes), "length": self.tokenizer.tokens}
         object.__setattr__(self, "model", dataclasses.replace(model, **read))

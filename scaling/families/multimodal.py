@@ -58,7 +58,7 @@ class Multimodal(Tokenized):
     def __post_init__(self):
         convert_fields(self)
         check_fields(self, "family.")
-        self._settle_tokenizer()
+        object.__setattr__(self, "tokenizer", self._seeing())
         model, plain = self._member("model", Transformer), Transformer()
         for name in UNUSED:
             if getattr(model, name) != getattr(plain, name):

@@ -1,8 +1,8 @@
-"""How one model of captions and images scales: bits of rendered letters and of their names, alone and given each other.
+"""How one model of captions and images scales: bits of rendered digits and of their names, alone and given each other.
 
     python -m experiments.run --config=configs/multimodal.py --workdir=runs/multimodal
     python -m experiments.run --config=configs/multimodal.py:quick --workdir=runs/multimodal-quick
-    python -m experiments.generate --workdir=runs/multimodal-quick --caption='LATIN CAPITAL LETTER R, '
+    python -m experiments.generate --workdir=runs/multimodal-quick --caption='DIGIT SEVEN, DejaVu'
     python -m experiments.generate --workdir=runs/multimodal-quick --image=7
 """
 
@@ -14,7 +14,7 @@ CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000))  # widths and images of a pil
 def get_config(scale="full"):
     config = MULTIMODAL.config()
     config.quick, config.corners = False, ()
-    config.title = "One model of rendered letters and their names"
+    config.title = "One model of rendered digits and their names"
     config.metric, config.beside, config.law = "loss", ("loss_text", "loss_image", "loss_image_given_text"), "bounded"
     config.widths = (12, 16, 24, 32, 48, 64)
     config.amounts = (8_000, 16_000, 32_000, 64_000, 128_000, 256_000)  # images
@@ -24,10 +24,11 @@ def get_config(scale="full"):
     if scale in ("quick", "rates"):
         config.quick = True
         config.corners = CORNERS if scale == "rates" else ()
-        config.amounts = (2_000, 2_800, 4_000, 5_600, 8_000, 11_200)
-        config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 24, 16, 12)
-        config.seeds = (3, 2, 2, 1, 1, 1)
-        config.target_width, config.target_amount = 32, 34_000
+        config.tokenizer_amount = 17_000
+        config.amounts = (2_000, 2_800, 4_000, 5_600, 8_000)
+        config.widths, config.widest = (12, 16, 24, 32), (32, 32, 24, 16, 12)
+        config.seeds = (2, 1, 1, 1, 1)
+        config.target_width, config.target_amount = 32, 16_000
     return config
 
 

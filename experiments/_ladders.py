@@ -156,8 +156,8 @@ CODED = StandingRungs(
     least=3_000, batch=12, grows=0.0, rate=0.029, width=24, width_power=-0.2)
 
 MULTIMODAL = StandingRungs(
-    "multimodal", {**IMAGES, "data.name": "glyphs/digits", "data.caption": 24, "data.evaluation_examples": 512, "optim.name": "muon",
-                   "optim.warmup": 20, "optim.ema": 0.99},
+    "multimodal", {**IMAGES, "data.name": "glyphs/digits", "data.caption": 24, "data.evaluation_examples": 512,
+                   "optim.name": "muon", "optim.warmup": 20, "optim.ema": 0.99},
     least=3_000, batch=12, grows=0.0, rate=0.031, width=24, width_power=-0.5)
 
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0, horizon=-0.55, width_power=-0.15)

@@ -65,7 +65,7 @@ CLAIM = Claim(
                                     why="A loss that falls by less than 1% for ten times the parameters is hardly a law."),
            "information": Criterion("bits by which the information of a caption about its image grows, for ten times the "
                                     "parameters", low=0.1,
-                                    why="A caption that names one of 52 letters has 5.7 bits to tell; a tenth of a bit is "
+                                    why="A caption that names one of ten digits has 3.3 bits to tell; a tenth of a bit is "
                                         "the least that such an evaluation set shows."),
            "competition": Criterion("relative loss of the model of both over that of one modality on the same pairs, at "
                                     "the largest size less that at the smallest, mean of both modalities", high=0.0,

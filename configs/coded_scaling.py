@@ -18,8 +18,8 @@ images) and 1.036 (width 32, 4,200 images), and the codes of an image from 74 to
 111. The forecast for width 32 on 50,000 images, at 8.7 times the compute, was 0.984 [0.962, 0.998], and 0.983 was observed,
 48 bits of codes. A VAE had 1.06 for all letters together, without their character. About half of the target's samples are
 letters that a person reads, and strokes and specks remain in the others. A classifier of characters that is right on 90% of
-256 real images is right on 64% of their reconstructions, on 24% of the target's samples, and on 32% at temperature 0.7: first
-the few codes blur letters, and then short training of a small prior leaves more.
+256 real images is right on 64% of their reconstructions, on 24% of the target's samples, and on 32% at temperature 0.7:
+first the few codes blur letters, and then short training of a small prior leaves more.
 """
 
 from experiments._ladders import CODED

@@ -71,6 +71,7 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | np.isinf(table[metric])
     table.loc[table["diverged"], metric] = np.nan
+    table = table.copy()  # in one piece again: many columns were replaced, and pandas warns of more
     table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
 

@@ -13,7 +13,7 @@ together in the mean of the two orders, and the losses of captions and images be
 judges samples, and whether they agree with their captions. `--config.family.images=patches` reads raw patches in place of
 codes.
 
-Cost: `:quick` took 3 minutes 42 seconds of one CPU core, compilation included (17 runs after the tokenizer, 3.9e11 FLOPs of
+Cost: `:quick` took 3 minutes 42 seconds of one CPU core, compilation included (19 runs after the tokenizer, 3.9e11 FLOPs of
 the models). The rest was not run yet.
 Expect of `:quick`: the loss falls from 1.104 nats per token (width 12, 2,000 pairs) to 1.007 (width 12, 8,000 pairs) and
 1.015 (width 32, 2,800 pairs). The forecast for width 32 on 16,000 pairs, at 5.7 times the compute, was 0.893 [0.851,
@@ -21,7 +21,7 @@ Expect of `:quick`: the loss falls from 1.104 nats per token (width 12, 2,000 pa
 width 12 has nothing of it on any amount of data (0.05 bits at most, with a standard error of 0.04), width 16 has 0.3 bits
 on 5,600 pairs, width 24 0.7 bits on 4,000 and width 32 0.7 bits on 2,800, and the target has 2.44 (0.09) bits of a caption
 about its image and 1.68 (0.06) the other way. Ten digits that are as likely have 3.3 bits. So the right caption saves the
-target 2.44 of 44 bits of codes, while captions alone cost 6.1 bits in all models. The target names 57% of images right
+target 2.44 of 44 bits of codes, while captions alone cost about 6 bits in all models. The target names 57% of images right
 (width 12: 10%), and all of the first eight. A classifier that is right on 99% of 256 real images is right on 86% of their
 reconstructions, on 42% of the target's samples by their captions, and on 59% at temperature 0.7: a person reads most of
 those.

@@ -10,7 +10,11 @@ from scaling.families._decoder import init_cache
 from scaling.families._generate import choose_warm
 from scaling.families._multimodal import BYTES
 from scaling.families._pairs import written
+from scaling.families._sums import mean_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
+
+ROWS, COLUMNS = 4, 8  # of pictures
+COMMA = ord(",")  # ends the name in a caption, of which the rest is a description
 
 
 def captions_of(f, batch):
@@ -68,6 +72,25 @@ def write_captions(f, params, batch, key, temperature):
     pick = _picker(module, slice(0, BYTES), key, batch["example"], temperature)
     found = module.follow(x, cache, f.caption, pick, lambda byte: module.embed_at(byte[:, None]))
     return jnp.where(written(found), found, 0)
+
+
+def right_captions(f, params, batch, key):
+    """"named" and "captioned" of the likeliest captions; see `Multimodal.examine`."""
+    told, true = write_captions(f, params, batch, key, 0.0), captions_of(f, batch)
+    named = written(jnp.where(true == COMMA, 0, true))
+    return {"named": mean_of(((told == true) | ~named).all(-1)),
+            "captioned": mean_of(((told == true) | ~written(true)).all(-1))}
+
+
+def draw_pictures_of_captions(f, params, batch, key):
+    """The pictures of `Multimodal.pictures`."""
+    numbers = jnp.arange(ROWS * COLUMNS, dtype=jnp.int32)
+    given = {name: batch[name][numbers % len(batch["image"])] for name in batch if name in ("image", "caption")}
+    found = {"samples": f.sample(params, given | {"example": numbers}, key)}
+    if True in f.orders:
+        found["captioned"] = given["image"]
+    found = {name: x.reshape(ROWS, COLUMNS, *x.shape[1:]) for name, x in found.items()}
+    return found | (f.tokenizer.pictures(f.tokens_of(params), batch, key) if f.images == "codes" else {})
 
 
 def _picker(module, part, key, examples, temperature):

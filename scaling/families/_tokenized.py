@@ -39,6 +39,11 @@ class Tokenized:
         names = ["model"] if self.tokenizer.quantiser == "fsq" else ["codebook", "model"]
         return {f"tokenizer/{name}": name for name in names}
 
+    @property
+    def width(self: Any) -> int:
+        """The width of the model, for rules of rates."""
+        return self.model.width
+
     def fresh_tokenizer(self: Any, key):
         """Parameters of a tokenizer that learned nothing, as buffers."""
         return _as_kind(axes.buffer, self.tokenizer.init(key))

@@ -119,11 +119,6 @@ class Coded(Tokenized):
         first = batch["label"].astype(jnp.int32) if self.classes else jnp.zeros(len(codes), jnp.int32)
         return jnp.concatenate([self.tokenizer.codes + first[:, None], codes], 1)
 
-    @property
-    def width(self) -> int:
-        """The width of the model, for rules of rates."""
-        return self.model.width
-
     @classmethod
     def ladder(cls, size, **overrides):
         """The model whose `model` is the member of its ladder of about `size` parameters, beside the tokenizer."""

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling import nn
+from scaling.families import _multimodal_sample as sampling
 from scaling.families._family import Player, ladder_arguments
 from scaling.families._multimodal import BYTES, MARKERS, multimodal_decoder, multimodal_graphdef
-from scaling.families._multimodal_sample import captions_of, draw_images, empty_cache, next_logits, write_captions
 from scaling.families._pairs import written
 from scaling.families._pictures import random_images
 from scaling.families._sums import mean_of, ratio_of
@@ -20,8 +20,6 @@ from scaling.families.fsq import FSQ
 from scaling.families.transformer import LARGEST, SMALLEST, Transformer
 from scaling.fields import ConfigError, check_fields, convert_fields, static
 
-ROWS, COLUMNS = 4, 8  # of pictures
-COMMA = ord(",")  # ends the name in a caption, of which the rest is a description
 UNUSED = ("experts", "z_loss", "document_masking", "window")  # fields of a `Transformer` that this loss does not read
 
 
@@ -124,20 +122,15 @@ class Multimodal(Tokenized):
                       for name, alone in (("text", True), ("image", False))}
         if self.images == "codes" and self.image_weight:
             found["distortion"] = self.tokenizer.bits(pixels)
-        learned = [("text", tokens)] * self.learns_text + [("image", jnp.full_like(tokens, self.parts))] * bool(
-            self.image_weight)
+        parts = jnp.full_like(tokens, self.parts)
+        learned = [("text", tokens)] * self.learns_text + [("image", parts)] * bool(self.image_weight)
         whole = sum(each[name] for each in nats.values() for name, _ in learned) / len(nats)
         return {"loss": ratio_of(whole, sum(count for _, count in learned)), **found}
 
     def examine(self, params, batch, key):
         """Of the likeliest caption of each image, written byte by byte: "named", the share whose name, up to the comma, is
         right, and "captioned", the share that is right to the end."""
-        if not self.caption or False not in self.orders or not self.learns_text:
-            return {}
-        told, true = self.describe(params, batch, key, temperature=0.0), batch["caption"].astype(jnp.int32)
-        named = written(jnp.where(true == COMMA, 0, true))
-        return {"named": mean_of(((told == true) | ~named).all(-1)),
-                "captioned": mean_of(((told == true) | ~written(true)).all(-1))}
+        return sampling.right_captions(self, params, batch, key) if self.learns_text and False in self.orders else {}
 
     def example_batch(self, batch_size, key):
         return random_images(self, batch_size, key)
@@ -147,7 +140,7 @@ class Multimodal(Tokenized):
     def read(self, params, batch, with_pixels=False):
         """(captions int32 [B, n], the parts of images that the network reads, the images) of a batch, and with pixels also
         the nats [B] of the pixels given the codes, 0 for patches."""
-        text, images = captions_of(self, batch), batch["image"]
+        text, images = sampling.captions_of(self, batch), batch["image"]
         if self.images == "patches":
             seen = nn.patches(nn.levels_to_signed(images, self.levels), self.tokenizer.cell)
             return (text, seen, images, jnp.zeros(len(images))) if with_pixels else (text, seen, images)
@@ -179,38 +172,32 @@ class Multimodal(Tokenized):
         """
         if self.images == "patches":
             raise ValueError("family.images=patches has no tokens of images: take `sample` and `describe`")
-        module, cache = self.module(params), empty_cache(self, tokens[:, 0] != self.image_marker, capacity)
+        module, cache = self.module(params), sampling.empty_cache(self, tokens[:, 0] != self.image_marker, capacity)
         x, cache = module.step(module.embed_at(tokens), cache)
         x = jnp.take_along_axis(x, (lengths - 1)[:, None, None], 1)
         last, cache = jnp.take_along_axis(tokens, (lengths - 1)[:, None], 1)[:, 0], cache | {"start": lengths}
-        return next_logits(module, x, last, cache), cache
+        return sampling.next_logits(module, x, last, cache), cache
 
     def decode(self, params, state, token):
         """(logits [B, vocab] of the next token, the new state) after one more token, int32 [B]."""
         module = self.module(params)
         x, state = module.step(module.embed_at(token[:, None]), state)
-        return next_logits(module, x, token, state), state
+        return sampling.next_logits(module, x, token, state), state
 
     def sample(self, params, batch, key, temperature=1.0):
         """Images uint8 [B, H, W, C] of the captions of a batch, one for each of batch["example"]. `temperature` divides the
         logits of codes; the uniform noise of the pixels of patches is as many times its distance from 1/2."""
-        return draw_images(self, params, batch, key, temperature)
+        return sampling.draw_images(self, params, batch, key, temperature)
 
     def describe(self, params, batch, key, temperature=1.0):
         """Captions int32 [B, caption] of the images of a batch, zeros from their ends on. `temperature` divides the logits;
         0 takes the likeliest byte each time. Row i depends on its image, the key and batch["example"][i] alone."""
-        return write_captions(self, params, batch, key, temperature)
+        return sampling.write_captions(self, params, batch, key, temperature)
 
     def pictures(self, params, batch, key):
         """"samples" uint8 [4, 8, H, W, C] of the captions of the batch, the "captioned" images that have them, and with
         codes the "reconstructions" of the tokenizer."""
-        numbers = jnp.arange(ROWS * COLUMNS, dtype=jnp.int32)
-        given = {name: batch[name][numbers % len(batch["image"])] for name in batch if name in ("image", "caption")}
-        found = {"samples": self.sample(params, given | {"example": numbers}, key)}
-        if True in self.orders:
-            found["captioned"] = given["image"]
-        found = {name: x.reshape(ROWS, COLUMNS, *x.shape[1:]) for name, x in found.items()}
-        return found | (self.tokenizer.pictures(self.tokens_of(params), batch, key) if self.images == "codes" else {})
+        return sampling.draw_pictures_of_captions(self, params, batch, key)
 
     # ---- sizes
 
@@ -222,11 +209,6 @@ class Multimodal(Tokenized):
     @property
     def learns_text(self) -> bool:
         return bool(self.caption and self.text_weight)
-
-    @property
-    def width(self) -> int:
-        """The width of the model, for rules of rates."""
-        return self.model.width
 
     @property
     def parts(self) -> int:
@@ -244,8 +226,7 @@ class Multimodal(Tokenized):
         return self.caption + self.parts
 
     @property
-    def caption_marker(self) -> int:
-        """The token before a caption that comes first; `image_marker` is the one before an image."""
+    def caption_marker(self) -> int:  # the token before a caption that comes first
         return BYTES + self.codes
 
     @property

@@ -11,8 +11,8 @@ config names other data. Studies of minutes hold the batch fixed, so that one pr
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from scaling import experiment
-from scaling.experiment import Experiment, RateRule, by_rule, chain, grid
+from scaling import experiment, families
+from scaling.experiment import Experiment, RateRule, Start, by_rule, chain, grid
 
 RATES = (0.35, 0.6, 1.0, 1.7, 2.8)  # of a pilot, times the rate that was expected
 
@@ -48,13 +48,17 @@ class Rungs:
 
     def at(self, config, width: int, amount: float) -> Experiment:
         """The run of one width on an amount of data, in whole batches, at the base rate, which the rule has yet to move."""
-        sized = config.copy_and_resolve_references()
-        sized.family.width = width
-        base = experiment.from_config(sized)
+        base = self.of_width(config, width)
         batch = whole_batch(self.batch * (amount / self.least) ** self.grows)
         per_step = batch * base.data.per_example
         return base.replace({"data.batch": batch, base.data.length_knob: round(amount / per_step) * per_step,
                              "optim.learning_rate": self.rate})
+
+    def of_width(self, config, width: int) -> Experiment:
+        """The run of a config at one width, with the amount of data and the rate that the config has."""
+        sized = config.copy_and_resolve_references()
+        sized.family.width = width
+        return experiment.from_config(sized)
 
     def run(self, config, width: int, amount: float, **changes) -> Experiment:
         """The run of `at` at the rate of the rule; `changes` do not move the rate."""
@@ -88,6 +92,33 @@ class Rungs:
         return None if config.corners else self.run(config, config.target_width, config.target_amount)
 
 
+class StandingRungs(Rungs):
+    """Runs whose `model`, a Transformer, grows in width and reads the codes of one tokenizer, which is trained before them.
+
+    The config's `tokenizer` is that of the tokenizer's run. Where the family reads no codes, no tokenizer is trained.
+    """
+
+    def config(self, **changes):
+        config = super().config(**changes)
+        config.tokenizer = FSQ.config(**{"family.width": 32})
+        config.tokenizer_amount, config.layers, config.head_dim = 32_000, 2, 8
+        return config
+
+    def of_width(self, config, width):
+        sized = config.copy_and_resolve_references()
+        images = [field for field in sized.tokenizer.data if field in IMAGES_SHARED]
+        for field in images:
+            sized.tokenizer.data[field] = sized.data[field]
+        base = QUICK_FSQ.run(sized.tokenizer, sized.tokenizer.family.width, sized.tokenizer_amount)
+        model = families.find("transformer")(width=width, layers=config.layers, head_dim=config.head_dim, scan=False)
+        sized.family.unlock()
+        sized.family.tokenizer, sized.family.model = base.family, model
+        found = experiment.from_config(sized)
+        if getattr(found.family, "images", "codes") != "codes":
+            return found
+        return dataclasses.replace(found, start=Start(base, found.family.takes))
+
+
 def whole_batch(size: float) -> int:
     """The nearest batch that two devices divide."""
     return max(2, 2 * round(size / 2))
@@ -98,6 +129,7 @@ TRANSFORMER = Rungs(  # on bytes
                     "data.evaluation_tokens": 262_144, "optim.name": "muon", "optim.warmup": 20, "optim.table_rate": 8.0},
     least=262_144, batch=6, rate=0.0275, width=48, width_power=-0.42)
 
+IMAGES_SHARED = ("name", "size", "channels", "levels", "data_dir", "feed")  # by a tokenizer and what stands on it
 IMAGES = {"data.name": "glyphs/letters", "data.size": 16, "data.levels": 16}
 
 VAE = Rungs(
@@ -113,7 +145,7 @@ DIFFUSION = Rungs(
     "diffusion", {**IMAGES, "family.layers": 2, "data.evaluation_examples": 2048, "optim.name": "muon", "optim.warmup": 40,
                   "optim.ema": 0.99}, least=4_000, batch=12, rate=0.008, width=24, horizon=-0.3, width_power=-0.3)
 
-FSQ = Rungs(  # at the rates of the VAE, but for the horizon of its short runs; no pilot was run
+FSQ = Rungs(  # at the rates of the VAE; only the short runs of QUICK_FSQ had a pilot
     "fsq", {**IMAGES, "family.layers": 1, "family.code_levels": "5,5,5", "data.evaluation_examples": 2048,
             "optim.name": "muon", "optim.warmup": 40, "optim.ema": 0.99},
     least=4_000, batch=12, rate=0.012, width=24, width_power=-0.33)
@@ -123,8 +155,18 @@ CLASSIFIER = Rungs(  # of ten digits, trained and attacked within a twentieth of
                    "family.steps": 2, "data.evaluation_examples": 2048, "optim.name": "muon", "optim.warmup": 40,
                    "optim.ema": 0.99}, least=8_000, batch=32, rate=0.025, width=24, horizon=-0.35)
 
+CODED = StandingRungs(
+    "coded", {**IMAGES, "data.label": "character", "data.classes": 52, "data.evaluation_examples": 1024,
+              "optim.name": "muon", "optim.warmup": 20, "optim.ema": 0.99},
+    least=3_000, batch=12, grows=0.0, rate=0.029, width=24, width_power=-0.2)
+
+MULTIMODAL = StandingRungs(
+    "multimodal", {**IMAGES, "data.name": "glyphs/digits", "data.caption": 24, "data.evaluation_examples": 512,
+                   "optim.name": "muon", "optim.warmup": 20, "optim.ema": 0.99},
+    least=3_000, batch=12, grows=0.0, rate=0.031, width=24, width_power=-0.5)
+
 QUICK_VAE = dataclasses.replace(VAE, batch=12, grows=0.0, horizon=-0.55, width_power=-0.15)
 QUICK_DIFFUSION = dataclasses.replace(DIFFUSION, grows=0.0)
-QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, horizon=-0.55, width_power=-0.15)
+QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, rate=0.0095, horizon=-0.42, width_power=-0.15)
 QUICK_CLASSIFIER = dataclasses.replace(CLASSIFIER, grows=0.0)
 QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)

@@ -12,7 +12,8 @@ text prints the prompt and its continuation token by token; several samples foll
 number. One that writes a text given another one takes that as --source, and prints what it writes alone. --stop ends a text
 before a string, such as $'\\n\\n', and may be repeated. A family of images writes a grid of them as one PNG, by default
 WORKDIR/generated/<run>-seed<seed>-<samples>.png. Without --label (a number or a name) and --caption, image i has those of
-image i of the evaluation data, if the family reads any. --json prints one line of JSON instead, with all texts or the path.
+image i of the evaluation data, if the family reads any. A family of captions and images prints the caption of each --image
+(a number in the evaluation data, or a file). --json prints one line of JSON instead, with all texts or the path.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
@@ -67,6 +68,7 @@ _STOP = flags.DEFINE_multi_string("stop", [], "Text: a string before which a tex
 _LABEL = flags.DEFINE_string("label", None, "Images: the label of all of them, a number or a name that the data have.")
 _CAPTION = flags.DEFINE_string("caption", None, "Images: the caption of all of them.")
 _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Text: write after every line of standard input, until it ends.")
+_IMAGE = flags.DEFINE_multi_string("image", [], "Images: one to describe in words, a number or a file; may be repeated.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, what was asked for, and the texts or the path.")
 _OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
 
@@ -82,7 +84,9 @@ def main(argv):
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         try:
-            if run.generates == "text":
+            if _IMAGE.value:
+                write_descriptions(run)
+            elif run.generates == "text":
                 write_texts(run)
             else:
                 write_images(run)
@@ -189,6 +193,19 @@ def write_images(run: RestoredRun):
     if _JSON.value:
         return print_json(run, {**asked, "samples": samples, "seed": _SEED.value, "output": os.fspath(path)})
     print(path)
+
+
+def write_descriptions(run: RestoredRun):
+    from scaling.study.captioning import caption_images, images_named
+
+    for flag in (_PROMPT, _SOURCE, _STOP, _LABEL, _CAPTION, _OUTPUT, _SAMPLES):
+        if flag.present:
+            raise flags.Error(f"--image is described in words, which are printed: leave out --{flag.name}")
+    texts = caption_images(run, images_named(run, _IMAGE.value), _SEED.value, _TEMPERATURE.value)
+    if _JSON.value:
+        asked = {"image": _IMAGE.value, "seed": _SEED.value, "temperature": _TEMPERATURE.value}
+        return print_json(run, {**asked, "texts": texts})
+    print("\n".join(texts))
 
 
 def print_json(run: RestoredRun, made: dict):

@@ -15,6 +15,7 @@ SMALL_MEMBERS = {"transformer": {"length": 16, "vocab": 32, "layers": 1, "width"
                  "gan": {"layers": 1, "width": 64}, "diffusion": {"layers": 1, "width": 64},
                  "classifier": {"layers": 1, "width": 64, "classes": 16, "radius": 0.05, "steps": 2},
                  "fsq": {"layers": 1, "width": 64}, "coded": {"tokenizer": FSQ(width=64, layers=1, code_levels="5,3")},
+                 "multimodal": {"tokenizer": FSQ(width=64, layers=1, code_levels="7,2"), "caption": 8},
                  "associative": {"length": 16, "vocab": 32, "width": 64},
                  "recurrent": {"length": 16, "vocab": 32, "layers": 1, "width": 64},
                  "hmm": {"length": 16, "vocab": 32, "states": 64},

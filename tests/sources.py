@@ -46,6 +46,7 @@ def tiny(name, **changes):
         own, small = own | {"data.source_length": 12, "data.length": 10}, {"source_length": 12, "length": 10, "layers": 1}
     small |= {"width": 16} if "layers" in small else {}
     small |= {"radius": 0.1, "steps": 2, "test_steps": 2} if hasattr(cls, "radius") else {}  # trains on attacked images
+    own |= {"data.caption": 8} if name == "multimodal" else {}
     e = experiments.Experiment(family=cls.ladder(cls.sizes()[0], **small), data=data())
     warmup = {} if families.is_solved(e.family) else {"optim.warmup": 2}
     return e.replace({"data.batch": 8, **warmup, **own, **changes})

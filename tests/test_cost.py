@@ -94,8 +94,8 @@ def test_a_transformer_step_agrees_with_xla_where_products_dominate(variant):
     assert abs(cost.flops(step, params) / xla_flops(step, params) - 1) < 0.05
 
 
-# Built of blocks that other families have.
-LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion", "fsq", "coded", "classifier")
+# Those built of blocks that other families have.
+LIKE_OTHERS = ("masked", "seq2seq", "textgan", "diffusion", "fsq", "coded", "multimodal", "classifier")
 LONG = (*LIKE_OTHERS, "vae")
 
 

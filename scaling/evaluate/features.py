@@ -34,6 +34,7 @@ class FeatureExtractor:
     `weights` is the SHA-256 of the published file or of the arrays. `resize` names the rule that brings images to the
     network's size ("none" if it works at theirs). `function` maps uint8 images [b, H, W, C] of values 0..levels-1 to
     float32 [b, dimension] in JAX, and is called with `batch` images at a time. `notes` say how good the network is.
+    A classifier also has `labels`, which maps them to the likeliest labels, int32 [b].
     """
 
     name: str
@@ -43,16 +44,24 @@ class FeatureExtractor:
     function: Callable
     batch: int = 1024
     notes: dict = dataclasses.field(default_factory=dict)
+    labels: Callable | None = None
 
     def __call__(self, images) -> np.ndarray:
         """float32 [n, dimension] for uint8 images [n, H, W, C]."""
+        return self._in_parts(self.function, images)
+
+    def predict(self, images) -> np.ndarray:
+        """The likeliest label of each image, int32 [n], by a classifier."""
+        return self._in_parts(self.labels, images)
+
+    def _in_parts(self, function, images):
         images = np.asarray(images)
         found = []
         for start in range(0, len(images), self.batch):
             part = images[start:start + self.batch]
             # Padding gives every call the same shape, so it compiles once.
             padded = np.pad(part, ((0, self.batch - len(part)), (0, 0), (0, 0), (0, 0)), mode="edge")
-            found.append(np.asarray(self.function(padded))[:len(part)])
+            found.append(np.asarray(function(padded))[:len(part)])
         return np.concatenate(found)
 
     def describe(self) -> dict:
@@ -132,8 +141,9 @@ def _classifier(judged, name="classifier", recipe=classifier.DEFAULT):
     size, channels = judged.examples.shape[2:]
     network, info = classifier.trained(size, channels, judged.levels, recipe, judged.data_dir, judged.progress)
     function = jax.jit(functools.partial(_classifier_features, network, judged.levels))
+    labels = jax.jit(lambda images: network(nn.levels_to_signed(images, judged.levels)).argmax(-1).astype("int32"))
     return FeatureExtractor(name, info["weights"], "none", network.dimension, function,
-                            notes={"accuracy": info["accuracy"], "recipe": info["recipe"]})
+                            notes={"accuracy": info["accuracy"], "recipe": info["recipe"]}, labels=labels)
 
 
 def _classifier_features(network, levels, images):

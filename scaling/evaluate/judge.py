@@ -17,6 +17,7 @@ FRECHET = ("fd", "fd_infinity", "fd_relative", "fd_infinity_relative")
 ERRORS = (*FRECHET, "kid", *manifolds.METRICS, "missed", "nearest", "memorised")  # those with a standard error
 MEASURED = (*ERRORS, *(f"{name}_se" for name in ERRORS), "cmmd", "sliced_wasserstein")
 MEASURED_BY_CRITIC = ("critic_error", "critic_advantage")
+MEASURED_OF_CONDITIONS = ("agreement", "agreement_se")  # where images have captions, and the space is a classifier's
 
 
 def check_judge(source, features="classifier", samples=4096, critic_steps=0, data_dir=None, weights="") -> None:
@@ -50,6 +51,8 @@ class Judge:
         self._space = find_features(features, DataToJudge(self._held_out, source.levels, weights, data_dir, progress,
                                                             source.name))
         self._real = self._space(self._reference)
+        told = getattr(source, "caption", 0) and self._space.labels is not None
+        self._labels = self._space.predict(self._reference) if told else None
         self._moments = distances.moments(self._real)
         self._radii = manifolds.radii(self._real, NEIGHBOURS)
         self._sigma = distances.median_distance(self._real)
@@ -66,6 +69,8 @@ class Judge:
         - In pixels of [0, 1], in any space: sliced_wasserstein of pixels / sqrt(number of pixels); nearest, the mean
           distance (root mean square over pixels) to the nearest training image; memorised, the share of images nearer
           to a training image than all but 1% of held-out real images are, so 0.01 for a model that copies nothing.
+        - Of captioned data in a classifier's space: agreement, the share of images whose likeliest label is that of the
+          reference image with the same number, whose caption they were drawn from.
         - With critic_steps: critic_error (0.5 if a fresh critic cannot tell real from generated) and
           critic_advantage = 1 - 2 critic_error.
         """
@@ -99,6 +104,9 @@ class Judge:
         nearest = self._nearest(images)
         for name, values in {"nearest": nearest, "memorised": nearest <= self._near}.items():
             found |= {name: float(values.mean()), f"{name}_se": _error_of_mean(values)}
+        if self._labels is not None and len(images) == len(self._labels):
+            agrees = self._space.predict(images) == self._labels
+            found |= {"agreement": float(agrees.mean()), "agreement_se": _error_of_mean(agrees)}
         if self.critic_steps:
             error = critic.critic_error(self._reference, images, self.critic_steps, self.source.levels)
             found |= {"critic_error": error, "critic_advantage": 1 - 2 * error}
@@ -115,15 +123,19 @@ class Judge:
             raise EvaluateError(f"a memoriser of {d} images needs as many unique training images; the source "
                                 f"has {self.source.unique_examples}")
         known = min(d, MEMORY * self.samples)
-        return self(self._images(np.random.default_rng(0).integers(known, size=self.samples)))
+        return self._without_conditions(self._images(np.random.default_rng(0).integers(known, size=self.samples)))
 
     @functools.cached_property
     def _floor(self):
-        return self(self._held_out)
+        return self._without_conditions(self._held_out)
 
     def floor(self) -> dict[str, float]:
         """Metrics of held-out real images: a perfect model would get these at this number of samples."""
         return dict(self._floor)
+
+    def _without_conditions(self, images):
+        """The metrics of images that nobody conditioned on the labels of the reference."""
+        return {name: value for name, value in self(images).items() if name not in MEASURED_OF_CONDITIONS}
 
     def describe(self) -> dict:
         """Everything that metrics depend on. Two results are comparable only if these are equal.

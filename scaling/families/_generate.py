@@ -77,8 +77,7 @@ def sample_windows(family, params, batch, key, temperature=1.0, length=0):
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(batch["example"])
 
     def pick(logits, step):
-        return jax.vmap(lambda logits, key: choose(logits, jax.random.fold_in(key, step), temperature, 1.0,
-                                                   greedy=temperature == 0))(logits, keys)
+        return jax.vmap(lambda logits, key: choose_warm(logits, jax.random.fold_in(key, step), temperature))(logits, keys)
 
     def one_more(carry, step):
         logits, state = family.decode(params, carry[1], carry[0])
@@ -109,6 +108,15 @@ def choose(logits, key, temperature, top_p, *, top_k=None, nucleus=False, greedy
         before = jnp.cumsum(weight) - weight  # 0 for the most likely token, which is therefore always kept
         logits = jnp.where(logits >= jnp.where(before < top_p, ranked, jnp.inf).min(), logits, -jnp.inf)
     return jax.random.categorical(key, logits).astype(jnp.int32)
+
+
+def choose_warm(logits, key, temperature):
+    """A token, int32 [], from float32 logits [vocab], which are divided by `temperature`, a number or an array; 0 takes the
+    likeliest."""
+    if not isinstance(temperature, jax.Array):
+        return choose(logits, key, temperature, 1.0, greedy=temperature == 0)
+    drawn = choose(logits, key, jnp.where(temperature > 0, temperature, 1.0), 1.0)
+    return jnp.where(temperature > 0, drawn, choose(logits, key, 1.0, 1.0, greedy=True))
 
 
 def choose_each(logits, keys, temperature, top_p, top_k):

@@ -35,10 +35,12 @@ class LanguageNetwork(nnx.Module):
             x = x + jnp.broadcast_to(self.position(positions), x.shape)
         return nn.constrain(x, "embed")
 
-    def logits(self, x):
-        """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab]."""
+    def logits(self, x, part=None):
+        """Outputs of the last layer [B, S, width] -> float32 logits [B, S, vocab], or those of a `part`, a slice, of the
+        vocabulary."""
         f, x = self.family, self.norm(x)
-        logits = nn.product(x, self._weight().astype(x.dtype), out=jnp.float32)
+        weight = self._weight() if part is None else self._weight()[:, part]
+        logits = nn.product(x, weight.astype(x.dtype), out=jnp.float32)
         logits = nn.constrain(logits, "vocab")
         return nn.capped(logits * f.logit_scale if f.logit_scale != 1.0 else logits, self.cap)
 

@@ -1,29 +1,27 @@
 """Models of sequences over the codes of images, which a finished tokenizer makes: a second stage, as that of VQ-VAE."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from scaling import axes
 from scaling.families._discovery import find
 from scaling.families._family import Depth, Player, ladder_arguments
 from scaling.families._generate import sample_windows
 from scaling.families._pictures import random_images
 from scaling.families._sums import excess_of, mean_of
+from scaling.families._tokenized import Tokenized
 from scaling.families.fsq import FSQ
 from scaling.families.transformer import LARGEST, SMALLEST, Transformer
-from scaling.fields import ConfigError, check_fields, convert_fields, shown, static
+from scaling.fields import check_fields, convert_fields, static
 
 PRIORS = ("transformer", "recurrent", "hmm")
 ROWS, COLUMNS = 4, 8  # of pictures
 
 
 @dataclasses.dataclass(frozen=True)
-class Coded:
+class Coded(Tokenized):
     """A tokenizer of images and a `model` of its codes (van den Oord et al. 1711.00937, section 3.3; Mentzer et al.
     2309.15505, section 4).
 
@@ -58,34 +56,16 @@ class Coded:
     def __post_init__(self):
         convert_fields(self)
         check_fields(self, "family.")
-        tokenizer = self._member("tokenizer", FSQ)
-        seen = {"image_size": self.image_size, "channels": self.channels, "levels": self.levels}
-        object.__setattr__(self, "tokenizer", dataclasses.replace(tokenizer, **seen))
+        object.__setattr__(self, "tokenizer", self._seeing())
         model = self._member("model", find(self.prior))
         read = {"vocab": self.tokenizer.codes + max(1, self.classes), "length": self.tokenizer.tokens}
         object.__setattr__(self, "model", dataclasses.replace(model, **read))
-
-    def _member(self, name, cls):
-        """The field as a member of a family, also where it is a mapping, as records hold it."""
-        given = getattr(self, name)
-        if isinstance(given, Mapping):
-            return cls(**given)
-        if not isinstance(given, cls):
-            raise ConfigError(f"family.{name}={shown(given)} is no {cls.__name__}; write a member of that family, or leave "
-                              "it out")
-        return given
-
-    @property
-    def takes(self) -> dict[str, str]:
-        """What a run takes from a run of its tokenizer: `Start(base, family.takes)`."""
-        names = ["model"] if self.tokenizer.quantiser == "fsq" else ["codebook", "model"]
-        return {f"tokenizer/{name}": name for name in names}
 
     # ---- the protocol of families
 
     def init(self, key):
         own, others = jax.random.split(key)
-        return {**self.model.init(own), "tokenizer": _as_kind(axes.buffer, self.tokenizer.init(others))}
+        return {**self.model.init(own), "tokenizer": self.fresh_tokenizer(others)}
 
     def players(self):
         return (Player("model", self.loss),)
@@ -139,10 +119,6 @@ class Coded:
         first = batch["label"].astype(jnp.int32) if self.classes else jnp.zeros(len(codes), jnp.int32)
         return jnp.concatenate([self.tokenizer.codes + first[:, None], codes], 1)
 
-    def tokens_of(self, params):
-        """The parameters of the tokenizer, as its own family knows them."""
-        return _as_kind(axes.param, params["tokenizer"])
-
     @classmethod
     def ladder(cls, size, **overrides):
         """The model whose `model` is the member of its ladder of about `size` parameters, beside the tokenizer."""
@@ -156,9 +132,3 @@ class Coded:
     @classmethod
     def sizes(cls):
         return tuple(5e3 * 10 ** (i / 2) for i in range(9))
-
-
-def _as_kind(make, tree):
-    """The tree with every variable made anew by `axes.param` or `axes.buffer`."""
-    return jax.tree.map(lambda x: make(x.get_raw_value(), x.get_metadata()["axes"]), tree,
-                        is_leaf=lambda x: isinstance(x, nnx.Variable))

@@ -140,6 +140,10 @@ WORDS = (
          "carry, and the bits that are then still needed for the pixels.", "distortion"),
     Word("codes", "The whole numbers that a tokenizer makes of an image. Their perplexity is the number of equally "
          "frequent codes that would have the same entropy.", "perplexity of the codes|codes used"),
+    Word("information", "The bits that an image costs a model less, given its caption, than by itself, and the other way "
+         "round.", "what an? (?:caption|image) tells about its (?:image|caption)"),
+    Word("agreement", "The share of samples that a classifier, trained on real images, labels as the real image whose "
+         "caption they were drawn from.", "agreement|agree with their captions"),
     Word("latents", "The random numbers that a model turns into an image.", "latents?"),
     Word("Fréchet distance", "The distance between real and generated images as Gaussians in a feature space, "
          "extrapolated to infinitely many samples.", r"Fréchet distance(?: \(FD∞?\))?"),

@@ -89,6 +89,7 @@ METRICS: dict[str, Metric] = {
     "recall": Metric("recall", "recall", rises=True),
     "density": Metric("density", "density", rises=True),
     "coverage": Metric("coverage", "coverage", rises=True),
+    "agreement": Metric("share of samples that agree with their captions", "agreement", rises=True),
     "memorised": Metric("memorised share", "memorised share"),
     "nearest": Metric("distance to the nearest training image", "distance to training images", rises=True),
     # of windows of text; `<metric>_real` is that of held-out text
@@ -107,6 +108,17 @@ METRICS: dict[str, Metric] = {
     "pseudo_bits_per_byte": _bits("pseudo-likelihood", "bits per byte"),
     "pseudo_loss": Metric("pseudo-likelihood (nats per token)"),
     "loss": Metric("loss"),
+    # of a model of captions and images: of one modality alone, and given the other
+    "loss_text": Metric("captions (nats per token)"),
+    "loss_text_given_image": Metric("captions given images (nats per token)"),
+    "loss_image": Metric("images (nats per token)"),
+    "loss_image_given_text": Metric("images given captions (nats per token)"),
+    "bits_per_byte_given_image": _bits("captions given images", "bits per byte"),
+    "bits_per_dim_given_text": _bits("images given captions", "bits per dimension"),
+    "image_information": Metric("what a caption tells about its image (bits)", "information", "bits", rises=True),
+    "text_information": Metric("what an image tells about its caption (bits)", "information", "bits", rises=True),
+    "named": Metric("share of images that are named right", "share of right names", rises=True),
+    "captioned": Metric("share of captions that are right to the end", "share of right captions", rises=True),
     "accuracy": Metric("accuracy", "accuracy", rises=True),
     "error": Metric("classification error", "error"),
     # by the worst of several attacks on each image, and what tells whether they can be believed

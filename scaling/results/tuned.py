@@ -71,6 +71,7 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
         table[name] = column.where(column.notna(), default)
     table["diverged"] = table["diverged"].astype(bool) | np.isinf(table[metric])
     table.loc[table["diverged"], metric] = np.nan
+    table = table.copy()  # in one piece again: many columns were replaced, and pandas warns of more
     table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
 
@@ -89,6 +90,8 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     seed. New columns are `seeds` (the number that have the metric), `seeds_diverged`, and `fingerprints` (a list in the
     order of seeds). All other columns, `fingerprint` too, are from the seed nearest the mean of `metric`.
     """
+    import pandas as pd
+
     sweep = runs[runs["role"] == "sweep"]
     group = _groups(sweep)
     alive = sweep[sweep[metric].notna()]
@@ -98,11 +101,11 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     table.index = seeds.size().index
     results = list(dict.fromkeys((*metrics.metric_columns(alive), metric)))
     means, errors = seeds[results].mean(), seeds[results].sem().add_suffix("_seeds_se")
-    columns = {str(name): values for each in (means, errors) for name, values in each.items()}
-    return table.assign(
-        **columns, seeds=seeds.size(),
-        fingerprints=seeds["fingerprint"].agg(list),
-        seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index)).reset_index(drop=True)
+    found = pd.concat([means, errors], axis=1).assign(
+        seeds=seeds.size(), fingerprints=seeds["fingerprint"].agg(list),
+        seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index))
+    order = list(dict.fromkeys([*table, *found]))  # joined at once: pandas warns of a hundred columns one by one
+    return pd.concat([table.drop(columns=list(found), errors="ignore"), found], axis=1)[order].reset_index(drop=True)
 
 
 def _groups(runs: pd.DataFrame, without: Sequence[str] = ()) -> pd.Series:

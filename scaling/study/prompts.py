@@ -17,9 +17,9 @@ class PromptError(ValueError):
 
 def what_generates(family) -> str | None:
     """"text" or "images": what a family can generate, or None."""
-    if hasattr(family, "begin"):
-        return "text"
-    return "images" if hasattr(family, "sample") and "images" in family.reads else None
+    if hasattr(family, "sample") and "images" in family.reads:
+        return "images"
+    return "text" if hasattr(family, "begin") else None
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:

@@ -228,3 +228,23 @@ def test_the_classifiers_distance_orders_images_by_harm(tmp_path):
     copies = judge.memoriser(64)
     assert copies["recall"] < 0.05 and copies["coverage"] < 0.2 and copies["memorised"] == 1
     assert copies["fd_infinity"] > judge.memoriser(1024)["fd_infinity"] > found["clean"]["fd_infinity"]
+
+
+def test_agreement_is_the_share_of_images_that_a_classifier_labels_as_the_ones_their_captions_are_of(monkeypatch):
+    """The classifier here says on which side of the image its brightest pixel is."""
+    class Captioned(Blobs):
+        caption = 8
+
+    def brightest(judged, *rest):
+        found = features.find_features("random", judged)
+        return dataclasses.replace(found, labels=lambda x: (x.reshape(len(x), -1).argmax(1) % 8 > 3).astype(np.int32))
+
+    monkeypatch.setitem(features.MAKERS, "classifier", brightest)
+    judge = evaluate.Judge(Captioned(), samples=64, progress=False)
+    real = Captioned().evaluation("iid", 64)["image"]
+    assert judge(real)["agreement"] == 1
+    mirrored = judge(np.concatenate([real[:48], real[48:, :, ::-1]]))
+    assert mirrored["agreement"] == 0.75 and mirrored["agreement_se"] == pytest.approx(0.055, abs=1e-3)
+    assert judge(real[::-1])["agreement"] < 0.8
+    assert "agreement" not in judge(real[:32])
+    assert "agreement" not in evaluate.Judge(Blobs(), samples=64, progress=False)(real)

@@ -193,7 +193,7 @@ def test_a_prompt_for_images_and_a_missing_workdir_are_one_sentence(command, ima
 def test_a_family_that_cannot_generate_is_refused_with_those_that_can(command, text, monkeypatch):
     monkeypatch.delattr(Transformer, "begin")
     status, _, said = command(text, "--prompt=a")
-    able = "coded, diffusion, gan, hmm, ngram, recurrent, seq2seq, textgan, vae"
+    able = "coded, diffusion, gan, hmm, multimodal, ngram, recurrent, seq2seq, textgan, vae"
     assert status == 1 and f"which cannot generate; families that can: {able}" in said
 
 

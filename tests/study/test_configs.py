@@ -55,7 +55,8 @@ def test_a_file_that_is_not_there_is_named_with_the_nearest():
 
 
 @pytest.mark.parametrize("path", ["configs/vae_scaling.py", "configs/gan_scaling.py", "configs/diffusion_scaling.py",
-                                  "configs/fsq_scaling.py", "configs/classifier.py"])
+                                  "configs/fsq_scaling.py", "configs/coded_scaling.py", "configs/multimodal.py",
+                                  "configs/classifier.py"])
 def test_a_variant_that_a_config_does_not_know_is_refused_with_the_nearest(path):
     assert configs.read_config(f"{ROOT}/{path}:quick").to_dict() != configs.read_config(f"{ROOT}/{path}").to_dict()
     assert configs.read_config(f"{ROOT}/{path}:full").to_dict() == configs.read_config(f"{ROOT}/{path}").to_dict()

@@ -236,7 +236,7 @@ def test_requests_that_cannot_be_met_are_one_sentence(writer, painter):
         (lambda: list(writer.stream("a", top_p=2.0)), "top_p"),
         (lambda: learned.generate(["a"], tokens=40), "learned positions end at 32"),
         (lambda: writer.sample(2),
-         "family transformer, which cannot draw images; families that can: coded, diffusion, gan, vae"),
+         "family transformer, which cannot draw images; families that can: coded, diffusion, gan, multimodal, vae"),
         (lambda: painter.generate(["a"]),
          "family vae, which cannot continue text; families that can: hmm, ngram, recurrent, seq2seq, textgan, transformer"),
         (lambda: painter.sample(0), "at least 1"),
@@ -248,8 +248,8 @@ def test_requests_that_cannot_be_met_are_one_sentence(writer, painter):
 
 def test_a_family_that_generates_nothing_is_refused_with_those_that_do(writer, monkeypatch):
     monkeypatch.delattr(Transformer, "begin")
-    says = ("family transformer, which cannot generate; families that can: coded, diffusion, gan, hmm, ngram, recurrent, "
-            "seq2seq, textgan, vae")
+    says = ("family transformer, which cannot generate; families that can: coded, diffusion, gan, hmm, multimodal, "
+            "ngram, recurrent, seq2seq, textgan, vae")
     with pytest.raises(RestoreError, match=says):
         _ = writer.generates
 

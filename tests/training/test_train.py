@@ -218,13 +218,15 @@ def test_the_step_of_divergence_is_recorded_and_nothing_after_it_is_kept():
 @pytest.mark.parametrize("e", only("transformer", "gan"), indirect=True)
 def test_every_player_updates_its_own_subtree(e):
     state = program_of(e, devices=1).init([e])
-    names = [p.name for p in e.family.players()]
-    assert set(names) == set(state.params) == set(state.opt)
+    names, still = [p.name for p in e.family.players()], {"tokenizer"} & state.params.keys()  # which learned before
+    assert set(names) == set(state.params) - still == set(state.opt)
     before = jax.tree.map(np.asarray, state.params)
     _, after = train_pack([e], calls=(1,), state=state, devices=1)
     for name in names:
         pairs = zip(jax.tree.leaves(before[name]), jax.tree.leaves(after.params[name]))
         assert any((x != y).any() for x, y in pairs)
+    for name in still:
+        close(before[name], after.params[name], 0)
 
 
 @pytest.mark.parametrize("e", only("transformer", "gan"), indirect=True)
@@ -276,7 +278,8 @@ def test_evaluation_is_the_mean_over_batches(e):
     apart = [means(alone(state, 8 * i, p)) for i, p in enumerate(parts)]
     for name in apart[0]:
         if not name.endswith("_se"):
-            np.testing.assert_allclose(together[name][0], np.mean([a[name] for a in apart]), rtol=1e-5)
+            least = 1e-5 if name.endswith("_information") else 0  # bits; a small difference of two losses of many bits
+            np.testing.assert_allclose(together[name][0], np.mean([a[name] for a in apart]), rtol=1e-5, atol=least)
 
 
 def test_a_trunk_equals_the_run_until_its_cooldown():

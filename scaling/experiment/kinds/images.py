@@ -7,7 +7,7 @@ from scaling import data, evaluate
 from scaling.data.known.names import image_teacher
 from scaling.data.transforms import CROPS, RESIZES
 from scaling.evaluate.features import FEATURES
-from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC
+from scaling.evaluate.judge import MEASURED, MEASURED_BY_CRITIC, MEASURED_OF_CONDITIONS
 from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise
 from scaling.fields import ConfigError, how, knob, static
 
@@ -106,7 +106,10 @@ class Images(DataKind):
         evaluate.check_judge(source, **self.judge_fields())
 
     def judged(self):
-        return MEASURED + (MEASURED_BY_CRITIC if self.critic_steps else ()) if self.samples else ()
+        if not self.samples:
+            return ()
+        told = MEASURED_OF_CONDITIONS if self.caption and self.features in ("classifier", "labels") else ()
+        return MEASURED + told + (MEASURED_BY_CRITIC if self.critic_steps else ())
 
     def judge(self, source) -> Any:
         return evaluate.Judge(source, **self.judge_fields()) if self.judge_fields() else None

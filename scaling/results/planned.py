@@ -46,12 +46,15 @@ def target_names(target) -> list[str]:
 
 
 def load_planned(workdir) -> tuple[pd.DataFrame, int]:
-    """(the records of the study of `workdir` as `records.load_records` gives them, the number of other records there)."""
+    """(the records of the study of `workdir` as `records.load_records` gives them, the number of records of other studies).
+
+    Runs that those of the study begin with have records there too, and belong to neither.
+    """
     table, planned = records.load_records(workdir), planned_runs(workdir)
     if planned is None:
         return table, 0
     belongs = table["fingerprint"].isin(planned)
-    return with_asked_roles(table[belongs], planned).reset_index(drop=True), int((~belongs).sum())
+    return with_asked_roles(table[belongs], planned).reset_index(drop=True), int((~belongs & (table["role"] != "start")).sum())
 
 
 def with_asked_roles(table: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:

@@ -238,9 +238,10 @@ def test_tables_and_pages_read_the_runs_of_the_plan_only(defined, workdir):
     plain = {"role": "sweep", "bits_per_byte": 2.0, "params_non_embedding": 6000, "tokens_seen": 2560, "flops": 1e6}
     for name in (*about["runs"][:3], "7a79e7", "0ther", "0ther2"):
         Records(workdir).write(plain | {"fingerprint": name})
+    Records(workdir).write(plain | {"fingerprint": "be91n", "role": "start"})  # what a run of this study stands on
     table, others = load_planned(workdir)
     assert set(table["fingerprint"]) == {*about["runs"][:3], "7a79e7"} and others == 2
     read = read_study(workdir)
     assert set(read.runs["fingerprint"]) == set(table["fingerprint"]) and read.others == 2
     (workdir / "study.json").unlink()
-    assert len(load_planned(workdir)[0]) == 6 and read_study(workdir).others == 0
+    assert len(load_planned(workdir)[0]) == 7 and read_study(workdir).others == 0

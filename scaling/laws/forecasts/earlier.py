@@ -68,11 +68,12 @@ def same_run(one: Mapping, other: Mapping, fit) -> bool:
 
 
 def larger_runs(fit, target: Mapping, metric: str, finished: pd.DataFrame | None, ratio: float | None) -> dict | None:
-    """Finished runs of more compute than every fitted run, on the same data, without the target. None if there are none.
+    """Finished runs of more compute than every fitted run, on the same data and of the same families, without the target;
+    None if there are none. A tokenizer that the runs stand on, for example, is of another family.
 
     ratio: the target's compute over that of the largest fitted run. In the result, runs is their number, as_target of how
     many the compute is at least the target's, and compute_ratio the most compute over that of the largest fitted run. Data
-    are compared by data_fingerprint where both tables have it.
+    are compared by data_fingerprint and families by their name, where both tables have them.
     """
     if finished is None or not len(finished):
         return None
@@ -86,8 +87,9 @@ def larger_runs(fit, target: Mapping, metric: str, finished: pd.DataFrame | None
         return None
     more = compute > MORE * most
     more[rows_of(finished, target, fit.runs.columns, fit.form.inputs)] = False
-    if "data_fingerprint" in finished and "data_fingerprint" in fit.runs.frame:
-        more &= finished["data_fingerprint"].isin(fit.runs.frame["data_fingerprint"]).to_numpy()
+    for name in ("data_fingerprint", "family"):
+        if name in finished and name in fit.runs.frame:
+            more &= finished[name].isin(fit.runs.frame[name]).to_numpy()
     if not more.any():
         return None
     ratios = compute[more] / most

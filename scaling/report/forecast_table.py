@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from scaling import laws
 from scaling.figures import plot, words
+from scaling.laws.scores.choose import MEANS
 from scaling.results import metrics, planned, records
 from scaling.store import files
 
@@ -22,8 +23,8 @@ from scaling.store import files
 def gather(workdir, name: str) -> dict | None:
     """The entry of the forecast of a workdir under a name such as "transformer/pycode/30"; None without a forecast.
 
-    Without a score, "observed" is None. A forecast without a verdict, because it was late or changed, says why under
-    "withheld".
+    Without a score, "observed" is None. "law" is the law that made the forecast, or the rule by which several did. A
+    forecast without a verdict, because it was late or changed, says why under "withheld".
     """
     workdir = epath.Path(workdir).expanduser()
     path = workdir / "forecast.json"
@@ -35,12 +36,14 @@ def gather(workdir, name: str) -> dict | None:
     problems = laws.forecast.verify(path).problems
     late = (content.get("registered_late") or {}).get("reason")
     experiment = target.get("experiment") or {}
+    rule = (content.get("chosen") or {}).get("rule")
+    law = rule if rule in MEANS else content["form"]
     family, data = ((experiment.get(part) or {}).get("name") for part in ("family", "data"))
     return {
         "name": name, "family": family, "data": data,
         "metric": content["metric"], "ratio": content["compute_ratio"],
         "seeds": len(planned.target_names(target)),
-        "law": content["form"], "predicted": content["predicted"], "interval": content["interval"],
+        "law": law, "predicted": content["predicted"], "interval": content["interval"],
         "level": content["level"], "parts": content.get("parts"), "naive": content.get("naive") or {},
         "observed": check.get("observed"), "relative_error": check.get("relative_error"), "inside": check.get("inside"),
         "errors": check.get("errors"), "naive_errors": check.get("naive_errors"),

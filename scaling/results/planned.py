@@ -54,7 +54,8 @@ def load_planned(workdir) -> tuple[pd.DataFrame, int]:
     if planned is None:
         return table, 0
     belongs = table["fingerprint"].isin(planned)
-    return with_asked_roles(table[belongs], planned).reset_index(drop=True), int((~belongs & (table["role"] != "start")).sum())
+    others = ~belongs & (table["role"] != "start")
+    return with_asked_roles(table[belongs], planned).reset_index(drop=True), int(others.sum())
 
 
 def with_asked_roles(table: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pytest
 
 from scaling import laws
 from scaling.laws.forecasts.calibrated import Stacked, describe_parts
+from scaling.report import forecast_table
 from tools import judge_rules
 
 AT = {"N": 3e5, "D": 7e6}
@@ -117,6 +118,7 @@ def test_a_forecast_of_several_laws_is_written_and_checked(rule, picked, tmp_pat
     assert content["predicted"] == pytest.approx(boot.fit.predict(**AT)) and content["form"] == "chinchilla"
     assert content["ray"]["values"][48] == pytest.approx(content["predicted"])  # at once the compute of the target
     assert laws.forecast.check(tmp_path / "forecast.json", content["predicted"], picked.fit.runs)["inside"]
+    assert forecast_table.gather(tmp_path, "one")["law"] == rule
 
 
 def test_the_bootstrap_of_another_fit_is_refused(picked):

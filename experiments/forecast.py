@@ -54,6 +54,7 @@ from scaling import laws
 from scaling.laws.forecasts.evidence import gather_records
 from scaling.laws.forecasts.prediction import describe_forecast
 from scaling.laws.forecasts.verify import marks
+from scaling.store import files
 
 _TARGET = flags.DEFINE_string("target", None, "The run to forecast, by inputs or columns: N=7e9,D=1.4e11.")
 _OUTPUT = flags.DEFINE_string("output", None, "A new file for the forecast; without it, the prediction is only printed.")
@@ -117,7 +118,7 @@ def forecast() -> dict:
           "Commit it, or publish the hash, before the run starts. Afterwards: "
           f"python -m experiments.forecast --check={_OUTPUT.value} --observed=...")
     _draw(_OUTPUT.value, content, None, fit.runs)
-    return content | {"written": _OUTPUT.value}
+    return files.read_json(_OUTPUT.value) | {"written": _OUTPUT.value}
 
 
 def check() -> dict:
@@ -133,7 +134,7 @@ def check() -> dict:
     content = laws.forecast.read(_CHECK.value)
     _, table, _ = gather_records(_points.source() or content["source"]["path"], content["measured"])
     _draw(_CHECK.value, content, result, laws.Runs(table, content["columns"], np.arange(len(table))))
-    return result
+    return files.read_json(laws.forecast.score_path(_CHECK.value))
 
 
 def _draw(path: str, content: dict, result: dict | None, runs: laws.Runs) -> None:

@@ -40,7 +40,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; i
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of records, fit, forecast and report; may be gs://...")
 _FORK = flags.DEFINE_string("fork", None, "An earlier workdir: finished runs that both studies plan are copied from it.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, the data found and what is done, create nothing, and stop.")
-_JSON = flags.DEFINE_bool("json", False, "Print what was planned and found as one line of JSON, and text to standard error.")
+_JSON = flags.DEFINE_bool("json", False, "Print what was planned and found as one line of JSON, text to standard error.")
 _PACK = flags.DEFINE_integer(
     "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.", 0)
 _MEASURE = flags.DEFINE_enum(

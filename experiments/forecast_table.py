@@ -77,8 +77,8 @@ def train(path: str, chosen: list[str], workdir: pathlib.Path, hours: float | No
                 print(f"{name}: left for the next command, since {hours:g} hours are over")
                 continue
             print(f"{name}: {workdir / name}", flush=True)
-            said = sys.stderr if _JSON.value else None
-            process = subprocess.Popen(command(path, name, workdir, before.get(group)), stdout=said)
+            process = subprocess.Popen(command(path, name, workdir, before.get(group)),
+                                       stdout=sys.stdout)  # which --json turns into standard error
             signal.signal(signal.SIGTERM, lambda *_, process=process: process.terminate())
             if status := process.wait():
                 return status

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from scaling import laws
+from scaling import families, laws
 from scaling.experiment import Experiment
 from scaling.fields import ConfigError
 from scaling.laws.design.targets import Target
@@ -67,9 +67,12 @@ def propose_next(space: Workspace, budget: float, goal: Goal, rates: int = 1, se
         if rows.empty:
             continue
         amounts = rows["D"].to_numpy()
-        centre = recipe.learning_rate(space.runs.frame, n, np.exp(np.log(amounts).mean()), space.data)
-        chosen = rates_of[f"{n:.0f}"] = _around(centre, spacing, rates)
-        lines.append(f"  N = {n:,.0f}: learning rate {', '.join(f'{rate:g}' for rate in chosen)}")
+        if families.is_solved(rungs[n].family):
+            chosen = [space.base.optim.learning_rate]  # which nothing reads
+        else:
+            centre = recipe.learning_rate(space.runs.frame, n, np.exp(np.log(amounts).mean()), space.data)
+            chosen = rates_of[f"{n:.0f}"] = _around(centre, spacing, rates)
+            lines.append(f"  N = {n:,.0f}: learning rate {', '.join(f'{rate:g}' for rate in chosen)}")
         new += [space.run(rungs[n].family, d, rate, seed=space.base.seed + int(seed))
                 for rate in chosen for d, seed in zip(amounts, rows["seed"])]
     text = "\n".join([str(found), *lines, *notes, _bill(new)])

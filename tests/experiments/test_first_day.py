@@ -1,4 +1,5 @@
-"""Every command as a user types it: a small quickstart is trained, and its workdir is used as the README shows."""
+"""Every command as a user types it: a study of n-grams, which take no compilation, is trained, and its workdir is used as
+the README shows; a small Transformer is taken over from a checkpoint."""
 
 import json
 import os
@@ -13,6 +14,7 @@ from absl import flags
 from absl.testing import flagsaver
 from boxed_flags import RUN
 from driven_commands import driven
+from foreign_checkpoint import LAYOUTS, write_foreign
 
 import scaling
 from experiments import __main__ as script
@@ -22,10 +24,23 @@ with RUN:
     from experiments import compile_for
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = {"data.name": "text:corpus/*.txt", "widths": "(16,24)", "tokens": "(1024,1536,2048)",
-         "seeds": "((1,1),(1,1),(1,1))", "target_width": 24, "target_tokens": 4096, "data.length": 32,
-         "data.evaluation_tokens": 1024, "optim.warmup": 2, "optim.name": "adamw", "law": "tied_chinchilla",
-         "prompts": "()"}  # whose programs take as long to compile as those that train
+WORKDIR, IMPORTED = "--workdir=runs/quickstart", "--workdir=runs/imported"
+STUDY = '''"""Six n-gram models and a larger one."""
+from scaling import experiment
+from scaling.experiment import grid
+
+def get_config():
+    config = experiment.config("ngram")
+    config.title, config.metric, config.law = "N-grams", "bits_per_byte", "tied_chinchilla"
+    config.data.update({"name": "text:corpus/*.txt", "length": 32, "batch": 8, "evaluation_tokens": 1024})
+    return config
+
+def sweep(config):
+    return grid(experiment.from_config(config), {"family.counts": [300, 600], "data.tokens": [1024, 1536, 2048]})
+
+def target(config, learning_rate):
+    return experiment.from_config(config).replace({"family.counts": 600, "data.tokens": 4096})
+'''
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +84,10 @@ def written(path):
 
 
 @pytest.fixture(scope="module")
-def study(commands):
+def study(commands, folder):
     """What `scaling run --json` answers; its workdir is runs/quickstart."""
-    own = [f"--config.{name}={value}" for name, value in SMALL.items()]
-    config = f"--config={ROOT / 'configs/quickstart.py'}"
-    return commands.json("run", config, "--workdir=runs/quickstart", *own)
-
-
-WORKDIR = "--workdir=runs/quickstart"
+    (folder / "ngrams.py").write_text(STUDY)
+    return commands.json("run", "--config=ngrams.py", "--config.data.length=24", WORKDIR)
 
 
 def test_a_study_is_trained_fitted_and_forecast(commands, study, folder):
@@ -94,30 +105,30 @@ def test_a_study_is_trained_fitted_and_forecast(commands, study, folder):
     assert "N = 100000" in commands.said
     proposed = commands.json("plan", WORKDIR, "--budget=1e9", "--runs=2", "--output=next.py")
     assert "def sweep" in (folder / proposed["written"]).read_text() and len(proposed["runs"]) == 2
-    assert "FLOPs" in commands.said and proposed["learning_rates"]
+    assert "FLOPs" in commands.said and proposed["cost"] < 1e9
     assert commands.json("watch", WORKDIR)["states"]["finished"] == 7
 
 
-def test_a_model_is_sampled_scored_shipped_and_taken_back(commands, study, folder, monkeypatch):
+def test_a_model_is_taken_over_sampled_and_served(commands, folder, monkeypatch):
     monkeypatch.setenv("SCALING_DATA_DIR", str(folder / "data"))
-    best = scaling.restore(folder / "runs/quickstart").fingerprint
-    assert commands.json("generate", WORKDIR, "--prompt=def ", "--tokens=4")["run"] == best
-    found = commands.json("evaluate", WORKDIR, "--units=64")
-    assert found["run"] == best and found["metrics"]["bits_per_byte"] > 0
-    assert commands.json("export", WORKDIR, "--output=hf")["model_type"] == "qwen3"
-    there = commands.json("import_checkpoint", "--from=hf", "--workdir=runs/imported")
+    write_foreign(folder / "theirs", (folder / "corpus/1.txt").read_text(), **LAYOUTS["llama"])
+    there = commands.json("import_checkpoint", "--from=theirs", IMPORTED)
     assert scaling.restore(folder / "runs/imported").fingerprint == there["run"]
-    page = commands.json("report", "--workdir=runs/imported")["report"]
+    page = commands.json("report", IMPORTED)["report"]
     assert there["run"] in (folder / page).read_text() and commands.said == f"report: {page}\n"
+    assert commands.json("generate", IMPORTED, "--prompt=def ", "--tokens=4")["run"] == there["run"]
+    assert commands.json("export", IMPORTED, "--output=hf")["model_type"] == "llama"
     ask = {"prompt": "def ", "max_tokens": 2, "logprobs": 1}
-    served = commands.call.serving("serve", WORKDIR, "--port=0", "--slots=1", "--canary=", says="is served at ")
+    served = commands.call.serving("serve", IMPORTED, "--port=0", "--slots=1", "--canary=", says="is served at ")
     with served as (url, ended):
         answer = httpx.post(f"{url}/v1/completions", json=ask, timeout=60).json()
-    assert answer["model"] == best and len(answer["choices"][0]["logprobs"]["tokens"]) <= 2
+    assert answer["model"] == there["run"] and len(answer["choices"][0]["logprobs"]["tokens"]) <= 2
     assert ended[0].code == 0
 
 
-def test_a_study_is_passed_on_and_done_again(commands, study, folder):
+def test_a_study_is_scored_passed_on_and_done_again(commands, study, folder):
+    found = commands.json("evaluate", WORKDIR, "--units=64")
+    assert found["run"] in study["planned"] and found["metrics"]["bits_per_byte"] > 0
     sent = commands.json("upload", WORKDIR, "--writers=tensorboard")["tensorboard"]["sent"]
     assert len(sent) == 7 == commands.json("bundle", WORKDIR, "--output=study.zip")["runs"]
     assert "bundle.json" in zipfile.ZipFile(folder / "study.zip").namelist()

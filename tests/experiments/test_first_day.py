@@ -103,6 +103,7 @@ def test_a_study_is_trained_fitted_and_forecast(commands, study, folder):
     forecast = commands.json("forecast", *how, "--target=N=1e5,D=1e6", "--nofigure", "--output=f.json")
     assert forecast.pop("written") == "f.json" and forecast == written(folder / "f.json")
     assert "N = 100000" in commands.said
+    assert commands.json("forecast", "--check=f.json", "--observed=3", "--nofigure") == written(folder / "f_check.json")
     proposed = commands.json("plan", WORKDIR, "--budget=1e9", "--runs=2", "--output=next.py")
     assert "def sweep" in (folder / proposed["written"]).read_text() and len(proposed["runs"]) == 2
     assert "FLOPs" in commands.said and proposed["cost"] < 1e9

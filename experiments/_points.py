@@ -148,6 +148,12 @@ def listing() -> str:
     return "\n".join([*lines, "bnsl2, bnsl3, ...: bnsl with that many breaks"])
 
 
+def listed() -> dict[str, dict]:
+    """The same as values."""
+    return {name: {"formula": form.formula, "source": form.source, "inputs": form.inputs, "parameters": form.names}
+            for name, form in laws.FORMS.items()}
+
+
 def resampling() -> dict:
     """Keyword arguments of laws.bootstrap."""
     return {"draws": _BOOTSTRAP.value, "cluster": _CLUSTER.value, "seed": _SEED.value}

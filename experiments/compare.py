@@ -13,7 +13,7 @@ compares two finished studies and trains nothing. The speed-up at a rung is the 
 which the change reaches, over the compute of the change. The command prints it with its 90% interval for every rung and for
 the target (by default ten times the compute of the largest rung), the verdict (keeps, fades, reverses or cannot tell), its
 reason, and what would decide it. Runs of equal seeds are paired. compare.json and report/index.html go to --output, or to
---workdir.
+--workdir. --json prints the content of compare.json as one line of JSON, and text to standard error.
 
     python -m experiments.compare --points=losses.csv --recipes=adamw,muon
     python -m experiments.compare --speedups=2e18:1.315,1.1e19:1.228 --noise=0.01
@@ -34,6 +34,7 @@ from ml_collections import config_flags
 
 from experiments._config_flags import refuse_unknown
 from experiments._errors import ending_well, in_flags, in_one_sentence
+from experiments._json import answering
 from scaling import laws
 from scaling.store import files
 
@@ -56,6 +57,7 @@ _LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 2000, "Draws for the intervals.", lower_bound=100)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the draws.", lower_bound=0)
 _OUTPUT = flags.DEFINE_string("output", None, "The directory for compare.json and report/; by default --workdir.")
+_JSON = flags.DEFINE_bool("json", False, "Print the comparison as one line of JSON, and text to standard error.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "With --base and --change: print both plans, create nothing, and stop.")
 _PACK = flags.DEFINE_integer("pack", 0, "Runs that one program trains together; 0 is one per device.", 0)
 _MESH = flags.DEFINE_string("mesh", "", "Sizes of mesh axes, such as data=4,tensor=-1; the others are chosen.")
@@ -66,19 +68,21 @@ ONLY = {"recipes": "points", "compute": "points", "where": "points", "dry_run": 
 
 
 def main(argv):
-    with in_one_sentence(in_flags):
+    with in_one_sentence(in_flags), answering(_JSON.value) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: options start with --")
         way = _way()
         if way == "base":
             with ending_well():
-                trained = _train()
-            if not trained:
+                plans = _train()
+            if _DRY_RUN.value:
+                answer |= plans
                 return
         found = _compared(way)
         print(found, flush=True)
+        answer |= found.to_json()
         if output := _OUTPUT.value or (_WORKDIR.value if way == "base" else None):
-            _write(found, epath.Path(output).expanduser())
+            answer |= _write(found, epath.Path(output).expanduser())
 
 
 def _way() -> str:
@@ -102,8 +106,8 @@ def _way() -> str:
     return way
 
 
-def _train() -> bool:
-    """Trains both recipes in --workdir; False for --dry_run, which prints the plans."""
+def _train() -> dict:
+    """Trains both recipes in --workdir, unless --dry_run is given. Prints and returns the plans."""
     from scaling.devices.layouts import one_cpu_device_per_core
     one_cpu_device_per_core()  # before JAX starts
     from scaling.devices import exits, hosts
@@ -120,13 +124,14 @@ def _train() -> bool:
                                       _command(), _Y.value)
     for name, study in zip(two_studies.NAMES, studies):
         print(f"{name}: {study.describe()}\n", flush=True)
+    plans = {name: study.values() for name, study in zip(two_studies.NAMES, studies)}
     if _DRY_RUN.value:
-        return False
+        return plans
     exits.listen_for_signals()
     for study in studies:
         study.go()
     print()
-    return True
+    return plans
 
 
 def _compared(way: str) -> laws.Speedup:
@@ -162,14 +167,16 @@ def _command() -> str:
     return "python -m experiments.compare " + " ".join(map(shlex.quote, sys.argv[1:]))
 
 
-def _write(found: laws.Speedup, output: epath.Path) -> None:
-    """compare.json and the page."""
+def _write(found: laws.Speedup, output: epath.Path) -> dict:
+    """Writes compare.json and the page. Returns when and how the file was made, and both paths."""
     from scaling import report
 
     files.open_workdir(output)
     made = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "command": _command()}
     files.write_json(output / "compare.json", found.to_json() | {"made": made})
-    print(f"\nwritten: {output / 'compare.json'}\nreport: {report.write_speedup(found, output / 'report')}", flush=True)
+    page = report.write_speedup(found, output / "report")
+    print(f"\nwritten: {output / 'compare.json'}\nreport: {page}", flush=True)
+    return {"made": made, "written": output / "compare.json", "report": page}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Needs a CPU and `pip install -e '.[pods]'`. Any field of the config can be overr
 --config.family.remat=False. Without --size it takes the largest size of the sweep or of its target. If the program does
 not fit, the command searches for a change with which it does. --sweep reports the smallest slice of the chip that fits
 each size. --remat compiles one size with every rematerialisation (family.remat) and prints a table of memory and times.
-docs/hardware.md explains the figures. Flags and fields can come from the environment, as SCALING_TOPOLOGY and
+docs/hardware.md explains the figures. --json prints the report, or with --sweep and --remat all reports, as one line of
+JSON, and text to standard error. Flags and fields can come from the environment, as SCALING_TOPOLOGY and
 SCALING_CONFIG__FAMILY__REMAT; the command line wins.
 """
 
@@ -21,6 +22,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from experiments import run  # noqa: E402
 from experiments._errors import expected  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling import cost, families  # noqa: E402
 from scaling import experiment as experiments  # noqa: E402
 from scaling.devices import chips  # noqa: E402
@@ -35,6 +37,7 @@ from scaling.study import configs  # noqa: E402
 flags.declare_key_flag("config")
 flags.declare_key_flag("mesh")
 flags.declare_key_flag("pack")
+flags.declare_key_flag("json")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A chip and the shape of a slice: v5p:8x8x16; the chip for --sweep.")
 _SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape, joined by the data-centre network.", lower_bound=1)
 _LAYOUT = flags.DEFINE_string("layout", None, "The layout; that of the config unless given.")
@@ -109,30 +112,39 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        topology = _TOPOLOGY.value
-        if _SWEEP.value and topology in chips.CHIPS:  # a chip without a shape
-            topology = f"{topology}:{chips.ladder(chips.CHIPS[topology])[0]}"
-        chips.parse_topology(topology, _SLICES.value)
-        config = flags.FLAGS["config"].value
-        if _LAYOUT.value:
-            config.layout = _LAYOUT.value
-        module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
-        if _SWEEP.value:
-            result = check_all(sizes(module, config))
-        elif _REMAT.value:
-            result = check_policies(choose(module, config, _SIZE.value))
-        else:
-            result = nearest_that_fits(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value,
-                                       flags.FLAGS.mesh, runs(), say=say)
-            print(format_report(result))
+        with answering(flags.FLAGS["json"].value) as answer:
+            result = compiled()
+            if _OUTPUT.value:
+                with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+                    json.dump(result, file, indent=1)
+            answer |= result if isinstance(result, dict) else {"reports": result}
+            answer["written"] = _OUTPUT.value
     except (*expected(), PodError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    if _OUTPUT.value:
-        with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
     if isinstance(result, dict) and ("error" in result or not result["fits"]):
         sys.exit(1)
+
+
+def compiled() -> dict | list[dict]:
+    """Compiles what the flags name and prints the report or reports, which it returns."""
+    topology = _TOPOLOGY.value
+    if _SWEEP.value and topology in chips.CHIPS:  # a chip without a shape
+        topology = f"{topology}:{chips.ladder(chips.CHIPS[topology])[0]}"
+    chips.parse_topology(topology, _SLICES.value)
+    config = flags.FLAGS["config"].value
+    if _LAYOUT.value:
+        config.layout = _LAYOUT.value
+    module = configs.load_config(config_flags.get_config_filename(flags.FLAGS["config"]))
+    if _SWEEP.value:
+        result = check_all(sizes(module, config))
+    elif _REMAT.value:
+        result = check_policies(choose(module, config, _SIZE.value))
+    else:
+        result = nearest_that_fits(choose(module, config, _SIZE.value), _TOPOLOGY.value, _SLICES.value,
+                                   flags.FLAGS.mesh, runs(), say=say)
+        print(format_report(result))
+    return result
 
 
 if __name__ == "__main__":

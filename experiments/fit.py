@@ -22,6 +22,7 @@ and data for two budgets. Parameters can be held, tied or bounded: --fix=E=1.69 
 fits a law of your own, which my_law.py makes (docs/laws-forms.md), to an expression in columns, once for every value
 of the column family. fits/each gets a folder for each, one table of the parameters, and a figure that compares them.
 
+--json prints the content of fit.json as one line of JSON, with --each that of every fit, and text to standard error.
 --law=list prints the laws with their formulas. With --workdir the law, the objective, delta and weights are those of
 the study; flags change them. Any flag can come from the environment, such as SCALING_POINTS; the command line wins.
 Results are written at the end, each file whole or not at all. A directory that holds another fit is refused unless
@@ -32,6 +33,7 @@ is one sentence too: the fit is written without it, and the exit status is 1.
 
 import dataclasses
 import datetime
+import os
 import re
 import shlex
 import sys
@@ -43,6 +45,7 @@ from absl import flags
 from etils import epath
 
 from experiments import _fit_parts, _points
+from experiments._json import answering
 from scaling import laws
 from scaling.laws import store
 from scaling.store import files
@@ -59,6 +62,7 @@ _METHOD = flags.DEFINE_enum("method", "auto", ["auto", "case", "cluster", "noise
                                                 "wild", "wild cluster"],
                             "How to resample.")
 _EACH = flags.DEFINE_string("each", None, "Column: a fit for every one of its values.")
+_JSON = flags.DEFINE_bool("json", False, "Print the content of fit.json as one line of JSON, and text to standard error.")
 _BY = flags.DEFINE_string("by", None, "Column that colours residuals; by default that of --cluster.")
 flags.DEFINE_alias("inputs", "columns")
 flags.adopt_module_key_flags(_points)
@@ -68,18 +72,25 @@ FIGURES = ("fit", "residuals", "parameters", *_fit_parts.NAMES)
 
 
 def main():
+    with answering(_JSON.value) as answer:
+        failed = _fit_runs(answer)
+    if failed:
+        sys.exit(1)
+
+
+def _fit_runs(answer: dict) -> bool:
+    """Does what the flags ask for, and fills the answer of --json; returns whether some part failed."""
     if _points.law() == "list":
         print(_points.listing())
-        return
+        answer["laws"] = _points.listed()
+        return False
     output = _output()
     _check()
     runs = _points.runs()
     if _EACH.value is None:
-        _, _, failed = fit_one(runs, output)
-    else:
-        failed = fit_each(runs, output)
-    if failed:
-        sys.exit(1)
+        *_, failed = fit_one(runs, output, answer)
+        return failed
+    return fit_each(runs, output, answer)
 
 
 def _check() -> None:
@@ -97,8 +108,9 @@ def _options() -> dict:
     return found
 
 
-def fit_one(runs: laws.Runs, output: epath.Path | None) -> tuple[laws.Fit, laws.Bootstrap | None, bool]:
-    """Fits, prints and writes one fit: (the fit, its bootstrap or None, whether some option failed)."""
+def fit_one(runs: laws.Runs, output: epath.Path | None, answer: dict) -> tuple[laws.Fit, laws.Bootstrap | None, bool]:
+    """Fits, prints and writes one fit: (the fit, its bootstrap or None, whether some option failed). `answer` gets the
+    content of fit.json."""
     options, draws = _options(), _points.resampling()
     by = _BY.value or draws["cluster"]
     for name, purpose in ((by, "colour residuals by"), (draws["cluster"], "cluster by")):
@@ -127,13 +139,14 @@ def fit_one(runs: laws.Runs, output: epath.Path | None) -> tuple[laws.Fit, laws.
         else:
             print(f"\n{_points.in_flags(part.text)}", flush=True)
             parts.append(part)
+    answer |= _content(fitted, boot, parts)
     if output is not None:
         drawings = {"fit": lambda: laws.plots.fit(fitted, boot, _points.level()),
                     "residuals": lambda: laws.plots.residuals(fitted, by)}
         if boot is not None:
             drawings["parameters"] = lambda: laws.plots.bootstrap(boot, _points.level())
         drawings |= {part.name: part.draw for part in parts if part.draw}
-        _write(output, _content(fitted, boot, parts), drawings)
+        _write(output, answer, drawings)
     return fitted, boot, failed
 
 
@@ -142,8 +155,9 @@ def _complain(what: str, why) -> bool:
     return True
 
 
-def fit_each(runs: laws.Runs, output: epath.Path | None) -> bool:
-    """A fit for every value of --each; returns whether one of them failed. Raises LawError if all did."""
+def fit_each(runs: laws.Runs, output: epath.Path | None, answer: dict) -> bool:
+    """A fit for every value of --each; returns whether one of them failed. Raises LawError if all did. `answer` gets the
+    content of each.json and, as "fits", that of every fit.json."""
     name = _EACH.value
     if name not in runs.frame.columns:
         raise laws.LawError(f"no column {name!r} for a fit of each of its values; the columns are "
@@ -151,7 +165,7 @@ def fit_each(runs: laws.Runs, output: epath.Path | None) -> bool:
     labels, failed = runs.frame[name], False
     if count := int(labels.isna().sum()):
         print(f"{count} of {len(runs)} runs have no {name} and are left out\n")
-    fits, boots, folders = {}, {}, {}
+    fits, boots, folders, contents = {}, {}, {}, {}
     for value in sorted(labels.dropna().unique(), key=lambda each: (isinstance(each, str), each)):
         label = f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
         folder = re.sub(r"[^\w.+-]+", "_", label).strip(".") or "_"
@@ -161,7 +175,9 @@ def fit_each(runs: laws.Runs, output: epath.Path | None) -> bool:
         print(f"{name} = {label}")
         try:
             part = runs.select((labels == value).to_numpy(bool), f"{name} is not {label}")
-            fits[label], boots[label], wrong = fit_one(part, None if output is None else output / folders[label])
+            content: dict = {}
+            fits[label], boots[label], wrong = fit_one(part, None if output is None else output / folders[label], content)
+            contents[label] = content
             failed |= wrong
         except laws.LawError as error:
             failed = _complain(f"{name} = {label}", error)
@@ -170,12 +186,13 @@ def fit_each(runs: laws.Runs, output: epath.Path | None) -> bool:
         raise laws.LawError(f"no value of {name!r} has runs that can be fitted")
     rows = _rows(fits, boots)
     print(f"each {name}\n{rows.to_string(index=False, float_format='{:.4g}'.format)}")
+    together = {"column": name, "level": _points.level(), "folders": folders, "table": rows.to_dict("records")}
+    answer |= together | {"fits": contents}
     if output is not None:
-        files.write_json(output / "each.json", {"column": name, "level": _points.level(), "folders": folders,
-                                                "table": rows.to_dict("records")})
+        files.write_json(output / "each.json", together)
         if _FIGURES.value:
             laws.plots.save(output / "each.png", laws.plots.groups(fits, boots, _points.level()))
-        print(f"\nwritten: {', '.join(sorted(each.name for each in output.iterdir()))} in {output}")
+        answer["written"] = _say_written(output)
     return failed
 
 
@@ -213,7 +230,8 @@ def _content(fitted: laws.Fit, boot, parts: list[_fit_parts.Part]) -> dict:
 
 
 def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> None:
-    """Write fit.json and then the figures into `output`. Refused if that holds another fit."""
+    """Writes fit.json and then the figures into `output`, and notes in `content` when, how and what. Refused if that
+    holds another fit."""
     path = output / "fit.json"
     other = path.exists() and not _same(path, content)
     if other and not _OVERWRITE.value:
@@ -222,14 +240,22 @@ def _write(output: epath.Path, content: dict, drawings: dict[str, Callable]) -> 
     files.open_workdir(output)
     made = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": "python -m experiments.fit " + " ".join(map(shlex.quote, sys.argv[1:]))}
-    files.write_json(path, content | {"made": made})
+    content["made"] = made
+    files.write_json(path, content)
     if _FIGURES.value:
         for name, draw in drawings.items():
             laws.plots.save(output / f"{name}.png", draw())
     stale = set(FIGURES) - set(drawings if _FIGURES.value else ()) if other else ()
     for name in stale:  # these figures show the fit that was here before
         (output / f"{name}.png").unlink(missing_ok=True)
-    print(f"\nwritten: {', '.join(sorted(each.name for each in output.iterdir()))} in {output}")
+    content["written"] = _say_written(output)
+
+
+def _say_written(output: epath.Path) -> list[str]:
+    """Prints what is in `output`, and returns the paths."""
+    found = sorted(output.iterdir())
+    print(f"\nwritten: {', '.join(each.name for each in found)} in {output}")
+    return list(map(os.fspath, found))
 
 
 def _same(path: epath.Path, content: dict) -> bool:

@@ -36,7 +36,8 @@ forecasts a downstream error in two steps: the law gives the loss, and a link, f
 the column error, gives the error at that loss (downstream: epsilon - k exp(-gamma L); or sigmoid). The
 intervals hold the uncertainty of both steps. The fit of the error in one step is printed beside it.
 
-Any flag can come from the environment, such as SCALING_POINTS; the command line wins.
+--json prints the content of the file, or of forecast_check.json, as one line of JSON, and text to standard error. Any
+flag can come from the environment, such as SCALING_POINTS; the command line wins.
 
 Exit status: 0; 1 when the data or the request allow no forecast; 2 for flags. The reason is one sentence.
 """
@@ -48,10 +49,12 @@ from absl import flags
 from etils import epath
 
 from experiments import _points
+from experiments._json import answering
 from scaling import laws
 from scaling.laws.forecasts.evidence import gather_records
 from scaling.laws.forecasts.prediction import describe_forecast
 from scaling.laws.forecasts.verify import marks
+from scaling.store import files
 
 _TARGET = flags.DEFINE_string("target", None, "The run to forecast, by inputs or columns: N=7e9,D=1.4e11.")
 _OUTPUT = flags.DEFINE_string("output", None, "A new file for the forecast; without it, the prediction is only printed.")
@@ -60,21 +63,22 @@ _OBSERVED = flags.DEFINE_float("observed", None, "With --check: the observed met
 _LINK = flags.DEFINE_string("link", None, "Forecast --metric in two steps: downstream, sigmoid.")
 _METRIC = flags.DEFINE_string("metric", None, "With --link: the column of the metric, such as an error.")
 _LINK_LOSS = flags.DEFINE_string("link_loss", "mse", "With --link: the objective of the link's fit.")
+_JSON = flags.DEFINE_bool("json", False, "Print the forecast or the check as one line of JSON, and text to standard error.")
 _FIGURE = flags.DEFINE_bool("figure", True, "Draw a PNG beside the file.")
 flags.adopt_module_key_flags(_points)
 
 
 def main():
-    if _points.law() == "list":
-        print(_points.listing())
-    elif _CHECK.value is not None:
-        check()
-    else:
-        forecast()
+    with answering(_JSON.value) as answer:
+        if _points.law() == "list":
+            print(_points.listing())
+            answer["laws"] = _points.listed()
+        else:
+            answer |= forecast() if _CHECK.value is None else check()
 
 
-def forecast():
-    """Fit a law, predict the target, and with --output write the forecast."""
+def forecast() -> dict:
+    """Fits a law, predicts the target, and with --output writes the forecast. Returns its content and its path."""
     if _OBSERVED.value is not None:
         raise flags.Error("--observed goes with --check=FILE, the forecast to check")
     if (_LINK.value is None) != (_METRIC.value is None):
@@ -102,8 +106,9 @@ def forecast():
                             law_options=_points.options(), link_options={"loss": _LINK_LOSS.value})
         boot = fit.bootstrap(**_points.resampling())
     if _OUTPUT.value is None:
-        print(describe_forecast(laws.predict_run(fit, boot, target, _points.level()), fit))
-        return
+        predicted = laws.predict_run(fit, boot, target, _points.level())
+        print(describe_forecast(predicted, fit))
+        return predicted
     everything = known if known.source["kind"] == "file" else None
     content = laws.forecast.write(_OUTPUT.value, fit, boot, target, everything, _points.level())
     print(describe_forecast(content, fit))
@@ -113,10 +118,11 @@ def forecast():
           "Commit it, or publish the hash, before the run starts. Afterwards: "
           f"python -m experiments.forecast --check={_OUTPUT.value} --observed=...")
     _draw(_OUTPUT.value, content, None, fit.runs)
+    return files.read_json(_OUTPUT.value) | {"written": _OUTPUT.value}
 
 
-def check():
-    """Score a forecast and print the verdict."""
+def check() -> dict:
+    """Scores a forecast and prints the verdict. Returns the content of forecast_check.json."""
     if _TARGET.value is not None or _OUTPUT.value is not None:
         raise flags.Error("--check takes neither --target nor --output: the forecast names its target")
     result = laws.forecast.check(_CHECK.value, _OBSERVED.value, _points.source())
@@ -128,6 +134,7 @@ def check():
     content = laws.forecast.read(_CHECK.value)
     _, table, _ = gather_records(_points.source() or content["source"]["path"], content["measured"])
     _draw(_CHECK.value, content, result, laws.Runs(table, content["columns"], np.arange(len(table))))
+    return files.read_json(laws.forecast.score_path(_CHECK.value))
 
 
 def _draw(path: str, content: dict, result: dict | None, runs: laws.Runs) -> None:

@@ -10,8 +10,8 @@ trained once. It can be interrupted, and with --hours it starts no study after t
 
 --record adds what came out to a JSON file. Entries are never dropped: a forecast that missed stays beside those that were
 registered later. --page writes the tables of that file into a page, between the lines <!-- forecasts --> and
-<!-- end -->, and the figure beside it. Any flag can come from the environment, such as SCALING_WORKDIR; the command line
-wins.
+<!-- end -->, and the figure beside it. --json prints the entries as one line of JSON, and text to standard error. Any flag
+can come from the environment, such as SCALING_WORKDIR; the command line wins.
 """
 
 import fnmatch
@@ -27,6 +27,7 @@ from absl import app, flags
 
 from experiments import _environment
 from experiments._errors import expected
+from experiments._json import answering
 from scaling.fields import ConfigError
 from scaling.figures import plot, words
 from scaling.report import forecast_table
@@ -39,6 +40,7 @@ _ONLY = flags.DEFINE_string("only", "*", "Names of studies, as a pattern such as
 _HOURS = flags.DEFINE_float("hours", None, "Start no study after this time.", 0.0)
 _RECORD = flags.DEFINE_string("record", None, "A JSON file of forecasts, to which those of the workdir are added.")
 _PAGE = flags.DEFINE_string("page", None, "A page of Markdown whose tables are written again from --record.")
+_JSON = flags.DEFINE_bool("json", False, "Print the forecasts as one line of JSON, and text to standard error.")
 MARKS = "<!-- forecasts -->", "<!-- end -->"
 
 
@@ -75,7 +77,8 @@ def train(path: str, chosen: list[str], workdir: pathlib.Path, hours: float | No
                 print(f"{name}: left for the next command, since {hours:g} hours are over")
                 continue
             print(f"{name}: {workdir / name}", flush=True)
-            process = subprocess.Popen(command(path, name, workdir, before.get(group)))
+            process = subprocess.Popen(command(path, name, workdir, before.get(group)),
+                                       stdout=sys.stdout)  # which --json turns into standard error
             signal.signal(signal.SIGTERM, lambda *_, process=process: process.terminate())
             if status := process.wait():
                 return status
@@ -97,28 +100,36 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        status, entries = 0, []
-        workdir = None if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)
-        if _CONFIG.value:
-            if workdir is None:
-                raise ConfigError("--config needs --workdir, the directory of the workdirs of its studies")
-            status = train(_CONFIG.value, names(_CONFIG.value, _ONLY.value), workdir, _HOURS.value)
-        record = None if _RECORD.value is None else pathlib.Path(_RECORD.value)
-        if record is not None and record.exists():
-            entries = json.loads(record.read_text())
-        if workdir is not None and workdir.exists():
-            folders = sorted(path for path in workdir.iterdir() if fnmatch.fnmatch(path.name, _ONLY.value))
-            found = [forecast_table.gather(path, path.name) for path in folders if path.is_dir()]
-            entries = forecast_table.merge(entries, [entry for entry in found if entry is not None])
-        if record is not None:
-            files.atomic_write(record, json.dumps(entries, indent=1) + os.linesep)
-        if _PAGE.value:
-            write_page(pathlib.Path(_PAGE.value), entries)
-        print(forecast_table.forecasts_markdown(entries))
+        with answering(_JSON.value) as answer:
+            status, answer["forecasts"] = gather()
+            answer["written"] = [path for path in (_RECORD.value, _PAGE.value) if path]
         sys.exit(status)
     except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def gather() -> tuple[int, list[dict]]:
+    """Does what the flags ask for: (the exit status of the studies, the entries of the table, which is printed)."""
+    status, entries = 0, []
+    workdir = None if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)
+    if _CONFIG.value:
+        if workdir is None:
+            raise ConfigError("--config needs --workdir, the directory of the workdirs of its studies")
+        status = train(_CONFIG.value, names(_CONFIG.value, _ONLY.value), workdir, _HOURS.value)
+    record = None if _RECORD.value is None else pathlib.Path(_RECORD.value)
+    if record is not None and record.exists():
+        entries = json.loads(record.read_text())
+    if workdir is not None and workdir.exists():
+        folders = sorted(path for path in workdir.iterdir() if fnmatch.fnmatch(path.name, _ONLY.value))
+        found = [forecast_table.gather(path, path.name) for path in folders if path.is_dir()]
+        entries = forecast_table.merge(entries, [entry for entry in found if entry is not None])
+    if record is not None:
+        files.atomic_write(record, json.dumps(entries, indent=1) + os.linesep)
+    if _PAGE.value:
+        write_page(pathlib.Path(_PAGE.value), entries)
+    print(forecast_table.forecasts_markdown(entries))
+    return status, entries
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ and lengths of one size share a trunk. For an empty workdir, name the config of 
 
     python -m experiments.plan --workdir=runs/new --config=configs/quickstart.py --budget=1e13 --output=a.py
 
-Without --output the table is printed and nothing is written. A file that exists is never overwritten. Any flag
-can come from the environment, such as SCALING_BUDGET; the command line wins.
+Without --output the table is printed and nothing is written. --json prints it as one line of JSON, and text to
+standard error. A file that exists is never overwritten. Any flag can come from the environment, such as
+SCALING_BUDGET; the command line wins.
 """
 
 import pathlib
@@ -30,6 +31,7 @@ from ml_collections import config_dict, config_flags
 
 from experiments import run
 from experiments._errors import expected
+from experiments._json import answering
 from scaling.fields import ConfigError
 from scaling.store import files
 from scaling.study import configs, next_config, next_runs
@@ -37,6 +39,7 @@ from scaling.study.workspace import Workspace
 
 flags.declare_key_flag("config")
 flags.declare_key_flag("workdir")
+flags.declare_key_flag("json")
 _BUDGET = flags.DEFINE_float(
     "budget", None, "FLOPs to spend on new runs; with an empty workdir, on the grid and the target.", 0.0)
 _OUTPUT = flags.DEFINE_string("output", None, "Config file to write, such as configs/next.py.")
@@ -61,28 +64,35 @@ def main(argv):
         print(f"error: {wrong}", file=sys.stderr)
         sys.exit(2)
     try:
-        output = _OUTPUT.value and pathlib.Path(_OUTPUT.value)
-        if output and output.exists():
-            raise files.WorkdirError(f"{output} exists, and a config is never overwritten, since runs may have come "
-                                     "from it; name another --output")
-        workdir = flags.FLAGS["workdir"].value
-        space = Workspace(workdir, *_config(), law=_LAW.value)
-        if output and space.unfinished:
-            raise ConfigError(f"{workdir} has {len(space.unfinished)} planned runs that are not finished, and a config of "
-                              "the others would not be of its study; finish the study first, or leave out --output")
-        goal = next_runs.Goal(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
-        if space.runs is None:
-            proposal = next_runs.propose_first(space, _BUDGET.value, goal, _RATES.value)
-        else:
-            proposal = next_runs.propose_next(space, _BUDGET.value, goal, _RATES.value or 1, _SEEDS.value, _RUNS.value)
-        print(proposal.text)
-        if output:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            files.atomic_write(output, next_config.config_source(space, proposal, output), exclusive=True)
-            print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
+        with answering(flags.FLAGS["json"].value) as answer:
+            answer |= propose()
     except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def propose() -> dict:
+    """Proposes runs, prints them, and with --output writes them. Returns the proposal as values."""
+    output = _OUTPUT.value and pathlib.Path(_OUTPUT.value)
+    if output and output.exists():
+        raise files.WorkdirError(f"{output} exists, and a config is never overwritten, since runs may have come "
+                                 "from it; name another --output")
+    workdir = flags.FLAGS["workdir"].value
+    space = Workspace(workdir, *_config(), law=_LAW.value)
+    if output and space.unfinished:
+        raise ConfigError(f"{workdir} has {len(space.unfinished)} planned runs that are not finished, and a config of "
+                          "the others would not be of its study; finish the study first, or leave out --output")
+    goal = next_runs.Goal(_PARAMS.value, _DATA.value, _COMPUTE.value, _QUANTITY.value)
+    if space.runs is None:
+        proposal = next_runs.propose_first(space, _BUDGET.value, goal, _RATES.value)
+    else:
+        proposal = next_runs.propose_next(space, _BUDGET.value, goal, _RATES.value or 1, _SEEDS.value, _RUNS.value)
+    print(proposal.text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        files.atomic_write(output, next_config.config_source(space, proposal, output), exclusive=True)
+        print(f"written: {output}; next: python -m experiments.run --config={output} --workdir={workdir}")
+    return proposal.found | {"written": output or None}
 
 
 def _config():

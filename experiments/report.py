@@ -5,7 +5,8 @@
 
 The first command writes runs/quickstart/report/index.html, the second runs/families/index.html; each prints the path. The
 pages are made from the files in the workdirs: nothing is trained, fitted or measured. It takes seconds, also for a study
-that is still running. Any flag can come from the environment, such as SCALING_WORKDIR; the command line wins.
+that is still running. --json prints the path as one line of JSON. Any flag can come from the environment, such as
+SCALING_WORKDIR; the command line wins.
 """
 
 
@@ -13,16 +14,18 @@ from absl import app, flags
 
 from experiments import _environment
 from experiments._errors import in_one_sentence
+from experiments._json import answering
 from scaling import report
 from scaling.store import files
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The study whose report is written into its folder report/.")
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Studies to show side by side, in this order, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the page of --workdirs; it is made when missing.")
+_JSON = flags.DEFINE_bool("json", False, "Print the path of the page as one line of JSON.")
 
 
 def main(argv):
-    with in_one_sentence():
+    with in_one_sentence(), answering(_JSON.value) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: name studies by --workdir or --workdirs")
         if (_WORKDIR.value is None) == (not _WORKDIRS.value):
@@ -36,6 +39,7 @@ def main(argv):
         else:
             path = report.write_comparison(_WORKDIRS.value, files.open_workdir(_OUTPUT.value))
         print(f"report: {path}")
+        answer["report"] = path
 
 
 if __name__ == "__main__":

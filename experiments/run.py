@@ -11,6 +11,9 @@ A workdir belongs to one study, which may grow: more sizes, data, seeds or rates
 and the fields that differ are named. --workdir=NEW --fork=OLD starts another study in NEW and copies the finished runs that
 both plan.
 
+--json prints the plan, the fit, the forecast, its check and the path of the report as one line of JSON, and text to
+standard error.
+
 For one job of several processes on a shared workdir, run the same command in each. Under SLURM, Open MPI or on a TPU slice
 the processes find each other; elsewhere give --coordinator=host:port --processes=n --process=i. When one process dies, the
 others end with status 75.
@@ -28,6 +31,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from experiments._config_flags import refuse_unknown  # noqa: E402
 from experiments._errors import ending_well  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling.devices import exits  # noqa: E402
 from scaling.fields import ConfigError  # noqa: E402
 
@@ -36,6 +40,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; i
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of records, fit, forecast and report; may be gs://...")
 _FORK = flags.DEFINE_string("fork", None, "An earlier workdir: finished runs that both studies plan are copied from it.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, the data found and what is done, create nothing, and stop.")
+_JSON = flags.DEFINE_bool("json", False, "Print what was planned and found as one line of JSON, text to standard error.")
 _PACK = flags.DEFINE_integer(
     "pack", 0, "Runs that one program trains together; 0 is one per device, or 1 where the layout divides models.", 0)
 _MEASURE = flags.DEFINE_enum(
@@ -60,6 +65,8 @@ _TRUNKS = flags.DEFINE_enum("keep_trunks", "auto", ["auto", "all", "none"], "Who
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0 in a job of several processes.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "The number of processes of the job.")
 _PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0 on.")
+RESULTS = ("fit", "forecast", "forecast_check")  # files of the workdir that --json shows
+
 
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
@@ -87,16 +94,17 @@ def ray_executor():
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    with ending_well(here=_EXECUTOR.value != "ray"):
-        train()
+    with ending_well(here=_EXECUTOR.value != "ray"), answering(_JSON.value) as answer:
+        answer |= train()
 
 
-def train():
-    """Trains and concludes the study that the flags name, or describes it with --dry_run."""
+def train() -> dict:
+    """Trains and concludes the study that the flags name, or describes it with --dry_run. Returns what --json prints."""
     import jax
 
     from scaling.devices import hosts
     from scaling.devices.compilation import keep_compiled
+    from scaling.store import files
     from scaling.study import configs
     from scaling.study.study import Study
     from scaling.sweeps import runner
@@ -120,15 +128,19 @@ def train():
     print(job.describe(), flush=True)
     if executor:
         print(executor.describe(), flush=True)
+    found = {"workdir": _WORKDIR.value, **job.values()}
     if not _DRY_RUN.value:
         exits.listen_for_signals()
         if _SHARD.value:
             job.train_shard(*_shard(_SHARD.value))
         else:
-            job.go()
+            found["report"] = job.go()
+            found |= {path.stem: files.read_json(path) if path.exists() else None
+                      for path in (job.workdir / f"{name}.json" for name in RESULTS)}
         if job.runner.profile.missed:
             print("nothing was traced, since no step was left to train after the first call of a program; --profile needs "
                   "a workdir with runs that are not finished", file=sys.stderr)
+    return found
 
 
 def start():

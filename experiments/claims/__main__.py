@@ -11,7 +11,7 @@ takes another --workdir. The third prints the table of all verdicts in the workd
 
 --parts=transformer tries a claim for some of its families only. --set=data.name=pycode/stdlib changes a field of all runs
 that have it, such as the data, so that the same claim can be tried elsewhere, and the verdict says so. --dry_run prints
-what would be trained, at what cost, and creates nothing.
+what would be trained, at what cost, and creates nothing. --json prints the claims, plans or verdicts as one line of JSON.
 
 --record=docs/claims adds the verdicts of the workdir to a folder, writes a page and a figure for each claim of that folder
 beside it, and the table into --readme. Any flag can come from the environment, such as SCALING_WORKDIR; the command line
@@ -30,6 +30,7 @@ from absl import app, flags  # noqa: E402
 
 from experiments import _environment, claims  # noqa: E402
 from experiments._errors import ending_well  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling.claims import BUDGETS, Trial, pages, parse_changes, registry  # noqa: E402
 from scaling.devices import exits  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
@@ -48,13 +49,17 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, cre
 _REPORT = flags.DEFINE_bool("report", False, "Print the table of the verdicts in --workdir, or in --record.")
 _RECORD = flags.DEFINE_string("record", None, "A folder that keeps verdicts; pages and figures are written beside it.")
 _README = flags.DEFINE_string("readme", None, "With --record: a README whose table of claims is written again.")
+_JSON = flags.DEFINE_bool("json", False, "Print claims, plans or verdicts as one line of JSON, text to standard error.")
 
 
-def list_claims() -> None:
-    for name in claims.names():
-        claim = claims.find(name)
+def list_claims() -> dict:
+    """Prints the claims, and returns them as values."""
+    found = {name: claims.find(name) for name in claims.names()}
+    for name, claim in found.items():
         print(f"{name}: {claim.statement}\n  {claim.source}")
         print("".join(f"  {budget}: {cost}\n" for budget, cost in claim.cost.items()))
+    return {"claims": {name: {"statement": claim.statement, "source": claim.source, "cost": claim.cost}
+                       for name, claim in found.items()}}
 
 
 def trial(name: str) -> Trial:
@@ -63,19 +68,25 @@ def trial(name: str) -> Trial:
                  parse_changes(_SET.value), _PARTS.value, _PACK.value, command)
 
 
-def try_claims(wanted: list[str]) -> None:
+def try_claims(wanted: list[str]) -> dict:
+    """Tries claims, or describes what it would train, and returns the verdicts, or the plans, as values."""
     if not _WORKDIR.value:
         raise ConfigError("--run needs --workdir, a directory that gets a folder for each claim")
+    plans, verdicts = {}, []
     for name in claims.names() if wanted == ["all"] else wanted:
         found = trial(name)
         if _DRY_RUN.value:
             print(found.describe(), flush=True)
+            plans[name] = {part: study.values() for part, study in found.studies.items()}
             continue
         verdict = found.run(lambda text: print(text, flush=True))
         print(f"\n{pages.verdict_table([verdict])}\n", flush=True)
+        verdicts.append(verdict)
+    return {"plans": plans} if _DRY_RUN.value else {"verdicts": verdicts}
 
 
-def report() -> None:
+def report() -> dict:
+    """Prints the table of verdicts, writes what the flags name, and returns the verdicts."""
     found = []
     if _WORKDIR.value:
         folders = sorted(path.parent for path in pathlib.Path(_WORKDIR.value).glob(f"*/{registry.VERDICT}"))
@@ -93,6 +104,7 @@ def report() -> None:
         readme = pathlib.Path(_README.value)
         files.atomic_write(readme, pages.with_table(readme.read_text(), found, _README.value))
     print(pages.verdict_table(found))
+    return {"verdicts": found}
 
 
 def main(argv):
@@ -100,15 +112,15 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     if not (_LIST.value or _RUN.value or _REPORT.value):
         raise app.UsageError("nothing to do: write --list, --run=ID --workdir=DIR, or --report")
-    with ending_well():
+    with ending_well(), answering(_JSON.value) as answer:
         if _LIST.value:
-            list_claims()
+            answer |= list_claims()
         if _RUN.value:
             keep_compiled()
             exits.listen_for_signals()
-            try_claims(_RUN.value)
+            answer |= try_claims(_RUN.value)
         if _REPORT.value:
-            report()
+            answer |= report()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from scaling import laws
+from scaling import families, laws
 from scaling.experiment import Experiment
 from scaling.fields import ConfigError
 from scaling.laws.design.targets import Target
@@ -35,9 +35,10 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """text: for the terminal and the docstring of the config. new: the experiments to add. target: the experiment
-    whose loss is forecast, at any learning rate."""
+    """text: for the terminal and the docstring of the config. found: the same as JSON values. new: the experiments to add.
+    target: the experiment whose loss is forecast, at any learning rate."""
     text: str
+    found: dict
     new: list[Experiment]
     target: Experiment | None = None
 
@@ -56,7 +57,7 @@ def propose_next(space: Workspace, budget: float, goal: Goal, rates: int = 1, se
     rungs = {rung.params: rung for rung in table.pop("rung")}
     found = laws.suggest(boot, table, budget, target=target, together=space.together, seeds=seeds, most=most)
     spacing = _typical_factor([e.optim.learning_rate for e in space.bought.values()])
-    new, lines = [], []
+    new, lines, rates_of = [], [], {}
     for n, rows in found.runs.groupby("N"):
         old = {d: space.best_run(n, d) for d in rows["D"]}
         repeated = np.array([old[d] is not None for d in rows["D"]])
@@ -66,13 +67,18 @@ def propose_next(space: Workspace, budget: float, goal: Goal, rates: int = 1, se
         if rows.empty:
             continue
         amounts = rows["D"].to_numpy()
-        centre = recipe.learning_rate(space.runs.frame, n, np.exp(np.log(amounts).mean()), space.data)
-        chosen = _around(centre, spacing, rates)
-        lines.append(f"  N = {n:,.0f}: learning rate {', '.join(f'{rate:g}' for rate in chosen)}")
+        if families.is_solved(rungs[n].family):
+            chosen = [space.base.optim.learning_rate]  # which nothing reads
+        else:
+            centre = recipe.learning_rate(space.runs.frame, n, np.exp(np.log(amounts).mean()), space.data)
+            chosen = rates_of[f"{n:.0f}"] = _around(centre, spacing, rates)
+            lines.append(f"  N = {n:,.0f}: learning rate {', '.join(f'{rate:g}' for rate in chosen)}")
         new += [space.run(rungs[n].family, d, rate, seed=space.base.seed + int(seed))
                 for rate in chosen for d, seed in zip(amounts, rows["seed"])]
     text = "\n".join([str(found), *lines, *notes, _bill(new)])
-    return Proposal(text, new, experiment)
+    said = found.to_json()
+    return Proposal(text, said | {"learning_rates": rates_of, "notes": [*said["notes"], *map(str.strip, notes)]}, new,
+                    experiment)
 
 
 def propose_first(space: Workspace, budget: float, goal: Goal, rates: int | None = None) -> Proposal:
@@ -113,7 +119,9 @@ def propose_first(space: Workspace, budget: float, goal: Goal, rates: int | None
            for n, rows in grid.runs.groupby("N") for rate in tried for d in rows["D"]]
     held = space.run(by_size[grid.held_out["N"]].family, grid.held_out["D"], tried[0])
     named = ", ".join(f"{rate:g}" for rate in tried)
-    return Proposal("\n".join([str(grid), f"  each with learning rate {named}", _bill(new)]), new, held)
+    rates_of = {f"{n:.0f}": tried for n in sorted(set(grid.runs["N"]))}
+    text = "\n".join([str(grid), f"  each with learning rate {named}", _bill(new)])
+    return Proposal(text, grid.to_json() | {"learning_rates": rates_of}, new, held)
 
 
 def _target(space: Workspace, law: laws.Fit, goal: Goal) -> tuple[Target, Experiment | None, list[str]]:

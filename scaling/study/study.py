@@ -111,6 +111,11 @@ class Study:
                           *hosts.by_lead(lambda: overview.describe_done(self.plan, self.runner, self.older)),
                           *self._bracketing().describe()])
 
+    def values(self) -> dict:
+        """The plan as values, as study.json has it."""
+        return {"plan": overview.estimate(self.plans, self.rate), "notes": self.notes,
+                "planned": listed.list_runs(self.plans)}
+
     def train_shard(self, index: int, count: int):
         """Trains every count-th pack of the sweep, from number `index` on. It does not fit, forecast or report."""
         halving.check_whole(self.definition.stop_early)

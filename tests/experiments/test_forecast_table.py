@@ -23,7 +23,7 @@ def trained(tmp_path, monkeypatch):
     path.write_text(CONFIG)
 
     class Finishes:
-        def __init__(self, command):
+        def __init__(self, command, stdout):
             words = dict(word.lstrip("-").split("=", 1) for word in command if "=" in word)
             folder = runs / words["config"].rpartition(":")[2]
             (folder / "report").mkdir(parents=True)

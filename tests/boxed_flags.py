@@ -9,10 +9,10 @@ from array_record.python import array_record_data_source  # noqa: F401  it defin
 
 
 class Box:
-    """Inside `with box:` only absl's own flags and those defined inside this box exist."""
+    """Inside `with box:` only absl's own flags exist, those of the box `of` so far, and those defined inside this box."""
 
-    def __init__(self):
-        self.inside = {name: copy.copy(value) for name, value in vars(flags.FLAGS).items()}
+    def __init__(self, of=None):
+        self.inside = {name: copy.copy(value) for name, value in (of.inside if of else vars(flags.FLAGS)).items()}
 
     def __enter__(self):
         self.swap()

@@ -6,6 +6,7 @@ import sys
 CODE = """
 import gc, signal, time
 from scaling.devices import exits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
 exits.listen_for_signals()
 def interrupt(phase, info):
     gc.callbacks.remove(interrupt)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from boxed_flags import RUN
+from boxed_flags import RUN, Box
 from driven_commands import driven
 from foreign_checkpoint import LAYOUTS, write_foreign
 
@@ -21,6 +21,9 @@ from experiments import __main__ as script
 from experiments import claims
 
 with RUN:
+    from experiments import run  # noqa: F401  whose flags compile_for takes
+COMPILE = Box(of=RUN)  # experiments.plan has an --output of its own
+with COMPILE:
     from experiments import compile_for
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -160,7 +163,7 @@ def test_the_report_on_a_compiled_step_is_json(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(compile_for, "nearest_that_fits", lambda *asked, say: report)
     monkeypatch.setattr(sys, "argv", ["compile_for", f"--config={ROOT / 'configs/pod.py'}", "--topology=v5e:2x2", "--json",
                                       f"--output={tmp_path / 'report.json'}"])
-    with RUN, flagsaver.flagsaver(), pytest.raises(SystemExit) as left:
+    with COMPILE, flagsaver.flagsaver(), pytest.raises(SystemExit) as left:
         flags.FLAGS.unparse_flags()
         compile_for.main(compile_for.run.refuse_unknown(sys.argv)[:1])
     said = capsys.readouterr()

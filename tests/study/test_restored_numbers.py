@@ -151,7 +151,7 @@ def test_a_text_that_is_rewritten_has_logits_given_its_source():
 def test_what_a_family_cannot_give_names_those_that_can(writer, painter):
     counted = dataclasses.replace(writer, experiment=dataclasses.replace(writer.experiment, family=NGram(length=32)))
     for run in (painter, counted):
-        with pytest.raises(RestoreError, match="cannot give logits; families that can: classifier, hmm, recurrent, seq2seq"):
+        with pytest.raises(RestoreError, match="cannot give logits; families that can: classifier, hmm, recurrent"):
             run.logits([1])
     with pytest.raises(RestoreError, match="leave the source out"):
         writer.logits([1], source=[2])

@@ -25,7 +25,7 @@ attacks of five times the steps fool no more, and attacks without bounds fool al
 digits.
 """
 
-from experiments._ladders import CLASSIFIER, QUICK_CLASSIFIER
+from experiments._ladders import CLASSIFIER, QUICK_CLASSIFIER, sweep_and_target
 
 CORNERS = ((12, 8_000), (32, 8_000), (12, 24_000), (24, 32_000))  # widths and images of a pilot
 
@@ -51,14 +51,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return ladder(config).sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return ladder(config).target(config)
-
-
-def ladder(config):
-    return QUICK_CLASSIFIER if config.quick else CLASSIFIER
+sweep, target = sweep_and_target(CLASSIFIER, QUICK_CLASSIFIER)

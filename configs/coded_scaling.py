@@ -22,7 +22,7 @@ letters that a person reads, and strokes and specks remain in the others. A clas
 first the few codes blur letters, and then short training of a small prior leaves more.
 """
 
-from experiments._ladders import CODED
+from experiments._ladders import CODED, sweep_and_target
 
 CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000))  # widths and images of a pilot
 
@@ -47,10 +47,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return CODED.sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return CODED.target(config)
+sweep, target = sweep_and_target(CODED)

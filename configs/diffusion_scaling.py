@@ -18,7 +18,7 @@ images, 1.2e11 FLOPs, at a rate that was too low). At so little compute a VAE ha
 12,000 images (1.9e10 FLOPs), and a VAE of that width 1.06 at 2.0e10. Samples then show strokes, and no letters yet.
 """
 
-from experiments._ladders import DIFFUSION, QUICK_DIFFUSION
+from experiments._ladders import DIFFUSION, QUICK_DIFFUSION, sweep_and_target
 
 CORNERS = ((12, 4_000), (48, 4_000), (12, 32_000), (32, 14_000))  # widths and images of a pilot
 
@@ -43,14 +43,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return ladder(config).sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return ladder(config).target(config)
-
-
-def ladder(config):
-    return QUICK_DIFFUSION if config.quick else DIFFUSION
+sweep, target = sweep_and_target(DIFFUSION, QUICK_DIFFUSION)

@@ -23,7 +23,7 @@ bound of the target is 1.19, where a VAE of width 24 had 1.06 with fewer FLOPs (
 that are all as likely have none (configs/coded_scaling.py adds one).
 """
 
-from experiments._ladders import FSQ, QUICK_FSQ
+from experiments._ladders import FSQ, QUICK_FSQ, sweep_and_target
 
 CORNERS = ((12, 4_000), (48, 4_000), (12, 32_000), (32, 14_000))  # widths and images of a pilot
 
@@ -48,14 +48,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return ladder(config).sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return ladder(config).target(config)
-
-
-def ladder(config):
-    return QUICK_FSQ if config.quick else FSQ
+sweep, target = sweep_and_target(FSQ, QUICK_FSQ)

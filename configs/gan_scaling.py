@@ -23,7 +23,7 @@ Three studies with fresh seeds (300, 310 and 320) forecast 0.099, 0.075 and 0.10
 An earlier design, with two to four rates a size and one seed a cell, missed by 41% in its quick variant.
 """
 
-from experiments._ladders import GAN, QUICK_GAN
+from experiments._ladders import GAN, QUICK_GAN, sweep_and_target
 
 CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000), (24, 6_000))  # widths and images of a pilot
 
@@ -50,14 +50,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return ladder(config).sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return ladder(config).target(config)
-
-
-def ladder(config):
-    return QUICK_GAN if config.quick else GAN
+sweep, target = sweep_and_target(GAN, QUICK_GAN)

@@ -27,7 +27,7 @@ reconstructions, on 42% of the target's samples by their captions, and on 59% at
 those.
 """
 
-from experiments._ladders import MULTIMODAL
+from experiments._ladders import MULTIMODAL, sweep_and_target
 
 CORNERS = ((12, 3_000), (32, 3_000), (12, 17_000))  # widths and images of a pilot
 
@@ -53,10 +53,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return MULTIMODAL.sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return MULTIMODAL.target(config)
+sweep, target = sweep_and_target(MULTIMODAL)

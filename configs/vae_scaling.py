@@ -22,7 +22,7 @@ An earlier design, with ladders whose depth jumps, four rates a size and an addi
 interval.
 """
 
-from experiments._ladders import QUICK_VAE, VAE
+from experiments._ladders import QUICK_VAE, VAE, sweep_and_target
 
 CORNERS = ((12, 4_000), (48, 4_000), (12, 32_000), (32, 14_000))  # widths and images of a pilot
 
@@ -47,14 +47,4 @@ def get_config(scale="full"):
     return config
 
 
-def sweep(config):
-    return ladder(config).sweep(config)
-
-
-def target(config, learning_rate):
-    del learning_rate  # the rule of the ladder gives it
-    return ladder(config).target(config)
-
-
-def ladder(config):
-    return QUICK_VAE if config.quick else VAE
+sweep, target = sweep_and_target(VAE, QUICK_VAE)

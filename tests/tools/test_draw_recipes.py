@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from boxed_flags import Box
 
-from tools import draw_recipes
+with Box():
+    from tools import draw_recipes
 
 
 def planted(slope, rates=(1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)):

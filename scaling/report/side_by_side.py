@@ -1,8 +1,8 @@
 """Studies on the same data in the same figures: against size, data, compute, and position in the context, by the metric
 that all were made for, and against compute by every other metric that several have.
 
-Sizes and amounts of data of several families are never quite equal. The line against N holds the largest amount of data
-that all studies reach, and the line against D the largest size that they all reach; the nearest level of each study is
+Sizes and amounts of data of several families are never quite equal. The line against N holds the amount of data that has the
+most sizes in all studies, and the line against D the size that has the most amounts; the nearest level of each study is
 taken, and the caption says how far apart these are.
 """
 
@@ -97,10 +97,14 @@ def showing(studies: Named, metric: str) -> Named:
 
 
 def held_at(studies: Named, column: str) -> dict[str, float]:
-    """For each study, its level of `column` that is nearest to the largest one that all studies reach."""
-    levels = {name: np.sort(study.cells.dropna(subset=[study.metric])[column].unique()) for name, study in studies.items()}
-    wanted = min(values[-1] for values in levels.values())
-    return {name: float(values[np.abs(np.log(values / wanted)).argmin()]) for name, values in levels.items()}
+    """For each study, its level of `column` that is nearest to the one at which the study with the fewest cells has the
+    most of them. Of several such levels it is the largest that all studies reach."""
+    counts = {name: study.cells.dropna(subset=[study.metric]).groupby(column).size() for name, study in studies.items()}
+    most = min(levels.index.max() for levels in counts.values())
+    wanted = sorted({level for levels in counts.values() for level in levels.index if level <= most})
+    nearest = [{name: float(levels.index[np.abs(np.log(levels.index / level)).argmin()]) for name, levels in counts.items()}
+               for level in wanted]
+    return max(reversed(nearest), key=lambda found: min(counts[name][level] for name, level in found.items()))
 
 
 def draw_beside(studies: Named, palette: Palette, along: str) -> Figure:

@@ -79,6 +79,16 @@ def test_lines_hold_the_largest_level_that_all_studies_reach(kinds):
     np.testing.assert_allclose(found[palette.size(0)][:, 0], [1e5, 4e5])
 
 
+def test_lines_hold_the_level_with_the_most_cells(kinds):
+    """In a triangle the most data have one size only, so that less data show more of N."""
+    studies = read(kinds)
+    for study in studies.values():
+        study.cells = study.cells.iloc[:3]  # the largest size has the least data alone
+    assert side_by_side.held_at(studies, "data") == pytest.approx({"lstm": 1e5, "transformer": 1.1e5, "ngram": 1e5})
+    assert side_by_side.held_at(studies, "params_non_embedding") == pytest.approx(
+        {"lstm": 1e4, "transformer": 1.1e4, "ngram": 1e4})
+
+
 def test_slopes_are_said_with_intervals(kinds):
     assert side_by_side.slope_of([1, 10, 100], [2, 2 * 10**-0.3, 2 * 10**-0.6]) == pytest.approx((-0.3, -0.3, -0.3))
     value, low, high = side_by_side.slope_of([1, 10, 100], [2, 1.2, 0.6])

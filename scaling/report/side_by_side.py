@@ -1,9 +1,9 @@
 """Studies on the same data in the same figures: against size, data, compute, and position in the context, by the metric
 that all were made for, and against compute by every other metric that several have.
 
-Sizes and amounts of data of several families are never quite equal. The line against N holds the amount of data that has the
-most sizes in all studies, and the line against D the size that has the most amounts; the nearest level of each study is
-taken, and the caption says how far apart these are.
+Sizes and amounts of data of several families are never quite equal. The line against N holds the amount of data that has
+the most sizes in all studies, and the line against D the size that has the most amounts; the nearest level of each study
+is taken, and the caption says how far apart these are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]
     """{name: figure} of studies that can be in one figure; {} where their data differ, or one has no runs."""
     if not comparable(studies):
         return {}
-    metric = shared_metric(studies)
+    metric = metric_of_all(studies)
     figures = {} if metric is None else _of_one_metric(studies, palette, metric)
     for other in other_metrics(studies):
         found = showing(studies, other)
@@ -78,16 +78,16 @@ def comparable(studies: Named) -> bool:
     return len(studies) > 1 and len(data) == 1 and None not in data
 
 
-def shared_metric(studies: Named) -> str | None:
+def metric_of_all(studies: Named) -> str | None:
     """The metric that all studies were made for; None where they differ."""
     metrics = {study.metric for study in studies.values()}
     return metrics.pop() if len(metrics) == 1 else None
 
 
 def other_metrics(studies: Named) -> list[str]:
-    """The metrics beside `shared_metric` that several of the studies have, in the order of the studies."""
+    """The metrics beside `metric_of_all` that several of the studies have, in the order of the studies."""
     held = [name for study in studies.values() for name in (study.metric, *study.beside)]
-    return [name for name in dict.fromkeys(held) if held.count(name) > 1 and name != shared_metric(studies)]
+    return [name for name in dict.fromkeys(held) if held.count(name) > 1 and name != metric_of_all(studies)]
 
 
 def showing(studies: Named, metric: str) -> Named:

@@ -8,7 +8,7 @@ says little about the rate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -60,20 +60,30 @@ def clean(records: pd.DataFrame, metric: str, unit: metrics.Unit | None = None) 
     """
     import pandas as pd
 
-    table = records.copy()
-    unit = unit or metrics.find_unit(None, table)
-    errors = [name for name in table if name.endswith("_se")]
-    measured = (*metrics.metric_columns(table), *errors, metric)
+    unit = unit or metrics.find_unit(None, records)
+    errors = [name for name in records if name.endswith("_se")]
+    measured = (*metrics.metric_columns(records), *errors, metric)
+    changed = {}
     for name in dict.fromkeys((*NUMBERS, unit.seen, unit.unique, *measured)):
-        table[name] = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
+        changed[name] = pd.to_numeric(records.get(name, pd.Series(np.nan, records.index)), errors="coerce")
     for name, default in DEFAULTS.items():
-        column = table.get(name, pd.Series(default, table.index))
-        table[name] = column.where(column.notna(), default)
-    table["diverged"] = table["diverged"].astype(bool) | np.isinf(table[metric])
-    table.loc[table["diverged"], metric] = np.nan
-    table = table.copy()  # in one piece again: many columns were replaced, and pandas warns of more
-    table["data"], table["unique"] = merge_levels(table[unit.seen]), merge_levels(table[unit.unique])
+        column = changed.get(name, records.get(name, pd.Series(default, records.index)))
+        changed[name] = column.where(column.notna(), default)
+    changed["diverged"] = changed["diverged"].astype(bool) | np.isinf(changed[metric])
+    changed[metric] = changed[metric].mask(changed["diverged"])
+    changed |= {"data": merge_levels(changed[unit.seen]), "unique": merge_levels(changed[unit.unique])}
+    table = with_columns(records, changed)
     return table.sort_values([PARAMS, unit.seen, "learning_rate", "seed"], kind="stable", ignore_index=True)
+
+
+def with_columns(table: pd.DataFrame, columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """`table` with these columns in the place of those of their names, and the new ones at the end. They are joined at
+    once, since pandas warns of a hundred columns that are set one by one."""
+    import pandas as pd
+
+    order = list(dict.fromkeys([*table, *columns]))
+    kept = table.drop(columns=list(columns), errors="ignore")
+    return pd.concat([kept, pd.DataFrame(columns, index=table.index)], axis=1)[order].copy()
 
 
 def merge_levels(values: pd.Series, tolerance: float = 0.02) -> pd.Series:
@@ -104,8 +114,7 @@ def trials(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     found = pd.concat([means, errors], axis=1).assign(
         seeds=seeds.size(), fingerprints=seeds["fingerprint"].agg(list),
         seeds_diverged=sweep["diverged"].groupby(group).sum().reindex(table.index))
-    order = list(dict.fromkeys([*table, *found]))  # joined at once: pandas warns of a hundred columns one by one
-    return pd.concat([table.drop(columns=list(found), errors="ignore"), found], axis=1)[order].reset_index(drop=True)
+    return with_columns(table, dict(found.items())).reset_index(drop=True)
 
 
 def _groups(runs: pd.DataFrame, without: Sequence[str] = ()) -> pd.Series:

@@ -1,6 +1,7 @@
 """A fit leaves out cells whose best learning rate is at the edge, unless too few would be left or it is told not to."""
 
 import itertools
+import warnings
 
 import pandas as pd
 import pytest
@@ -40,3 +41,15 @@ def test_all_stay_where_too_few_cells_would_be_left_for_the_law(lost):
 def test_a_single_rate_has_no_edge():
     runs, found = cells(lambda n, d: 0, rates=(0.01,))
     assert len(found) == 9 and (edges.left_out(runs, found, 5) == "").all()
+
+
+def test_a_study_of_hundreds_of_columns_says_nothing_of_how_pandas_holds_them():
+    records = pd.DataFrame({f"metric_{i}_se": [0.1, 0.2] for i in range(300)} | {
+        "params_non_embedding": [10.0, 20.0], "tokens_seen": [100.0, 100.0], "loss": [2.0, 1.9], "learning_rate": [0.1] * 2,
+        "role": ["sweep", "sweep"], "fingerprint": ["a", "b"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.PerformanceWarning)
+        runs = tuned.clean(records, "loss")
+        found = tuned.tuned_cells(runs, "loss")
+        left_out = edges.left_out(runs, found, 2, False)
+    assert list(found["loss"]) == [2.0, 1.9] and len(left_out) == 2

@@ -44,6 +44,7 @@ class AutoencoderFit(NamedTuple):
 
     autoencoder: SparseAutoencoder
     k: int
+    steps: int
     error: float
     dead: float
     flops: float
@@ -75,27 +76,42 @@ def normalised(x):
 
 
 def train_autoencoder(x, held_out, latents: int, k: int = 8, steps: int = 400, batch: int = 256, rate: float = 3e-3,
-                      seed: int = 0) -> AutoencoderFit:
-    """A top-k autoencoder of activations x float [n, width], scored on `held_out` [m, width]; `k` is at most `latents`."""
+                      seed: int = 0) -> list[AutoencoderFit]:
+    """A top-k autoencoder of activations x float [n, width] after each quarter of its `steps`, scored on `held_out`
+    [m, width]. The rate is constant, so that each quarter ends a shorter training. `k` is at most `latents`."""
     x, held_out = (normalised(jnp.asarray(each, jnp.float32))[0] for each in (x, held_out))
     key, order = jax.random.split(jax.random.key(seed))
-    chosen = jax.random.randint(order, (steps, batch), 0, len(x))
-    found = _train(x, _initial(key, x, latents), chosen, rate, min(k, latents))
-    z = found.latents(held_out, min(k, latents))
-    error = jnp.square(found.decode(z) - held_out).sum() / jnp.square(held_out - x.mean(0, keepdims=True)).sum()
-    return AutoencoderFit(found, min(k, latents), float(error), float((z == 0).all(0).mean()),
-                          12.0 * latents * x.shape[1] * steps * batch)
-
-
-def _initial(key, x, latents):
-    decoder = jax.random.normal(key, (latents, x.shape[1]))
-    decoder = decoder / jnp.linalg.norm(decoder, axis=-1, keepdims=True)
-    return SparseAutoencoder(decoder.T, decoder, x.mean(0))
+    k, quarter, found = min(k, latents), max(1, steps // 4), []
+    chosen = jax.random.randint(order, (4, quarter, batch), 0, len(x))
+    state = _initial(key, x, latents, rate)
+    for number, part in enumerate(chosen):
+        state = _advance(x, state, part, rate, k)
+        error, dead = _scores(state[0], held_out, x.mean(0), k)
+        found.append(AutoencoderFit(state[0], k, quarter * (number + 1), float(error), float(dead),
+                                    12.0 * latents * x.shape[1] * quarter * (number + 1) * batch))
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("k",))
-def _train(x, start, chosen, rate, k):
-    optimiser = optax.adam(rate, b1=0.9, b2=0.999)
+def _scores(model, held_out, mean, k):
+    """(the normalised squared error, the share of dead latents) on `held_out`."""
+    z = model.latents(held_out, k)
+    error = jnp.square(model.decode(z) - held_out).sum() / jnp.square(held_out - mean[None]).sum()
+    return error, (z == 0).all(0).mean()
+
+
+def _initial(key, x, latents, rate):
+    """(parameters, state of the optimiser, steps since each latent was used)."""
+    decoder = jax.random.normal(key, (latents, x.shape[1]))
+    decoder = decoder / jnp.linalg.norm(decoder, axis=-1, keepdims=True)
+    model = SparseAutoencoder(decoder.T, decoder, x.mean(0))
+    return model, optax.adam(rate).init(model), jnp.zeros(latents, jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("k",))
+def _advance(x, state, chosen, rate, k):
+    """The state of `_initial` after a step on each batch of `chosen`, integer [steps, batch]."""
+    optimiser = optax.adam(rate)
 
     def loss(model, rows, unused):
         scores = (rows - model.offset[None]) @ model.encoder
@@ -114,5 +130,4 @@ def _train(x, start, chosen, rate, k):
         decoder = model.decoder / jnp.linalg.norm(model.decoder, axis=-1, keepdims=True)
         return (model._replace(decoder=decoder), state, jnp.where(used, 0, unused + 1)), None
 
-    start = (start, optimiser.init(start), jnp.zeros(start.encoder.shape[1], jnp.int32))
-    return lax.scan(step, start, chosen)[0][0]
+    return lax.scan(step, state, chosen)[0]

@@ -44,7 +44,7 @@ def insight_figures(found: dict, palette: Palette) -> dict[str, PlannedFigure]:
         planned["autoencoders"] = PlannedFigure(
             lambda: draw_autoencoders(rows, palette), "Error of sparse autoencoders",
             f"Autoencoders of {rows[0]['k']} latents at once, of layer {rows[0]['layer']}: the squared error over that of "
-            "always saying the mean, a dot for each seed, against latents and against compute. The line is a power law.")
+            "always saying the mean. Left: against latents, a dot for each seed. Right: during training, against its compute.")
     prompt = found["prompt"]
     if prompt:
         planned["attribution"] = PlannedFigure(
@@ -120,35 +120,37 @@ def draw_lens(rows: list[dict], palette: Palette) -> Figure:
     figure, axes = panels(1, 2)
     for panel, column, title in ((axes[0, 0], "kl", "nats from the final prediction"),
                                  (axes[0, 1], "agrees", "likeliest token is the final one")):
-        dress(panel, "layer", title, "N", log_x=False)
-        ends = []
-        for line in _lines(rows):
+        dress(panel, "layer", title, "N" if column == "kl" else "", log_x=False)
+        for place, line in enumerate(_lines(rows)):
             colour = palette.size(line[0]["N"])
             if column == "kl":
                 _banded(panel, line, "layer", "kl", palette)
+                panel.annotate(words.count(line[0]["N"]), (1, 1 - 0.075 * place), xycoords="axes fraction", ha="right",
+                               va="top", color=colour)
             else:
                 panel.plot([row["layer"] for row in line], [row[column] for row in line], "o-", color=colour)
-            ends.append((line[0][column], words.count(line[0]["N"]), colour))
         finish(panel, log_y=False)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for height, text, colour in ends:
-            panel.annotate(text, (0, height), xytext=(-6, 0), textcoords="offset points", ha="right", va="center",
-                           color=colour, fontsize=8)
     return figure
 
 
 def draw_autoencoders(rows: list[dict], palette: Palette) -> Figure:
-    """The error against latents, and against the compute of training."""
+    """The error against latents at the end of training, and against the compute of training."""
     figure, axes = panels(1, 2)
-    for panel, column, name in ((axes[0, 0], "latents", "latents"), (axes[0, 1], "flops", "FLOPs of training")):
-        dress(panel, name, "normalised squared error")
-        x, y = (np.array([row[each] for row in rows], float) for each in (column, "error"))
-        slope, height = np.polyfit(np.log(x), np.log(y), 1)
-        grid = np.geomspace(x.min(), x.max(), 50)
-        panel.plot(grid, np.exp(height) * grid**slope, color=palette.muted, linewidth=1)
-        panel.plot(x, y, **DOT, color=palette.accent)
+    last = [row for row in rows if row["steps"] == max(each["steps"] for each in rows)]
+    left, right = axes[0]
+    dress(left, "latents", "normalised squared error")
+    left.plot([row["latents"] for row in last], [row["error"] for row in last], **DOT, color=palette.accent)
+    dress(right, "FLOPs of training", "normalised squared error", "latents")
+    ends, hues = [], dict(zip(sorted({row["latents"] for row in rows}), HUES, strict=False))
+    for line in _lines(rows, key=lambda row: (row["latents"], row["seed"]), by="flops"):
+        colour = hues[line[0]["latents"]]
+        right.plot([row["flops"] for row in line], [row["error"] for row in line], "o-", color=colour)
+        if line[0]["seed"] == rows[0]["seed"]:
+            ends.append((line[-1]["error"], words.count(line[0]["latents"]), colour))
+    for panel, ticks, labels in ((left, words.amount, []), (right, words.compact_power, ends)):
         panel.set_yscale("log")
-        finish(panel, ticks=words.amount if column == "latents" else words.compact_power)
+        finish(panel, labels, ticks=ticks)
     return figure
 
 
@@ -185,7 +187,7 @@ def draw_attention(prompt: dict, palette: Palette) -> Figure:
 
 def shown_token(token: str) -> str:
     """A token as figures and tables write it: space and control characters by signs of their own."""
-    signs = {"\0": "␀", "\n": "↵", "\t": "→", " ": "␣"}
+    signs = {"\0": "■", "\n": "↵", "\t": "→", " ": "␣"}
     return words.printable("".join(signs.get(character, character) for character in token))
 
 

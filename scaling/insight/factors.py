@@ -25,7 +25,7 @@ DEPTHS = ("0", "1", "2", "3 or more")
 QUARTERS = ("lowest", "second", "third", "highest")  # quarter of a factor without names
 TEXT_LABELS = ("syntax", "depth")
 PICTURED = ("character", "font", "weight", "slant", "size", "rotation", "stroke", "shift_x")  # of `factors` of images
-WINDOWS, PLACES = 2, 48  # of a document, and of a window
+PLACES = 36  # of a document's window
 HELD_OUT = 3  # every third document or image
 
 
@@ -45,13 +45,13 @@ class FactorTable(NamedTuple):
     test: np.ndarray
 
 
-def known_factors(run, size: int = 90) -> FactorTable:
-    """Activations and factors of a run's evaluation data: `size` documents of Python, or 32 times as many images.
+def known_factors(run, size: int = 240) -> FactorTable:
+    """Activations and factors of a run's evaluation data: `size` documents of Python, or 16 times as many images.
 
     Raises InsightError for data of which no factors are known.
     """
     if hasattr(run.experiment.data, "examples"):
-        return image_factors(run, 32 * size)
+        return image_factors(run, 16 * size)
     return code_factors(run, size)
 
 
@@ -66,9 +66,9 @@ def code_factors(run, documents: int) -> FactorTable:
     except DataError as error:
         refuse(run, f"reads text that is not here: {error}")
     texts, rng = corpus.documents(corpus.splits[0]), np.random.default_rng(0)
-    windows, labels, groups = [], [], []
+    windows, labels = [], []
     for place in order.permutation(len(texts), DOCUMENTS):
-        if len(set(groups)) == documents:
+        if len(windows) == documents:
             break
         text, length = texts[int(place)], data.length
         tokens = np.concatenate([[0], run.tokenizer.encode(text)])
@@ -77,10 +77,9 @@ def code_factors(run, documents: int) -> FactorTable:
             continue
         ends = np.cumsum(run.tokenizer.bytes_per_token[tokens[1:]]) - 1  # the place in the text of each token's last byte
         classes = np.concatenate([np.full((2, 1), -1), classes[:, ends]], axis=1)
-        for start in rng.integers(len(tokens) - length, size=WINDOWS):
-            windows.append(tokens[start:start + length + 1])
-            labels.append(classes[:, start:start + length])
-            groups.append(int(place))
+        start = int(rng.integers(len(tokens) - length))
+        windows.append(tokens[start:start + length + 1])
+        labels.append(classes[:, start:start + length])
     if not windows:
         refuse(run, f"was trained on {data.name}, which has no whole file of Python source longer than a window")
     chosen = np.stack([rng.choice(data.length, min(PLACES, data.length), replace=False) for _ in windows])
@@ -89,8 +88,7 @@ def code_factors(run, documents: int) -> FactorTable:
     found = np.stack(labels, axis=1)[:, rows, chosen].reshape(2, -1)
     kept = (found >= 0).all(0)
     features = tuple(x[rows, chosen].reshape(-1, x.shape[-1])[kept] for x in read.residual)
-    owners = np.unique(groups, return_inverse=True)[1]
-    groups = np.repeat(owners, chosen.shape[1])[kept]
+    groups = np.repeat(np.arange(len(windows)), chosen.shape[1])[kept]
     types = np.stack(windows)[rows, chosen].ravel()[kept]
     named = {name: (values, names) for name, values, names in zip(TEXT_LABELS, found[:, kept], (SYNTAX, DEPTHS))}
     return FactorTable(features, named, groups, types, groups % HELD_OUT == 0)

@@ -45,7 +45,7 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
             f"({level} interval {words.interval(best['low'], best['high'])}), of the run with N = {words.count(best['N'])} "
             f"and {best['layers']} layers. Its best head puts {words.percent(best['strongest'])} of its weight on the token "
             f"after the last occurrence; attention alike to all would put {words.percent(best['chance'])} there.")
-    if rows := found["autoencoders"]:
+    if rows := trained_autoencoders(found["autoencoders"]):
         fit = stats.linregress(np.log([row["latents"] for row in rows]), np.log([row["error"] for row in rows]))
         said["autoencoders"].append(
             f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the latents, over "
@@ -101,8 +101,14 @@ def lens_table(prompt: dict) -> dict:
     return {"columns": [shown_token(token) for token in prompt["tokens"][first:]], "rows": rows}
 
 
+def trained_autoencoders(rows: list[dict]) -> list[dict]:
+    """The rows of the end of training."""
+    return [row for row in rows if row["steps"] == max(each["steps"] for each in rows)]
+
+
 def autoencoder_table(rows: list[dict]) -> dict:
     """Autoencoders by latents and seed."""
+    rows = trained_autoencoders(rows)
     text = bool(rows) and "nats" in rows[0]
     cells = [(f"{row['latents']} latents", [
         row["seed"], words.number(row["error"], 3), words.percent(row["dead"]), words.power(row["flops"], 2),

@@ -127,9 +127,9 @@ def look_at_prompt(run, prompt: str, top: int = 3) -> dict:
 
 
 def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
-    """A row for each number of latents and seed, of autoencoders of the middle layer's output.
+    """A row for each number of latents, seed and quarter of training, of autoencoders of the middle layer's output.
 
-    Of a language model also "nats", the loss where the reconstruction replaces the activations, beside the loss with the
+    At the end, of a language model also "nats", the loss where the reconstruction replaces the activations, beside the loss with the
     activations themselves, "nats_clean", and with their mean, "nats_mean".
     """
     text = reads_text(run.family)
@@ -146,10 +146,11 @@ def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
                                  "nats_mean": _spliced(run, tokens, layer, lambda y: 0 * y + middle)}
     for latents in (multiple * x.shape[1] for multiple in multiples):
         for seed in seeds:
-            fit = autoencoder.train_autoencoder(x, kept_out, latents, seed=seed)
-            nats = {} if not text else {"nats": _spliced(run, tokens, layer, fit.reconstruct)}
-            rows.append({"run": run.fingerprint, "layer": layer, "latents": latents, "k": fit.k, "error": fit.error,
-                         "dead": fit.dead, "flops": fit.flops, "seed": seed, "activations": len(x)} | known | nats)
+            fits = autoencoder.train_autoencoder(x, kept_out, latents, seed=seed)
+            nats = {"nats": _spliced(run, tokens, layer, fits[-1].reconstruct)} if text else {}
+            rows += [{"run": run.fingerprint, "layer": layer, "latents": latents, "k": fit.k, "steps": fit.steps,
+                      "error": fit.error, "dead": fit.dead, "flops": fit.flops, "seed": seed, "activations": len(x)}
+                     | (known | nats if fit is fits[-1] else {}) for fit in fits]
     return rows
 
 

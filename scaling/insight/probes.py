@@ -13,7 +13,7 @@ from scipy import optimize, special
 
 PENALTY = 1e-3  # of the mean square of the weights of standardised activations
 LEVEL, RESAMPLES = 0.9, 400  # of intervals, by the bootstrap of groups
-ITERATIONS = 200  # of L-BFGS; probes on activations converge in fewer
+ITERATIONS = 100  # of L-BFGS at most
 
 
 class ProbeScore(NamedTuple):
@@ -50,7 +50,8 @@ def score_probe(features, labels, groups, types, test, seed: int = 0) -> ProbeSc
     right = probe_hits(features, labels, test)
     low, high = group_interval(right, groups[test], rng)
     majority = np.bincount(labels[~test]).argmax()
-    return ProbeScore(right.mean(), low, high, (labels[test] == majority).mean(), probe_hits(features, control, test).mean())
+    return ProbeScore(float(right.mean()), low, high, float((labels[test] == majority).mean()),
+                      float(probe_hits(features, control, test).mean()))
 
 
 def control_labels(labels, types, rng) -> np.ndarray:

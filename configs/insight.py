@@ -1,37 +1,61 @@
-"""What do Transformers of several depths know, and when do they learn it? A small ladder for `tools.probe`.
+"""What do models know, in which layer, and since when? Three small ladders for `tools.probe`.
 
     python -m experiments.run --config=configs/insight.py --workdir=runs/insight
-    python -m tools.probe --workdir=runs/insight --runs=sizes --output=insight
+    python -m experiments.run --config=configs/insight.py:copies --workdir=runs/insight-copies
+    python -m experiments.run --config=configs/insight.py:glyphs --workdir=runs/insight-glyphs
+    python -m tools.probe --workdir=runs/insight --runs=all --output=insight
 
-Byte-level Transformers of 1, 2 and 4 layers and two widths, on three amounts of Python's standard library over a factor
-of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one training, each
-with its own cooldown. Windows have 256 bytes, so that there is something to repeat in them. No target is trained.
+The first has byte-level Transformers of 1, 2 and 4 layers and two widths, on three amounts of Python's standard library
+over a factor of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one
+training, each with its own cooldown. Windows have 256 bytes, so that there is something to repeat in them. `:copies` has
+one layer and two of about as many parameters on strings that repeat, as `experiments/claims/reach.py` has them, at more
+moments. `:glyphs` has VAEs of rendered letters of three widths, whose images are known by character, font, slant and size.
 
-Cost: one CPU core, ten minutes; 18 runs in 6 programs, 1.4e13 FLOPs of the models.
-Expect: see docs/insight.md, whose figures are of this ladder.
+Cost: one CPU core, ten minutes for the first (18 runs in 6 programs, 1.8e13 FLOPs of the models) and two for each of the
+others (20 runs and 3, 9.1e11 and 3.8e11 FLOPs).
+Expect: docs/insight.md, whose figures are of these ladders.
 """
 
+from experiments._ladders import QUICK_VAE, TRANSFORMER
 from scaling import experiment
-from scaling.experiment import grid
+from scaling.experiment import chain, grid
+from scaling.fields import ConfigError
 
 
-def get_config():
+def get_config(data="code"):
+    if data == "glyphs":
+        config = QUICK_VAE.config()
+        config.title, config.metric, config.tune = "VAEs of letters to look into", "bits_per_dim", 0.0
+        config.widths, config.amounts = (12, 24, 48), (32_000,)
+        return config
+    if data == "copies":
+        config = TRANSFORMER.config(**{"data.name": "repeats:8", "data.length": 64, "data.evaluation_tokens": 32_768})
+        config.title, config.metric, config.tune = "Transformers that copy, to look into", "bits_per_byte", 0.0
+        config.shapes, config.seeds = ((1, 48), (2, 32)), 2
+        config.amounts = (65_536, 131_072, 262_144, 524_288, 1_048_576)
+        return config
+    if data != "code":
+        raise ConfigError(f"--config=configs/insight.py:{data} is not known; write code, copies or glyphs")
     config = experiment.config("transformer")
     config.title, config.metric, config.prompts = "Transformers to look into", "bits_per_byte", ("def ",)
     config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0, "learning_rate": 0.015})
     config.family.update({"head_dim": 16, "base_layers": 2})
     config.data.update({"length": 256, "batch": 4, "evaluation_tokens": 131_072})
-    config.depths, config.widths = (1, 2, 4), (32, 64)
-    config.tokens, config.seeds = (262_144, 1_048_576, 4_194_304), 1
+    config.depths, config.widths, config.amounts = (1, 2, 4), (32, 64), (262_144, 1_048_576, 4_194_304)
     return config
 
 
 def sweep(config):
-    base = experiment.from_config(config)
+    if "shapes" in config:
+        longest = [TRANSFORMER.run(of_shape(config, layers, width), width, max(config.amounts))
+                   for layers, width in config.shapes]
+        cells = {"data.tokens": list(config.amounts), "seed": [config.seed + number for number in range(config.seeds)]}
+        return chain(*(grid(run, cells) for run in longest))
+    if "depths" not in config:
+        return [QUICK_VAE.run(config, width, amount) for width in config.widths for amount in config.amounts]
     shapes = [experiment.family_at(of_shape(config, layers, width), config.family.size)
               for layers in config.depths for width in config.widths]
-    return grid(base, {"family": shapes, "data.tokens": list(config.tokens),
-                       "seed": [config.seed + number for number in range(config.seeds)]})
+    return grid(experiment.from_config(config), {"family": shapes, "data.tokens": list(config.amounts)})
 
 
 def of_shape(config, layers, width):

@@ -5,10 +5,10 @@
 
 writes a page, index.html, that opens offline, its figures as PNG, and every number in insight.json. Linear probes read
 known factors from the activations of each layer: the syntax class and the depth of indentation in Python source, and what
-is known of each image, such as the character, font, slant and size of a glyph. Induction is measured with repeated random
-tokens, also at earlier steps where checkpoints are kept. The lens, attention and attribution show one --prompt, and sparse
-autoencoders explain the middle layer; they are of the largest run with the most data. docs/insight.md says how each is
-computed and what it cannot show.
+is known of each image, such as the character, font, slant and size of a glyph. Induction is measured with tokens in random
+order, said twice, also at earlier steps where checkpoints are kept. The lens, attention and attribution show one --prompt,
+and sparse autoencoders explain the middle layer; these are of the largest run with the most data. docs/insight.md says how
+each is computed and what it cannot show.
 
 --runs names runs as `scaling.restore` does: best, N=3e5, or a fingerprint or its start, several with commas; "sizes" is
 the best run of each size, and "all" every run of the study that did not diverge. Exit status: 0; 1 when a run cannot be
@@ -32,8 +32,9 @@ from tools import _checkpoints
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A study, whose runs are looked into.")
 _RUNS = flags.DEFINE_list("runs", ["best"], "The runs: best, N=3e5, fingerprints, sizes (the best of each), or all.")
-_PARTS = flags.DEFINE_multi_enum("part", looking.PARTS, looking.PARTS, "What is measured; give it several times for several.")
-_PROMPT = flags.DEFINE_string("prompt", "class Reader:\n    def __init__(self, name):\n        self.na", "A text to look at.")
+_PARTS = flags.DEFINE_multi_enum("part", looking.PARTS, looking.PARTS, "What is measured; repeat it for several.")
+_PROMPT = flags.DEFINE_string("prompt", "class Reader:\n    def __init__(self, name):\n        self.na",
+                               "A text to look at.")
 _OUTPUT = flags.DEFINE_string("output", None, "The directory of the page; by default insight/ in the workdir.")
 _JSON = flags.DEFINE_bool("json", False, "Print every number as one line of JSON, text to standard error.")
 

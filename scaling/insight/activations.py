@@ -1,4 +1,4 @@
-"""The activations of a finished run on a batch, read by the taps of `scaling.nn.taps`, for every family that reads its data.
+"""The activations of a finished run on a batch, read by the taps of `scaling.nn.taps`.
 
 `read_activations(run, batch)` gives the residual stream before the first layer and after each one, and the weights of
 attention. `forward_of(family)` is the function that is tapped: logits of a language model or classifier, the encoder of
@@ -101,7 +101,7 @@ def reads_text(family) -> bool:
 
 def refuse(run, why: str):
     """Raise the InsightError of a run that cannot be looked into."""
-    raise InsightError(f"run {run.fingerprint} is of the family {families.name(run.family)}, which {why}")
+    raise InsightError(f"run {run.fingerprint} of the family {families.name(run.family)} {why}")
 
 
 def forward_of(family) -> Callable:
@@ -110,8 +110,8 @@ def forward_of(family) -> Callable:
     if found is None and hasattr(family, "logits") and hasattr(family, "module") and reads_text(family):
         found = _next_token
     if found is None:
-        raise InsightError(f"the family {families.name(family)} has no function of its data that taps could read; name a run "
-                           f"of {', '.join(sorted(FORWARDS))}, or of a family with logits of text")
+        raise InsightError(f"the family {families.name(family)} has no function of its data that taps could read; name a "
+                           f"run of {', '.join(sorted(FORWARDS))}, or of a family with logits of text")
     return found
 
 

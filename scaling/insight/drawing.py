@@ -31,20 +31,20 @@ def insight_figures(found: dict, palette: Palette) -> dict[str, PlannedFigure]:
     if found["induction"]:
         planned["induction"] = PlannedFigure(
             lambda: draw_induction(found["induction"], palette), "Induction against training",
-            "Random tokens said twice, against the data seen, a line for each shape. Left: the weight of the best head on "
-            "the token after the last occurrence; grey is attention alike to all. Right: nats per token that the second "
-            f"half is easier than the first, with {level} intervals. Open: before the cooldown.")
+            "Tokens in random order, said twice, against the data seen, a line for each shape and seed. Left: the weight of "
+            "the best head on the token after the last occurrence; grey is attention alike to all. Right: nats per token "
+            f"that the second half is easier than the first, with {level} intervals. Open: before the cooldown.")
     if found["lens"]:
         planned["lens"] = PlannedFigure(
             lambda: draw_lens(final_rows(found["lens"]), palette), "Logit lens by layer",
-            f"Left: nats from the final prediction to that of each layer, with {level} intervals over documents. Right: how "
-            "often the likeliest token is already the final one.")
+            f"Left: nats from the final prediction to that of each layer, with {level} intervals over documents. Right: "
+            "how often the likeliest token is already the final one.")
     if found["autoencoders"]:
         rows = found["autoencoders"]
         planned["autoencoders"] = PlannedFigure(
             lambda: draw_autoencoders(rows, palette), "Error of sparse autoencoders",
             f"Autoencoders of {rows[0]['k']} latents at once, of layer {rows[0]['layer']}: the squared error over that of "
-            "always saying the mean. Left: against latents, a dot for each seed. Right: during training, against its compute.")
+            "always saying the mean. Left: against latents, a dot for each seed. Right: during training, against compute.")
     prompt = found["prompt"]
     if prompt:
         planned["attribution"] = PlannedFigure(

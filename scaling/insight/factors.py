@@ -59,8 +59,8 @@ def code_factors(run, documents: int) -> FactorTable:
     """Factors of places in `documents` documents of the first evaluation split that Python's tokenizer accepts."""
     data = run.experiment.data
     if data.numbers is not None:
-        refuse(run, f"was trained on {data.name}, of whose tokens no factors are known; probes read Python source and images "
-                    "with factors")
+        refuse(run, f"was trained on {data.name}, of whose tokens no factors are known; probes read Python source and "
+                    "images with factors")
     try:
         corpus = find_corpus(data.name, data_directory(data.data_dir or None), False, data.encoding, data.field)
     except DataError as error:

@@ -6,6 +6,7 @@ from scipy import stats
 
 from scaling.figures import words
 from scaling.insight.drawing import final_rows, insight_figures, insight_palette, shown_token
+from scaling.insight.looking import PARTS
 from scaling.report import page, plots
 
 PLACES = 24  # tokens of the prompt that the table of the lens shows, its last
@@ -28,7 +29,7 @@ def insight_html(found: dict, palette, drawn: dict[str, dict], title: str) -> st
 
 def insight_sentences(found: dict) -> dict[str, list[str]]:
     """{part: sentences} of what was measured, with intervals."""
-    said, level = {"probes": [], "induction": [], "lens": [], "autoencoders": [], "prompt": []}, words.percent(found["level"])
+    level, said = words.percent(found["level"]), {name: [] for name in PARTS}
     for factor in dict.fromkeys(row["factor"] for row in found["probes"]):
         rows = [row for row in final_rows(found["probes"]) if row["factor"] == factor]
         best = max(rows, key=lambda row: row["accuracy"])
@@ -43,8 +44,8 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
         said["induction"].append(
             f"The largest copying gain is {words.to_error(best['gain'], (best['high'] - best['low']) / 2)} nats per token "
             f"({level} interval {words.interval(best['low'], best['high'])}), of the run with N = {words.count(best['N'])} "
-            f"and {best['layers']} layers. Its best head puts {words.percent(best['strongest'])} of its weight on the token "
-            f"after the last occurrence; attention alike to all would put {words.percent(best['chance'])} there.")
+            f"and {best['layers']} layers. Its best head puts {words.percent(best['strongest'])} of its weight on the "
+            f"token after the last occurrence; attention alike to all would put {words.percent(best['chance'])} there.")
     if rows := trained_autoencoders(found["autoencoders"]):
         fit = stats.linregress(np.log([row["latents"] for row in rows]), np.log([row["error"] for row in rows]))
         said["autoencoders"].append(
@@ -56,7 +57,7 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
         said["prompt"].append(
             f"The attributions add up to {words.number(total)}, and the log-odds are {words.number(one['output'])}, "
             f"{words.number(one['baseline'])} at the baseline: the gap is {words.percent(one['gap'])} of the difference "
-            f"after {one['steps']} gradients, so that the completeness test is {'passed' if one['complete'] else 'failed'}.")
+            f"after {one['steps']} gradients, and the completeness test is {'passed' if one['complete'] else 'failed'}.")
     return said
 
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from scaling import families
 from scaling.insight import autoencoder, induction
-from scaling.insight.activations import InsightError, language_network, read_activations, reads_text, tapped_forward
+from scaling.insight.activations import (
+    InsightError,
+    language_network,
+    read_activations,
+    reads_text,
+    refuse,
+    tapped_forward,
+)
 from scaling.insight.attribution import attribute_next_token
 from scaling.insight.factors import known_factors
 from scaling.insight.lens import read_lens
@@ -76,8 +83,8 @@ def probe_rows(run) -> list[dict]:
 
 def induction_rows(run) -> list[dict]:
     """A row for each step of which weights are kept, the last one included."""
-    if not reads_text(run.family) or run.experiment.data.numbers is not None:
-        raise InsightError(f"run {run.fingerprint} does not predict the tokens of a text, which induction is about")
+    if not reads_text(run.family):
+        refuse(run, "does not predict the tokens of a text, which induction is about")
     known = induction.common_tokens(_evaluation_text(run)["tokens"])
     steps = sorted({each.step for each in kept.kept_of(run)})
     rows = []
@@ -129,14 +136,14 @@ def look_at_prompt(run, prompt: str, top: int = 3) -> dict:
 def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
     """A row for each number of latents, seed and quarter of training, of autoencoders of the middle layer's output.
 
-    At the end, of a language model also "nats", the loss where the reconstruction replaces the activations, beside the loss with the
-    activations themselves, "nats_clean", and with their mean, "nats_mean".
+    At the end, of a language model also "nats", the loss where the reconstruction replaces the activations, beside the loss
+    with the activations themselves, "nats_clean", and with their mean, "nats_mean".
     """
     text = reads_text(run.family)
     batch = _evaluation_text(run) if text else _evaluation_images(run)
     residual = read_activations(run, batch).residual
     if not residual:
-        raise InsightError(f"run {run.fingerprint} has no layers whose activations an autoencoder could explain")
+        refuse(run, "has no layers whose activations an autoencoder could explain")
     layer = max(1, len(residual) // 2)
     held = len(residual[layer]) // 4
     x, kept_out = (part.reshape(-1, part.shape[-1]) for part in np.split(residual[layer], [3 * held]))
@@ -165,7 +172,7 @@ def _spliced(run, tokens, layer: int, change) -> float:
 def _evaluation_text(run) -> dict:
     """The first windows of the first evaluation split."""
     if not reads_text(run.family):
-        raise InsightError(f"run {run.fingerprint} is of the family {families.name(run.family)}, which predicts no text")
+        refuse(run, "predicts no text")
     found = next(iter(run.runner.evaluation(run.experiment).values()))
     return {name: np.asarray(x)[:WINDOWS] for name, x in found.items() if name in ("tokens", "document")}
 

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from scaling import families, nn
-from scaling.nn.taps import tapped
 
 AT_ONCE = 4096  # positions of text or images' tokens that one call computes
 
@@ -58,10 +57,10 @@ def positions(batch: Mapping[str, Any]) -> int:
 
 def tapped_forward(family, edits=None) -> Callable:
     """(params, batch) -> (output, {place: values}) of a family, with `edits` as in `scaling.nn.taps`; not compiled."""
-    family, forward = plain(family), forward_of(family)
+    family, forward = tappable(family), forward_of(family)
 
     def call(params, batch):
-        with tapped(edits) as taps:
+        with nn.tapped(edits) as taps:
             output = forward(family, params, batch)
         return output, dict(taps.values)
 
@@ -79,7 +78,7 @@ def _compiled(family, places):
     return jax.jit(chosen)
 
 
-def plain(family):
+def tappable(family):
     """The family with layers that hide nothing from taps; it computes the same."""
     names = {field.name for field in dataclasses.fields(family)}
     wanted = {"remat": "none", "scan": True}

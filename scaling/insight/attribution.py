@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.insight.activations import forward_of, plain, read_activations, refuse
-from scaling.nn.taps import tapped
+from scaling import nn
+from scaling.insight.activations import forward_of, read_activations, refuse, tappable
 
 TOLERANCE = 0.01  # of the gap, as a share of the difference of the outputs
 STEPS = (16, 32, 64, 128, 256, 512)  # points of Gauss-Legendre quadrature
@@ -79,11 +79,11 @@ def attribute_next_token(run, tokens, target: int | None = None) -> tuple[Attrib
     if not read.residual:
         refuse(run, "has no embeddings that could be replaced")
     chosen = int(read.output[0, -1].argmax()) if target is None else target
-    family, forward = plain(run.family), forward_of(run.family)
+    family, forward = tappable(run.family), forward_of(run.family)
 
     def score(embedded):
         batch = {"tokens": jnp.broadcast_to(jnp.asarray(both[:1]), (len(embedded), both.shape[1]))}
-        with tapped({("residual", 0): lambda x: embedded.astype(x.dtype)}):
+        with nn.tapped({("residual", 0): lambda x: embedded.astype(x.dtype)}):
             logits = forward(family, run.params, batch)[:, -1]
         return logits[:, chosen] - jax.nn.logsumexp(logits.at[:, chosen].set(-jnp.inf), axis=-1)
 

@@ -31,9 +31,9 @@ def insight_figures(found: dict, palette: Palette) -> dict[str, PlannedFigure]:
     if found["induction"]:
         planned["induction"] = PlannedFigure(
             lambda: draw_induction(found["induction"], palette), "Induction against training",
-            "Tokens in random order, said twice, against the data seen, a line for each shape and seed. Left: the weight of "
-            "the best head on the token after the last occurrence; grey is attention alike to all. Right: nats per token "
-            f"that the second half is easier than the first, with {level} intervals. Open: before the cooldown.")
+            "Tokens in random order, said twice, against the data seen, a line for each shape and seed. Left: the weight "
+            "of the best head on the token after the last occurrence; grey is attention alike to all. Right: nats per "
+            f"token that the second half is easier than the first, with {level} intervals. Open: before the cooldown.")
     if found["lens"]:
         planned["lens"] = PlannedFigure(
             lambda: draw_lens(final_rows(found["lens"]), palette), "Logit lens by layer",

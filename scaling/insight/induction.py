@@ -2,9 +2,9 @@
 2022, arXiv:2209.11895).
 
 The text is different tokens in random order, said twice: an end of document, r_1 ... r_k, r_1 ... r_k. Nothing but the
-first half predicts the second. A head's induction score is the weight with which it attends, from r_i in the second half, to
-the token after r_i in the first (their "prefix matching"); the copying gain is the loss in the first half minus that in the
-second.
+first half predicts the second. A head's induction score is the weight with which it attends, from r_i in the second half,
+to the token after r_i in the first (their "prefix matching"); the copying gain is the loss in the first half minus that in
+the second.
 """
 
 from typing import NamedTuple

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from scaling.insight.activations import language_network, plain, read_activations, refuse
+from scaling.insight.activations import language_network, read_activations, refuse, tappable
 
 
 class Lens(NamedTuple):
@@ -44,7 +44,7 @@ def read_lens(run, tokens) -> Lens:
     residual = read_activations(run, {"tokens": np.asarray(tokens, np.int32)}).residual
     if not residual:
         refuse(run, "has no residual stream")
-    read_out = jax.jit(lambda params, x: plain(run.family).module(params).logits(x))
+    read_out = jax.jit(lambda params, x: tappable(run.family).module(params).logits(x))
     logits = np.stack([read_out(run.params, x.astype(run.family.dtype)) for x in residual])
     shares = special.log_softmax(logits.astype(np.float64), axis=-1)
     return Lens(logits, (np.exp(shares[-1]) * (shares[-1] - shares)).sum(-1))

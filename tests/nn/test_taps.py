@@ -15,7 +15,7 @@ from scaling.families.masked import Masked
 from scaling.families.recurrent import Recurrent
 from scaling.families.transformer import Transformer
 from scaling.families.vae import VAE
-from scaling.insight.activations import forward_of, plain, tapped_forward
+from scaling.insight.activations import forward_of, tappable, tapped_forward
 
 SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
 NARROW = dataclasses.replace(SMALL, heads=4, head_dim=4, kv_heads=2, window=5, document_masking=True, remat="full",
@@ -83,4 +83,4 @@ def test_a_program_that_trains_has_no_trace_of_taps(monkeypatch):
     monkeypatch.setattr("scaling.nn.attention.tap", lambda place, x: x)
     monkeypatch.setattr("scaling.nn.stack.tapping", lambda: False)
     assert program() == with_taps
-    assert plain(NARROW).remat == "none"
+    assert tappable(NARROW).remat == "none"

@@ -5,13 +5,13 @@
     python -m experiments.run --config=configs/insight.py:glyphs --workdir=runs/insight-glyphs
     python -m tools.probe --workdir=runs/insight --runs=all --output=insight
 
-The first has byte-level Transformers of 1, 2 and 4 layers and two widths, on three amounts of Python's standard library
-over a factor of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one
+The first has byte-level Transformers of five shapes, from 1 to 4 layers, on three amounts of Python's standard library over
+a factor of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one
 training, each with its own cooldown. Windows have 256 bytes, so that there is something to repeat in them. `:copies` has
 one layer and two of about as many parameters on strings that repeat, as `experiments/claims/reach.py` has them, at more
 moments. `:glyphs` has VAEs of rendered letters of three widths, whose images are known by character, font, slant and size.
 
-Cost: one CPU core, ten minutes for the first (18 runs in 6 programs, 1.8e13 FLOPs of the models) and two for each of the
+Cost: one CPU core, six minutes for the first (15 runs in 5 programs, 1.0e13 FLOPs of the models) and two for each of the
 others (20 runs and 3, 9.1e11 and 3.8e11 FLOPs).
 Expect: docs/insight.md, whose figures are of these ladders.
 """
@@ -41,21 +41,19 @@ def get_config(data="code"):
     config.optim.update({"name": "muon", "warmup": 20, "table_rate": 8.0, "learning_rate": 0.015})
     config.family.update({"head_dim": 16, "base_layers": 2})
     config.data.update({"length": 256, "batch": 4, "evaluation_tokens": 131_072})
-    config.depths, config.widths, config.amounts = (1, 2, 4), (32, 64), (262_144, 1_048_576, 4_194_304)
+    config.shapes = ((1, 32), (1, 64), (2, 32), (2, 64), (4, 32))  # layers and width
+    config.amounts, config.seeds = (262_144, 1_048_576, 4_194_304), 1
     return config
 
 
 def sweep(config):
-    if "shapes" in config:
-        longest = [TRANSFORMER.run(of_shape(config, layers, width), width, max(config.amounts))
-                   for layers, width in config.shapes]
-        cells = {"data.tokens": list(config.amounts), "seed": [config.seed + number for number in range(config.seeds)]}
-        return chain(*(grid(run, cells) for run in longest))
-    if "depths" not in config:
+    if "shapes" not in config:
         return [QUICK_VAE.run(config, width, amount) for width in config.widths for amount in config.amounts]
-    shapes = [experiment.family_at(of_shape(config, layers, width), config.family.size)
-              for layers in config.depths for width in config.widths]
-    return grid(experiment.from_config(config), {"family": shapes, "data.tokens": list(config.amounts)})
+    copies = config.data.name.startswith("repeats")
+    bases = [TRANSFORMER.run(of_shape(config, layers, width), width, max(config.amounts)) if copies else
+             experiment.from_config(of_shape(config, layers, width)) for layers, width in config.shapes]
+    seeds = [config.seed + number for number in range(config.seeds)]
+    return chain(*(grid(base, {"data.tokens": list(config.amounts), "seed": seeds}) for base in bases))
 
 
 def of_shape(config, layers, width):

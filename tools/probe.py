@@ -11,7 +11,7 @@ and sparse autoencoders explain the middle layer; these are of the largest run w
 each is computed and what it cannot show.
 
 --runs names runs as `scaling.restore` does: best, N=3e5, or a fingerprint or its start, several with commas; "sizes" is
-the best run of each size, and "all" every run of the study that did not diverge. Exit status: 0; 1 when a run cannot be
+the tuned run of each size with the most data, and "all" every run of the study that did not diverge. Exit status: 0; 1 when a run cannot be
 read, or nothing can be said of it; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
@@ -24,14 +24,15 @@ from etils import epath
 from scaling.fields import DataError
 from scaling.insight import insight_page, looking
 from scaling.insight.activations import InsightError
-from scaling.results import planned, tuned
+from scaling.results import planned
 from scaling.store import files, strict_json
-from scaling.study.restore import best, restore
+from scaling.study.restore import restore
 from scaling.study.restored import RestoreError
 from tools import _checkpoints
+from tools import _checkpoints_across as across
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A study, whose runs are looked into.")
-_RUNS = flags.DEFINE_list("runs", ["best"], "The runs: best, N=3e5, fingerprints, sizes (the best of each), or all.")
+_RUNS = flags.DEFINE_list("runs", ["best"], "The runs: best, N=3e5, fingerprints, sizes (one of each), or all.")
 _PARTS = flags.DEFINE_multi_enum("part", looking.PARTS, looking.PARTS, "What is measured; repeat it for several.")
 _PROMPT = flags.DEFINE_string("prompt", "class Reader:\n    def __init__(self, name):\n        self.na",
                                "A text to look at.")
@@ -72,7 +73,7 @@ def chosen(workdir, names) -> list[str]:
     listed = []
     for name in names:
         if name == "sizes":
-            listed += [best(workdir, size) for size in sorted(tuned.merge_levels(table[tuned.PARAMS]).unique())]
+            listed += [path.name for path, _ in across.best(workdir, None)]
         elif name == "all":
             listed += list(table.loc[~table["diverged"].astype(bool), "fingerprint"])
         else:

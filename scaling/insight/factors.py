@@ -90,7 +90,8 @@ def code_factors(run, documents: int) -> FactorTable:
     features = tuple(x[rows, chosen].reshape(-1, x.shape[-1])[kept] for x in read.residual)
     groups = np.repeat(np.arange(len(windows)), chosen.shape[1])[kept]
     types = np.stack(windows)[rows, chosen].ravel()[kept]
-    named = {name: (values, names) for name, values, names in zip(TEXT_LABELS, found[:, kept], (SYNTAX, DEPTHS))}
+    named = {name: (values, names) for name, values, names in zip(TEXT_LABELS, found[:, kept], (SYNTAX, DEPTHS))
+             if len(np.unique(values)) > 1}
     return FactorTable(features, named, groups, types, groups % HELD_OUT == 0)
 
 

@@ -26,7 +26,7 @@ BELOW = (  # what the stages use
     {"families": ("one file a family:", "network, losses, sizes"),
      "data": ("one file a source:", "batches by seed and step"),
      "evaluate": ("scores of generated", "images"), "figures": ("plots, colours,", "numbers in words")},
-    {"exchange": ("runs as checkpoints", "of other programs, and back"), "insight": ("what layers know",),
+    {"exchange": ("checkpoints of other", "programs, and back"), "insight": ("what layers know",),
      "serve": ("a run behind HTTP",),
      "claims": ("what is said of scale,", "on trial"), "pods": ("compiles for TPUs", "that are not here")},
     {"nn": ("layers, attention",), "devices": ("layouts, shards,", "hosts"), "store": ("files, checkpoints",),

@@ -11,8 +11,8 @@ and sparse autoencoders explain the middle layer; these are of the largest run w
 each is computed and what it cannot show.
 
 --runs names runs as `scaling.restore` does: best, N=3e5, or a fingerprint or its start, several with commas; "sizes" is
-the tuned run of each size with the most data, and "all" every run of the study that did not diverge. Exit status: 0; 1 when a run cannot be
-read, or nothing can be said of it; 2 for wrong flags. The reason is one sentence on standard error.
+the tuned run of each size with the most data, and "all" every run of the study that did not diverge. Exit status: 0; 1 when
+a run cannot be read, or nothing can be said of it; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling import families, nn
 
-AT_ONCE = 4096  # positions of text or images' tokens that one call computes
+AT_ONCE = 2**14  # positions of text or images' tokens that one call computes
 
 
 class InsightError(ValueError):
@@ -86,16 +86,16 @@ def tappable(family):
 
 
 def language_network(run):
-    """The network of a run that reads text, whose `logits` read a residual stream out; InsightError for others."""
-    network = run.family.module(run.params) if hasattr(run.family, "module") and reads_text(run.family) else None
+    """The network of a run that predicts next tokens, whose `logits` read a residual stream out. Raises InsightError."""
+    network = run.family.module(run.params) if predicts_next(run.family) else None
     if not hasattr(network, "logits"):
-        refuse(run, "has no readout of tokens")
+        refuse(run, "has no readout of next tokens")
     return network
 
 
-def reads_text(family) -> bool:
-    """Whether the family predicts the tokens of a text."""
-    return "text" in np.atleast_1d(family.reads) and not getattr(family, "classes", 0)
+def predicts_next(family) -> bool:
+    """Whether the family predicts the next token of a text by a network."""
+    return families.reads(family)[0] == "text" and hasattr(family, "logits") and hasattr(family, "module")
 
 
 def refuse(run, why: str):
@@ -106,7 +106,7 @@ def refuse(run, why: str):
 def forward_of(family) -> Callable:
     """The function (family, params, batch) that the taps of a family are read from."""
     found = FORWARDS.get(families.name(family))
-    if found is None and hasattr(family, "logits") and hasattr(family, "module") and reads_text(family):
+    if found is None and predicts_next(family):
         found = _next_token
     if found is None:
         raise InsightError(f"the family {families.name(family)} has no function of its data that taps could read; name a "

@@ -15,8 +15,8 @@ from scaling.insight import autoencoder, induction
 from scaling.insight.activations import (
     InsightError,
     language_network,
+    predicts_next,
     read_activations,
-    reads_text,
     refuse,
     tapped_forward,
 )
@@ -83,9 +83,9 @@ def probe_rows(run) -> list[dict]:
 
 def induction_rows(run) -> list[dict]:
     """A row for each step of which weights are kept, the last one included."""
-    if not reads_text(run.family):
-        refuse(run, "does not predict the tokens of a text, which induction is about")
-    known = induction.common_tokens(_evaluation_text(run)["tokens"])
+    if not predicts_next(run.family):
+        refuse(run, "does not predict the next token, which induction is about")
+    known = induction.common_tokens(_evaluation_batch(run)["tokens"])
     steps = sorted({each.step for each in kept.kept_of(run)})
     rows = []
     for each in [*(kept.at_step(run, step) for step in steps), run]:
@@ -97,9 +97,10 @@ def induction_rows(run) -> list[dict]:
 
 def lens_rows(run) -> list[dict]:
     """A row for each layer: nats from the final prediction, loss in nats, and how often the likeliest token is final."""
-    batch = _evaluation_text(run)
-    tokens, groups = batch["tokens"], batch["document"]
-    read, rows = read_lens(run, tokens), []
+    language_network(run)
+    batch = _evaluation_batch(run)
+    tokens = batch["tokens"]
+    groups, read, rows = batch.get("document", np.arange(len(tokens))), read_lens(run, tokens), []
     nats, agrees, rng = read.nats(tokens[:, 1:]), read.agrees, np.random.default_rng(0)
     for layer, kl in enumerate(read.kl.mean(-1)):
         low, high = group_interval(kl, groups, rng)
@@ -139,8 +140,7 @@ def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
     At the end, of a language model also "nats", the loss where the reconstruction replaces the activations, beside the loss
     with the activations themselves, "nats_clean", and with their mean, "nats_mean".
     """
-    text = reads_text(run.family)
-    batch = _evaluation_text(run) if text else _evaluation_images(run)
+    text, batch = predicts_next(run.family), _evaluation_batch(run)
     residual = read_activations(run, batch).residual
     if not residual:
         refuse(run, "has no layers whose activations an autoencoder could explain")
@@ -169,14 +169,9 @@ def _spliced(run, tokens, layer: int, change) -> float:
     return float(nats(run.params, {"tokens": jnp.asarray(tokens)}))
 
 
-def _evaluation_text(run) -> dict:
-    """The first windows of the first evaluation split."""
-    if not reads_text(run.family):
-        refuse(run, "predicts no text")
+def _evaluation_batch(run) -> dict:
+    """The first windows or images of the first evaluation split."""
     found = next(iter(run.runner.evaluation(run.experiment).values()))
-    return {name: np.asarray(x)[:WINDOWS] for name, x in found.items() if name in ("tokens", "document")}
-
-
-def _evaluation_images(run) -> dict:
-    found = run.source.evaluation(run.source.splits[0], IMAGES)
-    return found | {"example": np.arange(len(found["image"]), dtype=np.int32)}
+    most = WINDOWS if "tokens" in found else IMAGES
+    found = {name: np.asarray(x)[:most] for name, x in found.items()}
+    return found | {"example": np.arange(len(next(iter(found.values()))), dtype=np.int32)}

@@ -41,7 +41,7 @@ def test_the_last_row_of_the_lens_is_what_the_model_says(run):
 
 
 def test_the_lens_refuses_what_has_no_readout_of_tokens():
-    with pytest.raises(activations.InsightError, match="has no readout of tokens"):
+    with pytest.raises(activations.InsightError, match="has no readout of next tokens"):
         lens.read_lens(Run(GAN(image_size=8, width=16, layers=2), {}), np.zeros((1, 3)))
 
 

@@ -150,7 +150,7 @@ def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
     tokens, rows = batch["tokens"][-held:] if text else None, []
     middle = x.mean(0)
     known = {} if not text else {"nats_clean": _spliced(run, tokens, layer, lambda y: y),
-                                 "nats_mean": _spliced(run, tokens, layer, lambda y: 0 * y + middle)}
+                                 "nats_mean": _spliced(run, tokens, layer, lambda y: jnp.broadcast_to(middle, y.shape))}
     for latents in (multiple * x.shape[1] for multiple in multiples):
         for seed in seeds:
             fits = autoencoder.train_autoencoder(x, kept_out, latents, seed=seed)

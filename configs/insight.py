@@ -9,14 +9,15 @@ The first has byte-level Transformers of five shapes, from 1 to 4 layers, on thr
 a factor of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one
 training, each with its own cooldown. Windows have 256 bytes, so that there is something to repeat in them. `:copies` has
 one layer and two of about as many parameters on strings that repeat, as `experiments/claims/reach.py` has them, at more
-moments. `:glyphs` has VAEs of rendered letters of three widths, whose images are known by character, font, slant and size.
+moments. `:glyphs` has autoencoders of rendered letters of three widths; the letters' character, font, slant and size are
+known.
 
-Cost: one CPU core, six minutes for the first (15 runs in 5 programs, 1.0e13 FLOPs of the models) and two for each of the
-others (20 runs and 3, 9.1e11 and 3.8e11 FLOPs).
+Cost: one CPU core, six minutes for the first (15 runs in 5 programs, 1.0e13 FLOPs of the models) and two for `:copies`
+(20 runs in 2 programs, 9.1e11 FLOPs). `:glyphs` (3 runs in 3 programs) was not run yet.
 Expect: docs/insight.md, whose figures are of these ladders.
 """
 
-from experiments._ladders import QUICK_VAE, TRANSFORMER
+from experiments._ladders import QUICK_FSQ, TRANSFORMER
 from scaling import experiment
 from scaling.experiment import chain, grid
 from scaling.fields import ConfigError
@@ -24,8 +25,8 @@ from scaling.fields import ConfigError
 
 def get_config(data="code"):
     if data == "glyphs":
-        config = QUICK_VAE.config()
-        config.title, config.metric, config.tune = "VAEs of letters to look into", "bits_per_dim", 0.0
+        config = QUICK_FSQ.config(**{"family.layers": 2})
+        config.title, config.metric, config.tune = "Autoencoders of letters to look into", "distortion", 0.0
         config.widths, config.amounts = (12, 24, 48), (32_000,)
         return config
     if data == "copies":
@@ -48,7 +49,7 @@ def get_config(data="code"):
 
 def sweep(config):
     if "shapes" not in config:
-        return [QUICK_VAE.run(config, width, amount) for width in config.widths for amount in config.amounts]
+        return [QUICK_FSQ.run(config, width, amount) for width in config.widths for amount in config.amounts]
     copies = config.data.name.startswith("repeats")
     bases = [TRANSFORMER.run(of_shape(config, layers, width), width, max(config.amounts)) if copies else
              experiment.from_config(of_shape(config, layers, width)) for layers, width in config.shapes]

@@ -52,17 +52,21 @@ def integrate_gradients(score: Callable, x, baseline, steps=STEPS, at_once: int 
     x, baseline = np.asarray(x, np.float32), np.asarray(baseline, np.float32)
     slopes = jax.jit(jax.grad(lambda points: score(points).sum()))
     ends = np.asarray(jax.jit(score)(jnp.stack([x, baseline])), np.float64)
-    found = None
-    for count in steps:
+
+    def integral(count):
         nodes, weights = np.polynomial.legendre.leggauss(count)
         total = np.zeros(x.shape)
         for first in range(0, count, at_once):
             shares, mass = ((part[first:first + at_once] / 2)[:, None, None] for part in (nodes + 1, weights))
             gradients = np.asarray(slopes((baseline + shares * (x - baseline)).astype(np.float32)), np.float64)
             total += (mass * gradients).sum(0)
-        found = Attribution((total * (x - baseline)).sum(-1), *map(float, ends), count)
+        return Attribution((total * (x - baseline)).sum(-1), *map(float, ends), count)
+
+    found = integral(steps[0])
+    for count in steps[1:]:
         if found.complete:
             break
+        found = integral(count)
     return found
 
 

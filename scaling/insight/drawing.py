@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling.figures import words
 from scaling.figures.palette import Palette
-from scaling.figures.plot import BAND, DOT, HUES, dress, finish, panels
+from scaling.figures.plot import DOT, HUES, dress, finish, panels
 from scaling.report.plots import PlannedFigure
 
 MOST_HEADS, MOST_LAYERS, LAST_TOKENS = 8, 6, 40  # that maps of attention show
@@ -43,8 +43,8 @@ def insight_figures(found: dict, palette: Palette) -> dict[str, PlannedFigure]:
         rows = found["autoencoders"]
         planned["autoencoders"] = PlannedFigure(
             lambda: draw_autoencoders(rows, palette), "Error of sparse autoencoders",
-            f"Autoencoders of {rows[0]['k']} latents at once, of layer {rows[0]['layer']}: the squared error over that of "
-            "always saying the mean. Left: against latents, a dot for each seed. Right: during training, against compute.")
+            f"Autoencoders that use {rows[0]['k']} directions at once, of layer {rows[0]['layer']}: the squared error over that of "
+            "always saying the mean. Left: against all directions, a dot for each seed. Right: during training, against compute.")
     prompt = found["prompt"]
     if prompt:
         planned["attribution"] = PlannedFigure(
@@ -83,8 +83,8 @@ def draw_probes(rows: list[dict], palette: Palette) -> Figure:
         own, ends = [row for row in rows if row["factor"] == factors[place]], []
         dress(panel, "layer", f"accuracy: {factors[place]}", "N", log_x=False)
         panel.axhline(own[0]["majority"], color=palette.muted, linestyle=(0, (1, 2)))
-        for line in _lines(own):
-            _banded(panel, line, "layer", "accuracy", palette)
+        for number, line in enumerate(_lines(own)):
+            _barred(panel, line, "accuracy", palette, number)
             ends.append((line[-1]["accuracy"], words.count(line[-1]["N"]), palette.size(line[-1]["N"])))
         finish(panel, ends, log_y=False)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -124,7 +124,7 @@ def draw_lens(rows: list[dict], palette: Palette) -> Figure:
         for place, line in enumerate(_lines(rows)):
             colour = palette.size(line[0]["N"])
             if column == "kl":
-                _banded(panel, line, "layer", "kl", palette)
+                _barred(panel, line, "kl", palette, place)
                 panel.annotate(words.count(line[0]["N"]), (1, 1 - 0.075 * place), xycoords="axes fraction", ha="right",
                                va="top", color=colour)
             else:
@@ -139,9 +139,9 @@ def draw_autoencoders(rows: list[dict], palette: Palette) -> Figure:
     figure, axes = panels(1, 2)
     last = [row for row in rows if row["steps"] == max(each["steps"] for each in rows)]
     left, right = axes[0]
-    dress(left, "latents", "normalised squared error")
+    dress(left, "directions", "normalised squared error")
     left.plot([row["latents"] for row in last], [row["error"] for row in last], **DOT, color=palette.accent)
-    dress(right, "FLOPs of training", "normalised squared error", "latents")
+    dress(right, "FLOPs of training", "normalised squared error", "directions")
     ends, hues = [], dict(zip(sorted({row["latents"] for row in rows}), HUES, strict=False))
     for line in _lines(rows, key=lambda row: (row["latents"], row["seed"]), by="flops"):
         colour = hues[line[0]["latents"]]
@@ -199,8 +199,8 @@ def _lines(rows, key=_shape, by="layer"):
     return [sorted(group, key=lambda row: row[by]) for group in groups.values()]
 
 
-def _banded(panel, line, x: str, y: str, palette) -> None:
-    """One line with its interval, the keys "low" and "high"."""
-    colour, places = palette.size(line[0]["N"]), [row[x] for row in line]
-    panel.fill_between(places, [row["low"] for row in line], [row["high"] for row in line], color=colour, **BAND)
-    panel.plot(places, [row[y] for row in line], "o-", color=colour)
+def _barred(panel, line, column: str, palette, number: int) -> None:
+    """Line `number` of a panel by layer with its intervals, the keys "low" and "high", a little beside the other lines."""
+    colour, places = palette.size(line[0]["N"]), [row["layer"] + 0.03 * number for row in line]
+    panel.vlines(places, [row["low"] for row in line], [row["high"] for row in line], color=colour, linewidth=1)
+    panel.plot(places, [row[column] for row in line], "o-", color=colour)

@@ -49,7 +49,7 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
     if rows := trained_autoencoders(found["autoencoders"]):
         fit = stats.linregress(np.log([row["latents"] for row in rows]), np.log([row["error"] for row in rows]))
         said["autoencoders"].append(
-            f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the latents, over "
+            f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the number of directions, over "
             f"a factor of {max(row['latents'] for row in rows) / min(row['latents'] for row in rows):.0f}.")
     if prompt := found["prompt"]:
         one = prompt["attribution"]
@@ -108,12 +108,12 @@ def trained_autoencoders(rows: list[dict]) -> list[dict]:
 
 
 def autoencoder_table(rows: list[dict]) -> dict:
-    """Autoencoders by latents and seed."""
+    """Autoencoders by the number of directions and seed."""
     rows = trained_autoencoders(rows)
     text = bool(rows) and "nats" in rows[0]
-    cells = [(f"{row['latents']} latents", [
+    cells = [(f"{row['latents']} directions", [
         row["seed"], words.number(row["error"], 3), words.percent(row["dead"]), words.power(row["flops"], 2),
         *([words.number(row["nats"] - row["nats_clean"], 3), words.number(row["nats_mean"] - row["nats_clean"], 3)]
           if text else [])]) for row in rows]
-    return {"columns": ["seed", "error", "dead latents", "FLOPs",
+    return {"columns": ["seed", "error", "never used", "FLOPs",
                         *(["nats lost with it", "nats lost with the mean"] if text else [])], "rows": cells}

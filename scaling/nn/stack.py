@@ -1,5 +1,7 @@
 """Stacked layers, one after another in a compiled loop."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -26,7 +28,7 @@ def through_layers(layer, x, states, rows=None, unroll: int = 1):
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), found, more)
 
 
-def _one_by_one(layer, x, states, rows):
+def _one_by_one(layer, x, states, rows) -> tuple[Any, Any]:
     """The same without a loop, with the place "residual" before the first layer and after each; see `taps`."""
     x, found = (x if x is None else tap("residual", x)), []
     for number in range(len(jax.tree.leaves(states)[0])):

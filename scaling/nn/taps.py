@@ -15,7 +15,7 @@ nothing outside of it. Rematerialised layers hide their values: leave `remat` at
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 _OPEN: contextvars.ContextVar["Taps | None"] = contextvars.ContextVar("taps", default=None)
@@ -37,11 +37,12 @@ class Taps:
 
 
 @contextlib.contextmanager
-def tapped(edits: Mapping[tuple[str, int], Callable] | None = None) -> Iterator[Taps]:
+def tapped(edits: Mapping[tuple[str, int], Callable] | None = None) -> Generator[Taps]:
     """Opens the taps of networks that are called inside. `edits` {("residual", 0): function} replace values."""
-    token = _OPEN.set(Taps(edits or {}))
+    taps = Taps(edits or {})
+    token = _OPEN.set(taps)
     try:
-        yield _OPEN.get()
+        yield taps
     finally:
         _OPEN.reset(token)
 

@@ -43,8 +43,9 @@ def insight_figures(found: dict, palette: Palette) -> dict[str, PlannedFigure]:
         rows = found["autoencoders"]
         planned["autoencoders"] = PlannedFigure(
             lambda: draw_autoencoders(rows, palette), "Error of sparse autoencoders",
-            f"Autoencoders that use {rows[0]['k']} directions at once, of layer {rows[0]['layer']}: the squared error over that of "
-            "always saying the mean. Left: against all directions, a dot for each seed. Right: during training, against compute.")
+            f"Autoencoders that use {rows[0]['k']} directions at once, of layer {rows[0]['layer']}: the squared error over "
+            "that of always saying the mean. Left: against all directions, a dot for each seed. Right: during training, "
+            "against compute.")
     prompt = found["prompt"]
     if prompt:
         planned["attribution"] = PlannedFigure(

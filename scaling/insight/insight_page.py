@@ -34,8 +34,8 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
         rows = [row for row in final_rows(found["probes"]) if row["factor"] == factor]
         best = max(rows, key=lambda row: row["accuracy"])
         said["probes"].append(
-            f"{words.sentence(factor)}: at best {words.percent(best['accuracy'])} ({level} interval {words.percent(best['low'])} to "
-            f"{words.percent(best['high'])}), after layer {best['layer']} of the run with N = {words.count(best['N'])}; "
+            f"{words.sentence(factor)}: at best {words.percent(best['accuracy'])} ({level} interval "
+            f"{words.percent(best['low'])} to {words.percent(best['high'])}), after layer {best['layer']} of the run with N = {words.count(best['N'])}; "
             f"{words.percent(best['majority'])} by always saying the most frequent of {best['classes']} classes, and "
             f"{words.percent(best['control'])} on the control task.")
     if found["induction"]:
@@ -49,8 +49,8 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
     if rows := trained_autoencoders(found["autoencoders"]):
         fit = stats.linregress(np.log([row["latents"] for row in rows]), np.log([row["error"] for row in rows]))
         said["autoencoders"].append(
-            f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the number of directions, "
-            f"over a factor of {max(row['latents'] for row in rows) / min(row['latents'] for row in rows):.0f}.")
+            f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the number of "
+            f"directions, over a factor of {max(row['latents'] for row in rows) / min(row['latents'] for row in rows):.0f}.")
     if prompt := found["prompt"]:
         one = prompt["attribution"]
         total = sum(one["values"])
@@ -97,7 +97,8 @@ def lens_table(prompt: dict) -> dict:
     first = max(0, len(prompt["tokens"]) - PLACES)
     rows = []
     for layer, (best, shares) in enumerate(zip(prompt["likeliest"], prompt["shares"], strict=True)):
-        cells = [f"{shown_token(best[place][0])}\N{NO-BREAK SPACE}{100 * shares[place][0]:.0f}" for place in range(first, len(best))]
+        cells = [f"{shown_token(best[place][0])}\N{NO-BREAK SPACE}{100 * shares[place][0]:.0f}"
+                 for place in range(first, len(best))]
         rows.append((f"layer\N{NO-BREAK SPACE}{layer}", cells))
     return {"columns": [shown_token(token) for token in prompt["tokens"][first:]], "rows": rows}
 

@@ -35,7 +35,8 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
         best = max(rows, key=lambda row: row["accuracy"])
         said["probes"].append(
             f"{words.sentence(factor)}: at best {words.percent(best['accuracy'])} ({level} interval "
-            f"{words.percent(best['low'])} to {words.percent(best['high'])}), after layer {best['layer']} of the run with N = {words.count(best['N'])}; "
+            f"{words.percent(best['low'])} to {words.percent(best['high'])}), after layer {best['layer']} of the run with "
+            f"N = {words.count(best['N'])}; "
             f"{words.percent(best['majority'])} by always saying the most frequent of {best['classes']} classes, and "
             f"{words.percent(best['control'])} on the control task.")
     if found["induction"]:
@@ -47,10 +48,11 @@ def insight_sentences(found: dict) -> dict[str, list[str]]:
             f"and {best['layers']} layers. Its best head puts {words.percent(best['strongest'])} of its weight on the "
             f"token after the last occurrence; attention alike to all would put {words.percent(best['chance'])} there.")
     if rows := trained_autoencoders(found["autoencoders"]):
-        fit = stats.linregress(np.log([row["latents"] for row in rows]), np.log([row["error"] for row in rows]))
+        counts = [row["latents"] for row in rows]
+        fit = stats.linregress(np.log(counts), np.log([row["error"] for row in rows]))
         said["autoencoders"].append(
             f"The error falls as the power {words.with_error(fit.slope, fit.stderr)} (standard error) of the number of "
-            f"directions, over a factor of {max(row['latents'] for row in rows) / min(row['latents'] for row in rows):.0f}.")
+            f"directions, over a factor of {max(counts) / min(counts):.0f}.")
     if prompt := found["prompt"]:
         one = prompt["attribution"]
         total = sum(one["values"])

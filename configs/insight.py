@@ -9,7 +9,7 @@ The first has byte-level Transformers of five shapes, from 1 to 4 layers, on thr
 a factor of 16. One rate serves all, so runs of one shape share a trunk: the three amounts are three moments of one
 training, each with its own cooldown. Windows have 256 bytes, so that there is something to repeat in them. `:copies` has
 one layer and two of about as many parameters on strings that repeat, as `experiments/claims/reach.py` has them, at more
-moments. `:glyphs` has autoencoders of rendered letters of two widths; the letters' character, font, slant and size are known.
+moments. `:glyphs` has autoencoders of rendered letters, whose character, font, slant and size are known, of two widths.
 
 Cost: one CPU core, six minutes for the first (15 runs in 5 programs, 1.0e13 FLOPs of the models) and two for each of the
 others (20 runs in 2 programs and 2 in 2, 9.1e11 and 1.4e11 FLOPs).

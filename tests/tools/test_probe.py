@@ -55,6 +55,7 @@ def test_a_page_and_json_say_what_was_measured_of_every_run(workdir, said, tmp_p
                                                                            "attention"}
 
 
+@pytest.mark.slow
 def test_an_autoencoder_in_the_place_of_activations_costs_less_than_their_mean(workdir):
     rows = looking.autoencoder_rows(scaling.restore(workdir), seeds=(0,), multiples=(2,))
     assert [row["steps"] for row in rows] == [100, 200, 300, 400]

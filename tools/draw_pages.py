@@ -1,4 +1,4 @@
-"""Draw the figures of docs/ that show how the parts work together: packs on GPUs, a TPU slice, a Ray cluster, a trunk.
+"""Draw the figures of docs/ that show how the parts work together, such as packs on GPUs, and images of data sets.
 
     python -m tools.draw_pages
 
@@ -11,8 +11,8 @@ import re
 
 import numpy as np
 
-from scaling import experiment
-from scaling.figures import plot
+from scaling import data, experiment
+from scaling.figures import pixels, plot
 from scaling.figures.plot import COLOURS, HUES, SHAPES
 from scaling.training.optim import schedule
 from scaling.training.step import run_span
@@ -189,6 +189,15 @@ def trunk():
     return figure
 
 
+DATASETS = ("glyphs/letters", "glyphs/digits", "glyphs/letters:rotation,size", "fashion_mnist", "digits")
+
+
+def datasets() -> bytes:
+    """Sixteen evaluation images of each of DATASETS, a row for each, 16 x 16 pixels in 16 levels."""
+    rows = [data.load_images(name, size=16, levels=16).evaluation("iid", 16)["image"] for name in DATASETS]
+    return pixels.image_grid(np.stack(rows), levels=16)
+
+
 def colab() -> str:
     """The badge of a notebook in the README."""
     drawing = Diagram(112, 22, "Open in Colab")
@@ -200,6 +209,7 @@ def colab() -> str:
 DIAGRAMS = {"exchange.svg": exchange, "reproducing.svg": reproducing, "serving.svg": serving, "starts.svg": starts,
             "colab.svg": colab, "packs.svg": packs,
             "tpu-slice.svg": tpu_slice, "ray-cluster.svg": ray_cluster, "streaming.svg": streaming}
+PICTURES = {"datasets.png": datasets}  # two of them need packages: Debian's dataset-fashion-mnist, scikit-learn
 PLOTS = {"roofline.png": roofline, "trunk.png": trunk}
 
 
@@ -208,7 +218,9 @@ def main() -> None:
         (DOCS / "figures" / name).write_text(draw())
     for name, draw in PLOTS.items():
         plot.save_figure(DOCS / "figures" / name, draw())
-    print(f"written: {', '.join([*DIAGRAMS, *PLOTS])} in {DOCS / 'figures'}")
+    for name, draw in PICTURES.items():
+        (DOCS / "figures" / name).write_bytes(draw())
+    print(f"written: {', '.join([*DIAGRAMS, *PLOTS, *PICTURES])} in {DOCS / 'figures'}")
 
 
 if __name__ == "__main__":

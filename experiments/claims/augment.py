@@ -49,16 +49,18 @@ def tabulate(name: str, runs: pd.DataFrame) -> pd.DataFrame:
     return table.pivot_table(index=["amount", "seed"], columns="augmentation", values="loss")
 
 
-def worth(table: pd.DataFrame, name: str) -> dict[float, float]:
-    """D_eff/D by D: the different images that give without augmentation what D give with it, over D.
+def worth(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """D_eff/D, indexed by D: the different images that give without augmentation what D give with it, over D.
 
-    They are read off a curve between means of runs without; beyond its ends the ratio is that of the end, a bound.
+    `ratio` is read off a curve between means of runs without; beyond its ends it is that of the end, and `bound` says so:
+    "at most" or "at least" ("" elsewhere).
     """
     means = table.groupby("amount").mean()
     plain = np.minimum.accumulate(means["none"].to_numpy())  # more different images are no worse
     amounts = means.index.to_numpy()
     effective = np.exp(np.interp(-means[name], -plain, np.log(amounts)))
-    return {float(amount): float(ratio) for amount, ratio in zip(amounts, effective / amounts)}
+    bound = np.select([means[name] > plain[0], means[name] < plain[-1]], ["at most", "at least"], "")
+    return pd.DataFrame({"ratio": effective / amounts, "bound": bound}, index=means.index)
 
 
 def analyse(name: str, part: Trained) -> Finding:
@@ -68,10 +70,11 @@ def analyse(name: str, part: Trained) -> Finding:
     few, many = gain.columns[0], gain.columns[-1]
     lines, said = [], []
     for augmentation in (first, *others):
-        ratios = worth(table, augmentation)
-        lines.append(Line(augmentation, list(ratios), list(ratios.values())))
+        found = worth(table, augmentation)
+        lines.append(Line(augmentation, list(found.index), list(found["ratio"]), bounds=list(found["bound"])))
         change = (table[augmentation] - table["none"]).groupby("amount").mean()
-        effective = ", ".join(f"{ratio:.2g} at {amount:,.0f}" for amount, ratio in ratios.items())
+        effective = ", ".join(f"{bound} {ratio:.2g} at {amount:,.0f}".lstrip()
+                              for amount, ratio, bound in found.itertuples())
         said.append(f"by {augmentation}, D_eff/D is {effective}, and the {WORDS[name]} changes by "
                     f"{', '.join(f'{np.expm1(each):+.1%}' for each in change)}")
     panel = Panel("different images D", "D_eff / D", lines, log_y=True, labels="augmentation")

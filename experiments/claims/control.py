@@ -78,7 +78,7 @@ def judge(table: pd.DataFrame) -> Finding:
     """The finding, from the numbers of `Classroom.measure` of each run."""
     sizes = sorted(table["params_non_embedding"].unique())
     largest = table[table["params_non_embedding"] == sizes[-1]]
-    found = {name: statistics.mean(largest[name].to_numpy()) for name in ("agrees", "taught")}
+    found = {name: statistics.mean(largest[name].to_numpy()) for name in ("taught", "agrees")}
     found["grows"] = statistics.jackknife(table, growth, "seed")
     found["quality"] = statistics.mean((table["cool"] - table["agrees"]).to_numpy())
     found["diversity"] = statistics.mean(np.log(table["spread"].to_numpy()))
@@ -100,14 +100,14 @@ CLAIM = Claim(
     source="Ravuri and Vinyals 2019, arXiv:1905.10887 (CAS); Shmelkov et al. 2018, arXiv:1807.09499 (GAN-test)",
     published={"vae": "taught by samples, 0.75 of the accuracy of real images (VQ-VAE-2, ImageNet)",
                "gan": "taught by samples, 0.58 of the accuracy of real images (BigGAN-deep, ImageNet)"},
-    rules={"agrees": Criterion("how often the class of a sample is the one asked for, over the accuracy on real images, in "
-                               "the largest models", low=0.5, why="By chance it would be a tenth."),
-           "taught": Criterion("the accuracy on real images of a classifier taught by samples of the largest models, over "
+    rules={"taught": Criterion("the accuracy on real images of a classifier taught by samples of the largest models, over "
                                "that of one taught by as many real images", low=0.5,
                                why="Both published ratios lie above one half, and chance lies at a tenth."),
-           "grows": Criterion("the rise of the first number where models are ten times as large", low=0.0,
+           "agrees": Criterion("how often the class of a sample is the one asked for, over the accuracy on real images, in "
+                               "the largest models", low=0.5, why="By chance it would be a tenth."),
+           "grows": Criterion("the rise of the agreement of classes where models are ten times as large", low=0.0,
                               why="The claim is about the sign, since no size was published."),
-           "quality": Criterion("the rise of the first number at half the temperature", low=0.0,
+           "quality": Criterion("the rise of the agreement of classes at half the temperature", low=0.0,
                                 why="The claim is about the sign."),
            "diversity": Criterion("the log ratio of the variance within classes, at half the temperature", high=0.0,
                                   why="The claim is about the sign.")},
@@ -115,5 +115,5 @@ CLAIM = Claim(
     cost={"5m": "18 runs on digits, three sizes of each family", "30m": "24 runs on digits, four sizes of each family",
           "2h": "27 runs on digits", "gpu": "27 runs on digits, of up to a few million parameters"},
     more="Digits are easy, so that the agreement may reach its ceiling, where neither size nor temperature can raise it: "
-         "write --set=data.name=glyphs/letters --set=data.classes=52. Combinations of conditions that were held out are "
-         "not tried, since models take one label each.")
+         "write --set=data.name=glyphs/letters --set=data.classes=52. The claim `combine` tries combinations of conditions "
+         "that were held out.")

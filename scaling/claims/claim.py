@@ -79,6 +79,7 @@ class Line:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     dots: bool = True  # else a plain line, such as that of a law
+    bounds: Sequence[str] = ()  # for each point: "at least" or "at most" where y only bounds the value, else ""
 
 
 @dataclasses.dataclass(frozen=True)

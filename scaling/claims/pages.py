@@ -26,6 +26,8 @@ from scaling.sweeps.runner import TrainingOptions
 trial = Trial(claims.find("{id}"), "{budget}", "runs/claims/{id}", TrainingOptions(){given})
 print(pages.verdict_table([trial.run()]))"""
 CAPTION = "Points are measured, most are means over seeds, and bars are intervals. A dashed line is a law or a reference."
+BOUNDED = " A triangle is a bound: the value lies there or beyond, where the triangle points."
+MARKERS = {"": "o", "at least": "^", "at most": "v"}
 WIDEST = 1000  # factor that a panel may span on a linear axis
 
 
@@ -63,7 +65,7 @@ def page(found: Mapping, figure: str | None) -> str:
     for rule in found["rules"].values():
         lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
     if figure:
-        lines += [f"![{found['statement']}]({figure})", "", CAPTION, ""]
+        lines += [f"![{found['statement']}]({figure})", "", caption(found["parts"]), ""]
     for name, part in found["parts"].items():
         notes = dict.fromkeys(estimate["note"] for estimate in part["estimates"].values())
         texts = [part["said"], *(note for note in notes if note not in part["said"]),
@@ -85,6 +87,12 @@ def page(found: Mapping, figure: str | None) -> str:
     return "\n".join(lines)
 
 
+def caption(parts: Mapping[str, Mapping]) -> str:
+    """What the marks of a figure mean, where `parts` are those of a verdict."""
+    lines = [line for part in parts.values() if part["panel"] for line in part["panel"]["lines"]]
+    return CAPTION + (BOUNDED if any(any(line.get("bounds", ())) for line in lines) else "")
+
+
 @plot.styled
 def draw_panels(found: Mapping) -> Figure | None:
     """The panels of a claim's parts side by side; None where no part has one."""
@@ -102,14 +110,22 @@ def draw_panels(found: Mapping) -> Figure | None:
             if line["dots"]:
                 bars = [[y - low for y, low in zip(line["y"], line["low"])],
                         [high - y for y, high in zip(line["y"], line["high"])]] if line["low"] else None
-                axes.errorbar(line["x"], line["y"], bars, color=colour, linewidth=1.2, elinewidth=1, marker="o",
-                              markersize=4)
+                axes.errorbar(line["x"], line["y"], bars, color=colour, linewidth=1.2, elinewidth=1)
+                _mark(axes, line, colour)
             else:
                 axes.plot(line["x"], line["y"], color=colour, linewidth=1.2, linestyle="--")
             ends.append((line["y"][-1], line["name"], colour))
         measured = [y for line in panel["lines"] if line["dots"] for y in line["y"] if y is not None]
         plot.finish(axes, ends, log_y=panel["log_y"] or 0 < WIDEST * min(measured) < max(measured))
     return figure
+
+
+def _mark(axes, line: Mapping, colour):
+    """A dot at each point of a line, and an open triangle that points up or down where y is a bound."""
+    bounds = line.get("bounds") or [""] * len(line["x"])
+    for x, y, bound in zip(line["x"], line["y"], bounds):
+        axes.plot([x], [y], color=colour, marker=MARKERS[bound], markersize=6 if bound else 4,
+                  markerfacecolor="white" if bound else colour)
 
 
 def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]:

@@ -3,8 +3,8 @@
     path = report.write_comparison(["runs/quickstart", "runs/vae", "runs/gan"], "runs/families")
 
 Metrics of different families cannot be compared, but exponents can. So can the reducible part of a metric, which is the
-part above the fitted constant E, once it is divided by its value at the least compute of the family. Studies of one metric
-on the same data are also shown in the same figures (`side_by_side`).
+part above the fitted constant E, once it is divided by its value at the least compute of the family. Studies on the same
+data are also shown in the same figures, by each metric that several of them have (`side_by_side`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scaling.figures.words import (
     short,
     to_error,
 )
-from scaling.report import fitting, page, plots, reading, side_by_side
+from scaling.report import fitting, page, pictures, plots, reading, side_by_side
 from scaling.report.abstract import family_name
 from scaling.report.caveats import caveats
 from scaling.report.plots import PlannedFigure
@@ -100,7 +100,8 @@ def comparison_html(members: list[Member], palette: Palette, drawn: dict[str, di
               for name in ("records", "fit", "forecast") if name in member.study.missing]
     absent += [f"{member.name}: {said}" for member in members for said in member.study.broken.values()]
     return page.render_page("families.html.j2", palette, drawn, ("tokens or examples", "metric"),
-                            title="Families side by side", rows=rows,
+                            title="Families side by side", rows=rows, others=other_rows(members),
+                            shared=[name for name in drawn if name.startswith("side-")], samples=samples(members),
                             level=_level(members), absent=absent)
 
 
@@ -111,9 +112,38 @@ def table_row(member: Member) -> dict:
     return {"family": member.name, "metric": study.measure.label, "title": printable(_title(study)),
             "workdir": member.workdir, "caveats": reading.made_or_said(study, "what limits the study", caveats, []),
             "cells": [*(_interval(member.exponents.get(symbol)) for symbol in EXPONENTS),
+                      _interval(reading.made_or_said(study, "slope in compute", slope_in_compute, None)),
                       reading.made_or_said(study, "forecast", _forecast, ("damaged", "", "bad")),
                       (_range(sweep[PARAMS]), "", ""), (_range(sweep["data"]), study.unit.name, ""),
                       (power(runs["flops"].sum() or None), plural(len(runs), "run"), "")]}
+
+
+def other_rows(members: list[Member]) -> list[dict]:
+    """A row like those of the table for each further metric that several studies on the same data have."""
+    studies = {member.name: member.study for member in members}
+    if not side_by_side.comparable(studies):
+        return []
+    rows = []
+    for metric in side_by_side.other_metrics(studies):
+        for member in members:
+            if metric in member.study.beside:
+                study = member.study.showing(metric)
+                rows.append(table_row(Member(member.name, member.workdir, study, fitted_exponents(study))))
+    return rows
+
+
+def slope_in_compute(study: reading.StudyFiles) -> tuple[float, float, float] | None:
+    """The slope of log metric in log FLOPs along the frontier of tuned runs, with its ends; None for a solved study."""
+    if study.solved or study.cells.empty:
+        return None
+    line = side_by_side.frontier_of(study)
+    return side_by_side.slope_of(line["flops"], line[study.metric])
+
+
+def samples(members: list[Member]) -> list[dict]:
+    """The pictures that the models of each study drew, by ascending size."""
+    return [{"family": member.name, "sides": grid["sides"]} for member in members
+            for grid in pictures.grids(member.study) if grid["name"] == "samples"]
 
 
 def _forecast(study: reading.StudyFiles) -> tuple[str, str, str]:

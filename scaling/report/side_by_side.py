@@ -1,7 +1,8 @@
-"""Studies of one metric on the same data in the same figures: against size, data, compute, and position in the context.
+"""Studies on the same data in the same figures: against size, data, compute, and position in the context, by the metric
+that all were made for, and against compute by every other metric that several have.
 
-Sizes and amounts of data of several families are never quite equal. The line against N holds the largest amount of data
-that all studies reach, and the line against D the largest size that they all reach; the nearest level of each study is
+Sizes and amounts of data of several families are never quite equal. The line against N holds the amount of data that has the
+most sizes in all studies, and the line against D the size that has the most amounts; the nearest level of each study is
 taken, and the caption says how far apart these are.
 """
 
@@ -27,13 +28,26 @@ Named = Mapping[str, StudyFiles]  # {name of a study on the page: its files}
 
 
 def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]:
-    """{name: figure} of studies that can be in one figure; {} where their metric or data differ, or one has no runs."""
+    """{name: figure} of studies that can be in one figure; {} where their data differ, or one has no runs."""
     if not comparable(studies):
         return {}
+    metric = shared_metric(studies)
+    figures = {} if metric is None else _of_one_metric(studies, palette, metric)
+    for other in other_metrics(studies):
+        found = showing(studies, other)
+        label = next(iter(found.values())).measure.label
+        figures[f"side-compute-{other}"] = PlannedFigure(
+            partial(draw_frontiers, studies, palette, other), f"{label} against training compute, of each family",
+            "Tuned runs that no cheaper run of the family beats by this metric, by the FLOPs of the model."
+            + slopes_said(found, line_frontier, "flops"))
+    return figures
+
+
+def _of_one_metric(studies: Named, palette: Palette, metric: str) -> dict[str, PlannedFigure]:
     first = next(iter(studies.values()))
     label, unit = first.measure.label, first.unit.name
     counted = [name for name, study in studies.items() if study.solved]
-    figures = {
+    return {
         "side-params": PlannedFigure(
             partial(draw_beside, studies, palette, PARAMS), f"{label} against parameters, of each family",
             f"Tuned runs on {_range_said(held_at(studies, 'data'))} {unit}."
@@ -44,7 +58,7 @@ def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]
             f"Tuned runs of {_range_said(held_at(studies, PARAMS))} non-embedding parameters."
             + slopes_said(studies, line_beside, "data")),
         "side-compute": PlannedFigure(
-            partial(draw_frontiers, studies, palette), f"{label} against training compute, of each family",
+            partial(draw_frontiers, studies, palette, metric), f"{label} against training compute, of each family",
             "Tuned runs that no cheaper run of the family beats, by the FLOPs of the model."
             + (f" A dotted line is the best of {', '.join(counted)}, which is counted, not trained." if counted else "")
             + slopes_said({name: study for name, study in studies.items() if not study.solved}, line_frontier, "flops")),
@@ -52,24 +66,45 @@ def shared_figures(studies: Named, palette: Palette) -> dict[str, PlannedFigure]
             partial(draw_positions, studies, palette), f"{label} by position in the context, of each family",
             "The largest model of each family, on windows of held-out text. "
             + " ".join(gain_said(name, study) for name, study in studies.items() if largest_positions(study)))}
-    return figures
 
 
 def comparable(studies: Named) -> bool:
-    """Whether several studies have tuned runs of one metric on data of one name."""
-    metrics, data = {study.metric for study in studies.values()}, set()
+    """Whether several studies have tuned runs on data of one name."""
+    data = set()
     for study in studies.values():
         if study.cells.empty or study.cells[study.metric].isna().all():
             return False
         data |= set(study.runs["data.name"].dropna()) if "data.name" in study.runs else {None}
-    return len(studies) > 1 and len(metrics) == 1 and len(data) == 1 and None not in data
+    return len(studies) > 1 and len(data) == 1 and None not in data
+
+
+def shared_metric(studies: Named) -> str | None:
+    """The metric that all studies were made for; None where they differ."""
+    metrics = {study.metric for study in studies.values()}
+    return metrics.pop() if len(metrics) == 1 else None
+
+
+def other_metrics(studies: Named) -> list[str]:
+    """The metrics beside `shared_metric` that several of the studies have, in the order of the studies."""
+    held = [name for study in studies.values() for name in (study.metric, *study.beside)]
+    return [name for name in dict.fromkeys(held) if held.count(name) > 1 and name != shared_metric(studies)]
+
+
+def showing(studies: Named, metric: str) -> Named:
+    """The studies that have the metric, as it shows their tuned runs."""
+    return {name: study if study.metric == metric else study.showing(metric) for name, study in studies.items()
+            if metric in (study.metric, *study.beside)}
 
 
 def held_at(studies: Named, column: str) -> dict[str, float]:
-    """For each study, its level of `column` that is nearest to the largest one that all studies reach."""
-    levels = {name: np.sort(study.cells.dropna(subset=[study.metric])[column].unique()) for name, study in studies.items()}
-    wanted = min(values[-1] for values in levels.values())
-    return {name: float(values[np.abs(np.log(values / wanted)).argmin()]) for name, values in levels.items()}
+    """For each study, its level of `column` that is nearest to the one at which the study with the fewest cells has the
+    most of them. Of several such levels it is the largest that all studies reach."""
+    counts = {name: study.cells.dropna(subset=[study.metric]).groupby(column).size() for name, study in studies.items()}
+    most = min(levels.index.max() for levels in counts.values())
+    wanted = sorted({level for levels in counts.values() for level in levels.index if level <= most})
+    nearest = [{name: float(levels.index[np.abs(np.log(levels.index / level)).argmin()]) for name, levels in counts.items()}
+               for level in wanted]
+    return max(reversed(nearest), key=lambda found: min(counts[name][level] for name, level in found.items()))
 
 
 def draw_beside(studies: Named, palette: Palette, along: str) -> Figure:
@@ -121,20 +156,23 @@ def slope_of(x, y) -> tuple[float, float, float] | None:
     return float(found.slope), float(found.slope - half), float(found.slope + half)
 
 
-def draw_frontiers(studies: Named, palette: Palette) -> Figure | None:
-    """The tuned runs of each study that no cheaper one beats, against FLOPs; the best of one that is solved is a line."""
-    first = next(iter(studies.values()))
-    figure, axes = canvas("training compute (FLOPs of the model)", first.measure.label)
-    ends, trained = [], [study for study in studies.values() if not study.solved]
-    if not trained:
+def draw_frontiers(studies: Named, palette: Palette, metric: str) -> Figure | None:
+    """The tuned runs of each study that no cheaper one beats, against FLOPs; the best of one that is solved is a line.
+
+    A study has the same colour in the figures of all metrics.
+    """
+    shown = showing(studies, metric)
+    if all(study.solved for study in shown.values()):
         return None
-    for place, (name, study) in enumerate(studies.items()):
-        colour, line = palette.size(place), frontier_of(study)
+    figure, axes = canvas("training compute (FLOPs of the model)", next(iter(shown.values())).measure.label)
+    ends = []
+    for name, study in shown.items():
+        colour, line = palette.size(list(studies).index(name)), frontier_of(study)
         if study.solved:
-            axes.axhline(line[study.metric].iloc[-1], color=colour, **plots.DOTTED)
+            axes.axhline(line[metric].iloc[-1], color=colour, **plots.DOTTED)
         else:
             plots.draw_dots(axes, study, palette, line, "flops", colour)
-        ends.append((line[study.metric].iloc[-1], name, colour))
+        ends.append((line[metric].iloc[-1], name, colour))
     finish(axes, ends, ticks=compact_power)
     return figure
 

@@ -116,9 +116,20 @@ def test_augment_is_reproduced_where_it_is_worth_data_that_are_few(part, noise):
 def test_the_worth_of_augmentation_is_found():
     table = with_fields("augment", "vae")
     records = table.assign(bits_per_dim=augmented_loss(table, "vae", 4.0))
-    ratios = augment.worth(augment.tabulate("vae", records), "shift")
-    assert abs(ratios[128.0] - 4) < 0.5 and abs(ratios[8192.0] - 1) < 0.01
+    found = augment.worth(augment.tabulate("vae", records), "shift")
+    assert abs(found.ratio[128.0] - 4) < 0.5 and abs(found.ratio[8192.0] - 1) < 0.01
+    assert list(found.bound) == [""] * len(found)
     assert "by mirror, D_eff/D is 1 at 128" in augment.analyse("vae", Trained(records, "")).said
+
+
+def test_a_worth_beyond_what_was_tried_is_a_bound():
+    table = with_fields("augment", "vae")
+    for gain, few, many, words in ((200.0, "at least", "at least", "by shift, D_eff/D is at least 64 at 128"),
+                                   (0.25, "at most", "", "by shift, D_eff/D is at most 1 at 128")):
+        records = table.assign(bits_per_dim=augmented_loss(table, "vae", gain, gain))
+        found = augment.analyse("vae", Trained(records, ""))
+        shift = found.panel.lines[0]
+        assert (shift.bounds[0], shift.bounds[-1]) == (few, many) and words in found.said
 
 
 # ---- copy

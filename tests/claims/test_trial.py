@@ -196,3 +196,13 @@ def test_every_budget_of_a_claim_has_runs_that_differ_and_says_what_they_are(nam
     for budget in claim.cost:
         for part in claim.parts(budget).values():
             assert len({str(run) for run in part.sweep}) == len(part.sweep)
+
+
+def test_a_point_that_is_a_bound_is_a_triangle_and_the_page_says_so():
+    line = {"name": "all", "x": [1, 10, 100], "y": [1.0, 2.0, 3.0], "low": [], "high": [], "dots": True}
+    panel = {"x": "tokens", "y": "worth", "labels": "", "log_x": True, "log_y": False}
+    for bounds, markers, said in ((["at most", "", "at least"], ["v", "o", "^"], True), ([], ["o", "o", "o"], False)):
+        lines = [line | ({"bounds": bounds} if bounds else {})]  # records from before bounds have no such key
+        axes = pages.draw_panels({"parts": {"vae": {"panel": panel | {"lines": lines}}}}).axes[0]
+        assert [drawn.get_marker() for drawn in axes.lines if len(drawn.get_xdata()) == 1] == markers
+        assert pages.caption({"vae": {"panel": panel | {"lines": lines}}}).endswith("points.") == said

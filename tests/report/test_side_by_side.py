@@ -1,4 +1,4 @@
-"""Studies of one metric on the same data in the same figures."""
+"""Studies on the same data in the same figures, by the metric of all and by others that several have."""
 
 import json
 
@@ -15,7 +15,8 @@ GRID = [(n, d) for n in (1e4, 1e5) for d in (1e5, 4e5)]
 POSITIONS = [{"first": first, "last": last, "bits": bits} for first, last, bits in ((1, 1, 6.0), (2, 3, 4.0), (4, 8, 3.0))]
 
 
-def fill_kind(workdir, level, moved=1.0, metric="bits_per_byte", data="pycode/stdlib", solved=False, positions=True):
+def fill_kind(workdir, level, moved=1.0, metric="bits_per_byte", data="pycode/stdlib", solved=False, positions=True,
+              beside=()):
     """A study whose loss is `level` times N^-0.1 D^-0.1 at the sizes and amounts of data of GRID, times `moved`."""
     for i, (n, d) in enumerate(GRID):
         n, d = n * moved, d * moved
@@ -23,8 +24,10 @@ def fill_kind(workdir, level, moved=1.0, metric="bits_per_byte", data="pycode/st
             "fingerprint": f"run{i}", "family": "recurrent", "params_non_embedding": n, "tokens_seen": d,
             "tokens_unique": d, "flops": 6 * n * d, "learning_rate": 1e-2, "seed": 0, "role": "sweep",
             metric: level * (n * d) ** -0.1,
+            **{name: (n * d) ** (0.05 if name == "coverage" else -0.05) for name in beside},
             "solved": solved, "experiment": {"data": {"name": data}}, "finished": "2100-01-01T00:00:00+00:00"})
-    (workdir / "study.json").write_text(json.dumps({"title": "Kinds", "metric": metric, "unit": "tokens"}))
+    (workdir / "study.json").write_text(json.dumps({"title": "Kinds", "metric": metric, "unit": "tokens",
+                                                   "beside": list(beside)}))
     if positions:
         entries = [{"params_non_embedding": n * moved, "fingerprint": f"run{i}", "bits": [
             part | {"bits": part["bits"] * level * n ** -0.1} for part in POSITIONS]} for i, n in ((0, 1e4), (2, 1e5))]
@@ -76,6 +79,16 @@ def test_lines_hold_the_largest_level_that_all_studies_reach(kinds):
     np.testing.assert_allclose(found[palette.size(0)][:, 0], [1e5, 4e5])
 
 
+def test_lines_hold_the_level_with_the_most_cells(kinds):
+    """In a triangle the most data have one size only, so that less data show more of N."""
+    studies = read(kinds)
+    for study in studies.values():
+        study.cells = study.cells.iloc[:3]  # the largest size has the least data alone
+    assert side_by_side.held_at(studies, "data") == pytest.approx({"lstm": 1e5, "transformer": 1.1e5, "ngram": 1e5})
+    assert side_by_side.held_at(studies, "params_non_embedding") == pytest.approx(
+        {"lstm": 1e4, "transformer": 1.1e4, "ngram": 1e4})
+
+
 def test_slopes_are_said_with_intervals(kinds):
     assert side_by_side.slope_of([1, 10, 100], [2, 2 * 10**-0.3, 2 * 10**-0.6]) == pytest.approx((-0.3, -0.3, -0.3))
     value, low, high = side_by_side.slope_of([1, 10, 100], [2, 1.2, 0.6])
@@ -90,7 +103,7 @@ def test_a_run_that_a_cheaper_one_beats_is_off_the_line_against_compute(kinds):
     study = read(kinds)["lstm"]
     study.cells = study.cells.assign(bits_per_byte=[1.3, 1.0, 1.1, 0.9])  # the third costs more than the second
     assert list(side_by_side.frontier_of(study)["bits_per_byte"]) == [1.3, 1.0, 0.9]
-    drawn = lines_of(side_by_side.draw_frontiers(read(kinds), Palette(range(3), ())))
+    drawn = lines_of(side_by_side.draw_frontiers(read(kinds), Palette(range(3), ()), "bits_per_byte"))
     assert drawn[Palette(range(3), ()).size(2)][0][1] == drawn[Palette(range(3), ()).size(2)][1][1]  # counted: a level
 
 
@@ -99,3 +112,21 @@ def test_the_loss_by_position_is_that_of_the_largest_model(kinds):
     assert len(drawn) == 2  # of the third study nothing is known
     np.testing.assert_allclose(drawn[Palette(range(3), ()).size(0)], [
         [(p["first"] * p["last"]) ** 0.5, p["bits"] * 10 * 1e5 ** -0.1] for p in POSITIONS])
+
+
+def test_a_metric_beside_that_several_studies_have_gets_a_figure_and_rows_of_its_own(tmp_path):
+    """A study whose own metric is another one takes part, and colours belong to studies, not to places in a figure."""
+    paths = []
+    for name, metric, beside in (("vae", "bits_per_dim", ["coverage"]), ("gan", "fd_infinity_relative", ["coverage"]),
+                                 ("diffusion", "bits_per_dim", ["fd_infinity_relative", "coverage"])):
+        (tmp_path / name).mkdir()
+        paths.append(fill_kind(tmp_path / name, 1.0, metric=metric, data="glyphs/letters", positions=False, beside=beside))
+    studies, palette = read(paths), Palette(range(3), ())
+    figures = side_by_side.shared_figures(studies, palette)
+    assert list(figures) == [f"side-compute-{name}" for name in ("bits_per_dim", "coverage", "fd_infinity_relative")]
+    held = {"bits_per_dim": {0, 2}, "coverage": {0, 1, 2}, "fd_infinity_relative": {1, 2}}
+    for metric, places in held.items():
+        assert set(lines_of(side_by_side.draw_frontiers(studies, palette, metric))) == {palette.size(i) for i in places}
+    assert "0.050 [0.050, 0.050] (gan)" in figures["side-compute-coverage"].caption
+    page = Page(report.write_comparison(paths, tmp_path / "out").read_text())
+    assert "figure-side-compute-coverage" in page.ids and "left out, because" not in page.text

@@ -1,0 +1,61 @@
+"""Which generator of images is the best at which compute? Four families on one stream, forecast at 10 and 30 times.
+
+    python -m experiments.forecast_table --config=configs/generators.py --workdir=runs/generators
+    at=runs/generators
+    python -m experiments.report --output=$at/page-glyphs \\
+        --workdirs=$at/vae-glyphs-30,$at/gan-glyphs-30,$at/diffusion-glyphs-30,$at/coded-glyphs-30
+
+    python -m experiments.run --config=configs/generators.py:gan-fashion_mnist-10 --workdir=runs/garments
+
+A VAE, a GAN, a diffusion model, and a Transformer over the codes of an FSQ tokenizer learn the same images, without labels:
+rendered letters (`glyphs`, endless), and photographs of garments (`fashion_mnist`, 60,000). Each family has its own ladder,
+whose width grows at a fixed depth, with the base rate that its pilot gave. What a family trains is fitted and forecast,
+which is a bound on bits per dimension, or for the GAN the Fréchet distance at infinitely many samples. The samples of all
+runs are judged alike, so that the page shows the distance, precision and coverage of all four against compute.
+"""
+
+from experiments._ladders import CODED, QUICK_DIFFUSION, QUICK_GAN, QUICK_VAE
+from scaling.fields import ConfigError, nearest
+
+LADDERS = {"vae": QUICK_VAE, "gan": QUICK_GAN, "diffusion": QUICK_DIFFUSION, "coded": CODED}
+DATA = {"glyphs": {"data.name": "glyphs/letters", "data.size": 16},
+        "fashion_mnist": {"data.name": "fashion_mnist", "data.size": 16}}
+UNLABELLED = {"data.label": "", "data.classes": 0}
+WIDTHS, AMOUNTS = (12, 16, 24, 32), (4_000, 6_000, 9_000, 14_000, 20_000)
+WIDEST, SEEDS = (32, 32, 24, 16, 12), (4, 3, 3, 3, 3)
+CORNERS = ((12, 4_000), (32, 4_000), (12, 20_000))  # widths and images of a pilot
+TARGETS = {"10": (32, 60_000), "30": (48, 87_000)}  # width and images, by the compute over the largest fitted run's
+SAMPLES, BESIDE = 2048, ("fd_infinity_relative", "precision", "coverage")
+
+
+def names():
+    """The studies that the pages are made of."""
+    return [f"{family}-{data}-{ratio}" for data in DATA for family in LADDERS for ratio in TARGETS]
+
+
+def get_config(study="vae-glyphs-10"):
+    known = names() + [f"{family}-{data}-rates" for data in DATA for family in LADDERS]
+    if study not in known:
+        raise ConfigError(f"--config=configs/generators.py:{study} is no study of this config; {nearest(study, known)}")
+    family, data, part = study.split("-")
+    config = LADDERS[family].config(**UNLABELLED, **DATA[data], **{
+        "data.levels": 16, "data.samples": 0 if part == "rates" and family != "gan" else SAMPLES,
+        "data.evaluation_examples": SAMPLES})
+    config.ladder, config.law, config.target_seeds = family, "bounded", 2
+    config.corners = CORNERS if part == "rates" else ()
+    config.title = f"Four generators of images: {family} on {data}"
+    config.metric, config.beside = ("bits_per_dim", BESIDE) if family != "gan" else (BESIDE[0], BESIDE[1:])
+    if part == "rates":
+        config.beside = ()
+    config.widths, config.amounts, config.widest, config.seeds = WIDTHS, AMOUNTS, WIDEST, SEEDS
+    config.target_width, config.target_amount = TARGETS.get(part, (0, 0))
+    return config
+
+
+def sweep(config):
+    return LADDERS[config.ladder].sweep(config)
+
+
+def target(config, learning_rate):
+    del learning_rate  # the rule of the ladder gives it
+    return LADDERS[config.ladder].target(config)

@@ -13,8 +13,8 @@ import scaling
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
-         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "serve",
-         "claims", "pods")  # a room imports from those before it
+         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "insight",
+         "serve", "claims", "pods")  # a room imports from those before it
 FACES = ("scaling", "scaling.claims", "scaling.data", "scaling.evaluate", "scaling.exchange", "scaling.experiment",
          "scaling.families", "scaling.laws", "scaling.nn", "scaling.report",
          "scaling.store.checkpoint")  # packages whose __all__ is what others import

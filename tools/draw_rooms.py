@@ -12,7 +12,8 @@ from tools._diagram import Diagram
 
 FIGURE = pathlib.Path(__file__).parents[1] / "docs" / "figures" / "rooms.svg"
 ROOMS = ("faces", "fields", "axes", "devices", "cost", "nn", "store", "families", "data", "evaluate", "experiment",
-         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "serve", "claims", "pods")
+         "results", "exchange", "figures", "laws", "report", "training", "sweeps", "study", "insight", "serve", "claims",
+         "pods")
 WAY = {  # the stages of a study, from left to right, and what each one makes
     "experiment": ("experiments:", "all that", "determines a run"),
     "sweeps": ("a plan: trunks", "and packs, and", "who trains what"),
@@ -25,7 +26,8 @@ BELOW = (  # what the stages use
     {"families": ("one file a family:", "network, losses, sizes"),
      "data": ("one file a source:", "batches by seed and step"),
      "evaluate": ("scores of generated", "images"), "figures": ("plots, colours,", "numbers in words")},
-    {"exchange": ("runs as checkpoints", "of other programs, and back"), "serve": ("a run behind HTTP",),
+    {"exchange": ("checkpoints of other", "programs, and back"), "insight": ("what layers know",),
+     "serve": ("a run behind HTTP",),
      "claims": ("what is said of scale,", "on trial"), "pods": ("compiles for TPUs", "that are not here")},
     {"nn": ("layers, attention",), "devices": ("layouts, shards,", "hosts"), "store": ("files, checkpoints",),
      "cost.py": ("FLOPs, counted",), "axes.py": ("names of axes",), "fields.py": ("fields, errors",),

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jax.nn import sigmoid, softplus
 
 from scaling import axes, nn
@@ -133,14 +132,14 @@ class RecurrentNetwork(LanguageNetwork):
         graphdef, parameters = nnx.split(self.layers)
 
         def layer(x, own):
-            parameters, before, key = own
+            parameters, (before, key) = own
             x, states = nnx.merge(graphdef, parameters)(x, before, functools.partial(dropped, key))
             return x, None if last is None else tuple(_at(x, last) for x in states)
 
         layer = remat.recomputed(layer, f.remat)
         x = dropped(first, self.embed_at(tokens))
         keys = jnp.stack(keys) if noise else None
-        return lax.scan(layer, x, (parameters, before, keys), unroll=1 if f.scan else f.layers)
+        return nn.through_layers(layer, x, parameters, (before, keys), unroll=1 if f.scan else f.layers)
 
     def after(self, tokens, last, before=None):
         """(float32 logits [B, vocab] of the token that follows token last[b] of row b, states [layers, B, H])."""

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from scaling.nn.levels import levels_to_signed, levels_to_unit, signed_to_levels
     from scaling.nn.rotary import Rotary, read_scaling, rotate
     from scaling.nn.stack import through_layers
+    from scaling.nn.taps import tap, tapped
 
 __getattr__, __dir__ = lazy(__name__)
 __all__ = ["ACTIVATIONS", "Conv", "Experts", "Linear", "Mlp", "Norm", "Rotary", "Table", "Upsampling", "along", "capped",
            "constrain", "cross_entropy", "downsample", "dropout", "levels_to_signed", "levels_to_unit", "nats_and_log_sums",
-           "noise", "patches", "product", "read_scaling", "rotate", "signed_to_levels", "through_layers", "unpatch",
-           "upsample"]
+           "noise", "patches", "product", "read_scaling", "rotate", "signed_to_levels", "tap", "tapped", "through_layers",
+           "unpatch", "upsample"]

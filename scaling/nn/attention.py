@@ -18,6 +18,7 @@ from jax import lax
 from scaling import cost
 from scaling.devices import sharding
 from scaling.nn import remat, splash
+from scaling.nn.taps import tap, tapping
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "splash", "cpu")
 
@@ -31,6 +32,8 @@ def causal(q, k, v, implementation="auto", window=0, first=None):
     window = 0 if window >= length else window
     with jax.named_scope(cost.causal_scope(window, length)):
         q, k, v = _constrain(q, k, v)
+        if tapping():
+            return _whole(q, k, v, _seen(length, window, first)[:, None])
         if implementation == "auto":
             implementation = _fastest(q, window, first)
         if implementation == "cpu":
@@ -51,13 +54,28 @@ def narrows(implementation: str, window: int, documents: bool) -> bool:
 def full(q, k, v, seen=None):
     """softmax(q k^T / sqrt(d)) v: every query sees every key at which `seen`, bool [B, T], is true, by default all of them.
     It may be differentiated twice."""
-    heads, size = q.shape[2:]
     q, k, v = _constrain(q, k, v)
+    return _whole(q, k, v, None if seen is None else seen[:, None, None])
+
+
+def _whole(q, k, v, seen=None):
+    """Attention by the whole matrix of weights, the place "attention" of `taps`; `seen` is bool [B or 1, 1, S or 1, T]."""
+    heads, size = q.shape[2:]
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bshd,bthd->bhst", q * size**-0.5, k, preferred_element_type=jnp.float32)
     if seen is not None:
-        scores = jnp.where(seen[:, None, None], scores, -1e30)
-    return jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
+        scores = jnp.where(seen, scores, -1e30)
+    weights = tap("attention", jax.nn.softmax(scores, axis=-1))
+    return jnp.einsum("bhst,bthd->bshd", weights.astype(v.dtype), v)
+
+
+def _seen(length, window, first):
+    """Which keys each query sees, bool [B or 1, S, T], as `causal` says."""
+    queries, keys = jnp.arange(length)[:, None], jnp.arange(length)[None]
+    seen = (keys <= queries)[None]
+    if window:
+        seen &= (keys > queries - window)[None]
+    return seen if first is None else seen & (keys[None] >= first[:, :, None])
 
 
 def masked(q, k, v, mask):

@@ -1,0 +1,86 @@
+"""Taps read and replace activations, for every family that reads data, and leave no trace where they are closed."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from scaling import nn
+from scaling.families.classifier import Classifier
+from scaling.families.fsq import FSQ
+from scaling.families.gan import GAN
+from scaling.families.masked import Masked
+from scaling.families.recurrent import Recurrent
+from scaling.families.transformer import Transformer
+from scaling.families.vae import VAE
+from scaling.insight.activations import forward_of, tappable, tapped_forward
+
+SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
+NARROW = dataclasses.replace(SMALL, heads=4, head_dim=4, kv_heads=2, window=5, document_masking=True, remat="full",
+                             scan=False)
+FAMILIES = {
+    "transformer": (SMALL, 3, 2), "narrow": (NARROW, 3, 2),
+    "recurrent": (Recurrent(vocab=31, length=12, width=16, layers=2), 3, 0),
+    "masked": (Masked(vocab=31, length=12, width=16, layers=2), 3, 2),
+    "classifier": (Classifier(image_size=8, width=16, layers=2), 3, 2),
+    "vae": (VAE(image_size=8, width=16, layers=3, scan=False), None, None),
+    "gan": (GAN(image_size=8, width=16, layers=2), None, None),
+    "fsq": (FSQ(image_size=8, width=16, layers=2), 3, 2),
+}
+
+
+def drawn(family):
+    return jax.jit(family.init)(jax.random.key(0)), family.example_batch(3, jax.random.key(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_that_reads_data_has_a_residual_stream(name):
+    family, layers, attended = FAMILIES[name]
+    params, batch = jax.eval_shape(lambda: (family.init(jax.random.key(0)), family.example_batch(3, jax.random.key(1))))
+    output, values = jax.eval_shape(tapped_forward(family), params, batch)
+    assert output.shape == jax.eval_shape(lambda p, b: forward_of(family)(family, p, b), params, batch).shape
+    residual = values["residual"]
+    assert len(residual) >= 2 and all(x.shape[0] == 3 for x in residual)
+    if layers is not None:
+        assert len(residual) == layers and {x.shape[-1] for x in residual} == {16}
+        assert len(values.get("attention", ())) == attended
+
+
+@pytest.mark.parametrize("name", ["transformer", "narrow", "masked"])
+def test_open_taps_change_no_output_and_attention_is_a_distribution(name):
+    family = FAMILIES[name][0]
+    params, batch = drawn(family)
+    read, values = jax.jit(tapped_forward(family))(params, batch)
+    assert_allclose(read, jax.jit(lambda p, b: forward_of(family)(family, p, b))(params, batch), rtol=1e-4, atol=1e-5)
+    for weights in values["attention"]:
+        assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+        if name != "masked":
+            assert (np.triu(weights, 1) == 0).all()
+    if name == "narrow":
+        assert all((np.tril(weights, -family.window) == 0).all() for weights in values["attention"])
+
+
+def test_an_edit_replaces_a_value_for_all_that_comes_after():
+    params, batch = drawn(SMALL)
+    swap = {("residual", 1): lambda x: x[::-1]}
+    edited, values = jax.jit(tapped_forward(SMALL, swap))(params, batch)
+    clean, before = jax.jit(tapped_forward(SMALL))(params, batch)
+    assert_allclose(values["residual"][1], before["residual"][1][::-1], rtol=1e-5)
+    assert_allclose(edited, clean[::-1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_that_trains_has_no_trace_of_taps(monkeypatch):
+    params, batch = jax.eval_shape(lambda: (SMALL.init(jax.random.key(0)), SMALL.example_batch(3, jax.random.key(1))))
+
+    def program():
+        return str(jax.make_jaxpr(lambda p, b: jax.grad(lambda p: SMALL.loss(p, b, None)[0])(p))(params, batch))
+
+    with_taps = program()
+    with nn.tapped():
+        assert program() != with_taps  # layers one after another
+    monkeypatch.setattr("scaling.nn.attention.tap", lambda place, x: x)
+    monkeypatch.setattr("scaling.nn.stack.tapping", lambda: False)
+    assert program() == with_taps
+    assert tappable(NARROW).remat == "none"

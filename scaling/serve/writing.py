@@ -97,8 +97,9 @@ class Writer:
         for index, text in sorted(texts.items()):
             refused = self.filter(text) is not None
             finish = FILTERED if refused else last[index].finish
-            logprobs = chances[index].take(len(text)) if index in chances and not refused else None
-            choices.append(make_choice(index, self._echo(asked, index) + ("" if refused else text), finish, logprobs))
+            echo = self._echo(asked, index)
+            logprobs = chances[index].take(len(echo) + len(text)) if index in chances and not refused else None
+            choices.append(make_choice(index, echo + ("" if refused else text), finish, logprobs))
         usage = count_usage(asked, {index: piece.tokens for index, piece in last.items()})
         return JSONResponse(answer(asked, self.model, choices, usage))
 
@@ -120,10 +121,11 @@ class Writer:
                 if piece.text and self.filter(texts[piece.index]) is not None:
                     text, finish = "", FILTERED
                     shut.add(piece.index)
-                text = (self._echo(asked, piece.index) if fresh else "") + text
+                echo = self._echo(asked, piece.index)
+                text = (echo if fresh else "") + text
                 if text or finish:
                     shown = piece.index in chances and piece.index not in shut
-                    logprobs = chances[piece.index].take(len(texts[piece.index])) if shown else None
+                    logprobs = chances[piece.index].take(len(echo) + len(texts[piece.index])) if shown else None
                     yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish, logprobs)]))
                 if len(shut) == len(asked.prompts) * asked.copies:
                     break
@@ -132,12 +134,15 @@ class Writer:
         yield "data: [DONE]\n\n"
 
     def _learn(self, asked: Completion, chances: dict[int, LogProbs], piece: Piece) -> None:
-        if piece.chance is not None:
+        if piece.before or piece.chance is not None:
             found = chances.setdefault(piece.index, LogProbs(self.engine.tokenizer, asked.options.logprobs or 0))
-            found.add(piece.chance)
+            if piece.before:
+                found.add_prompt(piece.before, self._echo(asked, piece.index))
+            if piece.chance is not None:
+                found.add(piece.chance)
 
     def _echo(self, asked: Completion, index: int) -> str:
-        return asked.texts[index // asked.copies] if asked.echo else ""
+        return asked.texts[index // asked.copies] if asked.options.echo else ""
 
 
 class EventStream(StreamingResponse):

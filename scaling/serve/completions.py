@@ -145,9 +145,10 @@ def answer(request: Completion, model: str, choices: list[dict], usage: dict | N
     return whole | ({} if usage is None else {"usage": usage})
 
 
-def make_choice(index: int, text: str, finish: str | None, logprobs: dict | None = None) -> dict:
-    """One text of an answer, or a part of it."""
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+def make_choice(index: int, text: str, finish: str | None, logprobs: dict | None = None, seen: dict | None = None) -> dict:
+    """One text of an answer, or a part of it. `seen` is what screens say of the text, where there are any."""
+    choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+    return choice | ({"content_filter_results": seen} if seen else {})
 
 
 class LogProbs:

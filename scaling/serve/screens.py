@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from scaling.evaluate.text_judge import training_windows
 from scaling.evaluate.texts import GramIndex
 from scaling.serve.errors import ServeError
@@ -102,17 +104,18 @@ def label_screen(told: ClassifierRun, labels: Sequence[str | int], threshold: fl
     if not 0 < len(set(numbers)) < told.classes:
         raise ServeError(f"a filter detects some of the {told.classes} labels of {told.run}, not {len(set(numbers))} of "
                          "them: name those that nobody should see")
-    if told.reads == "image":
-        told.check_size(of.family.image_size, of.family.channels)
+
+    def score_of(what) -> float:
+        if told.reads == "image":
+            return float(told.score_images(what[None], numbers, of.family.levels)[0])
+        return float(told.score_texts([what], numbers)[0]) if what else 0.0
 
     def look(what) -> Seen:
-        if told.reads == "image":
-            score = told.score_images(what[None], numbers, of.family.levels)[0]
-        else:
-            score = told.score_texts([what], numbers)[0] if what else 0.0
-        about = {"score": round(float(score), 4)}
-        return Seen(bool(score >= threshold), f"it looks like {' or '.join(map(str, labels))}", about)
+        score = score_of(what)
+        return Seen(score >= threshold, f"it looks like {' or '.join(map(str, labels))}", {"score": round(score, 4)})
 
+    size = getattr(of.family, "image_size", 0), getattr(of.family, "channels", 0)
+    score_of("a text" if told.reads == "text" else np.zeros((size[0], *size), np.uint8))  # compiles; refuses other sizes
     return Screen("labels", look, (IMAGE,) if told.reads == "image" else (PROMPT, TEXT), refuses)
 
 

@@ -40,7 +40,7 @@ class Screen:
     refuses: bool = True  # or it only marks what it detects
 
 
-class Verdict(NamedTuple):
+class Screened(NamedTuple):
     """What all screens say: why nobody may read it, or None, and {name of a screen: what it says} for the answer."""
 
     refused: str | None
@@ -56,7 +56,7 @@ class Screens:
         if len(set(names)) < len(names):
             raise ServeError(f"screens must have names of their own, and these are called {', '.join(names)}")
 
-    def look(self, kind: str, what: Any, final: bool = True) -> Verdict:
+    def look(self, kind: str, what: Any, final: bool = True) -> Screened:
         """What the screens say of a prompt, a text or an image. Only `final` looks are counted, and those that refuse."""
         refused, results = None, {}
         for screen in self.screens:
@@ -70,12 +70,12 @@ class Screens:
         if final or refused is not None:
             for name, said in results.items():
                 self._count(name, kind, "refused" if said["filtered"] else "marked" if said["detected"] else "passed")
-        return Verdict(refused, results)
+        return Screened(refused, results)
 
-    async def ask(self, kind: str, what: Any, final: bool = True) -> Verdict:
+    async def ask(self, kind: str, what: Any, final: bool = True) -> Screened:
         """`look` in a thread of its own, so that others are served meanwhile."""
         if not any(kind in screen.of for screen in self.screens):
-            return Verdict(None, {})
+            return Screened(None, {})
         return await asyncio.to_thread(self.look, kind, what, final)
 
 

@@ -84,6 +84,7 @@ class Planted:
                                 "another one by --group=")
         self.values = len(self.names[label]), 2
         self.counts = count_pairs(*truth, self.values)
+        self.present = np.flatnonzero(self.counts.sum(1))  # some classes may be held out from training and this set
         self._gauge = None
 
     def truth(self, factor: str, count: int) -> np.ndarray:
@@ -114,7 +115,6 @@ def _compared(run: RestoredRun, planted: Planted, samples: int) -> dict:
              "N": run.record[tuned.PARAMS], "D": run.record.get("examples_seen"), "data": run.experiment.data.name,
              "agree": run.experiment.data.agree, "label": planted.label, "group": planted.group}
     classes = planted.truth(planted.label, min(samples, run.experiment.data.evaluated or samples))
-    real = representation(planted.counts)
     if tells_classes(run.family):
         if planted.label != run.experiment.data.label:
             raise EvaluateError(f"{run} tells the {run.experiment.data.label} of an image: name it by --label=")
@@ -128,10 +128,13 @@ def _compared(run: RestoredRun, planted: Planted, samples: int) -> dict:
         drawn = run.sample(samples)
         given = classes[np.arange(samples) % len(classes)]
         model = count_pairs(given, planted.gauge.labeller.predict(drawn), planted.values)
-        found = [amplification(planted.counts, model, direction, planted.confusion) for direction in DIRECTIONS]
+        tables = planted.counts[planted.present], model[planted.present]
+        found = [amplification(*tables, direction, planted.confusion) for direction in DIRECTIONS]
         about["recognised"] = planted.gauge.accuracy
-    return about | {"amplification": [_as_json(each) for each in found], "representation": _groups(
-        planted.names[planted.label], planted.names[planted.group], {"data": real, "run": representation(model)})}
+    shown = {"data": representation(planted.counts[planted.present]), "run": representation(model[planted.present])}
+    names = [planted.names[planted.label][number] for number in planted.present]
+    return about | {"amplification": [_as_json(each) for each in found],
+                    "representation": _groups(names, planted.names[planted.group], shown)}
 
 
 def _check_given(run: RestoredRun, label: str) -> None:

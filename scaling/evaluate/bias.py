@@ -54,9 +54,10 @@ def amplification(real, model, direction: str, confusion=None, level: float = LE
     its predictions too; its errors are then taken out (Rogan and Gladen 1978), which may give shares outside of 0 to 1.
 
     The interval has the percentiles of resamples of the data, of the model's examples and of the classifier's. It knows
-    nothing of other seeds of training. Raises EvaluateError where a task or an attribute has no example.
+    nothing of other seeds of training. Raises EvaluateError where a task (for "T->A") or an attribute (for "A->T") has no
+    example.
     """
-    tables = [_checked(each) for each in (real, model)]
+    tables = [_checked(each, direction) for each in (real, model)]
     confusion = None if confusion is None else np.asarray(confusion, np.float64)
     cells = _cells(*(table[None] for table in tables), None if confusion is None else confusion[None], direction)[0]
     rng = np.random.default_rng(seed)
@@ -71,7 +72,7 @@ def amplification_of_answers(task, attribute, predicted, values: tuple[int, int]
     tasks, true attributes and predicted tasks. Resamples keep each answer beside its truth, so that what they share
     cancels."""
     real, model = (count_pairs(each, attribute, values) for each in (task, predicted))
-    cells = _cells(_checked(real)[None], np.asarray(model, np.float64)[None], None, "A->T")[0]
+    cells = _cells(_checked(real, "A->T")[None], np.asarray(model, np.float64)[None], None, "A->T")[0]
     tasks, attributes = values
     cube = np.bincount((np.asarray(task) * tasks + np.asarray(predicted)) * attributes + np.asarray(attribute),
                        minlength=tasks**2 * attributes).reshape(tasks, tasks, attributes)
@@ -89,11 +90,14 @@ def _with_interval(direction, cells, drawn, level) -> Amplification:
     return Amplification(direction, float(cells.mean()), float(low), float(high), cells)
 
 
-def _checked(table) -> np.ndarray:
+def _checked(table, direction) -> np.ndarray:
+    if direction not in DIRECTIONS:
+        raise EvaluateError(f"a direction is one of {', '.join(DIRECTIONS)}, not {direction!r}")
     table = np.asarray(table, np.float64)
-    if table.ndim != 2 or min(table.shape) < 2 or not table.sum(0).all() or not table.sum(1).all():
-        raise EvaluateError(f"amplification compares two tasks or more and two attributes or more that all have examples, "
-                            f"and the counts are {table.astype(int).tolist()}: take more examples, or leave out the empty")
+    if table.ndim != 2 or min(table.shape) < 2 or not table.sum(1 if direction == "T->A" else 0).all():
+        raise EvaluateError(f"amplification {direction} compares two tasks or more and two attributes or more, and what is "
+                            f"given must have examples; the counts are {table.astype(int).tolist()}: take more examples, "
+                            "or leave out the empty")
     return table
 
 
@@ -105,8 +109,6 @@ def _resampled(counts, resamples, rng) -> np.ndarray:
 
 def _cells(real, model, confusion, direction) -> np.ndarray:
     """y Delta - (1 - y) Delta of each cell, [resamples, tasks, attributes], of counts of these shapes."""
-    if direction not in DIRECTIONS:
-        raise EvaluateError(f"a direction is one of {', '.join(DIRECTIONS)}, not {direction!r}")
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample may lack a task or an attribute
         real, model = (table / table.sum((1, 2), keepdims=True) for table in (real, model))
         if confusion is not None:

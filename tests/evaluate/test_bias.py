@@ -92,9 +92,9 @@ def test_groups_are_represented_by_shares_of_their_row():
 
 
 def test_what_cannot_be_compared_is_refused():
-    for real in ([[1, 2], [0, 0]], [[1, 0], [1, 0]], [[1, 2]]):
-        with pytest.raises(EvaluateError, match="two attributes or more that all have examples"):
-            amplification(real, [[1, 2], [3, 4]], "T->A")
+    for real, direction in (([[1, 2], [0, 0]], "T->A"), ([[1, 0], [1, 0]], "A->T"), ([[1, 2]], "T->A")):
+        with pytest.raises(EvaluateError, match="what is given must have examples"):
+            amplification(real, [[1, 2], [3, 4]], direction)
     with pytest.raises(EvaluateError, match="one of T->A, A->T, not 'up'"):
         amplification([[1, 2], [3, 4]], [[1, 2], [3, 4]], "up")
     with pytest.raises(EvaluateError, match="attributes are numbers from 0 to 1"):

@@ -86,6 +86,23 @@ def test_a_run_that_tells_the_class_is_compared_by_its_answers(planted):
                                                                   pytest.approx(wanted.low))
 
 
+def test_classes_that_are_held_out_are_left_out(planted):
+    """Captions name the digit, and the set of what training shows lacks one of them."""
+    fields = {**FIELDS, "data.correlate": "character,slant", "data.label": "character", "data.classes": 10}
+    run = dataclasses.replace(drawing(0.95), experiment=experiment.from_config(experiment.config("vae", **fields)))
+    digits = _bias_measure.Planted(run.experiment.data, "character", "slant")
+    known = {}
+    for share in (SHARE, 0.95):
+        data = dataclasses.replace(run.experiment.data, agree=share, label="slant", classes=2).load()
+        held = data.evaluation(data.splits[0], 2048)
+        known |= {image.tobytes(): int(label) for image, label in zip(held["image"], held["label"])}
+    labeller = types.SimpleNamespace(predict=lambda images: np.array([known[image.tobytes()] for image in images]))
+    digits._gauge = types.SimpleNamespace(labeller=labeller, right=1.0, wrong=0.0, accuracy=1.0)
+    row = _bias_measure._compared(run, digits, 2048)
+    assert len(digits.present) == 9 and len(row["representation"]) == 18
+    assert abs(row["amplification"][0]["value"] - 0.25) < 0.05
+
+
 def test_runs_that_cannot_be_compared_are_refused(planted):
     plain = experiment.from_config(experiment.config("vae", **{"data.name": "glyphs/digits"}))
     run = dataclasses.replace(drawing(0.6), experiment=plain)

@@ -30,10 +30,10 @@ from absl import app, flags, logging  # noqa: E402
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures import words  # noqa: E402
 from scaling.results import evaluations, metrics, tuned  # noqa: E402
-from scaling.store import files  # noqa: E402
 from scaling.study import evaluating  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is evaluated.")
@@ -46,18 +46,17 @@ _JSON = flags.DEFINE_bool("json", False, "Print the evaluation as one line of JS
 
 
 def main(argv):
-    with in_one_sentence(functools.partial(re.sub, r"\bdata\.evaluation_(tokens|examples)=", "--units=")):
+    in_flags = functools.partial(re.sub, r"\bdata\.evaluation_(tokens|examples)=", "--units=")
+    with in_one_sentence(in_flags), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value, _CHECKPOINT.value)
         found, there = evaluating.evaluate_run(evaluating.with_data(run, _DATA.value, _UNITS.value))
         path = os.fspath(evaluations.evaluation_path(run.runner.workdir, found))
-        if _JSON.value:
-            print(files.dumps({**found, "path": path, "existed": there}))
-        else:
-            print(describe(found))
-            print(f"this evaluation exists already, and was not made again: {path}" if there else f"written: {path}")
+        print(describe(found))
+        print(f"this evaluation exists already, and was not made again: {path}" if there else f"written: {path}")
+        answer |= {**found, "path": path, "existed": there}
 
 
 def describe(found: Mapping) -> str:

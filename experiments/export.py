@@ -32,10 +32,10 @@ from absl import app, flags, logging  # noqa: E402
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling import exchange, families  # noqa: E402
 from scaling.exchange.folders import check_new  # noqa: E402
 from scaling.results import tuned  # noqa: E402
-from scaling.store import files  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is exported.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -45,18 +45,16 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, the f
 
 
 def main(argv):
-    with in_one_sentence():
+    with in_one_sentence(), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         check_new(_OUTPUT.value)
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         made = exchange.export(run, _OUTPUT.value, _FORMAT.value)
-        if _JSON.value:
-            about = {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
-            print(files.dumps({**about, **made}), flush=True)
-        else:
-            kind = made.get("model_type") or made.get("computes") or "all parameters by path"
-            print(f"{run} as {made['format']} ({kind}) in {made['output']}: {', '.join(made['files'])}")
+        kind = made.get("model_type") or made.get("computes") or "all parameters by path"
+        print(f"{run} as {made['format']} ({kind}) in {made['output']}: {', '.join(made['files'])}")
+        about = {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
+        answer |= {**about, **made}
 
 
 if __name__ == "__main__":

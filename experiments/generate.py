@@ -42,6 +42,7 @@ from etils import epath  # noqa: E402
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling import families  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.experiment import Pairs  # noqa: E402
@@ -130,19 +131,19 @@ def write_after(run: RestoredRun, prompt: str, given: dict):
     samples = _SAMPLES.value or 1
     options = {"tokens": _TOKENS.value, "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value or None,
                "top_p": None if _TOP_P.value == 1 else _TOP_P.value, "seed": _SEED.value}
-    if _JSON.value:
-        texts = ["".join(run.stream(prompt, sample=sample, stop=stop, **options)) for sample in range(samples)]
-        return print_json(run, {**given, "stop": _STOP.value, **options, "texts": texts})
-    shown = given.get("prompt", "")
-    for sample in range(samples):
-        pieces = run.stream(prompt, sample=sample, stop=stop, **options)
-        first = next(pieces, "")  # before anything is printed, since the prompt may be refused
-        if samples > 1:
-            print(f"--- sample {sample + 1} of {samples}")
-        print(shown + first, end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print(flush=True)
+    shown, texts = given.get("prompt", ""), []
+    with answering(_JSON.value, quiet=True) as answer:
+        for sample in range(samples):
+            pieces = run.stream(prompt, sample=sample, stop=stop, **options)
+            texts.append(next(pieces, ""))  # before anything is printed, since the prompt may be refused
+            if samples > 1:
+                print(f"--- sample {sample + 1} of {samples}")
+            print(shown + texts[-1], end="", flush=True)
+            for piece in pieces:
+                print(piece, end="", flush=True)
+                texts[-1] += piece
+            print(flush=True)
+        answer |= {**about(run), **given, "stop": _STOP.value, **options, "texts": texts}
 
 
 def _given_text(run: RestoredRun) -> str:
@@ -169,9 +170,9 @@ def write_likely_text(run: RestoredRun, prompt: str, stop, given: dict):
             raise flags.Error(f"--beam finds one text and draws nothing at random: leave out --{flag.name}")
     options = {"tokens": _TOKENS.value, "beam": _BEAM.value, "length_penalty": _LENGTH_PENALTY.value}
     texts = run.beam_search([prompt], stop=stop, **options)
-    if _JSON.value:
-        return print_json(run, {**given, "stop": _STOP.value, **options, "texts": texts})
-    print(given.get("prompt", "") + texts[0], flush=True)
+    with answering(_JSON.value, quiet=True) as answer:
+        print(given.get("prompt", "") + texts[0], flush=True)
+        answer |= {**about(run), **given, "stop": _STOP.value, **options, "texts": texts}
 
 
 def write_images(run: RestoredRun):
@@ -190,9 +191,9 @@ def write_images(run: RestoredRun):
     blank = np.full((rows * columns - samples, *images.shape[1:]), run.family.levels // 2, np.uint8)
     grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
     write_once(path, image_grid(grid, run.family.levels))
-    if _JSON.value:
-        return print_json(run, {**asked, "samples": samples, "seed": _SEED.value, "output": os.fspath(path)})
-    print(path)
+    with answering(_JSON.value, quiet=True) as answer:
+        print(path)
+        answer |= {**about(run), **asked, "samples": samples, "seed": _SEED.value, "output": os.fspath(path)}
 
 
 def write_descriptions(run: RestoredRun):
@@ -202,16 +203,15 @@ def write_descriptions(run: RestoredRun):
         if flag.present:
             raise flags.Error(f"--image is described in words, which are printed: leave out --{flag.name}")
     texts = caption_images(run, images_named(run, _IMAGE.value), _SEED.value, _TEMPERATURE.value)
-    if _JSON.value:
+    with answering(_JSON.value, quiet=True) as answer:
+        print("\n".join(texts))
         asked = {"image": _IMAGE.value, "seed": _SEED.value, "temperature": _TEMPERATURE.value}
-        return print_json(run, {**asked, "texts": texts})
-    print("\n".join(texts))
+        answer |= {**about(run), **asked, "texts": texts}
 
 
-def print_json(run: RestoredRun, made: dict):
-    """One line: which run it is, what was asked of it, and what it made."""
-    about = {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
-    print(files.dumps({**about, **made}), flush=True)
+def about(run: RestoredRun) -> dict:
+    """Which run it is, in an answer as JSON."""
+    return {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
 
 
 def write_once(path: epath.Path, content: bytes):

@@ -28,9 +28,9 @@ from absl import app, flags, logging  # noqa: E402
 
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling import exchange  # noqa: E402
 from scaling.results import records, tuned  # noqa: E402
-from scaling.store import files  # noqa: E402
 
 _FROM = flags.DEFINE_string("from", None, "The folder of a checkpoint, or its name on the Hub.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory that gets the run.")
@@ -39,18 +39,15 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, its s
 
 
 def main(argv):
-    with in_one_sentence():
+    with in_one_sentence(), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         fingerprint, there = exchange.import_checkpoint(_FROM.value, _WORKDIR.value, _LENGTH.value)
         record = records.Records(_WORKDIR.value).read(fingerprint)
-        about = {"run": fingerprint, "family": record["family"], tuned.PARAMS: record[tuned.PARAMS],
-                 "imported": record["imported"], "workdir": os.fspath(_WORKDIR.value), "existed": there}
-        if _JSON.value:
-            print(files.dumps(about), flush=True)
-        else:
-            said = "was imported already as" if there else "is now"
-            print(f"{_FROM.value} {said} run {fingerprint} (transformer N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
+        said = "was imported already as" if there else "is now"
+        print(f"{_FROM.value} {said} run {fingerprint} (transformer N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
+        answer |= {"run": fingerprint, "family": record["family"], tuned.PARAMS: record[tuned.PARAMS],
+                   "imported": record["imported"], "workdir": os.fspath(_WORKDIR.value), "existed": there}
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ from absl import app, flags, logging  # noqa: E402
 
 from experiments import _environment, claims  # noqa: E402
 from experiments._errors import ending_well  # noqa: E402
+from experiments._json import answering  # noqa: E402
 from scaling.claims import Trial, registry  # noqa: E402
 from scaling.devices import exits  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures import words  # noqa: E402
-from scaling.store import files  # noqa: E402
 from scaling.study import reproducing  # noqa: E402
 from scaling.sweeps.runner import TrainingOptions  # noqa: E402
 
@@ -52,20 +52,20 @@ DIFFERS = 3  # the exit status
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; the record is named by --record=")
-    with ending_well():
+    with ending_well(), answering(_JSON.value) as answer:
         record = reproducing.read_result(_RECORD.value)
         if _CHECKOUT.value:
             sys.exit(as_then(record, pathlib.Path(_CHECKOUT.value)))
         differs = reproducing.differences(record)
-        if not _JSON.value:
-            print("".join(f"{name}: {then} in the record, {now} here\n" for name, (then, now) in differs.items())
-                  or "versions, machine and commit are those of the record", flush=True)
+        print("".join(f"{name}: {then} in the record, {now} here\n" for name, (then, now) in differs.items())
+              or "versions, machine and commit are those of the record", flush=True)
         keep_compiled()
         exits.listen_for_signals()
         agrees, found, said = (again_claim if "rules" in record else again_run)(record)
-        print(files.dumps({"differences": differs, "agrees": agrees, **found}) if _JSON.value else said)
-        if not agrees:
-            sys.exit(DIFFERS)
+        print(said)
+        answer |= {"differences": differs, "agrees": agrees, **found}
+    if not agrees:
+        sys.exit(DIFFERS)
 
 
 def again_run(record) -> tuple[bool, dict, str]:

@@ -3,6 +3,7 @@
     python -m experiments.serve --workdir=runs/quickstart
     python -m experiments.serve --workdir=runs/quickstart --run=N=3e5 --port=0 --slots=16
     SCALING_KEY=secret python -m experiments.serve --workdir=runs/quickstart --host=0.0.0.0
+    python -m experiments.serve --workdir=runs/quickstart --filter=runs/labels --filter_labels=rude --copies=32
 
 It needs `pip install -e '.[serve]'`. It prints the address of the page once requests are answered, and serves until SIGTERM
 or Ctrl-C; what is being written then is finished first. docs/serving.md has the routes, the fields and the limits.
@@ -12,6 +13,11 @@ one. Runs that write text are served at /v1/completions, runs that draw images a
 written side by side, and --queue more may wait. Only this machine reaches the server unless --host says otherwise. --key is
 what clients must send; give it as SCALING_KEY, because others on this machine see command lines. --tls_cert and --tls_key
 are the files of a certificate and of its key, with which the server speaks HTTPS.
+
+--filter is the workdir of runs that tell labels, of the family masked for text or classifier for images, and --filter_run
+one of them. What has one of --filter_labels with a probability from --filter_threshold on is refused, or only marked with
+--filter_marks. --copies=n counts the n-grams of tokens of each text that the training text has, and --copies_most refuses
+texts with a longer stretch of them. Answers say what was found, and /metrics counts it; docs/safety.md has more.
 
 --canary is a text whose loss is measured every minute, and whose drift since the start /metrics shows; without it, it is
 the first held-out example of the run's data, if they are here, and with --canary= there is none.
@@ -47,6 +53,13 @@ _SECONDS = flags.DEFINE_float("seconds", 120.0, "The longest that a request for 
 _GRACE = flags.DEFINE_float("grace", 30.0, "Seconds that requests have to end after SIGTERM.", 1.0)
 _TLS_CERT = flags.DEFINE_string("tls_cert", None, "A certificate in PEM, with which the server speaks HTTPS.")
 _TLS_KEY = flags.DEFINE_string("tls_key", None, "The file of the key of --tls_cert.")
+_FILTER = flags.DEFINE_string("filter", None, "The workdir of runs that tell labels, which filter what is served.")
+_FILTER_RUN = flags.DEFINE_string("filter_run", "best", "The run of --filter, named as --run.")
+_FILTER_LABELS = flags.DEFINE_list("filter_labels", [], "The labels, by name or number, that --filter keeps back.")
+_FILTER_THRESHOLD = flags.DEFINE_float("filter_threshold", 0.5, "The probability of them that is enough.", 0.0, 1.0)
+_FILTER_MARKS = flags.DEFINE_bool("filter_marks", False, "Mark what --filter finds, and keep nothing back.")
+_COPIES = flags.DEFINE_integer("copies", None, "Tokens of the n-grams that are looked up in the training text.", 2)
+_COPIES_MOST = flags.DEFINE_integer("copies_most", None, "The longest stretch of known n-grams of a text, in tokens.", 2)
 _CANARY = flags.DEFINE_string("canary", None, "A text whose loss is watched, in place of the first held-out example.")
 
 MISSING = "serving needs starlette, uvicorn and prometheus-client: pip install -e '.[serve]'"
@@ -58,6 +71,11 @@ def main(argv):
             raise flags.Error(f"unexpected argument {argv[1]!r}; flags are written --name=value")
         if (_TLS_CERT.value is None) != (_TLS_KEY.value is None):
             raise flags.Error("--tls_cert and --tls_key go together; write both, or neither")
+        if bool(_FILTER.value) != bool(_FILTER_LABELS.value):
+            raise flags.Error("--filter and --filter_labels go together: which runs tell labels, and which labels nobody "
+                              "should see")
+        if _COPIES_MOST.value and not _COPIES.value:
+            raise flags.Error("--copies_most is the limit of --copies: write it too, such as --copies=32")
         try:
             from scaling.serve import server
             from scaling.serve.app import make_app
@@ -80,7 +98,7 @@ def main(argv):
         limits = ServeLimits(_SLOTS.value, _QUEUE.value, _PROMPT_TOKENS.value, _NEW_TOKENS.value, _TEXTS.value,
                              _SECONDS.value)
         canary = None if _CANARY.value == "" else find_canary(run, _CANARY.value)
-        served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary)
+        served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary, screens=screens_of(run))
         if not _KEY.value and not server.is_loopback(bound):
             print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
         server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound, bool(tls))}", flush=True),
@@ -91,6 +109,20 @@ def main(argv):
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
+
+
+def screens_of(run) -> list:
+    """The screens that the flags ask for."""
+    from scaling.serve.screens import copy_screen, label_screen
+    from scaling.study.classifying import ClassifierRun
+    found = []
+    if _FILTER.value:
+        told = ClassifierRun(scaling.restore(_FILTER.value, _FILTER_RUN.value))
+        found.append(label_screen(told, _FILTER_LABELS.value, _FILTER_THRESHOLD.value, of=run,
+                                  refuses=not _FILTER_MARKS.value))
+    if _COPIES.value:
+        found.append(copy_screen(run, _COPIES.value, _COPIES_MOST.value))
+    return found
 
 
 if __name__ == "__main__":

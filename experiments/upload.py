@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from experiments import _environment
 from experiments._errors import in_one_sentence
+from experiments._json import answering
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory whose runs are sent.")
 _WRITERS = flags.DEFINE_list("writers", None, "Where to: tensorboard, wandb, or both, separated by a comma.")
@@ -23,21 +24,18 @@ _JSON = flags.DEFINE_bool("json", False, "Print which runs were sent as one line
 
 
 def main(argv):
-    with in_one_sentence():
+    with in_one_sentence(), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         if not _WRITERS.value:
             raise flags.Error("--writers must name where to send: tensorboard, wandb, or both")
         from scaling.figures import words
         from scaling.results.uploading import upload_runs
-        from scaling.store import files
         done = upload_runs(_WORKDIR.value, _WRITERS.value)
-        if _JSON.value:
-            print(files.dumps(done))
-            return
         for writer, runs in done.items():
             before = f", {len(runs['there'])} were there already" if runs["there"] else ""
             print(f"{writer}: {words.plural(len(runs['sent']), 'run')} sent{before}")
+        answer |= done
 
 
 if __name__ == "__main__":

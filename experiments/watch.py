@@ -24,6 +24,7 @@ from absl import app, flags, logging
 
 from experiments import _environment
 from experiments._errors import in_one_sentence
+from experiments._json import answering
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the sweep, which is only read.")
 _ONCE = flags.DEFINE_bool("once", False, "Print the state as text and end.")
@@ -48,10 +49,11 @@ def main(argv):
 
 def show():
     """Prints the state of now."""
-    from scaling.store import files
     from scaling.study import watching
     sight = watching.Watcher(_WORKDIR.value, wait=True).look()
-    print(files.dumps(watching.as_json(sight)) if _JSON.value else watching.describe_sight(sight))
+    with answering(_JSON.value, quiet=True) as answer:
+        print(watching.describe_sight(sight))
+        answer |= watching.as_json(sight)
 
 
 def serve():

@@ -1,6 +1,7 @@
 """Engines and apps on small models with random parameters, and texts that are waited for."""
 
 import functools
+import json
 import queue
 
 import jax
@@ -24,6 +25,19 @@ FAMILIES = {"transformer": Transformer(length=32, width=16, layers=2, heads=2),
             "seq2seq": Seq2Seq(source_length=32, length=32, width=16, layers=1),
             "ngram": NGram(length=32, order=3, counts=4096)}
 LIMITS = ServeLimits(slots=3, queue=40, prompt_tokens=16, new_tokens=24, texts=12, seconds=60)
+ASK = {"prompt": "def ", "max_tokens": 12, "seed": 7, "temperature": 0.9}
+
+
+def ask(client, **changes):
+    """The answer of a client of an app to a request for a completion; a field that is ... is left out."""
+    return client.post("/v1/completions", json={name: value for name, value in {**ASK, **changes}.items() if value != ...})
+
+
+def events(answer):
+    """The objects of a stream, without the [DONE] that ends it."""
+    lines = [line for line in answer.text.split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]" and all(line.startswith("data: ") for line in lines)
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
 @functools.cache

@@ -46,7 +46,7 @@ class TextJudge:
         self.length = windows.shape[1] - 1
         self._reference, self._unseen = windows[:samples], windows[samples:]
         self._references = [texts.split_words(source.decode(row)) for row in self._reference[:SCORED]]
-        training = self._training(range(min(source.unique_tokens, TRAINING) // source.length))
+        training = training_windows(source)
         self._tokens = GramIndex(training, min(REPEATED, self.length))
         self._words = GramIndex((texts.word_numbers(texts.split_words(source.decode(row))) for row in training), NOVEL)
 
@@ -120,7 +120,7 @@ class TextJudge:
             raise EvaluateError(f"a memoriser of {d} tokens is less than one window of {self.source.length}; write at "
                                 "least that")
         drawn = np.random.default_rng(0).integers(count, size=self.samples)
-        return self(self._training(drawn)[:, :self.length + 1])
+        return self(training_windows(self.source, drawn)[:, :self.length + 1])
 
     @functools.cached_property
     def _floor(self):
@@ -139,12 +139,6 @@ class TextJudge:
                 "bleu": texts.bleu_signature(count), "self_bleu": texts.bleu_signature(count - 1),
                 **({"python": ".".join(map(str, sys.version_info[:2]))} if self.code else {})}
 
-    def _training(self, numbers) -> np.ndarray:
-        """Training windows by their place in the fixed order, int32 [n, 1 + the source's length]."""
-        numbers = np.asarray(numbers)
-        steps = self.source.batches(0, 0, -(-(int(numbers.max()) + 1) // self.source.batch_size))["tokens"]
-        return steps.reshape(-1, steps.shape[-1])[numbers]
-
     def _checked(self, windows):
         windows = np.asarray(windows)
         if windows.ndim != 2 or windows.shape[1] != self.length + 1 or windows.dtype.kind not in "iu" or (
@@ -155,6 +149,14 @@ class TextJudge:
             raise EvaluateError(f"windows to judge hold the tokens {windows.min()} to {windows.max()}, but the data have "
                                 f"0 to {self.source.vocab - 1}: write tokens of the tokenizer {self.source.tokenizer.name}")
         return windows
+
+
+def training_windows(source, numbers=None) -> np.ndarray:
+    """Training windows by their place in the fixed order, int32 [n, 1 + the source's length]; by default those of the first
+    `TRAINING` tokens."""
+    numbers = np.arange(min(source.unique_tokens, TRAINING) // source.length) if numbers is None else np.asarray(numbers)
+    steps = source.batches(0, 0, -(-(int(numbers.max()) + 1) // source.batch_size))["tokens"]
+    return steps.reshape(-1, steps.shape[-1])[numbers]
 
 
 def _held_out(source, samples, length) -> np.ndarray:

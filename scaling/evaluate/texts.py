@@ -157,11 +157,25 @@ class GramIndex:
         """(how many n-grams of each row are in the index, how many it has), int64 [rows] both."""
         found, total = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
         for hashes, numbers in _hashed(rows, self.n):
-            at = np.searchsorted(self._known, hashes)
-            there = np.take(self._known, at, mode="clip") == hashes if len(self._known) else np.zeros(len(hashes), bool)
-            found += np.bincount(numbers, there, minlength=len(rows)).astype(np.int64)
+            found += np.bincount(numbers, self._there(hashes), minlength=len(rows)).astype(np.int64)
             total += np.bincount(numbers, minlength=len(rows))
         return found, total
+
+    def overlap(self, row: np.ndarray) -> tuple[int, int, int]:
+        """(n-grams of a row that are in the index, n-grams that it has, items of its longest stretch of such n-grams).
+
+        A stretch of more than n items may be put together from several rows of the index.
+        """
+        [(hashes, _)] = _hashed([row], self.n)
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], self._there(hashes), [0]])))
+        runs = ends[1::2] - ends[::2]
+        return int(runs.sum()), len(hashes), int(runs.max() + self.n - 1) if len(runs) else 0
+
+    def _there(self, hashes: np.ndarray) -> np.ndarray:
+        """Whether each n-gram is in the index: bool [k]."""
+        if not len(self._known):
+            return np.zeros(len(hashes), bool)
+        return np.take(self._known, np.searchsorted(self._known, hashes), mode="clip") == hashes
 
 
 def _hashed(rows: Iterable[np.ndarray], n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

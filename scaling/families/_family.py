@@ -83,6 +83,8 @@ class Family(Protocol):
     * `longest`: the tokens of the longest text that such a family can write, None for any length; without it any length.
     * `sample(params, batch, key)`: one sample for each example of `batch`, given its condition and number (label,
       caption, first token, "example"). The judge of its data scores them. Options are those of the `sampling` of the data.
+    * `class_logits(params, batch)`: float32 [B, classes] of the texts or images of a batch, without their labels. A family
+      whose `classes` is above 0 then tells labels; see `scaling.study.classifying`.
     * `pictures(params, batch, key)`: {name: images [rows, columns, H, W, C]} for the report.
     * `conclude(found)`: {metric: `scaling.families._sums.Whole`} of what is no ratio of totals, such as F1. `found` is what
       `evaluate` or `examine` found, in NumPy arrays [..., examples]. Names that begin with "_" are no metrics: they are of

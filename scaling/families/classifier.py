@@ -135,6 +135,10 @@ class Classifier:
         """Images float32 [B, H, W, C] from -1 to 1 -> float32 [B, classes]."""
         return nnx.merge(_graphdef(self), params["model"])(images)
 
+    def class_logits(self, params, batch):
+        """float32 logits [B, classes] of {"image": uint8 [B, H, W, C]}."""
+        return self.logits(params, nn.levels_to_signed(batch["image"], self.levels))
+
     def attacked(self, params, batch, key) -> attacks.Attacked:
         """The attack of training on the images of a batch."""
         reach, (images, labels) = 2 * self.radius, self._read(batch)

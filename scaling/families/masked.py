@@ -128,6 +128,10 @@ class Masked:
             found["bits_per_byte"] = ratio_of(nats.sum(-1) / math.log(2), size)
         return found
 
+    def class_logits(self, params, batch):
+        """float32 logits [B, classes] of texts with a label, {"text": integer [B, S]}."""
+        return self.module(params).class_logits(batch["text"])
+
     def conclude(self, found):
         """The metrics of `scaling.families._classes.conclude_classes`, on texts with a label."""
         return conclude_classes(found) if "_label" in found else {}

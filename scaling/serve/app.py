@@ -7,7 +7,7 @@
 import contextlib
 import importlib.resources
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,43 +23,45 @@ from scaling.serve.doors import BODY, Doors, error_response, read_body
 from scaling.serve.engine import Closed, Engine, QueueFull, ServeLimits
 from scaling.serve.errors import ServeError
 from scaling.serve.images import Painter
-from scaling.serve.writing import Writer
+from scaling.serve.screens import PROMPT, Filter, Screen, Screens, function_screen
+from scaling.serve.writing import FILTERED, Writer
 from scaling.study.restored import RestoredRun
-
-Filter = Callable[[str], str | None]  # a text -> why nobody should read it, or None
 
 
 def make_app(run: RestoredRun, limits: ServeLimits | None = None, *, key: str | None = None,
              content_filter: Filter | None = None, name: str | None = None,
-             canary: monitoring.Canary | None = None) -> Starlette:
+             canary: monitoring.Canary | None = None, screens: Sequence[Screen] = ()) -> Starlette:
     """The server of a finished run, for any ASGI server.
 
     key: what clients must send as `Authorization: Bearer KEY`; None lets everybody in.
-    content_filter: sees every prompt and every text, and says why it must not be read, or None. It is called in the loop of
-        the server, so it must be quick. A stream is seen before each of its pieces, from its beginning.
+    content_filter: sees every prompt and every text, and says why it must not be read, or None. A stream is seen before
+        each of its pieces, from its beginning.
     name: another name of the model beside its fingerprint, such as "best".
     canary: whose drift /metrics shows; see `scaling.serve.monitoring.find_canary`.
+    screens: more looks of that kind, such as those of `scaling.serve.screens`; answers say what they saw.
 
     Raises ServeError for a run whose tokens stand for no text, and RestoreError for one that generates nothing.
     """
-    return Service(run, limits or ServeLimits(), key, content_filter, name, canary).app
+    screens = [*([function_screen(content_filter)] if content_filter else []), *screens]
+    return Service(run, limits or ServeLimits(), key, screens, name, canary).app
 
 
 class Service:
     """What the routes share; see `make_app`."""
 
-    def __init__(self, run: RestoredRun, limits: ServeLimits, key, content_filter, name, canary):
-        self.run, self.filter, self.canary = run, content_filter or (lambda text: None), canary
+    def __init__(self, run: RestoredRun, limits: ServeLimits, key, screens: Sequence[Screen], name, canary):
+        self.run, self.canary = run, canary
         self.names = {run.fingerprint, name} - {None}
         self.meters, self.engine, self.painter = monitoring.Meters(), None, None
+        self.screens = Screens(screens, lambda *what: self.meters.screened.labels(*what).inc())
         if run.generates == "text":
             if run.experiment.data.numbers is not None:
                 raise ServeError(f"{run} writes tokens that stand for no text, since its data are "
                                  f"{run.experiment.data.name}; serve a run on text or images")
             self.engine = Engine(run.family, run.params, run.tokenizer, limits)
-            self.writer = Writer(self.engine, run.fingerprint, self.meters, self.filter)
+            self.writer = Writer(self.engine, run.fingerprint, self.meters, self.screens)
         else:
-            self.painter = Painter(run, limits.queue)
+            self.painter = Painter(run, limits.queue, self.screens)
         self._watch()
         routes = [Route("/", self.page), Route("/health", self.health), Route("/metrics", self.metrics),
                   Route("/v1/models", self.models), Route("/v1/models/{model}", self.model),
@@ -128,8 +130,8 @@ class Service:
         if self.painter is None:
             return error_response(404, f"{self.run} writes text: POST to /v1/completions", code="wrong_route")
         picture = self.painter.read(body)
-        if reason := self.filter(picture.text):
-            return error_response(400, f"the prompt is refused: {reason}", "prompt", "content_filter")
+        if picture.text and (reason := (await self.screens.ask(PROMPT, picture.text)).refused) is not None:
+            return error_response(400, f"the prompt is refused: {reason}", "prompt", FILTERED)
         return JSONResponse(await self.painter.draw(picture))
 
     async def _body(self, request: Request) -> dict:

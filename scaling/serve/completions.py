@@ -9,7 +9,7 @@ import dataclasses
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,6 @@ class Completion:
     copies: int = 1
     stream: bool = False
     usage: bool = False  # whether a stream ends with counts
-    echo: bool = False
     id: str = dataclasses.field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
@@ -93,15 +92,17 @@ def read_completion(body: Mapping[str, Any], tokenizer: Tokenizer) -> Completion
         temperature=take_field(body, "temperature", 1.0, is_number(0, 100), "a number from 0 to 100"),
         top_k=take_field(body, "top_k", 0, is_whole(0, LARGEST_SEED), "a whole number; 0 takes all tokens") or None,
         top_p=None if top_p == 1 else top_p, seed=take_seed(body), stop=tuple(stop),
-        logprobs=take_field(body, "logprobs", None, is_whole(0, LIKELIEST), f"a whole number from 0 to {LIKELIEST}"))
+        logprobs=take_field(body, "logprobs", None, is_whole(0, LIKELIEST), f"a whole number from 0 to {LIKELIEST}"),
+        echo=take_field(body, "echo", False, _is_bool, "true or false"))
     prompts, texts = _read_prompts(body.get("prompt"), tokenizer)
-    flags = {name: take_field(body, name, False, lambda value: isinstance(value, bool), "true or false")
-             for name in ("stream", "echo")}
-    if flags["echo"] and options.logprobs is not None:
-        raise ServeError("logprobs are of tokens that are written, not of the prompt: leave out echo or logprobs", "echo")
     asked = take_field(body, "stream_options", {}, lambda value: isinstance(value, dict), "an object")
-    return Completion(prompts, texts, options, take_field(body, "n", 1, is_whole(1), "a whole number from 1 on"), **flags,
+    return Completion(prompts, texts, options, take_field(body, "n", 1, is_whole(1), "a whole number from 1 on"),
+                      stream=take_field(body, "stream", False, _is_bool, "true or false"),
                       usage=bool(asked.get("include_usage")))
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 FIELDS = ("model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "stream",
@@ -144,9 +145,10 @@ def answer(request: Completion, model: str, choices: list[dict], usage: dict | N
     return whole | ({} if usage is None else {"usage": usage})
 
 
-def make_choice(index: int, text: str, finish: str | None, logprobs: dict | None = None) -> dict:
-    """One text of an answer, or a part of it."""
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+def make_choice(index: int, text: str, finish: str | None, logprobs: dict | None = None, seen: dict | None = None) -> dict:
+    """One text of an answer, or a part of it. `seen` is what screens say of the text, where there are any."""
+    choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+    return choice | ({"content_filter_results": seen} if seen else {})
 
 
 class LogProbs:
@@ -155,6 +157,13 @@ class LogProbs:
     def __init__(self, tokenizer: Tokenizer, most: int):
         self._tokenizer, self._most, self._length, self._waiting = tokenizer, most, 0, []
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add_prompt(self, chances: Sequence[Chance], text: str) -> None:
+        """The tokens of the prompt, before any other; `text` is what an answer shows of them, which may be nothing."""
+        for chance in chances if text else ():
+            self.add(chance)
+        self._length = len(text)
+        self._decoder.reset()  # the text begins with a character of its own
 
     def add(self, chance: Chance) -> None:
         """One more token of the text."""
@@ -165,10 +174,11 @@ class LogProbs:
         """Of the tokens that begin within the first `length` characters and were not taken before."""
         found = [(offset, chance) for offset, chance in self._waiting if offset < length]
         self._waiting = self._waiting[len(found):]
-        tops = [dict([*chance.likeliest[:self._most], (chance.token, chance.nats)]) for _, chance in found]
+        tops = [None if chance.nats is None else dict([*chance.likeliest[:self._most], (chance.token, chance.nats)])
+                for _, chance in found]
         return {"tokens": [self._word(chance.token) for _, chance in found],
                 "token_logprobs": [chance.nats for _, chance in found],
-                "top_logprobs": [{self._word(token): nats for token, nats in top.items()} for top in tops],
+                "top_logprobs": [top and {self._word(token): nats for token, nats in top.items()} for top in tops],
                 "text_offset": [offset for offset, _ in found]}
 
     def _word(self, token: int) -> str:

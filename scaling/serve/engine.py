@@ -63,18 +63,21 @@ class Options:
     seed: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None  # of how many tokens at each place a client hears how probable they were; None: of none
+    echo: bool = False  # with logprobs: whether it hears so of the tokens of the prompt too
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
     """More of text number `index`: `text`, which may be empty, after `tokens` tokens of it. `finish` says why it ends here,
-    and is None before its end. `chance` is that of its last token, where the request asks for it."""
+    and is None before its end. `chance` is that of its last token, where the request asks for it, and `before` has those of
+    its prompt's tokens, where the request asks for these and the piece is the first."""
 
     index: int
     text: str
     tokens: int
     finish: str | None = None
     chance: Chance | None = None
+    before: tuple[Chance, ...] = ()
 
 
 class _Text:
@@ -84,6 +87,10 @@ class _Text:
         self.job, self.index, self.prompt, self.tokens = job, index, prompt, 0
         self.began = 0.0  # seconds of the monotonic clock, when it got its slot
         self.written = TextOfTokens(tokenizer, job.options.stop)
+
+    def tell_prompt(self, chances: Sequence[Chance]) -> None:
+        """Tells the listener how probable the tokens of the prompt were."""
+        self.job.tell(Piece(self.index, "", 0, before=tuple(chances)))
 
     def add(self, token: int, chance: Chance | None = None) -> bool:
         """Tells the listener of one more token, and of its chance. Whether the text ends with it."""
@@ -109,6 +116,7 @@ class Job:
 
     def __init__(self, options: Options, listener: Callable[[Piece], Any], deadline: float):
         self.options, self.listener, self.deadline, self.cancelled = options, listener, deadline, False
+        self.scored: dict[bytes, list[Chance]] = {}  # those of prompts, by their tokens, since copies share them
 
     def cancel(self) -> None:
         """Nobody wants the rest: at the next step the texts leave their slots, or the queue."""
@@ -208,6 +216,9 @@ class Engine:
                 raise ServeError(f"prompt {i} has {len(prompt)} tokens; the most here are {limits.prompt_tokens}", "prompt")
         if options.max_tokens > limits.new_tokens:
             raise ServeError(f"max_tokens is {options.max_tokens}; the most here are {limits.new_tokens}", "max_tokens")
+        if options.echo and options.logprobs is not None and "text" not in self.family.reads:
+            raise ServeError("a family that writes a text given another one says nothing of how probable that one was: "
+                             "leave out echo or logprobs", "echo")
         if "" in options.stop:
             raise ServeError("a text cannot end before the empty string '': leave it out", "stop")
         try:
@@ -257,8 +268,16 @@ class Engine:
             options = text.job.options
             drawing = Drawing(options.temperature, options.top_k, options.top_p, options.seed, text.index)
             text.began = time.monotonic()
+            if options.echo and options.logprobs is not None:
+                text.tell_prompt(self._chances_of(text))
             self._after_token(slot, text, self.slots.begin(slot, text.prompt, drawing))
         return left
+
+    def _chances_of(self, text: _Text) -> list[Chance]:
+        scored, key = text.job.scored, text.prompt.tobytes()
+        if key not in scored:
+            scored[key] = self.slots.chances_of(text.prompt)
+        return scored[key]
 
     def _after_token(self, slot: int, text: _Text, token: int) -> None:
         if text.add(token, None if text.job.options.logprobs is None else self.slots.chance(slot)):

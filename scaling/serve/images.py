@@ -18,6 +18,7 @@ from scaling.figures.pixels import image_grid
 from scaling.serve.completions import is_whole, refuse_unknown, take_field, take_seed
 from scaling.serve.engine import QueueFull
 from scaling.serve.errors import ServeError
+from scaling.serve.screens import IMAGE, Screens
 from scaling.study.restored import RestoredRun, RestoreError
 
 FIELDS = ("model", "prompt", "n", "response_format", "size", "seed", "label", "caption")
@@ -42,8 +43,9 @@ class Picture:
 class Painter:
     """Draws images with one run; one request at a time, while up to `queue` others wait."""
 
-    def __init__(self, run: RestoredRun, queue: int = 64):
+    def __init__(self, run: RestoredRun, queue: int = 64, screens: Screens | None = None):
         self.run, self.queue, self.waiting, self.running = run, queue, 0, 0
+        self.screens = screens or Screens()
         self.reads = jax.eval_shape(lambda: run.family.example_batch(1, jax.random.key(0))).keys()
         self._turn, self._seconds = asyncio.Lock(), 1.0
 
@@ -70,7 +72,8 @@ class Painter:
         self.run.sample(1, **{name: value for name, value in plain.items() if name in self.reads})
 
     async def draw(self, picture: Picture) -> dict:
-        """The answer: PNGs in base64. Raises ServeError for a label or a caption that the run does not have, QueueFull."""
+        """The answer: PNGs in base64, or null for those that a screen refuses. Raises ServeError for a label or a caption
+        that the run does not have, QueueFull."""
         if self.waiting >= self.queue:
             raise QueueFull(max(1, round(self._seconds * self.waiting)))
         self.waiting += 1
@@ -84,14 +87,22 @@ class Painter:
         finally:
             self.running, self._seconds = 0, time.monotonic() - began
             self._turn.release()
-        return {"created": int(time.time()), "seed": picture.seed, "data": [{"b64_json": each} for each in made]}
+        return {"created": int(time.time()), "seed": picture.seed, "data": made}
 
-    def _draw(self, picture: Picture) -> list[str]:
+    def _draw(self, picture: Picture) -> list[dict[str, Any]]:
         try:
             images = self.run.sample(picture.count, picture.seed, label=picture.label, caption=picture.caption)
         except RestoreError as error:
             raise ServeError(str(error), "caption" if "caption" in str(error) else "label") from None
-        return [base64.b64encode(image_grid(image[None, None], self.run.family.levels)).decode() for image in images]
+        return [self._shown(image) for image in images]
+
+    def _shown(self, image) -> dict[str, Any]:
+        """What an answer says of an image, uint8 [H, W, C]."""
+        seen = self.screens.look(IMAGE, image)
+        png = None
+        if seen.refused is None:
+            png = base64.b64encode(image_grid(image[None, None], self.run.family.levels)).decode()
+        return {"b64_json": png} | ({"content_filter_results": seen.results} if seen.results else {})
 
 
 def _is_text(value) -> bool:

@@ -27,6 +27,8 @@ class Meters:
         self.first = self._make(Histogram, "scaling_first_token_seconds", "Seconds to the first token of a request.",
                                 buckets=SECONDS)
         self.tokens = self._make(Counter, "scaling_tokens", "Tokens that were read and written.", "kind")
+        self.screened = self._make(Counter, "scaling_screened", "What screens said of prompts, texts and images.", "screen",
+                                   "kind", "verdict")
         self.finished = self._make(Counter, "scaling_texts", "Texts that ended, by why they did.", "reason")
 
     def _make(self, kind, name, what, *labels, **options):

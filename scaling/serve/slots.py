@@ -32,10 +32,11 @@ class Drawing:
 
 
 class Chance(NamedTuple):
-    """How probable a token was, in nats below certainty: the model's own probabilities, before temperature and cuts."""
+    """How probable a token was, in nats below certainty: the model's own probabilities, before temperature and cuts. The
+    first token of a prompt has none: its `nats` are None."""
 
     token: int
-    nats: float
+    nats: float | None
     likeliest: tuple[tuple[int, float], ...]  # (token, nats) of the `LIKELIEST`, from the most probable on
 
 
@@ -70,8 +71,18 @@ class Slots:
         token, nats, tokens, values = map(np.asarray, _read(self._board["logits"], self._board["token"], np.int32(slot)))
         return Chance(int(token), float(nats), tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
 
+    def chances_of(self, prompt: np.ndarray) -> list[Chance]:
+        """How probable each token of a prompt, int32 [n], was after those before it. It takes as long as n steps."""
+        tokens = np.zeros(self.widths[-1], np.int32)
+        tokens[:len(prompt)] = prompt
+        read = _read_prompt(self.family, self.params, tokens, np.int32(len(prompt)), self.capacity)
+        nats, likeliest, values = (np.asarray(x)[:len(prompt) - 1].tolist() for x in read)
+        rows = zip(prompt[1:].tolist(), nats, likeliest, values, strict=True)
+        return [Chance(int(prompt[0]), None, ()),
+                *(Chance(token, own, tuple(zip(best, theirs, strict=True))) for token, own, best, theirs in rows)]
+
     def warm(self) -> None:
-        """Compiles all that will ever run, so that no text waits for it."""
+        """Compiles all that will ever run but `chances_of`, which few ask for, so that no text waits for it."""
         for width in self.widths:
             self.begin(0, np.zeros(width, np.int32), Drawing())
         self.step()
@@ -138,6 +149,27 @@ def _stepped(family, params, board):
 @jax.jit
 def _read(logits, tokens, slot):
     """(token, its nats, the likeliest tokens, theirs) of a slot."""
-    nats = jax.nn.log_softmax(logits[slot].astype(jnp.float32))
+    return tokens[slot], *_nats_of(logits[slot], tokens[slot])
+
+
+def _nats_of(logits, token):
+    """(the nats of a token, the likeliest tokens, theirs) by logits [vocab]."""
+    nats = jax.nn.log_softmax(logits.astype(jnp.float32))
     values, likeliest = lax.top_k(nats, min(LIKELIEST, nats.size))
-    return tokens[slot], nats[tokens[slot]], likeliest, values
+    return nats[token], likeliest, values
+
+
+@functools.partial(jax.jit, static_argnames=("family", "capacity"))
+def _read_prompt(family, params, tokens, length, capacity):
+    """`_nats_of` token i + 1 of a prompt, int32 [width], in row i of each array; rows from length - 1 on are zero."""
+    logits, state = family.begin(params, tokens[None, :1], jnp.ones(1, jnp.int32), capacity)
+    shapes = jax.eval_shape(_nats_of, logits[0], tokens[0])
+    empty = jax.tree.map(lambda x: jnp.zeros((len(tokens), *x.shape), x.dtype), shapes)
+
+    def step(place, carry):
+        logits, state, found = carry
+        here = _nats_of(logits[0], tokens[place])
+        found = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, place - 1, 0), found, here)
+        return *family.decode(params, state, lax.dynamic_slice_in_dim(tokens, place, 1)), found
+
+    return lax.fori_loop(1, length, step, (logits, state, empty))[2]

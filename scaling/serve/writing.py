@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +14,7 @@ from scaling.serve.completions import Completion, LogProbs, answer, count_usage,
 from scaling.serve.doors import error_body, error_response
 from scaling.serve.engine import CANCELLED, ERROR, TIMEOUT, Engine, Job, Piece
 from scaling.serve.monitoring import Meters
+from scaling.serve.screens import PROMPT, TEXT, Screens
 
 FILTERED = "content_filter"  # why a text ends that the filter took away
 FAILURES = {TIMEOUT: (504, "the request took too long"), ERROR: (500, "the engine failed"),
@@ -23,14 +24,15 @@ FAILURES = {TIMEOUT: (504, "the request took too long"), ERROR: (500, "the engin
 class Writer:
     """Answers requests with what an engine writes."""
 
-    def __init__(self, engine: Engine, model: str, meters: Meters, content_filter: Callable[[str], str | None]):
-        self.engine, self.model, self.meters, self.filter = engine, model, meters, content_filter
+    def __init__(self, engine: Engine, model: str, meters: Meters, screens: Screens):
+        self.engine, self.model, self.meters, self.screens = engine, model, meters, screens
 
     async def answer(self, request: Request, body: Mapping[str, Any]) -> Response:
         """The response to the JSON object of a request. Raises ServeError, QueueFull and Closed."""
         asked = read_completion(body, self.engine.tokenizer)
+        self.engine.check(asked.prompts, asked.options, asked.copies)
         for text in asked.texts:
-            if reason := self.filter(text):
+            if (reason := (await self.screens.ask(PROMPT, text)).refused) is not None:
                 return error_response(400, f"the prompt is refused: {reason}", "prompt", FILTERED)
         began, loop, pieces = time.monotonic(), asyncio.get_running_loop(), asyncio.Queue()
 
@@ -95,10 +97,12 @@ class Writer:
                 return error_response(status, says, code=piece.finish)
         choices = []
         for index, text in sorted(texts.items()):
-            refused = self.filter(text) is not None
+            seen = await self.screens.ask(TEXT, text)
+            refused = seen.refused is not None
             finish = FILTERED if refused else last[index].finish
-            logprobs = chances[index].take(len(text)) if index in chances and not refused else None
-            choices.append(make_choice(index, self._echo(asked, index) + ("" if refused else text), finish, logprobs))
+            echo = self._echo(asked, index)
+            logprobs = chances[index].take(len(echo) + len(text)) if index in chances and not refused else None
+            choices.append(make_choice(index, echo + ("" if refused else text), finish, logprobs, seen.results))
         usage = count_usage(asked, {index: piece.tokens for index, piece in last.items()})
         return JSONResponse(answer(asked, self.model, choices, usage))
 
@@ -117,14 +121,19 @@ class Writer:
                 texts[piece.index] = texts.get(piece.index, "") + piece.text
                 tokens[piece.index], text, finish = piece.tokens, piece.text, piece.finish
                 self._learn(asked, chances, piece)
-                if piece.text and self.filter(texts[piece.index]) is not None:
-                    text, finish = "", FILTERED
-                    shut.add(piece.index)
-                text = (self._echo(asked, piece.index) if fresh else "") + text
+                seen = None
+                if piece.text or finish:
+                    seen = await self.screens.ask(TEXT, texts[piece.index], final=finish is not None)
+                    if seen.refused is not None:
+                        text, finish = "", FILTERED
+                        shut.add(piece.index)
+                echo = self._echo(asked, piece.index)
+                text = (echo if fresh else "") + text
                 if text or finish:
                     shown = piece.index in chances and piece.index not in shut
-                    logprobs = chances[piece.index].take(len(texts[piece.index])) if shown else None
-                    yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish, logprobs)]))
+                    logprobs = chances[piece.index].take(len(echo) + len(texts[piece.index])) if shown else None
+                    results = seen.results if seen and finish else None
+                    yield _event(answer(asked, self.model, [make_choice(piece.index, text, finish, logprobs, results)]))
                 if len(shut) == len(asked.prompts) * asked.copies:
                     break
         if asked.usage:
@@ -132,12 +141,15 @@ class Writer:
         yield "data: [DONE]\n\n"
 
     def _learn(self, asked: Completion, chances: dict[int, LogProbs], piece: Piece) -> None:
-        if piece.chance is not None:
+        if piece.before or piece.chance is not None:
             found = chances.setdefault(piece.index, LogProbs(self.engine.tokenizer, asked.options.logprobs or 0))
-            found.add(piece.chance)
+            if piece.before:
+                found.add_prompt(piece.before, self._echo(asked, piece.index))
+            if piece.chance is not None:
+                found.add(piece.chance)
 
     def _echo(self, asked: Completion, index: int) -> str:
-        return asked.texts[index // asked.copies] if asked.echo else ""
+        return asked.texts[index // asked.copies] if asked.options.echo else ""
 
 
 class EventStream(StreamingResponse):

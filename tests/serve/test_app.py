@@ -8,14 +8,13 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from serving import FAMILIES, LIMITS, fresh_run, image_run
+from serving import FAMILIES, LIMITS, ask, events, fresh_run, image_run
 from starlette.testclient import TestClient
 
 from scaling.serve.app import make_app
 from scaling.serve.monitoring import Canary
 
 RUN = fresh_run(FAMILIES["transformer"])
-ASK = {"prompt": "def ", "max_tokens": 12, "seed": 7, "temperature": 0.9}
 
 
 def client_of(run=RUN, limits=LIMITS, **options):
@@ -26,17 +25,6 @@ def client_of(run=RUN, limits=LIMITS, **options):
 def client():
     with client_of(name="best") as found:
         yield found
-
-
-def ask(client, **changes):
-    return client.post("/v1/completions", json={name: value for name, value in {**ASK, **changes}.items() if value != ...})
-
-
-def events(answer):
-    """The objects of a stream, without the [DONE] that ends it."""
-    lines = [line for line in answer.text.split("\n\n") if line]
-    assert lines[-1] == "data: [DONE]" and all(line.startswith("data: ") for line in lines)
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
 # ----- completions
@@ -84,43 +72,6 @@ def test_a_stream_adds_up_to_the_whole_text(client, echo):
     assert "usage" not in events(ask(client, stream=True))[-1]
 
 
-def nats_after(prompt, text):
-    """The logarithms of the probabilities of all tokens at each place of a text, float32 [n, 256]."""
-    logits = np.asarray(RUN.logits([[*prompt.encode(), *text]]))[0, len(prompt) - 1:-1]
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def test_logprobs_are_those_of_the_model_for_what_was_drawn_and_for_the_likeliest(client):
-    choice = ask(client, logprobs=3, temperature=0.5).json()["choices"][0]
-    assert choice["text"] == ask(client, temperature=0.5).json()["choices"][0]["text"]
-    found = choice["logprobs"]
-    drawn = [ord(word) if len(word) == 1 else int(word.removeprefix("bytes:\\x"), 16) for word in found["tokens"]]
-    assert bytes(drawn).decode("utf-8", "replace") == choice["text"] and len(drawn) == 12
-    nats = nats_after("def ", drawn)
-    np.testing.assert_allclose(found["token_logprobs"], nats[range(12), drawn], atol=1e-4)
-    for place, (tops, word) in enumerate(zip(found["top_logprobs"], found["tokens"], strict=True)):
-        best = sorted(tops.values())[::-1][:3]
-        np.testing.assert_allclose(best, np.sort(nats[place])[::-1][:3], atol=1e-4)
-        assert len(tops) == 3 + (tops[word] < best[2]) and tops[word] == found["token_logprobs"][place]
-    ends = [*found["text_offset"][1:], len(choice["text"])]
-    shown = [choice["text"][start:end] for start, end in zip(found["text_offset"], ends, strict=True)]
-    assert all(part.endswith(word) for part, word in zip(shown, found["tokens"], strict=True) if len(word) == 1)
-    alone = ask(client, logprobs=0, temperature=0.5).json()["choices"][0]["logprobs"]
-    assert [[*tops] for tops in alone["top_logprobs"]] == [[word] for word in found["tokens"]]
-
-
-def test_logprobs_of_a_stream_add_up_and_end_where_the_text_ends(client):
-    text = ask(client, temperature=0.5).json()["choices"][0]["text"]
-    options = {"logprobs": 2, "temperature": 0.5, "n": 2, "stop": text[5:7]}
-    whole = ask(client, **options).json()["choices"]
-    assert max(whole[0]["logprobs"]["text_offset"]) < len(whole[0]["text"]) == text.index(text[5:7])
-    parts = events(ask(client, stream=True, **options))
-    for want in whole:
-        mine = [part["choices"][0]["logprobs"] for part in parts if part["choices"][0]["index"] == want["index"]]
-        assert {name: sum((each[name] for each in mine), []) for name in mine[0]} == want["logprobs"]
-    assert ask(client).json()["choices"][0]["logprobs"] is None
-
-
 # ----- refusals
 
 
@@ -133,7 +84,7 @@ def test_logprobs_of_a_stream_add_up_and_end_where_the_text_ends(client):
     ({"top_p": 0}, 400, "top_p", "above 0"), ({"top_p": 2}, 400, "top_p", "not 2"), ({"n": 13}, 400, "n", "1 to 12 texts"),
     ({"seed": -1}, 400, "seed", "not -1"), ({"stop": [1]}, 400, "stop", "strings"), ({"stop": ""}, 400, "stop", "empty"),
     ({"logprobs": 6}, 400, "logprobs", "from 0 to 5"), ({"suffix": "x"}, 400, "suffix", "not supported"),
-    ({"logprobs": 1, "echo": True}, 400, "echo", "not of the prompt"),
+    ({"echo": 1}, 400, "echo", "true or false"),
     ({"presence_penalty": 1}, 400, "presence_penalty", "leave it out"),
     ({"temprature": 1}, 400, "temprature", "nearest: temperature"), ({"stream": "yes"}, 400, "stream", "true or false"),
     ({"model": "gpt-4"}, 404, "model", "there is no model 'gpt-4'; there is ffff")])

@@ -143,7 +143,7 @@ def test_only_the_routes_and_the_process_need_the_extra():
     """So the package, and the engine, do without it."""
     needs = re.compile(r"^\s*(?:from|import) (?:starlette|uvicorn|prometheus_client)\b", re.MULTILINE)
     found = {path.stem for path in (ROOT / "scaling").rglob("*.py") if needs.search(path.read_text())}
-    assert found == {"app", "doors", "monitoring", "server", "writing"}
+    assert found == {"app", "doors", "live_app", "monitoring", "server", "writing"}
     around = re.compile(r"^\s*from scaling\.serve\.(?:app|doors|monitoring|server|writing) ", re.MULTILINE)
     assert {path.stem for path in (ROOT / "scaling").rglob("*.py") if around.search(path.read_text())} <= found
 

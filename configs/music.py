@@ -20,7 +20,7 @@ def get_config(variant="abc"):
     config = config_of(kind or "transformer", **SOURCES[source])
     config.title = "Tunes in ABC notation" if source == "abc" else f"Sound as tokens: {config.data.name}"
     config.metric = "bits_per_byte" if source == "abc" else "bits_per_sample"
-    config.prompts = ("M:6/8\nL:1/8\nK:G\n", "") if source == "abc" else ("",)
+    config.prompts = ("M:6/8\nL:1/8\nK:G\n", "M:4/4\nL:1/8\nK:D\n") if source == "abc" else ()
     config.tune = 0.0
     config.sizes, config.tokens = (1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)
     config.factors, config.seeds = (0.5, 1.0, 2.0), 1

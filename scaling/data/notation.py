@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import re
 from fractions import Fraction
 from types import ModuleType
@@ -51,17 +53,19 @@ def abc_parser() -> ModuleType:
 
 
 def read_tune(text: str) -> Tune | None:
-    """The tune that an ABC text says; None where the parser refuses it, or where it has no note.
+    """The tune that an ABC text says; None where the parser refuses it or warns of it, or where it has no note.
 
     A text without the field X:, which the notation asks for, gets one. Raises DataError where music21 is not installed.
     """
     parser = abc_parser()
+    warnings = io.StringIO()  # the parser writes them to standard error
     try:
-        tokens = parser.ABCFile().readstr(text if text.startswith("X:") else f"X:1\n{text}").tokens
-        found = _bars_of(parser, tokens)
+        with contextlib.redirect_stderr(warnings):
+            tokens = parser.ABCFile().readstr(text if text.startswith("X:") else f"X:1\n{text}").tokens
+            found = _bars_of(parser, tokens)
     except Exception:  # the parser meets what no tune says, and raises errors of many kinds
         return None
-    return found if any(note.pitches for note in found.notes) else None
+    return found if any(note.pitches for note in found.notes) and not warnings.getvalue() else None
 
 
 def _bars_of(parser, tokens) -> Tune:

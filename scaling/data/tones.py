@@ -23,7 +23,8 @@ SECONDS = 4      # of each tune
 MEDIAN = 0.2     # seconds of a note
 LOUDNESS = 0.5   # of the loudest sample of a single note at its beginning
 ATTACK, RELEASE, DECAY = 0.005, 0.01, 0.4  # seconds: to full loudness, to silence at the end, and to 1/e between
-TIMBRES = {"flute": (1.0, 0.2), "clarinet": (1.0, 0.0, 0.6, 0.0, 0.3), "string": (1.0, 0.7, 0.5, 0.35, 0.25, 0.2)}  # loudness
+TIMBRES = {  # the loudness of the fundamental and its overtones
+    "flute": (1.0, 0.2), "clarinet": (1.0, 0.0, 0.6, 0.0, 0.3), "string": (1.0, 0.7, 0.5, 0.35, 0.25, 0.2)}
 
 
 def frequency(pitch: float) -> float:

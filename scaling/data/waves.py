@@ -1,8 +1,8 @@
 """Waves as 8-bit mu-law codes, the tokens of sound, and as WAV files.
 
-A sample x in [-1, 1] is companded to y = sign(x) ln(1 + 255 |x|) / ln 256 (ITU-T G.711; van den Oord et al. 2016,
-arXiv:1609.03499, section 2.2), and y is rounded to one of the 255 levels -127/127, ..., 127/127. Code 128 + 127 y is a token.
-128 is silence, and 0, which no level has, ends a recording as it ends a text.
+A sample x in [-1, 1] is companded to y = sign(x) ln(1 + 255 |x|) / ln 256, the curve that ITU-T G.711 approaches by pieces
+(van den Oord et al. 2016, arXiv:1609.03499, section 2.2), and y is rounded to one of the 255 levels -127/127, ..., 127/127.
+The token is 128 + 127 y. So 128 is silence, and 0, which no level has, ends a recording as it ends a text.
 """
 
 from __future__ import annotations

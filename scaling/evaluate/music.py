@@ -10,7 +10,7 @@ from scaling.evaluate.texts import Score, ratio
 def tune_scores(windows: Sequence[str]) -> dict[str, Score]:
     """Of the tunes that begin in each window of text:
 
-    - tunes_parse: the share that the parser of music21 takes and finds notes in.
+    - tunes_parse: the share that the parser of music21 takes without a warning and finds notes in.
     - in_metre: of the bars between two plain bar lines, the share whose notes last a whole number of times as long as the
       metre says. Collections leave out bar lines where a line of text ends, so two bars may be one.
     - in_key: the share of notes that belong to the scale of the key signature.

@@ -84,6 +84,11 @@ class Text(DataKind):
         return sound_of(self.name)
 
     @property
+    def abc(self) -> bool:
+        """Whether the texts are tunes in ABC notation."""
+        return self.name == tunes.NAME or self.name.endswith(".abc")
+
+    @property
     def numbers(self):
         """What gives tokens that stand for no text: a teacher, pixels, or sound; None for text."""
         return self.teacher or pixels_of(self.name) or self.sound
@@ -114,7 +119,7 @@ class Text(DataKind):
             return {}
         code = self.name.partition("/")[0] == "pycode" or self.name.endswith(".py")
         fields = {"samples": self.samples, "length": self.sample_length or self.length, "code": code}
-        return fields | ({"abc": True} if self.name == tunes.NAME or self.name.endswith(".abc") else {})
+        return fields | ({"abc": True} if self.abc else {})
 
     def judge(self, source):
         return evaluate.TextJudge(source, **self.judge_fields()) if self.samples else None

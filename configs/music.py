@@ -5,8 +5,8 @@ __all__ = ["get_config", "sweep"]
 
 SOURCES = {"abc": {"data.name": "music/abc", "data.length": 512, "data.batch": 2, "data.samples": 64,
                    "data.evaluation_tokens": 65_536},
-           "audio": {"data.name": "music/audio", "data.length": 512, "data.batch": 2},
-           "speech": {"data.name": "speech/en", "data.length": 512, "data.batch": 2}}
+           "audio": {"data.name": "music/audio", "data.length": 512, "data.batch": 2, "data.unique_tokens": 2**24},
+           "speech": {"data.name": "speech/en", "data.length": 512, "data.batch": 2, "data.unique_tokens": 2**24}}
 VARIANTS = [f"{source}{kind}{scale}" for source in SOURCES for kind in ("", *(f"-{kind}" for kind in KINDS))
             for scale in ("", "-quick")]
 
@@ -25,5 +25,8 @@ def get_config(variant="abc"):
     config.sizes, config.tokens = (1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)
     config.factors, config.seeds = (0.5, 1.0, 2.0), 1
     if quick:
-        config.sizes, config.tokens, config.factors = (1e4, 3e4, 1e5), (131_072, 262_144, 524_288), (1.0,)
+        config.sizes, config.factors, config.data.evaluation_tokens = (1e4, 3e4, 1e5), (1.0,), 65_536
+        config.tokens = (131_072, 262_144, 524_288)
+        if source != "abc":  # a second is 8,000 samples, and half of the data show the trend
+            config.tokens, config.data.evaluation_tokens = (65_536, 131_072, 262_144), 32_768
     return config

@@ -84,6 +84,8 @@ def main(argv):
     with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
+        if _OUTPUT.value and not _OUTPUT.value.endswith((".png", ".wav")):
+            raise flags.Error(f"--output={_OUTPUT.value} must end in .png for images, or in .wav for sound")
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         try:

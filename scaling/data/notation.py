@@ -13,7 +13,7 @@ from typing import NamedTuple
 from scaling.fields import DataError
 
 INSTALL = "write `pip install 'scaling[music]'`, or `pip install music21`"
-_BARS = re.compile(r"\|[|\]:]*|:+\|*")  # where a text can be cut
+_BARS = re.compile(r":*\|[|\]:]*|::")  # where a text can be cut
 
 
 class Note(NamedTuple):
@@ -114,7 +114,7 @@ def scale_of(sharps: int) -> frozenset[int]:
 
 def midi_of(name: str) -> int:
     """The MIDI number of music21's name of a pitch: 60 of "C4", 61 of "C#4", 70 of "B-4"."""
-    found = re.fullmatch(r"([A-G])([#n-]*?)(-?\d+)", name)
+    found = re.fullmatch(r"([A-G])([#n-]*)(\d+)", name)
     step = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}[found[1]]
     return 12 * (int(found[3]) + 1) + step + found[2].count("#") - found[2].count("-")
 

@@ -63,7 +63,7 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
             frames, rate = file.readframes(len(content) // 2), file.getframerate()
     except (wave.Error, EOFError) as error:
         raise ValueError(f"no WAV file that can be read ({error})") from None
-    return np.frombuffer(frames[:len(frames) // 2 * 2], "<i2").astype(np.float32) / 32768, rate
+    return np.frombuffer(frames[:len(frames) // 2 * 2], "<i2").astype(np.float32) / 32767, rate
 
 
 class MuLaw(Numbers):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from scaling.fields import DataError
 
 INSTALL = "write `pip install 'scaling[music]'`, or `pip install music21`"
+_KEY = re.compile(r"(?m)^K:.*\n")  # after it comes music
 _BARS = re.compile(r":*\|[|\]:]*|::")  # where a text can be cut
 
 
@@ -122,10 +123,11 @@ def midi_of(name: str) -> int:
 def whole_tunes(window: str) -> list[str]:
     """The tunes that begin in a window of text, in which documents end with a null character.
 
-    A tune whose end is missing is cut after its last bar line, and dropped where it has none.
+    A tune whose end is missing is cut after its last bar line, and dropped where it has none after its key.
     """
     found = window.split("\0")[1:]
     if found:
-        ends = [match.end() for match in _BARS.finditer(found[-1])]
+        key = _KEY.search(found[-1])
+        ends = [match.end() for match in _BARS.finditer(found[-1], key.end())] if key else []
         found[-1] = found[-1][:ends[-1]] if ends else ""
     return [tune for tune in found if tune.strip()]

@@ -67,6 +67,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch, tmp_pat
 def test_a_window_has_the_tunes_that_begin_in_it_up_to_a_bar_line():
     assert notation.whole_tunes("GA|\0M:2/4\nAB|c\0K:G\nA2|B2|c") == ["M:2/4\nAB|c", "K:G\nA2|B2|"]
     assert notation.whole_tunes("ABc|de|") == notation.whole_tunes("AB\0K:G\nAB") == []
+    assert notation.whole_tunes("A|\0M:C|\nL:1/8\nK:G") == []  # a bar line in a field cuts no tune
 
 
 def test_notes_have_the_pitches_and_lengths_that_the_notation_says():

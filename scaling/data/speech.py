@@ -80,7 +80,7 @@ def check_language(language: str) -> None:
         raise DataError(f"data.name={PREFIX}{language} is no language of {PROGRAM}; {nearest(language, known)}") from None
 
 
-class Spoken(Sequence[bytes]):
+class Spoken(Sequence):
     """The recordings of a split, as codes: each is spoken when it is asked for."""
 
     def __init__(self, language: str, split: str):
@@ -89,7 +89,7 @@ class Spoken(Sequence[bytes]):
     def __len__(self) -> int:
         return COUNTS[self._split]
 
-    def __getitem__(self, index) -> bytes:
+    def __getitem__(self, index):
         said = said_in(self._split, int(index))
         return encode_wave(speak(str(said.number), self._language, said.voice, said.pitch, said.speed)).tobytes()
 

@@ -69,7 +69,7 @@ def sing(text: str, most: float = SECONDS) -> np.ndarray | None:
     return None if tune is None else render_tune(tune.notes, timbre_of(text), most)
 
 
-class Rendered(Sequence[bytes]):
+class Rendered(Sequence):
     """The recordings of tunes, as codes: each is rendered when it is asked for. What is no tune is an empty recording."""
 
     def __init__(self, texts: Sequence[str]):

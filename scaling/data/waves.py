@@ -80,5 +80,6 @@ class MuLaw(Numbers):
         """int32 [256] of ones: a code is a sample, and counts as one byte."""
         return np.ones(256, np.int32)
 
-    def pack(self, texts: Sequence[bytes]) -> np.ndarray:
+    def pack(self, texts: Sequence) -> np.ndarray:
+        """The codes of recordings, each as bytes, with 0 after each: uint8 [codes]."""
         return np.frombuffer(b"\0".join([*texts, b""]), np.uint8)

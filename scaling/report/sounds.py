@@ -35,7 +35,9 @@ def sounds(study) -> dict | None:
     if not study.sounds:
         return None
     written = any("prompt" in entry for entry in study.sounds)
-    return {"introduction": (SUNG if written else DRAWN) + SEEN, "sides": [_player(entry) for entry in study.sounds]}
+    prompts = list(dict.fromkeys(entry.get("prompt") for entry in study.sounds))
+    beside = sorted(study.sounds, key=lambda entry: prompts.index(entry.get("prompt")))  # models of one prompt together
+    return {"introduction": (SUNG if written else DRAWN) + SEEN, "sides": [_player(entry) for entry in beside]}
 
 
 def _player(entry: dict) -> dict:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXAMPLES = 32  # images of the evaluation set that pictures start from
 EXAMINED = 512  # examples that costly metrics are measured on
 TOKENS = 300  # of a text, where the model's positions allow as many
-RECORDINGS, SECONDS = 3, 2  # of sound by a model, and of each
+RECORDINGS, SECONDS = 4, 1  # of sound by a model, and of each
 SUNG = 8  # seconds of a tune that a model wrote
 
 

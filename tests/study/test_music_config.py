@@ -8,8 +8,9 @@ from scaling.fields import ConfigError
 
 
 @pytest.mark.parametrize("variant,name,family,metric", [
-    ("quick", "music/abc", "transformer", "bits_per_byte"), ("audio-quick", "music/audio", "transformer", "bits_per_sample"),
-    ("speech-gru-quick", "speech/en", "recurrent", "bits_per_sample"), ("abc-ngram-quick", "music/abc", "ngram", "bits_per_byte")])
+    ("quick", "music/abc", "transformer", "bits_per_byte"), ("abc-ngram-quick", "music/abc", "ngram", "bits_per_byte"),
+    ("audio-quick", "music/audio", "transformer", "bits_per_sample"),
+    ("speech-gru-quick", "speech/en", "recurrent", "bits_per_sample")])
 def test_a_variant_is_a_sweep_over_sizes_and_amounts_of_its_data(variant, name, family, metric):
     config = music.get_config(variant)
     runs = music.sweep(config)

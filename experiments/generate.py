@@ -214,7 +214,7 @@ def write_sound(run: RestoredRun):
             raise flags.Error(f"{run} draws recordings, each from its beginning on: leave out --{flag.name}")
     _check_ending(".wav")
     count, temperature = _SAMPLES.value or 4, _TEMPERATURE.value if _TEMPERATURE.present else 1.0
-    length = _TOKENS.value if _TOKENS.present else recordings.room_for(run, 2 * RATE)
+    length = _TOKENS.value if _TOKENS.present else 2 * RATE
     name = f"{run.fingerprint}-seed{_SEED.value}-{count}.wav"
     path = epath.Path(_OUTPUT.value or epath.Path(_WORKDIR.value) / "generated" / name).expanduser()
     waves = recordings.draw_recordings(run, count, length, _SEED.value, temperature)

@@ -164,7 +164,7 @@ def _recordings(ends, workdir):
     out = [_sound(workdir, "held-out", recordings.held_out_recordings(model, RECORDINGS, length),
                   {"label": "held-out recordings", "fingerprint": ""})]
     for label, model in ends:
-        waves = recordings.draw_recordings(model, RECORDINGS, recordings.room_for(model, length))
+        waves = recordings.draw_recordings(model, RECORDINGS, length)
         out.append(_sound(workdir, model.fingerprint, waves, _about(model) | {"label": label}))
     return out
 

@@ -12,14 +12,15 @@ that carries these over amounts of data are those of configs/sequence.py, which 
 made on music. Windows have 512 tokens: of a tune most of it, of sound 64 milliseconds.
 
 Cost of `quick`: 9 runs, 1.6e12 FLOPs of the models; 4 min 32 s of one CPU core on a machine that was busy with other
-work. Of `audio-quick`: 9 runs on half of the data, 8e11 FLOPs, AUDIO_COST. Of a full study: 60 runs, 8e14 FLOPs, two
+work. Of `audio-quick`: 9 runs on half of the data, 8e11 FLOPs, about a minute of one CPU
+core beside the building of the data, which took 25 s. Of a full study: 60 runs, 8e14 FLOPs, two
 days of two cores; none has been trained.
 Expect of `quick` (one seed; bits per byte, largest amount of data): 2.47 with 8,484 parameters, 2.33 with 30,196 and
 2.08 with 97,664; 2.43 of 6-grams that were counted on the same bytes. The loss falls in every row and column. Of the
 tunes of the smallest model 75% are taken by the parser, and of those of the largest 85%, but only 16% and 23% of the
 bars fit their metre, where held-out tunes have 97% (standard errors 2 to 4%).
 Expect of `audio-quick` (bits per sample): 5.84 (8,484 parameters, 65,536 samples) to 4.51 (97,664 parameters, 262,144
-samples), where the frequencies of levels alone give 7.3. AUDIO_EXPECT
+samples), where the frequencies of levels alone give 7.3.
 docs/sound.md says more. With three sizes and three amounts of data the fitted laws have warnings, and their exponents
 are of little worth.
 """

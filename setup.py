@@ -9,6 +9,7 @@ REPOSITORY = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="ut
 SERVE = ["starlette>=0.46", "uvicorn>=0.34", "prometheus-client>=0.21"]
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbformat>=5.10"]
 TUNE = ["optuna>=4.0", "cmaes>=0.11"]
+MUSIC = ["music21>=9.1"]
 
 setuptools.setup(
     name="scaling",
@@ -56,7 +57,7 @@ setuptools.setup(
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff==0.17.6", "pyrefly==1.5.0",
                  "libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'", "ray>=2.50", "httpx>=0.28",
-                 *SERVE, *NOTEBOOKS, *TUNE],
+                 *SERVE, *NOTEBOOKS, *TUNE, *MUSIC],
         "serve": SERVE,
         "notebooks": NOTEBOOKS,
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.28",
@@ -66,6 +67,7 @@ setuptools.setup(
         "pods": ["libtpu>=0.0.40; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "ray": ["ray>=2.50"],
         "tune": TUNE,
+        "music": MUSIC,
         "wandb": ["wandb>=0.20"],
         "exchange": ["huggingface_hub>=0.30", "torch>=2.6", "transformers>=4.53"],
         "onnx": ["jax2onnx>=0.17", "onnxruntime>=1.24"],

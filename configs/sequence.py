@@ -29,9 +29,10 @@ A first trial with AdamW in batches of eight windows (64 to 256 steps) had 2.75 
 GRU.
 """
 
-from experiments._sequences import KINDS, config_of, run_of
-from scaling.experiment import chain, grid
+from experiments._sequences import KINDS, config_of, sweep
 from scaling.fields import ConfigError, nearest
+
+__all__ = ["get_config", "sweep"]
 
 
 def get_config(variant="transformer"):
@@ -47,12 +48,3 @@ def get_config(variant="transformer"):
     if scale:
         config.sizes, config.tokens, config.factors = (1e4, 3e4, 1e5), (131_072, 262_144, 524_288), (1.0,)
     return config
-
-
-def sweep(config):
-    cells = [run_of(config, size, tokens, config.seed) for size in config.sizes for tokens in config.tokens]
-    seeds = [config.seed + number for number in range(config.seeds)]
-    if not cells[0].family.players():  # counts have neither rates nor seeds
-        return cells
-    return chain(*(grid(cell, {"optim.learning_rate": [cell.optim.learning_rate * factor for factor in config.factors],
-                               "seed": seeds}) for cell in cells))

@@ -23,7 +23,7 @@ import dataclasses
 
 from experiments._ladders import whole_batch
 from scaling import cost, experiment, families
-from scaling.experiment import Experiment, RateRule
+from scaling.experiment import Experiment, RateRule, chain, grid
 
 LEAST, BATCH = 262_144, 4  # tokens, and sequences of a step, that the base rates are meant for
 FIELDS = {"data.name": "pycode/stdlib", "data.length": 256, "data.batch": BATCH, "data.evaluation_tokens": 131_072,
@@ -67,6 +67,17 @@ def run_of(config, size: float, tokens: float, seed: int = 0, **changes) -> Expe
     if run.family.players():
         run = RateRule(seen=LEAST, batch=BATCH)(run)
     return run.replace(changes)
+
+
+
+def sweep(config) -> list[Experiment]:
+    """The runs of the config's `sizes` and `tokens`, at `factors` times the rate of each, with so many `seeds`."""
+    cells = [run_of(config, size, tokens, config.seed) for size in config.sizes for tokens in config.tokens]
+    seeds = [config.seed + number for number in range(config.seeds)]
+    if not cells[0].family.players():  # counts have neither rates nor seeds
+        return cells
+    return chain(*(grid(cell, {"optim.learning_rate": [cell.optim.learning_rate * factor for factor in config.factors],
+                               "seed": seeds}) for cell in cells))
 
 
 def flops_of_token(run: Experiment) -> float:

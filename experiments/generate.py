@@ -1,10 +1,11 @@
-"""Generate text or images from a finished run.
+"""Generate text, images or sound from a finished run.
 
     python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --tokens=200 --temperature=.8 --top_p=.95
     python -m experiments.generate --workdir=runs/quickstart --run=031f --prompt='import ' --samples=4 --seed=1
     python -m experiments.generate --workdir=runs/quickstart --prompt='def ' --beam=8 --length_penalty=1
     python -m experiments.generate --workdir=runs/translation --source='Where is it?' --beam=4 --json
     python -m experiments.generate --workdir=runs/gan --run=N=3e5 --samples=64 --label=7 --output=grid.png
+    python -m experiments.generate --workdir=runs/music-audio --samples=4 --tokens=16000 --output=tones.wav
 
 --run is "best" (the best run of the study, its target included), "N=3e5" (the best of the runs nearest to so many
 non-embedding parameters), a fingerprint, or the start of one. The family of the run decides what it generates. A family of
@@ -13,7 +14,10 @@ number. One that writes a text given another one takes that as --source, and pri
 before a string, such as $'\\n\\n', and may be repeated. A family of images writes a grid of them as one PNG, by default
 WORKDIR/generated/<run>-seed<seed>-<samples>.png. Without --label (a number or a name) and --caption, image i has those of
 image i of the evaluation data, if the family reads any. A family of captions and images prints the caption of each --image
-(a number in the evaluation data, or a file). --json prints one line of JSON instead, with all texts or the path.
+(a number in the evaluation data, or a file). A run on sound draws
+recordings of --tokens samples (8,000 are a second; by default two seconds) and writes them one after another as one WAV,
+by default WORKDIR/generated/<run>-seed<seed>-<samples>.wav. --json
+prints one line of JSON instead, with all texts or the path.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
@@ -44,17 +48,18 @@ from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
 from experiments._json import answering  # noqa: E402
 from scaling import families  # noqa: E402
+from scaling.data.waves import RATE, wav_bytes  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.experiment import Pairs  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.results import tuned  # noqa: E402
 from scaling.store import files  # noqa: E402
-from scaling.study import prompts  # noqa: E402
+from scaling.study import prompts, recordings  # noqa: E402
 from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run generates.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
-_SAMPLES = flags.DEFINE_integer("samples", None, "How many texts or images; by default 1 text or 32 images.", 1)
+_SAMPLES = flags.DEFINE_integer("samples", None, "How many texts, images or recordings; by default 1, 32 or 4.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same samples.", 0, 2**31 - 1)
 _PROMPT = flags.DEFINE_string("prompt", None, "Text: what the run continues; empty begins a new document.")
 _TOKENS = flags.DEFINE_integer("tokens", 200, "Text: the most tokens to add; the end of a document ends a text earlier.", 1)
@@ -71,7 +76,7 @@ _CAPTION = flags.DEFINE_string("caption", None, "Images: the caption of all of t
 _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Text: write after every line of standard input, until it ends.")
 _IMAGE = flags.DEFINE_multi_string("image", [], "Images: one to describe in words, a number or a file; may be repeated.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, what was asked for, and the texts or the path.")
-_OUTPUT = flags.DEFINE_string("output", None, "Images: the PNG to write; other content is never overwritten.")
+_OUTPUT = flags.DEFINE_string("output", None, "The PNG or WAV to write; other content is never overwritten.")
 
 COLUMNS = 8  # images of a row
 
@@ -80,13 +85,15 @@ def main(argv):
     with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
-        if _OUTPUT.value and not _OUTPUT.value.endswith(".png"):
-            raise flags.Error(f"--output={_OUTPUT.value} must end in .png")
+        if _OUTPUT.value and not _OUTPUT.value.endswith((".png", ".wav")):
+            raise flags.Error(f"--output={_OUTPUT.value} must end in .png for images, or in .wav for sound")
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         try:
             if _IMAGE.value:
                 write_descriptions(run)
+            elif getattr(run.experiment.data, "sound", None):
+                write_sound(run)
             elif run.generates == "text":
                 write_texts(run)
             else:
@@ -185,6 +192,7 @@ def write_images(run: RestoredRun):
     named = f"-{hashlib.sha256(files.dumps(asked).encode()).hexdigest()[:8]}" if asked else ""
     name = f"{run.fingerprint}-seed{_SEED.value}-{samples}{named}.png"
     path = epath.Path(_OUTPUT.value or epath.Path(_WORKDIR.value) / "generated" / name).expanduser()
+    _check_ending(".png")
     images = run.sample(samples, _SEED.value, **asked)
     columns = min(samples, COLUMNS)
     rows = -(-samples // columns)
@@ -194,6 +202,28 @@ def write_images(run: RestoredRun):
     with answering(_JSON.value, quiet=True) as answer:
         print(path)
         answer |= {**about(run), **asked, "samples": samples, "seed": _SEED.value, "output": os.fspath(path)}
+
+
+def _check_ending(wanted: str):
+    if _OUTPUT.value and not _OUTPUT.value.endswith(wanted):
+        raise flags.Error(f"--output={_OUTPUT.value} must end in {wanted}")
+
+
+def write_sound(run: RestoredRun):
+    for flag in (_PROMPT, _SOURCE, _STOP, _LABEL, _CAPTION, _INTERACTIVE, _BEAM, _LENGTH_PENALTY, _TOP_K, _TOP_P):
+        if flag.present:
+            raise flags.Error(f"{run} draws recordings, each from its beginning on: leave out --{flag.name}")
+    _check_ending(".wav")
+    count, temperature = _SAMPLES.value or 4, _TEMPERATURE.value if _TEMPERATURE.present else 1.0
+    length = _TOKENS.value if _TOKENS.present else 2 * RATE
+    name = f"{run.fingerprint}-seed{_SEED.value}-{count}.wav"
+    path = epath.Path(_OUTPUT.value or epath.Path(_WORKDIR.value) / "generated" / name).expanduser()
+    waves = recordings.draw_recordings(run, count, length, _SEED.value, temperature)
+    write_once(path, wav_bytes(recordings.joined(waves)))
+    if _JSON.value:
+        asked = {"samples": count, "tokens": length, "temperature": temperature, "seed": _SEED.value}
+        return print_json(run, {**asked, "seconds": [len(wave) / RATE for wave in waves], "output": os.fspath(path)})
+    print(path)
 
 
 def write_descriptions(run: RestoredRun):

@@ -3,7 +3,9 @@
     source = load_text("pycode/stdlib", length=256, batch=16)
     source.batch(seed=0, step=3)["tokens"]         # int32 [16, 257], a pure function of its arguments
 
-Names of text: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network needed),
+Names of text: `pycode/stdlib` and `pycode/environment` (Python source on this machine; no network needed), `music/abc`
+  (folk tunes that the package music21 carries), `music/audio` and `speech/<language>` (sound: those tunes as tones, and
+  numbers that espeak-ng speaks),
   `tfds:<name>[/<config>]` (any TFDS text data set), `text:<file, folder or glob>` (one's own files: plain text in any
   encoding, JSON lines, Parquet, compressed or not), teachers, whose entropy is known: `zipf`, `hmm`, `grammar`, `repeats`,
   with fields such as `zipf:1.5,contexts=4096`, and `pixels[/<levels>]:<images>` (images as tokens, pixel by pixel).

@@ -4,12 +4,12 @@ import hashlib
 import json
 import pathlib
 
-from scaling.data import contents, curate, listing, order, pycode, reading, tfds
+from scaling.data import contents, curate, listing, order, pycode, reading, tfds, tunes
 from scaling.data.curated import Corpus, Documents, curated_corpus
 from scaling.fields import DataError
 
 HELD_OUT_DOCUMENTS = 4       # key of the shuffle that holds out documents; windows.py and source.py have other keys
-KINDS = ("pycode/stdlib", "pycode/environment", "tfds:<name>[/<config>]", "text:<file, folder or glob>")
+KINDS = ("pycode/stdlib", "pycode/environment", tunes.NAME, "tfds:<name>[/<config>]", "text:<file, folder or glob>")
 
 
 def find_corpus(name: str, data_dir: pathlib.Path, progress: bool = True, encoding: str = "",
@@ -19,11 +19,13 @@ def find_corpus(name: str, data_dir: pathlib.Path, progress: bool = True, encodi
     if kind == "text" and rest:
         reading.check_encoding(encoding)
         return _text_files(rest, data_dir, progress, encoding, field)
-    if (encoding or field) and (kind == "tfds" or name.startswith("pycode/")):
+    if (encoding or field) and (kind == "tfds" or name == tunes.NAME or name.startswith("pycode/")):
         asked = " and ".join(f"data.{key}={value!r}" for key, value in (("encoding", encoding), ("field", field)) if value)
         raise DataError(f"{asked} says how files of text:... are read, and {name} has none; leave it empty")
     if kind == "tfds" and rest:
         return _tfds_corpus(rest, data_dir)
+    if name == tunes.NAME:
+        return curated_corpus(name, tunes.tune_files(), curate.TUNE_RULES, data_dir, progress, reader=tunes.read_tunes)
     config = name.removeprefix("pycode/")
     if name.startswith("pycode/") and config in pycode.CONFIGS:
         return curated_corpus(name, pycode.CONFIGS[config](), curate.CODE_RULES, data_dir, progress)

@@ -20,7 +20,7 @@ before near duplicates are looked for; see `divide`.
 """
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,17 +85,18 @@ def has_long_lines(text: str) -> bool:
 
 CODE_RULES = {"generated": looks_generated, "table": looks_like_table, "long_lines": has_long_lines}
 PROSE_RULES: dict = {}
+TUNE_RULES = {"long_lines": has_long_lines}
 
 
 def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = True, desc: str = "data",
-           encoding: str = "", field: str = "") -> Curated:
+           encoding: str = "", field: str = "", reader: Callable = reading.read_file) -> Curated:
     """Reads, filters, divides, deduplicates and splits `files`: a pure function of their names, packages and contents.
 
     Splits: `package` holds whole packages, in the order of a hash of their names, each taken if the sum stays within
       5% of all bytes; `file` holds 5% of the other documents (at least one; `held_out` where there are packages), in the
       order of a hash of their text;
-      `train` holds the rest. Near duplicates are removed before the split, so no two splits share one. `encoding` and
-      `field` are those of `reading.read_file`.
+      `train` holds the rest. Near duplicates are removed before the split, so no two splits share one. `reader` gives the
+      documents of a file, and `encoding` and `field` are its arguments, as for `reading.read_file`.
     """
     counts: dict[str, dict[str, int]] = {}
     encodings: dict[str, int] = {}
@@ -109,7 +110,7 @@ def curate(files: Sequence[File], rules: dict = CODE_RULES, progress: bool = Tru
         entry["files"], entry["bytes"] = entry["files"] + 1, entry["bytes"] + size
 
     for file in tqdm(sorted(files), desc=f"{desc}: reading", unit=" files", disable=not progress):
-        for read in reading.read_file(file.path, encoding, field):
+        for read in reader(file.path, encoding, field):
             total += read.size
             count("read", read.size)
             reason = read.reason or _reason(read.text, seen, rules)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from scaling.data import contents, curate
+from scaling.data import contents, curate, reading
 from scaling.data.digests import content_digest
 from scaling.fields import DataError
 from scaling.store.files import write_json
@@ -62,17 +62,20 @@ def _text(value) -> str:
 
 
 def curated_corpus(name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path, progress: bool,
-                   encoding: str = "", field: str = "", left_out: dict[str, int] | None = None) -> Corpus:
+                   encoding: str = "", field: str = "", left_out: dict[str, int] | None = None,
+                   reader: Callable = reading.read_file) -> Corpus:
     """Curates `listed` and writes the documents with a TFDS builder, once for files of the same names and contents.
 
     The documents lie under `data_dir/<fingerprint>`. The fingerprint is a hash of the documents, so another Python or
-    an edited file gets a directory of its own beside the old one. `left_out` counts what was left out before.
+    an edited file gets a directory of its own beside the old one. `left_out` counts what was left out before, and `reader`
+    gives the documents of a file.
     """
     listed = sorted(listed)
     content = content_digest([file.path for file in listed], data_dir / "index", progress, name)
     state = json.dumps([curate.VERSION, sorted(rules), encoding, field, [[f.name, f.package] for f in listed], content])
     index = data_dir / "index" / f"{hashlib.sha256(state.encode()).hexdigest()[:16]}.json"
-    build = functools.partial(_find_or_build, index, name, listed, rules, data_dir, progress, encoding, field)
+    build = functools.partial(_find_or_build, index, name, listed, rules, data_dir, progress, encoding, field,
+                              reader)
     found = build()
     described = contents.of_counts(found["counts"], found["splits"], found["encodings"], found["examples"],
                                    found["notes"], left_out or {})
@@ -93,13 +96,13 @@ def curated_corpus(name: str, listed: Sequence[curate.File], rules: dict, data_d
 
 
 def _find_or_build(index: pathlib.Path, name: str, listed: Sequence[curate.File], rules: dict, data_dir: pathlib.Path,
-                   progress: bool, encoding: str, field: str) -> dict:
+                   progress: bool, encoding: str, field: str, reader: Callable) -> dict:
     found = _find_built(index, data_dir)
     if found is None:
         with locked(index):
             found = _find_built(index, data_dir)      # another process may have built it meanwhile
             if found is None:
-                curated = curate.curate(listed, rules, progress, name, encoding, field)
+                curated = curate.curate(listed, rules, progress, name, encoding, field, reader)
                 found = _build(name, curated, data_dir)
                 write_json(index, found)
                 if progress and (said := contents.left_out_sentence(found["counts"], found["examples"])):

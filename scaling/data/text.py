@@ -7,7 +7,9 @@ from scaling.data.known.names import token_teacher
 from scaling.data.known.streams import TokenStream
 from scaling.data.noise import Corruption
 from scaling.data.pixels import Pixels, PixelSource, pixels_of
+from scaling.data.sound import Sound, SoundSource, sound_of
 from scaling.data.source import TextSource
+from scaling.data.waves import MuLaw
 from scaling.fields import DataError
 from scaling.store.prepared import data_directory, preparing
 
@@ -19,7 +21,8 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
     """The source of text called `name`. It is prepared once under `data_dir` and found there afterwards.
 
     Tokens of a teacher, such as `zipf:1.5`, need no tokenizer and are drawn without end; see `scaling.data.known`. Those of
-    `pixels:<images>` are the pixels of images in raster order; see `scaling.data.pixels`. The text of an imported model,
+    `pixels:<images>` are the pixels of images in raster order; see `scaling.data.pixels`. Those of `music/audio` and
+    `speech/<language>` are samples of sound; see `scaling.data.sound`. The text of an imported model,
     `imported:<name>`, is not here: its source has a tokenizer and no examples.
 
     Args:
@@ -49,7 +52,7 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
     if storage not in blocks.STORAGES:
         raise DataError(f"data.storage={storage!r} is not known; write {' or '.join(blocks.STORAGES)}")
     noisy = Corruption(noise, dirty)
-    if numbers := token_teacher(name) or pixels_of(name):
+    if numbers := token_teacher(name) or pixels_of(name) or sound_of(name):
         if noisy:
             raise DataError(f"data.noise={noise} is for text, and {name} has none; write data.noise=0")
         if encoding or field:
@@ -57,14 +60,15 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
                             "them empty")
         if isinstance(numbers, Pixels):
             return PixelSource(name, numbers, length, batch, unique_tokens, data_dir, progress)
-        return TokenStream(name, numbers, length, batch, unique_tokens)
-    root = data_directory(data_dir)
+        if not isinstance(numbers, Sound):
+            return TokenStream(name, numbers, length, batch, unique_tokens)
+    root, sound = data_directory(data_dir), sound_of(name)
     if name.startswith(imported.PREFIX):
         known = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", name, tuple)
         return imported.ImportedText(name, known, length, batch)
     with preparing(root):
-        found = corpus.find_corpus(name, root, progress, encoding, field)
-        tokens = tokenizers.find_tokenizer(tokenizer, root / "tokenizers", found.fingerprint,
+        found = sound.recordings(root, progress) if sound else corpus.find_corpus(name, root, progress, encoding, field)
+        tokens = MuLaw() if sound else tokenizers.find_tokenizer(tokenizer, root / "tokenizers", found.fingerprint,
                                            lambda: windows.take(found.documents("train"))[0], progress)
     directory = root / "windows" / f"{found.fingerprint}-{tokens.fingerprint}-{length}-{windows.VERSION}"
 
@@ -75,4 +79,5 @@ def load_text(name: str, tokenizer: str = "bytes", length: int = 256, batch: int
 
     train = split_windows("train", unique_tokens)
     splits = {split: functools.partial(split_windows, split) for split in found.splits}
-    return TextSource(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents, noisy)
+    source = SoundSource if sound else TextSource
+    return source(name, found.fingerprint, tokens, length, batch, unique_tokens, train, splits, found.contents, noisy)

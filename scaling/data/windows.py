@@ -141,7 +141,7 @@ def take(documents: Sequence[str], start: int = 0, progress: bool = False,
             places = np.arange(at, min(at + together, len(documents)))
             for text in read([int(i) for i in order.permute(places, len(documents), order.key(DOCUMENTS))]):
                 texts.append(text)
-                length = len(text.encode())
+                length = len(text if isinstance(text, bytes) else text.encode())
                 size, at = size + length, at + 1
                 bar.update(length)
                 if size >= BLOCK:

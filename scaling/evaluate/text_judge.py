@@ -1,11 +1,13 @@
 """The judge of text: metrics of windows that a model wrote, against held-out windows and training windows of the data."""
 
 import functools
+import importlib.metadata
 import sys
 
 import numpy as np
 
-from scaling.evaluate import texts
+from scaling.data import notation
+from scaling.evaluate import music, texts
 from scaling.evaluate.texts import GramIndex
 from scaling.fields import DataError, EvaluateError
 
@@ -19,11 +21,15 @@ FEWEST = 16  # samples that can be judged
 MEASURED_TEXT = (*(f"distinct_{n}" for n in ORDERS), "bleu", "bleu_se", "self_bleu", "self_bleu_se", "novelty",
                  "novelty_se", "novelty_real", "repeated", "repeated_se", "repeated_real")
 MEASURED_CODE = ("parses", "parses_se", "compiles", "compiles_se", "blocks", "blocks_se")
+MEASURED_TUNES = tuple(f"{name}{end}" for name in ("tunes_parse", "in_metre", "in_key") for end in ("", "_se", "_real")) + (
+    "tunes", "tunes_se")
 
 
-def check_text_judge(source, samples, length=0, code=False) -> None:
+def check_text_judge(source, samples, length=0, code=False, abc=False) -> None:
     """Raises what `TextJudge` would for these arguments, without reading the training text."""
     del code
+    if abc:
+        notation.abc_parser()
     _held_out(source, samples, length)
 
 
@@ -33,15 +39,15 @@ class TextJudge:
     samples: the number of windows to judge, and of held-out windows that they are compared with: the first ones of the
     source's i.i.d. evaluation split. `floor` judges the next ones.
     length: the tokens of a window after its first one; 0 for as many as the source's windows have.
-    code: whether the text is Python, so that it is also parsed.
+    code, abc: whether the text is Python, or tunes in ABC notation, so that it is also parsed.
 
     Held-out windows begin anywhere in a text, so the samples should as well: `scaling.families._generate.sample_windows`
     continues the first token of each. What is new or copied is searched in the first `TRAINING` tokens that the source
     trains on, whether a run has seen all of them or not, and within its windows.
     """
 
-    def __init__(self, source, samples=512, length=0, code=False):
-        self.source, self.samples, self.code = source, samples, code
+    def __init__(self, source, samples=512, length=0, code=False, abc=False):
+        self.source, self.samples, self.code, self.abc = source, samples, code, abc
         windows = _held_out(source, samples, length)
         self.length = windows.shape[1] - 1
         self._reference, self._unseen = windows[:samples], windows[samples:]
@@ -63,6 +69,7 @@ class TextJudge:
           training window. repeated_real is that of held-out text.
         - of code, parses and compiles: the shares of whole top-level blocks that Python parses and compiles, 0 where no
           sample has one; blocks: whole blocks of a sample. See `scaling.evaluate.texts.whole_blocks`.
+        - of tunes, those of `scaling.evaluate.music.tune_scores`, and those of held-out text (`_real`).
         """
         return self.score(windows)[0]
 
@@ -99,7 +106,7 @@ class TextJudge:
             for name, passes in (("parses", texts.parses), ("compiles", texts.compiles)):
                 found[name] = texts.ratio([sum(map(passes, own)) for own in blocks], counts)
             found["blocks"] = texts.ratio(counts)
-        return found
+        return found | (music.tune_scores(whole) if self.abc else {})
 
     def _novelty(self, windows, words) -> dict:
         known, total = self._words.count([texts.word_numbers(own[1:-1]) for own in words])
@@ -108,9 +115,13 @@ class TextJudge:
 
     @functools.cached_property
     def _real(self) -> dict[str, float]:
-        """Novelty and repeats of held-out text that is not in the reference."""
+        """Novelty and repeats of held-out text that is not in the reference, and of tunes whether they are sound."""
         words = [texts.split_words(self.source.decode(row)) for row in self._unseen]
-        return {name: score.value for name, score in self._novelty(self._unseen, words).items()}
+        scores = self._novelty(self._unseen, words)
+        if self.abc:
+            found = music.tune_scores([self.source.decode(row) for row in self._unseen])
+            scores |= {name: score for name, score in found.items() if f"{name}_real" in MEASURED_TUNES}
+        return {name: score.value for name, score in scores.items()}
 
     def memoriser(self, d: int) -> dict[str, float]:
         """Metrics of `samples` windows drawn, with replacement, from those of the first d training tokens, `TRAINING`
@@ -137,7 +148,8 @@ class TextJudge:
         return {"real": self.source.fingerprint, "split": self.source.splits[0], "samples": self.samples,
                 "length": self.length, "words": texts.WORD.pattern, "novel_words": NOVEL, "repeated_tokens": self._tokens.n,
                 "bleu": texts.bleu_signature(count), "self_bleu": texts.bleu_signature(count - 1),
-                **({"python": ".".join(map(str, sys.version_info[:2]))} if self.code else {})}
+                **({"python": ".".join(map(str, sys.version_info[:2]))} if self.code else {}),
+                **({"music21": importlib.metadata.version("music21")} if self.abc else {})}
 
     def _checked(self, windows):
         windows = np.asarray(windows)

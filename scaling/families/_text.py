@@ -31,7 +31,8 @@ def with_penalties(loss, metrics, penalties):
 
 def likelihood_metrics(nats, likeliest, batch):
     """For each sequence, "loss" (nats per token), "accuracy" and, given {"bytes": integer [B, S]}, "bits_per_byte" and,
-    given {"nats": float [B, S]} as well, "excess" in bits per byte.
+    given {"nats": float [B, S]} as well, "excess" in bits per byte. Sound has "samples" in place of bytes, and has
+    "bits_per_sample".
 
     `nats`, float32 [B, S], are those of the targets, and `likeliest`, integer [B, S], the tokens of highest probability, or
     None, which leaves "accuracy" out.
@@ -41,9 +42,10 @@ def likelihood_metrics(nats, likeliest, batch):
     found = {"loss": mean_of(nats.mean(-1))}
     if likeliest is not None:
         found["accuracy"] = mean_of((likeliest == batch["tokens"][:, 1:]).mean(-1))
-    if "bytes" in batch:
-        size = batch["bytes"].sum(-1)
-        found |= {"bits_per_byte": ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
+    for counted, name in (("bytes", "bits_per_byte"), ("samples", "bits_per_sample")):
+        if counted in batch:
+            size = batch[counted].sum(-1)
+            found |= {name: ratio_of(nats.sum(-1) / math.log(2), size), **excess_of(nats.sum(-1), batch, size)}
     return found
 
 

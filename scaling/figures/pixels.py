@@ -22,3 +22,12 @@ def image_grid(images: np.ndarray, levels: int, gap: int = 1) -> bytes:
     out = io.BytesIO()
     matplotlib.image.imsave(out, grid.repeat(SCALE, 0).repeat(SCALE, 1), format="png")
     return out.getvalue()
+
+
+def grey_png(image: np.ndarray) -> bytes:
+    """An image, uint8 [H, W] from black at 0 to white at 255, as one PNG of its size."""
+    import matplotlib.image
+
+    out = io.BytesIO()
+    matplotlib.image.imsave(out, np.repeat(image[..., None], 3, -1), format="png")
+    return out.getvalue()

@@ -134,6 +134,10 @@ WORDS = (
          "attacks by gradients find it. The robust loss is the largest that they find.", "robust (?:error|loss)"),
     Word("bits per dimension", "The negative log-likelihood bound of an image, per pixel and channel.",
          "bits per dimension"),
+    Word("bits per sample", "The loss of sound per sample, of which there are 8,000 a second. Guessing among 256 levels at "
+         "random is 8 bits per sample.", "bits per sample"),
+    Word("spectrogram", "A picture of sound: time runs to the right and frequency upwards, and dark is loud.",
+         "spectrograms?"),
     Word("excess loss", "The loss beyond that of the true distribution on the same examples, where the data come from a "
          "source whose entropy is known.", "excess loss(?:es)?"),
     Word("rate and distortion", "The two parts of the bound of a VAE or a diffusion model: the bits that its latents "

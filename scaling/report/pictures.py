@@ -8,8 +8,8 @@ import struct
 from scaling.figures import words
 from scaling.results import metrics
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LARGEST = 4_000_000  # bytes of one picture in the page
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "wav": b"RIFF"}  # of the kinds of files that enter a page
+LARGEST = 4_000_000  # bytes of one file in the page
 WIDTH = 300          # about how many screen pixels wide a grid is shown: a whole multiple, or part, of its own width
 # The sentence above each kind of grid. Grids of several sizes stand side by side; it says what they have in common.
 INTRODUCTIONS = {
@@ -20,22 +20,23 @@ INTRODUCTIONS = {
 }
 
 
-def read_pictures(workdir, listed: list[dict]) -> tuple[list[dict], str]:
-    """Reads the PNGs that pictures.json lists.
+def read_listed(workdir, listed: list[dict], kind: str = "png") -> tuple[list[dict], str]:
+    """Reads the files of a kind, a key of SIGNATURES, that pictures.json or sounds.json lists.
 
-    Returns the entries that can be shown, each with its bytes as `png`, and a sentence about the others, or "".
+    Returns the entries that can be shown, each with its bytes under the name of the kind, and a sentence about the others,
+    or "".
     """
     shown, lost = [], []
     for entry in listed:
         parts = str(entry.get("path", "")).split("/")
         path = workdir.joinpath(*parts)
         inside = ".." not in parts and parts[0]  # files outside the workdir never enter the page
-        png = path.read_bytes() if inside and path.exists() else b""
-        if png.startswith(SIGNATURE) and len(png) <= LARGEST:
-            shown.append({**entry, "png": png})
+        content = path.read_bytes() if inside and path.exists() else b""
+        if content.startswith(SIGNATURES[kind]) and len(content) <= LARGEST:
+            shown.append({**entry, kind: content})
         else:
             lost.append(str(entry.get("path")))
-    why = f"these are not PNG files of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
+    why = f"these are not {kind.upper()} files of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
     return shown, why if lost else ""
 
 

@@ -21,7 +21,7 @@ from scaling.results import metrics, pairs, planned, records, tuned
 from scaling.store import files
 
 YET = " yet."  # ends the sentence about a file that a later stage of the study will write
-FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "examine",
+FILES = ("study", "fit", "forecast", "forecast_check", "samples", "baselines", "pictures", "sounds", "examine",
          "positions")
 
 
@@ -42,7 +42,8 @@ class StudyFiles:
     forecast_check: dict | None = None
     samples: list | None = None
     baselines: dict | None = None
-    pictures: list | None = None                            # with their bytes, see pictures.read_pictures
+    pictures: list | None = None                            # with their bytes, see pictures.read_listed
+    sounds: list | None = None                              # with their bytes, likewise
     examine: list | None = None
     positions: list | None = None
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)  # by fingerprint, see curves.curve_of_run
@@ -134,9 +135,10 @@ def read_study(workdir) -> StudyFiles:
     table, others, missing = _records(workdir)
     found = {name: _content(workdir / f"{name}.json", SHAPES[name], missing) for name in FILES}
     fits = {path.stem: _content(path, SHAPES["fit"], missing) for path in sorted((workdir / "fits").glob("*.json"))}
-    found["pictures"], lost = pictures.read_pictures(workdir, found["pictures"] or [])
-    if lost:
-        missing["some pictures"] = lost
+    for name, kind in (("pictures", "png"), ("sounds", "wav")):
+        found[name], lost = pictures.read_listed(workdir, found[name] or [], kind)
+        if lost:
+            missing[f"some {name}"] = lost
     study = found["study"]
     held = [name for name in metrics.METRICS if name in table and table[name].notna().any()]
     metric = (study or {}).get("metric") or (held or ["bits_per_byte"])[0]

@@ -17,7 +17,7 @@ from scaling.figures.words import (
     short,
     with_error,
 )
-from scaling.report import collapsing, dataset, evaluation, fitting, pictures, rivals, run_table, tuning
+from scaling.report import collapsing, dataset, evaluation, fitting, pictures, rivals, run_table, sounds, tuning
 from scaling.report.abstract import abstract
 from scaling.report.caveats import caveats
 from scaling.report.provenance import provenance
@@ -42,7 +42,7 @@ def page_content(study: StudyFiles) -> dict:
         "diagnostics": (diagnostics, []), "rate_rule": (tuning.rate_of_target, ""), "edges": (unbracketed, []),
         "data_sets": (dataset.data_sets, []), "repetition": (dataset.repetition, ""),
         "evaluation": (evaluation.evaluation, []), "diverged": (diverged_table, None), "samples": (text_samples, []),
-        "grids": (pictures.grids, []), "examination": (pictures.examination, None),
+        "grids": (pictures.grids, []), "sounds": (sounds.sounds, []), "examination": (pictures.examination, None),
         "headings": (run_table.table_headings, []), "rows": (run_table.table_rows, []),
         "splits": (run_table.other_sets, []),
         "provenance": (provenance, {"command": "", "facts": [], "config": "", "versions": []})}

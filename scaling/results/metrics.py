@@ -66,6 +66,7 @@ DISTANCE = "distance"
 METRICS: dict[str, Metric] = {
     "bits_per_byte": _bits("", "bits per byte"),
     "bits_per_dim": _bits("", "bits per dimension"),
+    "bits_per_sample": _bits("", "bits per sample"),
     # beyond the entropy of a source that knows it, per byte (a token, where those are no text) or dimension
     "excess": Metric("excess loss (bits)", "excess loss", "bits of excess loss"),
     "rate": _bits("rate", "bits per dimension", "rate"),
@@ -95,6 +96,9 @@ METRICS: dict[str, Metric] = {
     # of windows of text; `<metric>_real` is that of held-out text
     "parses": Metric("share of blocks that parse", "share that parses", rises=True),
     "compiles": Metric("share of blocks that compile", "share that compiles", rises=True),
+    "tunes_parse": Metric("share of tunes that parse", "share that parses", rises=True),
+    "in_metre": Metric("share of bars that fit the metre", "share of bars in metre", rises=True),
+    "in_key": Metric("share of notes in the key", "share of notes in key", rises=True),
     **{f"distinct_{n}": Metric(f"different {n}-grams", f"share of different {n}-grams", rises=True) for n in (1, 2, 3, 4)},
     "bleu": Metric("BLEU", "BLEU", rises=True),
     "self_bleu": Metric("BLEU of samples against each other", "self-BLEU"),

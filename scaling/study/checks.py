@@ -63,19 +63,21 @@ def _check_metrics(definition, splits):
 
 def _metrics(run) -> set[str]:
     """The metrics that a run has in its record."""
-    found = set(_evaluated(run.family, run.data.teacher is not None))
+    found = set(_evaluated(run.family, run.data.teacher is not None, bool(getattr(run.data, "sound", None))))
     return found | (set(run.data.judged()) if hasattr(run.family, "sample") else set())
 
 
 @functools.lru_cache(maxsize=256)
 @remembered()
-def _evaluated(family, known: bool) -> list[str]:
-    """The metrics that a family's evaluation gives, on data whose entropy is known or not."""
+def _evaluated(family, known: bool, sound: bool) -> list[str]:
+    """The metrics that a family's evaluation gives, on data whose entropy is known or not, and on sound or on text."""
     key = jax.random.key(0)
     batch = dict(jax.eval_shape(lambda: family.example_batch(2, key)))
     batch["example"] = jax.ShapeDtypeStruct((2,), "int32")
     if known:
         batch["nats"] = jax.ShapeDtypeStruct((2,), "float32")
+    if sound:
+        batch["samples"] = batch.pop("bytes")
     found = jax.eval_shape(family.evaluate, jax.eval_shape(family.init, key), batch, key)
     with np.errstate(all="ignore"):  # of metrics whose numbers are all one
         return sorted(metrics_of(family, jax.tree.map(lambda x: np.ones(x.shape, x.dtype), found)))

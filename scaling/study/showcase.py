@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from scaling.data.waves import wav_bytes
 from scaling.results import metrics, tuned
 from scaling.store import files
+from scaling.study import recordings
 from scaling.study.baselines import compares_with_ngrams, ngram_scores
 from scaling.study.positions import loss_by_position, predicts_positions
 from scaling.study.restore import restore_record
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 EXAMPLES = 32  # images of the evaluation set that pictures start from
 EXAMINED = 512  # examples that costly metrics are measured on
 TOKENS = 300  # of a text, where the model's positions allow as many
+RECORDINGS, SECONDS = 4, 1  # of sound by a model, and of each
+SUNG = 8  # seconds of a tune that a model wrote
 
 
 class Showcase:
@@ -43,14 +47,20 @@ class Showcase:
         pictures.json       and pictures/*.png, by the model of each size
         examine.json        metrics too costly for every run, of the smallest and the largest model
         positions.json      the loss by position in the context, of the model of each size, for text
+        sounds.json         and sounds/*.wav, by the smallest and the largest model of sound, or of tunes as text
         """
         models = self._models(frame, metric)
         if not models:
             return
         ends, family = [("smallest", models[0]), ("largest", models[-1])], models[0].family
-        if prompts and hasattr(family, "begin"):
-            self._write("samples", "samples of text", frame, lambda: [
+        data, continues = models[0].experiment.data, hasattr(family, "begin")
+        if continues and getattr(data, "sound", None):
+            self._write("sounds", "recordings", frame, lambda: _recordings(ends, self.workdir))
+        elif continues and prompts:
+            texts = self._write("samples", "samples of text", frame, lambda: [
                 text for label, model in ends for text in _texts(model, label, prompts)])
+            if getattr(data, "abc", False):
+                self._write("sounds", "sound of tunes", frame, lambda: _sung(texts, self.workdir))
         if hasattr(family, "pictures"):
             self._write("pictures", "pictures", frame, lambda: [
                 picture for model in models for picture in _pictures(model, self.workdir)])
@@ -98,15 +108,18 @@ class Showcase:
             self.failed.append(f"{lost[0][0].upper()}{lost[0][1:]}{more}. {rest}")
         return models
 
-    def _write(self, name: str, what: str, frame, make: Callable[[], list]) -> None:
-        """Writes `name`.json. Where it cannot be made, entries of this study's runs from an earlier command stay."""
+    def _write(self, name: str, what: str, frame, make: Callable[[], list]) -> list:
+        """Writes `name`.json, and returns its content, or [] where it cannot be made. Entries of this study's runs from an
+        earlier command stay then."""
         path = self.workdir / f"{name}.json"
         with self._guarded(what):
-            files.write_json(path, make())
-            return
+            made = make()
+            files.write_json(path, made)
+            return made
         with contextlib.suppress(ValueError, OSError):
             kept = [entry for entry in files.read_json(path) if entry["fingerprint"] in set(frame["fingerprint"])]
             files.write_json(path, kept) if kept else path.unlink()
+        return []
 
     @contextlib.contextmanager
     def _guarded(self, what: str) -> Generator[None]:
@@ -143,6 +156,34 @@ def _texts(model, label, prompts):
     texts = model.continue_each(prompts, TOKENS, temperature=0.8, seed=0, stop=())
     return [_about(model) | {"label": label, "prompt": prompt, "text": text}
             for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def _recordings(ends, workdir):
+    """Entries of sounds.json, and their WAV files: held-out recordings, and those of the smallest and the largest model."""
+    model, length = ends[0][1], recordings.RATE * SECONDS
+    out = [_sound(workdir, "held-out", recordings.held_out_recordings(model, RECORDINGS, length),
+                  {"label": "held-out recordings", "fingerprint": ""})]
+    for label, model in ends:
+        waves = recordings.draw_recordings(model, RECORDINGS, length)
+        out.append(_sound(workdir, model.fingerprint, waves, _about(model) | {"label": label}))
+    return out
+
+
+def _sung(texts, workdir):
+    """Entries of sounds.json, and their WAV files: the entries of samples.json whose text begins with a tune."""
+    out = []
+    for number, entry in enumerate(texts):
+        if (wave := recordings.sung(entry["prompt"] + entry["text"], SUNG)) is not None:
+            about = {name: value for name, value in entry.items() if name != "text"}
+            out.append(_sound(workdir, f"{entry['fingerprint']}-{number}", [wave], about))
+    return out
+
+
+def _sound(workdir, name, waves, about):
+    """Writes recordings as one WAV file, and returns its entry of sounds.json."""
+    path, wave = f"sounds/{name}.wav", recordings.joined(waves)
+    files.atomic_write(workdir / path, wav_bytes(wave))
+    return about | {"path": path, "seconds": len(wave) / recordings.RATE, "recordings": len(waves)}
 
 
 def _pictures(model, workdir):

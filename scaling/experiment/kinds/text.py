@@ -4,10 +4,12 @@ import dataclasses
 from typing import ClassVar
 
 from scaling import data, evaluate
+from scaling.data import tunes
 from scaling.data.blocks import STORAGES
 from scaling.data.known.names import token_teacher
 from scaling.data.pixels import pixels_of, side_of
-from scaling.evaluate.text_judge import FEWEST, MEASURED_CODE, MEASURED_TEXT
+from scaling.data.sound import sound_of
+from scaling.evaluate.text_judge import FEWEST, MEASURED_CODE, MEASURED_TEXT, MEASURED_TUNES
 from scaling.experiment.kinds._kind import FEEDS, MOST, DataKind, check_noise, count_tokens
 from scaling.fields import ConfigError, how, knob, shown, static
 
@@ -16,7 +18,8 @@ from scaling.fields import ConfigError, how, knob, shown, static
 class Text(DataKind):
     """Text as windows of tokens. D is counted in tokens."""
 
-    # also pycode/environment, tfds:<name>, text:<files>, pixels:<images>, zipf, hmm, grammar, repeats
+    # also pycode/environment, music/abc, music/audio, speech/<language>, tfds:<name>, text:<files>, pixels:<images>, or a
+    # teacher: zipf, hmm, grammar, repeats
     name: str = static("pycode/stdlib")
     encoding: str = how("")  # of text: files, such as latin-1; empty detects it. How, because the text itself names the run
     field: str = how("")  # of JSON lines and Parquet: the field with the text; empty for plain text
@@ -76,9 +79,19 @@ class Text(DataKind):
         return token_teacher(self.name)
 
     @property
+    def sound(self):
+        """What the name says of sound; None for other data."""
+        return sound_of(self.name)
+
+    @property
+    def abc(self) -> bool:
+        """Whether the texts are tunes in ABC notation."""
+        return self.name == tunes.NAME or self.name.endswith(".abc")
+
+    @property
     def numbers(self):
-        """What gives tokens that stand for no text: a teacher, or pixels; None for text."""
-        return self.teacher or pixels_of(self.name)
+        """What gives tokens that stand for no text: a teacher, pixels, or sound; None for text."""
+        return self.teacher or pixels_of(self.name) or self.sound
 
     def vocabulary(self, source):
         return f"tokens of {self.name}" if self.numbers else f"tokenizer {source.tokenizer.fingerprint}"
@@ -105,7 +118,8 @@ class Text(DataKind):
         if not self.samples:
             return {}
         code = self.name.partition("/")[0] == "pycode" or self.name.endswith(".py")
-        return {"samples": self.samples, "length": self.sample_length or self.length, "code": code}
+        fields = {"samples": self.samples, "length": self.sample_length or self.length, "code": code}
+        return fields | ({"abc": True} if self.abc else {})
 
     def judge(self, source):
         return evaluate.TextJudge(source, **self.judge_fields()) if self.samples else None
@@ -115,7 +129,9 @@ class Text(DataKind):
 
     def judged(self):
         fields = self.judge_fields()
-        return MEASURED_TEXT + (MEASURED_CODE if fields["code"] else ()) if fields else ()
+        if not fields:
+            return ()
+        return MEASURED_TEXT + (MEASURED_CODE if fields["code"] else ()) + (MEASURED_TUNES if "abc" in fields else ())
 
     def sampling(self):
         return {"temperature": self.temperature, "length": self.sample_length or self.length}

@@ -220,10 +220,10 @@ def write_sound(run: RestoredRun):
     path = epath.Path(_OUTPUT.value or epath.Path(_WORKDIR.value) / "generated" / name).expanduser()
     waves = recordings.draw_recordings(run, count, length, _SEED.value, temperature)
     write_once(path, wav_bytes(recordings.joined(waves)))
-    if _JSON.value:
+    with answering(_JSON.value, quiet=True) as answer:
+        print(path)
         asked = {"samples": count, "tokens": length, "temperature": temperature, "seed": _SEED.value}
-        return print_json(run, {**asked, "seconds": [len(wave) / RATE for wave in waves], "output": os.fspath(path)})
-    print(path)
+        answer |= {**about(run), **asked, "seconds": [len(wave) / RATE for wave in waves], "output": os.fspath(path)}
 
 
 def write_descriptions(run: RestoredRun):

@@ -12,9 +12,9 @@ from scaling.experiment import Experiment, RateRule
 
 # Rates are those of 8,192 pairs. Pilots of one run each on postfix, in bits per byte: in batches of 4, Muon has 0.53 at a
 # rate of 0.00125, 0.12 at 0.0025, 0.045 or 0.049 at 0.005, 0.08 at 0.01 and 0.44 at 0.02, and AdamW 0.29; in batches of 16,
-# Muon has 0.27 and AdamW 1.35 at the best of three rates. On 1,024 pairs 0.009 is the best rate of Muon. On help pages it has
-# 2.01, 1.97, 1.99, 2.06 and 2.14 at 0.00275 and its doubles, and on 1,024 pairs 2.46, 2.42, 2.42, 2.45 and 2.62 at 0.0051 and
-# its doubles.
+# Muon has 0.27 and AdamW 1.35 at the best of three rates. On 1,024 pairs 0.009 is the best rate of Muon. On help pages it
+# has 2.01, 1.97, 1.99, 2.06 and 2.14 at 0.00275 and its doubles, and on 1,024 pairs 2.46, 2.42, 2.42, 2.45 and 2.62 at
+# 0.0051 and its doubles.
 LEAST, BATCH = 8192, 4
 POSTFIX = {"data.name": "postfix", "data.source_length": 32, "data.length": 32, "optim.learning_rate": 5.5e-3}
 HELP = {"data.name": "lohelp/en-de", "data.tokenizer": "bpe:1024", "data.source_length": 64, "data.length": 64,

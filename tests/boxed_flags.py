@@ -30,6 +30,7 @@ class Box:
 
 RUN = Box()  # for experiments.run and commands that use some of its flags, since a module is imported only once
 TABLE = Box()  # for experiments.forecast_table, which two files of tests import
+GENERATE = Box()  # for experiments.generate, likewise
 
 
 def status_of(box, module, argv, monkeypatch):

@@ -28,7 +28,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The figure, a PNG.", required=Tru
 def blocks(workdir) -> dict[int, np.ndarray]:
     """{parameters: the first samples of that size [height, width, 4]}, by ascending size."""
     workdir = epath.Path(workdir)
-    shown, lost = pictures.read_pictures(workdir, files.read_json(workdir / "pictures.json"))
+    shown, lost = pictures.read_listed(workdir, files.read_json(workdir / "pictures.json"))
     if lost:
         raise app.UsageError(f"{workdir}: {lost}")
     samples = sorted((each for each in shown if each["name"] == "samples"), key=lambda each: each["params_non_embedding"])

@@ -7,7 +7,7 @@ import sys
 
 import matplotlib.image
 import pytest
-from boxed_flags import Box, status_of
+from boxed_flags import GENERATE, status_of
 from tiny_workdir import image_workdir, text_workdir
 
 import scaling
@@ -17,7 +17,7 @@ from scaling.figures.pixels import SCALE
 from scaling.results.records import Records
 from scaling.study.restored import RestoredRun
 
-with (BOX := Box()):
+with GENERATE:
     from experiments import generate
 
 PIXELS = 16  # of a side of an image of the workdir
@@ -37,7 +37,7 @@ def images(tmp_path_factory):
 def command(capsys, monkeypatch):
     """Runs the command: (exit status, standard output, standard error)."""
     def call(workdir, *argv):
-        return status_of(BOX, generate, [f"--workdir={workdir}", *argv], monkeypatch), *capsys.readouterr()
+        return status_of(GENERATE, generate, [f"--workdir={workdir}", *argv], monkeypatch), *capsys.readouterr()
     return call
 
 

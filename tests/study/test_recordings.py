@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from boxed_flags import Box, status_of
+from boxed_flags import GENERATE, status_of
 from report_page import Page
 
 from scaling import experiment
@@ -17,7 +17,7 @@ from scaling.store import files
 from scaling.study import recordings, showcase
 from scaling.study.restored import RestoredRun
 
-with (BOX := Box()):
+with GENERATE:
     from experiments import generate
 
 
@@ -64,7 +64,7 @@ def test_the_command_writes_a_file_and_refuses_what_is_not_for_sound(run, tmp_pa
     monkeypatch.setattr(generate.scaling, "restore", lambda workdir, name: run)
 
     def call(*argv):
-        return status_of(BOX, generate, [f"--workdir={tmp_path}", *argv], monkeypatch), *capsys.readouterr()
+        return status_of(GENERATE, generate, [f"--workdir={tmp_path}", *argv], monkeypatch), *capsys.readouterr()
 
     path = tmp_path / "a.wav"
     status, out, _ = call("--samples=2", "--tokens=40", f"--output={path}", "--json")

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from absl import app
+from boxed_flags import Box
 
 from scaling.figures import pixels
 from scaling.store import files
-from tools import draw_samples
+
+with Box():
+    from tools import draw_samples
 
 
 @pytest.fixture

@@ -119,14 +119,15 @@ def table_row(member: Member) -> dict:
 
 
 def other_rows(members: list[Member]) -> list[dict]:
-    """A row like those of the table for each further metric that several studies on the same data have."""
+    """A row like those of the table for each further metric that several studies on the same data have, and that falls,
+    since laws are of such metrics."""
     studies = {member.name: member.study for member in members}
     if not side_by_side.comparable(studies):
         return []
     rows = []
     for metric in side_by_side.other_metrics(studies):
         for member in members:
-            if metric in member.study.beside:
+            if metric in member.study.beside and not metrics.find_metric(metric).rises:
                 study = member.study.showing(metric)
                 rows.append(table_row(Member(member.name, member.workdir, study, fitted_exponents(study))))
     return rows

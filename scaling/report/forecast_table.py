@@ -136,6 +136,10 @@ def beside(ratios: Sequence[float], step: float = 1.04) -> list[float]:
     return [group[0] * step ** (place - (len(group) - 1) / 2) for group in groups for place in range(len(group))]
 
 
+ACROSS = 3  # panels of the figure in a row
+TALLEST = 4  # of a panel, over the largest error in it
+
+
 @plot.styled
 def draw_table(entries: Sequence[Mapping]) -> Figure | None:
     """Error and interval against the ratio of compute, a panel for each family; None without a verdict."""
@@ -143,8 +147,11 @@ def draw_table(entries: Sequence[Mapping]) -> Figure | None:
     names = sorted({entry["family"] or "" for entry in shown})
     if not shown:
         return None
-    figure, axes = plot.panels(1, len(names), width=4.2)
-    for panel, family in zip(axes[0], names):
+    columns = min(len(names), ACROSS)
+    figure, axes = plot.panels(-(-len(names) // columns), columns, width=4.2)
+    for panel in axes.ravel()[len(names):]:
+        panel.set_axis_off()
+    for panel, family in zip(axes.ravel(), names):
         plot.dress(panel, "compute of the target / largest fitted", f"{family}: observed / forecast − 1")
         own = [entry for entry in shown if (entry["family"] or "") == family]
         panel.axhline(0, color=plot.COLOURS.ink, linewidth=0.8)
@@ -158,5 +165,8 @@ def draw_table(entries: Sequence[Mapping]) -> Figure | None:
         panel.yaxis.set_major_formatter(words.signed_percent)
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)  # where no interval lies
         plot.finish(panel, ticks=words.short)
+        most = TALLEST * max(abs(entry["relative_error"]) for entry in own)
+        low, high = panel.get_ylim()
+        panel.set_ylim(max(low, -most, -1.1), min(high, most))  # a bar that goes on leaves the panel
         panel.yaxis.set_major_formatter(words.signed_percent)
     return figure

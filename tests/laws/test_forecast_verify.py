@@ -1,20 +1,19 @@
 """No byte of a forecast, its score or the log changes unseen, and forecasts of older versions are read as they were."""
 import functools
 import json
-import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from old_workdirs import unpack_old
 from planted_forecast import RECORDS, TARGET, fitted, grid, surface
 
 from scaling import laws
 from scaling.laws.forecasts import evidence, forecast, sealed
 from scaling.results.records import Records
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = ("f.json", "f_check.json", "forecasts.jsonl")
 
 
@@ -82,9 +81,7 @@ def test_the_records_of_a_workdir_are_compared(tmp_path):
 @pytest.fixture
 def old(tmp_path):
     """The workdir of a finished study of results version 2."""
-    with tarfile.open(ROOT / "tests" / "fixtures" / "version_2" / "finished.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "finished"
+    return unpack_old("finished", tmp_path)
 
 
 def test_a_forecast_of_an_older_version_is_verified_without_a_log(old):

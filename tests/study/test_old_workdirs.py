@@ -1,15 +1,16 @@
 """Workdirs that results version 2 left behind are read, reported and resumed: nothing is trained twice or overwritten."""
 
+import functools
 import json
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
 from etils import epath
 from launcher import ROOT, results
+from old_workdirs import unpack_old
 
 from scaling import report
 from scaling.results import records
@@ -24,11 +25,7 @@ def old(tmp_path, corpus):
     """Unpacks one of the two workdirs beside the corpus that it was trained on."""
     shutil.copytree(corpus, tmp_path / "corpus")
 
-    def unpack(name):
-        with tarfile.open(ROOT / "tests" / "fixtures" / "version_2" / f"{name}.tar.gz") as archive:
-            archive.extractall(tmp_path, filter="data")
-        return tmp_path / name
-    return unpack
+    return functools.partial(unpack_old, folder=tmp_path)
 
 
 @pytest.fixture

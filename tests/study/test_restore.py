@@ -4,11 +4,10 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
-from launcher import ROOT
+from old_workdirs import unpack_old
 from tiny_workdir import image_workdir, text_workdir
 
 import scaling
@@ -256,8 +255,7 @@ def test_a_family_that_generates_nothing_is_refused_with_those_that_do(writer, m
 
 def test_a_run_of_an_old_workdir_evaluates_as_it_did(corpus, tmp_path, monkeypatch):
     """The parameters of results version 2; its corpus was named relative to the current directory."""
-    with tarfile.open(ROOT / "tests" / "fixtures" / "version_2" / "finished.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack_old("finished", tmp_path)
     shutil.copytree(corpus, tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
     run = scaling.restore("finished", "20bf3a255ad48f47")

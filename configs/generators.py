@@ -52,9 +52,8 @@ def get_config(study="vae-glyphs-10"):
     config.ladder, config.law, config.target_seeds = family, "bounded", 2
     config.corners = CORNERS if part == "rates" else ()
     config.title = f"Four generators of images: {family} on {data}"
-    config.metric, config.beside = ("bits_per_dim", BESIDE) if family != "gan" else (BESIDE[0], BESIDE[1:])
-    if part == "rates":
-        config.beside = ()
+    config.metric = BESIDE[0] if family == "gan" else "bits_per_dim"
+    config.beside = () if part == "rates" else tuple(name for name in BESIDE if name != config.metric)
     config.widths, config.amounts, config.widest, config.seeds = WIDTHS, AMOUNTS, WIDEST, SEEDS
     config.target_width, config.target_amount = TARGETS.get(part, (0, 0))
     return config

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from scaling.claims.claim import LEVEL, Estimate
+from scaling.evaluate.thresholds import wilson_share
 
 
 def mean(values: Sequence[float], note: str = "") -> Estimate:
@@ -49,8 +50,7 @@ def paired(runs: pd.DataFrame, metric: str, column: str, base, change, by: Seque
 
 def share(successes: int, of: int, note: str = "") -> Estimate:
     """A share with Wilson's interval."""
-    found = stats.binomtest(successes, of).proportion_ci(LEVEL, "wilson")
-    return Estimate(successes / of, float(found.low), float(found.high), of, note)
+    return Estimate(*wilson_share(successes, of, LEVEL), note)
 
 
 def resampled(runs: pd.DataFrame, number, within: Sequence[str], resamples: int = 400, seed: int = 0,

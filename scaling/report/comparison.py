@@ -129,7 +129,7 @@ def other_rows(members: list[Member]) -> list[dict]:
         for member in members:
             if metric in member.study.beside and not metrics.find_metric(metric).rises:
                 study = member.study.showing(metric)
-                rows.append(table_row(Member(member.name, member.workdir, study, fitted_exponents(study))))
+                rows.append(table_row(member._replace(study=study, exponents=fitted_exponents(study))))
     return rows
 
 

@@ -9,7 +9,7 @@ config names other data. Studies of minutes hold the batch fixed, so that one pr
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from scaling import experiment, families
 from scaling.experiment import Experiment, RateRule, Start, by_rule, chain, grid
@@ -64,13 +64,18 @@ class Rungs:
         """The run of `at` at the rate of the rule; `changes` do not move the rate."""
         return self.rule(self.at(config, width, amount)).replace(changes)
 
-    def triangle(self, config, widths: Iterable[int], largest: Mapping[int, int], seeds: Iterable[int]) -> list[Experiment]:
-        """The runs of every width up to the `largest` of each amount of data, with so many seeds for each amount.
+    def triangle(self, config, widths: Iterable[int], largest: Mapping[int, int],
+                 seeds: Iterable[int | Sequence[int]]) -> list[Experiment]:
+        """The runs of every width up to the `largest` of each amount of data, with so many seeds for each amount, or for
+        each of its widths.
 
         So all amounts end at about the same compute. Seeds count from `config.seed`.
         """
-        cells = [grid(self.at(config, width, amount), {"seed": [config.seed + number for number in range(count)]})
-                 for (amount, most), count in zip(largest.items(), seeds, strict=True) for width in widths if width <= most]
+        cells = []
+        for (amount, most), counts in zip(largest.items(), seeds, strict=True):
+            taken = [width for width in widths if width <= most]
+            for width, count in zip(taken, [counts] * len(taken) if isinstance(counts, int) else counts, strict=True):
+                cells.append(grid(self.at(config, width, amount), {"seed": [config.seed + n for n in range(count)]}))
         return by_rule(chain(*cells), self.rule)
 
     def rates(self, config, corners: Iterable[tuple[int, int]], seeds: int = 2) -> list[Experiment]:

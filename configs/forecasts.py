@@ -5,9 +5,9 @@
 
 Every study is named by its family, its data and the ratio of compute. The four studies of a family and its data fit the
 same runs, which are trained once. A ladder holds the depth fixed and lets the width grow, the batch grows with the square
-root of the amount of data, and one base rate serves all runs by a rule. Each cell has several seeds, and each target three,
-whose mean is forecast. `transformer-pycode-rates` is the pilot that gave the base rate: five rates in the corners of the
-grid, without a forecast.
+root of the amount of data, and one base rate serves all runs by a rule. Each cell has several seeds, and most targets have
+three, whose mean is forecast. `transformer-pycode-rates` is the pilot that gave the base rate: five rates in the corners of
+the grid, without a forecast.
 
 Cost and results: docs/forecasts.md.
 """
@@ -73,7 +73,8 @@ CODE = {
 
 PLANS = {
     "transformer-pycode": Plan(title="Byte-level Transformers on Python code", metric="bits_per_byte", seed=400, law="best",
-                               targets=((80, 3_370_000), (104, 6_400_000), (144, 11_800_000), (192, 20_900_000)), target_seeds=(3, 3, 3, 1), **CODE),
+                               targets=((80, 3_370_000), (104, 6_400_000), (144, 11_800_000), (192, 20_900_000)),
+                               target_seeds=(3, 3, 3, 1), **CODE),
     "transformer-hmm": Plan(title="Transformers on the tokens of a hidden Markov chain", metric="loss",
                             targets=((64, 2_290_000), (88, 3_830_000), (112, 8_140_000), (160, 12_410_000)),
                             fields={"data.name": "hmm:64"}, **TRANSFORMERS),

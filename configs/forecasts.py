@@ -7,7 +7,7 @@ Every study is named by its family, its data and the ratio of compute. The four 
 same runs, which are trained once. A ladder holds the depth fixed and lets the width grow, the batch grows with the square
 root of the amount of data, and one base rate serves all runs by a rule. Each cell has several seeds, and most targets have
 three, whose mean is forecast. `transformer-pycode-rates` is the pilot that gave the base rate: five rates in the corners of
-the grid, without a forecast.
+the grid, without a forecast. `transformer-pycode-scatter` is one for `tools.rehearse`: two seeds of every cell.
 
 Cost and results: docs/forecasts.md.
 """
@@ -18,6 +18,7 @@ from experiments._ladders import GAN, TRANSFORMER, VAE, Rungs
 from scaling.fields import ConfigError
 
 RATIOS = (10, 30, 100, 300)
+PILOTS = ("rates", "scatter")  # parts of a plan without a forecast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +87,14 @@ def names():
 
 def get_config(study="transformer-pycode-10"):
     name, _, part = study.rpartition("-")
-    if name not in PLANS or part not in ("rates", *map(str, RATIOS)):
+    if name not in PLANS or part not in (*PILOTS, *map(str, RATIOS)):
         raise ConfigError(f"{study} is no study of this config; write one of {', '.join(names())}, or {next(iter(PLANS))}"
-                          "-rates for a pilot")
+                          "-rates or -scatter for a pilot")
     plan = PLANS[name]
     config = plan.rungs.config(**plan.fields)
     config.title, config.metric, config.law = plan.title, plan.metric, plan.law
-    config.target_seeds = plan.target_seeds[0 if part == "rates" else RATIOS.index(int(part))]
-    config.plan, config.part, config.seed = name, part, plan.seed
+    config.target_seeds = 1 if part in PILOTS else plan.target_seeds[RATIOS.index(int(part))]
+    config.plan, config.part, config.seed = name, part, 900 if part == "scatter" else plan.seed
     return config
 
 
@@ -101,7 +102,8 @@ def sweep(config):
     plan = PLANS[config.plan]
     rungs = plan.rungs
     if config.part != "rates":
-        return rungs.triangle(config, plan.widths, plan.cells, plan.seeds)
+        seeds = (2,) * len(plan.cells) if config.part == "scatter" else plan.seeds
+        return rungs.triangle(config, plan.widths, plan.cells, seeds)
     amounts = (rungs.least, sorted(plan.cells)[2], max(plan.cells))
     corners = [(width, amount) for amount in amounts
                for width in (min(plan.widths[1], plan.cells[amount]), plan.cells[amount])]
@@ -110,7 +112,7 @@ def sweep(config):
 
 def target(config, learning_rate):
     del learning_rate  # the rule gives it
-    if config.part == "rates":
+    if config.part in PILOTS:
         return None
     plan = PLANS[config.plan]
     width, amount = plan.targets[RATIOS.index(int(config.part))]

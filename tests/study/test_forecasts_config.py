@@ -37,9 +37,9 @@ def test_targets_have_the_ratio_of_their_name_and_share_the_fitted_runs(group):
     for ratio, found in studies.items():
         assert found.sweep == first
         target = found.targets(1.0)
-        assert len(target) == 3 and len({run.seed for run in target}) == 3
+        assert len({run.seed for run in target}) == len(target) >= (1 if ratio == 300 else 3)
         assert flops(target[0]) / max(map(flops, first)) == pytest.approx(ratio, rel=0.06)
-        assert target[0].family.width not in widths
+        assert target[0].family.width not in widths or target[0].data.seen > max(run.data.seen for run in first)
         assert target[0].family.layers == first[0].family.layers
 
 
@@ -49,9 +49,10 @@ def test_a_group_has_cells_for_the_largest_laws_and_seeds_where_runs_are_short(g
     cells = {(run.family.width, run.data.seen) for run in runs}
     assert len(cells) >= 16
     seeds = {cell: sum((run.family.width, run.data.seen) == cell for run in runs) for cell in cells}
-    assert min(seeds.values()) >= 3
-    by_amount = [seeds[cell] for cell in sorted(cells, key=lambda cell: cell[1])]
-    assert by_amount == sorted(by_amount, reverse=True)
+    price = {(run.family.width, run.data.seen): flops(run) for run in runs}
+    dear = [cell for cell in cells if price[cell] > 0.9 * max(price.values())]
+    assert min(seeds.values()) >= 2 and min(seeds[cell] for cell in dear) >= 3
+    assert seeds[min(cells, key=price.__getitem__)] == max(seeds.values())
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -63,6 +64,16 @@ def test_the_pilot_of_rates_has_no_forecast_and_stays_within_the_fitted_compute(
     assert len(corners) >= 4
     assert all(len({run.optim.learning_rate for run in pilot.sweep
                     if (run.family.width, run.data.seen) == corner}) == 5 for corner in corners)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_pilot_of_scatter_has_two_seeds_of_every_cell_that_no_study_uses(group):
+    pilot, first = study(f"{group}-scatter"), study(f"{group}-10").sweep
+    assert pilot.target is None
+    assert {(run.family.width, run.data.seen) for run in pilot.sweep} == {
+        (run.family.width, run.data.seen) for run in first}
+    seeds = {run.seed for run in pilot.sweep}
+    assert len(seeds) == 2 and not seeds & {run.seed for run in first}
 
 
 def test_a_name_that_is_no_study_is_refused_with_those_that_are():

@@ -1,6 +1,6 @@
 """Train the run of a record again, or try a claim again, and compare what comes out.
 
-    python -m experiments.reproduce runs/quickstart/records/031f0c6c.jsonl --workdir=runs/again
+    python -m experiments.reproduce --record=runs/quickstart/records/031f0c6c.jsonl --workdir=runs/again
     python -m experiments.reproduce --record=docs/claims/size.json --workdir=runs/again
     python -m experiments.reproduce --record=031f0c6c.jsonl --workdir=runs/again --checkout=runs/then
 

@@ -1,13 +1,15 @@
-"""Evaluate a finished run: on its own data, on other data of its kind, or as it was at an earlier step.
+"""Evaluate a finished run: on its own data, on other data of its kind, at an earlier step, or with averaged weights.
 
     python -m experiments.evaluate --workdir=runs/quickstart
     python -m experiments.evaluate --workdir=runs/quickstart --run=N=3e5 --data=pycode/environment
     python -m experiments.evaluate --workdir=runs/quickstart --run=031f --checkpoint=2340 --units=0 --json
+    python -m experiments.evaluate --workdir=runs/quickstart --run=031f --checkpoint=soups/last
 
 --run is "best" (the best run of the study, its target included), "N=3e5" (the best of the runs nearest to so many
 non-embedding parameters), a fingerprint, or the start of one. The metrics are those of the run's family and kind of data,
 printed with their standard errors. Other data must have the tokenizer of the run. --checkpoint takes the parameters of a
-step that is kept, --units so many tokens or examples of each evaluation set; 0 is all.
+step that is kept, or those of a folder that holds the same arrays, such as an average of tools.average_checkpoints. --units
+takes so many tokens or examples of each evaluation set; 0 is all.
 
 Each evaluation becomes a file of its own in WORKDIR/evaluations, named after what was evaluated. One that is there is
 printed and not made again. No record changes.
@@ -34,12 +36,13 @@ from experiments._json import answering  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures import words  # noqa: E402
 from scaling.results import evaluations, metrics, tuned  # noqa: E402
-from scaling.study import evaluating  # noqa: E402
+from scaling.study import evaluating, kept  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is evaluated.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
 _DATA = flags.DEFINE_string("data", None, "Other data of the run's kind, as config.data.name; by default its own.")
-_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "An earlier step of the run that is kept; by default the last.", 0)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "An earlier step of the run that is kept, or the folder of an average; by default the last step.")
 _UNITS = flags.DEFINE_integer(
     "units", None, "Tokens or examples of each evaluation set, 0 for all; by default as many as the run has.", 0)
 _JSON = flags.DEFINE_bool("json", False, "Print the evaluation as one line of JSON.")
@@ -51,8 +54,12 @@ def main(argv):
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
         keep_compiled()
-        run = scaling.restore(_WORKDIR.value, _RUN.value, _CHECKPOINT.value)
-        found, there = evaluating.evaluate_run(evaluating.with_data(run, _DATA.value, _UNITS.value))
+        asked = _CHECKPOINT.value
+        step = int(asked) if asked is not None and asked.isdecimal() else None
+        run, weights = scaling.restore(_WORKDIR.value, _RUN.value, step), None
+        if asked is not None and step is None:
+            run, weights = kept.with_weights(run, asked)
+        found, there = evaluating.evaluate_run(evaluating.with_data(run, _DATA.value, _UNITS.value), weights)
         path = os.fspath(evaluations.evaluation_path(run.runner.workdir, found))
         print(describe(found))
         print(f"this evaluation exists already, and was not made again: {path}" if there else f"written: {path}")
@@ -62,7 +69,8 @@ def main(argv):
 def describe(found: Mapping) -> str:
     """An evaluation as text: what was evaluated, and a line for each metric with its standard error and its meaning."""
     amount = f"{found['evaluated']:,} {found['unit']}" if found["evaluated"] else f"all {found['unit']}"
-    head = (f"run {found['run']} ({found['family']}, N={words.count(found[tuned.PARAMS])}) at step {found['step']:,} "
+    parameters = f"with {found['weights']['checkpoint']}" if "weights" in found else f"at step {found['step']:,}"
+    head = (f"run {found['run']} ({found['family']}, N={words.count(found[tuned.PARAMS])}) {parameters} "
             f"on {found['data']}, {amount} of each evaluation set")
     values = found["metrics"]
     rows = [(name, words.with_error(value, values.get(f"{name}_se")), _label(name))

@@ -36,6 +36,7 @@ from experiments._json import answering  # noqa: E402
 from scaling import exchange, families  # noqa: E402
 from scaling.exchange.folders import check_new  # noqa: E402
 from scaling.results import tuned  # noqa: E402
+from scaling.study.restore import titled  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is exported.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -52,7 +53,7 @@ def main(argv):
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         made = exchange.export(run, _OUTPUT.value, _FORMAT.value)
         kind = made.get("model_type") or made.get("computes") or "all parameters by path"
-        print(f"{run} as {made['format']} ({kind}) in {made['output']}: {', '.join(made['files'])}")
+        print(f"{titled(run)} as {made['format']} ({kind}) in {made['output']}: {', '.join(made['files'])}")
         about = {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
         answer |= {**about, **made}
 

@@ -55,6 +55,7 @@ from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.results import tuned  # noqa: E402
 from scaling.store import files  # noqa: E402
 from scaling.study import prompts, recordings  # noqa: E402
+from scaling.study.restore import titled  # noqa: E402
 from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run generates.")
@@ -129,7 +130,7 @@ def write_after(run: RestoredRun, prompt: str, given: dict):
     """Writes the texts after one prompt, or from one source, as the flags say; `given` names it in JSON."""
     for flag, value in ((_OUTPUT, _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
         if value is not None:
-            raise flags.Error(f"{run} writes text, which is printed: --{flag.name} is for images")
+            raise flags.Error(f"{titled(run)} writes text, which is printed: --{flag.name} is for images")
     stop = (prompts.END, *_STOP.value)
     if _BEAM.value:
         return write_likely_text(run, prompt, stop, given)
@@ -157,13 +158,13 @@ def _given_text(run: RestoredRun) -> str:
     """The text that the run reads: --prompt or, where it writes a text given another one, --source."""
     rewrites = isinstance(run.experiment.data, Pairs)
     if _SOURCE.value is not None and not rewrites:
-        raise flags.Error(f"{run} continues text: give it a --prompt in place of --source")
+        raise flags.Error(f"{titled(run)} continues text: give it a --prompt in place of --source")
     if _SOURCE.value is not None and _PROMPT.value is not None:
         raise flags.Error("--source and --prompt are the same here: give one of them")
     given = _PROMPT.value if _SOURCE.value is None else _SOURCE.value
     if given is None:
-        raise flags.Error(f"{run} writes a text given another one: give it a --source" if rewrites else
-                          f"{run} continues text: give it a --prompt")
+        raise flags.Error(f"{titled(run)} writes a text given another one: give it a --source" if rewrites else
+                          f"{titled(run)} continues text: give it a --prompt")
     return given
 
 
@@ -186,7 +187,7 @@ def write_images(run: RestoredRun):
     for flag, value in ((_PROMPT, _PROMPT.value), (_SOURCE, _SOURCE.value), (_STOP, _STOP.value or None),
                         (_INTERACTIVE, _INTERACTIVE.value or None)):
         if value is not None:
-            raise flags.Error(f"{run} draws images: --{flag.name} is for text")
+            raise flags.Error(f"{titled(run)} draws images: --{flag.name} is for text")
     samples, asked = _SAMPLES.value or 32, {"label": _LABEL.value, "caption": _CAPTION.value}
     asked = {name: value for name, value in asked.items() if value is not None}
     named = f"-{hashlib.sha256(files.dumps(asked).encode()).hexdigest()[:8]}" if asked else ""
@@ -212,7 +213,7 @@ def _check_ending(wanted: str):
 def write_sound(run: RestoredRun):
     for flag in (_PROMPT, _SOURCE, _STOP, _LABEL, _CAPTION, _INTERACTIVE, _BEAM, _LENGTH_PENALTY, _TOP_K, _TOP_P):
         if flag.present:
-            raise flags.Error(f"{run} draws recordings, each from its beginning on: leave out --{flag.name}")
+            raise flags.Error(f"{titled(run)} draws recordings, each from its beginning on: leave out --{flag.name}")
     _check_ending(".wav")
     count, temperature = _SAMPLES.value or 4, _TEMPERATURE.value if _TEMPERATURE.present else 1.0
     length = _TOKENS.value if _TOKENS.present else 2 * RATE

@@ -2,13 +2,14 @@
 
     python -m experiments.import_checkpoint --from=gpt2_folder --workdir=runs/gpt2
     python -m experiments.import_checkpoint --from=Qwen/Qwen3-0.6B-Base --workdir=runs/qwen3 --length=1024
+    python -m experiments.import_checkpoint --from=EleutherAI/pythia-70m@step1000 --workdir=runs/pythia
     python -m experiments.evaluate --workdir=runs/gpt2 --data=pycode/stdlib
     python -m experiments.generate --workdir=runs/gpt2 --prompt='def '
 
---from is a local folder with config.json, safetensors and tokenizer.json, or a name on the Hub, for which the package
-huggingface_hub must be installed. Layouts: GPT-2, GPT-NeoX (Pythia), Llama, Mistral, Qwen 2 and 3, Mixtral and Qwen 3
-with experts, with byte-level tokenizers. Weights become float32. --length is that of the texts that the run reads: by
-default as many tokens as the model was made for, and at most 2,048 where positions are rotary.
+--from is a local folder with config.json, safetensors and tokenizer.json, or a name on the Hub, perhaps with @ and a
+revision, for which the package huggingface_hub must be installed. Layouts: GPT-2, GPT-NeoX (Pythia), Llama, Mistral, Qwen
+2 and 3, Mixtral and Qwen 3 with experts, with byte-level tokenizers. Weights become float32. --length is that of the texts
+that the run reads: by default as many tokens as the model was made for, and at most 2,048 where positions are rotary.
 
 The run has no metrics of its own, because the text that it was trained on is not here. Others can begin with it: see
 docs/exchange.md. A checkpoint that was imported already is left alone. --json prints one line of JSON.

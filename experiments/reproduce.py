@@ -4,9 +4,9 @@
     python -m experiments.reproduce --record=docs/claims/size.json --workdir=runs/again
     python -m experiments.reproduce --record=031f0c6c.jsonl --workdir=runs/again --checkout=runs/then
 
---record is the record of a run or the verdict on a claim. What differs from the versions, the compiler flags, the machine
-and the commit of the record is printed first. The data must have the record's fingerprint. Then the run trains in
---workdir, or resumes there, and its metrics are printed beside those of the record.
+--record, or the word without a flag, is the record of a run or the verdict on a claim. What differs from the versions, the
+compiler flags, the machine and the commit of the record is printed first. The data must have the record's fingerprint. Then
+the run trains in --workdir, or resumes there, and its metrics are printed beside those of the record.
 
 The first metric is judged. On the same machine and with the same versions a run has nearly the same bits. Elsewhere
 numbers are rounded differently, so that half a percent is put down to rounding where the machine is of the same kind, two
@@ -50,8 +50,11 @@ DIFFERS = 3  # the exit status
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; the record is named by --record=")
+    given = argv[1:] + ([_RECORD.value] if _RECORD.value else [])
+    if len(given) != 1:
+        raise app.UsageError("name one record, such as runs/a/records/031f0c6c.jsonl" + (
+            f", not {len(given)}: {' '.join(given)}" if given else ""))
+    flags.FLAGS.record = given[0]
     with ending_well(), answering(_JSON.value) as answer:
         record = reproducing.read_result(_RECORD.value)
         if _CHECKOUT.value:
@@ -141,6 +144,6 @@ def _commit_of(folder: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["record", "workdir"])
+    flags.mark_flag_as_required("workdir")
     logging.set_verbosity(logging.WARNING)
     app.run(main, flags_parser=_environment.parse)

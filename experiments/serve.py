@@ -38,6 +38,7 @@ import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import expected  # noqa: E402
 from scaling.devices.compilation import keep_compiled  # noqa: E402
+from scaling.study.restore import titled  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is served.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -101,8 +102,8 @@ def main(argv):
         served = make_app(run, limits, key=_KEY.value, name=_RUN.value, canary=canary, screens=screens_of(run))
         if not _KEY.value and not server.is_loopback(bound):
             print("everybody who reaches this address may use the model; SCALING_KEY asks for a key", file=sys.stderr)
-        server.serve(served, bound, lambda: print(f"{run} is served at {server.url_of(bound, bool(tls))}", flush=True),
-                     _GRACE.value, tls)
+        said = f"{titled(run)} is served at {server.url_of(bound, bool(tls))}"
+        server.serve(served, bound, lambda: print(said, flush=True), _GRACE.value, tls)
     except expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

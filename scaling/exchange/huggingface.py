@@ -1,5 +1,5 @@
-"""Decoder Transformers as checkpoints of Hugging Face `transformers`, and such checkpoints as Transformers. Neither torch
-nor `transformers` is needed."""
+"""Transformers and encoders of masked text as checkpoints of Hugging Face `transformers`, and such checkpoints as
+Transformers. Neither torch nor `transformers` is needed."""
 
 import json
 import pathlib
@@ -13,23 +13,34 @@ from safetensors.numpy import save_file
 from scaling import families
 from scaling.exchange.arrays import CONFIG, WEIGHTS, described
 from scaling.exchange.errors import ExchangeError
+from scaling.exchange.layouts.eurobert import EuroBert
 from scaling.exchange.layouts.gpt2 import GPT2
 from scaling.exchange.layouts.layout import CheckpointLayout, checked_fields
 from scaling.exchange.layouts.llama import Llama, Mistral, Qwen2, Qwen3
 from scaling.exchange.layouts.mixtral import Mixtral, Qwen3Moe
 from scaling.exchange.layouts.neox import NeoX
-from scaling.exchange.plain import EMBED, abstract_arrays, flat_arrays, plain_family, plain_form, table_factor
+from scaling.exchange.plain import (
+    EMBED,
+    abstract_arrays,
+    as_decoder,
+    flat_arrays,
+    plain_family,
+    plain_form,
+    table_factor,
+    with_mask_token,
+)
 from scaling.exchange.tokens import write_tokenizer
 from scaling.experiment import Text
+from scaling.families.masked import Masked
 from scaling.families.transformer import Transformer
 from scaling.fields import ConfigError
 from scaling.store import files
 
-LAYOUTS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Qwen2(), Mixtral(), Qwen3Moe(), GPT2(), NeoX())
+DECODERS: tuple[CheckpointLayout, ...] = (Llama(), Mistral(), Qwen3(), Qwen2(), Mixtral(), Qwen3Moe(), GPT2(), NeoX())
+ENCODERS: tuple[CheckpointLayout, ...] = (EuroBert(),)
 INDEX = "model.safetensors.index.json"
 OURS = "scaling.json"  # which run a checkpoint was
-WHY_NOT = {"masked": "BERT normalises after each branch, and this encoder before it",
-           "seq2seq": "T5 adds a bias to attention, and this one rotates or has none"}
+WHY_NOT = {"seq2seq": "T5 adds a bias to attention and BART has learned positions, and this one rotates"}
 BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias")  # of older
 # checkpoints; they follow from config.json
 
@@ -37,12 +48,16 @@ BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bi
 def layout_of(family) -> CheckpointLayout:
     """The layout that holds a family in plain form. ExchangeError, which names the fields that none holds."""
     other = f"; write --format=safetensors, which holds every {families.name(family)}"
-    if not isinstance(family, Transformer):
+    if not isinstance(family, (Transformer, Masked)):
         why = WHY_NOT.get(families.name(family), "it is no decoder Transformer")
         raise ExchangeError(f"no layout of Hugging Face fits the family {families.name(family)}, because {why}{other}")
-    plain = plain_family(family)
-    lacks = {layout: layout.differs(plain) for layout in LAYOUTS}
-    nearest = min(LAYOUTS, key=lambda layout: (len(lacks[layout]), "experts" in lacks[layout]))
+    if isinstance(family, Masked) and family.classes:
+        raise ExchangeError("no layout of Hugging Face fits an encoder that tells classes, because those have more maps "
+                            f"before the classes{other}")
+    layouts = ENCODERS if isinstance(family, Masked) else DECODERS
+    plain = plain_family(as_decoder(family) if isinstance(family, Masked) else family)
+    lacks = {layout: layout.differs(plain) for layout in layouts}
+    nearest = min(layouts, key=lambda layout: (len(lacks[layout]), "experts" in lacks[layout]))
     if differs := lacks[nearest]:
         said = " and ".join(f"family.{name}={getattr(family, name)}" for name in dict.fromkeys(differs))
         raise ExchangeError(f"no layout of Hugging Face computes {said} (the nearest, {nearest.model_type}, does not)"
@@ -51,22 +66,28 @@ def layout_of(family) -> CheckpointLayout:
 
 
 def write_huggingface(folder: pathlib.Path, run) -> str:
-    """Writes a restored run as a checkpoint for `AutoModelForCausalLM` and `AutoTokenizer`; returns its model type.
+    """Writes a restored run as a checkpoint for `AutoModelForCausalLM`, or `AutoModelForMaskedLM`, and `AutoTokenizer`;
+    returns its model type.
 
     Weights and the computation there are float32. Raises an ExchangeError for a run that no layout holds.
     """
-    layout = layout_of(run.family)
-    family, arrays = plain_form(run.family, flat_arrays(run.params))
+    layout, family, arrays = layout_of(run.family), run.family, flat_arrays(run.params)
+    if layout.encodes:
+        family, arrays = as_decoder(family), with_mask_token(family, arrays)
+    family, arrays = plain_form(family, arrays)
     data = run.experiment.data
     if not isinstance(data, Text) or data.numbers:
         raise ExchangeError(f"run {run.fingerprint} reads {data.name}, which is no text, so it has no tokenizer; write "
                             "--format=safetensors")
-    write_tokenizer(folder, run.tokenizer, family.length)
+    write_tokenizer(folder, run.tokenizer, family.length, family.vocab - 1 if layout.encodes else None)
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config = {"architectures": [layout.architecture], "model_type": layout.model_type, **layout.config(family), **ends,
-              "vocab_size": family.vocab, "tie_word_embeddings": family.tied, "dtype": "float32", "use_cache": True}
+              "vocab_size": family.vocab, "tie_word_embeddings": family.tied, "dtype": "float32"}
+    written = {CONFIG: config}
+    if not layout.encodes:
+        written = {CONFIG: config | {"use_cache": True}, "generation_config.json": {**ends, "do_sample": True}}
     save_file(foreign_tensors(layout, family, arrays), folder / WEIGHTS, metadata={"format": "pt"})
-    for name, content in ((CONFIG, config), ("generation_config.json", {**ends, "do_sample": True})):
+    for name, content in written.items():
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     files.write_json(folder / OURS, described(run))
     return layout.model_type
@@ -75,7 +96,8 @@ def write_huggingface(folder: pathlib.Path, run) -> str:
 def foreign_tensors(layout: CheckpointLayout, family, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{name: tensor} in a layout of the arrays of a family in plain form."""
     arrays = {**arrays, EMBED: arrays[EMBED] * np.float32(table_factor(family))}
-    return {name: tensor for match in layout.matches(family) for name, tensor in match.tensors(arrays)}
+    made = {name: tensor for match in layout.matches(family) for name, tensor in match.tensors(arrays)}
+    return made | layout.constants(family)
 
 
 def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer, dict[str, np.ndarray], dict]:
@@ -85,9 +107,9 @@ def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer
     positions are rotary and the length changes no parameter. Raises an ExchangeError.
     """
     config = read_model_config(folder)
-    layout = next((layout for layout in LAYOUTS if layout.model_type == config.get("model_type")), None)
+    layout = next((layout for layout in DECODERS if layout.model_type == config.get("model_type")), None)
     if layout is None:
-        known = ", ".join(layout.model_type for layout in LAYOUTS)
+        known = ", ".join(layout.model_type for layout in DECODERS)
         raise ExchangeError(f"{folder} is of the type {config.get('model_type')!r}, which no Transformer of scaling "
                             f"computes; types that can be imported: {known}")
     fields = checked_fields(layout, config, str(folder / CONFIG))

@@ -33,7 +33,8 @@ WANTED = ("*.safetensors", "*.json")  # files of a repository
 def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]:
     """(the fingerprint of the run that a checkpoint became, whether it was there already).
 
-    `source` is a local folder of a Hugging Face checkpoint, or the name of one on the Hub, such as "openai-community/gpt2".
+    `source` is a local folder of a Hugging Face checkpoint, or the name of one on the Hub, such as "openai-community/gpt2",
+    and perhaps its revision, as in "EleutherAI/pythia-70m@step1000".
     `length` is that of the texts that the run reads, see `scaling.exchange.huggingface.read_huggingface`. The tokens are
     those of the checkpoint, except that the one that ends documents and token 0 change places (`Stored`). Raises an
     ExchangeError for a checkpoint that no Transformer here computes.
@@ -62,14 +63,15 @@ def checkpoint_folder(source: str) -> pathlib.Path:
     folder = pathlib.Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if folder.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+    if folder.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", source):
         raise ExchangeError(f"--from={source} is no folder; write one that holds {CONFIG} and safetensors")
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ExchangeError(f"--from={source} is no folder here, and names of the Hub need a package that is not "
                             "installed: pip install huggingface_hub, or write the path of a folder")
     from huggingface_hub import snapshot_download
     try:
-        return pathlib.Path(snapshot_download(source, allow_patterns=list(WANTED)))
+        name, _, revision = source.partition("@")
+        return pathlib.Path(snapshot_download(name, revision=revision or None, allow_patterns=list(WANTED)))
     except Exception as error:  # of many kinds: no network, no such name, no right to read it
         said = " ".join(str(error).split())[:200]
         raise ExchangeError(f"--from={source} is no folder here, and cannot be fetched from the Hub ({said}); write the "

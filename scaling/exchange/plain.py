@@ -1,4 +1,4 @@
-"""Decoders in the form that other programs know: without factors between their matrices.
+"""Transformers in the form that other programs know: without factors between their matrices.
 
 The Transformer here multiplies residual branches by `Depth.branch`, logits by `logit_scale`, and tied embeddings by factors
 of their own on the way in and out. Each is a factor of a linear map, so it can be part of the weights of that map.
@@ -16,10 +16,12 @@ import numpy as np
 
 from scaling import families
 from scaling.exchange.errors import ExchangeError
+from scaling.families.masked import Masked
+from scaling.families.transformer import Transformer
 from scaling.store import checkpoint
 
 ENDS = ("attention/out", "mlp/down")  # the maps that end the branches of a layer
-EMBED, READOUT = "model/embed/weight", "model/readout/weight"
+EMBED, READOUT, MASK = "model/embed/weight", "model/readout/weight", "model/mask"
 
 
 def flat_arrays(params) -> dict[str, np.ndarray]:
@@ -49,6 +51,27 @@ def from_flat(family, arrays: Mapping[str, np.ndarray]) -> Any:
             raise ExchangeError(f"the array {path!r} is {found.dtype}{list(found.shape)}, and this {families.name(family)} "
                                 f"has {x.dtype}{list(x.shape)}")
     return jax.tree.unflatten(structure, [jnp.asarray(arrays[path]) for path, _ in wanted])
+
+
+def as_decoder(family: Masked) -> Transformer:
+    """The Transformer that has the parameters of an encoder of text, with one more token, the last, for hidden ones.
+
+    It is a form of the parameters alone (`with_mask_token`): what a token sees is not said by it.
+    """
+    own = {field.name for field in dataclasses.fields(family)}
+    shared = [field.name for field in dataclasses.fields(Transformer) if field.name in own]
+    return Transformer(**{name: getattr(family, name) for name in shared} | {"vocab": family.vocab + 1})
+
+
+def with_mask_token(family: Masked, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{path: array} of `as_decoder(family)`. The vector for hidden tokens is the last row of the table, and its logit is
+    that of no text."""
+    arrays = dict(arrays)
+    row = arrays.pop(MASK) / np.float32(_factors(family)[0])
+    arrays[EMBED] = np.concatenate([arrays[EMBED], row[None]])
+    if not family.tied:
+        arrays[READOUT] = np.pad(arrays[READOUT], ((0, 0), (0, 1)))
+    return arrays
 
 
 def plain_family(family):

@@ -9,13 +9,14 @@ from scaling.exchange.errors import ExchangeError
 
 FILE, BESIDE = "tokenizer.json", "tokenizer_config.json"
 END = "<|endoftext|>"  # token 0 of a tokenizer that was trained here
+HIDDEN = "[MASK]"  # what stands for a hidden token in a text
 
 
-def write_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer, length: int) -> None:
+def write_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer, length: int, mask: int | None = None) -> None:
     """Writes a tokenizer whose numbers are those of `tokenizer`, for a model that reads `length` tokens.
 
     Every text gets the tokens that it has here, except that a BPE there takes "<|endoftext|>" in a text for the end of the
-    document.
+    document. With `mask`, "[MASK]" is that token.
     """
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length,
                               "clean_up_tokenization_spaces": False}
@@ -34,6 +35,9 @@ def write_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer, length: int) -> 
     content["decoder"] = content.get("decoder") or _byte_level()
     if end is not None:
         config |= {"eos_token": end, "bos_token": end}
+    if mask is not None:
+        content["added_tokens"] = [*(content.get("added_tokens") or ()), _special(mask, HIDDEN)]
+        config["mask_token"] = HIDDEN
     for name, value in ((FILE, content), (BESIDE, config)):
         (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 

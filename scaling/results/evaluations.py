@@ -1,4 +1,4 @@
-"""Evaluations of finished runs beside those of their records: on other data, of earlier steps, of more examples.
+"""Evaluations of finished runs beside those of their records: on other data, of earlier steps, averages or more examples.
 
 `workdir/evaluations/<run>-<hash>.json` holds one of them, with its digest. The hash is that of what was evaluated, so an
 evaluation is there once, and no later one takes its place.
@@ -23,8 +23,9 @@ KEYS = ("run", "step", "data_fingerprint", "evaluated")  # what is evaluated; al
 
 
 def evaluation_path(workdir, what: Mapping[str, Any]) -> epath.Path:
-    """The file of an evaluation, which has the `KEYS`."""
-    named = strict_json.digest({name: what[name] for name in KEYS})[:12]
+    """The file of an evaluation, which has the `KEYS`, and "weights" with a "digest" where these are not the run's own."""
+    other = {"weights": what["weights"]["digest"]} if what.get("weights") else {}
+    named = strict_json.digest({name: what[name] for name in KEYS} | other)[:12]
     return epath.Path(workdir) / "evaluations" / f"{what['run']}-{named}.json"
 
 
@@ -61,5 +62,6 @@ def load_evaluations(workdir) -> pd.DataFrame:
         except files.DamagedFile as error:
             warnings.warn(f"{error}; it is skipped", stacklevel=2)
             continue
-        rows.append({**{k: v for k, v in found.items() if not isinstance(v, dict)}, **found["metrics"]})
+        weights = {"weights": found["weights"]["checkpoint"]} if found.get("weights") else {}
+        rows.append({**{k: v for k, v in found.items() if not isinstance(v, dict)}, **weights, **found["metrics"]})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run", "step", "data", "data_fingerprint", "evaluated"])

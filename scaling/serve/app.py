@@ -25,6 +25,7 @@ from scaling.serve.errors import ServeError
 from scaling.serve.images import Painter
 from scaling.serve.screens import PROMPT, Filter, Screen, Screens, function_screen
 from scaling.serve.writing import FILTERED, Writer
+from scaling.study.restore import titled
 from scaling.study.restored import RestoredRun
 
 
@@ -56,7 +57,7 @@ class Service:
         self.screens = Screens(screens, lambda *what: self.meters.screened.labels(*what).inc())
         if run.generates == "text":
             if run.experiment.data.numbers is not None:
-                raise ServeError(f"{run} writes tokens that stand for no text, since its data are "
+                raise ServeError(f"{titled(run)} writes tokens that stand for no text, since its data are "
                                  f"{run.experiment.data.name}; serve a run on text or images")
             self.engine = Engine(run.family, run.params, run.tokenizer, limits)
             self.writer = Writer(self.engine, run.fingerprint, self.meters, self.screens)
@@ -122,13 +123,14 @@ class Service:
     async def complete(self, request):
         body = await self._body(request)
         if self.engine is None:
-            return error_response(404, f"{self.run} draws images: POST to /v1/images/generations", code="wrong_route")
+            says = f"{titled(self.run)} draws images: POST to /v1/images/generations"
+            return error_response(404, says, code="wrong_route")
         return await self.writer.answer(request, body)
 
     async def draw(self, request):
         body = await self._body(request)
         if self.painter is None:
-            return error_response(404, f"{self.run} writes text: POST to /v1/completions", code="wrong_route")
+            return error_response(404, f"{titled(self.run)} writes text: POST to /v1/completions", code="wrong_route")
         picture = self.painter.read(body)
         if picture.text and (reason := (await self.screens.ask(PROMPT, picture.text)).refused) is not None:
             return error_response(400, f"the prompt is refused: {reason}", "prompt", FILTERED)

@@ -109,7 +109,9 @@ class Bracketing:
     def describe(self) -> list[str]:
         """What the budget is, what was asked for so far, and what finished runs ask for next. It trains nothing."""
         if not self.budget:
-            return []
+            return [] if self.sampler is None else [
+                f"tune_sampler={self.sampler.name}: no cell of the sweep has several learning rates, so none is proposed; "
+                "sweep three of them, or leave tune_sampler out"]
         said = [f"tune={self.share:g}: cells whose best learning rate is at the edge of those tried ask for the next one, "
                 f"for at most {self.budget:.3g} FLOPs of the models in all, {self.share:.0%} of the sweep's"]
         if self.sampler is not None:

@@ -10,6 +10,7 @@ from scaling import cost, laws
 from scaling import experiment as experiments
 from scaling.devices.remembered import remembered
 from scaling.fields import ConfigError, nearest
+from scaling.figures import words
 from scaling.study.definition import Definition
 from scaling.training.evaluation import metrics_of
 
@@ -100,8 +101,8 @@ def _check_law(definition, target) -> list[str]:
     cells, levels = {(n, d) for n, d, _ in sizes}, {"N": {n for n, _, _ in sizes}, "D": {d for _, d, _ in sizes}}
     said = []
     if len(cells) < len(form.free):
-        said.append(f"the sweep has {len(cells)} combinations of a size and an amount of data, and law={form.name!r} has "
-                    f"{len(form.free)} parameters to fit: {', '.join(form.free)}")
+        said.append(f"the sweep has {words.plural(len(cells), 'combination')} of a size and an amount of data, and "
+                    f"law={form.name!r} has {len(form.free)} parameters to fit: {', '.join(form.free)}")
     for name, what in (("N", "size"), ("D", "amount of data")):
         if name in form.inputs and name not in form.constant and len(levels[name]) == 1:
             said.append(f"the sweep has one {what}, and law={form.name!r} needs several levels of {name}")

@@ -38,11 +38,12 @@ def with_data(run: RestoredRun, name: str | None = None, units: int | None = Non
     return other
 
 
-def evaluate_run(run: RestoredRun) -> tuple[dict[str, Any], bool]:
+def evaluate_run(run: RestoredRun, weights: dict[str, Any] | None = None) -> tuple[dict[str, Any], bool]:
     """(the evaluation of a run as it is, whether it was there already). It is in the workdir of the run afterwards.
 
-    An evaluation is {"run", "family", "params_non_embedding", "step", "data", "data_fingerprint", "unit", "evaluated"
-    (units of each set, 0 for all), "metrics": {name: value, `<name>_se`: its standard error}, "judge" of samples,
+    `weights` says what its parameters are where they are not its own; see `scaling.study.kept.with_weights`. An evaluation
+    is {"run", "family", "params_non_embedding", "step", "data", "data_fingerprint", "unit", "evaluated" (units of each set,
+    0 for all), "weights" if given, "metrics": {name: value, `<name>_se`: its standard error}, "judge" of samples,
     "versions", "git_commit", "finished"}.
     """
     experiment, workdir = run.experiment, run.runner.workdir
@@ -50,7 +51,8 @@ def evaluate_run(run: RestoredRun) -> tuple[dict[str, Any], bool]:
         raise RestoreError(f"run {run.fingerprint} was trained elsewhere, on text that is not here; name other data, such "
                            "as --data=pycode/stdlib")
     what = {"run": run.fingerprint, "step": experiment.steps if run.step is None else run.step,
-            "data_fingerprint": run.source.fingerprint, "evaluated": experiment.data.evaluated}
+            "data_fingerprint": run.source.fingerprint, "evaluated": experiment.data.evaluated,
+            **({"weights": weights} if weights else {})}
     there = evaluations.read_evaluation(workdir, what)
     if there is not None:
         return there, True

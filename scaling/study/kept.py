@@ -1,4 +1,4 @@
-"""Earlier steps of finished runs, whose checkpoints a workdir keeps.
+"""Earlier steps of finished runs, whose checkpoints a workdir keeps, and other parameters of the same shapes.
 
     workdir/checkpoints/<pack>/<segment>/<step>/   those that `--keep_best` keeps, of runs that were trained side by side
     workdir/trunks/<trunk>/<step>/                 the last step that runs of several lengths share, see `--keep_trunks`
@@ -7,9 +7,10 @@ The last step of a run is in workdir/params/<run>/, always.
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def at_step(run: RestoredRun, step: int) -> RestoredRun:
         steps = ", ".join(map(str, sorted(found)))
         kept = f"kept are the steps {steps} and {last}, its last" if found else f"only its last step, {last}, is kept"
         raise RestoreError(f"run {run.fingerprint} has no checkpoint of step {step}: {kept}")
-    named, structure = checkpoint.flatten(jax.eval_shape(run.family.init, jax.random.key(0)))
+    named, structure = _shapes(run)
     folder, _, row = found[step]
     try:
         tree, _ = checkpoint.read_checkpoint(folder, step, "ema" if run.experiment.optim.ema else "params")
@@ -53,6 +54,41 @@ def at_step(run: RestoredRun, step: int) -> RestoredRun:
         raise RestoreError(f"the checkpoint of step {step} in {os.fspath(folder)} cannot be read: {error}; write another "
                            "step, or leave it out for the last one") from None
     return dataclasses.replace(run, params=jax.tree.unflatten(structure, arrays), step=step)
+
+
+def with_weights(run: RestoredRun, folder) -> tuple[RestoredRun, dict[str, Any]]:
+    """(the run with the parameters of a checkpoint that is not its own, what these are).
+
+    `folder` is one that `Checkpoints` wrote, such as an average by `tools.average_checkpoints`; its newest step is taken.
+    It must hold arrays of the shapes of the run's. What they are is {"checkpoint": the folder, "digest": of all arrays}
+    and, of an average, "averaged": its parts. Raises RestoreError.
+    """
+    named, structure = _shapes(run)
+    try:
+        tree, meta = checkpoint.read_checkpoint(epath.Path(folder).expanduser())
+    except (checkpoint.CheckpointError, checkpoint.NoCheckpoint) as error:
+        raise RestoreError(f"{os.fspath(folder)} holds no parameters ({error}); write a step that is kept, or the folder "
+                           "of an average") from None
+    values = dict(checkpoint.flatten(tree)[0])
+    wanted, found = ({path: (tuple(x.shape), str(x.dtype)) for path, x in pairs} for pairs in (named, values.items()))
+    if wanted != found:
+        path = min(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+        raise RestoreError(f"the parameters in {os.fspath(folder)} do not fit run {run.fingerprint}: {path!r} is "
+                           f"{_shown(found.get(path))} there and {_shown(wanted.get(path))} in the run; name a run that "
+                           "they were made from")
+    digest = hashlib.sha256(b"".join(values[path].tobytes() for path, _ in named)).hexdigest()[:16]
+    about = {"checkpoint": os.fspath(folder), "digest": digest} | {k: meta[k] for k in ("averaged",) if k in meta}
+    arrays = [jnp.asarray(values[path]) for path, _ in named]
+    return dataclasses.replace(run, params=jax.tree.unflatten(structure, arrays), step=meta["step"]), about
+
+
+def _shapes(run: RestoredRun):
+    """([(path, shape and type) of each array], the structure) of the parameters of a run."""
+    return checkpoint.flatten(jax.eval_shape(run.family.init, jax.random.key(0)))
+
+
+def _shown(array: tuple | None) -> str:
+    return "not there" if array is None else f"{array[1]}{list(array[0])}"
 
 
 def kept_of(run: RestoredRun) -> Iterator[KeptStep]:

@@ -16,9 +16,11 @@ import numpy as np
 from etils import epath
 
 from scaling import experiment as experiments
+from scaling import families
 from scaling.data.tokenizers import read_stored, store_tokenizer
 from scaling.devices import chips
 from scaling.fields import nearest
+from scaling.figures import words
 from scaling.results import metrics, planned, records, tuned
 from scaling.store import checkpoint, files
 from scaling.store.prepared import data_directory
@@ -76,6 +78,11 @@ def _bring_tokenizer(workdir, data) -> None:
     kept = [path for path in (workdir / "tokenizers").glob("*.json") if path.stem in getattr(data, "tokenizer", "")]
     for path in kept:
         store_tokenizer(read_stored(path), data_directory(data.data_dir or None) / "tokenizers")
+
+
+def titled(run: RestoredRun) -> str:
+    """What messages to users call a run: "run 031f0c6c2a7e11aa (transformer N=150k)"."""
+    return f"run {run.fingerprint} ({families.name(run.family)} N={words.count(run.record[tuned.PARAMS])})"
 
 
 def choose_run(recorded: records.Records, run: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,15 @@ def test_the_one_run_of_the_nearest_size_is_found_without_a_metric_and_several_a
         choose_run(Records(tmp_path / "runs"), "N=1e5")
     with pytest.raises(RestoreError, match=f"name one by its fingerprint: .*{runs['a']}"):
         choose_run(Records(tmp_path / "runs"), "best")
+
+
+@pytest.mark.parametrize("source, asked", [("a/hf", ("a/hf", None)), ("hf@step1000", ("hf", "step1000"))])
+def test_a_name_on_the_hub_may_have_a_revision(source, asked, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(
+        snapshot_download=lambda name, revision, allow_patterns: seen.append((name, revision)) or tmp_path))
+    monkeypatch.setattr(importing.importlib.util, "find_spec", lambda name: True)
+    assert importing.checkpoint_folder(source) == tmp_path and seen == [asked]
 
 
 def test_names_of_the_hub_need_a_package_and_folders_a_config(tmp_path, monkeypatch):

@@ -3,6 +3,9 @@
 import json
 import random
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from boxed_flags import Box, status_of
 from tiny_workdir import text_workdir
@@ -10,12 +13,13 @@ from tiny_workdir import text_workdir
 import scaling
 from scaling.figures import words
 from scaling.results import evaluations
-from scaling.store import files
+from scaling.store import checkpoint, files
 from scaling.study import evaluating
 from scaling.study.restored import RestoreError
 
 with (BOX := Box()):
     from experiments import evaluate
+
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,35 @@ def test_a_damaged_evaluation_is_named(command, text):
     with pytest.warns(UserWarning, match="skipped"):
         assert 256 not in set(evaluations.load_evaluations(text).get("evaluated", []))
     files.epath.Path(path).unlink()
+
+
+def write_weights(folder, step: int, params):
+    """A folder as `tools.average_checkpoints` writes them."""
+    saved = checkpoint.Checkpoints(folder)
+    saved.save(step, {"params": params}, {"averaged": [{"share": 0.5}, {"share": 0.5}]})
+    saved.close()
+
+
+def test_averaged_weights_are_an_evaluation_of_their_own(command, text, tmp_path):
+    run = scaling.restore(text, "N=6e3")
+    write_weights(tmp_path / "same", run.experiment.steps, run.params)
+    write_weights(tmp_path / "zero", 7, jax.tree.map(jnp.zeros_like, run.params))
+    asked = ["--run=N=6e3", "--units=512", "--json"]
+    alone, same, zero = (json.loads(command(*asked, *more)[1]) for more in (
+        [], [f"--checkpoint={tmp_path}/same"], [f"--checkpoint={tmp_path}/zero"]))
+    assert same["metrics"] == alone["metrics"] and zero["metrics"]["loss"] == pytest.approx(np.log(256), rel=1e-4)
+    assert len({found["path"] for found in (alone, same, zero)}) == 3
+    assert [part["share"] for part in same["weights"]["averaged"]] == [0.5, 0.5] and zero["step"] == 7
+    assert set(evaluations.load_evaluations(text)["weights"].dropna()) == {f"{tmp_path}/same", f"{tmp_path}/zero"}
+    status, out, _ = command(f"--checkpoint={tmp_path}/zero", "--run=N=6e3", "--units=512")
+    assert status == 0 and f"with {tmp_path}/zero on" in out and "exists already" in out
+
+
+def test_weights_of_other_shapes_are_refused(command, text, tmp_path):
+    write_weights(tmp_path / "cut", 1, jax.tree.map(lambda x: x[..., :1], scaling.restore(text, "N=6e3").params))
+    for folder, says in (("cut", "is float32"), ("nowhere", "holds no parameters")):
+        status, out, said = command(f"--checkpoint={tmp_path}/{folder}", "--run=N=6e3")
+        assert status == 1 and out == "" and said.count("\n") == 1 and says in said, said
 
 
 def test_tokenizers_must_match(text, noise, corpus):

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from absl import app
 from boxed_flags import Box, status_of
 from tiny_workdir import text_workdir
 
@@ -24,7 +25,8 @@ def study(corpus, tmp_path_factory):
 def command(capsys, monkeypatch):
     """Runs the command: (exit status, standard output, standard error)."""
     def call(record, workdir, *argv):
-        status = status_of(BOX, reproduce, [f"--record={record}", f"--workdir={workdir}", *argv], monkeypatch)
+        words = [] if record is None else [f"--record={record}"]
+        status = status_of(BOX, reproduce, [*words, f"--workdir={workdir}", *argv], monkeypatch)
         return status, *capsys.readouterr()
     return call
 
@@ -46,7 +48,7 @@ def test_a_record_is_reproduced_in_another_workdir_and_resumes(study, command, t
     assert status == 0 and "\nreproduced: bits_per_byte differs by " in out
     assert out.startswith("versions, machine and commit are those of the record")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").glob("records/*")}
-    status, out, _ = command(record, tmp_path / "again", "--json")
+    status, out, _ = command(None, tmp_path / "again", str(record), "--json")
     found = json.loads(out.splitlines()[-1])
     assert status == 0 and found["agrees"] and found["difference"] < 1e-6 and found["differences"] == {}
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "again").glob("records/*")}
@@ -59,6 +61,12 @@ def test_another_result_is_told_and_a_tolerance_decides(study, changed, command,
     assert status == reproduce.DIFFERS and "not reproduced: bits_per_byte differs by 0.0099" in out
     assert "jax: 0.0.1 in the record, " in out and "machine: 1 device (cpu) in the record, 8 devices (cpu) here" in out
     assert command(path, tmp_path / "again")[0] == 0  # two percent on another machine
+
+
+def test_one_record_is_named(command, tmp_path):
+    for words in ([], ["a.jsonl", "b.jsonl"]):
+        with pytest.raises(app.UsageError, match="name one record.*" + " ".join(words)):
+            command(None, tmp_path, *words)
 
 
 @pytest.mark.parametrize(("changes", "said"), [

@@ -101,9 +101,10 @@ def tuning(corpus, tmp_path, monkeypatch):
     """Makes a planted runner that has finished a sweep, and what asks a sampler after it."""
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
 
-    def make(name="runs", best=5.3e-3, share=20.0, left=None, which="optuna:tpe", trials=2, seeds=(0,), diverges=math.inf):
+    def make(name="runs", best=5.3e-3, share=20.0, left=None, which="optuna:tpe", trials=2, seeds=(0,), diverges=math.inf,
+             swept=RATES):
         config = tiny_study.get_config()
-        config.data.name, config.tokens, config.learning_rates = f"text:{corpus}/*.txt", TOKENS, RATES
+        config.data.name, config.tokens, config.learning_rates = f"text:{corpus}/*.txt", TOKENS, swept
         runner = PlantedRunner(tmp_path / name)
         runner.best, runner.diverges = lambda n, d: best, diverges
         plan = runner.plan(grid(tiny_study.sweep(config), {"seed": list(seeds)}), 8)
@@ -195,6 +196,13 @@ def test_a_dry_run_says_what_the_sampler_is_for_and_what_comes_next(tuning):
     said = found.describe()
     assert "up to 2 rates between its neighbours" in said[1] and "next, 6 cells with the best learning rate betw" in said[2]
     assert "6 get a proposed rate (" in said[2]
+
+
+def test_a_sampler_that_has_nothing_to_refine_is_told(tuning):
+    runner, found = tuning(swept=RATES[:1])
+    found.train(Bar())
+    [said] = found.describe()
+    assert not runner.trained and "no cell of the sweep has several learning rates" in said and "sweep three" in said
 
 
 @pytest.mark.parametrize(("name", "trials", "share", "says"), [

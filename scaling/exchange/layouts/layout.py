@@ -84,6 +84,7 @@ class CheckpointLayout:
     wants: ClassVar[Mapping[str, Any]]  # the family's fields that all its models share; experts and window: whether any
     varies: ClassVar[tuple[str, ...]] = ()  # those of PLAIN and `wants` of which it has every value
     fixed: ClassVar[Mapping[str, tuple]]  # values of config.json of which a model here computes nothing else
+    encodes: ClassVar[bool] = False  # whether a token sees those after it too, and some tokens are hidden
 
     def differs(self, family) -> list[str]:
         """The family's fields that the layout does not have."""
@@ -106,6 +107,10 @@ class CheckpointLayout:
     def matches(self, family) -> list[Match]:
         """Every tensor of the checkpoint."""
         raise NotImplementedError
+
+    def constants(self, family) -> dict[str, np.ndarray]:
+        """{name: tensor} of those that are the same in every checkpoint of a family."""
+        return {}
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raises an ExchangeError for a value in config.json that changes what the model computes."""

@@ -4,11 +4,11 @@
 """
 
 import pytest
-from coordinates import by_axis, measured, slopes
+from coordinates import STANDING, by_axis, measured, slopes
 
 QUICK, SLOW = ["transformer"], ["vae", "gan", "diffusion", "fsq", "classifier", "transformer tied", "transformer experts",
                                 "transformer parallel", "vae conv", "gan conv", "gan dcgan", "recurrent", "recurrent gru",
-                                "recurrent mingru", "textgan", "masked"]
+                                "recurrent mingru", "textgan", "masked", "coded", "multimodal"]
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 RATES = {"adamw": 2e-3, "muon": 4e-3}
 BAND = 0.3  # of slopes against log width, where narrow models have some random part of everything
@@ -28,7 +28,7 @@ def wide(name, width, **changes):
         own |= PARALLEL if body == "parallel" else {}
     if family == "masked":
         own |= {"family.heads": None, "family.mlp": None, "family.head_dim": 16}
-    return own | ({"family.head_dim": 16} if family == "textgan" else {})
+    return own | ({"family.head_dim": 16} if family in ("textgan", *STANDING) else {})
 
 
 def measure(name, optimiser, changes):
@@ -73,7 +73,7 @@ def test_the_standard_parametrisation_fails_the_check(name, optimiser):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", RATES)
 @pytest.mark.parametrize("name", ["transformer", "vae", "gan", "diffusion", "fsq", "classifier", "gan conv", "recurrent",
-                                  "textgan", "masked"])
+                                  "textgan", "masked", "coded", "multimodal"])
 @pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
     if name == "gan conv" and exponent != 1:

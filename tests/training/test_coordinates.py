@@ -74,7 +74,7 @@ def test_the_standard_parametrisation_fails_the_check(name, optimiser):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", RATES)
 @pytest.mark.parametrize("name", ["transformer", "vae", "gan", "diffusion", "fsq", "classifier", "gan conv", "recurrent",
-                                  "textgan", "masked", "coded", "multimodal"])
+                                  "textgan", "masked", "multimodal"])
 @pytest.mark.parametrize("exponent", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_coordinates_do_not_change_with_the_depth(name, optimiser, exponent):
     if name == "gan conv" and exponent != 1:

@@ -12,7 +12,7 @@ third of the compute, with a batch of 12 throughout, and `:rates` is its pilot. 
 the samples of every run, as those of the GAN are; a sample costs 31 forward passes.
 
 Cost: `:quick` took 6 minutes 28 seconds of one CPU core, compilation included (61 runs in 5 programs, 1.2e12 FLOPs of the
-models, and as many again for evaluations and what is computed twice). The rest was not run yet.
+models, and 1.7e12 more for evaluations and what is computed twice). The rest was not run yet.
 Expect of `:quick`: the bound falls at every step in N and in D, from 1.82 bits per dimension (width 12, 4,000 images) to
 1.18 (width 12, 32,000 images) and 1.36 (width 48, 6,000 images), and seeds of one cell scatter by 1 to 4%. The forecast
 for width 40 on 96,000 images, at 10.4 times the compute, was 0.937 [0.826, 1.056], and 0.968 was observed. The law's

@@ -15,11 +15,16 @@ from sources import tiny
 from scaling import families, nn
 from scaling.devices import sharding
 from scaling.experiment import Experiment
+from scaling.families.fsq import FSQ
+from scaling.families.transformer import Transformer
 from scaling.training.step import TRUNK, init_state, train_step
 
 BATCH, STEPS = 8, 4
 OUTPUTS = {"transformer": "vocab", "recurrent": "vocab", "masked": "vocab", "vae": "pixels", "gan": "logit",
-           "diffusion": "pixel", "fsq": "pixels", "classifier": "vocab", "textgan": "logit"}
+           "diffusion": "pixel", "fsq": "pixels", "classifier": "vocab", "textgan": "logit", "coded": "vocab",
+           "multimodal": "vocab"}
+STANDING = ("coded", "multimodal")  # on a tokenizer, whose codes follow the images here
+TOKENIZER = FSQ(width=16, layers=1, code_levels="5,4")
 BASE = {"optim.clip": 0.0, "optim.warmup": 0, "optim.schedule": "constant", "optim.weight_decay": 0.0, "data.batch": BATCH}
 
 
@@ -38,6 +43,9 @@ class Recording(sharding.Placement):
 def experiment(name, optimiser, rate, **changes) -> Experiment:
     """A small member of a family and its body, `name` as in "gan conv"."""
     family, _, body = name.partition(" ")
+    if family in STANDING:
+        own = {field.removeprefix("family."): changes.pop(field) for field in list(changes) if field.startswith("family.")}
+        changes |= {"family.model": Transformer(**own, scan=False), "family.tokenizer": TOKENIZER}
     e = tiny(family, **BASE, **{"optim.name": optimiser, "optim.learning_rate": rate, **changes})
     return e.replace({"family.cell" if family == "recurrent" else "family.body": body}) if body else e
 
@@ -48,7 +56,7 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
     "router change". Activations are "<place in the forward pass> <last axis>".
     """
     batch = structured(dict(e.family.example_batch(BATCH, jax.random.key(3))), e.family)
-    state = jax.jit(lambda: init_state(e))()
+    state = jax.jit(lambda: init_state(e, awake(e.family)))()
     step = jax.jit(lambda state: train_step(e, TRUNK, state, batch)[0])
     before = activations(e.family, state.params, batch)
     for _ in range(steps):
@@ -65,6 +73,14 @@ def coordinates(e: Experiment, steps=STEPS) -> dict[str, dict[str, float]]:
         found[f"router {what}"] = {place: size for place, size in each.items() if place.split()[1] == "choices"}
         found[f"output {what}"] = {place: size for place, size in each.items() if place.split()[1] in ends}
     return found
+
+
+def awake(family):
+    """Parameters of a tokenizer that tells images apart, for families that stand on one. Fresh ones give all one code."""
+    if families.name(family) not in STANDING:
+        return {}
+    shape = family.tokenizer.width, family.tokenizer.code_channels
+    return {"tokenizer/model/narrow/weight": jax.random.normal(jax.random.key(8), shape)}
 
 
 def structured(batch, family):
@@ -128,6 +144,13 @@ def _forward(family, params, batch, key):
     if name == "fsq":
         module = family.module(params)  # without rounding, whose jumps say nothing of the sizes of activations
         return [("pixels", module.decode(jnp.tanh(module.encode(batch["image"]))))]
+    if name == "coded":
+        codes = family.tokenizer.encode_images(family.tokens_of(params), batch["image"])
+        return [("vocab", family.model.logits(params, family.windows(batch, codes)[:, :-1]))]
+    if name == "multimodal":
+        text, seen, _ = family.read(params, batch)
+        of_text, of_image = (module := family.module(params)).outputs(text, seen, jnp.arange(BATCH) % 2 == 0)
+        return [("vocab", module.text_logits(of_text)), ("vocab", module.logits(of_image, module.codes))]
     if name == "textgan":
         disc = family.critic(params)
         return [("vocab", family.logits(params, batch["tokens"][:, :-1])), ("logit", disc(disc.embed(batch["tokens"])))]

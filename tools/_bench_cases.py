@@ -29,10 +29,10 @@ class Text(NamedTuple):
 
 
 class Image(NamedTuple):
-    """A VAE or a GAN on grey images of 16x16."""
+    """A member of a family of images, on grey images of 16x16."""
 
     name: str
-    member: str  # family/body
+    member: str  # family, or family/body, or family/variant
     size: float  # parameters, about
     batch: int = IMAGE_BATCH
 
@@ -63,7 +63,9 @@ class Member(NamedTuple):
         return 1
 
 
-VARIANTS = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru"}, "mingru": {"cell": "mingru"}, "minlstm": {"cell": "minlstm"}}
+VARIANTS = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru"}, "mingru": {"cell": "mingru"}, "minlstm": {"cell": "minlstm"},
+            "tokens": {"body": "tokens"}, "conv": {"body": "conv"}, "attacked": {"radius": 0.05}}
+CAPTION = 24  # bytes, of families that write captions
 
 
 def build(values: dict):
@@ -74,6 +76,9 @@ def build(values: dict):
 TEXTS = (Text("S0", 64, 2, 2), Text("S1", 128, 4, 4), Text("S2", 256, 6, 8), Text("S3", 512, 8, 8))
 IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
                for member in IMAGE_MEMBERS for size in IMAGE_SIZES)
+OTHER_MEMBERS = ("diffusion", "fsq", "coded", "multimodal", "classifier", "classifier/attacked")
+OTHER_IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
+                     for member in OTHER_MEMBERS for size in (1e5, 5e5))
 SEQUENCES = ("transformer", "recurrent/lstm", "recurrent/gru", "recurrent/mingru", "recurrent/minlstm", "hmm", "masked",
              "seq2seq")
 MEMBERS = tuple(Member(f"{family}/{size:.0e}".replace("e+0", "e"), family, size)

@@ -1,5 +1,6 @@
 """The package's own side of `tools.bench`: programs as sweeps compile them, on data that lie in memory."""
 
+import dataclasses
 import importlib
 import time
 
@@ -11,7 +12,7 @@ from jax import lax
 from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.devices import speed
-from scaling.experiment import Images, Text, kind_read
+from scaling.experiment import Text, kind_read
 from scaling.families.transformer import Transformer
 from scaling.nn import attention
 from scaling.training.program import Program, options_for_many_calls
@@ -27,7 +28,7 @@ class Rows:
 
     def __init__(self, case):
         self.batch = case.batch
-        if isinstance(case, cases.Member):
+        if isinstance(case, cases.Member) or getattr(case, "member", None) in cases.OTHER_MEMBERS:
             found = experiment(case).family.example_batch(16 * case.batch, jax.random.key(0))
             self.rows = {name: np.array(value) for name, value in found.items() if name != "bytes"}
         else:
@@ -60,9 +61,12 @@ def experiment(case, **how):
         data = kind_read(cls)(batch=case.batch, length=case.length)
         family = cls.ladder(case.size, **cases.VARIANTS.get(variant, {}), **data.family_fields())
     else:
-        name, body = case.member.split("/")
-        data = Images(batch=case.batch)
-        family = families.find(name).ladder(case.size, body=body, **data.family_fields())
+        name, _, variant = case.member.partition("/")
+        cls = families.find(name)
+        data = kind_read(cls)(batch=case.batch, **({"caption": cases.CAPTION} if name == "multimodal" else {}))
+        known = {field.name for field in dataclasses.fields(cls)}
+        read = {field: value for field, value in data.family_fields().items() if field in known}
+        family = cls.ladder(case.size, **cases.VARIANTS.get(variant, {}), **read)
     e = experiments.Experiment(family=family, data=data)
     return e.replace({"optim.learning_rate": 1e-4, **ADAM.get(name, {}), **how})  # small, since random data teach nothing
 

@@ -37,7 +37,7 @@ class Torch:
             e = _bench_ours.experiment(built)
             step, parameters = _torch_twins.trainer(e.family, e.optim)
             rows = {name: torch.from_numpy(value) for name, value in _bench_ours.Rows(built).rows.items()}
-            rows = rows if "image" in rows else {name: value.long() for name, value in rows.items()}
+            rows = {name: value if name == "image" else value.long() for name, value in rows.items()}
         self.ready[case["name"]] = [step, rows, 0, built.batch, threads]
         first, each = (self.run(case, 1, 1)["seconds"] for _ in range(2))
         return {"first": first - each, "seconds": each, "parameters": parameters}

@@ -22,6 +22,10 @@ def conv(inputs, outputs, kernel=1, bias=True, scale=1.0, groups=1):
     return _initialised(layer, kernel**2 * inputs // groups, scale)
 
 
+def adapted(x, scale, shift):
+    return x if scale is None else x * (1 + scale) + shift
+
+
 class TokenBlock(nn.Module):
     """`scaling.families._tokens.TokenBlock` on [B, T, width]."""
 
@@ -33,10 +37,12 @@ class TokenBlock(nn.Module):
         self.out = linear(width, width, bias=False, scale=scale)
         self.up, self.down = linear(width, hidden), linear(hidden, width, scale=scale)
 
-    def forward(self, x):
-        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(self, x, styles=None):
+        """`styles` [B, 4, 1, width] scale and shift what each of the two branches reads."""
+        scale, shift, mlp_scale, mlp_shift = (None,) * 4 if styles is None else styles.unbind(1)
+        qkv = self.qkv(adapted(self.norm(x), scale, shift)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.out(functional.scaled_dot_product_attention(*qkv).transpose(1, 2).flatten(2))
-        return x + self.down(functional.gelu(self.up(self.mlp_norm(x)), approximate="tanh"))
+        return x + self.down(functional.gelu(self.up(adapted(self.mlp_norm(x), mlp_scale, mlp_shift)), approximate="tanh"))
 
 
 def patches(x, size):

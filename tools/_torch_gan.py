@@ -111,7 +111,8 @@ class GAN(nn.Module):
     def generate(self, like):
         return self.gen(torch.randn(len(like), self.family.latent))
 
-    def disc_loss(self, real):
+    def disc_loss(self, batch):
+        real = batch["image"]
         with torch.no_grad():
             fake = self.generate(real)
         images = torch.cat([real, fake]).requires_grad_()
@@ -121,7 +122,7 @@ class GAN(nn.Module):
         real, fake = logits.chunk(2)
         return functional.softplus(fake - real).mean() + self.family.gamma / 2 * slopes.square().sum() / len(real)
 
-    def gen_loss(self, real):
+    def gen_loss(self, batch):
         with torch.no_grad():
-            real = self.disc(real)
+            real = self.disc(batch["image"])
         return functional.softplus(real - self.disc(self.generate(real))).mean()

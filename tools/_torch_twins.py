@@ -9,29 +9,39 @@ package's initialisation. Only machines with torch import this module.
 import torch
 from torch import nn
 
-from tools import _torch_gan, _torch_sequences, _torch_vae
+from tools import _torch_gan, _torch_images, _torch_sequences, _torch_vae
 
 
 def trainer(family, optim):
-    """(step, number of parameters); `step` does one update of every player on a batch, a dict of tensors: {"image": uint8
-    [B, H, W, 1]}, or integers as in the family's example batches."""
+    """(step, number of trained parameters); `step` does one update of every player on a batch, a dict of tensors as in the
+    family's example batches: "image" uint8 [B, H, W, 1], and integers."""
     if not hasattr(family, "image_size"):
         return _sequences(family, optim)
-    modules = _torch_vae.VAE(family) if hasattr(family, "likelihood") else _torch_gan.GAN(family)
+    modules = pictured(family)
     modules = modules.to(memory_format=torch.channels_last)
     adams = {name: _adamw(module, optim) for name, module in modules.players()}
 
     def step(batch):
-        pixels = batch["image"].permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1
+        batch = batch | {"image": batch["image"].permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1}
         for name, module in modules.players():
             parameters = list(module.parameters())
-            grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(pixels), parameters)
+            grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(batch), parameters)
             for parameter, grad in zip(parameters, grads):
                 parameter.grad = grad
             nn.utils.clip_grad_norm_(parameters, optim.clip)
             adams[name].step()
 
-    return step, sum(p.numel() for p in modules.parameters())
+    return step, sum(p.numel() for _, module in modules.players() for p in module.parameters())
+
+
+def pictured(family):
+    """The twin of a family of images: its `players()`, and `<player>_loss(batch)` of float "image" [B, 1, H, W]."""
+    others = {"VAE": _torch_vae.VAE, "GAN": _torch_gan.GAN}
+    name = type(family).__name__
+    module = others[name](family) if name in others else _torch_images.make(family)
+    if module is None:
+        raise ValueError(f"there is no twin of {name} in torch")
+    return module
 
 
 def _sequences(family, optim):

@@ -78,8 +78,7 @@ class VAE(nn.Module):
 
         k = f.mixture
         self.stem, self.readout = maps(pixels, f.width), maps(f.width, 3 * k * pixels, scale=f.width**-0.5)
-        means, log_scales = (2 * torch.arange(k) + 1) / k - 1, torch.full((k,), -math.log(2 * k))
-        bias = torch.cat([torch.zeros(k), means, log_scales])
+        bias = logistic_start(k)
         self.readout.bias.data = bias if conv_body else bias.repeat_interleave(pixels)
         self.up = nn.ModuleList(nn.Sequential(*[block(f, s.grid) for _ in range(s.encoder)])
                                 for s in stages)
@@ -99,8 +98,8 @@ class VAE(nn.Module):
             return x
         return functional.avg_pool2d(x, old // grid) if grid < old else functional.interpolate(x, scale_factor=grid // old)
 
-    def model_loss(self, pixels):
-        f, features, rate = self.family, [], 0.0
+    def model_loss(self, batch):
+        f, pixels, features, rate = self.family, batch["image"], [], 0.0
         h = self.stem(pixels if f.body == "conv" else patches(pixels, f.cell)) + self.up_start
         for stage, blocks, norm in zip(f.stages[::-1], self.up[::-1], self.up_norms[::-1]):
             h = blocks(self.resize(h, stage.grid))
@@ -114,6 +113,12 @@ class VAE(nn.Module):
         outputs = self.readout(self.norm(x))
         outputs = outputs if f.body == "conv" else unpatch(outputs, f.cell)
         return (rate - logistic(outputs, pixels, f.levels).sum((1, 2))).mean() / f.dimensions
+
+
+def logistic_start(k):
+    """The initial biases [3k] of the readout of one pixel: weights, means and log scales of k components."""
+    means, log_scales = (2 * torch.arange(k) + 1) / k - 1, torch.full((k,), -math.log(2 * k))
+    return torch.cat([torch.zeros(k), means, log_scales])
 
 
 def logistic(outputs, x, levels):

@@ -60,7 +60,8 @@ class Bench:
         self.team, self.small, self.seconds, self.modes = team, flags.small, flags.seconds, flags.modes
         self.repeats, self.sweep_repeats = flags.repeats, flags.sweep_repeats
         self.all_cases = cases.TINY if flags.small else (*cases.TEXTS, *cases.IMAGES)
-        self.cases = cases.matching(self.all_cases if flags.small else (*self.all_cases, *cases.MEMBERS),
+        others = () if flags.small else (*cases.MEMBERS, *cases.OTHER_IMAGES)
+        self.cases = cases.matching((*self.all_cases, *others),
                                     flags.sizes or [case.name for case in self.all_cases])
         self.sweeps = cases.matching(cases.TINY_SWEEPS if flags.small else cases.SWEEPS, flags.sweeps)
         self.depths = cases.TINY_DEPTHS if flags.small else cases.DEPTHS

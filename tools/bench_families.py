@@ -14,7 +14,8 @@ from tools import _bench_cases as cases
 from tools import bench
 
 USUAL = ("--parts=rates", "--modes=single", "--peers=torch", "--seconds=6", "--repeats=3",
-         "--sizes=" + ",".join(case.name for case in (*cases.MEMBERS, *(c for c in cases.IMAGES if c.size > 2e4))))
+         "--sizes=" + ",".join(case.name for case in (*cases.MEMBERS, *cases.OTHER_IMAGES,
+                                                      *(c for c in cases.IMAGES if c.size > 2e4))))
 
 
 def main(argv=None):

@@ -2,7 +2,8 @@
 
 `read_activations(run, batch)` gives the residual stream before the first layer and after each one, and the weights of
 attention. `forward_of(family)` is the function that is tapped: logits of a language model or classifier, the encoder of
-a VAE or FSQ autoencoder, the critic of a GAN. Other families draw images from noise alone, or count, and are refused.
+a VAE or FSQ autoencoder, the critic of a GAN, the denoiser of a diffusion model at one noise level, and the model that
+reads the codes of images. What a tokenizer of these computes is not read. Families that count are refused.
 """
 
 import dataclasses
@@ -11,10 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from scaling import families, nn
 
+NOISE_READ = 0.25  # noise level at which a denoiser reads images: an eighth of the range of a pixel
 AT_ONCE = 2**14  # positions of text or images' tokens that one call computes
 
 
@@ -82,7 +85,8 @@ def tappable(family):
     """The family with layers that hide nothing from taps; it computes the same."""
     names = {field.name for field in dataclasses.fields(family)}
     wanted = {"remat": "none", "scan": True}
-    return dataclasses.replace(family, **{name: value for name, value in wanted.items() if name in names})
+    inner = {"model": tappable(family.model)} if "model" in names else {}
+    return dataclasses.replace(family, **{name: value for name, value in wanted.items() if name in names}, **inner)
 
 
 def language_network(run):
@@ -139,5 +143,32 @@ def _judged(family, params, batch):
     return family.module(params, "disc")(nn.levels_to_signed(batch["image"], family.levels), batch)
 
 
+def _denoised(family, params, batch):
+    """The expected images, float32 [B, H, W, C], of images with noise, which depends on their numbers alone. The model is
+    not told their condition, so that what it knows of it is read off the image."""
+    x = nn.levels_to_signed(batch["image"], family.levels)
+    noise, kept = nn.noise(jax.random.key(0), batch["example"], x.shape[1:]), jnp.zeros(len(x))
+    return family.denoise(params, batch, kept)(x + NOISE_READ * noise, jnp.full(len(x), NOISE_READ))
+
+
+def _prior(family, params, batch):
+    with nn.tapped():  # the layers of the tokenizer
+        codes = family.tokenizer.encode_images(family.tokens_of(params), batch["image"])
+    return family.model.logits({"model": params["model"]}, family.windows(batch, codes)[:, :-1])
+
+
+def _described(family, params, batch):
+    """Logits float32 [B, 1 + parts, vocab] of what follows the marker and each part of an image that comes first."""
+    if False not in family.orders:
+        raise InsightError("this run of multimodal always read captions first, and never an image alone; name one with "
+                           "family.share below 1")
+    with nn.tapped():
+        _, seen, _ = family.read(params, batch)
+    module, order = family.module(params), jnp.zeros(len(seen), bool)
+    x, places = jnp.concatenate([module.marked(order), module.parts(seen)], 1), jnp.arange(1 + seen.shape[1])[None]
+    return module.logits(module.run(module.placed(x, order, jnp.minimum(places, family.length - 1)), places)[0])
+
+
 FORWARDS = {"transformer": _next_token, "recurrent": _next_token, "masked": _masked, "classifier": _classes,
-            "vae": _encoded, "fsq": _coded, "gan": _judged}
+            "vae": _encoded, "fsq": _coded, "gan": _judged, "diffusion": _denoised,
+            "coded": _prior, "multimodal": _described}

@@ -9,9 +9,12 @@ from numpy.testing import assert_allclose
 
 from scaling import nn
 from scaling.families.classifier import Classifier
+from scaling.families.coded import Coded
+from scaling.families.diffusion import Diffusion
 from scaling.families.fsq import FSQ
 from scaling.families.gan import GAN
 from scaling.families.masked import Masked
+from scaling.families.multimodal import Multimodal
 from scaling.families.recurrent import Recurrent
 from scaling.families.transformer import Transformer
 from scaling.families.vae import VAE
@@ -20,6 +23,8 @@ from scaling.insight.activations import forward_of, tappable, tapped_forward
 SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
 NARROW = dataclasses.replace(SMALL, heads=4, head_dim=4, kv_heads=2, window=5, document_masking=True, remat="full",
                              scan=False)
+PLAIN = dataclasses.replace(SMALL, heads=4, head_dim=4, remat="full", scan=False)
+WIDE = FSQ(width=24, layers=1)  # a tokenizer, whose layers no tap reads
 FAMILIES = {
     "transformer": (SMALL, 3, 2), "narrow": (NARROW, 3, 2),
     "recurrent": (Recurrent(vocab=31, length=12, width=16, layers=2), 3, 0),
@@ -28,6 +33,10 @@ FAMILIES = {
     "vae": (VAE(image_size=8, width=16, layers=3, scan=False), None, None),
     "gan": (GAN(image_size=8, width=16, layers=2), None, None),
     "fsq": (FSQ(image_size=8, width=16, layers=2), 3, 2),
+    "diffusion": (Diffusion(image_size=8, width=16, layers=2, classes=3), 3, 2),
+    "coded": (Coded(image_size=8, tokenizer=WIDE, model=SMALL), 3, 2),
+    "coded recurrent": (Coded(image_size=8, tokenizer=WIDE, prior="recurrent", model=Recurrent(width=16, layers=2)), 3, 0),
+    "multimodal": (Multimodal(image_size=8, caption=5, tokenizer=WIDE, model=PLAIN), 3, 2),
 }
 
 
@@ -48,7 +57,7 @@ def test_every_family_that_reads_data_has_a_residual_stream(name):
         assert len(values.get("attention", ())) == attended
 
 
-@pytest.mark.parametrize("name", ["transformer", "narrow", "masked"])
+@pytest.mark.parametrize("name", ["transformer", "narrow", "masked", "multimodal"])
 def test_open_taps_change_no_output_and_attention_is_a_distribution(name):
     family = FAMILIES[name][0]
     params, batch = drawn(family)
@@ -60,6 +69,17 @@ def test_open_taps_change_no_output_and_attention_is_a_distribution(name):
             assert (np.triu(weights, 1) == 0).all()
     if name == "narrow":
         assert all((np.tril(weights, -family.window) == 0).all() for weights in values["attention"])
+
+
+def test_a_denoiser_is_read_without_its_condition_and_with_the_noise_of_each_example():
+    family = FAMILIES["diffusion"][0]
+    params, batch = drawn(family)
+    read = jax.jit(tapped_forward(family))
+    before, again = (read(params, batch | {"label": (batch["label"] + shift) % 3})[1]["residual"] for shift in (0, 1))
+    turned = read(params, {name: x[::-1] for name, x in batch.items()})[1]["residual"]
+    for x, same, rows in zip(before, again, turned, strict=True):
+        assert_allclose(x, same, atol=1e-6)
+        assert_allclose(x, rows[::-1], atol=1e-5)
 
 
 def test_an_edit_replaces_a_value_for_all_that_comes_after():

@@ -66,6 +66,25 @@ def test_a_variant_that_a_config_does_not_know_is_refused_with_the_nearest(path)
         assert known in str(caught.value)
 
 
+def runs_of(path, variant):
+    module = configs.load_config(f"{ROOT}/configs/{path}:{variant}")
+    config = module.get_config(variant)
+    return [*module.sweep(config), module.target(config, None)]
+
+
+def test_runs_on_garments_differ_from_those_on_fashion_mnist_by_the_space_that_they_are_judged_in_alone():
+    plain, garments = (runs_of("generators.py", f"gan-{data}-10") for data in ("fashion_mnist", "garments"))
+    for one, other in zip(plain, garments, strict=True):
+        assert one.data.features == "classifier" and one.replace({"data.features": "labels"}) == other
+
+
+def test_runs_of_patches_are_those_of_codes_without_a_tokenizer():
+    late, early = (runs_of("multimodal.py", variant) for variant in ("quick", "patches-quick"))
+    for one, other in zip(late, early, strict=True):
+        assert one.start is not None and other.start is None and other.family.images == "patches"
+        assert dataclasses.replace(one, start=None).replace({"family.images": "patches"}) == other
+
+
 def test_variants_need_no_list_and_may_be_anything_that_changes_the_config(write):
     assert configs.read_config(write(GOOD, ":quick")).data.tokens == 2**14
     sized = GOOD.replace("    return config", "    config.family.size = float(scale)\n    return config", 1)

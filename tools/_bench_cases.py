@@ -75,7 +75,7 @@ TEXTS = (Text("S0", 64, 2, 2), Text("S1", 128, 4, 4), Text("S2", 256, 6, 8), Tex
 IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
                for member in IMAGE_MEMBERS for size in IMAGE_SIZES)
 SEQUENCES = ("transformer", "recurrent/lstm", "recurrent/gru", "recurrent/mingru", "recurrent/minlstm", "hmm", "masked",
-             "seq2seq")
+             "seq2seq", "textgan")
 MEMBERS = tuple(Member(f"{family}/{size:.0e}".replace("e+0", "e"), family, size)
                 for family in SEQUENCES for size in (1e5, 1e6))
 TINY = (Text("tiny", 16, 1, 2, 4, 16), Image("vae/tokens/tiny", "vae/tokens", 1e4, 4))  # to check that the command works

@@ -27,6 +27,7 @@ and the fine-tuned runs, and is nearest to these with few labels. A run on 8 lab
 rough one.
 """
 
+from experiments._variants import kind_and_quick
 from scaling import experiment
 from scaling.experiment import chain, grid
 
@@ -38,15 +39,18 @@ RATES = {"tuned": 2e-3, "scratch": 4e-3, "probe": 1e-2, "control": 1e-2}
 
 
 def get_config(variant="tuned"):
+    variant, quick = kind_and_quick("pretrain", variant, tuple(TITLES))
     config = experiment.config("masked", "labelled")
-    config.title = TITLES.get(variant, TITLES["tuned"])
+    config.title = TITLES[variant]
     config.metric, config.tune = "loss", 0.0
     config.widths = (16, 32, 64)
     config.labels, config.epochs = (8, 64, 512, 4096, 16_384), 8
     config.data.update({"length": 128, "batch": 8, "evaluation_examples": 0})
     pretraining = experiment.config("masked")
     pretraining.data.update({"length": 128, "batch": 16, "tokens": 8_388_608, "evaluation_tokens": 131_072})
-    for each, rate, warmup in ((config, RATES.get(variant, 2e-3), 4), (pretraining, 4e-3, 100)):
+    if quick:
+        config.widths, config.labels, pretraining.data.tokens = (16, 32), (64, 512, 4096), 1_048_576
+    for each, rate, warmup in ((config, RATES[variant], 4), (pretraining, 4e-3, 100)):
         each.family.update({"layers": 2, "head_dim": 16})
         each.optim.update({"warmup": warmup, "learning_rate": rate})
     if variant in ("tuned", "probe"):

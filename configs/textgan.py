@@ -2,6 +2,7 @@
 
     python -m experiments.run --config=configs/textgan.py --workdir=runs/textgan/tuned
     python -m experiments.run --config=configs/textgan.py:scratch --workdir=runs/textgan/scratch
+    python -m experiments.run --config=configs/textgan.py:quick --workdir=runs/textgan/quick        # or scratch-quick
 
 Every size is trained once as a language model (`transformer`). The generators of its games begin with those parameters, by
 the one line `start.takes = {"gen": "model"}`. A game with `likelihood=1` has the nats of the data beside it, and one with 0
@@ -20,11 +21,13 @@ likelihood beside it bits per byte stay near those of the language model. From s
 whole block that compiles.
 """
 
+from experiments._variants import kind_and_quick
 from scaling import experiment
 from scaling.experiment import chain, grid
 
 
 def get_config(variant="tuned"):
+    variant, quick = kind_and_quick("textgan", variant, ("tuned", "scratch"))
     config = experiment.config("textgan")
     config.title = "Language models that play against a discriminator of what they write"
     config.metric, config.beside, config.prompts, config.tune = "bleu", ("self_bleu", "bits_per_byte"), ("def ",), 0.0
@@ -38,9 +41,11 @@ def get_config(variant="tuned"):
         each.family.update({"layers": 2, "head_dim": 16})
         each.data.update({"name": "pycode/stdlib", "length": 128, "batch": 8, "evaluation_tokens": 131_072})
         each.optim.update({"warmup": 20})
+    if quick:
+        config.widths, config.seeds, pretraining.data.tokens = (16, 32), (0,), 524_288
     if variant == "scratch":
         config.title = "The same games from fresh parameters"
-        config.data.tokens = 524_288
+        config.data.tokens = 131_072 if quick else 524_288
     else:
         config.start = {"experiment": pretraining, "takes": {"gen": "model"}}
     return config

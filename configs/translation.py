@@ -22,11 +22,13 @@ Expect (not run at this size yet): of en-de, a loss that falls at every step in 
 a BLEU below 10 on the smallest amount. Of postfix, a loss that falls from 0.8 to below 0.1 bits per byte.
 """
 
+from experiments._variants import kind_and_quick
 from scaling import experiment
 from scaling.experiment import chain, grid
 
 
 def get_config(task="translation"):
+    task, quick = kind_and_quick("translation", task, ("translation", "postfix"))
     config = experiment.config("seq2seq")
     config.title = "Encoder-decoder Transformers that translate English help pages into German"
     config.metric, config.beside = "bits_per_byte", ("bleu", "chrf")
@@ -35,6 +37,7 @@ def get_config(task="translation"):
     config.family.update({"layers": 2, "dropout": 0.1, "label_smoothing": 0.1, "tied": True})
     config.sizes = (5e4, 1.5e5, 5e5)
     config.pairs, config.epochs = (1536, 2560, 4096, 6656, 10_752), 4  # different pairs, and how often each is seen
+    config.unique = 0  # different pairs of all runs, if their number does not go with the amount of data
     config.rates = (2e-3, 4e-3, 8e-3)
     config.target_size, config.target_pairs = 1.5e6, 16_384
     if task == "postfix":
@@ -45,6 +48,15 @@ def get_config(task="translation"):
         config.sizes = (2e4, 5e4, 1.5e5)
         config.pairs, config.epochs = (6144, 10_240, 16_384, 26_624, 43_008), 1
         config.target_size, config.target_pairs = 3e5, 73_728
+    if quick:  # at the rates that pilots of experiments/claims/translation.py found
+        config.data.update({"batch": 4, "evaluation_examples": 1024, "samples": 256})
+        config.family.update({"dropout": 0.0, "label_smoothing": 0.0, "tied": False, "head_dim": 16})
+        config.optim.update({"name": "muon", "warmup": 20})
+        config.sizes, config.pairs, config.epochs, config.rates = (2e4, 5e4), (2048, 4096, 8192), 1, (5.5e-3,)
+        config.unique = 8192  # so that one program trains all runs of a size
+        config.target_size = 0.0  # too little to forecast from
+        if task == "translation":
+            config.data.tokenizer, config.optim.table_rate, config.rates = "bpe:1024", 8.0, (7.5e-3,)
     return config
 
 
@@ -55,11 +67,13 @@ def sweep(config):
 
 
 def target(config, learning_rate):
+    if not config.target_size:
+        return None
     base = experiment.from_config(config).replace({"optim.learning_rate": learning_rate})
     return of_size(config, base, config.target_size, config.target_pairs)
 
 
 def of_size(config, base, size, pairs):
     """The experiment of a size of the ladder on so many different pairs."""
-    return base.replace({"family": experiment.family_at(config, size), "data.unique_examples": pairs,
+    return base.replace({"family": experiment.family_at(config, size), "data.unique_examples": config.unique or pairs,
                          "data.examples": config.epochs * pairs})

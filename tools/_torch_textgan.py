@@ -15,7 +15,7 @@ class Writer(_torch_text.Transformer):
     """The language model, which also writes."""
 
     def write(self, first, noise):
-        """Windows, int64 [B, S + 1], that begin with `first`, int64 [B, 1]. `noise`, [B, S, vocab], chooses their tokens."""
+        """Windows, int64 [B, S + 1], that begin with `first`, int64 [B, 1]; `noise` [B, S, vocab] chooses their tokens."""
         tokens, caches = [first], [None] * len(self.blocks)
         for place in range(noise.shape[1]):
             x, turn = self.embed(tokens[-1]), (self.cos[place:place + 1], self.sin[place:place + 1])

@@ -13,11 +13,16 @@ from scaling.training.counts import counts
 if TYPE_CHECKING:
     import pandas as pd
 
-# {(family, body): share of the rate of matrix products}. Whole studies reached it on two CPU cores, with compilation,
-# evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
-# with "tokens" by the time of a step at 4e4 parameters. The share grows with the size of models.
+# {(family, body): share of the rate of matrix products}: the executed FLOPs of whole studies over their seconds, with
+# compilation, evaluation and samples, beside the rate of matrix products on as many cores. configs/quickstart.py,
+# vae_scaling.py and gan_scaling.py took two CPU cores. The other bodies of the VAE were compared with "tokens" by the time of
+# a step at 4e4 parameters. The others are of one core, at 1.7e11 FLOP/s: the quick variants of translation.py (help pages, at
+# one rate), generators.py (diffusion and coded), fsq_scaling.py, classifier.py and multimodal.py by seconds, and those of
+# textgan.py, pretrain.py and sequence.py (GRU, hidden Markov model) by processor time, since other work ran beside them.
+# The share grows with the size of models and the length of runs.
 SHARES = {("transformer", ""): 0.33, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
-          ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5}
+          ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5, ("seq2seq", ""): 0.20, ("coded", ""): 0.03, ("diffusion", ""): 0.03,
+          ("classifier", ""): 0.025, ("fsq", "tokens"): 0.02, ("multimodal", ""): 0.015}
 UNMEASURED = 0.05  # of all others
 
 

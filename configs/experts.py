@@ -7,8 +7,8 @@
 Each token uses one expert (`top_k` is 1), so that all numbers of experts cost the same FLOPs but for the router. All runs
 see the same data. A width has the learning rate of the dense models of its ladder (`_ladders.TRANSFORMER`): in a pilot of
 three rates, a factor of 1.7 apart, on 262 thousand bytes, that rate was best in five of six cells (widths 16 and 48; 1, 4
-and 32 experts), and 0.6 of it in one. experts.py holds the block "Mixtures of experts" of docs/laws-forms.md and the imports
-of that page. N is the number of parameters that a token uses, without those of the router (there is one layer).
+and 32 experts), and 0.6 of it in one. experts.py holds the block "Mixtures of experts" of docs/laws-forms.md and the
+imports of that page. N is the number of parameters that a token uses, without those of the router (there is one layer).
 
 Cost of `:quick`: 16 runs in 16 programs, 1.2e12 FLOPs of the models; 7 minutes of one core's processor time, in two
 processes beside other work, compilation included. Of the rest: 60 runs in 30 programs, 1.3e13 FLOPs; not run yet.

@@ -29,7 +29,7 @@ Expect of `:quick` on en-zh: bits per byte fall at every step in N and in D, fro
 with 20 thousand parameters and from 2.29 to 1.90 with 56 thousand, and BLEU by sacrebleu's rules for Chinese rises from
 0.6 to 7.7 (0.9). The largest model translates "Choose Insert - Table." into 选择「插入 - 目录」。, which is Chinese and
 says table of contents; longer sentences lose their meaning. The claim `translation` has what such runs say of
-exponents, on en-de and on postfix.
+exponents, on en-de and on postfix; laws of six runs, which the page draws, are of no worth.
 Expect of the rest (not run at this size yet): of en-de, a loss that falls at every step in D and, from the second
 amount on, in N. Of postfix, a loss that falls from 0.8 to below 0.1 bits per byte.
 """

@@ -76,9 +76,10 @@ def everything() -> laws.Runs:
     if (_POINTS.value is None) == (_WORKDIR.value is None):
         raise flags.Error("name the runs: either --points=FILE, a table with a row a run, "
                           "or --workdir=DIR, a study")
+    named = columns()
     if _POINTS.value is not None:
-        return laws.Runs.from_csv(_POINTS.value, **columns())
-    return laws.Runs.from_workdir(_WORKDIR.value, metric=_Y.value)
+        return laws.Runs.from_csv(_POINTS.value, **named)
+    return laws.Runs.from_workdir(_WORKDIR.value, named.pop("y", None), **named)
 
 
 def chosen(found: laws.Runs) -> laws.Runs:

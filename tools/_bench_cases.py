@@ -80,7 +80,7 @@ OTHER_MEMBERS = ("diffusion", "fsq", "coded", "multimodal", "classifier", "class
 OTHER_IMAGES = tuple(Image(f"{member}/{size:.0e}".replace("e+0", "e"), member, size)
                      for member in OTHER_MEMBERS for size in (1e5, 5e5))
 SEQUENCES = ("transformer", "recurrent/lstm", "recurrent/gru", "recurrent/mingru", "recurrent/minlstm", "hmm", "masked",
-             "seq2seq")
+             "seq2seq", "textgan")
 MEMBERS = tuple(Member(f"{family}/{size:.0e}".replace("e+0", "e"), family, size)
                 for family in SEQUENCES for size in (1e5, 1e6))
 TINY = (Text("tiny", 16, 1, 2, 4, 16), Image("vae/tokens/tiny", "vae/tokens", 1e4, 4))  # to check that the command works

@@ -20,7 +20,8 @@ from scaling.training.step import TRUNK
 from tools import _bench_cases as cases
 
 EXAMPLES = 4096
-ADAM = {"vae": {}, "gan": {"optim.beta1": 0.0, "optim.beta2": 0.99, "optim.weight_decay": 0.0}}
+GAME = {"optim.beta1": 0.0, "optim.beta2": 0.99, "optim.weight_decay": 0.0}
+ADAM = {"gan": GAME, "textgan": GAME}
 
 
 class Rows:

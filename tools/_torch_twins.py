@@ -9,23 +9,31 @@ package's initialisation. Only machines with torch import this module.
 import torch
 from torch import nn
 
-from tools import _torch_gan, _torch_images, _torch_sequences, _torch_vae
+from scaling.families import textgan
+from tools import _torch_gan, _torch_images, _torch_sequences, _torch_textgan, _torch_vae
 
 
 def trainer(family, optim):
     """(step, number of trained parameters); `step` does one update of every player on a batch, a dict of tensors as in the
     family's example batches: "image" uint8 [B, H, W, 1], and integers."""
+    if isinstance(family, textgan.TextGAN):
+        return _players(_torch_textgan.TextGAN(family), optim)
     if not hasattr(family, "image_size"):
         return _sequences(family, optim)
-    modules = pictured(family)
-    modules = modules.to(memory_format=torch.channels_last)
+    scale = 2 / (family.levels - 1)
+    return _players(pictured(family).to(memory_format=torch.channels_last), optim,
+                    lambda batch: batch | {"image": batch["image"].permute(0, 3, 1, 2) * scale - 1})
+
+
+def _players(modules, optim, read=lambda batch: batch):
+    """`trainer` of modules with players, whose losses take `read(batch)`."""
     adams = {name: _adamw(module, optim) for name, module in modules.players()}
 
     def step(batch):
-        batch = batch | {"image": batch["image"].permute(0, 3, 1, 2) * (2 / (family.levels - 1)) - 1}
+        given = read(batch)
         for name, module in modules.players():
             parameters = list(module.parameters())
-            grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(batch), parameters)
+            grads = torch.autograd.grad(getattr(modules, f"{name}_loss")(given), parameters)
             for parameter, grad in zip(parameters, grads):
                 parameter.grad = grad
             nn.utils.clip_grad_norm_(parameters, optim.clip)

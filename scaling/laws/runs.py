@@ -82,11 +82,13 @@ class Runs:
         return cls.from_dataframe(frame, y, where, source=source, **columns)
 
     @classmethod
-    def from_workdir(cls, path, metric: str | None = None, tuned: bool = True, where: str | None = None) -> Runs:
+    def from_workdir(cls, path, metric: str | None = None, tuned: bool = True, where: str | None = None,
+                     **columns: str) -> Runs:
         """The runs of the sweep of a study that `experiments.run` trained, without those that diverged.
 
         metric: a column of the records, by default the study's own. tuned: only the best learning rate at each N and D,
-        without the cells that the study leaves out because theirs is at the edge.
+        without the cells that the study leaves out because theirs is at the edge. columns: roles as in `from_dataframe`,
+        such as params="params_active" or experts="family.experts", for a law in other inputs than the study's own.
         """
         from scaling.laws.forms.catalogue import FORMS
         from scaling.results import edges  # here, since these import SciPy, which other tables do without
@@ -108,9 +110,8 @@ class Runs:
                 raise LawError(f"{path} holds no record yet of the {len(planned)} runs that its study.json plans")
         source = {"kind": "workdir", "path": os.fspath(path), "runs": len(frame)}
         kept = (best.tuned_cells(frame, metric) if tuned else frame).reset_index(drop=True)
-        columns = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops",
-                   "unique": f"{unit}_unique"}
-        runs = cls.from_dataframe(kept, metric, source=source, **columns)
+        usual = {"params": "params_non_embedding", "data": f"{unit}_seen", "compute": "flops", "unique": f"{unit}_unique"}
+        runs = cls.from_dataframe(kept, metric, source=source, **(usual | columns))
         config = about.get("config")
         if tuned and isinstance(config, dict) and "fit_edges" in config:  # else the study is of an older version
             law = FORMS.get(about.get("law"), FORMS["chinchilla"])

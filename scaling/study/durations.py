@@ -13,11 +13,19 @@ from scaling.training.counts import counts
 if TYPE_CHECKING:
     import pandas as pd
 
-# {(family, body): share of the rate of matrix products}. Whole studies reached it on two CPU cores, with compilation,
-# evaluation and samples: configs/quickstart.py, vae_scaling.py, gan_scaling.py. The other bodies of the VAE were compared
-# with "tokens" by the time of a step at 4e4 parameters. The share grows with the size of models.
+# {(family, body): share of the rate of matrix products}: the executed FLOPs of whole studies over their seconds, with
+# compilation, evaluation and samples, beside the rate of matrix products on as many cores. configs/quickstart.py,
+# vae_scaling.py and gan_scaling.py took two CPU cores. The other bodies of the VAE were compared with "tokens" by the
+# time of a step at 4e4 parameters. The others are of one core, at 1.7e11 FLOP/s: by seconds a pilot of ten runs on the
+# help pages of translation.py (0.2; 0.08 of its quick variant), the studies on ten times the compute of generators.py
+# (diffusion, coded), and the quick variants of fsq_scaling.py, classifier.py and multimodal.py; by processor time, since
+# other work ran beside them, those of textgan.py, pretrain.py and three runs of sequence.py (GRU, hidden Markov model).
+# The share grows with the size of models and with the number of steps, since compilation takes a third to two thirds of
+# the shortest studies.
 SHARES = {("transformer", ""): 0.33, ("vae", "tokens"): 0.10, ("vae", "linear"): 0.09, ("vae", "conv"): 0.05,
-          ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5}
+          ("gan", "tokens"): 0.05, ("ngram", ""): 3e-5, ("seq2seq", ""): 0.10, ("coded", ""): 0.03, ("diffusion", ""): 0.03,
+          ("classifier", ""): 0.025, ("fsq", "tokens"): 0.02, ("multimodal", ""): 0.015,
+          ("masked", ""): 0.06, ("textgan", ""): 0.01, ("recurrent", ""): 0.03, ("hmm", ""): 0.03}
 UNMEASURED = 0.05  # of all others
 
 
@@ -46,7 +54,7 @@ def expected_seconds(plans, matmul_rate: float, records: pd.DataFrame | None) ->
         parts.append(f"at the rate of runs that have finished in this workdir{whole}")
     if assumed:
         parts.append(f"at the share of the {words.short(matmul_rate / 1e9)} GFLOP/s of matrix products here that studies "
-                     f"have reached on two CPU cores ({', '.join(sorted(assumed))})")
+                     f"have reached on one or two CPU cores ({', '.join(sorted(assumed))})")
     return seconds, " and ".join(parts)
 
 

@@ -114,6 +114,20 @@ def test_a_study_is_fitted_as_it_fitted_itself_unless_flags_differ(fit_command, 
     assert read(tmp_path / "new/fit.json")["params"] == law.params
 
 
+def test_flags_name_the_columns_of_a_workdir_as_they_do_those_of_a_table(fit_command, tmp_path):
+    from report_study import fill
+    fill(tmp_path / "study")
+    runs = laws.Runs.from_workdir(tmp_path / "study")
+    runs.frame.to_csv(tmp_path / "points.csv", index=False)
+    named = ("--y=bits_per_byte", "--law=interaction", "--params=2 * params_total - params_non_embedding",
+             "--columns=D=flops")
+    assert fit_command("--workdir=study", "--output=one", *named).code == 0
+    assert fit_command("--points=points.csv", "--output=other", *named).code == 0
+    one, other = (read(tmp_path / name / "fit.json") for name in ("one", "other"))
+    assert one["params"] == other["params"] != laws.fit(runs, "interaction").params
+    assert fit_command("--workdir=study", "--params=params_routed").code == 1
+
+
 def test_a_workdir_is_filtered_by_the_runs_that_its_study_plans(tmp_path):
     from report_study import fill
     fill(tmp_path)

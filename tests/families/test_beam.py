@@ -11,18 +11,20 @@ from scaling.families._generate import generate
 from scaling.families.hmm import HMM
 from scaling.families.recurrent import Recurrent
 from scaling.families.seq2seq import Seq2Seq
+from scaling.families.textgan import TextGAN
 from scaling.families.transformer import Transformer
 
 VOCAB, STOP, MOST = 4, 2, 3
 FAMILIES = {"transformer": Transformer(vocab=VOCAB, length=12, width=16, layers=2, heads=2),
             "recurrent": Recurrent(vocab=VOCAB, length=12, width=12), "hmm": HMM(vocab=VOCAB, length=12, states=6),
-            "seq2seq": Seq2Seq(vocab=VOCAB, length=12, width=32)}
+            "seq2seq": Seq2Seq(vocab=VOCAB, length=12, width=32),
+            "textgan": TextGAN(vocab=VOCAB, length=12, width=16, layers=1, heads=2)}
 PROMPTS = [[1, 2, 3], [3], [0, 1]]
 
 
-# Two of the four are fast: test_seq2seq.py also compares a beam of one with greedy texts.
+# Two are fast: test_seq2seq.py also compares a beam of one with greedy texts, and test_ngram.py those of counts.
 @pytest.fixture(params=["transformer", "recurrent", *(pytest.param(name, marks=pytest.mark.slow) for name in
-                                                      ("hmm", "seq2seq"))], scope="module")
+                                                      ("hmm", "seq2seq", "textgan"))], scope="module")
 def writer(request):
     family = FAMILIES[request.param]
     return family, jax.tree.map(lambda x: 3 * x, jax.jit(family.init)(jax.random.key(4)))  # sharper than at first

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from planted_laws import EXAMPLES
 from sources import ExampleSource, tiny
 
-from scaling import axes, cost, laws, nn
+from scaling import axes, cost, nn
 from scaling.devices import sharding
 from scaling.families._decoder import init_cache
 from scaling.families.transformer import Transformer
@@ -21,7 +20,6 @@ from scaling.results.records import Records, load_records
 from scaling.training.counts import counts
 from scaling.training.program import Program
 from scaling.training.step import TRUNK
-from tools._example_laws import register_examples
 
 SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
 ROUTED = dataclasses.replace(SMALL, experts=4, mlp=24)
@@ -266,32 +264,19 @@ def test_experts_on_eight_devices_equal_those_on_one(layout, mesh):
                                     int(dict(p.split("=") for p in mesh.split(",")).get("expert", 1))}
 
 
+def test_packed_runs_equal_single_runs():
+    """Those of one pack route their tokens apart, though one program computes them all."""
+    e = divided_member()
+    pack = [e, e.replace({"optim.learning_rate": 3 * e.optim.learning_rate})]
+    program = Program(e, ExampleSource(e.family, e.data.batch), 2, "", 8, jax.devices()[:1])
+    _, found = program.advance(program.init(pack), pack, [TRUNK] * 2, 6)
+    for name, values in on_one_device()[0].items():
+        assert_allclose(np.asarray(found[name])[0, :6], values, rtol=2e-5)
+    assert not np.allclose(found["loss"][0, :6], found["loss"][1, :6], rtol=1e-4)
+
+
 def test_microbatches_change_nothing():
     e = divided_member().replace({"microbatch": 2})
     found, _ = trained(e, "", jax.devices()[:1])
     for name, values in on_one_device()[0].items():
         assert_allclose(found[name], values, rtol=2e-5)
-
-
-# ------------------------------------------------------------------------------------------------ laws
-
-
-@pytest.mark.slow
-def test_the_law_of_experts_is_fitted_to_records(tmp_path):
-    """Records of planted losses, with N of the model with one expert, as Clark et al. count."""
-    register_examples()
-    truth = EXAMPLES["experts"]
-    for width in (16, 32, 64, 128):
-        for experts in (1, 2, 4, 8, 16, 32):
-            f = Transformer(width=width, layers=2, heads=2, experts=experts, top_k=1)
-            e = tiny("transformer").replace({"family": f})
-            n = cost.param_count(dataclasses.replace(f, experts=0, top_k=2))["non_embedding"]
-            log_n, log_e = np.log(n), np.log(experts)
-            y = truth["A"] * np.exp(-truth["a"] * log_n - truth["b"] * log_e - truth["c"] * log_n * log_e)
-            Records(tmp_path).write({"fingerprint": f"w{width}e{experts}", "family": "transformer", "role": "sweep",
-                                     "diverged": False, "loss": float(y), "dense": n, **counts(e, 10**6),
-                                     "experiment": {"family": {"experts": experts}}})
-    frame = load_records(tmp_path)
-    fit = laws.fit(laws.Runs.from_dataframe(frame, params="dense", experts="family.experts"), "experts")
-    for name in ("a", "b", "c"):
-        assert fit.params[name] == pytest.approx(truth[name], abs=2e-3), name

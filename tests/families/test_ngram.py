@@ -11,6 +11,7 @@ import pytest
 
 from scaling import cost
 from scaling.families import _generate
+from scaling.families._beam import beam_search
 from scaling.families.ngram import NGram
 
 VOCAB, LENGTH = 5, 24
@@ -170,6 +171,14 @@ def test_rows_of_generated_text_do_not_depend_on_each_other():
     together = _generate.generate(FULL, solved(FULL), prompts, max_tokens=9)
     alone = _generate.generate(FULL, solved(FULL), prompts[:1], max_tokens=9)
     assert together[0].tolist() == alone[0].tolist() and len({tuple(x) for x in together}) == 3
+
+
+@pytest.mark.parametrize("family", [FULL, PRUNED], ids=["full", "pruned"])
+def test_a_beam_of_one_is_greedy(family):
+    prompts = [[1, 2, 3], [4], [0, 1]]
+    greedy = _generate.generate(family, solved(family), prompts, max_tokens=9, temperature=0)
+    found = beam_search(family, solved(family), prompts, max_tokens=9, beam=1)
+    assert [row.tolist() for row in found] == [row.tolist() for row in greedy]
 
 
 def test_a_ladder_stores_as_many_counts_as_its_size_says():

@@ -85,6 +85,22 @@ def test_runs_of_patches_are_those_of_codes_without_a_tokenizer():
         assert dataclasses.replace(one, start=None).replace({"family.images": "patches"}) == other
 
 
+@pytest.mark.parametrize("file,kinds", [("textgan", ("tuned", "scratch")), ("translation", ("translation", "postfix")),
+                                        ("pretrain", ("tuned", "scratch", "probe", "control"))])
+def test_every_kind_of_a_config_has_a_quick_variant_of_less_work_and_other_names_are_refused(file, kinds):
+    module = configs.load_config(f"{ROOT}/configs/{file}.py")
+
+    def work(variant):
+        return sum(run.data.seen * run.family.width for run in module.sweep(module.get_config(variant)))
+
+    for kind in kinds:
+        assert work(f"{kind}-quick") < work(kind) / 3
+    assert module.get_config("quick").to_dict() == module.get_config(f"{kinds[0]}-quick").to_dict()
+    for wrong in ("quik", "-quick", "", f"{kinds[0]}quick"):
+        with pytest.raises(ConfigError, match="not a variant of this config; (nearest|there are): .*quick"):
+            configs.read_config(f"{ROOT}/configs/{file}.py:{wrong}")
+
+
 def test_variants_need_no_list_and_may_be_anything_that_changes_the_config(write):
     assert configs.read_config(write(GOOD, ":quick")).data.tokens == 2**14
     sized = GOOD.replace("    return config", "    config.family.size = float(scale)\n    return config", 1)

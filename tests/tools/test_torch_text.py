@@ -1,4 +1,4 @@
-"""The Transformer of tools/_torch_text.py has the package's logits and gradients, given the package's weights."""
+"""The twins of text in torch have the package's logits, losses and gradients, given the package's weights."""
 
 import pathlib
 import sys
@@ -10,11 +10,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # tools/ is run from a checkout and not installed
 
+from scaling.families.textgan import TextGAN  # noqa: E402
 from scaling.families.transformer import Transformer  # noqa: E402
 
 torch = pytest.importorskip("torch", reason="the twin is compared where torch is installed")
 
 FAMILY = Transformer(vocab=50, length=12, width=32, layers=3, heads=2)
+GAME = TextGAN(vocab=50, length=12, width=32, layers=3, heads=2, critic_layers=2)
 
 
 def flat(tree):
@@ -64,3 +66,47 @@ def test_logits_loss_and_gradients_are_the_packages():
     ours = named(jax.tree.map(np.asarray, grads["model"].to_pure_dict()))
     for name, parameter in twin.named_parameters():
         np.testing.assert_allclose(parameter.grad, ours[name], atol=1e-6, rtol=2e-4, err_msg=name)
+
+
+def named_critic(tree):
+    """{name of a parameter of the discriminator's twin: the package's array}."""
+    out = {"table": tree["table"]["weight"], "position": tree["position"]["weight"][None],
+           "basis": tree["basis"]["weight"][None], f"blocks.{GAME.critic_layers}.weight": tree["norm"]["scale"],
+           "score.weight": tree["score"]["weight"].T, "score.bias": tree["score"]["bias"]}
+    layers, width = tree["layers"], GAME.critic_sizes[0]
+    for i in range(GAME.critic_layers):
+        rows = [np.asarray(layers[name]["weight"][i]).reshape(width, width) for name in "qkv"]
+        out |= {f"blocks.{i}.{name}": np.asarray(value) for name, value in {
+            "norm.weight": layers["attention_norm"]["scale"][i], "mlp_norm.weight": layers["mlp_norm"]["scale"][i],
+            "qkv.weight": np.concatenate(rows, 1).T, "out.weight": layers["out"]["weight"][i].reshape(width, width).T,
+            **{f"{name}.{kind}": layers["mlp"][name][kind][i].T for name in ("up", "down")
+               for kind in ("weight", "bias")}}.items()}
+    return {name: np.asarray(value) for name, value in out.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("player", ["disc", "gen"])
+def test_both_players_of_a_game_of_text_have_the_packages_losses_and_gradients(player):
+    from scaling.families._textgan_critic import gumbel_noise
+    from tools import _torch_textgan
+
+    params, key = GAME.init(jax.random.key(0)), jax.random.key(2)
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
+    batch = GAME.example_batch(4, jax.random.key(1))
+    convert = {"gen": named, "disc": named_critic}
+    pure = {name: convert[name](jax.tree.map(np.asarray, params[name].to_pure_dict())) for name in params}
+    twin = _torch_textgan.TextGAN(GAME)
+    for name, weights in pure.items():
+        getattr(twin, name).load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    noise = gumbel_noise(key, batch["example"], (GAME.length, GAME.vocab))
+    given = torch.from_numpy(np.array(noise))
+    tokens = torch.from_numpy(np.asarray(batch["tokens"]).astype(np.int64))
+    assert np.array_equal(twin.gen.write(tokens[:, :1], given), GAME.write(params, batch, key)[0])
+    loss_of = {"disc": GAME.disc_loss, "gen": GAME.gen_loss}[player]
+    (loss, _), grads = jax.value_and_grad(lambda params: loss_of(params, batch, key), has_aux=True)(params)
+    theirs = getattr(twin, f"{player}_loss")({"tokens": tokens}, given)
+    assert theirs.item() == pytest.approx(float(loss), rel=1e-5)
+    theirs.backward()
+    ours = convert[player](jax.tree.map(np.asarray, grads[player].to_pure_dict()))
+    for name, parameter in getattr(twin, player).named_parameters():
+        np.testing.assert_allclose(parameter.grad, ours[name], atol=1e-5, rtol=1e-3, err_msg=name)

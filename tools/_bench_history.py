@@ -133,23 +133,6 @@ def latest(history) -> dict:
     return found
 
 
-def draw(path=HISTORY) -> list[pathlib.Path]:
-    """Writes the page and its figure from the history."""
-    from tools import _bench_page  # it draws, which the measuring processes need not wait for
-
-    history = read(path)
-    PAGE.write_text(_bench_page.page(history))
-    draw_figure(FIGURE, history)
-    return [PAGE, FIGURE]
-
-
-def draw_figure(path, history):
-    from scaling.figures import plot
-    from tools import _bench_page
-
-    plot.save_figure(path, _bench_page.figure(history), dpi=110, about=digest(history))
-
-
 def digest(history) -> str:
     """Names what the figure shows; the file of the figure holds it, so that a test sees one that is out of date."""
     return hashlib.sha256(json.dumps([[*lines.values()] for lines in latest(history).values()]).encode()).hexdigest()[:16]

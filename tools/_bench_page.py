@@ -1,9 +1,11 @@
 """docs/speed.md and its figure, drawn from the history of `tools.bench`."""
 
+import pathlib
+
 from scaling.figures import plot
 from scaling.figures.plot import COLOURS, HUES, SHAPES
 from tools import _bench_cases as cases
-from tools._bench_history import PEERS, amount, day, latest
+from tools._bench_history import FIGURE, HISTORY, PAGE, PEERS, amount, day, digest, latest, read
 from tools._bench_workers import QUIET
 
 HEAD = """# Speed
@@ -118,6 +120,18 @@ WORDS = {  # of the points of tools/_startup.py
     "imported": "the package is imported", "planned": "the plan is printed", "called": "the first step is called",
     "first_step": "the first step is done", "end": "the command has ended",
     "cpu_first_step": "the first step is done, CPU time", "cpu_end": "the command has ended, CPU time"}
+
+
+def draw(path=HISTORY) -> list[pathlib.Path]:
+    """Writes the page and its figure from the history."""
+    history = read(path)
+    PAGE.write_text(page(history))
+    draw_figure(FIGURE, history)
+    return [PAGE, FIGURE]
+
+
+def draw_figure(path, history):
+    plot.save_figure(path, figure(history), dpi=110, about=digest(history))
 
 
 def page(history) -> str:

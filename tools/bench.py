@@ -181,10 +181,11 @@ def parse(argv=None):
 
 def main(argv=None):
     parser, flags = parse(argv)
+    from tools import _bench_page  # it draws, which whoever only asks for help need not wait for
     if flags.page or flags.add:
         if flags.add:
             history.record(json.loads(flags.add.read_text()))
-        print(f"written: {', '.join(map(str, history.draw()))}")
+        print(f"written: {', '.join(map(str, _bench_page.draw()))}")
         return
     flags.command = "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv)
     with Team(flags.peers, flags.nanodo and flags.nanodo.resolve()) as team:
@@ -204,11 +205,11 @@ def main(argv=None):
         bench.save()
         written.append(flags.output)
     if flags.figure:
-        history.draw_figure(flags.figure, history.lines(content))
+        _bench_page.draw_figure(flags.figure, history.lines(content))
         written.append(flags.figure)
     if flags.record:
         history.record(content)
-        written += history.draw()
+        written += _bench_page.draw()
     print(f"{content['seconds']:.0f} s" + (f"; written: {', '.join(map(str, written))}" if written else ""))
 
 

@@ -46,7 +46,7 @@ def main(argv):
         fingerprint, there = exchange.import_checkpoint(_FROM.value, _WORKDIR.value, _LENGTH.value)
         record = records.Records(_WORKDIR.value).read(fingerprint)
         said = "was imported already as" if there else "is now"
-        print(f"{_FROM.value} {said} run {fingerprint} (transformer N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
+        print(f"{_FROM.value} {said} run {fingerprint} ({record['family']} N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
         answer |= {"run": fingerprint, "family": record["family"], tuned.PARAMS: record[tuned.PARAMS],
                    "imported": record["imported"], "workdir": os.fspath(_WORKDIR.value), "existed": there}
 

@@ -62,7 +62,7 @@ def exchange() -> str:
     drawing = Diagram(860, 302, "A checkpoint of Hugging Face becomes a run, and a run becomes one of four folders")
     drawing.box(20, 115, 210, 72, "Hugging Face", "decoders: GPT-2, Llama, ...", "encoders: EuroBERT")
     drawing.box(350, 115, 160, 72, "a run", "evaluated, sampled,", "fine-tuned", kind="deep")
-    folders = {"hf": "AutoModelForCausalLM, ...MaskedLM", "safetensors": "all arrays, by path",
+    folders = {"hf": "a model for transformers", "safetensors": "all arrays, by path",
                "stablehlo": "a program for jax.export", "onnx": "a model for onnxruntime"}
     for row, (form, line) in enumerate(folders.items()):
         y = 16 + row * 70

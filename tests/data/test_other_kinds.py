@@ -16,7 +16,7 @@ def test_a_name_of_another_kind_is_said_to_be_that(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path))
     for other in BEGINNINGS.keys() - {kind}:
         for first in BEGINNINGS[other]:
-            with pytest.raises(DataError, match=rf"^{first}/x names {other}, and {kind} (is|are) read here; write ") as said:
+            with pytest.raises(DataError, match=rf"^{first}/x names {other}, and {kind} (is|are) read here; write") as said:
                 READ[kind](f"{first}/x")
             assert "\n" not in str(said.value)
     with pytest.raises(DataError, match="'nothing'"):

@@ -1,22 +1,26 @@
-"""Encoders of masked text become checkpoints of EuroBERT, in which a token stands for hidden ones."""
+"""Encoders of masked text become checkpoints of EuroBERT, in which a token stands for hidden ones, and such checkpoints
+encoders."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 from foreign_checkpoint import held_run
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
+import scaling
 from scaling import exchange
 from scaling.data.tokenizers import BPE, Bytes
 from scaling.exchange import ExchangeError, huggingface
-from scaling.exchange.plain import abstract_arrays, as_decoder, flat_arrays
+from scaling.exchange.plain import abstract_arrays, as_decoder, flat_arrays, from_flat
 from scaling.exchange.tokens import write_tokenizer
 from scaling.families.masked import Masked
+from scaling.study import evaluating
 
-FORMS = {"untied": {}, "scaled": {"logit_scale": 0.5, "base_layers": 1, "heads": 2},
+FORMS = {"untied": {"norm_epsilon": 1e-2, "rope_base": 50.0}, "scaled": {"logit_scale": 0.5, "base_layers": 1, "heads": 2},
          "tied": {"tied": True, "logit_scale": 32.0},
          "tied and scaled": {"tied": True, "logit_scale": 1.7, "base_layers": 1, "depth_exponent": 0.5}}
 TOKENS = np.random.default_rng(0).integers(1, 256, (2, 16))
@@ -66,6 +70,74 @@ def test_a_hidden_token_is_one_token_of_a_text_and_the_others_keep_their_numbers
     theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     first, last = (ours.encode(text).tolist() for text in ("the th", " of é"))
     assert theirs.encode("the th[MASK] of é").ids == [*first, ours.vocab, *last]
+
+
+def logits_of(family, params):
+    network = family.module(params)
+    return np.asarray(jax.jit(lambda tokens: network.logits(network.read_at(tokens, PLACES)))(TOKENS))
+
+
+@pytest.mark.parametrize("form", ["untied", "tied and scaled"])
+def test_a_checkpoint_becomes_an_encoder_with_the_logits_of_the_run(form, tmp_path):
+    run = held_run(encoder(**FORMS[form]))
+    exchange.export(run, tmp_path / "hf", "hf")
+    family, arrays, _ = huggingface.read_huggingface(tmp_path / "hf")
+    assert type(family) is Masked and family.vocab == 256
+    assert (family.norm_epsilon, family.rope_base) == (run.family.norm_epsilon, run.family.rope_base)
+    ours = logits_of(run.family, run.params)
+    np.testing.assert_allclose(logits_of(family, from_flat(family, arrays)), ours, atol=1e-5 * max(1.0, ours.std()))
+
+
+def test_an_imported_encoder_is_evaluated_and_leaves_again_with_the_same_tensors(tmp_path, corpus, monkeypatch):
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+    bpe = BPE(BPE.train(["the theme of these theories " * 9], 270))
+    exchange.export(held_run(encoder(vocab=bpe.vocab)), tmp_path / "hf", "hf")
+    write_tokenizer(tmp_path / "hf", bpe, 16, mask=bpe.vocab)
+    fingerprint, there = exchange.import_checkpoint(str(tmp_path / "hf"), tmp_path / "runs")
+    run = scaling.restore(tmp_path / "runs", fingerprint)
+    assert not there and run.record["family"] == "masked" and run.family.vocab == run.tokenizer.vocab == bpe.vocab
+    text = "the theme of [MASK]"
+    assert run.tokenizer.decode(run.tokenizer.encode(text)) == text  # which hides nothing
+    found, _ = evaluating.evaluate_run(evaluating.with_data(run, f"text:{corpus}/0*.txt", 640))
+    assert found["metrics"]["loss"] > 0
+    exchange.export(run, tmp_path / "again", "hf")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "again"))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        np.testing.assert_allclose(second[name], tensor, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"num_key_value_heads": 1, "num_attention_heads": 2, "head_dim": 16}, "family.kv_heads=1"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, "family.rope_scaling=linear:4"),
+    ({"mask_token_id": None}, "mask_token_id=None; write the number"), ({"mask_token_id": 3}, "is never told")])
+def test_an_encoder_that_is_not_computed_here_is_refused(changes, says, tmp_path):
+    family = encoder(heads=2)
+    exchange.export(held_run(family), tmp_path / "hf", "hf")
+    path, weights = tmp_path / "hf" / "config.json", tmp_path / "hf" / "model.safetensors"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    tensors = load_file(weights)
+    if "num_key_value_heads" in changes:
+        save_file({name: x[:16] if name.endswith(("k_proj.weight", "v_proj.weight")) else x for name, x in tensors.items()},
+                  weights)
+    with pytest.raises(ExchangeError, match=says):
+        huggingface.read_huggingface(tmp_path / "hf")
+
+
+def test_a_checkpoint_whose_hidden_token_is_one_of_its_own_keeps_it_and_biases_are_refused(tmp_path):
+    """As published checkpoints are: any token hides, and the readout has no bias."""
+    exchange.export(held_run(encoder()), tmp_path / "hf", "hf")
+    path, weights = tmp_path / "hf" / "config.json", tmp_path / "hf" / "model.safetensors"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mask_token_id": 5, "mlp_bias": False}))
+    tensors = load_file(weights)
+    bare = {name: x for name, x in tensors.items() if not name.endswith("bias")}
+    save_file(bare, weights)
+    family, arrays, _ = huggingface.read_huggingface(tmp_path / "hf")
+    assert family.vocab == 257
+    np.testing.assert_array_equal(arrays["model/mask"], arrays["model/embed/weight"][5])
+    save_file(bare | {"model.layers.0.mlp.up_proj.bias": np.ones(family.mlp, np.float32)}, weights)
+    with pytest.raises(ExchangeError, match="bias that is not zero, model.layers.0.mlp.up_proj.bias"):
+        huggingface.read_huggingface(tmp_path / "hf")
 
 
 @pytest.mark.slow

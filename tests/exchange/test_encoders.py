@@ -160,3 +160,24 @@ def test_logits_and_losses_of_hidden_tokens_agree_with_those_of_transformers(for
     assert np.abs(theirs - ours).max() <= 1e-5 * max(1.0, ours.std())
     nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(ours)), np.take_along_axis(TOKENS, PLACES, 1)[..., None], -1)
     assert abs(float(found.loss) - nats.mean()) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers_becomes_an_encoder_with_its_logits(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch computes the models of transformers")
+    transformers = pytest.importorskip("transformers", reason="its models are compared where it is installed")
+    config = transformers.EuroBertConfig(
+        vocab_size=256, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=16, rms_norm_eps=1e-3, initializer_range=0.3,
+        mask_token_id=7, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        rope_parameters={"rope_type": "default", "rope_theta": 250.0})
+    torch.manual_seed(0)
+    model = transformers.EuroBertForMaskedLM(config).eval()
+    model.save_pretrained(tmp_path)
+    hidden = TOKENS.copy()
+    np.put_along_axis(hidden, PLACES, 7, 1)
+    with torch.no_grad():
+        theirs = np.take_along_axis(model(torch.from_numpy(hidden)).logits.numpy(), PLACES[..., None], 1)
+    family, arrays, _ = huggingface.read_huggingface(tmp_path)
+    ours = logits_of(family, from_flat(family, arrays))
+    assert family.rope_base == 250.0 and np.abs(theirs - ours).max() <= 1e-5 * max(1.0, ours.std())

@@ -33,10 +33,8 @@ import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
 from experiments._json import answering  # noqa: E402
-from scaling.devices.compilation import keep_compiled  # noqa: E402
 from scaling.figures import words  # noqa: E402
 from scaling.results import evaluations, metrics, tuned  # noqa: E402
-from scaling.study import evaluating, kept  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is evaluated.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -53,6 +51,8 @@ def main(argv):
     with in_one_sentence(in_flags), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
+        from scaling.devices.compilation import keep_compiled  # here, since --help needs none of it
+        from scaling.study import evaluating, kept
         keep_compiled()
         asked = _CHECKPOINT.value
         step = int(asked) if asked is not None and asked.isdecimal() else None

@@ -36,7 +36,6 @@ from experiments._json import answering  # noqa: E402
 from scaling import exchange, families  # noqa: E402
 from scaling.exchange.folders import check_new  # noqa: E402
 from scaling.results import tuned  # noqa: E402
-from scaling.study.restore import titled  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is exported.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -49,6 +48,7 @@ def main(argv):
     with in_one_sentence(), answering(_JSON.value, quiet=True) as answer:
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}: this command takes flags only, see --help")
+        from scaling.study.restore import titled  # here, since --help needs none of it
         check_new(_OUTPUT.value)
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         made = exchange.export(run, _OUTPUT.value, _FORMAT.value)

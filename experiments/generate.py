@@ -31,9 +31,12 @@ Flags can come from the environment, such as SCALING_WORKDIR; the command line w
 be read or cannot do what was asked; 2 for wrong flags. The reason is one sentence on standard error.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from scaling.devices import chips
 
@@ -49,14 +52,12 @@ from experiments._errors import in_one_sentence  # noqa: E402
 from experiments._json import answering  # noqa: E402
 from scaling import families  # noqa: E402
 from scaling.data.waves import RATE, wav_bytes  # noqa: E402
-from scaling.devices.compilation import keep_compiled  # noqa: E402
-from scaling.experiment import Pairs  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.results import tuned  # noqa: E402
 from scaling.store import files  # noqa: E402
-from scaling.study import prompts, recordings  # noqa: E402
-from scaling.study.restore import titled  # noqa: E402
-from scaling.study.restored import RestoredRun, RestoreError  # noqa: E402
+
+if TYPE_CHECKING:
+    from scaling.study.restored import RestoredRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run generates.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -88,6 +89,7 @@ def main(argv):
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
         if _OUTPUT.value and not _OUTPUT.value.endswith((".png", ".wav")):
             raise flags.Error(f"--output={_OUTPUT.value} must end in .png for images, or in .wav for sound")
+        from scaling.devices.compilation import keep_compiled  # here, since --help needs none of it
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
         try:
@@ -114,7 +116,9 @@ def write_texts(run: RestoredRun):
 
 def converse(run: RestoredRun):
     """Writes after every line of standard input. A line that the run cannot read does not end it."""
-    name = "source" if isinstance(run.experiment.data, Pairs) else "prompt"
+    from scaling.study.prompts import PromptError
+    from scaling.study.restored import RestoreError
+    name = "source" if _rewrites(run) else "prompt"
     while True:
         if sys.stdin.isatty():
             print(f"{name}> ", end="", file=sys.stderr, flush=True)
@@ -122,16 +126,18 @@ def converse(run: RestoredRun):
             return
         try:
             write_after(run, line.rstrip("\r\n"), {name: line.rstrip("\r\n")})
-        except (prompts.PromptError, RestoreError) as error:
+        except (PromptError, RestoreError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 def write_after(run: RestoredRun, prompt: str, given: dict):
     """Writes the texts after one prompt, or from one source, as the flags say; `given` names it in JSON."""
+    from scaling.study.prompts import END
+    from scaling.study.restore import titled
     for flag, value in ((_OUTPUT, _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
         if value is not None:
             raise flags.Error(f"{titled(run)} writes text, which is printed: --{flag.name} is for images")
-    stop = (prompts.END, *_STOP.value)
+    stop = (END, *_STOP.value)
     if _BEAM.value:
         return write_likely_text(run, prompt, stop, given)
     if _LENGTH_PENALTY.present:
@@ -156,7 +162,8 @@ def write_after(run: RestoredRun, prompt: str, given: dict):
 
 def _given_text(run: RestoredRun) -> str:
     """The text that the run reads: --prompt or, where it writes a text given another one, --source."""
-    rewrites = isinstance(run.experiment.data, Pairs)
+    from scaling.study.restore import titled
+    rewrites = _rewrites(run)
     if _SOURCE.value is not None and not rewrites:
         raise flags.Error(f"{titled(run)} continues text: give it a --prompt in place of --source")
     if _SOURCE.value is not None and _PROMPT.value is not None:
@@ -166,6 +173,12 @@ def _given_text(run: RestoredRun) -> str:
         raise flags.Error(f"{titled(run)} writes a text given another one: give it a --source" if rewrites else
                           f"{titled(run)} continues text: give it a --prompt")
     return given
+
+
+def _rewrites(run: RestoredRun) -> bool:
+    """Whether the run writes a text given another one."""
+    from scaling.experiment import Pairs
+    return isinstance(run.experiment.data, Pairs)
 
 
 def _given() -> dict:
@@ -184,6 +197,7 @@ def write_likely_text(run: RestoredRun, prompt: str, stop, given: dict):
 
 
 def write_images(run: RestoredRun):
+    from scaling.study.restore import titled
     for flag, value in ((_PROMPT, _PROMPT.value), (_SOURCE, _SOURCE.value), (_STOP, _STOP.value or None),
                         (_INTERACTIVE, _INTERACTIVE.value or None)):
         if value is not None:
@@ -211,6 +225,8 @@ def _check_ending(wanted: str):
 
 
 def write_sound(run: RestoredRun):
+    from scaling.study import recordings
+    from scaling.study.restore import titled
     for flag in (_PROMPT, _SOURCE, _STOP, _LABEL, _CAPTION, _INTERACTIVE, _BEAM, _LENGTH_PENALTY, _TOP_K, _TOP_P):
         if flag.present:
             raise flags.Error(f"{titled(run)} draws recordings, each from its beginning on: leave out --{flag.name}")
@@ -247,6 +263,7 @@ def about(run: RestoredRun) -> dict:
 
 def write_once(path: epath.Path, content: bytes):
     """Writes a new file. One that is there with this content stays; RestoreError where it has another."""
+    from scaling.study.restored import RestoreError
     try:
         files.atomic_write(path, content, exclusive=True)
     except files.DiskFull:

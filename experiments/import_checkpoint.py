@@ -8,14 +8,15 @@
 
 --from is a local folder with config.json, safetensors and tokenizer.json, or a name on the Hub, perhaps with @ and a
 revision, for which the package huggingface_hub must be installed. Layouts: GPT-2, GPT-NeoX (Pythia), Llama, Mistral, Qwen
-2 and 3, Mixtral and Qwen 3 with experts, with byte-level tokenizers. Weights become float32. --length is that of the texts
-that the run reads: by default as many tokens as the model was made for, and at most 2,048 where positions are rotary.
+2 and 3, Mixtral, Qwen 3 with experts and, for the family masked, EuroBERT, with byte-level tokenizers. Weights become
+float32. --length is that of the texts that the run reads: by default as many tokens as the model was made for, and at most
+2,048 where positions are rotary.
 
 The run has no metrics of its own, because the text that it was trained on is not here. Others can begin with it: see
 docs/exchange.md. A checkpoint that was imported already is left alone. --json prints one line of JSON.
 
 Flags can come from the environment, such as SCALING_WORKDIR; the command line wins. Exit status: 0; 1 when the checkpoint
-cannot be read or is not one that a Transformer here computes; 2 for wrong flags. The reason is one sentence on standard
+cannot be read or is not one that a family here computes; 2 for wrong flags. The reason is one sentence on standard
 error.
 """
 
@@ -46,7 +47,7 @@ def main(argv):
         fingerprint, there = exchange.import_checkpoint(_FROM.value, _WORKDIR.value, _LENGTH.value)
         record = records.Records(_WORKDIR.value).read(fingerprint)
         said = "was imported already as" if there else "is now"
-        print(f"{_FROM.value} {said} run {fingerprint} (transformer N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
+        print(f"{_FROM.value} {said} run {fingerprint} ({record['family']} N={record[tuned.PARAMS]:,}) in {_WORKDIR.value}")
         answer |= {"run": fingerprint, "family": record["family"], tuned.PARAMS: record[tuned.PARAMS],
                    "imported": record["imported"], "workdir": os.fspath(_WORKDIR.value), "existed": there}
 

@@ -37,8 +37,6 @@ from absl import app, flags, logging  # noqa: E402
 import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import expected  # noqa: E402
-from scaling.devices.compilation import keep_compiled  # noqa: E402
-from scaling.study.restore import titled  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of the study whose run is served.")
 _RUN = flags.DEFINE_string("run", "best", "best, N=<parameters>, the fingerprint of a run, or the start of one.")
@@ -82,6 +80,7 @@ def main(argv):
             from scaling.serve.app import make_app
             from scaling.serve.engine import ServeLimits
             from scaling.serve.monitoring import find_canary
+            from scaling.study.restore import titled
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
                 raise
@@ -90,6 +89,7 @@ def main(argv):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     try:
+        from scaling.devices.compilation import keep_compiled
         keep_compiled()
         tls = _TLS_CERT.value and (_TLS_CERT.value, _TLS_KEY.value)
         if tls:

@@ -13,7 +13,8 @@ HEAVY = {"jax", "flax", "optax", "orbax", "pandas", "pyarrow", "scipy", "matplot
 TRAINING = {"jax", "flax", "optax"}
 NEEDED = {"scaling": set(), "scaling.laws": set(), "scaling.report": set(), "scaling.results.records": set(),
           "experiments.report": set(), "experiments.fit": {"pandas", "pyarrow"}, "experiments.run": set(),
-          "scaling.study.study": TRAINING, "experiments.generate": TRAINING, "experiments.export": TRAINING}
+          "scaling.study.study": TRAINING, "experiments.generate": set(), "experiments.evaluate": set(),
+          "experiments.export": set(), "experiments.serve": set()}
 
 
 @pytest.mark.parametrize("module", NEEDED)

@@ -58,18 +58,19 @@ def tpu_slice() -> str:
 
 
 def exchange() -> str:
-    """A checkpoint of others becomes a run, and runs become checkpoints, arrays and programs."""
-    drawing = Diagram(860, 232, "A checkpoint of Hugging Face becomes a run, and a run becomes one of three folders")
-    drawing.box(20, 80, 210, 72, "Hugging Face", "GPT-2, Llama, Qwen 3, ...")
-    drawing.box(350, 80, 160, 72, "a run", "evaluated, sampled,", "fine-tuned", kind="deep")
-    folders = {"hf": "AutoModelForCausalLM", "safetensors": "all arrays, by path", "stablehlo": "a program for jax.export"}
+    """A checkpoint of others becomes a run, and runs become checkpoints, arrays, programs and models in ONNX."""
+    drawing = Diagram(860, 302, "A checkpoint of Hugging Face becomes a run, and a run becomes one of four folders")
+    drawing.box(20, 115, 210, 72, "Hugging Face", "decoders: GPT-2, Llama, ...", "encoders: EuroBERT")
+    drawing.box(350, 115, 160, 72, "a run", "evaluated, sampled,", "fine-tuned", kind="deep")
+    folders = {"hf": "a model for transformers", "safetensors": "all arrays, by path",
+               "stablehlo": "a program for jax.export", "onnx": "a model for onnxruntime"}
     for row, (form, line) in enumerate(folders.items()):
         y = 16 + row * 70
         drawing.box(620, y, 220, 58, f"--format={form}", line)
-        drawing.arrow((512, 116), (618, y + 29))
-    drawing.arrow((232, 116), (348, 116))
-    drawing.text(290, 104, "import", "note", "middle")
-    drawing.text(540, 84, "export", "note", "middle")
+        drawing.arrow((512, 151), (618, y + 29))
+    drawing.arrow((232, 151), (348, 151))
+    drawing.text(290, 139, "import", "note", "middle")
+    drawing.text(540, 96, "export", "note", "middle")
     return drawing.svg()
 
 

@@ -6,6 +6,7 @@ import pathlib
 
 from scaling.data import contents, curate, listing, order, pycode, reading, tfds, tunes
 from scaling.data.curated import Corpus, Documents, curated_corpus
+from scaling.data.other_kinds import of_other_kind
 from scaling.fields import DataError
 
 HELD_OUT_DOCUMENTS = 4       # key of the shuffle that holds out documents; windows.py and source.py have other keys
@@ -30,7 +31,8 @@ def find_corpus(name: str, data_dir: pathlib.Path, progress: bool = True, encodi
     if name.startswith("pycode/") and config in pycode.CONFIGS:
         return curated_corpus(name, pycode.CONFIGS[config](), curate.CODE_RULES, data_dir, progress)
     close = difflib.get_close_matches(name, KINDS, 2, cutoff=0.3)
-    raise DataError(f"no data set is called {name!r}; write one of {', '.join(KINDS)}"
+    wrong = of_other_kind(name, "text") or f"no data set is called {name!r}"
+    raise DataError(f"{wrong}; write one of {', '.join(KINDS)}"
                     + (f" (nearest: {' or '.join(close)})" if close else ""))
 
 

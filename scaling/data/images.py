@@ -7,6 +7,7 @@ import numpy as np
 from scaling.data import contents, order, transforms
 from scaling.data.known.names import image_teacher
 from scaling.data.noise import CLEAN, Corruption
+from scaling.data.other_kinds import of_other_kind
 from scaling.data.source import UNLIMITED, Feed
 from scaling.fields import DataError, did_you_mean
 from scaling.store.prepared import data_directory, preparing
@@ -191,7 +192,8 @@ def load_images(name: str, size: int = 16, channels: int = 1, levels: int = 256,
             found = stream.find_glyphs(name.removeprefix("glyphs").removeprefix("/"), root, size, channels, progress)
         else:
             known = ["glyphs", "glyphs/letters", f"tfds:{name}", f"images:{name}", "teacher", "fashion_mnist", "digits"]
-            raise DataError(f"no set of images is called {name!r}; write glyphs, glyphs/<set>, fashion_mnist, digits, "
+            wrong = of_other_kind(name, "images") or f"no set of images is called {name!r}"
+            raise DataError(f"{wrong}; write glyphs, glyphs/<set>, fashion_mnist, digits, "
                             "tfds:<name>[/<config>], images:<file, folder or glob> or teacher" + did_you_mean(name, known))
     if correlate:
         if name.split("/")[0].partition(":")[0] != "glyphs":

@@ -9,6 +9,7 @@ from scaling.data import contents, records, tokenizers
 from scaling.data.examples import SPLIT, Divided, Example, document_numbers, hold_out_documents, padded, texts_of
 from scaling.data.functions import find_packages
 from scaling.data.noise import Corruption
+from scaling.data.other_kinds import of_other_kind
 from scaling.data.table import TableSource
 from scaling.fields import DataError, nearest
 from scaling.store.prepared import data_directory, preparing
@@ -80,7 +81,8 @@ def _find_labelled(name, fields, classes, root, progress) -> Divided:
         return hold_out_documents(name, records.find_records(kind, rest, fields, root, progress))
     if kind == "tfds" and rest:
         return hold_out_documents(name, *records.find_tfds_examples(rest, fields, root))
-    raise DataError(f"no texts with labels are called {name!r}; write one of {', '.join(KNOWN)}; {nearest(first, KNOWN)}")
+    wrong = of_other_kind(name, "texts with labels") or f"no texts with labels are called {name!r}"
+    raise DataError(f"{wrong}; write one of {', '.join(KNOWN)}; {nearest(first, KNOWN)}")
 
 
 def _rows(examples, tokenizer, length, labels):

@@ -10,6 +10,7 @@ from scaling.data.functions import find_docstrings
 from scaling.data.noise import Corruption
 from scaling.data.order import key as order_key
 from scaling.data.order import permutation
+from scaling.data.other_kinds import of_other_kind
 from scaling.data.table import TableSource
 from scaling.fields import DataError, nearest
 from scaling.store.prepared import data_directory, preparing
@@ -81,7 +82,8 @@ def _find_pairs(name, fields, unique, root, progress) -> tuple[Divided, tuple[st
     if kind == "tfds" and rest:
         given = None if fields == ("source", "target") else fields
         return hold_out_documents(name, *records.find_tfds_examples(rest, given, root)), given or ()
-    raise DataError(f"no pairs are called {name!r}; write one of {', '.join(KNOWN)}; {nearest(first, KNOWN)}")
+    wrong = of_other_kind(name, "pairs of texts") or f"no pairs are called {name!r}"
+    raise DataError(f"{wrong}; write one of {', '.join(KNOWN)}; {nearest(first, KNOWN)}")
 
 
 def _encoded(examples, tokenizer, source_length, length):

@@ -16,7 +16,8 @@ from scaling.faces import lazy
 if TYPE_CHECKING:
     from scaling.exchange.arrays import read_exported
     from scaling.exchange.errors import ExchangeError
-    from scaling.exchange.exporting import FORMATS, export
+    from scaling.exchange.exporting import export
+    from scaling.exchange.folders import FORMATS
     from scaling.exchange.importing import import_checkpoint
 
 __getattr__, __dir__ = lazy(__name__)

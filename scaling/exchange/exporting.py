@@ -6,10 +6,8 @@ from typing import Any
 
 from scaling.exchange import arrays, huggingface, onnx_models, programs
 from scaling.exchange.errors import ExchangeError
-from scaling.exchange.folders import new_folder
+from scaling.exchange.folders import FORMATS, new_folder
 from scaling.fields import nearest
-
-FORMATS = ("hf", "safetensors", "stablehlo", "onnx")
 
 
 def export(run, output, form: str = "hf") -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Generator
 from scaling.exchange.errors import ExchangeError
 from scaling.store import files
 
+FORMATS = ("hf", "safetensors", "stablehlo", "onnx")  # of `scaling.exchange.export`
+
 
 def check_new(path) -> pathlib.Path:
     """The path of a local folder that does not exist or is empty; ExchangeError for any other."""

@@ -23,6 +23,7 @@ from scaling.exchange.plain import (
     EMBED,
     abstract_arrays,
     as_decoder,
+    as_encoder,
     flat_arrays,
     plain_family,
     plain_form,
@@ -100,16 +101,17 @@ def foreign_tensors(layout: CheckpointLayout, family, arrays: Mapping[str, np.nd
     return made | layout.constants(family)
 
 
-def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer, dict[str, np.ndarray], dict]:
-    """(the Transformer, {path: array}, config.json) of a local checkpoint. Weights become float32.
+def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Any, dict[str, np.ndarray], dict]:
+    """(the Transformer or `Masked`, {path: array}, config.json) of a local checkpoint. Weights become float32.
 
     `length` is that of the texts that it reads, by default as many tokens as it was made for, and at most `LONGEST` where
     positions are rotary and the length changes no parameter. Raises an ExchangeError.
     """
     config = read_model_config(folder)
-    layout = next((layout for layout in DECODERS if layout.model_type == config.get("model_type")), None)
+    layouts = {layout.model_type: layout for layout in (*DECODERS, *ENCODERS)}
+    layout = layouts.get(config.get("model_type", ""))
     if layout is None:
-        known = ", ".join(layout.model_type for layout in DECODERS)
+        known = ", ".join(layouts)
         raise ExchangeError(f"{folder} is of the type {config.get('model_type')!r}, which no Transformer of scaling "
                             f"computes; types that can be imported: {known}")
     fields = checked_fields(layout, config, str(folder / CONFIG))
@@ -124,15 +126,36 @@ def read_huggingface(folder: pathlib.Path, length: int = 0) -> tuple[Transformer
         family = Transformer(**fields, scan=fields["layers"] > 8)
     except ConfigError as error:
         raise ExchangeError(f"{folder / CONFIG} gives no Transformer of scaling: {error}") from None
-    return family, _own_arrays(folder, layout, family, longest), config
+    tensors = Tensors(folder)
+    constants = {name: tensors.read(name) for name in layout.constants(family) if tensors.holds(name)}
+    arrays = _own_arrays(tensors, layout, family, longest)
+    if isinstance(layout, EuroBert):
+        family, arrays = _as_encoder(layout, family, arrays, constants, config, folder)
+    return family, arrays, config
+
+
+def _as_encoder(layout: EuroBert, family, arrays, constants, config, folder) -> tuple[Masked, dict[str, np.ndarray]]:
+    """The encoder of a checkpoint, given what it is as a Transformer and its biases that are constant here."""
+    if differs := layout.differs(family):
+        said = " and ".join(f"family.{name}={getattr(family, name)}" for name in differs)
+        raise ExchangeError(f"{folder / CONFIG} asks for an encoder with {said}, which scaling does not compute: it "
+                            "cannot be imported")
+    hides = config.get("mask_token_id")
+    if not isinstance(hides, int) or not 0 <= hides < family.vocab:
+        raise ExchangeError(f"{folder / CONFIG} has mask_token_id={hides!r}; write the number of the token that stands for "
+                            f"hidden ones, 0 to {family.vocab - 1}")
+    apart = layout.hides_apart(constants)
+    if apart and hides != family.vocab - 1:
+        raise ExchangeError(f"the last token of {folder} is never told, and mask_token_id={hides} is another one: it "
+                            "cannot be imported")
+    return as_encoder(family, arrays, hides, apart)
 
 
 LONGEST = 2048  # tokens of a text that an imported model with rotary positions reads, unless more are asked for
 
 
-def _own_arrays(folder, layout, family, longest) -> dict[str, np.ndarray]:
+def _own_arrays(tensors: "Tensors", layout, family, longest) -> dict[str, np.ndarray]:
     """{path: array} of a family from the tensors of a checkpoint. Learned positions after the first ones are left out."""
-    tensors = Tensors(folder)
     shapes = {path: x.shape for path, x in abstract_arrays(family).items()}
     cut = {"model/position/weight": longest} if "model/position/weight" in shapes else {}
     whole = {path: (cut.get(path, shape[0]), *shape[1:]) for path, shape in shapes.items() if shape}
@@ -141,8 +164,8 @@ def _own_arrays(folder, layout, family, longest) -> dict[str, np.ndarray]:
         arrays |= match.arrays(tensors.read, whole)
     copies = ["lm_head.weight", "embed_out.weight"] if family.tied else []  # a second copy of a tied table
     if left := [name for name in tensors.unread() if name not in copies]:
-        raise ExchangeError(f"{folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: it "
-                            "cannot be imported")
+        raise ExchangeError(f"{tensors.folder} holds tensors that a {layout.model_type} does not have, such as {left[0]}: "
+                            "it cannot be imported")
     arrays = {path: x[:shapes[path][0]] if path in cut else x for path, x in arrays.items()}
     return arrays | {EMBED: arrays[EMBED] / np.float32(table_factor(family))}
 
@@ -151,7 +174,7 @@ class Tensors:
     """The tensors of a checkpoint in one safetensors file or several, each read when it is asked for."""
 
     def __init__(self, folder: pathlib.Path):
-        self._folder, self._read = folder, set()
+        self.folder, self._read = folder, set()
         try:
             if (folder / INDEX).exists():
                 self._files = dict(files.read_json(folder / INDEX)["weight_map"])
@@ -163,13 +186,17 @@ class Tensors:
         except SafetensorError as error:
             raise ExchangeError(f"{folder / WEIGHTS} cannot be read ({error}); restore it") from None
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self._files
+
     def read(self, name: str) -> np.ndarray:
         """A tensor as float32. Checkpoints of a model without its head lack the first part of names."""
         found = next((each for each in (name, name.partition(".")[2]) if each in self._files), None)
         if found is None:
-            raise ExchangeError(f"{self._folder} lacks the tensor {name}")
+            raise ExchangeError(f"{self.folder} lacks the tensor {name}")
         self._read.add(found)
-        path = self._folder / self._files[found]
+        path = self.folder / self._files[found]
         try:
             with safe_open(path, framework="np") as file:
                 return file.get_tensor(found).astype(np.float32)

@@ -13,7 +13,7 @@ import pathlib
 import re
 from typing import Any
 
-from scaling import cost
+from scaling import cost, families
 from scaling import experiment as experiments
 from scaling.data.imported import PREFIX
 from scaling.data.tokenizers import Bytes, store_tokenizer
@@ -37,7 +37,7 @@ def import_checkpoint(source: str, workdir, length: int = 0) -> tuple[str, bool]
     and perhaps its revision, as in "EleutherAI/pythia-70m@step1000".
     `length` is that of the texts that the run reads, see `scaling.exchange.huggingface.read_huggingface`. The tokens are
     those of the checkpoint, except that the one that ends documents and token 0 change places (`Stored`). Raises an
-    ExchangeError for a checkpoint that no Transformer here computes.
+    ExchangeError for a checkpoint that no Transformer or encoder here computes.
     """
     folder = checkpoint_folder(source)
     family, arrays, config = read_huggingface(folder, length)
@@ -89,7 +89,8 @@ def write_imported(workdir, experiment, params, about: dict[str, Any]) -> tuple[
     saved.close()
     params_counted = cost.param_count(experiment.family)
     recorded.write({
-        "fingerprint": fingerprint, "role": "start", "family": "transformer", "params_total": params_counted["total"],
+        "fingerprint": fingerprint, "role": "start", "family": families.name(experiment.family),
+        "params_total": params_counted["total"],
         "params_non_embedding": params_counted["non_embedding"], "params_active": cost.active_count(experiment.family),
         "tokens_seen": None, "tokens_unique": None, "steps": None, "flops": None, "flops_executed": None,
         "diverged": False, "diverged_step": None, "imported": about,

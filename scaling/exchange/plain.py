@@ -74,6 +74,23 @@ def with_mask_token(family: Masked, arrays: Mapping[str, np.ndarray]) -> dict[st
     return arrays
 
 
+def as_encoder(family: Transformer, arrays: Mapping[str, np.ndarray], hides: int, apart: bool,
+               ) -> tuple[Masked, dict[str, np.ndarray]]:
+    """(the encoder of text that has the parameters of a Transformer, its {path: array}), the inverse of `as_decoder`.
+
+    The token `hides` stands for hidden ones, so its embedding is the vector for them. `apart`: it is the last one and no
+    token of a text, and the encoder does without it.
+    """
+    arrays, kept = dict(arrays), family.vocab - apart
+    arrays[MASK] = arrays[EMBED][hides] * np.float32(_factors(family)[0])
+    arrays[EMBED] = arrays[EMBED][:kept]
+    if not family.tied:
+        arrays[READOUT] = arrays[READOUT][:, :kept]
+    own = {field.name for field in dataclasses.fields(family)}
+    shared = [field.name for field in dataclasses.fields(Masked) if field.name in own]
+    return Masked(**{name: getattr(family, name) for name in shared} | {"vocab": kept}), arrays
+
+
 def plain_family(family):
     """The Transformer of the same function without `base_layers` and `logit_scale`; see `plain_form`."""
     inwards, outwards = _factors(family)

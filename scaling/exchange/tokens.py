@@ -51,7 +51,7 @@ def read_tokenizer_of(folder: pathlib.Path, config, rows: int) -> Tokenizer:
     if not path.exists():
         raise ExchangeError(f"{folder} has no {FILE}, by which text becomes tokens: add that of the model, which "
                             "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes")
-    state = path.read_text(encoding="utf-8")
+    state = _without_tokens_from(rows, path.read_text(encoding="utf-8"))
     if json.loads(state).get("model", {}).get("vocab") == _of_bytes()["model"]["vocab"] and rows == Bytes().vocab:
         return Bytes()
     found = Stored(state, _end(folder, json.loads(state), config), rows)
@@ -59,6 +59,13 @@ def read_tokenizer_of(folder: pathlib.Path, config, rows: int) -> Tokenizer:
         raise ExchangeError(f"the tokenizer of {folder} has {found.vocab} tokens, and the model embeddings of {rows}: they "
                             "do not belong together")
     return found
+
+
+def _without_tokens_from(rows: int, state: str) -> str:
+    """A tokenizer.json without a token for hidden ones that the model here keeps apart from those of texts."""
+    content = json.loads(state)
+    kept = [each for each in content.get("added_tokens") or () if (each["id"], each["content"]) != (rows, HIDDEN)]
+    return state if len(kept) == len(content.get("added_tokens") or ()) else json.dumps({**content, "added_tokens": kept})
 
 
 def _end(folder: pathlib.Path, content: dict, config) -> int:

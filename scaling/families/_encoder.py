@@ -16,9 +16,9 @@ from scaling.families._family import scaled
 from scaling.nn import attention, remat
 
 
-def encoder_layers(f, key):
-    """Fresh blocks for a family, stacked along an axis "layers"."""
-    return axes.stack(functools.partial(EncoderBlock, f), jax.random.split(key, f.layers))
+def encoder_layers(f, key, epsilon=1e-6, rotary=None):
+    """Fresh blocks for a family, stacked along an axis "layers", with the epsilon of their norms and how they rotate."""
+    return axes.stack(functools.partial(EncoderBlock, f, epsilon, rotary), jax.random.split(key, f.layers))
 
 
 def encode(f, layers, x, real=None, noise=None):
@@ -49,11 +49,11 @@ class EncoderBlock(nnx.Module):
     """A pre-norm block: x + s attention(norm(x)), then x + s mlp(norm(x)), where s is the factor of the family's `depth`.
     Both branches begin as those of `DecoderBlock` do."""
 
-    def __init__(self, f, draw):
+    def __init__(self, f, epsilon, rotary, draw):
         scale, self.branch = (2 * (f.base_layers or f.layers)) ** -0.5, f.depth().branch
-        self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
-        self.attention = EncoderAttention(f, draw, scale)
-        self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases)
+        self.attention_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=epsilon)
+        self.attention = EncoderAttention(f, draw, scale, epsilon, rotary)
+        self.mlp_norm = nn.Norm(f.norm, "embed", f.width, bias=f.biases, epsilon=epsilon)
         self.mlp = nn.Mlp(draw, f.width, f.mlp, activation=f.activation, bias=f.biases, scale_out=scale,
                           dtype=jnp.dtype(f.dtype))
 
@@ -66,22 +66,22 @@ class EncoderBlock(nnx.Module):
 class EncoderAttention(nnx.Module):
     """Self-attention in which every token sees every token that is no padding."""
 
-    def __init__(self, f, draw, scale_out):
-        self.rotary = f.positions == "rotary"
+    def __init__(self, f, draw, scale_out, epsilon, rotary):
+        self.rotary = (rotary or nn.Rotary()) if f.positions == "rotary" else None
         embed, heads = {"embed": f.width}, {"heads": f.heads, "head_dim": f.head_dim}
         kw = dict(bias=f.biases, dtype=jnp.dtype(f.dtype))
         self.q = nn.Linear(draw, embed, heads, **kw)
         self.k = nn.Linear(draw, embed, heads, **kw)
         self.v = nn.Linear(draw, embed, heads, **kw)
         self.out = nn.Linear(draw, heads, embed, scale=scale_out, **kw)
-        self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
-        self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim) if f.qk_norm else None
+        self.q_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
+        self.k_norm = nn.Norm("rmsnorm", "head_dim", f.head_dim, epsilon=epsilon) if f.qk_norm else None
 
     def __call__(self, x, real=None):
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if self.rotary:
+        if self.rotary is not None:
             places = jnp.arange(x.shape[1])[None]
-            q, k = nn.rotate(q, places), nn.rotate(k, places)
+            q, k = nn.rotate(q, places, self.rotary), nn.rotate(k, places, self.rotary)
         return self.out(attention.full(q, k, v, real))

@@ -19,7 +19,8 @@ class MaskedNetwork(LanguageNetwork):
     """
 
     def __init__(self, f, layers, draw):
-        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, reads_out=not f.classes)
+        super().__init__(f, layers, draw, positions=f.positions == "learned", bias=f.biases, reads_out=not f.classes,
+                         epsilon=f.norm_epsilon)
         self.mask = None if f.classes else axes.param(draw((f.width,)), ("embed",))
         self.head = (None if not f.classes else
                      nn.Linear(draw, {"embed": f.width}, {"vocab": f.classes}, scale=f.width**-0.5))

@@ -25,6 +25,7 @@ SMALLEST, LARGEST = 4e3, 1e10  # parameters of the ladder
 EVALUATED = 0.15  # the share of tokens that are masked in an evaluation, whatever share is masked in training
 EXAMINED = 2  # examples of each batch of which every token is masked alone
 DERIVED = ("heads", "head_dim", "mlp")  # sizes that follow from the width, as in `Transformer`
+DERIVING = ("width", "positions", "activation", "rope_base")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Masked:
     logit_scale: float = static(1.0, above=0)  # what logits are multiplied by
     base_layers: int = static(0, least=0, most=MOST_LAYERS, meaning="the layers at which rates were tuned")
     depth_exponent: float = static(1.0, above=0, most=1)  # with base_layers: 1 is CompleteP, 1/2 depth-muP
+    norm_epsilon: float = static(1e-6, later=True, above=0, below=1)  # what norms add to the mean square
+    rope_base: float = static(10_000.0, later=True, above=1, most=1e12)  # of the wavelengths of rotary positions
     dtype: str = static("float32", choices=DTYPES)  # of activations and products; parameters, logits and losses are float32
     cross_entropy: str = how("auto", choices=readout.WAYS)  # of whole logits, or of blocks of the vocabulary in turn
     scan: bool = how(True)  # layers in a compiled loop, or unrolled
@@ -76,7 +79,7 @@ class Masked:
     def __post_init__(self):
         convert_fields(self)
         check_fields(self, "family.")
-        given = {name: getattr(self, name) for name in (*DERIVED, "width", "positions", "activation")}
+        given = {name: getattr(self, name) for name in (*DERIVED, *DERIVING)}
         for name in DERIVED:
             object.__setattr__(self, name, getattr(Transformer(**given), name))
 
@@ -188,7 +191,8 @@ def _tokens(batch):
 
 def _network(family, key):
     tables, blocks = jax.random.split(key)
-    return axes.drawn(functools.partial(MaskedNetwork, family, encoder_layers(family, blocks)), tables)
+    layers = encoder_layers(family, blocks, family.norm_epsilon, nn.Rotary(family.rope_base))
+    return axes.drawn(functools.partial(MaskedNetwork, family, layers), tables)
 
 
 @functools.lru_cache(maxsize=256)

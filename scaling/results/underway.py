@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STATES = ("running", "silent", "failed", "stopped", "finished", "planned")  # in the order in which they are shown
 NEEDED = {"steps", "cooldown", "trunk", "pack", "flops_executed_per_step", PARAMS}  # of a planned run, see `list_runs`
+LAWLESS = "the study ended without a law, so the run that it would forecast is not trained"
 SILENT = 300.0  # seconds without a new line after which nobody seems to train a run any more
 
 
@@ -102,7 +103,8 @@ def find_underway(table: pd.DataFrame, study: Mapping, targets: Iterable[str], u
     workdirs of earlier versions lack it, and then less is known of runs without a record. targets: the runs that the
     forecast is about. read: the logs of the workdir, the same at every look.
     """
-    listed = _listed(study, list(targets))
+    targets = list(targets)
+    listed = _listed(study, targets)
     ended = {row["fingerprint"]: row for row in table.to_dict("records")}
     names = [*dict.fromkeys([*listed, *map(str, study.get("runs") or ()), *targets, *ended])]
     there = read.names()
@@ -119,6 +121,11 @@ def find_underway(table: pd.DataFrame, study: Mapping, targets: Iterable[str], u
     in_training = {(listed.get(run.fingerprint) or {}).get("pack", run.fingerprint) for run in running
                    if run.steps is None or (run.step or 0) < run.steps}
     alive = max(len(in_training), min(1, len(running)))
+    wanted = {name: about for name, about in listed.items() if about.get("role") != "target"}
+    if "failed" in study and not targets and len(wanted) < len(listed) and wanted.keys() <= ended.keys():
+        # The command came to its end, which is where it writes what failed, and there is no forecast.
+        share, seconds, _ = _left(wanted, ended, read, table, study, alive)
+        return Underway(found, curves, share, seconds, LAWLESS)
     return Underway(found, curves, *_left(listed, ended, read, table, study, alive))
 
 

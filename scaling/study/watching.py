@@ -115,7 +115,7 @@ class _Fits:
             frontier = _frontier(judged, np.geomspace(flops.min(), 2 * flops.max(), 25))
             found = fit_content(judged.selection.fit, judged.leading, frontier, selection=judged.selection)
             of = words.plural(len(points), "tuned run")
-            self._made = files.loads(files.dumps(found)), f"This is the law of the {of} so far; the sweep goes on."
+            self._made = files.loads(files.dumps(found)), f"This is the law of the {of} so far."
         except laws.LawError as error:
             self._made = None, f"No law can be fitted yet: {error}."
         except Exception as error:  # the rest of the page is worth more than the law
@@ -144,7 +144,8 @@ def time_left(now: Underway) -> str:
     done = "" if now.share is None else f"{words.percent(now.share)} of the training is done"
     if now.seconds_left is None:
         return "; ".join(filter(None, [done, now.basis]))
-    return f"{done}; about {words.duration(now.seconds_left)} are left, {now.basis}" if now.seconds_left else done
+    left = f"about {words.duration(now.seconds_left)} are left, " if now.seconds_left else ""
+    return "; ".join(filter(None, [done, left + now.basis]))
 
 
 def law_lines(sight: Sight) -> list[str]:

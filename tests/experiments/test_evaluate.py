@@ -134,6 +134,7 @@ def test_tokenizers_must_match(text, noise, corpus):
     (["--units=1"], 1, "--units=1 is less than one sequence"),
     (["--units=999999999"], 1, "write at most that, or 0 for all"), (["--run=zz"], 1, "there are: "),
     (["--checkpoint=1"], 1, "only its last step"), (["--data=zip"], 1, "zip"),
+    (["--data=glyphs/letters"], 1, "names images, and text is read here; write one of pycode/stdlib"),
     (["--units=-1"], 2, "units"), (["extra"], 2, "unexpected argument 'extra'"), (["--unit=3"], 2, "unit")])
 def test_a_mistake_of_evaluation_is_one_sentence(command, argv, status, says):
     done, out, said = command(*argv)

@@ -70,6 +70,23 @@ def test_the_work_that_is_done_grows_with_every_line_and_ends_at_all_of_it(begun
     assert (ended.share, ended.seconds_left, ended.curves) == (1, 0, {}) and ended.count("finished") == 46
 
 
+def test_a_study_that_ended_without_a_law_has_no_time_left_until_it_grows(tmp_path):
+    begin(tmp_path, finished=lambda run: True)
+    study = files.read_json(tmp_path / "study.json")
+    like = next(iter(study["planned"].values()))
+    target = like | {"role": "target", "steps": 9 * like["steps"], "cooldown": 7 * like["steps"], "trunk": "t", "pack": "t"}
+    files.write_json(tmp_path / "study.json", study | {"planned": study["planned"] | {"t": target}})
+    assert look(tmp_path).seconds_left > 0  # the law may be being fitted
+    ended = files.read_json(tmp_path / "study.json") | {"failed": []}
+    files.write_json(tmp_path / "study.json", ended)
+    now = look(tmp_path)
+    assert (now.share, now.seconds_left, now.basis) == (1, 0, underway.LAWLESS)
+    assert look(tmp_path, targets=["forecast"]).seconds_left > 0  # there is a law, and its forecast is to be checked
+    grown = ended["planned"] | {"new": like | {"trunk": "new", "pack": "new"}}
+    files.write_json(tmp_path / "study.json", ended | {"planned": grown})
+    assert look(tmp_path).seconds_left > 0
+
+
 def test_before_a_run_has_finished_the_time_is_that_of_the_plan(tmp_path):
     begin(tmp_path, finished=lambda run: False)
     now = look(tmp_path)

@@ -120,7 +120,7 @@ def test_the_law_so_far_is_that_of_the_runs_that_have_finished(tmp_path):
     assert watcher.look().study.fit is None  # it is being made
     watcher._wait = True
     sight = watcher.look()
-    assert sight.note == "This is the law of the 12 tuned runs so far; the sweep goes on."
+    assert sight.note == "This is the law of the 12 tuned runs so far."
     assert len(sight.study.fit["points"]) == 12
     low, high = sight.study.fit["intervals"]["alpha"]
     assert low < 0.31 < high and sight.study.fit["selection"]["table"]

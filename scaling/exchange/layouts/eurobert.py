@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from scaling.exchange.errors import ExchangeError
 from scaling.exchange.layouts.llama import LAYER, Llama
 
 NEVER = -1e4  # the bias of the logit of the token that hides others, which no text has
@@ -14,6 +15,10 @@ class EuroBert(Llama):
 
     model_type, architecture, encodes = "eurobert", "EuroBertForMaskedLM", True
     varies, biases = (), ("none",)
+    fixed = {"hidden_act": Llama.fixed["hidden_act"]}
+
+    def differs(self, family):
+        return super().differs(family) + ([] if family.kv_heads == family.heads else ["kv_heads"])
 
     def config(self, family):
         return super().config(family) | {"mlp_bias": True, "mask_token_id": family.vocab - 1}
@@ -24,3 +29,14 @@ class EuroBert(Llama):
         sizes = {"gate": family.mlp, "up": family.mlp, "down": family.width}
         return {"lm_head.bias": readout, **{f"{LAYER.format(layer=layer)}mlp.{name}_proj.bias": np.zeros(size, np.float32)
                                             for layer in range(family.layers) for name, size in sizes.items()}}
+
+    def hides_apart(self, constants) -> bool:
+        """Whether the last token is none of a text, as the biases of a checkpoint say: tensors of the names of `constants`.
+        Raises an ExchangeError for biases that an encoder here does not have."""
+        readout = constants.get("lm_head.bias", np.zeros(1, np.float32))
+        apart = bool(readout[-1] <= NEVER)
+        for name, tensor in {**constants, "lm_head.bias": readout[:-1] if apart else readout}.items():
+            if tensor.any():
+                raise ExchangeError(f"the checkpoint has a bias that is not zero, {name}, and an encoder of scaling has "
+                                    "none there: it cannot be imported")
+        return apart

@@ -116,7 +116,7 @@ def rehearse(design: Design, truth: laws.Fit, scatter: float, rules: Sequence[st
     """One row a rule: the law that it took, and the error of its forecast (over what the truth gives, less 1)."""
     cells = design.cells
     normal = np.random.default_rng(seed).standard_normal(len(cells))
-    loss = truth.predict(**cells[["N", "D"]]) * np.exp(scatter * normal / np.sqrt(cells["seeds"]))
+    loss = truth.predict(N=cells["N"], D=cells["D"]) * np.exp(scatter * normal / np.sqrt(cells["seeds"]))
     table = cells[["N", "D", "seeds"]].assign(loss=loss)
     compared = compare(table, RIVALS, cuts=rolling_cuts(6 * cells["N"] * cells["D"]), draws=60, quick=True, **HOW)
     right, rows = float(truth.predict(**design.target)), []

@@ -90,10 +90,10 @@ CLAIM = Claim(
     published={"": "early fusion as good or slightly better at equal compute, with its advantage at the smaller sizes"},
     rules={"captions": Criterion("nats of a caption given its image, of early fusion over late fusion at equal compute, "
                                  "mean of all sizes", high=0.1 * NAME,
-                                 why="One of ten names has 2.30 nats; a model that loses a tenth of a name is not as good."),
+                                 why="One of ten names has 2.30 nats; one that loses a tenth of a name is not as good."),
            "small": Criterion("that excess at the smallest size less that at the largest, in nats", high=0.0,
                               why="The claim is about the sign: early fusion stands better the smaller the model."),
-           "read": Criterion("bits that an image tells about its caption, in the largest models of the better kind", low=0.5,
+           "read": Criterion("bits that an image tells about its caption, in the largest models of the better kind", 0.5,
                              why="One of ten names has 3.3 bits. Where no model reads images, both kinds are as good, and "
                                  "nothing is compared.")},
     parts=parts, analyse=analyse,

@@ -17,7 +17,7 @@ from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained
 from scaling.families._pairs import written
 
 # widths, pairs of a model of codes, images of the tokenizer, samples of each run
-SIZES = {"5m": ((16, 32), 9_000, 12_000, 512), "30m": ((16, 24, 32, 48), 32_000, 32_000, 1024)}
+SIZES = {"5m": ((16, 32), 7_000, 12_000, 512), "30m": ((16, 24, 32, 48), 32_000, 32_000, 1024)}
 SEEDS = 4
 EARLY, LATE = "patches", "codes"
 KIND = "family.images"
@@ -97,7 +97,7 @@ CLAIM = Claim(
                              why="One of ten names has 3.3 bits. Where no model reads images, both kinds are as good, and "
                                  "nothing is compared.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "16 runs of two sizes, half of them over the codes of one tokenizer, 8.4e11 FLOPs (not timed)",
+    cost={"5m": "16 runs of two sizes, half of them over the codes of one tokenizer, 6.6e11 FLOPs (not timed)",
           "30m": "32 runs of four sizes, half of them over the codes of one tokenizer (not timed)"},
     more="FLOPs include those by which the tokenizer makes codes, and not its training, which late fusion has for free. "
          "The source trains the encoder of late fusion along. All runs have the rate that a pilot on codes gave; models of "

@@ -2,8 +2,9 @@
 
 `read_activations(run, batch)` gives the residual stream before the first layer and after each one, and the weights of
 attention. `forward_of(family)` is the function that is tapped: logits of a language model or classifier, the encoder of
-a VAE or FSQ autoencoder, the critic of a GAN, the denoiser of a diffusion model at one noise level, and the model that
-reads the codes of images. What a tokenizer of these computes is not read. Families that count are refused.
+a VAE or FSQ autoencoder, the critic of a GAN, the denoiser of a diffusion model at one noise level, the model that
+reads the codes of images, and the decoder that writes a text of another. What a tokenizer of images computes is not read,
+and neither is what an encoder of texts does. Families that count are refused.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling import families, nn
+from scaling.families._pairs import parts_of, written
 
 NOISE_READ = 0.25  # noise level at which a denoiser reads images: an eighth of the range of a pixel
 AT_ONCE = 2**14  # positions of text or images' tokens that one call computes
@@ -39,7 +41,8 @@ class Activations(NamedTuple):
 
 
 def read_activations(run, batch: Mapping[str, Any], places=("residual",)) -> Activations:
-    """The activations of a restored run on a batch, {"tokens": integer [B, S+1]} of text or {"image": ...} of images.
+    """The activations of a restored run on a batch, {"tokens": integer [B, S+1]} of text, {"image": ...} of images or
+    {"source": ..., "target": integer [B, T+1]} of pairs.
 
     `places` are those that are kept, of "residual" and "attention". Raises InsightError for families that read no data.
     """
@@ -56,6 +59,13 @@ def read_activations(run, batch: Mapping[str, Any], places=("residual",)) -> Act
 def positions(batch: Mapping[str, Any]) -> int:
     """The tokens, or pixels, of one example of a batch."""
     return max(int(np.prod(np.shape(x)[1:])) for x in batch.values())
+
+
+def read_places(batch: Mapping[str, Any], values) -> np.ndarray:
+    """Values [B, ..., width] of a batch at the places that are no padding of a text, as rows [places, width]."""
+    if "target" in batch:
+        return values[np.asarray(written(parts_of(batch)[2]))]
+    return values.reshape(-1, values.shape[-1])
 
 
 def tapped_forward(family, edits=None) -> Callable:
@@ -157,6 +167,14 @@ def _prior(family, params, batch):
     return family.model.logits({"model": params["model"]}, family.windows(batch, codes)[:, :-1])
 
 
+def _translated(family, params, batch):
+    """Logits float32 [B, T, vocab] of the tokens of targets, given their sources and the tokens before them."""
+    network, (source, tokens, _) = family.module(params), parts_of(batch)
+    with nn.tapped():  # the layers of the encoder, whose places are those of another text
+        encodings, real = network.encode(source)
+    return network.logits(network.run(network.embed_at(tokens), jnp.arange(tokens.shape[1])[None], real, encodings)[0])
+
+
 def _described(family, params, batch):
     """Logits float32 [B, 1 + parts, vocab] of what follows the marker and each part of an image that comes first."""
     if False not in family.orders:
@@ -171,4 +189,4 @@ def _described(family, params, batch):
 
 FORWARDS = {"transformer": _next_token, "recurrent": _next_token, "masked": _masked, "classifier": _classes,
             "vae": _encoded, "fsq": _coded, "gan": _judged, "diffusion": _denoised,
-            "coded": _prior, "multimodal": _described}
+            "coded": _prior, "multimodal": _described, "seq2seq": _translated}

@@ -131,7 +131,7 @@ def image_factors(run, count: int) -> FactorTable:
     """Factors of the first `count` images of the first evaluation split; activations are means over the image."""
     source = run.source
     if not hasattr(source, "factors"):
-        refuse(run, f"was trained on {source.name}, of whose images no factors are known; probes read Python source and "
+        refuse(run, f"was trained on {source.name}, of whose examples no factors are known; probes read Python source and "
                     "images with factors, such as glyphs")
     split = source.splits[0]
     known = source.factors(split, count)

@@ -17,6 +17,7 @@ from scaling.insight.activations import (
     language_network,
     predicts_next,
     read_activations,
+    read_places,
     refuse,
     tapped_forward,
 )
@@ -146,7 +147,9 @@ def autoencoder_rows(run, seeds=(0, 1), multiples=MULTIPLES) -> list[dict]:
         refuse(run, "has no layers whose activations an autoencoder could explain")
     layer = max(1, len(residual) // 2)
     held = len(residual[layer]) // 4
-    x, kept_out = (part.reshape(-1, part.shape[-1]) for part in np.split(residual[layer], [3 * held]))
+    cut = 3 * held
+    x, kept_out = (read_places({name: values[part] for name, values in batch.items()}, residual[layer][part])
+                   for part in (slice(cut), slice(cut, None)))
     tokens, rows = batch["tokens"][-held:] if text else None, []
     middle = x.mean(0)
     known = {} if not text else {"nats_clean": _spliced(run, tokens, layer, lambda y: y),

@@ -43,6 +43,8 @@ class Showcase:
     def write_samples(self, frame: pd.DataFrame, metric: str, prompts=()) -> None:
         """Writes samples of the best run of each size of a study, whose clean records are `frame`.
 
+        Families may be mixed: each part is of the models whose family can give it, by their size among those.
+
         samples.json        text by the smallest and the largest model, for each prompt
         pictures.json       and pictures/*.png, by the model of each size
         examine.json        metrics too costly for every run, of the smallest and the largest model
@@ -50,26 +52,24 @@ class Showcase:
         sounds.json         and sounds/*.wav, by the smallest and the largest model of sound, or of tunes as text
         """
         models = self._models(frame, metric)
-        if not models:
-            return
-        ends, family = [("smallest", models[0]), ("largest", models[-1])], models[0].family
-        data, continues = models[0].experiment.data, hasattr(family, "begin")
-        if continues and getattr(data, "sound", None):
-            self._write("sounds", "recordings", frame, lambda: _recordings(ends, self.workdir))
-        elif continues and prompts:
+        told = [model for model in models if hasattr(model.family, "begin")]
+        heard = [model for model in told if getattr(model.experiment.data, "sound", None)]
+        if heard:
+            self._write("sounds", "recordings", frame, lambda: _recordings(_ends(heard), self.workdir))
+        elif told and prompts:
             texts = self._write("samples", "samples of text", frame, lambda: [
-                text for label, model in ends for text in _texts(model, label, prompts)])
-            if getattr(data, "abc", False):
+                text for label, model in _ends(told) for text in _texts(model, label, prompts)])
+            if getattr(told[0].experiment.data, "abc", False):
                 self._write("sounds", "sound of tunes", frame, lambda: _sung(texts, self.workdir))
-        if hasattr(family, "pictures"):
+        if pictured := [model for model in models if hasattr(model.family, "pictures")]:
             self._write("pictures", "pictures", frame, lambda: [
-                picture for model in models for picture in _pictures(model, self.workdir)])
-        if hasattr(family, "examine"):
+                picture for model in pictured for picture in _pictures(model, self.workdir)])
+        if known := [model for model in models if hasattr(model.family, "examine")]:
             self._write("examine", "further metrics of single models", frame, lambda: [
-                _about(model) | {"label": label, "metrics": _examined(model)} for label, model in ends])
-        if predicts_positions(models[0]):
+                _about(model) | {"label": label, "metrics": _examined(model)} for label, model in _ends(known)])
+        if predicting := [model for model in models if predicts_positions(model)]:
             self._write("positions", "loss by position", frame, lambda: [
-                _about(model) | {"bits": loss_by_position(model)} for model in models])
+                _about(model) | {"bits": loss_by_position(model)} for model in predicting])
 
     def write_baselines(self, experiment, sizes: list[int]) -> None:
         """Writes baselines.json: the scores that the data themselves would get as samples, and those of n-gram models.
@@ -145,6 +145,11 @@ def best_first(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     rest = frame[~frame["diverged"] & frame[metric].notna()].sort_values(
         metric, ascending=not metrics.find_metric(metric).rises, kind="stable")
     return pd.concat([best, rest]).drop_duplicates("fingerprint")
+
+
+def _ends(models) -> list[tuple[str, RestoredRun]]:
+    """The first and the last of models in the order of size, with what they are called."""
+    return [("smallest", models[0]), ("largest", models[-1])]
 
 
 def _about(model):

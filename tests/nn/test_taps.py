@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from scaling import nn
+from scaling.families._pairs import written
 from scaling.families.classifier import Classifier
 from scaling.families.coded import Coded
 from scaling.families.diffusion import Diffusion
@@ -16,9 +17,10 @@ from scaling.families.gan import GAN
 from scaling.families.masked import Masked
 from scaling.families.multimodal import Multimodal
 from scaling.families.recurrent import Recurrent
+from scaling.families.seq2seq import Seq2Seq
 from scaling.families.transformer import Transformer
 from scaling.families.vae import VAE
-from scaling.insight.activations import forward_of, tappable, tapped_forward
+from scaling.insight.activations import forward_of, read_places, tappable, tapped_forward
 
 SMALL = Transformer(vocab=31, length=12, width=16, layers=2, heads=2)
 NARROW = dataclasses.replace(SMALL, heads=4, head_dim=4, kv_heads=2, window=5, document_masking=True, remat="full",
@@ -36,6 +38,7 @@ FAMILIES = {
     "diffusion": (Diffusion(image_size=8, width=16, layers=2, classes=3), 3, 2),
     "coded": (Coded(image_size=8, tokenizer=WIDE, model=SMALL), 3, 2),
     "coded recurrent": (Coded(image_size=8, tokenizer=WIDE, prior="recurrent", model=Recurrent(width=16, layers=2)), 3, 0),
+    "seq2seq": (Seq2Seq(vocab=31, source_length=9, length=12, width=16, layers=2, heads=2, encoder_layers=3), 3, 4),
     "multimodal": (Multimodal(image_size=8, caption=5, tokenizer=WIDE, model=PLAIN), 3, 2),
 }
 
@@ -57,7 +60,7 @@ def test_every_family_that_reads_data_has_a_residual_stream(name):
         assert len(values.get("attention", ())) == attended
 
 
-@pytest.mark.parametrize("name", ["transformer", "narrow", "masked", "multimodal"])
+@pytest.mark.parametrize("name", ["transformer", "narrow", "masked", "multimodal", "seq2seq"])
 def test_open_taps_change_no_output_and_attention_is_a_distribution(name):
     family = FAMILIES[name][0]
     params, batch = drawn(family)
@@ -65,7 +68,7 @@ def test_open_taps_change_no_output_and_attention_is_a_distribution(name):
     assert_allclose(read, jax.jit(lambda p, b: forward_of(family)(family, p, b))(params, batch), rtol=1e-4, atol=1e-5)
     for weights in values["attention"]:
         assert_allclose(weights.sum(-1), 1, rtol=1e-5)
-        if name != "masked":
+        if name != "masked" and weights.shape[2] == weights.shape[3]:  # else it is attention to the source
             assert (np.triu(weights, 1) == 0).all()
     if name == "narrow":
         assert all((np.tril(weights, -family.window) == 0).all() for weights in values["attention"])
@@ -80,6 +83,18 @@ def test_a_denoiser_is_read_without_its_condition_and_with_the_noise_of_each_exa
     for x, same, rows in zip(before, again, turned, strict=True):
         assert_allclose(x, same, atol=1e-6)
         assert_allclose(x, rows[::-1], atol=1e-5)
+
+
+def test_places_of_pairs_are_those_of_targets_whatever_pads_them():
+    family = FAMILIES["seq2seq"][0]
+    params, batch = drawn(family)
+    read = jax.jit(tapped_forward(family))
+    real = np.asarray(written(batch["target"][:, 1:]))
+    padded = {"source": batch["source"], "target": batch["target"].at[:, 1:].add(np.where(real, 0, 7))}
+    for x, other in zip(*(read(params, pairs)[1]["residual"] for pairs in (batch, padded)), strict=True):
+        rows, others = read_places(batch, np.asarray(x)), read_places(batch, np.asarray(other))
+        assert len(rows) == real.sum() < real.size
+        assert_allclose(rows, others, atol=1e-6)
 
 
 def test_an_edit_replaces_a_value_for_all_that_comes_after():

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -103,6 +104,24 @@ def test_text_is_compared_with_n_gram_models_that_are_counted_once(workdir, monk
         assert 0 < found[1]["bits_per_byte"] < found[0]["bits_per_byte"] < 8
         monkeypatch.setattr(NGram, "solve", lambda *_: pytest.fail("counted again"))
     assert "line is a Kneser-Ney model of order 6" in show(workdir)[1]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_model_is_asked_only_for_what_its_own_family_gives(turned, tmp_path, monkeypatch):
+    kinds = [("begin", "pictures"), ("examine", "pictures"), ("begin",), ("examine",), ()][::-1 if turned else 1]
+    models = [SimpleNamespace(fingerprint=str(number), record={tuned.PARAMS: number}, family=SimpleNamespace(
+        **dict.fromkeys(kind)), experiment=SimpleNamespace(data=None)) for number, kind in enumerate(kinds)]
+    shown, asked = Showcase(tmp_path, None), {}
+
+    def noted(way):
+        return lambda model, *_: asked.setdefault(way, []).append(model.fingerprint) or []
+
+    monkeypatch.setattr(shown, "_models", lambda *_: models)
+    for way, name in (("begin", "_texts"), ("pictures", "_pictures"), ("examine", "_examined")):
+        monkeypatch.setattr(f"scaling.study.showcase.{name}", noted(way))
+    shown.write_samples(None, "loss", ["a"])
+    assert not shown.failed and asked == {way: [model.fingerprint for model in models if hasattr(model.family, way)]
+                                          for way in ("begin", "pictures", "examine")}
 
 
 @pytest.mark.slow

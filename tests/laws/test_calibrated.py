@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from boxed_flags import Box
 
 from scaling import laws
 from scaling.laws.forecasts.calibrated import Stacked, describe_parts
 from scaling.report import forecast_table
-from tools import judge_rules
+
+with Box():
+    from tools import judge_rules
 
 AT = {"N": 3e5, "D": 7e6}
 

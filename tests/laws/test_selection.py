@@ -5,13 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from boxed_flags import Box
 from reference import case
 
 from scaling import laws
 from scaling.laws.scores import choose as choosing
 from scaling.laws.scores.compare import compare
 from scaling.laws.scores.holdout import axis
-from tools import judge_rules
+
+with Box():
+    from tools import judge_rules
 
 TWO = ("chinchilla", "kaplan")
 

@@ -58,9 +58,7 @@ def as_decoder(family: Masked) -> Transformer:
 
     It is a form of the parameters alone (`with_mask_token`): what a token sees is not said by it.
     """
-    own = {field.name for field in dataclasses.fields(family)}
-    shared = [field.name for field in dataclasses.fields(Transformer) if field.name in own]
-    return Transformer(**{name: getattr(family, name) for name in shared} | {"vocab": family.vocab + 1})
+    return _as(Transformer, family, family.vocab + 1)
 
 
 def with_mask_token(family: Masked, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -86,9 +84,14 @@ def as_encoder(family: Transformer, arrays: Mapping[str, np.ndarray], hides: int
     arrays[EMBED] = arrays[EMBED][:kept]
     if not family.tied:
         arrays[READOUT] = arrays[READOUT][:, :kept]
+    return _as(Masked, family, kept), arrays
+
+
+def _as(kind, family, vocab: int):
+    """The family of another kind that has the fields which both have, but for the number of tokens."""
     own = {field.name for field in dataclasses.fields(family)}
-    shared = [field.name for field in dataclasses.fields(Masked) if field.name in own]
-    return Masked(**{name: getattr(family, name) for name in shared} | {"vocab": kept}), arrays
+    shared = [field.name for field in dataclasses.fields(kind) if field.name in own]
+    return kind(**{name: getattr(family, name) for name in shared} | {"vocab": vocab})
 
 
 def plain_family(family):

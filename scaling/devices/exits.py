@@ -69,6 +69,7 @@ _terminal = None  # file descriptor of the original stderr
 _pipe = None  # file descriptor from which `_relay` reads what C++ writes to stderr
 _abort_handler = None  # keeps the handler alive for the C library
 _peer_error = None  # (exit status, sentence) given to `set_peer_error`
+_own_error = None  # (exit status, sentence) given to `set_own_error`
 _ending = threading.Lock()
 
 
@@ -83,16 +84,23 @@ def is_peer_death(error: BaseException) -> bool:
 
 
 def set_peer_error(status: int, sentence: str) -> None:
-    """Set what `exit_for_peer` says, when another process ends with an error that a restart would not mend."""
+    """Set how `exit_once` ends this process when another process ends with an error that a restart would not mend."""
     global _peer_error
     _peer_error = status, sentence
 
 
-def exit_for_peer() -> None:
-    """End this process at once because another process ended. Only the first call, from whichever thread, has an effect."""
+def set_own_error(status: int, sentence: str) -> None:
+    """Set how this process ends from here on, because of an error of its own, even if another process ends first."""
+    global _own_error
+    _own_error = status, sentence
+
+
+def exit_once() -> None:
+    """End this process at once, because of its own error or because another process ended. Only the first call, from
+    whichever thread, has an effect."""
     if _ending.acquire(blocking=False):
-        status, sentence = _peer_error or (RESTART, PEER_DIED)
-        exit_now(status, f"{sentence}\n")
+        status, sentence = _own_error or _peer_error or (RESTART, PEER_DIED)
+        exit_now(status, sentence and f"{sentence}\n")
 
 
 def exit_now(status: int, text: str = "") -> None:
@@ -128,7 +136,7 @@ def _relay():
         for line in lines:
             text = line.decode(errors="replace")
             if "Polled an error" in text or "detected fatal errors" in text:
-                exit_for_peer()
+                exit_once()
             if not _is_marked(text) and not text.startswith("[Gloo] Rank"):
                 os.write(_terminal, line + b"\n")
 

@@ -202,19 +202,21 @@ def exit_with_error(error: BaseException, sentence: str | None, status: int):
         print(said, file=sys.stderr)
         sys.exit(status)
     if exits.is_peer_death(error):
-        exits.exit_for_peer()
-    _tell_others(said, status)
-    alike = _all_failed()
-    if is_lead():
-        print(said, file=sys.stderr)
-    elif not alike and not isinstance(error, LeadFailed):
-        print(f"process {process_index()} of {process_count()}: {said}", file=sys.stderr)
-    exits.exit_now(status)
+        exits.exit_once()
+    last = said.strip().splitlines()[-1]
+    if not is_lead():
+        said = "" if isinstance(error, LeadFailed) else f"process {process_index()} of {process_count()}: {said}"
+    exits.set_own_error(status, said)  # the lead may end, and its service with it, before this process has
+    _tell_others(last, status)
+    if _all_failed() and not is_lead():
+        exits.set_own_error(status, "")
+    exits.exit_once()
+    threading.Event().wait()  # another thread is ending this process
 
 
-def _tell_others(said: str, status: int) -> None:
-    """Leave this process's error in the store, for processes that will only notice its death."""
-    text = f"process {process_index()} of this job ended: {said.strip().splitlines()[-1]}"
+def _tell_others(last: str, status: int) -> None:
+    """Leave the last line of this process's error in the store, for processes that will only notice its death."""
+    text = f"process {process_index()} of this job ended: {last}"
     with contextlib.suppress(Exception):  # the store may be gone
         client = _client()
         client.key_value_set("scaling/failed", json.dumps([status, text]), allow_overwrite=True)
@@ -226,7 +228,7 @@ def _listen_for_errors() -> None:
     # It polls, because a blocking read would outlive its client.
     while not _ending.wait(2 * TOGETHER if heard else TOGETHER / 2):
         if heard:
-            exits.exit_for_peer()
+            exits.exit_once()
         with contextlib.suppress(Exception):  # NOT_FOUND, or the store is gone
             exits.set_peer_error(*json.loads(_client().key_value_try_get("scaling/failed")))
             heard = True

@@ -162,6 +162,7 @@ class StudyFields:
     metric: str = ""  # of the records, which is fitted and forecast
     beside: tuple = ()  # other metrics that the law is fitted to
     law: str = "best"  # the name of a law, or a rule that chooses one by its held-out error: best, stacked or median
+    fix: str = ""  # parameters that every law holds at a value: E=3.379 where the entropy of the data is known
     prompts: tuple = ()  # texts that models of text continue in the report
     stop_early: str = ""  # the rule by which learning rates are given up: median, halving or halving:3; empty is none
     tune: float = 0.25  # share of the sweep's FLOPs for which cells whose best rate is at the edge ask for more rates

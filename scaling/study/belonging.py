@@ -47,7 +47,8 @@ def define(definition: Definition, plan: Plan, goal: Plan | None, runner: Runner
         "title": definition.title, "config": definition.config, "metric": definition.metric, "unit": first.data.unit,
         "law": definition.law, "beside": definition.beside, "family": families.name(first.family),
         "runs": sorted(run.fingerprint for run in plan.runs), "target": target, "data": list(data.values()),
-        "results_version": max(map(experiments.results_version, definition.sweep))}))
+        "results_version": max(map(experiments.results_version, definition.sweep)),
+        **({"fix": definition.fix} if definition.fix else {})}))
 
 
 def check_older(plan: Plan, runner: Runner) -> None:
@@ -93,6 +94,8 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
             was = {**was, "law": None}
         wrong = [_change(name, was[name], now[name]) for name in ("metric", "law")
                  if (was.get(name) or now[name]) != now[name]]
+        if (held := before.get("fix") or {}) != (now.get("fix") or {}):
+            wrong.append(_change("fix", held, now.get("fix") or {}))
         _refuse(workdir, wrong + _target_changes(before, forecast, now), [], len(old))
     if "runs" not in before:
         return []
@@ -100,7 +103,7 @@ def admit(workdir: epath.Path, now: dict) -> list[str]:
     said = [f"{added} runs were added"] if added else []
     plain = [name for name in now if name not in ("config", "runs", "data", "target")]
     said += [_change(name, before.get(name), now[name]) for name in plain if before.get(name) != now[name]]
-    return said + _config_changes(before.get("config"), now["config"], ("title", "beside", "metric", "law"))
+    return said + _config_changes(before.get("config"), now["config"], ("title", "beside", "metric", "law", "fix"))
 
 
 def enter(workdir: epath.Path, now: dict, about: dict) -> None:

@@ -1,7 +1,7 @@
 """A study as a config file defines it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from scaling import experiment as experiments
 
@@ -16,6 +16,7 @@ class Definition:
     target: Callable[[float], experiments.Experiment] | None  # from a learning rate, or None for no forecast
     prompts: tuple[str, ...] = ()
     law: str = "chinchilla"  # a form of scaling.laws in N and D, or a rule of `laws.RULES` that chooses one
+    fix: Mapping[str, float] = dataclasses.field(default_factory=dict)  # parameters that every law holds at a value
     beside: tuple[str, ...] = ()  # other metrics that the law is fitted to
     stop_early: str = ""  # the rule by which learning rates are given up; see scaling.sweeps.stopping
     tune: float = 0.0  # share of the sweep's FLOPs for which cells ask for more rates; see scaling.study.bracketing

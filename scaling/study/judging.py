@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,17 +50,18 @@ def points_of(cells: pd.DataFrame, metric: str, unit: str) -> laws.Runs:
 
 
 def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, target=None,
-          target_seeds: int = 1) -> laws.Calibrated:
+          target_seeds: int = 1, fix: Mapping[str, float] | None = None) -> laws.Calibrated:
     """The law that the rule, or name, `law` chooses for the tuned runs, scored beside its rivals, with its bootstrap.
 
     points: of `cells`, with a column `seeds.SIZE`. runs: those that the cells are means of. target: the experiment that is
-    forecast, if any, as the mean of `target_seeds` runs. Raises LawError for too few runs.
+    forecast, if any, as the mean of `target_seeds` runs. fix: parameters that every law holds at a value. Raises LawError for too few runs.
     """
     metric = points.columns["y"]
     log = bool((points.y > 0).all())
     noise = seeds.seed_noise(runs, cells, metric, log)
     clustered = {"cluster": seeds.SIZE if points.frame[seeds.SIZE].nunique() > 1 else None, "correlation": noise.shared}
-    chosen = laws.choose_law(points, law, **clustered, **HOW)
+    chosen = laws.choose_law(points, law, fix=fix, pure=(noise.variance, noise.degrees) if noise.measured else None,
+                             **clustered, **HOW)
     chosen.notes.append(_said(noise, clustered["cluster"]))
     usual = float(cells["seeds"].mean()) if "seeds" in cells else 1.0
     # The law's scatter holds the noise of a mean over `usual` seeds; what the target has beyond that is added.

@@ -50,7 +50,7 @@ def propose_next(space: Workspace, budget: float, goal: Goal, rates: int = 1, se
     rates: learning rates at each new size. seeds: the most runs at one size and amount of data, with those
     already trained. most: the most new sizes and amounts of data. Raises LawError where the budget buys nothing.
     """
-    law = laws.fit(space.runs, space.law, delta="noise", weights="seeds")
+    law = laws.fit(space.runs, space.law, fix=space.fix, delta="noise", weights="seeds")
     boot = laws.bootstrap(law)
     target, experiment, notes = _target(space, law, goal)
     table = _candidates(space, rates)

@@ -219,10 +219,11 @@ class Study:
         for sentence in recipe.edges(runs, cells, self.definition.fit_edges):
             say(f"note: {sentence}")
         goal = None if self.goal is None else self.goal.runs[0].experiment
+        defined = self.definition
         try:
-            law = judging.law_of(self.definition.law, self.forecasting.path)
-            points = judging.points_of(cells, self.definition.metric, self.unit)
-            judged = judging.judge(points, law, runs, cells, goal, self.definition.target_seeds)
+            law = judging.law_of(defined.law, self.forecasting.path)
+            points = judging.points_of(cells, defined.metric, self.unit)
+            judged = judging.judge(points, law, runs, cells, goal, defined.target_seeds, defined.fix)
         except laws.LawError as error:
             say(f"no fit: {error}")
             (self.workdir / "fit.json").unlink(missing_ok=True)  # of fewer or other runs

@@ -110,7 +110,7 @@ class _Fits:
         began = time.monotonic()
         try:
             points = judging.points_of(cells, study.metric, study.unit.name)
-            judged = judging.judge(points, law, study.runs, cells)
+            judged = judging.judge(points, law, study.runs, cells, fix=(study.study or {}).get("fix"))
             flops = cells["flops"]
             frontier = _frontier(judged, np.geomspace(flops.min(), 2 * flops.max(), 25))
             found = fit_content(judged.selection.fit, judged.leading, frontier, selection=judged.selection)

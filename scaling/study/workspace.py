@@ -15,6 +15,7 @@ from scaling.fields import ConfigError
 from scaling.laws.design.grid import trunks
 from scaling.results import planned, records
 from scaling.store import files
+from scaling.study.configs import held_parameters
 from scaling.training.counts import step_flops
 
 FINER = 2 ** 0.5        # between neighbouring sizes, and amounts of data, that may be bought
@@ -43,6 +44,7 @@ class Workspace:
         self.config = config or self._recorded()
         self.base = experiments.from_config(self.config)
         self.metric, self.unit, self.law = self.config.metric, self.base.data.unit, law or self._law()
+        self.fix = held_parameters(self.config.get("fix", ""))
         self.data = f"{self.unit}_seen"
         held, runs = records.Records(self.workdir), planned.planned_runs(self.workdir)
         known = [name for name in held.fingerprints() if runs is None or name in runs]  # the others are of other studies

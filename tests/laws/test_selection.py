@@ -41,6 +41,32 @@ def test_a_named_law_stays_and_is_scored_beside_its_rivals():
     assert "was named before the runs" in str(found)
 
 
+def test_a_known_parameter_is_held_in_every_law_and_laws_without_it_are_left_out():
+    points = study(noise=0.001, badly=0.0)
+    found = chosen(points, "best", ("chinchilla", "kaplan", "bounded"), fix={"E": 1.39})
+    assert set(found.fits) == {"chinchilla", "bounded"} and "every law has E = 1.39" in str(found)
+    assert all(law.params["E"] == 1.39 and "E" not in law.form.free for law in found.fits.values())
+    at, observed = judge_rules.target("additive", 100, 0, noise=0.0)
+    held, free = (abs(one.fit.predict(**at) / observed - 1) for one in (found, chosen(points, "chinchilla")))
+    assert held < 0.01 and held < free
+    with pytest.raises(laws.LawError, match="kaplan has no parameter 'E'"):
+        chosen(points, "kaplan", fix={"E": 1.39})
+
+
+def test_refuted_laws_stay_in_the_spread_where_seeds_show_that_the_best_law_is_wrong_too():
+    grid = np.array([(n, d) for n in np.geomspace(1e4, 3e5, 7) for d in np.geomspace(3e5, 1e7, 7)])
+    plain = 1.39 + 20 * grid[:, 0] ** -0.39 + 370 * grid[:, 1] ** -0.53
+    noise = np.exp(0.0005 * np.random.default_rng(0).standard_normal(len(grid)))
+    wave = np.exp(0.004 * np.sin(2 * np.log(grid[:, 1])))  # of data, as no law has it
+    for bent, pure in ((False, (0.0005 ** 2, 100)), (True, (0.0005 ** 2, 100)), (True, (0.004 ** 2, 100)), (True, None)):
+        found = chosen(pd.DataFrame({"N": grid[:, 0], "D": grid[:, 1], "loss": plain * noise * (wave if bent else 1)}),
+                       rivals=(*TWO, "tied_chinchilla"), pure=pure)
+        refuted = set(found.comparison.table.law[found.comparison.table.refuted])
+        kept = bent and pure == (0.0005 ** 2, 100)
+        assert refuted and (refuted <= set(found.spread)) == kept == ("what their seeds scatter by" in str(found))
+        assert not refuted & set(found.weights)
+
+
 def test_intervals_that_miss_held_out_runs_are_widened_until_they_hold_them():
     points = study(noise=0.0005, badly=0.0)
     late = np.maximum(np.log(points.N * points.D) - np.log(points.N * points.D).median(), 0.0)

@@ -12,13 +12,14 @@ back-test of few cuts cannot give (Clemen 1989; Stock and Watson 2004). A name t
 No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: weights of
 all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have
 to be wider to hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018). A law
-that is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread.
+that is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread. So do refuted
+laws where seeds show that the best one is wrong too.
 """
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +30,7 @@ from scaling.laws.fitting.search import fit
 from scaling.laws.forms.catalogue import RULES, get_form
 from scaling.laws.forms.form import Form, LawError
 from scaling.laws.runs import Runs, as_runs
-from scaling.laws.scores.compare import Comparison, compare
+from scaling.laws.scores.compare import CHANCE, Comparison, compare
 from scaling.laws.scores.holdout import axis, default_axis, plain_rows
 
 RIVALS = ("chinchilla", "tied_chinchilla", "kaplan", "interaction", "power_mean", "bounded")
@@ -122,12 +123,15 @@ class Selection:
 
 
 def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RIVALS, *, cluster: str | None = None,
-               correlation: float = 0.5, level: float = 0.9, draws: int = DRAWS, **options) -> Selection:
+               correlation: float = 0.5, level: float = 0.9, draws: int = DRAWS, fix: Mapping[str, float] | None = None,
+               pure: tuple[float, int] | None = None, **options) -> Selection:
     """Score laws on held-out runs, and choose one by a rule.
 
     runs: as `fit` takes them. law: a rule of RULES, or a law, which is scored beside the rivals. cluster: a column of
     the runs, such as the trunk that they share, for the intervals of held-out runs; `correlation` is the part of the
-    variance of their errors that they share (see `bootstrap`). options: those of `fit` that all laws share.
+    variance of their errors that they share (see `bootstrap`). fix: parameters that every law holds at a value, such as E at
+    the entropy of a source that knows it; a rival without such a parameter is left out, with a note. pure: the variance of the residual of a run of weight 1, as seeds
+    show it, and its degrees of freedom; laws that the runs refute stay in the spread where no law fits to within it. options: those of `fit` that all laws share.
 
     Cuts leave enough runs for the law that was asked for (under a rule, for chinchilla). A rival that has too many
     parameters for the runs below the first cut, or inputs that the runs lack, is left out, with a note. Where no two laws
@@ -136,7 +140,11 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
     runs = as_runs(runs)
     named = law if isinstance(law, str) else law.name
     forms = {get_form(one).name: get_form(one) for one in (USUAL if named in RULES else law, *rivals)}
-    first, notes = next(iter(forms)), []
+    first, notes, fix = next(iter(forms)), [], dict(fix or {})
+    forms = {name: form.with_fixed(fix) for name, form in forms.items() if name == first or {*fix} <= {*form.names}}
+    if fix:
+        notes.append(f"every law has {', '.join(f'{name} = {value:g}' for name, value in fix.items())}, as the study asks; "
+                     "laws without such a parameter are left out")
     known = {name: form for name, form in forms.items() if _has_inputs(runs, form)}
     known.setdefault(first, forms[first])
     values = axis(runs, default_axis(runs, {first: forms[first]}))
@@ -153,7 +161,7 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
         try:
             compared = compare(runs, able.values(), cuts=cuts, level=level, draws=draws, cluster=cluster, quick=True,
                                **noise, **options)
-            chosen = apply_rule(compared, named if named in RULES else first, level, notes)
+            chosen = apply_rule(compared, named if named in RULES else first, level, notes, pure)
             chosen.fits.update({name: fit(runs, able[name], near=[chosen.fits[name]], **options)  # to the last digit
                                 for name in chosen.weights})
             return chosen
@@ -178,11 +186,18 @@ def rolling_cuts(values: np.ndarray, quantiles: Sequence[float] = CUTS) -> list[
     return sorted(cut for cut in cuts if cut > levels[0])
 
 
-def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, notes: Sequence[str] = ()) -> Selection:
-    """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level."""
+def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, notes: Sequence[str] = (),
+               pure: tuple[float, int] | None = None) -> Selection:
+    """The choice of a rule, or of the law of that name, among laws that were compared with intervals of this level.
+
+    notes and pure are as `choose_law` has them."""
     points = compared.holdout.points
-    standing = list(compared.table.law[~compared.table.refuted])
+    standing, notes = list(compared.table.law[~compared.table.refuted]), list(notes)
     named = [] if rule in MEANS else [compared.best if rule == "best" else rule]
+    if pure is not None and (times := _beyond(compared.fits[compared.best], *pure)):
+        standing = list(compared.table.law)
+        notes.append(f"{compared.best} misses the runs by {times:.1f} times what their seeds scatter by, so no law is right, and "
+                     "those that are refuted stay in the spread of laws")
     spread = stacking(points[points.law.isin([*standing, *named])])
     spread |= dict.fromkeys(named, max(spread.values()))
     spread = {name: weight / sum(spread.values()) for name, weight in spread.items()}
@@ -192,7 +207,16 @@ def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, not
     factor, usual = calibration(np.abs(z), level)
     return Selection(rule, max(weights, key=weights.__getitem__), weights, spread, factor, len(z),
                      (float(np.mean(np.abs(z) <= usual)), float(np.mean(np.abs(z) <= factor * usual))), level,
-                     compared.fits, compared, list(notes))
+                     compared.fits, compared, notes)
+
+
+def _beyond(law: Fit, variance: float, degrees: int) -> float | None:
+    """The size of a law's residuals over that of the scatter of seeds, None where seeds explain them (F test of the lack of
+    fit against pure error; Draper and Smith 1998, section 2.1)."""
+    from scipy import stats
+    free = law.degrees_of_freedom
+    ratio = float((law.weights * law.residuals ** 2).sum()) / free / variance if free > 0 and variance > 0 else 0.0
+    return ratio ** 0.5 if stats.f.sf(ratio, max(free, 1), degrees) < CHANCE else None
 
 
 def combine(rule: str, weights: dict[str, float], values: dict[str, np.ndarray]) -> np.ndarray:

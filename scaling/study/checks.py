@@ -92,6 +92,10 @@ def _check_law(definition, target) -> list[str]:
     except (laws.LawError, TypeError) as error:
         raise ConfigError(f"law={definition.law!r} is no law: {error}. Or write one of the rules "
                           f"{', '.join(laws.RULES)}, which go by what held-out runs say") from None
+    try:
+        form = form.with_fixed(definition.fix)
+    except laws.LawError as error:
+        raise ConfigError(f"fix={definition.config.get('fix')!r} cannot be held: {error}") from None
     if unknown := [name for name in form.inputs if name not in INPUTS]:
         fitting = [name for name, known in laws.FORMS.items() if set(known.inputs) <= set(INPUTS)]
         raise ConfigError(f"law={form.name!r} takes {', '.join(unknown)}, which a study does not measure; write one of "

@@ -132,7 +132,8 @@ def define_study(module: types.ModuleType, config) -> Definition:
             raise ConfigError(f"{name}={config[name]!r} must be several texts; write ({config[name]!r},)")
     return Definition(
         title=config.title, metric=config.metric, sweep=list(sweep), prompts=tuple(config.prompts),
-        law=config.law, fix=held_parameters(config.get("fix", "")), beside=tuple(config.beside), stop_early=config.get("stop_early", ""), tune=config.get("tune", 0.0),
+        law=config.law, fix=held_parameters(config.get("fix", "")), beside=tuple(config.beside),
+        stop_early=config.get("stop_early", ""), tune=config.get("tune", 0.0),
         tune_sampler=config.get("tune_sampler", "grid"), tune_trials=config.get("tune_trials", 8),
         fit_edges=config.get("fit_edges", False), target_seeds=config.get("target_seeds", 1), config=config.to_dict(),
         target=None if target is None else lambda rate: target(config, rate))

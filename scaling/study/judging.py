@@ -54,7 +54,8 @@ def judge(points: laws.Runs, law: str, runs: pd.DataFrame, cells: pd.DataFrame, 
     """The law that the rule, or name, `law` chooses for the tuned runs, scored beside its rivals, with its bootstrap.
 
     points: of `cells`, with a column `seeds.SIZE`. runs: those that the cells are means of. target: the experiment that is
-    forecast, if any, as the mean of `target_seeds` runs. fix: parameters that every law holds at a value. Raises LawError for too few runs.
+    forecast, if any, as the mean of `target_seeds` runs. fix: parameters that every law holds at a value. Raises LawError
+    for too few runs.
     """
     metric = points.columns["y"]
     log = bool((points.y > 0).all())

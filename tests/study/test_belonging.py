@@ -211,6 +211,7 @@ def test_a_workdir_of_an_earlier_version_belongs_to_the_study_of_its_forecast(de
     forecast(workdir, first)
     assert admit(workdir, first) == []
     for change, says in [({"metric": "loss"}, "metric bits_per_byte -> loss"), ({"law": "kaplan"}, "chinchilla -> kaplan"),
+                         ({"fix": "E=1"}, "fix {} -> {'E': 1.0}"),
                          ({"optim.beta1": 0.8}, "results version 3 -> 5"),
                          ({"target_tokens": 20_480}, "target's data.tokens")]:
         with pytest.raises(WorkdirError, match=says):

@@ -156,7 +156,9 @@ def test_an_empty_prompt_is_the_end_of_the_document_before():
 def test_what_could_not_be_fitted_is_refused_or_said(start):
     for change, says in [({"metric": "bits_per_bite"}, "metric='bits_per_bite'.*bits_per_byte"),
                          ({"beside": ("los",)}, "beside"),
-                         ({"law": "chinchila"}, "law='chinchila'"), ({"sizes": (5e3,)}, "add sizes or amounts of data")]:
+                         ({"law": "chinchila"}, "law='chinchila'"), ({"sizes": (5e3,)}, "add sizes or amounts of data"),
+                         ({"fix": "E"}, "such as E=3.379"),
+                         ({"fix": "F=1"}, "fix='F=1' cannot be held: .* no parameter 'F'")]:
         with pytest.raises(ConfigError, match=says):
             start(**change)
 

@@ -12,8 +12,8 @@ back-test of few cuts cannot give (Clemen 1989; Stock and Watson 2004). A name t
 No rule mends runs that no law describes. So two things are taken from the same back-test, whatever the rule is: weights of
 all laws that the fitted runs do not refute, whose spread is a part of the interval, and the factor by which intervals have
 to be wider to hold the held-out runs (as in conformal prediction; Vovk, Gammerman and Shafer 2005; Lei et al. 2018). A law
-that is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread. So do refuted
-laws where seeds show that the best one is wrong too.
+that is a little worse at three times the compute may be the better one at thirty times, so it stays in the spread. So do
+refuted laws where seeds show that the best one is wrong too.
 """
 from __future__ import annotations
 
@@ -129,9 +129,10 @@ def choose_law(runs, law: str | Form = "best", rivals: Iterable[str | Form] = RI
 
     runs: as `fit` takes them. law: a rule of RULES, or a law, which is scored beside the rivals. cluster: a column of
     the runs, such as the trunk that they share, for the intervals of held-out runs; `correlation` is the part of the
-    variance of their errors that they share (see `bootstrap`). fix: parameters that every law holds at a value, such as E at
-    the entropy of a source that knows it; a rival without such a parameter is left out, with a note. pure: the variance of the residual of a run of weight 1, as seeds
-    show it, and its degrees of freedom; laws that the runs refute stay in the spread where no law fits to within it. options: those of `fit` that all laws share.
+    variance of their errors that they share (see `bootstrap`). fix: parameters that every law holds at a value, such as E
+    at the entropy of a source that knows it; a rival without such a parameter is left out, with a note. pure: the variance
+    of the residual of a run of weight 1, as seeds show it, and its degrees of freedom; laws that the runs refute stay in
+    the spread where no law fits to within it. options: those of `fit` that all laws share.
 
     Cuts leave enough runs for the law that was asked for (under a rule, for chinchilla). A rival that has too many
     parameters for the runs below the first cut, or inputs that the runs lack, is left out, with a note. Where no two laws
@@ -196,8 +197,8 @@ def apply_rule(compared: Comparison, rule: str = "best", level: float = 0.9, not
     named = [] if rule in MEANS else [compared.best if rule == "best" else rule]
     if pure is not None and (times := _beyond(compared.fits[compared.best], *pure)):
         standing = list(compared.table.law)
-        notes.append(f"{compared.best} misses the runs by {times:.1f} times what their seeds scatter by, so no law is right, and "
-                     "those that are refuted stay in the spread of laws")
+        notes.append(f"{compared.best} misses the runs by {times:.1f} times what their seeds scatter by, so no law is "
+                     "right, and those that are refuted stay in the spread of laws")
     spread = stacking(points[points.law.isin([*standing, *named])])
     spread |= dict.fromkeys(named, max(spread.values()))
     spread = {name: weight / sum(spread.values()) for name, weight in spread.items()}

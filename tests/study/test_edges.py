@@ -68,6 +68,15 @@ def test_cells_at_the_edge_stay_in_where_that_is_asked_or_needed(start, change, 
     assert said in capsys.readouterr().err and said in words_of(job.workdir).text
 
 
+def test_a_study_holds_what_is_known_of_the_law_and_forecasts_by_it(start):
+    job = start(law="best", fix="E=0.8", fit_edges=True)
+    job.go()
+    fit, forecast = read(job), read(job, "forecast")
+    assert fit["params"]["E"] == 0.8 and fit["fixed"] == {"E": 0.8} and forecast["predicted"] > 0.8
+    assert all(law["law"] != "kaplan" for law in fit["selection"]["table"]) and read(job, "study")["fix"] == {"E": 0.8}
+    assert "Every law has E = 0.8, as the study asks" in words_of(job.workdir).text
+
+
 def test_asked_runs_belong_to_the_study_and_are_fitted_and_it_grows_and_never_shrinks(start, capsys):
     job = start(tune=0.25)
     assert "tune=0.25: cells whose best learning rate is at the edge" in job.describe()

@@ -39,10 +39,10 @@ def verdict_table(verdicts: Sequence[Mapping], pages: str = "docs/claims") -> st
     """The table of claims in Markdown: claim, what was published, what came out here, the verdict, the command."""
     lines = ["| claim | published | ours | verdict | command |", "| --- | --- | --- | --- | --- |"]
     for found in verdicts:
-        ours = "<br>".join(f"{name}: {_numbers(found, part)}" for name, part in found["parts"].items())
+        ours = "<br>".join(_ours(found))
         published = "<br>".join(f"{name}: {said}" if name else said for name, said in found["published"].items())
         lines.append(f"| [{found['statement']}]({pages}/{found['id']}.md) | {published} | {ours} | "
-                     f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']}` |")
+                     f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']} --budget={found['budget']}` |")
     return "\n".join(lines)
 
 
@@ -114,8 +114,11 @@ def _numbers_caption(parts: Mapping[str, Mapping]) -> str:
 
 def _shown(parts: Mapping[str, Mapping]) -> str:
     """What the panels show, for those who do not see them."""
-    panels = {name: part["panel"] for name, part in parts.items() if part["panel"]}
-    return words.sentence("; ".join(f"{name}: {panel['y']} against {panel['x']}" for name, panel in panels.items()))
+    shown: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        if panel := part["panel"]:
+            shown.setdefault(f"{panel['y']} against {panel['x']}", []).append(name)
+    return words.sentence("; ".join(f"{axes} ({', '.join(names)})" for axes, names in shown.items()))
 
 
 def caption(parts: Mapping[str, Mapping]) -> str:
@@ -152,6 +155,15 @@ def _bold(verdict: str) -> str:
     return f"**{verdict}**" if verdict.lower() in (REPRODUCED, REFUTED) else verdict
 
 
+def _ours(found: Mapping) -> list[str]:
+    """The first number of each part, below what it is, and the number that has the part's verdict if that is another one."""
+    lines: dict[str, list[str]] = {}
+    for name, part in found["parts"].items():
+        quantity = found["rules"][next(iter(part["estimates"]))]["quantity"]
+        lines.setdefault(f"*{quantity}*", []).append(f"{name}: {_numbers(found, part)}")
+    return [line for quantity, numbers in lines.items() for line in (quantity, *numbers)]
+
+
 def _numbers(found: Mapping, part: Mapping) -> str:
     """The first number of a part, the one that has the part's verdict if that is another one, and that verdict where parts
     differ."""
@@ -162,8 +174,10 @@ def _numbers(found: Mapping, part: Mapping) -> str:
 
 
 def _number(estimate: Mapping) -> str:
-    value, low, high = (float("nan") if estimate[key] is None else estimate[key] for key in ("value", "low", "high"))
-    if estimate["low"] is None or estimate["high"] is None:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "no number"
+    if low is None or high is None:
         return f"{words.short(value)}, without an interval"
     low, middle, high = (words.to_error(number, (high - low) / 2) for number in (low, value, high))
     return f"{middle} [{low}, {high}]"

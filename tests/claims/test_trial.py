@@ -172,8 +172,9 @@ def test_the_table_shows_the_number_that_decided_a_part():
     parts = {"vae": {"verdict": UNDECIDED, "estimates": {"a": held, "b": open_}},
              "gan": {"verdict": REPRODUCED, "estimates": {"a": held}}}
     table = pages.verdict_table([{"statement": "More.", "id": "more", "published": {}, "parts": parts, "budget": "5m",
-                                  "verdict": UNDECIDED}])
-    assert "vae: 0.70 [0.60, 0.80], decided by 0.40 [0.30, 0.50]<br>gan: 0.70 [0.60, 0.80] (reproduced) |" in table
+                                  "rules": {"a": {"quantity": "the gain"}}, "verdict": UNDECIDED}])
+    assert ("| *the gain*<br>vae: 0.70 [0.60, 0.80], decided by 0.40 [0.30, 0.50]<br>gan: 0.70 [0.60, 0.80] (reproduced) |"
+            in table)
 
 
 def test_a_change_reaches_the_runs_and_the_verdict(tried):
@@ -186,7 +187,8 @@ def test_a_change_reaches_the_runs_and_the_verdict(tried):
 def test_numbers_that_no_run_gives_are_shown_as_such():
     found = {"value": float(np.float64(0.3)), "low": None, "high": None, "verdict": UNDECIDED, "power": None, "runs": 1,
              "note": ""}
-    assert "without an interval" in pages._number(found)
+    assert "0.3, without an interval" in pages._number(found)
+    assert pages._number(found | {"value": None}) == "no number"
 
 
 @pytest.mark.slow

@@ -68,8 +68,9 @@ def page(found: Mapping) -> str:
                          f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} | {_power(estimate)} |")
             first = "", ""
     lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
-              "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" "
-              "says how far from a bound a number has to lie for such runs to decide.", ""]
+              "region, refuted where it lies outside, and undecided where it reaches over a bound. A truth on the bound "
+              f"itself is decided in {1 - LEVEL:.0%} of such trials. \"Decided from\" says how far from a bound a number "
+              "has to lie for such runs to decide.", ""]
     lines += [f"![The numbers and their intervals, beside the regions where the claim holds]({figures['numbers']})", "",
               _numbers_caption(found["parts"]), ""]
     for why, (first, *others) in _reasons(found).items():

@@ -157,7 +157,7 @@ def _bold(verdict: str) -> str:
 
 
 def _ours(found: Mapping) -> list[str]:
-    """The first number of each part, below what it is, and the number that has the part's verdict if that is another one."""
+    """Lines of the table: what the first number of some parts is, and below it each of these parts with its numbers."""
     lines: dict[str, list[str]] = {}
     for name, part in found["parts"].items():
         quantity = found["rules"][next(iter(part["estimates"]))]["quantity"]

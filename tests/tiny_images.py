@@ -13,7 +13,7 @@ def get_config(family):
         config.family.update({"body": "linear", "layers": 1, "components": 1})
     config.optim.warmup, config.optim.ema, config.tune = 4, 0.99, 0.0
     config.sizes = (1e4, 2e4)
-    config.examples = (64, 128, 192, 256)
+    config.examples, config.seeds = (64, 128, 192, 256), (0,)
     config.learning_rates = (1e-3, 4e-3)
     config.target_size, config.target_examples = 4e4, 1024
     return config
@@ -22,7 +22,8 @@ def get_config(family):
 def sweep(config):
     base = experiment.from_config(config)
     return grid(base, {"family": [experiment.family_at(config, size) for size in config.sizes],
-                       "optim.learning_rate": list(config.learning_rates), "data.examples": list(config.examples)})
+                       "optim.learning_rate": list(config.learning_rates), "data.examples": list(config.examples),
+                       "seed": list(config.seeds)})
 
 
 def target(config, learning_rate):

@@ -9,6 +9,9 @@ under runs/claims/size and runs/claims/data, and prints a verdict for each: repr
 number that decides and its 90% interval. It can be interrupted and run again. A verdict is written once; another trial
 takes another --workdir. The third prints the table of all verdicts in the workdir.
 
+Budgets are of two CPU cores: 5m, 30m and 2h are about the minutes and hours that runs take there. gpu is for one GPU, where
+runs have up to a few million parameters and take hours; --pack=16 trains as many small ones side by side.
+
 --parts=transformer tries a claim for some of its families only. --set=data.name=pycode/stdlib changes a field of all runs
 that have it, such as the data, so that the same claim can be tried elsewhere, and the verdict says so. --dry_run prints
 what would be trained, at what cost, and creates nothing. --json prints the claims, plans or verdicts as one line of JSON.

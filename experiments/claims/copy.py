@@ -111,9 +111,9 @@ CLAIM = Claim(
                                why="A copy is nearer to a training image than all but 1% of new real images are. Five in a "
                                    "hundred would be noticed.")},
     parts=parts, analyse=analyse,
-    cost={"5m": "18 runs of 2 to 10 thousand parameters, 15 runs of a GAN of 16 thousand",
-          "30m": "24 runs of 2 to 16 thousand parameters, 24 runs of a GAN of 33 thousand",
-          "2h": "24 runs of 5 to 57 thousand parameters, 24 runs of a GAN of 55 thousand",
+    cost={"5m": "18 runs of 2 to 10 thousand parameters, 15 runs of a GAN of 19 thousand",
+          "30m": "24 runs of 2 to 16 thousand parameters, 24 runs of a GAN of 37 thousand",
+          "2h": "24 runs of 5 to 57 thousand parameters, 24 runs of a GAN of 62 thousand",
           "gpu": "32 runs of 16 thousand to 0.9 million parameters, 42 runs of a GAN of half a million"},
     more="More passes: a model of so few parameters takes thousands of them until it has learnt what it can. The bits of a "
          "model that stopped early are a lower bound of its room.")

@@ -6,7 +6,8 @@ from experiments.claims import _encoders
 from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained, statistics
 
 # width, layers, bytes of pretraining, labels, seeds
-SIZES = {"5m": (32, 4, 1_048_576, 512, 4), "30m": (48, 8, 4_194_304, 4096, 5)}
+SIZES = {"5m": (32, 4, 1_048_576, 512, 4), "30m": (48, 8, 4_194_304, 4096, 5),
+         "2h": (64, 8, 12_582_912, 8192, 6), "gpu": (256, 12, 25_165_824, 16_384, 8)}
 WHOLE, HEAD = "all", "head"
 START = "start.fingerprint"
 
@@ -61,6 +62,8 @@ CLAIM = Claim(
                              why="Where pretraining brings nothing, which layers keep it says nothing.")},
     parts=parts, analyse=analyse,
     cost={"5m": "20 runs on 512 labels, of which 16 begin with 4 encoders of 4 layers",
-          "30m": "25 runs on 4096 labels, of which 20 begin with 5 encoders of 8 layers (not timed)"},
+          "30m": "25 runs on 4096 labels, of which 20 begin with 5 encoders of 8 layers (not timed)",
+          "2h": "30 runs on 8192 labels, of which 24 begin with 6 encoders of 0.4 million parameters (not timed)",
+          "gpu": "40 runs on 16,384 labels, of which 32 begin with 8 encoders of 9 million parameters (not timed)"},
     more="Partly frozen encoders have the learning rate of whole ones, and heads alone have another; neither was tuned. "
          "The source's scores are ratios of a metric whose chance level is not subtracted, and so is this one.")

@@ -17,7 +17,8 @@ from scaling.claims import Claim, Criterion, Finding, Line, Panel, Part, Trained
 from scaling.families._pairs import written
 
 # widths, pairs of a model of codes, images of the tokenizer, samples of each run
-SIZES = {"5m": ((16, 32), 7_000, 12_000, 512), "30m": ((16, 24, 32, 48), 32_000, 32_000, 1024)}
+SIZES = {"5m": ((16, 32), 7_000, 12_000, 512), "30m": ((16, 24, 32, 48), 32_000, 32_000, 1024),
+         "2h": ((16, 24, 32, 48, 64), 96_000, 64_000, 1024), "gpu": ((32, 64, 128, 256), 500_000, 250_000, 1024)}
 SEEDS = 4
 EARLY, LATE = "patches", "codes"
 KIND = "family.images"
@@ -98,7 +99,9 @@ CLAIM = Claim(
                                  "nothing is compared.")},
     parts=parts, analyse=analyse,
     cost={"5m": "16 runs of two sizes, half of them over the codes of one tokenizer, 6.6e11 FLOPs (not timed)",
-          "30m": "32 runs of four sizes, half of them over the codes of one tokenizer (not timed)"},
+          "30m": "32 runs of four sizes, half of them over the codes of one tokenizer (not timed)",
+          "2h": "40 runs of five sizes, half of them over the codes of one tokenizer (not timed)",
+          "gpu": "32 runs of four sizes, of up to 1.6 million parameters, half of them over codes (not timed)"},
     more="FLOPs include those by which the tokenizer makes codes, and not its training, which late fusion has for free. "
          "The source trains the encoder of late fusion along. All runs have the rate that a pilot on codes gave; models of "
          "patches had none (configs/multimodal.py:patches-rates is theirs). One tokenizer serves all runs over codes, so "

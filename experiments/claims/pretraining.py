@@ -10,7 +10,9 @@ from scaling.claims import Claim, Criterion, Estimate, Finding, Line, Panel, Par
 
 # widths, bytes of pretraining, labels of the pretrained runs, labels of those from scratch, seeds
 SIZES = {"5m": ((16, 24, 32), 1_048_576, (64, 256), (64, 256, 1024, 2048), 3),
-         "30m": ((16, 24, 40, 64), 4_194_304, (64, 256, 1024), (64, 256, 1024, 4096, 16_384), 4)}
+         "30m": ((16, 24, 40, 64), 4_194_304, (64, 256, 1024), (64, 256, 1024, 4096, 16_384), 4),
+         "2h": ((16, 32, 64, 96), 8_388_608, (64, 256, 1024), (64, 256, 1024, 4096, 16_384), 5),
+         "gpu": ((32, 64, 128, 256), 25_165_824, (64, 256, 1024), (64, 256, 1024, 4096, 16_384), 8)}
 N, START = "params_non_embedding", "start.fingerprint"
 
 
@@ -100,6 +102,8 @@ CLAIM = Claim(
                              why="The published exponent is 0.38; larger models should gain more.")},
     parts=parts, analyse=analyse,
     cost={"5m": "54 runs on 64 to 2048 labels; 18 begin with 9 encoders of 6 to 25 thousand parameters",
-          "30m": "128 runs on 64 to 16,384 labels; 48 begin with 16 encoders of 6 to 100 thousand parameters, not timed"},
+          "30m": "128 runs on 64 to 16,384 labels; 48 begin with 16 encoders of 6 to 100 thousand parameters, not timed",
+          "2h": "160 runs on 64 to 16,384 labels; 60 begin with 20 encoders of 6 to 220 thousand parameters, not timed",
+          "gpu": "256 runs on 64 to 16,384 labels; 96 begin with 32 encoders of up to 1.6 million parameters, not timed"},
     more="More text, other text than that of the evaluated functions, and larger encoders. Runs from scratch and those "
          "that are pretrained have one learning rate each.")

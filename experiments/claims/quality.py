@@ -117,7 +117,7 @@ CLAIM = Claim(
                why="The same of a GAN, whose images are judged against clean ones.")},
     parts=parts, analyse=analyse,
     cost={"5m": "72 runs of 12 thousand parameters on text, 54 of a VAE of 11 thousand, 108 of a GAN of 12 thousand, 72 on "
-                "2 to 16 thousand labels",
+                "2 to 16 thousand labels: an hour of one core",
           "30m": "110 runs of 28 thousand parameters on text, 110 of a VAE of 36 thousand, 176 of a GAN of 19 thousand, "
                  "108 on labels",
           "2h": "110 runs of 49 thousand parameters on text, 130 of a VAE of 60 thousand, 176 of a GAN of 37 thousand, "

@@ -14,7 +14,9 @@ TAIL, CONTEXTS, NEAR = 32, (16, 32, 64, 96, 128, 224), 96  # bytes that are scor
 TOKENS = 65_536  # that are scored
 # non-embedding parameters, tokens, seeds, kinds beside the Transformer
 SIZES = {"5m": ((1e4, 3e4, 1e5), 393_216, 3, (JUDGED,)),
-         "30m": ((1e4, 3e4, 1e5), 1_048_576, 4, (JUDGED, "gru", "mingru", "hmm", "ngram"))}
+         "30m": ((1e4, 3e4, 1e5), 1_048_576, 4, (JUDGED, "gru", "mingru", "hmm", "ngram")),
+         "2h": ((1e4, 3e4, 1e5, 3e5), 4_194_304, 4, (JUDGED, "gru", "mingru")),
+         "gpu": ((1e5, 3e5, 1e6, 3e6), 25_165_824, 6, (JUDGED, "gru", "mingru"))}
 
 
 def parts(budget):
@@ -125,7 +127,9 @@ CLAIM = Claim(
                                                "scale.")},
     parts=parts, analyse=analyse,
     cost={"5m": "27 runs: Transformers and LSTMs of 8 to 100 thousand parameters, these also at equal FLOPs",
-          "30m": "111 runs: GRUs, minGRUs, hidden Markov and n-gram models too (not timed)"},
+          "30m": "111 runs: GRUs, minGRUs, hidden Markov and n-gram models too (not timed)",
+          "2h": "112 runs: four sizes of Transformers, LSTMs, GRUs and minGRUs (not timed)",
+          "gpu": "168 runs of the same, of 0.1 to 3 million parameters (not timed)"},
     more="Larger models on more data, and longer windows. 100 tokens of the source are about 400 bytes, so a plateau from "
          "96 bytes to 224 says more than the source does. A first trial had AdamW and 192 steps, where the gap was -0.112 "
          "[-0.132, -0.092]; Muon and smaller batches brought Transformers nearer.")

@@ -92,7 +92,7 @@ CLAIM = Claim(
                                  why="Half of the compute costs 0.32, where the distance falls as C^-0.456 (GAT, "
                                      "arXiv:2509.24935).")},
     parts=parts, analyse=analyse,
-    cost={"5m": "26 runs of a Transformer in three slices, 42 of a VAE, and 52 of a GAN",
+    cost={"5m": "26 runs of a Transformer in three slices, 42 of a VAE, and 52 of a GAN: half an hour of one core",
           "30m": "54 runs of a Transformer in four slices, 76 of a VAE, and 108 of a GAN",
           "2h": "57 runs, 80, and 152", "gpu": "80 runs, 80, and 160"},
     more="More slices, over a wider range of compute, would narrow the exponent. At such sizes it depends on how "

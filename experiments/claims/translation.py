@@ -28,7 +28,12 @@ NOISY = "even, noisy"
 SIZES = {"5m": ((32, (1024, 2048, 4096, 8192, 16_384), 3), (32, (1024, 2048, 4096, 8192), 3),
                 (((16, 2048), (16, 4096), (24, 8192), (24, 14_336), (32, 24_576)), 4)),
          "30m": ((64, (2048, 4096, 8192, 16_384, 32_768, 65_536), 4), (64, (1024, 2048, 4096, 8192, 16_384, 24_576), 4),
-                 (((16, 4096), (24, 8192), (32, 16_384), (48, 32_768), (64, 65_536), (96, 131_072)), 4))}
+                 (((16, 4096), (24, 8192), (32, 16_384), (48, 32_768), (64, 65_536), (96, 131_072)), 4)),
+         "2h": ((96, (4096, 8192, 16_384, 32_768, 65_536, 131_072), 4), (96, (1024, 2048, 4096, 8192, 16_384, 24_576), 4),
+                (((16, 4096), (24, 8192), (32, 16_384), (48, 32_768), (64, 65_536), (128, 262_144)), 5)),
+         "gpu": ((256, (8192, 16_384, 32_768, 65_536, 131_072, 262_144), 6),
+                 (256, (1024, 2048, 4096, 8192, 16_384, 24_576), 6),
+                 (((32, 16_384), (48, 32_768), (64, 65_536), (96, 131_072), (128, 262_144), (256, 1_048_576)), 6))}
 
 
 def parts(budget):
@@ -126,6 +131,9 @@ CLAIM = Claim(
     cost={"5m": "36 runs on 1 to 8 thousand pairs of LibreOffice's help (apt-get install libreoffice-help-en-us "
                 "libreoffice-help-de), 45 on 1 to 16 thousand of postfix, and 20 whose targets BLEU judges",
           "30m": "72 runs on 1 to 25 thousand pairs of help, 72 on 2 to 66 thousand of postfix, and 24 whose targets BLEU "
-                 "judges (not timed)"},
+                 "judges (not timed)",
+          "2h": "72 runs on help, 72 on 4 to 131 thousand pairs of postfix, and 30 whose targets BLEU judges (not timed)",
+          "gpu": "108 runs on help and 108 on 8 to 262 thousand pairs of postfix, and 36 whose targets BLEU judges, of up "
+                 "to 3.7 million parameters (not timed)"},
     more="Without the packages, --parts=pairs,bleu tries the exact task alone. Postfix has no noise of its own, so its "
          "loss may fall faster once a model has understood the rule. Other languages are --set=data.name=lohelp/en-zh.")

@@ -6,18 +6,15 @@ Both are made from verdicts alone, the small JSON files that a repository keeps,
 from __future__ import annotations
 
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure
-
 from scaling.claims.claim import LEVEL, REFUTED, REPRODUCED
+from scaling.claims.verdict_figures import draw_numbers, draw_panels
 from scaling.fields import ConfigError
 from scaling.figures import plot, words
 from scaling.store import files
 
 MARKS = "<!-- claims -->", "<!-- end of claims -->"
-WIDE = 46  # characters of a line above a panel
 COMMAND = "python -m experiments.claims --run={id} --budget={budget} --workdir=runs/claims"
 CELL = """from experiments import claims
 from scaling.claims import Trial, pages
@@ -25,10 +22,12 @@ from scaling.sweeps.runner import TrainingOptions
 
 trial = Trial(claims.find("{id}"), "{budget}", "runs/claims/{id}", TrainingOptions(){given})
 print(pages.verdict_table([trial.run()]))"""
-CAPTION = "Points are measured, most are means over seeds, and bars are intervals. A dashed line is a law or a reference."
-BOUNDED = " A triangle is a bound: the value lies there or beyond, where the triangle points."
-MARKERS = {"": "o", "at least": "^", "at most": "v"}
-WIDEST = 1000  # factor that a panel may span on a linear axis
+POINTS = "Points are measured, and most are means over seeds."
+BARS = "Bars are intervals, or the spread of the seeds."
+DASHED = "A dashed line is a law or a reference."
+BOUNDED = "A triangle is a bound: the value lies there or beyond, where the triangle points."
+NUMBERS = "Each number with its interval. The claim holds where the interval lies in the shaded region."
+OPEN = "A dotted line stands for a number without an interval."
 
 
 def read_verdicts(folder: pathlib.Path) -> list[dict]:
@@ -40,32 +39,44 @@ def verdict_table(verdicts: Sequence[Mapping], pages: str = "docs/claims") -> st
     """The table of claims in Markdown: claim, what was published, what came out here, the verdict, the command."""
     lines = ["| claim | published | ours | verdict | command |", "| --- | --- | --- | --- | --- |"]
     for found in verdicts:
-        ours = "<br>".join(f"{name}: {_numbers(found, part)}" for name, part in found["parts"].items())
+        ours = "<br>".join(_ours(found))
         published = "<br>".join(f"{name}: {said}" if name else said for name, said in found["published"].items())
         lines.append(f"| [{found['statement']}]({pages}/{found['id']}.md) | {published} | {ours} | "
-                     f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']}` |")
+                     f"{_bold(found['verdict'])} ({found['budget']}) | `--run={found['id']} --budget={found['budget']}` |")
     return "\n".join(lines)
 
 
-def page(found: Mapping, figure: str | None) -> str:
-    """The page of a claim in Markdown. figure: the address of its figure from the page."""
+def figures_of(found: Mapping) -> dict[str, str]:
+    """{"numbers", and "panels" where there are any: the address of a figure from the page of a claim}."""
+    ends = {"numbers": "-numbers"} | ({"panels": ""} if any(part["panel"] for part in found["parts"].values()) else {})
+    return {kind: f"../figures/claims/{found['id']}{end}.png" for kind, end in ends.items()}
+
+
+def page(found: Mapping) -> str:
+    """The page of a claim in Markdown."""
+    figures = figures_of(found)
     lines = [f"# {found['statement']}", "", f"{_bold(found['verdict'].capitalize())} with the budget of {found['budget']}, "
              f"on {found['machine']}, {found['date'][:10]}.", "", f"Who says so: {found['source']}", "",
              "| part | published | number | ours | the claim holds | verdict | decided from |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
+    of_all = found["published"].get("", "")  # what was published of all parts, which is said once
     for name, part in found["parts"].items():
-        first = name, found["published"].get(name, found["published"].get("", ""))  # which all rows of the part share
+        first = name, found["published"].get(name, of_all)  # which all rows of the part share
+        of_all = ""
         for rule, estimate in part["estimates"].items():
             lines.append(f"| {first[0]} | {first[1]} | {found['rules'][rule]['quantity']} | {_number(estimate)} | "
                          f"{_region(found['rules'][rule])} | {_bold(estimate['verdict'])} | {_power(estimate)} |")
             first = "", ""
     lines += ["", f"Intervals have a level of {LEVEL:.0%}. The claim is reproduced where an interval lies inside of the "
-              "region, refuted where it lies outside, and undecided where it reaches over a bound. \"Decided from\" "
-              "says how far from a bound a number has to lie for such runs to decide.", ""]
-    for rule in found["rules"].values():
-        lines += [f"*{words.sentence(rule['quantity'])}*: {rule['why']}" if rule["why"] else "", ""]
-    if figure:
-        lines += [f"![{found['statement']}]({figure})", "", caption(found["parts"]), ""]
+              "region, refuted where it lies outside, and undecided where it reaches over a bound. A truth on the bound "
+              f"itself is decided in {1 - LEVEL:.0%} of such trials. \"Decided from\" says how far from a bound a number "
+              "has to lie for such runs to decide.", ""]
+    lines += [f"![The numbers and their intervals, beside the regions where the claim holds]({figures['numbers']})", "",
+              _numbers_caption(found["parts"]), ""]
+    for why, (first, *others) in _reasons(found).items():
+        lines += [f"{words.listing([f'*{each}*' for each in (words.sentence(first), *others)])}: {why}", ""]
+    if "panels" in figures:
+        lines += [f"![{_shown(found['parts'])}]({figures['panels']})", "", caption(found["parts"]), ""]
     for name, part in found["parts"].items():
         notes = dict.fromkeys(estimate["note"] for estimate in part["estimates"].values())
         texts = [part["said"], *(note for note in notes if note not in part["said"]),
@@ -87,57 +98,48 @@ def page(found: Mapping, figure: str | None) -> str:
     return "\n".join(lines)
 
 
+def _reasons(found: Mapping) -> dict[str, list[str]]:
+    """{why: the quantities whose region it explains}, of the rules that decided something here."""
+    used = {name for part in found["parts"].values() for name in part["estimates"]}
+    reasons: dict[str, list[str]] = {}
+    for name, rule in found["rules"].items():
+        if rule["why"] and name in used:
+            reasons.setdefault(rule["why"], []).append(rule["quantity"])
+    return reasons
+
+
+def _numbers_caption(parts: Mapping[str, Mapping]) -> str:
+    numbers = [estimate for part in parts.values() for estimate in part["estimates"].values()]
+    return NUMBERS + (f" {OPEN}" if any(each["low"] is None and each["high"] is None for each in numbers) else "")
+
+
+def _shown(parts: Mapping[str, Mapping]) -> str:
+    """What the panels show, for those who do not see them."""
+    shown: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        if panel := part["panel"]:
+            shown.setdefault(f"{panel['y']} against {panel['x']}", []).append(name)
+    return words.sentence("; ".join(f"{axes} ({', '.join(names)})" for axes, names in shown.items()))
+
+
 def caption(parts: Mapping[str, Mapping]) -> str:
     """What the marks of a figure mean, where `parts` are those of a verdict."""
     lines = [line for part in parts.values() if part["panel"] for line in part["panel"]["lines"]]
-    return CAPTION + (BOUNDED if any(any(line.get("bounds", ())) for line in lines) else "")
-
-
-@plot.styled
-def draw_panels(found: Mapping) -> Figure | None:
-    """The panels of a claim's parts side by side; None where no part has one."""
-    panels = {name: part["panel"] for name, part in found["parts"].items() if part["panel"]}
-    if not panels:
-        return None
-    figure, grid = plot.panels(1, len(panels))
-    for axes, (name, panel) in zip(grid[0], panels.items()):
-        named = f"{name}: {panel['y']}" if len(panels) > 1 else panel["y"]
-        named = textwrap.fill(named, WIDE - len(panel["labels"]))
-        plot.dress(axes, panel["x"], named, panel["labels"], log_x=panel["log_x"])
-        ends = []
-        for number, line in enumerate(panel["lines"]):
-            colour = plot.HUES[number % len(plot.HUES)]
-            if line["dots"]:
-                bars = [[y - low for y, low in zip(line["y"], line["low"])],
-                        [high - y for y, high in zip(line["y"], line["high"])]] if line["low"] else None
-                axes.errorbar(line["x"], line["y"], bars, color=colour, linewidth=1.2, elinewidth=1)
-                _mark(axes, line, colour)
-            else:
-                axes.plot(line["x"], line["y"], color=colour, linewidth=1.2, linestyle="--")
-            ends.append((line["y"][-1], line["name"], colour))
-        measured = [y for line in panel["lines"] if line["dots"] for y in line["y"] if y is not None]
-        plot.finish(axes, ends, log_y=panel["log_y"] or 0 < WIDEST * min(measured) < max(measured))
-    return figure
-
-
-def _mark(axes, line: Mapping, colour):
-    """A dot at each point of a line, and an open triangle that points up or down where y is a bound."""
-    bounds = line.get("bounds") or [""] * len(line["x"])
-    for x, y, bound in zip(line["x"], line["y"], bounds):
-        axes.plot([x], [y], color=colour, marker=MARKERS[bound], markersize=6 if bound else 4,
-                  markerfacecolor="white" if bound else colour)
+    marks = {POINTS: True, BARS: any(line["low"] for line in lines), DASHED: any(not line["dots"] for line in lines),
+             BOUNDED: any(any(line.get("bounds", ())) for line in lines)}
+    return " ".join(said for said, there in marks.items() if there)
 
 
 def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]:
-    """Writes docs/claims/ID.md for each verdict, with its figure under docs/figures/claims. Returns the pages."""
+    """Writes docs/claims/ID.md for each verdict, with its figures under docs/figures/claims. Returns the pages."""
     written = []
     for found in verdicts:
-        figure = draw_panels(found)
-        if figure is not None:
-            plot.save_figure(docs / "figures" / "claims" / f"{found['id']}.png", figure)
         path = docs / "claims" / f"{found['id']}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.atomic_write(path, page(found, None if figure is None else f"../figures/claims/{found['id']}.png"))
+        for kind, address in figures_of(found).items():
+            figure = {"numbers": draw_numbers, "panels": draw_panels}[kind](found)
+            plot.save_figure((path.parent / address).resolve(), figure, dpi={"numbers": 110, "panels": 160}[kind])
+        files.atomic_write(path, page(found))
         written.append(path)
     return written
 
@@ -154,6 +156,15 @@ def _bold(verdict: str) -> str:
     return f"**{verdict}**" if verdict.lower() in (REPRODUCED, REFUTED) else verdict
 
 
+def _ours(found: Mapping) -> list[str]:
+    """Lines of the table: what the first number of some parts is, and below it each of these parts with its numbers."""
+    lines: dict[str, list[str]] = {}
+    for name, part in found["parts"].items():
+        quantity = found["rules"][next(iter(part["estimates"]))]["quantity"]
+        lines.setdefault(f"*{quantity}*", []).append(f"{name}: {_numbers(found, part)}")
+    return [line for quantity, numbers in lines.items() for line in (quantity, *numbers)]
+
+
 def _numbers(found: Mapping, part: Mapping) -> str:
     """The first number of a part, the one that has the part's verdict if that is another one, and that verdict where parts
     differ."""
@@ -164,8 +175,10 @@ def _numbers(found: Mapping, part: Mapping) -> str:
 
 
 def _number(estimate: Mapping) -> str:
-    value, low, high = (float("nan") if estimate[key] is None else estimate[key] for key in ("value", "low", "high"))
-    if estimate["low"] is None or estimate["high"] is None:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "no number"
+    if low is None or high is None:
         return f"{words.short(value)}, without an interval"
     low, middle, high = (words.to_error(number, (high - low) / 2) for number in (low, value, high))
     return f"{middle} [{low}, {high}]"

@@ -100,7 +100,7 @@ def _x_ticks(axes: Axes, ticks: Callable[[float], str]) -> tuple[float, float]:
     low, high = axes.get_xlim()
     if high < 1.001 * low:  # all points share one value up to rounding, and matplotlib would zoom into that
         low, high = axes.set_xlim(low / 3, high * 3)
-    decades = np.log10(high / low) if low > 0 else np.nan  # an axis through zero has ticks at equal distances
+    decades = np.log10(high / low) if axes.get_xscale() == "log" else np.nan
     if decades > 0.7:
         subs = (1.0,) if decades > 2.2 else (1.0, 3.0) if decades > 1.1 else (1.0, 2.0, 5.0)
         axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))

@@ -8,13 +8,21 @@ import pytest
 from claims.planted import most, planned, verdicts
 
 from experiments import claims
-from scaling.claims import REFUTED, REPRODUCED, UNDECIDED, Trained
+from scaling.claims import LEVEL, REFUTED, REPRODUCED, UNDECIDED, Trained
 
 
 def test_size_is_reproduced_by_a_power_of_n_and_refuted_without_one():
     assert most(verdicts("size", "transformer", lambda t: 5 * t.params_non_embedding ** -0.076), REPRODUCED)
     assert most(verdicts("size", "transformer", lambda t: 2 + 0 * t.params_non_embedding), REFUTED)
     assert most(verdicts("size", "transformer", lambda t: 5 * t.params_non_embedding ** -0.02), UNDECIDED)
+
+
+def test_a_truth_at_the_bound_of_a_rule_is_decided_as_often_as_pages_say():
+    """One time in ten, half of them each way, up to four standard errors of the simulations."""
+    studies = 200
+    found = verdicts("size", "transformer", lambda t: 5 * t.params_non_embedding ** -0.02, studies)
+    for verdict, share in ((UNDECIDED, LEVEL), (REPRODUCED, (1 - LEVEL) / 2), (REFUTED, (1 - LEVEL) / 2)):
+        assert abs(found.count(verdict) / studies - share) < 4 * np.sqrt(share * (1 - share) / studies)
 
 
 def repeated(t, worth):

@@ -40,21 +40,33 @@ def ladder_flags(which, corpus):
     return [f"--{which}={ROOT}/tests/tiny_ladder.py", f"--{which}.data.name=text:{corpus}/*.txt"]
 
 
+def image_flags(which, family, rate):
+    """A ladder of one size and two seeds on three amounts of images."""
+    fields = {"sizes": "(1e4,)", "learning_rates": f"({rate},)", "examples": "(64,128,256)", "seeds": "(0,1)"}
+    return [f"--{which}={ROOT}/tests/tiny_images.py:{family}", *(f"--{which}.{name}={it}" for name, it in fields.items())]
+
+
 @pytest.fixture
-def trained(monkeypatch, tmp_path, corpus):
-    """trained(*flags) runs the command in this process with two tiny recipes in tmp_path/both."""
-    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
-    for name in ("matmul_rate", "known_matmul_rate"):  # which take seconds, as do the pages of both studies
+def quick(monkeypatch):
+    """Studies that measure nothing of this machine and write no pages, which takes seconds; and signals as they were."""
+    for name in ("matmul_rate", "known_matmul_rate"):
         monkeypatch.setattr(study, name, lambda: 1e11)
     monkeypatch.setattr(study.report, "write", lambda workdir: workdir / "report")
+    heed = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, heed)
+
+
+@pytest.fixture
+def trained(quick, monkeypatch, tmp_path, corpus):
+    """trained(*flags) runs the command in this process with two tiny recipes in tmp_path/both."""
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
     both = [*ladder_flags("base", corpus), *ladder_flags("change", corpus), f"--workdir={tmp_path}/both"]
 
     def call(*more, asking=ask):
         monkeypatch.setattr(sys, "argv", ["compare", *both, *more])  # where ml_collections looks for overrides
         return asking(*both, *more)
-    heed = signal.getsignal(signal.SIGTERM)
-    yield call
-    signal.signal(signal.SIGTERM, heed)
+    return call
 
 
 def test_a_dry_run_prints_both_plans_and_creates_nothing(tmp_path, trained, capsys):
@@ -77,6 +89,24 @@ def test_two_recipes_are_trained_and_compared(tmp_path, trained, capsys):
     ask(f"--base_workdir={tmp_path}/both/base", f"--change_workdir={tmp_path}/both/change", f"--output={tmp_path}/again")
     again = json.loads((tmp_path / "again" / "compare.json").read_text())
     assert {**again, "made": 0, "digest": 0} == {**content, "made": 0, "digest": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family, metric", [("vae", "bits_per_dim"), ("gan", "fd_infinity")])
+def test_two_recipes_of_images_are_trained_and_compared(family, metric, quick, tmp_path, monkeypatch, capsys):
+    """The change has another learning rate. Every rung is that of the records, without runs that diverged."""
+    both = [*image_flags("base", family, 3e-4), *image_flags("change", family, 5e-4), f"--workdir={tmp_path}", "--pack=6"]
+    monkeypatch.setattr(sys, "argv", ["compare", *both])  # where ml_collections looks for overrides
+    ask(*both)
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert content["metric"] == metric and content["verdict"] in capsys.readouterr().out and content["noise"]["paired"]
+    frames = [records.load_records(tmp_path / name) for name in two_studies.NAMES]
+    assert [len(frame) for frame in frames] == [6, 6]
+    losses = [frame[~frame["diverged"].astype(bool)].pivot_table(index="seed", columns="flops", values=metric)
+              for frame in frames]
+    assert [row["pairs"] for row in content["rungs"]] == (losses[0] - losses[1]).notna().sum().tolist()
+    for name, loss in zip(two_studies.NAMES, losses):
+        assert [row[name] for row in content["rungs"]] == pytest.approx(np.exp(np.log(loss).mean()).tolist())
 
 
 def test_published_speed_ups_fade(tmp_path, capsys):

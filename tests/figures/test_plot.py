@@ -1,4 +1,4 @@
-"""Labels at the ends of lines never overlap."""
+"""Labels at the ends of lines never overlap; ticks of an axis look different, and those of a linear one are regular."""
 
 from __future__ import annotations
 
@@ -27,3 +27,12 @@ def test_labels_keep_their_order_and_a_gap_and_move_no_more_than_needed(heights)
     ([1.0, 2.0, 5.0], ["1", "2", "5"])])
 def test_no_two_ticks_of_an_axis_look_the_same(values, texts):
     assert plot.Amounts().format_ticks(values) == texts
+
+
+@pytest.mark.parametrize("ends", [(10.0, 60.0), (2.0, 900.0), (-3.0, 4.0), (0.0, 1.0)])
+def test_the_ticks_of_a_linear_axis_are_at_equal_distances(ends):
+    figure, axes = plot.panels()
+    plot.dress(axes[0, 0], "x", "y", log_x=False).plot(ends, (1.0, 2.0))
+    plot.finish(axes[0, 0])
+    steps = np.diff(axes[0, 0].get_xticks())
+    assert len(steps) >= 2 and np.allclose(steps, steps[0]) and not len(axes[0, 0].get_xticks(minor=True))

@@ -9,7 +9,7 @@ REPOSITORY = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="ut
 SERVE = ["starlette>=0.46", "uvicorn>=0.34", "prometheus-client>=0.21"]
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbformat>=5.10"]
 TUNE = ["optuna>=4.0", "cmaes>=0.11"]
-MUSIC = ["music21>=9.1"]
+MUSIC = ["music21>=9.1", "verovio>=4.5"]
 
 setuptools.setup(
     name="scaling",

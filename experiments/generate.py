@@ -6,18 +6,19 @@
     python -m experiments.generate --workdir=runs/translation --source='Where is it?' --beam=4 --json
     python -m experiments.generate --workdir=runs/gan --run=N=3e5 --samples=64 --label=7 --output=grid.png
     python -m experiments.generate --workdir=runs/music-audio --samples=4 --tokens=16000 --output=tones.wav
+    python -m experiments.generate --workdir=runs/music --prompt=$'M:6/8\\nL:1/8\\nK:G\\n' --output=tune.svg
 
 --run is "best" (the best run of the study, its target included), "N=3e5" (the best of the runs nearest to so many
 non-embedding parameters), a fingerprint, or the start of one. The family of the run decides what it generates. A family of
 text prints the prompt and its continuation token by token; several samples follow each other, each under a line with its
 number. One that writes a text given another one takes that as --source, and prints what it writes alone. --stop ends a text
-before a string, such as $'\\n\\n', and may be repeated. A family of images writes a grid of them as one PNG, by default
-WORKDIR/generated/<run>-seed<seed>-<samples>.png. Without --label (a number or a name) and --caption, image i has those of
-image i of the evaluation data, if the family reads any. A family of captions and images prints the caption of each --image
-(a number in the evaluation data, or a file). A run on sound draws
-recordings of --tokens samples (8,000 are a second; by default two seconds) and writes them one after another as one WAV,
-by default WORKDIR/generated/<run>-seed<seed>-<samples>.wav. --json
-prints one line of JSON instead, with all texts or the path.
+before a string, such as $'\\n\\n', and may be repeated. Of tunes in ABC notation --output=tune.svg writes the score beside
+the text (tune-1.svg and so on of several samples), where `verovio` is installed. A family of images writes a grid of them
+as one PNG, by default WORKDIR/generated/<run>-seed<seed>-<samples>.png. Without --label (a number or a name) and --caption,
+image i has those of image i of the evaluation data, if the family reads any. A family of captions and images prints the
+caption of each --image (a number in the evaluation data, or a file). A run on sound draws recordings of --tokens samples
+(8,000 are a second; by default two seconds) and writes them one after another as one WAV, by default
+WORKDIR/generated/<run>-seed<seed>-<samples>.wav. --json prints one line of JSON instead, with all texts or the path.
 
 Sample i depends on the run, the prompt, the seed and i only: more samples leave the first ones as they are. With
 --temperature=0 every token is the likeliest one, and the seed does not matter.
@@ -50,7 +51,9 @@ import scaling  # noqa: E402
 from experiments import _environment  # noqa: E402
 from experiments._errors import in_one_sentence  # noqa: E402
 from experiments._json import answering  # noqa: E402
+from experiments._written import write_once, write_scores  # noqa: E402
 from scaling import families  # noqa: E402
+from scaling.data import engraving  # noqa: E402
 from scaling.data.waves import RATE, wav_bytes  # noqa: E402
 from scaling.figures.pixels import image_grid  # noqa: E402
 from scaling.results import tuned  # noqa: E402
@@ -78,7 +81,7 @@ _CAPTION = flags.DEFINE_string("caption", None, "Images: the caption of all of t
 _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Text: write after every line of standard input, until it ends.")
 _IMAGE = flags.DEFINE_multi_string("image", [], "Images: one to describe in words, a number or a file; may be repeated.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON: the run, what was asked for, and the texts or the path.")
-_OUTPUT = flags.DEFINE_string("output", None, "The PNG or WAV to write; other content is never overwritten.")
+_OUTPUT = flags.DEFINE_string("output", None, "The PNG, WAV or score (SVG) to write; other content is never overwritten.")
 
 COLUMNS = 8  # images of a row
 
@@ -87,8 +90,8 @@ def main(argv):
     with in_one_sentence():
         if len(argv) > 1:
             raise flags.Error(f"unexpected argument {argv[1]!r}; a prompt of several words needs quotes: --prompt='a b'")
-        if _OUTPUT.value and not _OUTPUT.value.endswith((".png", ".wav")):
-            raise flags.Error(f"--output={_OUTPUT.value} must end in .png for images, or in .wav for sound")
+        if _OUTPUT.value and not _OUTPUT.value.endswith((".png", ".wav", ".svg")):
+            raise flags.Error(f"--output={_OUTPUT.value} must end in .png for images, .wav for sound, or .svg for scores")
         from scaling.devices.compilation import keep_compiled  # here, since --help needs none of it
         keep_compiled()
         run = scaling.restore(_WORKDIR.value, _RUN.value)
@@ -134,7 +137,11 @@ def write_after(run: RestoredRun, prompt: str, given: dict):
     """Writes the texts after one prompt, or from one source, as the flags say; `given` names it in JSON."""
     from scaling.study.prompts import END
     from scaling.study.restore import titled
-    for flag, value in ((_OUTPUT, _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
+    scored = getattr(run.experiment.data, "abc", False) and not _INTERACTIVE.value
+    if scored and _OUTPUT.value:
+        engraving.check_installed()
+        _check_ending(".svg")
+    for flag, value in ((_OUTPUT, None if scored else _OUTPUT.value), (_LABEL, _LABEL.value), (_CAPTION, _CAPTION.value)):
         if value is not None:
             raise flags.Error(f"{titled(run)} writes text, which is printed: --{flag.name} is for images")
     stop = (END, *_STOP.value)
@@ -158,6 +165,7 @@ def write_after(run: RestoredRun, prompt: str, given: dict):
                 texts[-1] += piece
             print(flush=True)
         answer |= {**about(run), **given, "stop": _STOP.value, **options, "texts": texts}
+        answer |= write_scores(_OUTPUT.value, shown, texts)
 
 
 def _given_text(run: RestoredRun) -> str:
@@ -192,8 +200,9 @@ def write_likely_text(run: RestoredRun, prompt: str, stop, given: dict):
     options = {"tokens": _TOKENS.value, "beam": _BEAM.value, "length_penalty": _LENGTH_PENALTY.value}
     texts = run.beam_search([prompt], stop=stop, **options)
     with answering(_JSON.value, quiet=True) as answer:
-        print(given.get("prompt", "") + texts[0], flush=True)
+        print((shown := given.get("prompt", "")) + texts[0], flush=True)
         answer |= {**about(run), **given, "stop": _STOP.value, **options, "texts": texts}
+        answer |= write_scores(_OUTPUT.value, shown, texts)
 
 
 def write_images(run: RestoredRun):
@@ -259,20 +268,6 @@ def write_descriptions(run: RestoredRun):
 def about(run: RestoredRun) -> dict:
     """Which run it is, in an answer as JSON."""
     return {"run": run.fingerprint, "family": families.name(run.family), tuned.PARAMS: run.record[tuned.PARAMS]}
-
-
-def write_once(path: epath.Path, content: bytes):
-    """Writes a new file. One that is there with this content stays; RestoreError where it has another."""
-    from scaling.study.restored import RestoreError
-    try:
-        files.atomic_write(path, content, exclusive=True)
-    except files.DiskFull:
-        raise
-    except OSError as error:
-        if not path.exists():
-            raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from None
-        if not path.is_file() or path.read_bytes() != content:
-            raise RestoreError(f"{path} exists and holds something else: name another file by --output") from None
 
 
 if __name__ == "__main__":

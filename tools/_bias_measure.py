@@ -129,12 +129,21 @@ def _compared(run: RestoredRun, planted: Planted, samples: int) -> dict:
         given = classes[np.arange(samples) % len(classes)]
         model = count_pairs(given, planted.gauge.labeller.predict(drawn), planted.values)
         tables = planted.counts[planted.present], model[planted.present]
-        found = [amplification(*tables, direction, planted.confusion) for direction in DIRECTIONS]
+        found = [each for direction in DIRECTIONS if (each := _defined(*tables, direction, planted.confusion))]
         about["recognised"] = planted.gauge.accuracy
+        about["undefined"] = [direction for direction in DIRECTIONS if direction not in [each.direction for each in found]]
     shown = {"data": representation(planted.counts[planted.present]), "run": representation(model[planted.present])}
     names = [planted.names[planted.label][number] for number in planted.present]
     return about | {"amplification": [_as_json(each) for each in found],
                     "representation": _groups(names, planted.names[planted.group], shown)}
+
+
+def _defined(real, model, direction, confusion) -> Amplification | None:
+    """The amplification in a direction, or None where a run that draws one group alone leaves it undefined."""
+    try:
+        return amplification(real, model, direction, confusion)
+    except EvaluateError:
+        return None
 
 
 def _check_given(run: RestoredRun, label: str) -> None:

@@ -60,6 +60,8 @@ def said_of_runs(found: Mapping) -> list[str]:
             above, below = sum(a["low"] > 0 for a in each), sum(a["high"] < 0 for a in each)
             parts.append(f"BiasAmp {direction}, about {SAYS[direction]}, is above 0 with its whole interval in {above} of "
                          f"{words.plural(len(each), 'run')} and below 0 in {below}")
+    if any(row.get("undefined") for row in found["runs"]):
+        parts.append("A->T is left out where no sample may have some group, since the class, given it, is then not defined")
     return [*lines, "; ".join(parts) + "."]
 
 
@@ -104,8 +106,11 @@ def draw(found: Mapping, axis: str) -> Figure:
         for colour, level in zip(plot.ramp(other, len(levels)), levels):
             points = sorted((row[axis], a["value"], a["low"], a["high"]) for row in found["runs"] if row[other] == level
                             for a in row["amplification"] if a["direction"] == direction)
+            if not points:
+                continue
             x, y, low, high = np.array(points).T
-            panel.errorbar(x, y, [y - low, high - y], fmt="o", color=colour, markersize=3.5, elinewidth=0.9, zorder=3)
+            around = np.maximum([y - low, high - y], 0)
+            panel.errorbar(x, y, around, fmt="o", color=colour, markersize=3.5, elinewidth=0.9, zorder=3)
             places = np.unique(x)
             means = [y[x == place].mean() for place in places]
             panel.plot(places, means, color=colour, linewidth=1.3, zorder=2)

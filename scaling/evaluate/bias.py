@@ -51,11 +51,12 @@ def amplification(real, model, direction: str, confusion=None, level: float = LE
     often than the data what goes together in the data, more often than by chance.
 
     confusion: counts [true, predicted] of attributes that a classifier gave to real examples, where those of `model` are
-    its predictions too; its errors are then taken out (Rogan and Gladen 1978), which may give shares outside of 0 to 1.
+    its predictions too; its errors are then taken out (Rogan and Gladen 1978). What is then less than no example
+    counts as none, so that shares stay within 0 and 1.
 
     The interval has the percentiles of resamples of the data, of the model's examples and of the classifier's. It knows
     nothing of other seeds of training. Raises EvaluateError where a task (for "T->A") or an attribute (for "A->T") has no
-    example.
+    example, or none in more resamples than lie outside of the interval.
     """
     tables = [_checked(each, direction) for each in (real, model)]
     confusion = None if confusion is None else np.asarray(confusion, np.float64)
@@ -63,7 +64,12 @@ def amplification(real, model, direction: str, confusion=None, level: float = LE
     rng = np.random.default_rng(seed)
     drawn = [_resampled(table, resamples, rng) for table in tables]
     again = None if confusion is None else np.stack([_resampled(row, resamples, rng) for row in confusion], 1)
-    return _with_interval(direction, cells, _cells(*drawn, again, direction), level)
+    found = _cells(*drawn, again, direction)
+    if np.isnan(cells).any() or np.isnan(found).any((1, 2)).mean() > 1 - level:
+        given = "task" if direction == "T->A" else "attribute"
+        raise EvaluateError(f"amplification {direction} is not defined: once the errors of the classifier are taken out, "
+                            f"the model may have no example of some {given}")
+    return _with_interval(direction, cells, found, level)
 
 
 def amplification_of_answers(task, attribute, predicted, values: tuple[int, int], level: float = LEVEL,
@@ -112,7 +118,8 @@ def _cells(real, model, confusion, direction) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample may lack a task or an attribute
         real, model = (table / table.sum((1, 2), keepdims=True) for table in (real, model))
         if confusion is not None:
-            model = model @ np.linalg.pinv(confusion / confusion.sum(2, keepdims=True))
+            model = np.maximum(model @ np.linalg.pinv(confusion / confusion.sum(2, keepdims=True)), 0)
+            model /= model.sum((1, 2), keepdims=True)
         together = real > real.sum(1, keepdims=True) * real.sum(2, keepdims=True)
         axis = 2 if direction == "T->A" else 1  # what is told, of which shares add up to 1
         delta = model / model.sum(axis, keepdims=True) - real / real.sum(axis, keepdims=True)

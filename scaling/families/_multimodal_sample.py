@@ -1,6 +1,7 @@
 """Generation by `scaling.families.multimodal`: an image of a caption, a caption of an image, and what may come next."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from scaling.families._decoder import init_cache
 from scaling.families._generate import choose_warm
 from scaling.families._multimodal import BYTES
 from scaling.families._pairs import written
-from scaling.families._sums import mean_of
+from scaling.families._sums import mean_of, ratio_of
 from scaling.families._vae_likelihoods import LIKELIHOODS
 
 ROWS, COLUMNS = 4, 8  # of pictures
@@ -77,9 +78,24 @@ def write_captions(f, params, batch, key, temperature):
 def right_captions(f, params, batch, key):
     """"named" and "captioned" of the likeliest captions; see `Multimodal.examine`."""
     told, true = write_captions(f, params, batch, key, 0.0), captions_of(f, batch)
-    named = written(jnp.where(true == COMMA, 0, true))
-    return {"named": mean_of(((told == true) | ~named).all(-1)),
+    return {"named": mean_of(((told == true) | ~_of_name(true)).all(-1)),
             "captioned": mean_of(((told == true) | ~written(true)).all(-1))}
+
+
+def cost_of_wrong_captions(f, params, batch):
+    """"wrong_caption", in bits: what images cost more after the caption of another image of the batch than after their own,
+    over those whose names differ; see `Multimodal.examine`."""
+    text, *rest = f.read(params, batch)
+    other, first = jnp.roll(text, 1, 0), jnp.full(len(text), True)
+    wrong, right = (f.nats(params, said, *rest, first)[1].sum(-1) for said in (other, text))
+    name = jnp.where(_of_name(text) & (text != COMMA), text, 0)
+    differs = (name != jnp.roll(name, 1, 0)).any(-1)
+    return {"wrong_caption": ratio_of(jnp.where(differs, wrong - right, 0) / math.log(2), differs)}
+
+
+def _of_name(text):
+    """Which bytes of captions [B, n] belong to a name, which ends with a comma or with the caption."""
+    return written(jnp.where(text == COMMA, 0, text))
 
 
 def draw_pictures_of_captions(f, params, batch, key):

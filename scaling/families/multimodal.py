@@ -129,8 +129,11 @@ class Multimodal(Tokenized):
 
     def examine(self, params, batch, key):
         """Of the likeliest caption of each image, written byte by byte: "named", the share whose name, up to the comma, is
-        right, and "captioned", the share that is right to the end."""
-        return sampling.right_captions(self, params, batch, key) if self.learns_text and False in self.orders else {}
+        right, and "captioned", the share that is right to the end. And "wrong_caption", the bits that an image costs more
+        after a caption with another name than after its own."""
+        found = sampling.right_captions(self, params, batch, key) if self.learns_text and False in self.orders else {}
+        reads = self.caption and self.image_weight and True in self.orders
+        return found | (sampling.cost_of_wrong_captions(self, params, batch) if reads else {})
 
     def example_batch(self, batch_size, key):
         return random_images(self, batch_size, key)

@@ -8,7 +8,7 @@ import struct
 from scaling.figures import words
 from scaling.results import metrics
 
-SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "wav": b"RIFF"}  # of the kinds of files that enter a page
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "wav": b"RIFF", "svg": b"<svg"}  # of the kinds of files that enter a page
 LARGEST = 4_000_000  # bytes of one file in the page
 WIDTH = 300          # about how many screen pixels wide a grid is shown: a whole multiple, or part, of its own width
 # The sentence above each kind of grid. Grids of several sizes stand side by side; it says what they have in common.
@@ -24,20 +24,27 @@ def read_listed(workdir, listed: list[dict], kind: str = "png") -> tuple[list[di
     """Reads the files of a kind, a key of SIGNATURES, that pictures.json or sounds.json lists.
 
     Returns the entries that can be shown, each with its bytes under the name of the kind, and a sentence about the others,
-    or "".
+    or "". Where an entry has a `score`, its bytes are under "svg".
     """
     shown, lost = [], []
     for entry in listed:
-        parts = str(entry.get("path", "")).split("/")
-        path = workdir.joinpath(*parts)
-        inside = ".." not in parts and parts[0]  # files outside the workdir never enter the page
-        content = path.read_bytes() if inside and path.exists() else b""
-        if content.startswith(SIGNATURES[kind]) and len(content) <= LARGEST:
-            shown.append({**entry, kind: content})
+        read = _content(workdir, str(entry.get("path", "")), kind)
+        score = _content(workdir, str(entry["score"]), "svg") if "score" in entry else None
+        if read:
+            shown.append({**entry, kind: read} | ({"svg": score} if score else {}))
         else:
             lost.append(str(entry.get("path")))
     why = f"these are not {kind.upper()} files of at most {LARGEST // 10**6} MB in the workdir: {', '.join(lost)}."
     return shown, why if lost else ""
+
+
+def _content(workdir, path: str, kind: str) -> bytes | None:
+    """The file of a kind at a path inside of the workdir; None where there is none, or a larger one than pages have."""
+    parts = path.split("/")
+    if ".." in parts or not parts[0] or not workdir.joinpath(*parts).exists():  # files outside never enter the page
+        return None
+    content = workdir.joinpath(*parts).read_bytes()
+    return content if content.startswith(SIGNATURES[kind]) and len(content) <= LARGEST else None
 
 
 def grids(study) -> list[dict]:

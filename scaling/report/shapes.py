@@ -43,7 +43,7 @@ SHAPES: dict[str, object] = {
     "baselines": {"floor?": {"*": BOUND}, "memoriser?": [{"*": BOUND}], "ngram?": [{"*": BOUND}]},
     "pictures": [{PARAMS: NUMBER, "name": str, "path": str, "fingerprint?": str, "examine?": {"*": NUMBER}}],
     "sounds": [{"path": str, "label": str, f"{PARAMS}?": NUMBER, "fingerprint?": str, "prompt?": str,
-                "recordings?": NUMBER}],
+                "score?": str, "recordings?": NUMBER}],
     "examine": [{PARAMS: NUMBER, "metrics": {"*": BOUND}, "label?": str, "fingerprint?": str}],
     "positions": [{PARAMS: NUMBER, "bits": [{"first": NUMBER, "last": NUMBER, "bits": NUMBER}], "fingerprint?": str}]}
 

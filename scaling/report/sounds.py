@@ -15,6 +15,7 @@ RANGE = 60.0                # decibels between white and black
 SUNG = "Tunes that the models wrote, played as tones: the parser of the notation reads the prompt and what follows it."
 DRAWN = ("Recordings, one after another in each player: some of the data that no model was trained on, and those that the "
          "smallest and the largest model drew, each from its beginning on.")
+SCORED = " The scores show the whole texts, and the players their first seconds."
 SEEN = " In the spectrograms time runs to the right and frequency upwards, and black is loud."
 
 
@@ -37,14 +38,16 @@ def sounds(study) -> dict | None:
     written = any("prompt" in entry for entry in study.sounds)
     prompts = list(dict.fromkeys(entry.get("prompt") for entry in study.sounds))
     beside = sorted(study.sounds, key=lambda entry: prompts.index(entry.get("prompt")))  # models of one prompt together
-    return {"introduction": (SUNG if written else DRAWN) + SEEN, "sides": [_player(entry) for entry in beside]}
+    scored = SCORED if any("svg" in entry for entry in study.sounds) else ""
+    return {"introduction": (SUNG if written else DRAWN) + scored + SEEN, "sides": [_player(entry) for entry in beside]}
 
 
 def _player(entry: dict) -> dict:
     wave, rate = read_wav(entry["wav"])
     picture = spectrogram(wave, rate)
     size = entry.get("params_non_embedding")
-    return {"uri": "data:audio/wav;base64," + base64.b64encode(entry["wav"]).decode(),
+    return {"score": "data:image/svg+xml;base64," + base64.b64encode(entry["svg"]).decode() if "svg" in entry else "",
+            "uri": "data:audio/wav;base64," + base64.b64encode(entry["wav"]).decode(),
             "picture": "data:image/png;base64," + base64.b64encode(grey_png(picture)).decode(),
             "height": picture.shape[0], "width": picture.shape[1], "seconds": words.number(len(wave) / rate, 2),
             "top": f"{words.number(rate / 2000, 2)} kHz", "fingerprint": entry.get("fingerprint") or "",

@@ -121,6 +121,7 @@ METRICS: dict[str, Metric] = {
     "bits_per_dim_given_text": _bits("images given captions", "bits per dimension"),
     "image_information": Metric("what a caption tells about its image (bits)", "information", "bits", rises=True),
     "text_information": Metric("what an image tells about its caption (bits)", "information", "bits", rises=True),
+    "wrong_caption": Metric("what an image costs more after a wrong caption (bits)", "information", "bits", rises=True),
     "named": Metric("share of images that are named right", "share of right names", rises=True),
     "captioned": Metric("share of captions that are right to the end", "share of right captions", rises=True),
     "accuracy": Metric("accuracy", "accuracy", rises=True),

@@ -51,9 +51,14 @@ def held_out_recordings(run: RestoredRun, count: int, samples: int = 2 * RATE) -
     return [decode_wave(each[:samples]) for each in codes]
 
 
+def first_tune(text: str) -> str:
+    """What a text says before its first end of a document."""
+    return text.split("\0")[0]
+
+
 def sung(text: str, seconds: float) -> np.ndarray | None:
     """The first tune of a text in ABC notation as tones, float64 [n] in [-1, 1]; None where it is no tune."""
-    return tones.sing(text.split("\0")[0], seconds)
+    return tones.sing(first_tune(text), seconds)
 
 
 def joined(waves: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from scaling.data import engraving
 from scaling.data.waves import wav_bytes
 from scaling.results import metrics, tuned
 from scaling.store import files
@@ -49,7 +50,8 @@ class Showcase:
         pictures.json       and pictures/*.png, by the model of each size
         examine.json        metrics too costly for every run, of the smallest and the largest model
         positions.json      the loss by position in the context, of the model of each size, for text
-        sounds.json         and sounds/*.wav, by the smallest and the largest model of sound, or of tunes as text
+        sounds.json         and sounds/*.wav, by the smallest and the largest model of sound, or of tunes as text; of tunes
+                            also scores, sounds/*.svg, where `verovio` is installed
         """
         models = self._models(frame, metric)
         told = [model for model in models if hasattr(model.family, "begin")]
@@ -175,12 +177,16 @@ def _recordings(ends, workdir):
 
 
 def _sung(texts, workdir):
-    """Entries of sounds.json, and their WAV files: the entries of samples.json whose text begins with a tune."""
+    """Entries of sounds.json, their WAV files and scores: the entries of samples.json whose text begins with a tune."""
     out = []
     for number, entry in enumerate(texts):
-        if (wave := recordings.sung(entry["prompt"] + entry["text"], SUNG)) is not None:
-            about = {name: value for name, value in entry.items() if name != "text"}
-            out.append(_sound(workdir, f"{entry['fingerprint']}-{number}", [wave], about))
+        tune, name = recordings.first_tune(entry["prompt"] + entry["text"]), f"{entry['fingerprint']}-{number}"
+        if (wave := recordings.sung(tune, SUNG)) is not None:
+            about = {field: value for field, value in entry.items() if field != "text"}
+            if (score := engraving.engrave(tune)) is not None:
+                about["score"] = f"sounds/{name}.svg"
+                files.atomic_write(workdir / about["score"], score)
+            out.append(_sound(workdir, name, [wave], about))
     return out
 
 

@@ -72,6 +72,16 @@ def test_the_interval_covers_and_errors_of_the_classifier_are_taken_out(confusio
     assert 0.83 < np.mean(inside) < 0.97
 
 
+def test_a_model_that_draws_one_group_alone_keeps_its_shares_within_0_and_1_and_leaves_the_other_direction_undefined():
+    """The classifier errs on fewer samples than on real images, so that less than none would be left of a group."""
+    seen, confusion = [[480, 20], [460, 40]], [[900, 100], [100, 900]]
+    found = amplification(10_000 * PLANTED, seen, "T->A", confusion)
+    assert found.value == pytest.approx(amplification(10_000 * PLANTED, [[500, 0], [500, 0]], "T->A").value)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    with pytest.raises(EvaluateError, match="A->T is not defined.*no example of some attribute"):
+        amplification(10_000 * PLANTED, seen, "A->T", confusion)
+
+
 def test_answers_about_the_examples_themselves_have_narrower_intervals():
     rng = np.random.default_rng(0)
     pairs = rng.choice(4, 1500, p=PLANTED.ravel())

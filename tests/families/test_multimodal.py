@@ -15,6 +15,7 @@ from sources import tiny
 from scaling import cost, nn
 from scaling import experiment as experiments
 from scaling.experiment import Experiment, Start
+from scaling.families._multimodal_sample import cost_of_wrong_captions
 from scaling.families.fsq import FSQ
 from scaling.families.multimodal import Multimodal
 from scaling.families.transformer import Transformer
@@ -149,6 +150,17 @@ def test_information_is_what_the_other_modality_takes_from_the_bits_of_one():
     assert_allclose(bits["text_information"].sum(), whole[0] - whole[1], rtol=1e-4)
     nats = bits["loss_image"] * 4 / math.log(2) / 64
     assert_allclose(nats + bits["distortion"], bits["bits_per_dim"], rtol=1e-5)
+
+
+def test_a_wrong_caption_costs_what_the_image_is_less_likely_after_it():
+    params, first = lively(TINY), jnp.full(4, True)
+    cost = once(functools.partial(cost_of_wrong_captions, TINY))
+    found, (text, *rest) = cost(params, BATCH)["wrong_caption"], call(TINY, "read", params, BATCH)
+    right, wrong = (call(TINY, "nats", params, said, *rest, first)[1].sum(1) for said in (text, jnp.roll(text, 1, 0)))
+    assert_allclose(found.over, (wrong - right) / math.log(2), atol=1e-4)
+    assert found.under.all() and np.abs(found.over).max() > 1e-3
+    alike = jnp.asarray([[65, 44, 9, 0, 0, 0], [65, 44, 7, 7, 7, 7], [65, 0, 0, 0, 0, 0], [65, 44, 0, 0, 0, 0]])
+    assert not cost(params, {**BATCH, "caption": alike})["wrong_caption"].under.any()  # what follows a comma is no name
 
 
 @pytest.mark.parametrize("images", ["codes", pytest.param("patches", marks=pytest.mark.slow)])

@@ -9,6 +9,7 @@ import tiny_study
 from launcher import ROOT
 
 from scaling import experiment as experiments
+from scaling import families
 from scaling.evaluate.judge import MEASURED
 from scaling.fields import ConfigError
 from scaling.study import checks, configs
@@ -83,6 +84,19 @@ def test_runs_of_patches_are_those_of_codes_without_a_tokenizer():
     for one, other in zip(late, early, strict=True):
         assert one.start is not None and other.start is None and other.family.images == "patches"
         assert dataclasses.replace(one, start=None).replace({"family.images": "patches"}) == other
+
+
+@pytest.mark.parametrize("family", ["vae", "gan", "diffusion", "multimodal"])
+def test_models_whose_bias_is_measured_are_told_the_digit_and_nothing_of_the_weight(family):
+    module = configs.load_config(f"{ROOT}/configs/bias.py:{family}")
+    runs = module.sweep(module.get_config(family))
+    assert len({(run.family, run.data.examples, run.seed) for run in runs}) == len(runs) == 2 * 3 * 2
+    for run in runs:
+        assert families.name(run.family) == family and (run.data.correlate, run.data.agree) == ("character,weight", 0.8)
+        assert run.data.label == ("" if family == "multimodal" else "character")
+        assert run.data.caption == (len("DIGIT THREE,") if family == "multimodal" else 0)  # the font's name comes after
+    with pytest.raises(ConfigError, match=f"nearest: .*{family}"):
+        configs.read_config(f"{ROOT}/configs/bias.py:{family}s")
 
 
 @pytest.mark.parametrize("file,kinds", [("textgan", ("tuned", "scratch")), ("translation", ("translation", "postfix")),

@@ -94,3 +94,20 @@ def test_a_spectrogram_is_dark_where_the_tone_is():
     frequency = (len(rows) - 1 - rows.argmin()) / (len(rows) - 1) * 4000
     assert abs(frequency - 1000) < 40 and picture.min() == 0 and picture.max() == 255
     assert (sounds.spectrogram(np.zeros(10), 8000) == 255).all()
+
+
+def test_the_page_shows_scores_of_tunes_beside_their_players(tmp_path, monkeypatch):
+    pytest.importorskip("music21")
+    about = {"params_non_embedding": 1000, "fingerprint": "ab" * 8, "label": "largest", "prompt": "M:2/4\nL:1/8\nK:G\n"}
+    texts = [about | {"text": text} for text in ("GA Bc|d4|\0M:", "[[", "GA GA|G4|")]
+    made = {"GA Bc": b"<svg>1</svg>"}  # the engraver takes one of the two tunes
+    monkeypatch.setattr(showcase.engraving, "engrave", lambda text: made.get(text.split("\n")[-1].partition("|")[0]))
+    files.write_json(tmp_path / "sounds.json", showcase._sung(texts, tmp_path))
+    files.write_json(tmp_path / "study.json", {"metric": "bits_per_byte", "unit": "tokens"})
+    study = reading.read_study(tmp_path)
+    page = Page(study_page.study_html(study, study_page.study_palette(study), {}))
+    [score] = [image for image in page.all("img") if image.get("class") == "score"]
+    assert base64.b64decode(score["src"].partition(",")[2]) == made["GA Bc"] and len(page.all("audio")) == 2
+    (tmp_path / study.sounds[0]["score"]).unlink()
+    again = reading.read_study(tmp_path)
+    assert len(again.sounds) == 2 and not any("svg" in entry for entry in again.sounds)  # as without the package

@@ -126,6 +126,17 @@ def test_the_page_has_figures_against_n_and_d(planted, tmp_path):
     assert all(link.startswith(("#", "data:")) for link in page.references)
 
 
+def test_a_run_that_draws_one_group_alone_has_one_direction_and_a_page(planted, tmp_path, monkeypatch):
+    blind = types.SimpleNamespace(predict=lambda images: np.zeros(len(images), int))
+    monkeypatch.setattr(planted.gauge, "labeller", blind)
+    row = _bias_measure._compared(drawing(0.6), planted, 256)
+    assert [each["direction"] for each in row["amplification"]] == ["T->A"]
+    assert row["amplification"][0]["value"] == pytest.approx(0.5 - SHARE, abs=0.03)
+    found = {"level": 0.9, "samples": 256, "runs": [row | {"N": n, "D": 1e3} for n in (1e4, 1e5)]}
+    assert "A->T is left out where no sample" in _bias_page.describe(found)
+    assert Page(_bias_page.write(found, tmp_path).read_text()).all("svg")
+
+
 def test_groups_of_data_with_labels_are_counted(tmp_path, monkeypatch, capsys):
     rows = [{"text": f"{i} of many", "label": "often" if i % 10 else "rare"} for i in range(2000)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

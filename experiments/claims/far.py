@@ -1,6 +1,7 @@
 """Trends found small hold when large: the registered forecasts of this repository, and what came of them."""
 
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -30,13 +31,14 @@ def analyse(name: str, part: Trained) -> Finding:
     held = statistics.share(sum(bool(entry["inside"]) for entry in found), len(found))
     middle = stats.bootstrap((errors,), np.median, confidence_level=LEVEL, method="percentile", rng=0)
     low, high = middle.confidence_interval
-    ratios = sorted({round(entry["ratio"]) for entry in found})
-    by_ratio = [float(np.median([size for size, entry in zip(errors, found) if round(entry["ratio"]) == ratio]))
-                for ratio in ratios]
+    groups: dict[int, list[tuple[float, float]]] = {}  # by half decades: 10, 30, 100, 300 times
+    for size, entry in zip(errors, found):
+        groups.setdefault(round(2 * math.log10(entry["ratio"])), []).append((entry["ratio"], size))
+    ratios, by_ratio = zip(*[map(float, np.median(group, axis=0)) for _, group in sorted(groups.items())])
     return Finding(
         {"held": held, "error": Estimate(float(np.median(errors)), float(low), float(high), len(found))},
         Panel("compute of the target over the largest fitted", "median size of the relative error",
-              [Line("forecasts", ratios, by_ratio)]),
+              [Line("forecasts", list(ratios), list(by_ratio))]),
         f"{len(found)} forecasts that were registered before their targets were trained, those of plans that were given up "
         "included.")
 

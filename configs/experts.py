@@ -30,7 +30,7 @@ def get_config(scale="full"):
     config.widths, config.experts, config.seeds = (16, 24, 32, 48, 64), (1, 2, 4, 8, 16, 32), 2
     config.amount = 1_048_576  # tokens
     if scale == "quick":
-        config.widths, config.experts, config.seeds, config.amount = (16, 24, 32, 48), (1, 2, 8, 32), 1, 524_288
+        config.widths, config.experts, config.seeds, config.amount = (16, 24, 48), (1, 8, 32), 1, 524_288
         config.data.evaluation_tokens = 131_072
     return config
 

@@ -15,7 +15,11 @@ fall behind Transformers; Beck et al. 2024 (xLSTM, arXiv:2405.04517) found recur
 All that descend have two layers and windows of 256 bytes of Python's standard library. All but the hidden Markov model,
 which has AdamW, are trained by Muon. `experiments/_sequences.py` has the base rate of each kind, which pilots found,
 and the rule that carries it and the batch over amounts of data. `$kind` alone is the full study, with three rates
-around the base one, more sizes and data; `--config.factors='(0.25,0.5,1,2,4)'` tries others.
+around the base one, more sizes and data; `--config.factors='(0.25,0.5,1,2,4)'` tries others. `$kind-wide` has 10 thousand to
+1 million parameters on 524 thousand bytes, one seed each, to see where the curves of loss against N cross. As decided before
+its runs, a kind is ahead where its loss is lower by 1%, which is twice the spread of seeds in the claim `recurrence`; two
+curves cross where one is ahead at one end and the other at the other. A model stops gaining from context where the loss
+falls by less than 1% from 96 bytes of context to 224.
 
 Cost of `-quick`: 9 runs of each kind, 6e12 FLOPs of the models; two CPU cores, about ten minutes for all six.
 Of the full study: an H200 or a day of two cores; 96 runs of each kind, 4e15 FLOPs, most in the largest size.
@@ -36,17 +40,19 @@ from scaling.fields import ConfigError, nearest
 
 __all__ = ["get_config", "sweep"]
 
+SCALES = {"": ((1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)),  # sizes, tokens
+          "quick": ((1e4, 3e4, 1e5), (131_072, 262_144, 524_288)),
+          "wide": ((1e4, 1e5, 1e6), (524_288,))}
+
 
 def get_config(variant="transformer"):
     kind, _, scale = variant.partition("-")
-    if kind not in KINDS or scale not in ("", "quick"):
-        known = [f"{kind}{scale}" for kind in KINDS for scale in ("", "-quick")]
+    if kind not in KINDS or scale not in SCALES:
+        known = ["-".join(filter(None, (kind, scale))) for kind in KINDS for scale in SCALES]
         raise ConfigError(f"--config=configs/sequence.py:{variant} is no kind of sequence model; {nearest(variant, known)}")
     config = config_of(kind)
     config.title = f"Sequence models on the Python standard library: {kind}"
     config.metric, config.prompts, config.tune = "bits_per_byte", ("def ",), 0.0
-    config.sizes, config.tokens = (1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)
-    config.factors, config.seeds = (0.5, 1.0, 2.0), 1
-    if scale:
-        config.sizes, config.tokens, config.factors = (1e4, 3e4, 1e5), (131_072, 262_144, 524_288), (1.0,)
+    config.sizes, config.tokens = SCALES[scale]
+    config.factors, config.seeds = (1.0,) if scale else (0.5, 1.0, 2.0), 1
     return config

@@ -15,11 +15,12 @@ fall behind Transformers; Beck et al. 2024 (xLSTM, arXiv:2405.04517) found recur
 All that descend have two layers and windows of 256 bytes of Python's standard library. All but the hidden Markov model,
 which has AdamW, are trained by Muon. `experiments/_sequences.py` has the base rate of each kind, which pilots found,
 and the rule that carries it and the batch over amounts of data. `$kind` alone is the full study, with three rates
-around the base one, more sizes and data; `--config.factors='(0.25,0.5,1,2,4)'` tries others. `$kind-wide` has 10 thousand to
-1 million parameters on 524 thousand bytes, one seed each, to see where the curves of loss against N cross. As decided before
-its runs, a kind is ahead where its loss is lower by 1%, which is twice the spread of seeds in the claim `recurrence`; two
-curves cross where one is ahead at one end and the other at the other. A model stops gaining from context where the loss
-falls by less than 1% from 96 bytes of context to 224.
+around the base one, more sizes and data; `--config.factors='(0.25,0.5,1,2,4)'` tries others.
+
+`$kind-wide` has 10 thousand to 1 million parameters on 524 thousand bytes, one seed each, to see where the curves of loss
+against N cross. As decided before its runs, a kind is ahead where its loss is lower by 1%, about three times what such a
+difference varies between seeds in the claim `recurrence`; two curves cross where one kind is ahead at one end and the other
+at the other end. A model stops gaining from context where its loss falls by less than 1% from 96 bytes of it to 224.
 
 Cost of `-quick`: 9 runs of each kind, 6e12 FLOPs of the models; two CPU cores, about ten minutes for all six.
 Of the full study: an H200 or a day of two cores; 96 runs of each kind, 4e15 FLOPs, most in the largest size.

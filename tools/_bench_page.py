@@ -152,12 +152,14 @@ def page(history) -> str:
 
 def _table(rows) -> str:
     """A Markdown table of lines of the history: what, ours, MFU where any has one, and a ratio for each peer."""
-    mfu = any("mfu" in line for line in rows)
+    mfu, compiled = (any(name in line for line in rows) for name in ("mfu", "compile"))
     peers = list(dict.fromkeys([*(who for who in PEERS if any(who in line["ratios"] for line in rows)),
                                 *(who for line in rows for who in line["ratios"])]))
-    head = ["", "measured", *(["MFU"] if mfu else []), *(f"/ {PEERS.get(who, who)}" for who in peers)]
+    head = ["", "measured", *(["MFU"] if mfu else []), *(["compiled in"] if compiled else []),
+            *(f"/ {PEERS.get(who, who)}" for who in peers)]
     body = [[_what(line) + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
              *([f"{line['mfu'][0]:.0%}" if "mfu" in line else ""] if mfu else []),
+             *([f"{line['compile']:.1f} s" if "compile" in line else ""] if compiled else []),
              *(_figures(line["ratios"].get(who), "{:.2f}".format) for who in peers)] for line in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
@@ -205,7 +207,7 @@ def figure(history):
 
 def _rows(lines) -> list[dict]:
     """The measurements that have ratios to peers, in order of size."""
-    order = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
+    order = [case.name for case in (*cases.TEXTS, *cases.MEMBERS, *cases.IMAGES, *cases.OTHER_IMAGES, *cases.SWEEPS)]
     rows = [line for line in lines if line["part"] in ("rates", "sweeps") and line["ratios"]]
     return sorted(rows, key=lambda line: _place(line["what"], order))
 

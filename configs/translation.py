@@ -40,7 +40,7 @@ from scaling.experiment import chain, grid
 
 
 def get_config(task="translation"):
-    task, quick = kind_and_quick("translation", task, ("translation", "postfix"))
+    task, quick = kind_and_quick("translation", task, ("translation", "postfix", "docstrings"))
     config = experiment.config("seq2seq")
     config.title = "Encoder-decoder Transformers that translate English help pages into German"
     config.metric, config.beside = "bits_per_byte", ("bleu", "chrf")
@@ -60,6 +60,10 @@ def get_config(task="translation"):
         config.sizes = (2e4, 5e4, 1.5e5)
         config.pairs, config.epochs = (6144, 10_240, 16_384, 26_624, 43_008), 1
         config.target_size, config.target_pairs = 3e5, 73_728
+    if task == "docstrings":
+        config.title = "Encoder-decoder Transformers that say in a sentence what a Python function does"
+        config.data.update({"name": "docstrings/environment", "source_length": 192})
+        config.pairs, config.target_pairs = (1024, 1792, 3072, 5120), 8192  # of 11,773 that are short enough
     if quick:  # at the rates that pilots of experiments/claims/translation.py found
         config.data.update({"batch": 4, "evaluation_examples": 1024, "samples": 256})
         config.family.update({"dropout": 0.0, "label_smoothing": 0.0, "tied": False, "head_dim": 16})
@@ -67,7 +71,7 @@ def get_config(task="translation"):
         config.sizes, config.pairs, config.epochs, config.rates = (2e4, 5e4), (2048, 4096, 8192), 1, (5.5e-3,)
         config.unique = 8192  # so that one program trains all runs of a size
         config.target_size = 0.0  # too little to forecast from
-        if task == "translation":
+        if task != "postfix":
             config.data.tokenizer, config.optim.table_rate, config.rates = "bpe:1024", 8.0, (7.5e-3,)
     return config
 

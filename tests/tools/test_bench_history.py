@@ -69,6 +69,14 @@ def test_a_page_has_a_table_of_each_part_with_a_ratio_to_each_peer():
     assert "## 2 cores of a kind, 8 GiB" in page and "2 January 2026" in page and "`abc`" in page
 
 
+def test_what_the_package_compiles_is_on_the_page_where_it_was_measured():
+    measured = content()
+    measured["measurements"][1]["compile_seconds"] = 7.77
+    page = _bench_page.page(history.lines(measured))
+    assert "| MFU | compiled in | / torch |" in page and "| 25% | 7.8 s | 2.00 " in page and "| 25% |  | 2.00 " in page
+    assert "compiled in" not in _bench_page.page(history.lines(content()))
+
+
 def test_the_figure_has_a_row_for_each_model_in_order_of_size():
     lines = history.lines(content())[::-1]
     drawn = _bench_page.figure(lines)

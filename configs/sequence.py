@@ -43,7 +43,7 @@ __all__ = ["get_config", "sweep"]
 
 SCALES = {"": ((1e4, 3e4, 1e5, 3e5, 1e6), (262_144, 1_048_576, 4_194_304, 16_777_216)),  # sizes, tokens
           "quick": ((1e4, 3e4, 1e5), (131_072, 262_144, 524_288)),
-          "wide": ((1e4, 1e5, 1e6), (524_288,))}
+          "wide": ((1e4, 1e5, 3e5, 1e6), (524_288,))}
 
 
 def get_config(variant="transformer"):

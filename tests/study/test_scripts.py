@@ -17,7 +17,7 @@ PATH = f"{pathlib.Path(__file__).parents[2]}/configs/translation.py"
 PAIRS = {"größer machen": "保存文档。", "öffnen": "Ärger über Öl …"}  # learned by heart, with a number after each source
 
 
-@pytest.fixture(scope="module", params=["bytes", pytest.param("bpe:300", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in ("bytes", "bpe:300")])
 def study(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
     rows = [{"source": f"{source} {number}", "target": target} for number in range(60) for source, target in PAIRS.items()]

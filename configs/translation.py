@@ -4,7 +4,8 @@
     python -m experiments.run --config=configs/translation.py --workdir=runs/translation
     python -m experiments.run --config=configs/translation.py:postfix --workdir=runs/postfix
     python -m experiments.run --config=configs/translation.py:docstrings --workdir=runs/docstrings
-    python -m experiments.run --config=configs/translation.py:quick --workdir=runs/translation-quick    # or postfix-quick, ...
+    python -m experiments.run --config=configs/translation.py:quick --workdir=runs/translation-quick
+    python -m experiments.run --config=configs/translation.py:postfix-quick --workdir=runs/postfix-quick    # or ...
     python -m experiments.generate --workdir=runs/translation-quick --source='Choose Insert - Table.' --beam=4
 
 The sweep has encoder-decoder Transformers of three sizes, with two layers in each half, on five amounts of LibreOffice's
@@ -23,8 +24,8 @@ E should be found near 0, and the share of exact matches says where a model has 
 docstring. The functions are those of the packages that are installed here (docstrings/environment).
 
 `:quick`, `:postfix-quick` and `:docstrings-quick` have two sizes, three amounts of fresh pairs, Muon at the rates of a
-pilot, and no target. The rates of docstrings are those of translation. Any two languages of the help serve: `--config.data.name=lohelp/en-zh` (apt install libreoffice-help-zh-cn) needs no
-other change.
+pilot, and no target. The rates of docstrings are those of translation. Any two languages of the help serve:
+`--config.data.name=lohelp/en-zh` (apt install libreoffice-help-zh-cn) needs no other change.
 
 Cost: `:quick` took 80 seconds of one core's processor time (6 runs in 2 programs, 8.7e11 FLOPs of the models), and
 `:postfix-quick` 66 (1.9e11 FLOPs). DOCSCOST As

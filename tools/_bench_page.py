@@ -70,10 +70,11 @@ Where time goes, by `jax.profiler` and by counting, on the machines above:
   tried without gain.
 * **vae/tokens**: at 1e4 parameters devices wait for each other in the sum of gradients for 28% of the time, and the
   likelihood takes 28%. At 5e5, products take 41%, that sum 11%, the likelihood 7%; packed, products take 54%.
-* **recurrent/lstm**: on one core, forward and backward passes of the recurrence reach 24 to 29 GFLOP/s of its products, and 50
-  where sums stand in for the gates: sigmoids and hyperbolic tangents, and the chain rule through them, take about half of
-  the time. Those products alone, of as few rows, run at 108 to 129. Torch calls one kernel of oneDNN for a whole sequence.
-  Eight steps in one iteration of the compiled loop (`--config.family.unroll=8`) take 12 to 15% longer.
+* **recurrent/lstm/1e5**: on one core, forward and backward passes of the recurrence reach 24 to 29 GFLOP/s of its products,
+  and 50 where sums stand in for the gates: sigmoids and hyperbolic tangents, and the chain rule through them, take about
+  half of the time. Such products alone, of 4 and of 32 rows, run at 108 and 129. Torch's LSTM is one kernel of oneDNN for
+  a whole sequence, and its GRU is not. Eight steps in one iteration of the compiled loop (`--config.family.unroll=8`) take
+  12 to 15% longer.
 * **The sweep "data sizes"**: of 50 s, 6 s pass before training. Of the 37 s of training, evaluation takes 18% and
   waiting for programs 20%; the rest runs at 52% of the rate of matrix products. At that rate alone all products would
   take 14.5 s.
@@ -93,9 +94,10 @@ nvidia-ml-py`), or Linux's powercap for CPUs, which root reads, and everyone aft
 
 ## What is compared
 
-* **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and
-  8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, and the other families of sequences
-  read 32 x 128 bytes, or pairs of them, with about as many parameters as the name says. All is float32. Rates are of training steps on data in memory.
+* **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8
+  and 8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, and other families of sequences
+  read 32 x 128 bytes, or pairs of them, with about as many parameters as the name says. All is float32. Rates are of
+  training steps on data in memory.
 * **By processor time**: a machine whose name ends so is one core that other work shared. A rate is then of the time in which
   the core worked for the contestant, which leaves out waiting, but not what the others do to caches and memory.
 * **One run** uses every device of the machine. **Packed**, as many runs train side by side as there are cores; torch

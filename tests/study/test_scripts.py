@@ -25,8 +25,8 @@ def study(request, tmp_path_factory):
     config = configs.read_config(f"{PATH}:quick")
     config.update_from_flattened_dict({
         "data.name": f"pairs:{folder}/pairs.jsonl", "data.tokenizer": request.param, "data.source_length": 24,
-        "data.length": 24, "data.batch": 8, "data.evaluation_examples": 0, "data.samples": 0, "beside": (), "family.layers": 1,
-        "sizes": (5e3,), "pairs": (64,), "unique": 64, "epochs": 40, "tune": 0.0})
+        "data.length": 24, "data.batch": 8, "data.evaluation_examples": 0, "data.samples": 0, "beside": (),
+        "family.layers": 1, "sizes": (5e3,), "pairs": (64,), "unique": 64, "epochs": 40, "tune": 0.0})
     definition = dataclasses.replace(configs.define_study(configs.load_config(PATH), config), target=None)
     found = Study(definition, folder / "runs", TrainingOptions(), 1, "command", None)
     found.train()

@@ -158,7 +158,8 @@ def test_models_of_pairs_write_what_held_out_sources_ask_for_or_the_prompts(tmp_
         shown = Showcase(files.epath.Path(tmp_path), None)
         shown.write_samples(None, "bits_per_byte", prompts)
         found = files.read_json(tmp_path / "samples.json")
-        assert not shown.failed and [entry["fingerprint"] for entry in found] == ["run1"] * len(wanted) + ["run2"] * len(wanted)
+        assert not shown.failed
+        assert [entry["fingerprint"] for entry in found] == ["run1"] * len(wanted) + ["run2"] * len(wanted)
         assert [(entry["prompt"], entry["text"], entry["target"]) for entry in found] == 2 * wanted
     files.write_json(tmp_path / "study.json", {"metric": "bits_per_byte"})
     page = report.write(tmp_path).read_text()

@@ -98,8 +98,8 @@ nvidia-ml-py`), or Linux's powercap for CPUs, which root reads, and everyone aft
   and 8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, and other families of sequences
   read 32 x 128 bytes, or pairs of them, with about as many parameters as the name says. All is float32. Rates are of
   training steps on data in memory.
-* **By processor time**: a machine whose name ends so is one core that other work shared. A rate is then of the time in which
-  the core worked for the contestant, which leaves out waiting, but not what the others do to caches and memory.
+* **By processor time**: a machine whose name ends so is one core that other work shared. A rate is then of the time in
+  which the core worked for the contestant, which leaves out waiting, but not what the others do to caches and memory.
 * **One run** uses every device of the machine. **Packed**, as many runs train side by side as there are cores; torch
   then has one process of one thread for each.
 * **MFU** is the FLOPs of the model (forward and backward pass, attention at its causal half) over those that matrix

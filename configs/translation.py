@@ -40,7 +40,7 @@ Expect of `:postfix-quick`: from 1.26 to 0.22 and from 0.91 to 0.07 bits per byt
 75% of the expressions are right to the end after 8,192 pairs, with a BLEU of 73 and 89. Short ones such as m/(j*x) are
 right; long ones have all operands in order and two operators swapped.
 Expect of `:docstrings-quick` with 20 thousand parameters: 2.53, 2.41 and 2.33 bits per byte and a BLEU of 0.2.
-(samples below)
+Whatever the function, the model writes "Returns the one of the one.": it has learned how docstrings begin and end.
 Expect of `:quick` on en-zh: bits per byte fall at every step in N and in D, from 2.39 (2,048 pairs) to 2.06 (8,192)
 with 20 thousand parameters and from 2.29 to 1.90 with 56 thousand, and BLEU by sacrebleu's rules for Chinese rises from
 0.6 to 7.7 (0.9). The largest model translates "Choose Insert - Table." into 选择「插入 - 目录」。, which is Chinese and

@@ -46,7 +46,7 @@ def test_every_part_is_measured_printed_and_written(small):
         "tiny, one run", "tiny, 2 packed runs"}
     assert all(f"{found['part']}: {found['what']}: " in said for found in content["measurements"])
     assert content["notes"] == ["nanodo is left out: there is no checkout of it; --nanodo=/path/to/nanodo names one"]
-    assert content["notes"][0] in said and "cores of" in content["machine"]
+    assert content["notes"][0] in said and " of " in content["machine"]
 
 
 @pytest.mark.slow

@@ -28,8 +28,8 @@ pilot, and no target. The rates of docstrings are those of translation. Any two 
 `--config.data.name=lohelp/en-zh` (apt install libreoffice-help-zh-cn) needs no other change.
 
 Cost: `:quick` took 80 seconds of one core's processor time (6 runs in 2 programs, 8.7e11 FLOPs of the models), and
-`:postfix-quick` 66 (1.9e11 FLOPs). Of `:docstrings-quick` (1.3e12 FLOPs) its three smaller runs were trained, 90
-seconds; before the first one, 160 seconds go to reading 10 thousand files, whose functions are kept. As planned, two
+`:postfix-quick` 66 (1.9e11 FLOPs). Of `:docstrings-quick` (1.3e12 FLOPs) its three smaller runs were trained, two
+minutes; before the first one, 160 seconds go to reading 10 thousand files, whose functions are kept. As planned, two
 CPU cores take about two hours for all of en-de (45 runs and the target, 2.2e14 FLOPs) and 20 minutes for :postfix (46
 runs, 2.4e13 FLOPs).
 Expect of `:quick` (en-de): bits per byte fall at every step in N and in D, from 2.35 (2,048 pairs) to 2.12 (8,192) with

@@ -177,9 +177,6 @@ def parse(argv=None):
         parser.error(f"--nanodo={flags.nanodo} has no nanodo/model.py; name a checkout of google-deepmind/nanodo")
     if flags.add and not flags.add.is_file():
         parser.error(f"--add={flags.add} is no file; name one that --output wrote")
-    if flags.clock == "processor" and (flags.parts != ("rates",) or cores() > 1):
-        parser.error(f"--clock=processor measures rates on one core, not {','.join(flags.parts)} on {cores()}; "
-                     "write taskset -c 0 before the command and add --parts=rates --modes=single")
     for name in ("repeats", "sweep_repeats", "seconds"):
         if not getattr(flags, name) > 0:
             parser.error(f"--{name}={getattr(flags, name)} measures nothing; write a number above 0")
@@ -194,6 +191,9 @@ def main(argv=None):
             history.record(json.loads(flags.add.read_text()))
         print(f"written: {', '.join(map(str, _bench_page.draw()))}")
         return
+    if flags.clock == "processor" and (flags.parts != ("rates",) or cores() > 1):
+        parser.error(f"--clock=processor measures rates on one core, not {','.join(flags.parts)} on {cores()}; "
+                     "write taskset -c 0 before the command and add --parts=rates --modes=single")
     flags.command = "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv)
     with Team(flags.peers, flags.nanodo and flags.nanodo.resolve(), flags.clock) as team:
         try:

@@ -115,7 +115,7 @@ def test_only_work_on_the_processors_that_the_command_may_use_counts_as_that_of_
 def test_processor_time_measures_rates_on_one_core_alone(argv, monkeypatch, capsys):
     monkeypatch.setattr(bench, "cores", lambda: 1 if argv else 2)
     with pytest.raises(SystemExit):
-        bench.parse([*(argv or ["--parts=rates"]), "--clock=processor"])
+        bench.main([*(argv or ["--parts=rates"]), "--clock=processor"])
     assert "--clock=processor measures rates on one core" in capsys.readouterr().err
 
 

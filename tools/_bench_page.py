@@ -29,7 +29,7 @@ python -m tools.bench --output=bench.json --figure=bench.png # results for a pro
 python -m tools.bench --record                               # adds to the history and draws this page again
 python -m tools.bench --add=bench.json                       # does so with the results in a file
 python -m tools.bench_families                               # every family at two sizes, beside torch
-taskset -c 1 python -m tools.bench_families --clock=processor   # on one core that other work shares
+taskset -c 1 python -m tools.bench --parts=rates --modes=single --clock=processor   # on a core that other work shares
 ```
 
 Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with; torch and transformers take part where

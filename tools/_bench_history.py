@@ -1,8 +1,8 @@
 """The results of `tools.bench` as sentences, as a history in the repository, and as the page docs/speed.md.
 
 The history has one line of JSON for each measurement: {"date", "commit", "machine", "part", "what", "unit", "ours",
-"mfu", "others", "ratios"}, with the figures as [median, least, largest]; `others` is the share of the cores that other
-processes took meanwhile, where it is known.
+"mfu", "others", "compile", "ratios"}, with the figures as [median, least, largest]; `others` is the share of the cores that
+other processes took meanwhile, and `compile` the seconds that the package compiled, where they are known.
 """
 
 import datetime
@@ -14,6 +14,7 @@ import pathlib
 import platform
 import subprocess
 
+from scaling.figures.words import plural
 from tools._bench_workers import QUIET
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
@@ -43,6 +44,8 @@ def sentence(found) -> str:
         other = amount(found["peers"][who]["median"], unit)
         text += f"; {ratio['median']:.2f} x {who}" + (
             f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["high"] > ratio["low"] else "") + f", {other}"
+    if found.get("compile_seconds"):
+        text += f"; compiled in {found['compile_seconds']:.1f} s"
     if found.get("others", 0.0) > QUIET:
         text += f"; other processes took {found['others']:.0%} of the cores"
     return text
@@ -51,8 +54,8 @@ def sentence(found) -> str:
 # --------------------------------------------------------------------------------- where it was measured
 
 
-def machine() -> str:
-    """The machine in words: number of cores, their kind, memory."""
+def machine(clock="wall") -> str:
+    """The machine in words: number of cores, their kind, memory, and the clock where it is that of the processor."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kind = platform.processor() or platform.machine()
     try:
@@ -61,7 +64,8 @@ def machine() -> str:
     except OSError:
         pass
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    return f"{cores} cores of {kind}, {memory:.0f} GiB"
+    by = ", by processor time" if clock == "processor" else ""
+    return f"{plural(cores, 'core')} of {kind}, {memory:.0f} GiB{by}"
 
 
 def versions() -> dict:
@@ -111,6 +115,7 @@ def lines(content) -> list[dict]:
              "part": found["part"], "what": found["what"], "unit": found["unit"], "ours": short(found["ours"]),
              **({"mfu": short(found["mfu"])} if "mfu" in found else {}),
              **({"others": round(found["others"], 3)} if "others" in found else {}),
+             **({"compile": round(found["compile_seconds"], 1)} if found.get("compile_seconds") else {}),
              "ratios": {who: short(ratio) for who, ratio in found["ratios"].items()}}
             for found in content["measurements"]]
 

@@ -28,6 +28,8 @@ python -m tools.bench --parts=sweeps --sweeps='data sizes'   # one sweep
 python -m tools.bench --output=bench.json --figure=bench.png # results for a program, and the figure
 python -m tools.bench --record                               # adds to the history and draws this page again
 python -m tools.bench --add=bench.json                       # does so with the results in a file
+python -m tools.bench_families                               # every family at two sizes, beside torch
+taskset -c 1 python -m tools.bench --parts=rates --modes=single --clock=processor   # on a core that other work shares
 ```
 
 Use an idle machine. `--nanodo=/path/to/nanodo` names a checkout to compare with; torch and transformers take part where
@@ -68,6 +70,12 @@ Where time goes, by `jax.profiler` and by counting, on the machines above:
   tried without gain.
 * **vae/tokens**: at 1e4 parameters devices wait for each other in the sum of gradients for 28% of the time, and the
   likelihood takes 28%. At 5e5, products take 41%, that sum 11%, the likelihood 7%; packed, products take 54%.
+* **recurrent/lstm/1e5**: on one core, forward and backward passes of the recurrence reach 24 to 29 GFLOP/s of its products,
+  and 50 where sums stand in for the gates: sigmoids and hyperbolic tangents, and the chain rule through them, take about
+  half of the time. Such products alone, of 4 and of 32 rows, run at 108 and 129. Torch's LSTM is one kernel of oneDNN for
+  a whole sequence, and its GRU is not. Eight steps in one iteration of the compiled loop (`--config.family.unroll=8`) take
+  12 to 15% longer. At 1e6 the package reaches 44% of the rate of products alone and torch's kernel 76%; where that time
+  goes was not taken apart.
 * **The sweep "data sizes"**: of 50 s, 6 s pass before training. Of the 37 s of training, evaluation takes 18% and
   waiting for programs 20%; the rest runs at 52% of the rate of matrix products. At that rate alone all products would
   take 14.5 s.
@@ -87,9 +95,12 @@ nvidia-ml-py`), or Linux's powercap for CPUs, which root reads, and everyone aft
 
 ## What is compared
 
-* **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8 and
-  8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, with about as many parameters as the
-  name says. All is float32. Rates are of training steps on data in memory.
+* **Models**: S0 is a Transformer of width 64 with 2 layers and 2 heads, S1 128, 4 and 4, S2 256, 6 and 8, S3 512, 8
+  and 8, on batches of 32 x 256 bytes; images are batches of 64 grey ones of 16x16, and other families of sequences
+  read 32 x 128 bytes, or pairs of them, with about as many parameters as the name says. All is float32. Rates are of
+  training steps on data in memory.
+* **By processor time**: a machine whose name ends so is one core that other work shared. A rate is then of the time in
+  which the core worked for the contestant, which leaves out waiting, but not what the others do to caches and memory.
 * **One run** uses every device of the machine. **Packed**, as many runs train side by side as there are cores; torch
   then has one process of one thread for each.
 * **MFU** is the FLOPs of the model (forward and backward pass, attention at its causal half) over those that matrix
@@ -152,12 +163,14 @@ def page(history) -> str:
 
 def _table(rows) -> str:
     """A Markdown table of lines of the history: what, ours, MFU where any has one, and a ratio for each peer."""
-    mfu = any("mfu" in line for line in rows)
+    mfu, compiled = (any(name in line for line in rows) for name in ("mfu", "compile"))
     peers = list(dict.fromkeys([*(who for who in PEERS if any(who in line["ratios"] for line in rows)),
                                 *(who for line in rows for who in line["ratios"])]))
-    head = ["", "measured", *(["MFU"] if mfu else []), *(f"/ {PEERS.get(who, who)}" for who in peers)]
+    head = ["", "measured", *(["MFU"] if mfu else []), *(["compiled in"] if compiled else []),
+            *(f"/ {PEERS.get(who, who)}" for who in peers)]
     body = [[_what(line) + _disturbed(line), _figures(line["ours"], lambda value, unit=line["unit"]: amount(value, unit)),
              *([f"{line['mfu'][0]:.0%}" if "mfu" in line else ""] if mfu else []),
+             *([f"{line['compile']:.1f} s" if "compile" in line else ""] if compiled else []),
              *(_figures(line["ratios"].get(who), "{:.2f}".format) for who in peers)] for line in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
@@ -205,7 +218,7 @@ def figure(history):
 
 def _rows(lines) -> list[dict]:
     """The measurements that have ratios to peers, in order of size."""
-    order = [case.name for case in (*cases.TEXTS, *cases.IMAGES, *cases.SWEEPS)]
+    order = [case.name for case in (*cases.TEXTS, *cases.MEMBERS, *cases.IMAGES, *cases.OTHER_IMAGES, *cases.SWEEPS)]
     rows = [line for line in lines if line["part"] in ("rates", "sweeps") and line["ratios"]]
     return sorted(rows, key=lambda line: _place(line["what"], order))
 

@@ -1,6 +1,6 @@
 """A process that trains one side of a comparison for `tools.bench`, and otherwise waits for its turn.
 
-    python -m tools._bench_worker WHO '{"checkout": ..., "threads": ...}'
+    python -m tools._bench_worker WHO '{"clock": "wall", "checkout": ...}'
 
 It reads a request a line, {"do": name of a method, ...}, and writes an answer a line. It waits in `readline`, and threads
 of libraries sleep between turns, so that a process that waits costs the others nothing.
@@ -12,12 +12,14 @@ import resource
 import sys
 import time
 
+from tools._bench_workers import CLOCKS
+
 
 class Torch:
     """Trains the twin of a case in torch, or GPT-2 where `who` says so."""
 
-    def __init__(self, who, options):
-        self.who, self.ready = who, {}
+    def __init__(self, who, clock):
+        self.who, self.clock, self.ready = who, clock, {}
 
     def prepare(self, case, runs=1, threads=1):
         import torch
@@ -52,12 +54,12 @@ class Torch:
         step, rows, at, batch, threads = held = self.ready[case["name"]]
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        start = time.perf_counter()
+        start = self.clock()
         for _ in range(steps):
             step({name: value[at:at + batch] for name, value in rows.items()})
             at = (at + batch) % len(next(iter(rows.values())))
         held[2] = at
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": self.clock() - start}
 
     def forget(self):
         self.ready.clear()
@@ -65,8 +67,8 @@ class Torch:
 
 
 class Nanodo:
-    def __init__(self, checkout):
-        self.checkout, self.ready = checkout, {}
+    def __init__(self, checkout, clock):
+        self.checkout, self.clock, self.ready = checkout, clock, {}
 
     def prepare(self, case, runs=1, threads=None):
         import jax
@@ -86,11 +88,11 @@ class Nanodo:
     def run(self, case, runs, steps):
         import jax
         model, state, rows = held = self.ready[case["name"]]
-        start = time.perf_counter()
+        start = self.clock()
         for _ in range(steps):
             state, _ = model.step(state, rows)
         held[1] = jax.block_until_ready(state)
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": self.clock() - start}
 
     def forget(self):
         self.ready.clear()
@@ -116,14 +118,15 @@ class Nanodo:
 
 def engine(who, options):
     """What answers the requests."""
+    clock = CLOCKS[options["clock"]]
     if who in ("torch", "gpt2"):
-        return Torch(who, options)
+        return Torch(who, clock)
     if who == "nanodo":
-        return Nanodo(options["checkout"])
+        return Nanodo(options["checkout"], clock)
     from scaling.devices.layouts import one_cpu_device_per_core
     one_cpu_device_per_core()  # before JAX starts
     from tools import _bench_ours
-    return _bench_ours.Ours()
+    return _bench_ours.Ours(clock)
 
 
 def peak():

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SHORT = 0.25  # seconds of a step that one thread of torch may take faster than several
 QUIET = 0.05  # the share of the cores that other processes may take during a measurement
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}  # what the seconds of a worker are
 
 
 class Failed(Exception):
@@ -80,13 +81,13 @@ def cores() -> int:
 
 class Team(contextlib.ExitStack):
     """The workers of one command. `peers` are those that can be compared with here, of PEERS; `left_out` says why the
-    others are not."""
+    others are not. `clock`, of CLOCKS, is that of all of them."""
 
     PEERS = ("torch", "gpt2", "nanodo")
 
-    def __init__(self, wanted=PEERS, nanodo=None):
+    def __init__(self, wanted=PEERS, nanodo=None, clock="wall"):
         super().__init__()
-        self.nanodo, self.left_out, self.workers = nanodo, [], {}
+        self.nanodo, self.clock, self.left_out, self.workers = nanodo, clock, [], {}
         absent = {"torch": _absent("torch"), "gpt2": _absent("torch") or _absent("transformers"),
                   "nanodo": None if nanodo else "there is no checkout of it; --nanodo=/path/to/nanodo names one"}
         self.peers = tuple(who for who in wanted if absent[who] is None)
@@ -95,8 +96,7 @@ class Team(contextlib.ExitStack):
     def worker(self, who, number=0) -> Worker:
         """The process number `number` of this side."""
         if (who, number) not in self.workers:
-            made = Worker(who, **({"checkout": str(self.nanodo)} if who == "nanodo" else {}))
-            self.workers[who, number] = made
+            self.workers[who, number] = made = self.fresh(who)
             self.callback(made.close)
         return self.workers[who, number]
 
@@ -108,7 +108,7 @@ class Team(contextlib.ExitStack):
 
     def fresh(self, who) -> Worker:
         """Another process of this side, to be closed by the caller."""
-        return Worker(who, **({"checkout": str(self.nanodo)} if who == "nanodo" else {}))
+        return Worker(who, clock=self.clock, **({"checkout": str(self.nanodo)} if who == "nanodo" else {}))
 
 
 def _absent(module):
@@ -116,14 +116,16 @@ def _absent(module):
 
 
 def busy_seconds() -> float | None:
-    """Seconds that all processors have been busy since the machine started, for any process or for other guests of the
-    host; None where the system does not say."""
+    """Seconds that the processors that this process may use have been busy since the machine started, for any process or
+    for other guests of the host; None where the system does not say."""
     try:
+        ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         with open("/proc/stat") as file:
-            user, nice, system, _idle, _wait, irq, soft, steal = map(int, file.readline().split()[1:9])
-    except (OSError, ValueError):
+            found = [list(map(int, numbers[:8])) for name, *numbers in map(str.split, file) if name in ours]
+        return sum(user + nice + system + irq + soft + steal
+                   for user, nice, system, _idle, _wait, irq, soft, steal in found) / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, OSError, ValueError):
         return None
-    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class Watch:
@@ -148,6 +150,7 @@ class Side:
     def __init__(self, team, name, who, case, runs=1, how=None):
         self.name, self.who, self.case, self.runs, self.how = name, who, case, runs, how
         self.workers = [team.worker(who, i) for i in range(runs if who != "ours" else 1)]
+        self.clock = team.clock
         self.prepared: dict = {}
 
     def prepare(self, seconds):
@@ -170,7 +173,7 @@ class Side:
         """Steps a second of all runs together."""
         watch = Watch()
         answer = self._all("run", case=self.case._asdict(), runs=self.runs, steps=self.steps)
-        self.others = watch.others(answer["cpu"])
+        self.others = watch.others(answer["cpu"]) if self.clock == "wall" else 0.0
         return self.runs * self.steps / answer["seconds"]
 
     def _all(self, do, **arguments):

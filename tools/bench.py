@@ -27,9 +27,11 @@ absent: a sentence says what was left out. On a CPU the package has one XLA devi
 whichever is faster, and nanodo has JAX's default, one device with all cores. Data are random and lie in memory, except for
 sweeps and loaders.
 
-Run it on an idle machine: repeats in which other processes take part of the cores are done again. --record appends the
-results to docs/speed_history.jsonl and draws docs/speed.md from it again. --add=bench.json does so with results that
-earlier commands wrote; --page only draws the page. Timings of accelerators: tools.bench_accelerator.
+Run it on an idle machine: repeats in which other processes take part of the cores are done again. On one core that other
+work shares, "taskset -c 1 python -m tools.bench --parts=rates --clock=processor" counts the time in which the core worked
+for the contestant. --record appends the results to docs/speed_history.jsonl and draws docs/speed.md from it again.
+--add=bench.json does so with results that earlier commands wrote; --page only draws the page. Timings of accelerators:
+tools.bench_accelerator.
 """
 
 import argparse
@@ -43,7 +45,7 @@ import time
 from tools import _bench_cases as cases
 from tools import _bench_history as history
 from tools import _bench_parts, _bench_sweeps
-from tools._bench_workers import Failed, Team, ratios, spread
+from tools._bench_workers import CLOCKS, Failed, Team, cores, ratios, spread
 
 PARTS = {"rates": _bench_parts.rates, "sweeps": _bench_sweeps.sweeps, "startup": _bench_parts.startup,
          "compile": _bench_parts.compilation, "loader": _bench_parts.loader, "packing": _bench_parts.packing,
@@ -71,7 +73,7 @@ class Bench:
         self.begun, self.output = time.monotonic(), flags.output
         self.until = self.begun + flags.budget_seconds
         self.head = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"), "commit": history.commit(),
-                     "machine": history.machine(), "versions": history.versions(), "command": flags.command}
+                     "machine": history.machine(team.clock), "versions": history.versions(), "command": flags.command}
         self.measurements: list[dict] = []
         self.part = ""  # which is under way
         self.notes: list[str] = list(team.left_out)
@@ -160,6 +162,8 @@ def parse(argv=None):
     parser.add_argument("--sweep_repeats", type=int, default=1, help="how often each whole sweep is trained (1)")
     parser.add_argument("--budget_seconds", type=float, default=float("inf"),
                         help="after this time no new figure is begun, and one under way ends with its repeat")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="wall (default), or processor: rates by the "
+                        "time in which the one core that the command may use worked for the contestant")
     parser.add_argument("--microbatch", type=int, default=0, help="examples of a piece; 0 lets the package choose")
     parser.add_argument("--small", action="store_true", help="measure tiny sizes, to check that the command works")
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file to write; results of other parts in it are kept")
@@ -187,8 +191,11 @@ def main(argv=None):
             history.record(json.loads(flags.add.read_text()))
         print(f"written: {', '.join(map(str, _bench_page.draw()))}")
         return
+    if flags.clock == "processor" and (flags.parts != ("rates",) or cores() > 1):
+        parser.error(f"--clock=processor measures rates on one core, not {','.join(flags.parts)} on {cores()}; "
+                     "write taskset -c 0 before the command and add --parts=rates --modes=single")
     flags.command = "python -m tools.bench " + " ".join(sys.argv[1:] if argv is None else argv)
-    with Team(flags.peers, flags.nanodo and flags.nanodo.resolve()) as team:
+    with Team(flags.peers, flags.nanodo and flags.nanodo.resolve(), flags.clock) as team:
         try:
             bench = Bench(flags, team)
         except ValueError as error:

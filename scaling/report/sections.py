@@ -134,7 +134,7 @@ def diagnostics(study: StudyFiles) -> list[str]:
 
 
 def text_samples(study: StudyFiles) -> list[list[dict]]:
-    """For each prompt, the text of the smallest and of the largest model."""
+    """For each prompt, the text of the smallest and of the largest model; of a pair, its own target as well."""
     found, out = study.samples or [], []
     sizes = sorted({sample[PARAMS] for sample in found})
     for prompt in dict.fromkeys(sample.get("prompt") or "" for sample in found):
@@ -142,9 +142,11 @@ def text_samples(study: StudyFiles) -> list[list[dict]]:
         for size in dict.fromkeys((sizes[0], sizes[-1])):
             sample = next((s for s in found if s[PARAMS] == size and (s.get("prompt") or "") == prompt), None)
             if sample:
+                pair = "target" in sample
                 sides.append({"label": sample.get("label") or "", "size": count(size),
                               "prompt": printable(prompt),
-                              "text": printable(sample["text"].removeprefix(prompt)),
+                              "text": printable(sample["text"] if pair else sample["text"].removeprefix(prompt)),
+                              "pair": pair, "target": printable(sample.get("target") or ""),
                               "fingerprint": sample.get("fingerprint") or ""})
         if sides:
             out.append(sides)

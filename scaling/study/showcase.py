@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling.data import engraving
 from scaling.data.waves import wav_bytes
+from scaling.experiment import Pairs
 from scaling.results import metrics, tuned
 from scaling.store import files
 from scaling.study import recordings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 32  # images of the evaluation set that pictures start from
 EXAMINED = 512  # examples that costly metrics are measured on
+PAIRS = 4  # held-out pairs whose sources models rewrite, where no prompts are given
 TOKENS = 300  # of a text, where the model's positions allow as many
 RECORDINGS, SECONDS = 4, 1  # of sound by a model, and of each
 SUNG = 8  # seconds of a tune that a model wrote
@@ -46,7 +48,8 @@ class Showcase:
 
         Families may be mixed: each part is of the models whose family can give it, by their size among those.
 
-        samples.json        text by the smallest and the largest model, for each prompt
+        samples.json        text by the smallest and the largest model, for each prompt; of models of pairs the likeliest
+                            target of each prompt, or of the first held-out sources beside their own targets
         pictures.json       and pictures/*.png, by the model of each size
         examine.json        metrics too costly for every run, of the smallest and the largest model
         positions.json      the loss by position in the context, of the model of each size, for text
@@ -58,6 +61,8 @@ class Showcase:
         heard = [model for model in told if getattr(model.experiment.data, "sound", None)]
         if heard:
             self._write("sounds", "recordings", frame, lambda: _recordings(_ends(heard), self.workdir))
+        elif told and isinstance(told[0].experiment.data, Pairs):
+            self._write("samples", "samples of targets", frame, lambda: _targets(_ends(told), prompts))
         elif told and prompts:
             texts = self._write("samples", "samples of text", frame, lambda: [
                 text for label, model in _ends(told) for text in _texts(model, label, prompts)])
@@ -163,6 +168,24 @@ def _texts(model, label, prompts):
     texts = model.continue_each(prompts, TOKENS, temperature=0.8, seed=0, stop=())
     return [_about(model) | {"label": label, "prompt": prompt, "text": text}
             for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def _targets(ends, prompts):
+    """Entries of samples.json: the likeliest target of each prompt, or of the first held-out sources beside their own."""
+    pairs = [(prompt, "") for prompt in prompts] or _held_out_pairs(ends[0][1], PAIRS)
+    out = []
+    for label, model in ends:
+        texts = model.continue_each([source for source, _ in pairs], model.family.length, temperature=0)
+        out += [_about(model) | {"label": label, "prompt": source, "text": text, "target": target}
+                for (source, target), text in zip(pairs, texts, strict=True)]
+    return out
+
+
+def _held_out_pairs(model, count):
+    """The first pairs of the evaluation set as texts: (source, target)."""
+    rows = model.source.evaluation(model.source.splits[0], count)
+    texts = [[model.tokenizer.decode(row).strip("\0") for row in rows[name]] for name in ("source", "target")]
+    return list(zip(*texts, strict=True))
 
 
 def _recordings(ends, workdir):

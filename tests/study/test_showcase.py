@@ -5,11 +5,14 @@ import shutil
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from tiny_workdir import image_workdir, text_workdir
 
 import scaling
 from scaling import report
+from scaling.data.tokenizers import Bytes
+from scaling.experiment import Pairs
 from scaling.families.ngram import NGram
 from scaling.results import planned, tuned
 from scaling.store import files
@@ -138,3 +141,26 @@ def test_pictures_baselines_and_metrics_of_single_models_fail_one_by_one(tmp_pat
     shown.write_baselines(experiment, [64])
     assert [text.partition(" could")[0] for text in shown.failed] == [
         "The pictures", "The further metrics of single models", "The baselines of real images"]
+
+
+def test_models_of_pairs_write_what_held_out_sources_ask_for_or_the_prompts(tmp_path, monkeypatch):
+    """Stand-ins for models that write their source backwards."""
+    rows = {name: np.array([list(text.encode().ljust(8, b"\0")) for text in texts])
+            for name, texts in (("source", ["ab", "cd", "e"]), ("target", ["\0Öl", "\0", "\0x"]))}
+    source = SimpleNamespace(splits=("document",), evaluation=lambda split, count: rows)
+    models = [SimpleNamespace(family=SimpleNamespace(begin=None, length=8), experiment=SimpleNamespace(data=Pairs()),
+                              source=source, tokenizer=Bytes(), record={tuned.PARAMS: size}, fingerprint=f"run{size}",
+                              continue_each=lambda prompts, most, temperature: [text[::-1] for text in prompts])
+              for size in (1, 2)]
+    monkeypatch.setattr(Showcase, "_models", lambda *_: models)
+    monkeypatch.setattr("scaling.study.showcase.predicts_positions", lambda model: False)
+    for prompts, wanted in (((), [("ab", "ba", "Öl"), ("cd", "dc", ""), ("e", "e", "x")]), (("fg",), [("fg", "gf", "")])):
+        shown = Showcase(files.epath.Path(tmp_path), None)
+        shown.write_samples(None, "bits_per_byte", prompts)
+        found = files.read_json(tmp_path / "samples.json")
+        assert not shown.failed
+        assert [entry["fingerprint"] for entry in found] == ["run1"] * len(wanted) + ["run2"] * len(wanted)
+        assert [(entry["prompt"], entry["text"], entry["target"]) for entry in found] == 2 * wanted
+    files.write_json(tmp_path / "study.json", {"metric": "bits_per_byte"})
+    page = report.write(tmp_path).read_text()
+    assert "The source is grey" in page and '<span class="prompt">fg</span>\ngf' in page

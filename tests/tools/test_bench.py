@@ -1,10 +1,12 @@
 """tools.bench with tiny sizes: every part that needs no torch measures something, in turn, and says what was left out."""
 
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -44,7 +46,7 @@ def test_every_part_is_measured_printed_and_written(small):
         "tiny, one run", "tiny, 2 packed runs"}
     assert all(f"{found['part']}: {found['what']}: " in said for found in content["measurements"])
     assert content["notes"] == ["nanodo is left out: there is no checkout of it; --nanodo=/path/to/nanodo names one"]
-    assert content["notes"][0] in said and "cores of" in content["machine"]
+    assert content["notes"][0] in said and " of " in content["machine"]
 
 
 @pytest.mark.slow
@@ -96,6 +98,37 @@ def test_the_quietest_repeats_count():
     assert found == {"ours": [2, 4]} and others == 0.6
 
 
+def test_only_work_on_the_processors_that_the_command_may_use_counts_as_that_of_others(monkeypatch):
+    ticks = {0: 0, 1: 0}
+    monkeypatch.setattr(_bench_workers.os, "sched_getaffinity", lambda _: {1}, raising=False)
+    monkeypatch.setattr(_bench_workers, "open", lambda _: io.StringIO(
+        f"cpu {sum(ticks.values())} 0 0 9 0 0 0 0\n" + "".join(
+            f"cpu{number} {busy} 0 0 9 0 0 0 0 0 0\n" for number, busy in ticks.items())), raising=False)
+    before = _bench_workers.busy_seconds()
+    ticks[0] += 1000
+    assert _bench_workers.busy_seconds() == before
+    ticks[1] += 1000
+    assert _bench_workers.busy_seconds() > before
+
+
+@pytest.mark.parametrize("argv", [["--parts=startup"], []])
+def test_processor_time_measures_rates_on_one_core_alone(argv, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "cores", lambda: 1 if argv else 2)
+    with pytest.raises(SystemExit):
+        bench.main([*(argv or ["--parts=rates"]), "--clock=processor"])
+    assert "--clock=processor measures rates on one core" in capsys.readouterr().err
+
+
+def test_waiting_takes_no_processor_time():
+    """Whatever sleeps, as a worker does while others have the core, is as fast by this clock as what does not."""
+    took = {}
+    for name, clock in _bench_workers.CLOCKS.items():
+        start = clock()
+        time.sleep(0.05)
+        took[name] = clock() - start
+    assert took["processor"] < 0.5 * took["wall"]
+
+
 def test_when_the_time_is_up_every_contestant_has_been_measured_equally_often():
     log: list[str] = []
     found, _ = _bench_workers.in_turn([Contestant("ours", log), Contestant("torch", log)], 100, until=0.0)
@@ -103,7 +136,7 @@ def test_when_the_time_is_up_every_contestant_has_been_measured_equally_often():
 
 
 class Team:
-    left_out, peers = (), ()
+    left_out, peers, clock = (), (), "wall"
 
 
 def made(**changes):

@@ -1,6 +1,7 @@
 """The history of tools.bench, and docs/speed.md, which is drawn from it."""
 
 import json
+import re
 
 from PIL import Image
 
@@ -30,7 +31,7 @@ def test_the_page_and_its_figure_are_those_of_the_history():
 def test_every_line_of_the_history_says_when_where_and_what():
     for line in history.read():
         assert {"date", "commit", "machine", "part", "what", "unit", "ours", "ratios"} <= line.keys()
-        assert history.day(line) and "cores of" in line["machine"]
+        assert history.day(line) and re.match(r"\d+ cores? of ", line["machine"])
         for median, low, high in [line["ours"], *line["ratios"].values()]:
             assert 0 < low <= median <= high
 
@@ -67,6 +68,14 @@ def test_a_page_has_a_table_of_each_part_with_a_ratio_to_each_peer():
     assert "| S0, one run | 124k tokens/s (111k to 136k) | 25% | 2.00 (1.80 to 2.20) |" in page
     assert "### Compilation" in page and "| 4 layers | 2.5 s |" in page and "### Loaders" not in page
     assert "## 2 cores of a kind, 8 GiB" in page and "2 January 2026" in page and "`abc`" in page
+
+
+def test_what_the_package_compiles_is_on_the_page_where_it_was_measured():
+    measured = content()
+    measured["measurements"][1]["compile_seconds"] = 7.77
+    page = _bench_page.page(history.lines(measured))
+    assert "| MFU | compiled in | / torch |" in page and "| 25% | 7.8 s | 2.00 " in page and "| 25% |  | 2.00 " in page
+    assert "compiled in" not in _bench_page.page(history.lines(content()))
 
 
 def test_the_figure_has_a_row_for_each_model_in_order_of_size():

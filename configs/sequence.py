@@ -23,7 +23,7 @@ difference varies between seeds in the claim `recurrence`; two curves cross wher
 at the other end. A model stops gaining from context where its loss falls by less than 1% from 96 bytes of it to 224.
 
 Cost of `-quick`: 9 runs of each kind, 6e12 FLOPs of the models; two CPU cores, about ten minutes for all six.
-Of `-wide`: 4 runs of each kind, 6e12 FLOPs; three minutes of one core for the Transformer, and about ten for an LSTM.
+Of `-wide`: 4 runs of each kind, 6e12 FLOPs; three minutes of one core for each kind.
 Of the full study: an H200 or a day of two cores; 96 runs of each kind, 4e15 FLOPs, most in the largest size.
 Expect of `-quick` (one seed; bits per byte of the largest models, 1e5 parameters, on 524 thousand bytes): n-gram 2.07,
 GRU 2.23, LSTM 2.26, Transformer 2.32, minGRU 2.36, HMM 2.84. Slopes in log FLOPs are -0.090 [-0.098, -0.083] for the
@@ -31,10 +31,10 @@ Transformer, -0.078 for the GRU and the LSTM, -0.067 for the minGRU and -0.038 f
 of the networks, improves the fastest, and passes the minGRU.
 Samples have the shape of Python and few of its words: the GRU of 30 thousand parameters writes self.assertEqual( and lines
 that end in brackets, the hidden Markov model names and spaces of the right length, and now and then half of a character.
-Expect of `-wide`: 2.71, 2.32, 2.18 and 2.11 for the Transformer; 2.62 and 2.26 for the LSTM and 2.64 for the minGRU at the
-smaller sizes (their larger ones are not run yet); 2.46, 2.07, 2.02 and 2.02 for n-grams, which hold all of them by then.
-docs/sequences.md shows the figure. With three sizes and 256 to 341 steps the fitted laws have seven warnings and more,
-and their exponents are of little worth.
+Expect of `-wide`: 2.71, 2.32, 2.18 and 2.11 for the Transformer; 2.62, 2.26, 2.15 and 2.07 for the LSTM; 2.64, 2.36, 2.28
+and 2.19 for the minGRU; 2.46, 2.07, 2.02 and 2.02 for n-grams, which hold all of them by then. docs/sequences.md shows
+the figure. With so few sizes and 256 to 341 steps the fitted laws have seven warnings and more, and their exponents are
+of little worth.
 A first trial with AdamW in batches of eight windows (64 to 256 steps) had 2.75 for the Transformer and 2.51 for the
 GRU.
 """

@@ -23,7 +23,7 @@ difference varies between seeds in the claim `recurrence`; two curves cross wher
 at the other end. A model stops gaining from context where its loss falls by less than 1% from 96 bytes of it to 224.
 
 Cost of `-quick`: 9 runs of each kind, 6e12 FLOPs of the models; two CPU cores, about ten minutes for all six.
-Of `-wide`: 4 runs of each kind, 6e12 FLOPs; three minutes of one core for each kind.
+Of `-wide`: 4 runs of each kind, 6e12 FLOPs; three to four minutes of one core for each kind.
 Of the full study: an H200 or a day of two cores; 96 runs of each kind, 4e15 FLOPs, most in the largest size.
 Expect of `-quick` (one seed; bits per byte of the largest models, 1e5 parameters, on 524 thousand bytes): n-gram 2.07,
 GRU 2.23, LSTM 2.26, Transformer 2.32, minGRU 2.36, HMM 2.84. Slopes in log FLOPs are -0.090 [-0.098, -0.083] for the

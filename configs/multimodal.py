@@ -15,8 +15,8 @@ judges samples, and whether they agree with their captions.
 `:patches`, `:patches-quick` and `:patches-rates` are the rival of early fusion: the same models read raw patches in place
 of codes, so that no tokenizer is trained, and predict the pixels of each patch given those before it. Their losses of
 captions and their bits per dimension compare with those of codes, and a page of both studies shows them side by side.
-The pilot `:patches-rates` (four minutes) has its best rates at 0.6 to 1.0 times those of codes, in bits per dimension and in
-captions alike, so that both share a rule.
+The pilot `:patches-rates` (four minutes) has its best rates at 0.6 to 1.0 times those of codes, in bits per dimension and
+in captions alike, so that both share a rule.
 
 Cost: `:quick` took 3 minutes 42 seconds of one CPU core, compilation included (19 runs after the tokenizer, 3.9e11 FLOPs of
 the models). The full studies were not run yet.

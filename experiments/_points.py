@@ -3,7 +3,6 @@
 A command imports this module and adopts its flags: flags.adopt_module_key_flags(_points).
 """
 
-import re
 import sys
 
 from absl import app, flags
@@ -13,6 +12,7 @@ from experiments._errors import in_flags
 from scaling import laws
 from scaling.results import records
 from scaling.store import files
+from scaling.study.named_values import named_values
 
 _POINTS = flags.DEFINE_string("points", None, "Table of runs, one row a run: CSV and its kin, JSON, Parquet.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --points: the workdir of a study by experiments.run.")
@@ -41,22 +41,12 @@ _CLUSTER = flags.DEFINE_string("cluster", None, "Column whose groups are resampl
 _LEVEL = flags.DEFINE_float("level", 0.9, "Level of the intervals.")
 
 
-PARTS = re.compile(r"(?:`[^`]*`|\([^)]*\)|[^,`])+")  # between commas that are not in a name or a call
-
-
 def pairs(text: str | None, flag: str, value=float) -> dict:
     """"a=1,b=2" -> {"a": 1.0, "b": 2.0}. flags.Error names the flag and the part of it that is no such pair."""
-    found = {}
-    for part in filter(None, PARTS.findall(text or "")):
-        name, equals, given = (piece.strip() for piece in part.partition("="))
-        try:
-            if not (name and equals and given) or name in found:
-                raise ValueError
-            found[name] = value(given)
-        except ValueError:
-            raise flags.Error(f"--{flag} takes name=value pairs separated by commas, each name once, "
-                              f"and {part!r} is not such a pair") from None
-    return found
+    try:
+        return named_values(text, f"--{flag}", value)
+    except ValueError as error:
+        raise flags.Error(str(error)) from None
 
 
 def _ends(text: str) -> tuple[float, float]:

@@ -15,10 +15,11 @@ def write_scores(output: str | None, prompt: str, texts: Sequence[str]) -> dict:
     `tune-1.svg` and so on of several texts. Returns what JSON says of it: the path, or null, of each."""
     if not output:
         return {}
+    from scaling.study.recordings import first_tune  # here, since --help of the command needs none of it
     paths, asked = [], epath.Path(output).expanduser()
     for number, text in enumerate(texts, 1):
         path = asked if len(texts) == 1 else asked.with_name(f"{asked.stem}-{number}.svg")
-        score = engraving.engrave((prompt + text).split("\0")[0])
+        score = engraving.engrave(first_tune(prompt + text))
         if score is None:
             print(f"sample {number} is no tune that parser and engraver take: no score", file=sys.stderr, flush=True)
         else:

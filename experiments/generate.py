@@ -200,7 +200,8 @@ def write_likely_text(run: RestoredRun, prompt: str, stop, given: dict):
     options = {"tokens": _TOKENS.value, "beam": _BEAM.value, "length_penalty": _LENGTH_PENALTY.value}
     texts = run.beam_search([prompt], stop=stop, **options)
     with answering(_JSON.value, quiet=True) as answer:
-        print((shown := given.get("prompt", "")) + texts[0], flush=True)
+        shown = given.get("prompt", "")
+        print(shown + texts[0], flush=True)
         answer |= {**about(run), **given, "stop": _STOP.value, **options, "texts": texts}
         answer |= write_scores(_OUTPUT.value, shown, texts)
 

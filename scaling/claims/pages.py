@@ -27,6 +27,7 @@ BARS = "Bars are intervals, or the spread of the seeds."
 DASHED = "A dashed line is a law or a reference."
 BOUNDED = "A triangle is a bound: the value lies there or beyond, where the triangle points."
 NUMBERS = "Each number with its interval. The claim holds where the interval lies in the shaded region."
+FIGURES = {"numbers": (draw_numbers, 110), "panels": (draw_panels, 160)}  # of a page, with their dots per inch
 OPEN = "A dotted line stands for a number without an interval."
 
 
@@ -137,8 +138,8 @@ def write(verdicts: Sequence[Mapping], docs: pathlib.Path) -> list[pathlib.Path]
         path = docs / "claims" / f"{found['id']}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         for kind, address in figures_of(found).items():
-            figure = {"numbers": draw_numbers, "panels": draw_panels}[kind](found)
-            plot.save_figure((path.parent / address).resolve(), figure, dpi={"numbers": 110, "panels": 160}[kind])
+            draw, dpi = FIGURES[kind]
+            plot.save_figure((path.parent / address).resolve(), draw(found), dpi=dpi)
         files.atomic_write(path, page(found))
         written.append(path)
     return written

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from scaling.fields import ConfigError, nearest
 from scaling.study.definition import Definition
+from scaling.study.named_values import named_values
 
 NO_VARIANT = "no variant of any config has this name"
 
@@ -140,15 +141,11 @@ def define_study(module: types.ModuleType, config) -> Definition:
 
 
 def held_parameters(text: str) -> dict[str, float]:
-    """"E=3.379" -> {"E": 3.379}; several are separated by commas."""
-    found = {}
-    for part in filter(None, str(text).replace(" ", "").split(",")):
-        name, _, value = part.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise ConfigError(f"fix={text!r} must hold parameters of the law with their values, such as E=3.379") from None
-    return found
+    """"E=3.379" -> {"E": 3.379}: what the field `fix` holds in every law."""
+    try:
+        return named_values(text, f"fix={text!r}")
+    except ValueError as error:
+        raise ConfigError(f"{error}; write parameters of the law with their values, such as E=3.379") from None
 
 
 def field_names(config, prefix: str = "") -> Iterator[str]:
